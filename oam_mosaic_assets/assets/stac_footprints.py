@@ -1,0 +1,126 @@
+"""The catalogue's images as footprints, in one snapshot; those that cannot be drawn beside them."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.plan import MosaicPlan
+from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
+from oam_mosaic_assets.core.release import build_name
+from oam_mosaic_assets.core.snapshot import SCHEMA, write_snapshot
+from oam_mosaic_assets.errors import CatalogueUnavailable, EmptyCatalogue
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
+from oam_mosaic_assets.resources.staging import discard_staged
+
+FOOTPRINTS = "footprints.parquet"
+SET_ASIDE = "set_aside.parquet"
+
+REPORTED_EVERY = 1000
+"""Images between two words of progress."""
+
+_COLUMNS = dg.TableSchema(
+    columns=[dg.TableColumn(name, str(kind)) for name, kind in SCHEMA.items()],
+)
+
+
+@dg.asset(
+    group_name="coverage",
+    kinds={"postgres", "parquet", "polars"},
+    owners=["team:openaerialmap"],
+    metadata={"dagster/column_schema": _COLUMNS},
+    hooks={discard_staged},
+    code_version="1",
+)
+def stac_footprints(
+    context: dg.AssetExecutionContext,
+    catalogue: dg.ResourceParam[Catalogue],
+    mosaic_plan: dg.ResourceParam[MosaicPlan],
+    progress: dg.ResourceParam[Progress],
+    scratch: Scratch,
+) -> dg.MaterializeResult[Artifact]:
+    """Every image's footprint, from one snapshot of the catalogue, as GeoParquet (EPSG:4326).
+
+    What cannot be drawn is set aside in a table of its own, with the reason and the offending value.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    with failing_clearly(), catalogue.snapshot() as snapshot:
+        folder = scratch.folder("stac_footprints")
+        footprints, set_aside = folder / FOOTPRINTS, folder / SET_ASIDE
+        rows = _read(context, snapshot, progress)
+        found = write_snapshot(
+            rows,
+            taken_at=snapshot.taken_at,
+            footprints=footprints,
+            set_aside=set_aside,
+            scratch=folder,
+            box=mosaic_plan.box,
+        )
+        read = found.catalogued + found.outside
+        if snapshot.expected is not None and read != snapshot.expected:
+            raise CatalogueUnavailable(
+                f"{catalogue.origin} counts {snapshot.expected:,} images but gave {read:,}.",
+                hint="Run again; if it happens twice, look for what changes the catalogue while it is read.",
+            )
+        if not found.drawable:
+            raise EmptyCatalogue(
+                f"{catalogue.origin} holds no image that can be drawn ({read:,} read, "
+                f"{found.set_aside_count:,} set aside); an empty mosaic is never published.",
+                hint="See that COLLECTION and the source are the ones you mean, and that TEST_MODE is off.",
+            )
+    build = build_name(started, found.digest)
+    seconds = time.perf_counter() - clock
+    context.log.info(
+        "%s: %s images to draw, %s set aside, from %s",
+        build,
+        f"{found.drawable:,}",
+        found.set_aside_count,
+        catalogue.origin,
+    )
+    facts = {
+        "source": catalogue.kind,
+        "origin": catalogue.origin,
+        "snapshot": {
+            "taken_at": found.taken_at.isoformat(),
+            "digest": found.digest,
+            "newest": found.newest and found.newest.isoformat(),
+            "bounds": found.bounds,
+        },
+        "images": found.drawable,
+        "set_aside": found.set_aside,
+        "outside_test_box": found.outside,
+        "unknown_values": found.unknown,
+        "seconds": {"stac_footprints": round(seconds, 2)},
+    }
+    return dg.MaterializeResult(
+        value=Artifact(build=build, files=(footprints, set_aside), facts=facts),
+        metadata={
+            "dagster/row_count": found.drawable,
+            "set aside": found.set_aside_count,
+            "set aside by reason": dict(found.set_aside),
+            "unknown values": dict(found.unknown),
+            "source": catalogue.origin,
+            "snapshot": found.taken_at.isoformat(),
+            "seconds": seconds,
+        },
+        data_version=dg.DataVersion(found.digest[:16]),
+    )
+
+
+def _read(
+    context: dg.AssetExecutionContext, snapshot: Snapshot, progress: Progress
+) -> Iterator[Footprint | SetAside]:
+    whole = snapshot.expected
+    of_all = f" of {whole:,}" if whole else ""
+    for row, item in enumerate(snapshot.items(), start=1):
+        if isinstance(item, Unreadable):
+            yield SetAside(f"row {item.row}", "not_an_item", item.text)
+        else:
+            yield read_item(item, row=row, now=snapshot.taken_at)
+        if row % REPORTED_EVERY == 0:
+            progress.step(context.log, "reading", row / whole if whole else None, f"{row:,}{of_all} images")

@@ -1,0 +1,33 @@
+"""What can be started: the whole chain, its last step by itself, the look at what is public."""
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
+from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
+from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.stac_footprints import stac_footprints
+from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
+
+CHAIN = (stac_footprints, footprints_geojson, global_mosaic_pmtiles, published_mosaic)
+
+# One process: three more would spend four times as long on starting as a small mosaic takes.
+global_mosaic = dg.define_asset_job(
+    "global_mosaic",
+    selection=dg.AssetSelection.assets(*CHAIN),
+    description="From the catalogue to the published mosaic: read, tile, audit, publish.",
+    executor_def=dg.in_process_executor,
+)
+
+publish_held_build = dg.define_asset_job(
+    "publish_held_build",
+    selection=dg.AssetSelection.assets(published_mosaic),
+    description="Publish a build that a guard held back: `oam-mosaic publish BUILD --confirm REASON`.",
+    executor_def=dg.in_process_executor,
+)
+
+mosaic_freshness = dg.define_asset_job(
+    "mosaic_freshness",
+    selection=dg.AssetSelection.checks(mosaic_is_fresh),
+    description="Ask the store whether the public mosaic is there, ours, and young enough.",
+    executor_def=dg.in_process_executor,
+)

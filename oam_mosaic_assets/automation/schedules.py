@@ -1,0 +1,40 @@
+"""When it runs by itself: the chain once a day, the look at what is public once an hour. All times UTC."""
+
+import dagster as dg
+
+from oam_mosaic_assets.automation.jobs import global_mosaic, mosaic_freshness
+from oam_mosaic_assets.errors import SettingsError
+
+
+def daily_mosaic(cron: str) -> dg.ScheduleDefinition:
+    """The schedule of the whole chain.
+
+    After an outage only the latest missed tick runs: every mosaic is a full snapshot.
+
+    Raises:
+        SettingsError: it is no cron expression.
+    """
+    try:
+        return dg.ScheduleDefinition(
+            name="daily_mosaic",
+            job=global_mosaic,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Makes and publishes the mosaic anew.",
+        )
+    except dg.DagsterInvalidDefinitionError:
+        raise SettingsError(
+            f"MOSAIC_CRON is no cron expression: {cron!r}.",
+            hint="Give minute, hour, day, month and weekday, such as `0 3 * * *` for 03:00 UTC every day.",
+        ) from None
+
+
+hourly_freshness = dg.ScheduleDefinition(
+    name="hourly_freshness",
+    job=mosaic_freshness,
+    cron_schedule="30 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Reports a mosaic that was deleted, overwritten or is no longer built.",
+)

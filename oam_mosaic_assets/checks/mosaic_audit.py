@@ -1,0 +1,55 @@
+"""The audit of the staged archive, as asset checks that block its publication."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
+from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG
+from oam_mosaic_assets.assets.stac_footprints import stac_footprints
+from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.audit import CHECKS, Verdict
+from oam_mosaic_assets.resources.auditor import Auditor
+from oam_mosaic_assets.resources.failures import failing_clearly
+
+_SPECS = [
+    dg.AssetCheckSpec(
+        name,
+        asset=global_mosaic_pmtiles.key,
+        blocking=True,
+        description=description,
+        additional_deps=[stac_footprints.key],
+    )
+    for name, description in CHECKS.items()
+]
+
+
+@dg.multi_asset_check(
+    name="mosaic_audit",
+    specs=_SPECS,
+    ins={"archive": dg.AssetIn(global_mosaic_pmtiles.key), "footprints": dg.AssetIn(stac_footprints.key)},
+)
+def mosaic_audit(
+    context: dg.AssetCheckExecutionContext,
+    archive: Artifact,
+    footprints: Artifact,
+    auditor: dg.ResourceParam[Auditor],
+) -> Iterator[dg.AssetCheckResult]:
+    """Read the whole staged archive and hold it against the footprints."""
+    with failing_clearly():
+        audit = auditor.of(archive, footprints)
+    confirmed = context.run.tags.get(CONFIRM_TAG)
+    found = {verdict.name: verdict for verdict in audit.verdicts}
+    for name in CHECKS:
+        # what a broken archive left open was not found to be right
+        verdict = found.get(name) or Verdict.failing(name, "not judged: the archive could not be read")
+        context.log.info("%s: %s", name, verdict.text)
+        overruled = not verdict.passed and verdict.is_guard and confirmed is not None
+        yield dg.AssetCheckResult(
+            check_name=name,
+            asset_key=global_mosaic_pmtiles.key,
+            passed=verdict.passed or overruled,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"{verdict.text}; confirmed: {confirmed}" if overruled else verdict.text,
+            metadata={**verdict.numbers, "build": archive.build, "seconds": audit.seconds},
+        )

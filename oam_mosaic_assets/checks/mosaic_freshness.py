@@ -1,0 +1,52 @@
+"""Whether what is public is what we published, and young enough: asked of the store, not of the event log."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.plan import MosaicPlan
+from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.core.freshness import judge_freshness
+from oam_mosaic_assets.errors import MosaicError
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.failures import failing_clearly
+
+
+@dg.asset_check(
+    asset=published_mosaic,
+    name="mosaic_is_fresh",
+    blocking=True,
+    description="The public mosaic is there, is the one we published, and its snapshot is young enough.",
+)
+def mosaic_is_fresh(
+    context: dg.AssetCheckExecutionContext,
+    mosaic_plan: dg.ResourceParam[MosaicPlan],
+    releases: dg.ResourceParam[Releases],
+    catalogue: dg.ResourceParam[Catalogue],
+) -> dg.AssetCheckResult:
+    """Look at pointer, objects and catalogue. Blocking, so that a stale mosaic turns its run red."""
+    with failing_clearly():
+        current = releases.current()
+        pointer = current[0] if current else None
+        differences = releases.differences(pointer) if pointer else []
+    try:
+        catalogued: int | None = catalogue.count()
+    except MosaicError as error:
+        context.log.warning("The catalogue could not be counted: %s", error)
+        catalogued = None
+    verdict = judge_freshness(
+        pointer,
+        differences=differences,
+        catalogued=None if mosaic_plan.box else catalogued,
+        now=datetime.now(UTC),
+        warn_hours=mosaic_plan.fresh_warn_hours,
+        fail_hours=mosaic_plan.fresh_fail_hours,
+    )
+    context.log.info(verdict.text)
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.WARN if verdict.is_late_only else dg.AssetCheckSeverity.ERROR,
+        description=verdict.text,
+        metadata=dict(verdict.numbers),
+    )

@@ -1,0 +1,190 @@
+"""The judgements that decide whether a staged archive may be published.
+
+Each takes what was found and returns a verdict in words, for pass and for fail. There are two kinds of no. A
+failed audit: the archive is wrong. A guard: it is right but unlike the last one, and a person confirms it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from oam_mosaic_assets.core.archive import Archive, is_vector
+from oam_mosaic_assets.core.drawn import Drawn
+from oam_mosaic_assets.core.placement import Tile
+from oam_mosaic_assets.core.tiling import TilingPlan
+
+NAMED: Final = 10
+"""How many of a list are named; the rest is counted."""
+
+COMPARED_OUTLINES: Final = 200
+"""Images whose outline is put together from tiles and compared, chosen by digest."""
+
+CHECKS: Final[Mapping[str, str]] = {
+    "archive_is_whole": "Every directory decodes, every tile inflates and parses.",
+    "archive_is_as_asked": "Header and metadata say what the tiling plan asked for.",
+    "every_image_is_drawn": "Each footprint is drawn at the last zoom, and nothing else is.",
+    "images_lie_where_they_should": "Each image is drawn in the tiles it reaches, and in no other.",
+    "few_images_are_set_aside": "The share of images that cannot be drawn stays below MAX_SET_ASIDE_SHARE.",
+    "catalogue_did_not_shrink": "The catalogue lost no more of its images than MAX_SHRINK_SHARE.",
+}
+"""Names of the judgements, in the order they are made, and what each says."""
+
+GUARDS: Final = frozenset({"few_images_are_set_aside", "catalogue_did_not_shrink"})
+"""Judgements that a person may overrule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judgement.
+
+    Attributes:
+        name: one of `CHECKS`.
+        passed: whether nothing stands against publishing.
+        text: why, in a sentence for the maintainer.
+        numbers: what it was judged by.
+    """
+
+    name: str
+    passed: bool
+    text: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def passing(cls, name: str, text: str, **numbers: Any) -> Verdict:
+        """Nothing stands against publishing."""
+        return cls(name=name, passed=True, text=text, numbers=numbers)
+
+    @classmethod
+    def failing(cls, name: str, text: str, **numbers: Any) -> Verdict:
+        """Something does."""
+        return cls(name=name, passed=False, text=text, numbers=numbers)
+
+    @property
+    def is_guard(self) -> bool:
+        """Whether a person may overrule it."""
+        return self.name in GUARDS
+
+
+def judge_wholeness(drawn: Drawn) -> Verdict:
+    """Fail when a tile does not inflate, does not parse, or is not of the layer that was asked for."""
+    name, tiles = "archive_is_whole", sum(drawn.tiles.values())
+    if drawn.fault_count:
+        return Verdict.failing(
+            name, f"{drawn.fault_count} of {tiles} tiles are broken, first {'; '.join(drawn.faults)}"
+        )
+    by_zoom = {str(zoom): count for zoom, count in drawn.tiles.items()}
+    return Verdict.passing(name, f"all {tiles:,} tiles inflate and parse", tiles=tiles, tiles_by_zoom=by_zoom)
+
+
+def judge_header(archive: Archive, plan: TilingPlan, snapshot: str, drawn: Drawn) -> Verdict:
+    """Fail when header or metadata do not say what was asked, or do not agree with the directories."""
+    name, tiles = "archive_is_as_asked", sum(drawn.tiles.values())
+    header, metadata = archive.header, archive.metadata
+    expected = {
+        "tile type": (is_vector(archive), True),
+        "zooms": ((header["min_zoom"], header["max_zoom"]), (plan.zoom_min, plan.zoom_max)),
+        "zooms that hold tiles": (sorted(drawn.tiles), list(range(plan.zoom_min, plan.zoom_max + 1))),
+        "addressed tiles": (header["addressed_tiles_count"], tiles),
+        "layers": (metadata.get("vector_layers"), plan.vector_layers()),
+        "name": (metadata.get("name"), plan.name),
+        "attribution": (metadata.get("attribution"), plan.attribution),
+        "snapshot": (metadata.get("snapshot"), snapshot),
+    }
+    wrong = [
+        f"{what}: {found!r}, not {asked!r}" for what, (found, asked) in expected.items() if found != asked
+    ]
+    if wrong:
+        return Verdict.failing(name, "; ".join(wrong))
+    return Verdict.passing(name, f"z{plan.zoom_min}-{plan.zoom_max}, {tiles:,} tiles, as planned")
+
+
+def judge_completeness(names: Sequence[str], drawn: Drawn, *, zoom_max: int) -> Verdict:
+    """Fail when a footprint is not drawn at the last zoom, or something is drawn that is no footprint."""
+    name, found = "every_image_is_drawn", drawn.images.get(zoom_max, frozenset())
+    missing = [each for index, each in enumerate(names) if index not in found]
+    by_zoom = {str(zoom): len(images) for zoom, images in drawn.images.items()}
+    if missing:
+        text = f"{len(missing)} of {len(names)} images are not drawn at z{zoom_max}, first {missing[:NAMED]}"
+        return Verdict.failing(name, text, images_by_zoom=by_zoom)
+    if drawn.strangers:
+        strangers = sorted(drawn.strangers)[:NAMED]
+        text = f"{len(drawn.strangers)} ids are drawn that are no image's, first {strangers}"
+        return Verdict.failing(name, text, images_by_zoom=by_zoom)
+    text = f"all {len(names):,} images are drawn at z{zoom_max}"
+    return Verdict.passing(name, text, images_by_zoom=by_zoom)
+
+
+def judge_placement(
+    names: Sequence[str],
+    *,
+    missing: Sequence[Tile],
+    stray: Sequence[Tile],
+    differing: Sequence[int],
+    compared: int,
+    zoom_max: int,
+) -> Verdict:
+    """Fail when an image is drawn elsewhere than its footprint lies.
+
+    Args:
+        names: ids of all images.
+        missing: image and tile where one should be drawn and is not.
+        stray: image and tile where one is drawn and should not be.
+        differing: images whose outline differs from the footprint.
+        compared: how many outlines were compared.
+        zoom_max: the zoom of these tiles.
+    """
+    name, found = "images_lie_where_they_should", []
+    for what, tiles in (("missing from", missing), ("drawn astray in", stray)):
+        if tiles:
+            image, x, y = tiles[0]
+            first = f"{names[image]} in {zoom_max}/{x}/{y}"
+            found.append(f"{len(tiles)} times an image is {what} a tile, first {first}")
+    if differing:
+        named = [names[image] for image in differing[:NAMED]]
+        found.append(
+            f"the outlines of {len(differing)} of {compared} images are not their footprints': {named}"
+        )
+    if found:
+        return Verdict.failing(name, "; ".join(found), outlines_compared=compared)
+    text = f"all {len(names):,} images are drawn in the tiles they reach; {compared} outlines agree"
+    return Verdict.passing(name, text, outlines_compared=compared)
+
+
+def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: float) -> Verdict:
+    """Hold back when more than a share of the catalogue cannot be drawn.
+
+    Args:
+        catalogued: images in the snapshot.
+        set_aside: those that cannot be drawn, by reason.
+        most: the largest share, 0 to 1, that still publishes on its own.
+    """
+    name, count = "few_images_are_set_aside", sum(set_aside.values())
+    share = count / catalogued if catalogued else 0.0
+    reasons = ", ".join(f"{reason} {number}" for reason, number in set_aside.items()) or "none"
+    text = f"{count:,} of {catalogued:,} images ({share:.2%}) are set aside: {reasons}"
+    if share > most:
+        return Verdict.failing(name, f"{text}; more than {most:.2%}", set_aside=count, share=share)
+    return Verdict.passing(name, text, set_aside=count, share=share)
+
+
+def judge_shrinkage(*, catalogued: int, before: int | None, most: float) -> Verdict:
+    """Hold back when the catalogue lost more than a share of its images since the last published build.
+
+    Args:
+        catalogued: images in the snapshot.
+        before: images in the last published build; None where there is none.
+        most: the largest share, 0 to 1, that may be lost without a person's word.
+    """
+    name = "catalogue_did_not_shrink"
+    if before is None:
+        return Verdict.passing(
+            name, f"{catalogued:,} images; nothing was published before", images=catalogued
+        )
+    lost = (before - catalogued) / before if before else 0.0
+    text = f"{catalogued:,} images, {before:,} in the published mosaic"
+    if lost > most:
+        text = f"{text}: {lost:.1%} fewer, more than {most:.1%}"
+        return Verdict.failing(name, text, images=catalogued, images_before=before)
+    return Verdict.passing(name, text, images=catalogued, images_before=before)

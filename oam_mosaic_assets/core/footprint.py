@@ -1,0 +1,242 @@
+"""From a STAC item to a footprint: what is known of one image, or the reason why it cannot be drawn.
+
+A value that cannot be read is unknown (None) and counted by its kind; it never costs the image its place on
+the map. Geometry is read in `core.geometry`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import shapely
+
+from oam_mosaic_assets.core.geometry import Area, Undrawable, drawable, shortened
+
+FINEST_GSD: Final = 0.001
+"""Metres. Below it lie values in degrees per pixel (1.9e-07) that were taken for metres."""
+
+COARSEST_GSD: Final = 1000.0
+"""Metres. No image of this catalogue shows a pixel of more than a kilometre."""
+
+FIRST_PHOTOGRAPH: Final = datetime(1858, 1, 1, tzinfo=UTC)
+"""Nadar's balloon over Paris; nothing was seen from the air before."""
+
+CLOCK_TOLERANCE: Final = timedelta(days=1)
+"""A date without a zone may lie in the future by up to a day and still be true."""
+
+LICENSES: Final[Mapping[str, str]] = {
+    "ccby40": "CC-BY-4.0",
+    "ccby": "CC-BY-4.0",
+    "creativecommonsorglicensesby40": "CC-BY-4.0",
+    "ccbync40": "CC-BY-NC-4.0",
+    "ccbync": "CC-BY-NC-4.0",
+    "creativecommonsorglicensesbync40": "CC-BY-NC-4.0",
+    "ccbysa40": "CC-BY-SA-4.0",
+    "ccbysa": "CC-BY-SA-4.0",
+    "creativecommonsorglicensesbysa40": "CC-BY-SA-4.0",
+    "cc010": "CC0-1.0",
+    "cc0": "CC0-1.0",
+}
+"""What catalogues write, in lower case without scheme, spaces and punctuation, to its SPDX identifier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Where one image lies, and what is known of it. None is unknown.
+
+    Attributes:
+        id: the STAC item's id, an opaque string.
+        geometry: EPSG:4326, valid, split at the antimeridian, within Web Mercator's latitudes.
+        acquired_from: first acquisition, UTC.
+        acquired_to: last acquisition, UTC; it decides which image lies on top.
+        updated: when the catalogue's entry was last changed, UTC.
+        gsd: ground sample distance, metres.
+        license: SPDX identifier.
+        asset: address of the visual asset, or of `data` in older items.
+        asset_name: `visual` or `data`.
+        file_size: of that asset, bytes.
+        unknown: which values stood in the item but could not be read.
+    """
+
+    id: str
+    geometry: Area
+    acquired_from: datetime | None = None
+    acquired_to: datetime | None = None
+    updated: datetime | None = None
+    title: str | None = None
+    provider: str | None = None
+    platform: str | None = None
+    sensor: str | None = None
+    gsd: float | None = None
+    license: str | None = None
+    asset: str | None = None
+    asset_name: str | None = None
+    thumbnail: str | None = None
+    file_size: int | None = None
+    unknown: tuple[str, ...] = field(default=())
+
+    def digest(self) -> bytes:
+        """16 bytes that change when anything of the footprint does."""
+        values = [
+            shapely.to_wkb(self.geometry, byte_order=1)
+            if each.name == "geometry"
+            else repr(getattr(self, each.name)).encode()
+            for each in fields(self)
+        ]
+        return hashlib.blake2b(b"\0".join(values), digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An image that cannot be drawn.
+
+    Attributes:
+        id: the item's id, or `row N` where there is none, or none that can be written down.
+        reason: one of the keys of `core.geometry.REASONS`.
+        value: what is wrong, shortened.
+    """
+
+    id: str
+    reason: str
+    value: str
+
+
+def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint | SetAside:
+    """Read one STAC item.
+
+    Args:
+        item: the whole item. Anything may be wrong with it.
+        row: where it stands in its source, from 1; names an item that has no id.
+        now: the moment of the snapshot, UTC; dates after it are not believed.
+    """
+    name = item.get("id")
+    if not isinstance(name, str) or not name or _UNWRITABLE.search(name):
+        return SetAside(f"row {row}", "no_id", shortened(name))
+    try:
+        geometry = drawable(item.get("geometry"))
+    except Undrawable as flaw:
+        return SetAside(name, flaw.reason, flaw.value)
+    properties, assets = _mapping(item.get("properties")), _mapping(item.get("assets"))
+    unknown: list[str] = []
+    acquired_from, acquired_to = _acquired(properties, now, unknown)
+    asset_name = next((each for each in ("visual", "data") if _mapping(assets.get(each)).get("href")), None)
+    asset = _mapping(assets.get(asset_name)) if asset_name else {}
+    return Footprint(
+        id=name,
+        geometry=geometry,
+        acquired_from=acquired_from,
+        acquired_to=acquired_to,
+        updated=_moment(properties, ("updated", "created"), now, unknown),
+        title=_text(properties.get("title")),
+        provider=_provider(properties),
+        platform=_text(properties.get("oam:platform_type")),
+        sensor=_sensor(properties),
+        gsd=_gsd(properties, unknown),
+        license=_license(properties, unknown),
+        asset=_text(asset.get("href")),
+        asset_name=asset_name,
+        thumbnail=_text(_mapping(assets.get("thumbnail")).get("href")),
+        file_size=_file_size(asset, unknown),
+        unknown=tuple(unknown),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str | None:
+    """Text in one line, without control characters and the lone surrogates that UTF-8 cannot hold."""
+    return " ".join(_UNWRITABLE.sub(" ", value).split()) or None if isinstance(value, str) else None
+
+
+_UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _acquired(
+    properties: Mapping[str, Any], now: datetime, unknown: list[str]
+) -> tuple[datetime | None, datetime | None]:
+    first = _moment(properties, ("start_datetime", "datetime", "end_datetime"), now, unknown)
+    last = _moment(properties, ("end_datetime", "datetime", "start_datetime"), now, unknown)
+    return (last, first) if first and last and first > last else (first, last)
+
+
+def _moment(
+    properties: Mapping[str, Any], names: tuple[str, ...], now: datetime, unknown: list[str]
+) -> datetime | None:
+    """The first of these dates that can be believed, in UTC; one without a zone is taken for UTC."""
+    for name in names:
+        value = properties.get(name)
+        if value is None:
+            continue
+        moment = _utc(value)
+        if moment is not None and FIRST_PHOTOGRAPH <= moment <= now + CLOCK_TOLERANCE:
+            return moment
+        if name not in unknown:
+            unknown.append(name)
+    return None
+
+
+def _utc(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is no text raises as well
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _provider(properties: Mapping[str, Any]) -> str | None:
+    named = _text(properties.get("oam:producer_name"))
+    providers = properties.get("providers")
+    if named or not isinstance(providers, list):
+        return named
+    return next((name for each in providers if (name := _text(_mapping(each).get("name")))), None)
+
+
+def _sensor(properties: Mapping[str, Any]) -> str | None:
+    instruments = properties.get("instruments")
+    if isinstance(instruments, list):
+        return ", ".join(filter(None, map(_text, instruments))) or None
+    return _text(instruments) or _text(properties.get("platform"))
+
+
+def _gsd(properties: Mapping[str, Any], unknown: list[str]) -> float | None:
+    value = properties.get("gsd")
+    if value is None:
+        return None
+    try:
+        metres = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        metres = math.nan
+    if FINEST_GSD <= metres <= COARSEST_GSD:
+        return metres
+    unknown.append("gsd")
+    return None
+
+
+def _license(properties: Mapping[str, Any], unknown: list[str]) -> str | None:
+    value = properties.get("license")
+    if value is None:
+        return None
+    text = _text(value)
+    bare = re.sub(r"^https?://(www\.)?|[^a-z0-9]", "", text.lower()) if text else ""
+    known = LICENSES.get(bare)
+    if known is None:
+        unknown.append("license")
+    return known
+
+
+def _file_size(asset: Mapping[str, Any], unknown: list[str]) -> int | None:
+    value = asset.get("file:size")
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    unknown.append("file_size")
+    return None

@@ -1,0 +1,226 @@
+"""From a geometry as catalogues really hold it to one that can be drawn in Web Mercator, or why it cannot.
+
+All coordinates here are longitude, latitude in degrees (EPSG:4326). What has one sensible reading is
+repaired; what has none is refused with the offending value. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+import antimeridian
+import shapely
+import shapely.affinity
+from shapely import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
+
+from oam_mosaic_assets.core.grid import project
+
+MERCATOR_LATITUDE: Final = 85.05112878
+"""Where Web Mercator ends, degrees north and south: atan(sinh(pi)), at which its world is a square."""
+
+MAX_LATITUDE: Final = 90.0
+
+MAX_LONGITUDE: Final = 360.0
+"""A ring drawn continuously over the antimeridian leaves +-180, but by one turn of the world at most."""
+
+ANTIMERIDIAN: Final = 180.0
+
+LARGEST_AREA: Final = 1 / 1000
+"""Of the Web Mercator map: 1,270 km square at the equator, 220 km square at 80 degrees. One outline without
+bounds would cost more tiles than all images of the catalogue together."""
+
+LARGEST_FRAME: Final = 1 / 50
+"""Of the map: what a strip may reach across diagonally."""
+
+ROUND_THE_WORLD: Final = 360.0
+
+HALF_THE_WORLD: Final = 180.0
+"""Degrees of longitude; no image is wider, so an outline that is crosses the antimeridian."""
+
+_RING_CORNERS: Final = 3
+"""The fewest distinct points that can enclose an area."""
+
+Area = Polygon | MultiPolygon
+"""Valid, not empty, within +-180 and +-MERCATOR_LATITUDE, exteriors counterclockwise (RFC 7946)."""
+
+
+class Undrawable(Exception):
+    """A geometry without a sensible reading.
+
+    Attributes:
+        reason: one of the keys of `REASONS`.
+        value: what is wrong, short enough for a list.
+    """
+
+    def __init__(self, reason: str, value: object) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.value = shortened(value)
+
+
+REASONS: Final[Mapping[str, str]] = {
+    "not_an_item": "the row is no STAC item",
+    "no_id": "the item has no id",
+    "duplicate_id": "an item of this id was read already",
+    "no_geometry": "there is no geometry, or an empty one",
+    "not_a_polygon": "the geometry encloses no area by its type",
+    "not_a_number": "a coordinate is not a finite number",
+    "outside_the_world": "a coordinate lies outside the world; latitude and longitude may be swapped",
+    "no_way_round": "the outline goes round the world, and which side of it is inside cannot be told",
+    "too_large": "it would cover more of the map than any image does",
+    "no_area": "no area is left after repair, or within Web Mercator's latitudes",
+}
+"""Why an image can be set aside, and what the word means."""
+
+
+def drawable(geometry: object) -> Area:
+    """Read and repair a GeoJSON geometry.
+
+    Third coordinates are dropped, rings closed, self-crossings resolved, what crosses the antimeridian is
+    split at it, latitudes are clipped to Web Mercator's, rings oriented as in RFC 7946.
+
+    Args:
+        geometry: what stood in the item: a GeoJSON object if all is well.
+
+    Raises:
+        Undrawable: there is no sensible reading.
+    """
+    polygons = list(_polygons(geometry))
+    if not polygons:
+        raise Undrawable("no_geometry", geometry)
+    rings_of = [[_ring(ring) for ring in polygon] for polygon in polygons]
+    parts = [part for rings in rings_of if rings[0] for part in _unwrapped(rings)]
+    return _within_mercator(parts, geometry)
+
+
+def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
+    whole: BaseGeometry = shapely.union_all(parts) if len(parts) != 1 else parts[0]
+    south, north = whole.bounds[1::2] if not whole.is_empty else (0.0, 0.0)
+    if south < -MERCATOR_LATITUDE or north > MERCATOR_LATITUDE:
+        whole = _areas_only(
+            shapely.intersection(whole, shapely.box(-180.0, -MERCATOR_LATITUDE, 180.0, MERCATOR_LATITUDE))
+        )
+    if whole.area == 0.0:
+        raise Undrawable("no_area", source)
+    _refuse_too_large(whole)
+    return cast("Area", shapely.orient_polygons(whole))
+
+
+def _refuse_too_large(whole: BaseGeometry) -> None:
+    parts = project(shapely.get_parts(whole), 0)  # the map is the unit square
+    west, north, east, south = shapely.bounds(parts).T
+    frame = float(((east - west) * (south - north)).max())
+    if frame <= LARGEST_AREA:
+        return
+    area = float(shapely.area(parts).sum())
+    if area > LARGEST_AREA or frame > LARGEST_FRAME:
+        raise Undrawable("too_large", f"{area:.2%} of the world map within {whole.bounds}")
+
+
+def _polygons(geometry: object) -> Iterator[Sequence[Any]]:
+    """The polygons of a GeoJSON geometry, each a list of rings as they stand."""
+    if not isinstance(geometry, Mapping) or not geometry:
+        raise Undrawable("no_geometry", geometry)
+    kind = geometry.get("type")
+    if kind == "GeometryCollection" and isinstance(geometry.get("geometries"), list):
+        members = [m for m in geometry["geometries"] if _type_of(m) in {"Polygon", "MultiPolygon"}]
+        if not members and geometry["geometries"]:
+            raise Undrawable("not_a_polygon", geometry)
+        for member in members:
+            yield from _polygons(member)
+        return
+    if kind not in {"Polygon", "MultiPolygon"}:
+        raise Undrawable("not_a_polygon", geometry)
+    coordinates = geometry.get("coordinates")
+    for polygon in [coordinates] if kind == "Polygon" else coordinates or []:
+        if polygon and not isinstance(polygon, list):
+            raise Undrawable("not_a_number", polygon)
+        if polygon:
+            yield polygon
+
+
+def _type_of(member: object) -> object:
+    return member.get("type") if isinstance(member, Mapping) else None
+
+
+def _ring(points: object) -> list[tuple[float, float]]:
+    """A ring in two dimensions, closed; empty where it has fewer than three distinct points."""
+    if not isinstance(points, list):
+        raise Undrawable("not_a_number", points)
+    ring = [_position(point) for point in points]
+    if len(set(ring)) < _RING_CORNERS:
+        return []
+    if ring[0] != ring[-1]:
+        ring.append(ring[0])
+    return ring
+
+
+def _position(point: object) -> tuple[float, float]:
+    try:
+        lon, lat = point[0], point[1]  # type: ignore[index]  # anything that is no sequence raises
+    except (TypeError, IndexError, KeyError):
+        raise Undrawable("not_a_number", point) from None
+    for value in (lon, lat):
+        # bool is an int to Python, but no coordinate to anyone
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise Undrawable("not_a_number", point)
+    if abs(lat) > MAX_LATITUDE or abs(lon) > MAX_LONGITUDE:
+        raise Undrawable("outside_the_world", point)
+    return float(lon), float(lat)
+
+
+def _unwrapped(rings: Sequence[list[tuple[float, float]]]) -> Iterator[BaseGeometry]:
+    """The polygon in valid parts within +-180, none of which crosses the antimeridian."""
+    west, east = _reach(rings[0])
+    if west >= -ANTIMERIDIAN and east <= ANTIMERIDIAN and east - west <= HALF_THE_WORLD:
+        yield from shapely.get_parts(_areas_only(_polygon(rings)))
+        return
+    # An outline wider than half the world crosses the antimeridian and is drawn the long way round: counted
+    # from 0 to 360 it is narrow, and is repaired and cut there.
+    if east - west >= ROUND_THE_WORLD:
+        raise Undrawable("too_large", f"it spans {east - west:g} degrees of longitude")
+    turned = [[(lon % ROUND_THE_WORLD, lat) for lon, lat in ring] for ring in rings]
+    west, east = _reach(turned[0])
+    if east - west <= HALF_THE_WORLD:
+        whole = _areas_only(_polygon(turned))
+        eastern = shapely.intersection(whole, shapely.box(0.0, -MAX_LATITUDE, ANTIMERIDIAN, MAX_LATITUDE))
+        western = shapely.intersection(whole, shapely.box(ANTIMERIDIAN, -MAX_LATITUDE, 360.0, MAX_LATITUDE))
+        yield from shapely.get_parts(_areas_only(eastern))
+        yield from shapely.get_parts(_areas_only(shapely.affinity.translate(western, xoff=-360.0)))
+        return
+    try:  # what is wide from both sides encloses a pole
+        polygon = antimeridian.fix_polygon(_polygon(rings), fix_winding=True, great_circle=False)
+    except ValueError as error:
+        raise Undrawable("no_way_round", str(error)) from None
+    yield from shapely.get_parts(_areas_only(polygon))
+
+
+def _reach(ring: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    longitudes = [lon for lon, _ in ring]
+    return min(longitudes), max(longitudes)
+
+
+def _polygon(rings: Sequence[list[tuple[float, float]]]) -> Polygon:
+    return Polygon(rings[0], [ring for ring in rings[1:] if ring])
+
+
+def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
+    """The geometry made valid, without the points and lines that this may leave."""
+    if not geometry.is_valid:
+        # "structure" keeps what an outline encloses; "linework" would turn overlapping rings inside out
+        geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+    if isinstance(geometry, Polygon | MultiPolygon):
+        return geometry
+    return shapely.union_all([part for part in shapely.get_parts(geometry) if part.area > 0.0])
+
+
+def shortened(value: object) -> str:
+    """What is wrong, cut to a length that fits a table."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+
+
+_SHORT: Final = 160

@@ -1,0 +1,73 @@
+"""The grid of Web Mercator XYZ tiles: from longitude and latitude to tiles, from PMTiles' tile ids to tiles.
+
+Tile coordinates at zoom z run from 0 to 2**z, x to the east, y to the south, origin at 180 degrees west and
+85.05112878 degrees north (EPSG:3857's square); the tile (x, y) covers [x, x+1) x [y, y+1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pmtiles.tile import zxy_to_tileid
+
+Geometries = NDArray[np.object_]
+"""An array of shapely geometries."""
+
+
+def first_tile_id(zoom: int) -> int:
+    """The PMTiles id of a zoom's first tile; ids of a zoom are the next 4**zoom along its Hilbert curve."""
+    return ((1 << 2 * zoom) - 1) // 3
+
+
+def zoom_of(tile_id: int) -> int:
+    """The zoom that a PMTiles tile id belongs to."""
+    zoom: int = ((3 * tile_id + 1).bit_length() - 1) // 2
+    return zoom
+
+
+def tile_id_at(zoom: int, x: int, y: int) -> int:
+    """The PMTiles id of a tile."""
+    tile_id: int = zxy_to_tileid(zoom, x, y)
+    return tile_id
+
+
+def tile_positions(tile_ids: NDArray[np.uint64], zoom: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Columns and rows of tiles of one zoom, from their PMTiles ids.
+
+    Source: the Hilbert curve as PMTiles 3 defines it, walked from the finest bit up for all ids at once.
+    """
+    rest = tile_ids.astype(np.int64) - first_tile_id(zoom)
+    x = np.zeros_like(rest)
+    y = np.zeros_like(rest)
+    for bit in range(zoom):
+        side = 1 << bit
+        right = (rest >> 1) & 1
+        down = (rest ^ right) & 1
+        flip = (down == 0) & (right == 1)
+        x, y = np.where(flip, side - 1 - x, x), np.where(flip, side - 1 - y, y)
+        x, y = np.where(down == 0, y, x), np.where(down == 0, x, y)
+        x += side * right
+        y += side * down
+        rest >>= 2
+    return x, y
+
+
+def to_tiles(lonlat: NDArray[np.float64], zoom: int) -> NDArray[np.float64]:
+    """Tile coordinates of points.
+
+    Args:
+        lonlat: shape (n, 2), degrees, EPSG:4326.
+
+    Returns:
+        shape (n, 2), tile coordinates at the zoom.
+    """
+    sine = np.sin(np.radians(lonlat[:, 1]))
+    north = np.arctanh(np.clip(sine, -1.0 + 1e-15, 1.0 - 1e-15))
+    return np.column_stack([lonlat[:, 0] / 360.0 + 0.5, 0.5 - north / (2.0 * np.pi)]) * 2.0**zoom
+
+
+def project(geometries: Geometries, zoom: int) -> Geometries:
+    """Geometries in EPSG:4326 as geometries in tile coordinates of the zoom."""
+    projected: Geometries = shapely.transform(geometries, lambda lonlat: to_tiles(lonlat, zoom))
+    return projected

@@ -1,0 +1,156 @@
+"""Whether images are drawn where they lie: tile by tile for all, outline by outline for some.
+
+Tolerances are in units of the tile grid, of which a tile's edge has 4,096 (0.3 m at z15 on the equator):
+tippecanoe rounds every point to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.archive import Archive
+from oam_mosaic_assets.core.grid import Geometries, project, tile_id_at
+from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
+from oam_mosaic_assets.core.vector_tile import area, read_feature, read_layers
+
+UNIT: Final = 1 / EXTENT
+"""In tiles."""
+
+TOLERANCE: Final = 2.0 * UNIT
+"""In tiles: tippecanoe cuts coordinates off at its grid, then cleans the ring; more was never seen."""
+
+CANDIDATES: Final = 50_000
+"""Pairs of image and tile that are looked at together."""
+
+Tile = tuple[int, int, int]
+"""Image index, column, row."""
+
+
+def misplaced(
+    geometries: Geometries,
+    *,
+    image: NDArray[np.int64],
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    zoom: int,
+) -> tuple[list[Tile], list[Tile]]:
+    """Compare the tiles that images are drawn in with the tiles that they reach, buffers included.
+
+    Args:
+        geometries: of all images, as they were given to tippecanoe, EPSG:4326.
+        image: index into `geometries` of each pair of image and tile found in the archive.
+        x: the tile's column of each pair.
+        y: the tile's row of each pair.
+        zoom: of these tiles.
+
+    Returns:
+        Where an image is missing, and where one is drawn that does not belong there.
+    """
+    if len(geometries) == 0:
+        return [], [(int(i), int(a), int(b)) for i, a, b in zip(image, x, y, strict=True)]
+    projected = project(geometries, zoom)
+    reached = np.unique(np.concatenate(list(_reached(projected, zoom))))
+    drawn = np.unique((image << (2 * zoom)) | (y << zoom) | x)
+    missing = np.setdiff1d(reached, drawn, assume_unique=True)
+    stray = np.setdiff1d(drawn, reached, assume_unique=True)
+    return (
+        [tile for tile in _tiles(missing, zoom) if _leaves_a_trace(projected, tile)],
+        [tile for tile in _tiles(stray, zoom) if not _comes_near(projected, tile)],
+    )
+
+
+def outline_differs(
+    archive: Archive, geometry: shapely.Geometry, name: str, tiles: Sequence[tuple[int, int]]
+) -> bool:
+    """Whether the outline put together from the tiles strays from the footprint by more than the tolerance.
+
+    Args:
+        geometry: as it was given to tippecanoe, EPSG:4326.
+        name: the image's id.
+        tiles: columns and rows that it is drawn in, at the deepest zoom.
+    """
+    zoom = archive.header["max_zoom"]
+    footprint = project(np.array([geometry], dtype=object), zoom)[0]
+    pieces = [piece for column, row in tiles for piece in _pieces(archive, name, zoom, column, row)]
+    drawn = shapely.union_all(pieces)
+    lost = shapely.difference(footprint, shapely.buffer(drawn, TOLERANCE))
+    added = shapely.difference(drawn, shapely.buffer(footprint, TOLERANCE))
+    return not (lost.is_empty and added.is_empty)
+
+
+def chosen_by_digest(names: Sequence[str], digest: str, count: int) -> list[int]:
+    """Indices of `count` images, another choice for every snapshot but always the same for one."""
+    keyed = (
+        (hashlib.blake2b(name.encode(), key=digest.encode()[:64], digest_size=8).digest(), index)
+        for index, name in enumerate(names)
+    )
+    return sorted(index for _, index in sorted(keyed)[:count])
+
+
+def _reached(projected: Geometries, zoom: int) -> Iterator[NDArray[np.int64]]:
+    """Pairs of image and tile, as one number each, of all tiles that an image reaches."""
+    # By parts, for the halves of an image at the antimeridian lie a world apart.
+    parts, image = shapely.get_parts(projected, return_index=True)
+    last = 2**zoom - 1
+    bounds = np.floor(shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * BUFFER).astype(np.int64)
+    west, north, east, south = np.clip(bounds, 0, last).T
+    columns = east - west + 1
+    ends = np.cumsum(columns * (south - north + 1))
+    shapely.prepare(parts)
+    # Candidates are numbered through all images, so that the largest image is cut into pieces as well.
+    for start in range(0, int(ends[-1]), CANDIDATES):
+        number = np.arange(start, min(start + CANDIDATES, int(ends[-1])))
+        which = np.searchsorted(ends, number, side="right")
+        ordinal = number - np.where(which > 0, ends[which - 1], 0)
+        x = west[which] + ordinal % columns[which]
+        y = north[which] + ordinal // columns[which]
+        hit = shapely.intersects(parts[which], _boxes(x, y, BUFFER))
+        yield (image[which][hit] << (2 * zoom)) | (y[hit] << zoom) | x[hit]
+
+
+def _boxes(x: NDArray[np.int64], y: NDArray[np.int64], margin: float) -> Geometries:
+    boxes: Geometries = shapely.box(x - margin, y - margin, x + 1 + margin, y + 1 + margin)
+    return boxes
+
+
+def _box(x: int, y: int, margin: float) -> shapely.Polygon:
+    return shapely.box(x - margin, y - margin, x + 1 + margin, y + 1 + margin)
+
+
+def _tiles(codes: NDArray[np.int64], zoom: int) -> Iterator[Tile]:
+    mask = 2**zoom - 1
+    for code in codes.tolist():
+        yield code >> (2 * zoom), code & mask, (code >> zoom) & mask
+
+
+def _leaves_a_trace(projected: Geometries, tile: Tile) -> bool:
+    """Whether enough of the image lies in the tile and its buffer that rounding cannot wipe it out."""
+    image, x, y = tile
+    clipped = shapely.intersection(projected[image], _box(x, y, BUFFER))
+    return not shapely.buffer(clipped, -TOLERANCE).is_empty
+
+
+def _comes_near(projected: Geometries, tile: Tile) -> bool:
+    image, x, y = tile
+    return bool(shapely.intersects(projected[image], _box(x, y, BUFFER + TOLERANCE)))
+
+
+def _pieces(archive: Archive, name: str, zoom: int, column: int, row: int) -> Iterator[shapely.Geometry]:
+    """What one tile, without its buffer, draws of an image, in tile coordinates of the world."""
+    entry = archive.find(tile_id_at(zoom, column, row))
+    if entry is None:
+        return
+    for layer in read_layers(archive.tile(entry)):
+        if name not in layer.values:
+            continue
+        for encoded in layer.features:
+            feature = read_feature(layer, encoded)
+            if feature.properties.get("id") == name:
+                world = shapely.transform(area(feature), lambda units: units / EXTENT + [column, row])
+                yield shapely.intersection(world, shapely.box(column, row, column + 1, row + 1))

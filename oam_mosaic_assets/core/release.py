@@ -1,0 +1,187 @@
+"""A release: how builds and their objects are named, and what manifest, pointer and TileJSON say.
+
+Keys are those that others rely on; see `docs/contract.md`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+ARCHIVE: Final = "global-mosaic.pmtiles"
+MANIFEST: Final = "manifest.json"
+TILEJSON: Final = "global-mosaic.json"
+AUDIT: Final = "audit.json"
+
+FORMAT: Final = 1
+"""Of pointer and manifest. A reader of another format does not guess."""
+
+
+def build_name(started: datetime, digest: str) -> str:
+    """A build's name: its start, UTC, and the beginning of its snapshot's digest."""
+    return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Where everything lies in the object store.
+
+    Attributes:
+        archive: the fixed public key of the archive.
+        tilejson: the fixed public key of the TileJSON.
+        aliases: further fixed keys that get the same archive.
+        prefix: what everything else lies under; ends in a slash.
+    """
+
+    archive: str = ARCHIVE
+    tilejson: str = TILEJSON
+    aliases: tuple[str, ...] = ()
+    prefix: str = "mosaic/"
+
+    @property
+    def pointer(self) -> str:
+        """What is public now; turned last."""
+        return f"{self.prefix}latest.json"
+
+    @property
+    def lock(self) -> str:
+        """Held by the publisher at work."""
+        return f"{self.prefix}publisher.lock"
+
+    @property
+    def staging_root(self) -> str:
+        """All that is not audited yet."""
+        return f"{self.prefix}staging/"
+
+    def staging(self, build: str, name: str = "") -> str:
+        """Private objects of a build that is not public yet."""
+        return f"{self.staging_root}{build}/{name}"
+
+    @property
+    def releases_root(self) -> str:
+        """All that was ever published, build by build."""
+        return f"{self.prefix}builds/"
+
+    def release(self, build: str, name: str = "") -> str:
+        """Public objects of a build, never changed."""
+        return f"{self.releases_root}{build}/{name}"
+
+    def footprints(self, build: str = "") -> str:
+        """The private footprints of a published build, kept to compare later snapshots with."""
+        return f"{self.prefix}cache/footprints/{build}" + (".parquet" if build else "")
+
+    def below(self, root: str) -> Keys:
+        """The same keys under a root of their own, such as `sample/`."""
+        return Keys(
+            archive=root + self.archive,
+            tilejson=root + self.tilejson,
+            aliases=tuple(root + alias for alias in self.aliases),
+            prefix=root + self.prefix,
+        )
+
+    def fixed_archives(self) -> tuple[str, ...]:
+        """Every fixed key of the archive, the main one first."""
+        return (self.archive, *self.aliases)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """What is public, as `latest.json` says.
+
+    Attributes:
+        build: the build's name.
+        digest: of its snapshot.
+        snapshot_taken_at: when the catalogue was read, UTC, ISO 8601.
+        checked_at: when a snapshot was last compared with the catalogue; staleness is judged by it.
+        published_at: when the pointer was turned.
+        source: kind of the catalogue: `pgstac`, `stac_api`, `items_file` or `sample`.
+        images: how many are drawn.
+        set_aside: how many could not be drawn.
+        archive: key of the build's own archive.
+        manifest: key of its manifest.
+        size: of the archive, bytes.
+        sha256: of the archive, hex.
+        etags: of each fixed key when it was written; another one means that someone overwrote it.
+    """
+
+    build: str
+    digest: str
+    snapshot_taken_at: str
+    checked_at: str
+    published_at: str
+    source: str
+    images: int
+    set_aside: int
+    archive: str
+    manifest: str
+    size: int
+    sha256: str
+    etags: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> bytes:
+        """As it stands in the store."""
+        return as_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Pointer:
+        """Read it back.
+
+        Raises:
+            ValueError: it is no pointer of this format.
+        """
+        try:
+            stated = json.loads(content)
+            pointer = cls(**stated)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"it is no pointer: {error}") from None
+        if pointer.format != FORMAT:
+            raise ValueError(f"it is of format {pointer.format}, and this version reads format {FORMAT}")
+        return pointer
+
+    def age_hours(self, now: datetime) -> float:
+        """Hours since the mosaic was last known to agree with the catalogue."""
+        return (now - datetime.fromisoformat(self.checked_at)).total_seconds() / 3600.0
+
+
+def tilejson(
+    *,
+    metadata: Mapping[str, Any],
+    bounds: Iterable[float],
+    zoom_min: int,
+    zoom_max: int,
+    archive_address: str,
+    build: str,
+) -> dict[str, Any]:
+    """A TileJSON 3.0.0 document of the archive.
+
+    Args:
+        metadata: the archive's own.
+        bounds: west, south, east, north, degrees.
+        archive_address: where the archive is read.
+        build: the build's name, so that a client sees which mosaic it shows.
+    """
+    return {
+        "tilejson": "3.0.0",
+        "name": metadata["name"],
+        "description": metadata["description"],
+        "attribution": metadata["attribution"],
+        "version": "1.0.0",
+        "scheme": "xyz",
+        # read by MapLibre with the `pmtiles` protocol; a tile server in front has a TileJSON of its own
+        "tiles": [f"pmtiles://{archive_address}/{{z}}/{{x}}/{{y}}"],
+        "minzoom": zoom_min,
+        "maxzoom": zoom_max,
+        "bounds": [round(side, 6) for side in bounds],
+        "vector_layers": metadata["vector_layers"],
+        "build": build,
+        "pmtiles": archive_address,
+    }
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """JSON for people and programs: indented, keys in the order given, ends with a newline."""
+    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()

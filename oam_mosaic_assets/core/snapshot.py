@@ -1,0 +1,258 @@
+"""The footprints of one snapshot as files: a GeoParquet of what can be drawn, a table of what cannot.
+
+Both are written in batches, so that memory does not grow with the catalogue. Footprints stand in drawing
+order, oldest first: acquisition end, unknown before all others, then id, so that the order is total.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.footprint import Footprint, SetAside
+
+BATCH: Final = 4096
+"""Rows held in memory at a time; a footprint with its attributes is about 2 kB."""
+
+DRAWING_ORDER: Final = ("acquired_to", "id")
+
+SCHEMA: Final = pl.Schema(
+    {
+        "id": pl.String(),
+        "geometry": pl.Binary(),
+        "bbox": pl.Struct({side: pl.Float64() for side in ("xmin", "ymin", "xmax", "ymax")}),
+        "acquired_from": pl.Datetime("us", "UTC"),
+        "acquired_to": pl.Datetime("us", "UTC"),
+        "updated": pl.Datetime("us", "UTC"),
+        "title": pl.String(),
+        "provider": pl.String(),
+        "platform": pl.String(),
+        "sensor": pl.String(),
+        "gsd": pl.Float64(),
+        "license": pl.String(),
+        "asset": pl.String(),
+        "asset_name": pl.String(),
+        "thumbnail": pl.String(),
+        "file_size": pl.Int64(),
+        "unknown": pl.List(pl.String()),
+        "digest": pl.Binary(),
+    }
+)
+"""One row an image. `geometry` is WKB in EPSG:4326, `gsd` metres, `file_size` bytes, `digest` of the row."""
+
+SET_ASIDE_SCHEMA: Final = pl.Schema({"id": pl.String(), "reason": pl.String(), "value": pl.String()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a snapshot holds, in numbers. The catalogue's count is `drawable + set_aside + outside`.
+
+    Attributes:
+        taken_at: the moment of the read, UTC.
+        drawable: images with a footprint.
+        set_aside: images without, by reason.
+        outside: images left out because they do not touch the box that was asked for.
+        unknown: values that could not be read, by name.
+        bounds: west, south, east, north of all footprints, degrees; None where there are none.
+        newest: the latest acquisition, UTC.
+        digest: of all footprints in drawing order and all that is set aside, sha256 in hex.
+    """
+
+    taken_at: datetime
+    drawable: int
+    set_aside: Mapping[str, int]
+    outside: int
+    unknown: Mapping[str, int]
+    bounds: tuple[float, float, float, float] | None
+    newest: datetime | None
+    digest: str
+
+    @property
+    def set_aside_count(self) -> int:
+        """Images that cannot be drawn, whatever the reason."""
+        return sum(self.set_aside.values())
+
+    @property
+    def catalogued(self) -> int:
+        """Images that this snapshot answers for."""
+        return self.drawable + self.set_aside_count
+
+
+def write_snapshot(
+    rows: Iterable[Footprint | SetAside],
+    *,
+    taken_at: datetime,
+    footprints: Path,
+    set_aside: Path,
+    scratch: Path,
+    box: tuple[float, float, float, float] | None = None,
+) -> Snapshot:
+    """Write what was read to two Parquet files and count it.
+
+    An id that was read already is set aside: ids are what the archive and the audit are keyed by.
+
+    Args:
+        rows: what `read_item` made of each item, in any order.
+        footprints: where the GeoParquet goes.
+        set_aside: where the table of those set aside goes.
+        scratch: an empty folder for what is not sorted yet.
+        box: west, south, east, north, degrees; only footprints that touch it.
+    """
+    frame = None if box is None else shapely.box(*box)
+    seen: set[str] = set()
+    aside: list[SetAside] = []
+    unknown: Counter[str] = Counter()
+    drawable = outside = 0
+    kinds: set[str] = set()
+    bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    rows = iter(rows)
+    for number in range(2**31):
+        batch = list(islice(rows, BATCH))
+        if not batch:
+            break
+        kept: list[Footprint] = []
+        for row in batch:
+            if isinstance(row, SetAside):
+                aside.append(row)
+            elif row.id in seen:
+                aside.append(SetAside(row.id, "duplicate_id", row.id))
+            elif frame is not None and not row.geometry.intersects(frame):
+                outside += 1
+            else:
+                seen.add(row.id)
+                unknown.update(row.unknown)
+                kept.append(row)
+        if kept:
+            drawable += len(kept)
+            kinds.update(row.geometry.geom_type for row in kept)
+            found = shapely.total_bounds([row.geometry for row in kept])
+            bounds = np.concatenate([np.minimum(bounds[:2], found[:2]), np.maximum(bounds[2:], found[2:])])
+            _table(kept).write_parquet(scratch / f"part-{number:06}.parquet", compression="uncompressed")
+    extent = tuple(float(side) for side in bounds) if drawable else None
+    _write_sorted(scratch, footprints, _geo(kinds, extent), empty=not drawable)
+    aside.sort(key=lambda each: (each.id, each.reason, each.value))
+    pl.DataFrame([(a.id, a.reason, a.value) for a in aside], SET_ASIDE_SCHEMA, orient="row").write_parquet(
+        set_aside
+    )
+    return Snapshot(
+        taken_at=taken_at,
+        drawable=drawable,
+        set_aside=dict(sorted(Counter(each.reason for each in aside).items())),
+        outside=outside,
+        unknown=dict(sorted(unknown.items())),
+        bounds=extent,  # type: ignore[arg-type]  # four sides
+        newest=pl.scan_parquet(footprints).select(pl.col("acquired_to").max()).collect().item(),
+        digest=_digest(footprints, aside),
+    )
+
+
+def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFrame]:
+    """The footprints in drawing order, `BATCH` rows at a time."""
+    rows = pl.scan_parquet(footprints).select(*columns)
+    total = rows.select(pl.len()).collect().item()
+    for start in range(0, total, BATCH):
+        yield rows.slice(start, BATCH).collect()
+
+
+def write_geojson(footprints: Path, geojson: Path, *, thinnest: float) -> int:
+    """Write what tippecanoe reads: a feature a line, in drawing order, `id` its only property.
+
+    Args:
+        footprints: the GeoParquet.
+        geojson: where newline-delimited GeoJSON goes, RFC 7946.
+        thinnest: degrees; footprints narrower than this are widened so far that tippecanoe's rounding to
+            its grid leaves something of them.
+
+    Returns:
+        How many footprints had to be widened.
+    """
+    widened = 0
+    with geojson.open("w", encoding="utf-8") as lines:
+        for batch in read_batches(footprints, ("id", "geometry")):
+            geometries = shapely.from_wkb(batch["geometry"].to_numpy())
+            widened += int(too_thin(geometries, thinnest).sum())
+            geometries = as_drawn(geometries, thinnest)
+            for name, geometry in zip(batch["id"], shapely.to_geojson(geometries), strict=True):
+                lines.write(
+                    f'{{"type":"Feature","properties":{{"id":{json.dumps(name, ensure_ascii=False)}}},'
+                    f'"geometry":{geometry}}}\n'
+                )
+    return widened
+
+
+def as_drawn(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
+    """The areas as they are given to tippecanoe: those that its rounding would wipe out are widened.
+
+    Args:
+        geometries: EPSG:4326.
+        thinnest: degrees.
+    """
+    thin = too_thin(geometries, thinnest)
+    wide = geometries.copy()
+    # mitred, so that a widened rectangle stays one
+    wide[thin] = shapely.buffer(geometries[thin], thinnest, join_style="mitre")
+    return wide
+
+
+def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.bool_]:
+    """Which areas hold no disc of this diameter (degrees)."""
+    # A strip's width is about twice its area over its outline; only what may be thin is looked at closely.
+    width = 2.0 * shapely.area(geometries) / shapely.length(geometries)
+    thin: NDArray[np.bool_] = width < 4.0 * thinnest
+    thin[thin] = shapely.is_empty(shapely.buffer(geometries[thin], -thinnest / 2.0))
+    return thin
+
+
+def _table(rows: list[Footprint]) -> pl.DataFrame:
+    geometries = np.array([row.geometry for row in rows], dtype=object)
+    sides = shapely.bounds(geometries)
+    columns: dict[str, Any] = {
+        each.name: [getattr(row, each.name) for row in rows] for each in fields(Footprint)
+    }
+    columns["unknown"] = [list(row.unknown) for row in rows]
+    columns["geometry"] = shapely.to_wkb(geometries, byte_order=1).tolist()
+    columns["bbox"] = [
+        dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)) for box in sides.tolist()
+    ]
+    columns["digest"] = [row.digest() for row in rows]
+    return pl.DataFrame({name: columns[name] for name in SCHEMA}, schema=SCHEMA)
+
+
+def _write_sorted(parts: Path, target: Path, geo: str, *, empty: bool) -> None:
+    rows = pl.LazyFrame(schema=SCHEMA) if empty else pl.scan_parquet(parts / "part-*.parquet")
+    rows.sort(DRAWING_ORDER, nulls_last=False).sink_parquet(target, metadata={"geo": geo}, engine="streaming")
+
+
+def _geo(kinds: set[str], extent: tuple[float, ...] | None) -> str:
+    """GeoParquet 1.1 file metadata. Without `crs` it is OGC:CRS84: EPSG:4326, longitude first."""
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": sorted(kinds),
+        "orientation": "counterclockwise",
+        "edges": "planar",
+        "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},
+    }
+    if extent is not None:
+        column["bbox"] = extent
+    return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}})
+
+
+def _digest(footprints: Path, aside: Iterable[SetAside]) -> str:
+    whole = hashlib.sha256()
+    for batch in read_batches(footprints, ("digest",)):
+        whole.update(b"".join(batch["digest"]))
+    for each in aside:
+        whole.update(json.dumps([each.id, each.reason, each.value]).encode())
+    return whole.hexdigest()

@@ -1,0 +1,89 @@
+"""Wires the rooms into one `Definitions`; the only place that does."""
+
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.plan import MosaicPlan
+from oam_mosaic_assets.automation.jobs import CHAIN, global_mosaic, mosaic_freshness, publish_held_build
+from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshness
+from oam_mosaic_assets.checks.mosaic_audit import mosaic_audit
+from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
+from oam_mosaic_assets.resources.auditor import Auditor
+from oam_mosaic_assets.resources.progress import LoggedProgress
+from oam_mosaic_assets.resources.scratch import Scratch
+from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
+from oam_mosaic_assets.settings import TEST_BOX, Settings
+
+
+def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
+    """Everything that Dagster shows and runs.
+
+    Args:
+        settings: what the environment says.
+        overrides: resources that take the place of the real ones, by name.
+    """
+    store = overrides.pop("store", None) or store_of(settings)
+    keys = settings.keys
+    plan = MosaicPlan(
+        tiling=TilingPlan(zoom_min=settings.zoom_min, zoom_max=settings.zoom_max),
+        box=TEST_BOX if settings.test_mode else None,
+        max_set_aside_share=settings.max_set_aside_share,
+        max_shrink_share=settings.max_shrink_share,
+        fresh_warn_hours=settings.fresh_warn_hours,
+        fresh_fail_hours=settings.fresh_fail_hours,
+    )
+    releases = Releases(store, keys)
+    freshness = dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(hours=settings.fresh_warn_hours),
+        fail_window=timedelta(hours=settings.fresh_fail_hours),
+    )
+    *upstream, published = CHAIN
+    return dg.Definitions(
+        assets=[
+            *upstream,
+            published.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=freshness)),
+        ],
+        asset_checks=[mosaic_audit, mosaic_is_fresh],
+        jobs=[global_mosaic, publish_held_build, mosaic_freshness],
+        schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
+        resources={
+            "io_manager": _io_manager(ObjectStoreIOManager(store, keys)),
+            "catalogue": catalogue_of(settings),
+            "mosaic_plan": plan,
+            "progress": LoggedProgress(),
+            "releases": releases,
+            "auditor": Auditor(
+                releases,
+                plan.tiling,
+                max_set_aside_share=plan.max_set_aside_share,
+                max_shrink_share=plan.max_shrink_share,
+            ),
+            "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
+            "tippecanoe": TippecanoeResource(
+                program=str(settings.tippecanoe) if settings.tippecanoe else None
+            ),
+            **overrides,
+        },
+    )
+
+
+def _io_manager(manager: ObjectStoreIOManager) -> dg.IOManagerDefinition:
+    """Dagster asks by this for what the manager itself needs."""
+
+    @dg.io_manager(required_resource_keys={"scratch"}, description=manager.__doc__)
+    def object_store_io_manager(_: dg.InitResourceContext) -> ObjectStoreIOManager:
+        return manager
+
+    return object_store_io_manager
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `workspace.yaml` and `dg` load: everything, by the environment's settings."""
+    return build_definitions(Settings.read())

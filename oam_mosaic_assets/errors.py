@@ -1,0 +1,123 @@
+"""What can go wrong, sorted by what helps: another run, other settings, or a person's decision.
+
+    MosaicError
+    ├── Passing             a rerun may help (exit code 1)
+    │   ├── CatalogueUnavailable    the source cannot be reached, or stopped answering half-way
+    │   ├── StoreUnavailable        the object store cannot be reached, or stopped answering half-way
+    │   ├── TilingFailed            tippecanoe failed, or was killed
+    │   ├── DiskFull                no room for scratch files or for the store
+    │   ├── PublicationLost         another publisher was at work, or was faster
+    │   └── NotAsPublished          what the public address answers is not what was written
+    ├── Standing            a person must change something first (exit code 2)
+    │   ├── SettingsError           the environment is wrong; names every problem at once
+    │   ├── CatalogueRefused        wrong password, unknown collection, unknown pgSTAC, unreadable file
+    │   ├── StoreRefused            no such bucket, no right to do this
+    │   ├── TippecanoeMissing       the program is not there, or is not the one we know
+    │   └── ArchiveUnreadable       a file that is no PMTiles archive, or a broken one
+    └── Refused             the audit or a guard said no; a person must decide (exit code 3)
+        ├── EmptyCatalogue          an empty catalogue never replaces a mosaic
+        ├── AuditFailed             the archive does not show what the catalogue holds
+        └── HeldBack                whole and audited, but unlike the last one: someone confirms it
+
+Every error says in its message what happened and in its hint what to do. Neither ever holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MosaicError(Exception):
+    """What happened (the message) and what to do about it (the hint).
+
+    Attributes:
+        message: what happened, with the names of the things concerned.
+        hint: what to do about it; one sentence.
+        exit_code: what the command line exits with.
+        rerun_may_help: whether the same call may succeed later, with nothing changed by a person.
+    """
+
+    exit_code: ClassVar[int] = 1
+    rerun_may_help: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class Passing(MosaicError):
+    """A rerun may help."""
+
+
+class CatalogueUnavailable(Passing):
+    """The catalogue cannot be reached, or stopped answering half-way."""
+
+
+class StoreUnavailable(Passing):
+    """The object store cannot be reached, or stopped answering half-way."""
+
+
+class TilingFailed(Passing):
+    """Tippecanoe failed or was killed; the message holds its last words."""
+
+
+class DiskFull(Passing):
+    """No room is left for scratch files, or in a local store."""
+
+
+class PublicationLost(Passing):
+    """Another publisher holds the lock, or turned the pointer in the meantime."""
+
+
+class NotAsPublished(Passing):
+    """The public address does not answer with what was just written there."""
+
+
+class Standing(MosaicError):
+    """A person must change something before a rerun can help."""
+
+    exit_code = 2
+    rerun_may_help = False
+
+
+class SettingsError(Standing):
+    """The environment is wrong; the message names every problem at once."""
+
+
+class CatalogueRefused(Standing):
+    """The catalogue answers, but not with what was asked: password, collection, version, format."""
+
+
+class StoreRefused(Standing):
+    """The object store answers, but refuses: no such bucket, no right."""
+
+
+class TippecanoeMissing(Standing):
+    """The program tippecanoe is not there, or is not the one that the plan is written for."""
+
+
+class ArchiveUnreadable(Standing):
+    """A file that is no PMTiles archive, or a broken one."""
+
+
+class Refused(MosaicError):
+    """The audit or a guard said no; a person must decide."""
+
+    exit_code = 3
+    rerun_may_help = False
+
+
+class EmptyCatalogue(Refused):
+    """There is nothing to draw; the public mosaic stays."""
+
+
+class AuditFailed(Refused):
+    """The staged archive does not show what the catalogue holds; it is not published."""
+
+
+class HeldBack(Refused):
+    """The build is whole but differs from the last one more than a guard allows; a person confirms it."""

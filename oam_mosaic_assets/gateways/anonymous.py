@@ -1,0 +1,88 @@
+"""Reading a public address as a stranger does: a plain HTTP GET, no credentials."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from oam_mosaic_assets.errors import StoreRefused, StoreUnavailable
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response, Session
+
+NOT_READABLE: Final = frozenset(
+    {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+)
+
+
+class AnonymousReader:
+    """Reads ranges of public addresses, over connections that it keeps.
+
+    Args:
+        timeouts: seconds to wait for a connection, and for each piece of an answer.
+        attempts: how often to ask in all, where the network or the server fails.
+    """
+
+    def __init__(self, *, timeouts: tuple[float, float], attempts: int) -> None:
+        self._timeouts = timeouts
+        self._attempts = attempts
+
+    def read(self, address: str, *, start: int, length: int | None) -> bytes | None:
+        """Read `length` bytes from `start`, or to the end; None where a stranger may not, or finds nothing.
+
+        Raises:
+            StoreUnavailable: no whole answer, or 429 or 5xx, at the last attempt.
+            StoreRefused: another answer than the bytes asked for; a redirect, for one, is not followed.
+        """
+        from requests import RequestException  # noqa: PLC0415  # slow to import, seldom needed
+
+        ranged = start > 0 or length is not None
+        last = "" if length is None else start + length - 1
+        # Bytes are counted as stored, so nothing on the way may compress them.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-{last}"} if ranged else {})
+        trouble = ""
+        for attempt in range(self._attempts):
+            if attempt:
+                time.sleep(0.25 * 2**attempt)
+            try:
+                with self._session.get(
+                    address, headers=headers, timeout=self._timeouts, allow_redirects=False, stream=True
+                ) as answer:
+                    status = HTTPStatus(answer.status_code)
+                    if status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS:
+                        return _content(answer, ranged=ranged)
+                    trouble = f"{status} {status.phrase}"
+            except RequestException as fault:
+                trouble = type(fault).__name__
+        raise StoreUnavailable(
+            f"{address} does not answer: {trouble}", hint="Check the public address; run again."
+        )
+
+    @cached_property
+    def _session(self) -> Session:
+        import requests  # noqa: PLC0415  # slow to import, seldom needed
+
+        session = requests.Session()
+        session.auth = _no_credentials
+        return session
+
+
+def _no_credentials(request: PreparedRequest) -> PreparedRequest:
+    """Keep requests from looking for credentials in ~/.netrc."""
+    return request
+
+
+def _content(answer: Response, *, ranged: bool) -> bytes | None:
+    if answer.status_code in NOT_READABLE:
+        return None
+    if answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return b""
+    if answer.status_code != (HTTPStatus.PARTIAL_CONTENT if ranged else HTTPStatus.OK):
+        asked = "a range" if ranged else "an object"
+        raise StoreRefused(
+            f"{answer.url} answers {answer.status_code} where {asked} is asked for",
+            hint="The public address must answer by itself, without redirects, and honour ranges.",
+        )
+    return answer.content

@@ -1,0 +1,109 @@
+"""STAC items out of a stac-geoparquet file, versions 1.0 and 1.1 of the format.
+
+A row is an item whose properties are columns of their own. Parquet knows no absent keys, so a null is taken
+for one; `datetime` alone stays, because STAC wants it null where an item has a span. The format:
+https://github.com/radiantearth/stac-geoparquet-spec/blob/main/stac-geoparquet-spec.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import polars as pl
+
+from oam_mosaic_assets.errors import CatalogueRefused
+from oam_mosaic_assets.gateways.catalogue.source import Item
+from oam_mosaic_assets.gateways.catalogue.wkb import geojson_from_wkb
+
+ROWS_AT_A_TIME: Final = 10_000
+"""Held in memory as columns; an item is some 2 kB."""
+
+REQUIRED: Final = frozenset({"id", "geometry", "assets"})
+
+_TOP_LEVEL: Final = frozenset(
+    {"type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection"}
+)
+_BOX_SIDES: Final = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
+
+_Answer = TypeVar("_Answer")
+
+
+class StacGeoparquet:
+    """A file of items.
+
+    Raises:
+        CatalogueRefused: (also when read) the file is damaged, or holds no STAC items.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        self._columns = self._guarded(lambda: self._table.collect_schema().names())
+        if missing := sorted(REQUIRED.difference(self._columns)):
+            raise CatalogueRefused(
+                f"{path} holds no STAC items: it has no column {', '.join(missing)}",
+                hint="Give a file as stac-geoparquet describes it.",
+            )
+
+    def count(self, collection: str | None) -> int:
+        """How many rows are of that collection, or of none; all of them where no collection is named."""
+        table = self._table
+        if collection is not None and "collection" in self._columns:
+            name = pl.col("collection").cast(pl.String)
+            table = table.filter((name == collection) | name.is_null())
+        return int(self._guarded(lambda: table.select(pl.len()).collect()).item())
+
+    def items(self) -> Iterator[Item]:
+        """Read all rows, so many at a time."""
+        start = 0
+        while not (rows := self._rows_from(start)).is_empty():
+            yield from (_item(row) for row in rows.iter_rows(named=True))
+            start += len(rows)
+
+    def _rows_from(self, start: int) -> pl.DataFrame:
+        return self._guarded(lambda: self._table.slice(start, ROWS_AT_A_TIME).collect())
+
+    def _guarded(self, call: Callable[[], _Answer]) -> _Answer:
+        try:
+            return call()
+        except pl.exceptions.PolarsError as error:
+            raise CatalogueRefused(
+                f"{self._path} is not a whole Parquet file: {error}", hint="Fetch or write it anew."
+            ) from error
+
+
+def _item(row: dict[str, Any]) -> Item:
+    item: dict[str, Any] = {"type": "Feature", "geometry": None}
+    properties: dict[str, Any] = {}
+    for key, value in row.items():
+        if value is None:
+            continue
+        if key == "bbox" and isinstance(value, dict):
+            item[key] = [value[side] for side in _BOX_SIDES if value.get(side) is not None]
+        elif key in _TOP_LEVEL:
+            item[key] = _as_json(value)
+        else:
+            properties[key] = _as_json(value)
+    if "datetime" in row:
+        properties.setdefault("datetime", None)
+    return item | {"properties": properties}
+
+
+def _as_json(value: Any) -> Any:
+    """What stood in the item's JSON: times as RFC 3339, geometries as GeoJSON, no keys without a value."""
+    match value:
+        case dict():
+            return {key: _as_json(each) for key, each in value.items() if each is not None}
+        case list():
+            return [_as_json(each) for each in value]
+        case bytes():
+            return geojson_from_wkb(value)
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case _:
+            return value

@@ -1,0 +1,148 @@
+"""Reading STAC items from a file: one JSON object a line, plain or gzipped, or stac-geoparquet."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
+from oam_mosaic_assets.gateways.catalogue.geoparquet import StacGeoparquet
+from oam_mosaic_assets.gateways.catalogue.json_rows import SHOWN_CHARACTERS, object_in
+from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable
+
+LONGEST_LINE: Final = 64 * 1024 * 1024
+"""Bytes. A line is held in memory whole; no item is that long, but a whole catalogue in one line is."""
+
+_GZIP: Final = b"\x1f\x8b"
+_PARQUET: Final = b"PAR1"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_ALL_IN_ONE: Final = re.compile(rb'\s*(\[|\{\s*$|\{\s*"features"|\{.{,500}"FeatureCollection")')
+"""How a document begins that holds all items at once, on one line or on many."""
+
+
+class ItemsFile:
+    """A file of STAC items. What it is shows in its first bytes, whatever its name.
+
+    Args:
+        path: of the file.
+        collection: where named, items that say they belong to another one are none of this catalogue's.
+    """
+
+    kind = "items_file"
+
+    def __init__(self, path: Path | str, collection: str | None = None) -> None:
+        self._path = Path(path)
+        self._collection = collection
+
+    @property
+    def origin(self) -> str:
+        return f"items_file {self._path}" + (f" {self._collection}" if self._collection else "")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[ItemsFileSnapshot]:
+        # The file's own time says when somebody wrote or copied it. Freshness is about when the source was
+        # last looked at: a file that has not changed for a month is what the catalogue holds today.
+        taken_at = datetime.now(UTC)
+        with self._opened() as file:
+            before = self._state()
+            expected: int | None = None
+            items: Callable[[], Iterator[Item | Unreadable]] = partial(self._items, file)
+            if file.peek(len(_PARQUET)).startswith(_PARQUET):
+                table = StacGeoparquet(self._path)
+                expected, items = table.count(self._collection), table.items
+            yield ItemsFileSnapshot(taken_at, expected, lambda: self._ours(items(), before))
+
+    def count(self) -> int:
+        """How many rows there are, unreadable ones included. Lines have to be read to be counted."""
+        with self.snapshot() as snapshot:
+            return sum(1 for _ in snapshot.items()) if snapshot.expected is None else snapshot.expected
+
+    def _opened(self) -> io.BufferedReader:
+        hint = "Check the path of the file and the right to read it."
+        try:
+            if self._path.is_file() or not self._path.exists():
+                return self._path.open("rb")
+        except OSError as error:
+            raise CatalogueRefused(f"{self._path} cannot be opened: {error.strerror}", hint=hint) from error
+        raise CatalogueRefused(f"{self._path} is no file", hint=hint)
+
+    def _items(self, file: io.BufferedReader) -> Iterator[Item | Unreadable]:
+        first = True
+        for row, line in self._lines(file):
+            if (first and _ALL_IN_ONE.match(line)) or len(line) == LONGEST_LINE:
+                raise CatalogueRefused(
+                    f"{self._path} does not hold one item a line but all in one document",
+                    hint=f"Convert it: jq -c '(.features? // .)[]' {self._path} > items.ndjson",
+                )
+            first = False
+            try:
+                item = object_in(row, line.decode())
+            except UnicodeDecodeError:
+                item = Unreadable(row, line.decode(errors="replace")[:SHOWN_CHARACTERS])
+            yield item
+
+    def _lines(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
+        """Number the lines from 1, and leave out the blank ones."""
+        file.seek(0)
+        packed = file.peek(len(_GZIP)).startswith(_GZIP)
+        row = 0
+        try:
+            lines = gzip.GzipFile(fileobj=file) if packed else file
+            while line := lines.readline(LONGEST_LINE):
+                row += 1
+                text = line.removeprefix(_BYTE_ORDER_MARK) if row == 1 else line
+                if text.strip():
+                    yield row, text
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise CatalogueRefused(
+                f"{self._path} is not whole: the compressed data ends or is damaged after line {row}",
+                hint="Fetch or write it anew.",
+            ) from error
+        except OSError as error:
+            raise CatalogueUnavailable(
+                f"{self._path} cannot be read beyond line {row}: {error.strerror}",
+                hint="See that the disk or network share is well, then run again.",
+            ) from error
+
+    def _ours(
+        self, items: Iterator[Item | Unreadable], before: tuple[int, ...]
+    ) -> Iterator[Item | Unreadable]:
+        """Leave out what is another collection's, and see at the end that the file is still the same."""
+        ours = (None, self._collection)
+        for item in items:
+            if self._collection is None or isinstance(item, Unreadable) or item.get("collection") in ours:
+                yield item
+        if self._state() != before:
+            raise CatalogueUnavailable(
+                f"{self._path} was changed while it was read",
+                hint="Write it under another name and rename it when it is whole, then run again.",
+            )
+
+    def _state(self) -> tuple[int, ...]:
+        """What changes when the file is written or replaced; nothing where it is gone."""
+        try:
+            state = self._path.stat()
+        except OSError:
+            return ()
+        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsFileSnapshot:
+    """The file as it was opened; see `source.Snapshot`."""
+
+    taken_at: datetime
+    expected: int | None
+    _items: Callable[[], Iterator[Item | Unreadable]]
+
+    def items(self) -> Iterator[Item | Unreadable]:
+        return self._items()

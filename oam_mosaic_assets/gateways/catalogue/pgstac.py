@@ -1,0 +1,285 @@
+"""Reading a collection out of pgSTAC's tables. The only SQL of the project.
+
+Everything is read in one transaction that sees one state of the database, with no more rights than SELECT on
+pgSTAC's tables. pgSTAC stores an item without what equals its collection's template; here it is put together
+again, because pgSTAC's own `content_hydrate` takes a millisecond and more an item, thirty times as long as
+all the rest, and drops every null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+
+from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, MosaicError
+from oam_mosaic_assets.gateways.catalogue.json_rows import object_in
+from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable
+from oam_mosaic_assets.gateways.catalogue.wkb import geojson_from_wkb
+
+KNOWN_VERSIONS: Final = ("0.9.", "0.10.")
+"""What a version begins with whose tables are known here."""
+
+ROWS_AT_A_TIME: Final = 1000
+"""Held in memory; an item is some 2 kB."""
+
+COLLECTIONS_NAMED: Final = 10
+
+_Answer = TypeVar("_Answer")
+
+_CONNECTION: Final = {
+    "connect_timeout": 10,
+    "fallback_application_name": "oam-mosaic",
+    # A host that vanished is noticed within a minute, also while it is the server's turn to speak.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""Seconds and names for libpq, where the settings of the connection do not say otherwise."""
+
+# The clock is read after the transaction's view of the database is fixed, which this statement does: what is
+# committed later than `taken_at` is not in it. (`now()` is older than that view.)
+_LOOK_AROUND: Final = """
+    SELECT clock_timestamp(),
+           set_config('statement_timeout', %(timeout)s, true),
+           to_regclass('pgstac.migrations') IS NOT NULL,
+           to_regclass('pgstac.base_items') IS NOT NULL,
+           EXISTS (
+               SELECT FROM pg_attribute
+               WHERE attrelid = to_regclass('pgstac.items') AND attname = 'content' AND NOT attisdropped
+           )
+"""
+_VERSION: Final = "SELECT version FROM pgstac.migrations ORDER BY datetime DESC, version DESC LIMIT 1"
+_COLLECTIONS: Final = "SELECT id FROM pgstac.collections ORDER BY id LIMIT %(limit)s"
+_COUNT: Final = "SELECT count(*) FROM pgstac.items WHERE collection = %(collection)s"
+_ITEMS: Final = "SELECT id, geometry, content::text FROM pgstac.items WHERE collection = %(collection)s"
+_TEMPLATE: Final = "SELECT base_item FROM pgstac.collections WHERE id = %(collection)s"
+# Since 0.10 an item names the template it was stored with; one that names none was stored with the first.
+_TEMPLATES: Final = (
+    "SELECT id::text, base_item FROM pgstac.base_items WHERE collection = %(collection)s ORDER BY id"
+)
+_TEMPLATE_TAG: Final = "pgstac:base_item"
+
+_ABSENT: Final = "𒍟※"
+"""pgSTAC's mark for what the template has and the item has not."""
+
+# Of a connection that is refused, libpq tells no SQLSTATE, only the server's words. Where these are not in
+# English the refusal is taken for an outage; the words are shown either way.
+_REFUSALS: Final = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "permission denied",
+    "is not permitted to log in",
+    "pg_hba.conf",
+    "SSL was required",
+    "certificate",
+    "invalid ",
+)
+_REFUSING_CLASSES: Final = ("0A", "28", "3D", "3F", "42")
+"""Classes of SQLSTATE: not supported, authorisation, no such database or schema, access and names."""
+
+
+class PgstacCatalogue:
+    """One collection of a pgSTAC database.
+
+    Args:
+        connection: a libpq connection string or address, or its parts under libpq's names (`host`, `port`,
+            `user`, `password`, `dbname`). What it leaves open libpq settles as it does for psql.
+        collection: the collection's id.
+        statement_timeout_seconds: how long the server may take for the count, or for the next thousand items.
+
+    Raises:
+        CatalogueRefused: the address cannot be read.
+    """
+
+    kind = "pgstac"
+
+    def __init__(
+        self,
+        connection: str | Mapping[str, str | int],
+        collection: str,
+        *,
+        statement_timeout_seconds: float = 600,
+    ) -> None:
+        parts = _parts(connection) if isinstance(connection, str) else dict(connection)
+        self._parts: dict[str, Any] = _CONNECTION | parts
+        self._collection = collection
+        self._timeout = f"{round(statement_timeout_seconds * 1000)}ms"
+        self._database = _place(parts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.origin!r})"
+
+    @property
+    def origin(self) -> str:
+        return f"pgstac {self._database} {self._collection}"
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PgstacSnapshot]:
+        connection = self._guarded(lambda: psycopg.connect(**self._parts))
+        try:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            yield self._open(connection)
+        finally:
+            connection.close()
+
+    def count(self) -> int:
+        with self.snapshot() as snapshot:
+            return snapshot.expected
+
+    def _open(self, connection: psycopg.Connection[TupleRow]) -> PgstacSnapshot:
+        def ask(question: str, **values: object) -> list[TupleRow]:
+            return self._guarded(lambda: connection.execute(question, values).fetchall())
+
+        ((taken_at, _, is_pgstac, has_templates, has_content),) = ask(_LOOK_AROUND, timeout=self._timeout)
+        if not is_pgstac:
+            raise CatalogueRefused(
+                f"there is no pgSTAC in {self._database}",
+                hint="Name the database that the STAC API reads; its tables are in the schema pgstac.",
+            )
+        version = next((name for (name,) in ask(_VERSION)), "unknown")
+        if not has_content or not version.startswith(KNOWN_VERSIONS):
+            raise CatalogueRefused(
+                f"{self._database} holds pgSTAC {version}, whose tables are not known here",
+                hint="Read the catalogue through its STAC API until this version is supported.",
+            )
+        found = ask(_TEMPLATE, collection=self._collection)
+        if not found:
+            others = ", ".join(name for (name,) in ask(_COLLECTIONS, limit=COLLECTIONS_NAMED))
+            raise CatalogueRefused(
+                f"{self._database} has no collection {self._collection!r}; there are: {others or 'none'}",
+                hint="Set COLLECTION to one of these.",
+            )
+        current = found[0][0]
+        tagged = ask(_TEMPLATES, collection=self._collection) if has_templates else []
+        first = tagged[0][1] if tagged else current
+        ((count,),) = ask(_COUNT, collection=self._collection)
+        return PgstacSnapshot(
+            taken_at=taken_at.astimezone(UTC),
+            expected=count,
+            _templates=_Templates(dict(tagged), first=first, current=current),
+            _rows=lambda: self._rows(connection),
+        )
+
+    def _rows(self, connection: psycopg.Connection[TupleRow]) -> Iterator[TupleRow]:
+        with connection.cursor("items", binary=True) as cursor:
+            self._guarded(lambda: cursor.execute(_ITEMS, {"collection": self._collection}))
+            while rows := self._guarded(lambda: cursor.fetchmany(ROWS_AT_A_TIME)):
+                yield from rows
+
+    def _guarded(self, call: Callable[[], _Answer]) -> _Answer:
+        """Call the driver, and tell its errors as this project's."""
+        try:
+            return call()
+        except psycopg.Error as error:
+            failure = self._failure(error)
+        # Raised out here, and so without a trace of the driver's error: that one holds the password.
+        raise failure
+
+    def _failure(self, error: psycopg.Error) -> MosaicError:
+        told = " ".join((error.diag.message_primary or str(error)).split())
+        if password := self._parts.get("password"):
+            told = told.replace(str(password), "***")
+        message = f"PostgreSQL at {self._database}: {told}"
+        if error.sqlstate is None:
+            refused = any(words in told for words in _REFUSALS)
+            hint = "Check the user, the password and the name of the database."
+        else:
+            refused = error.sqlstate.startswith(_REFUSING_CLASSES)
+            hint = "See that the user has the role pgstac_read, or SELECT on all tables of the schema pgstac."
+        if refused:
+            return CatalogueRefused(message, hint=hint)
+        return CatalogueUnavailable(
+            message, hint="See that the database is up and reachable, then run again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Templates:
+    """What pgSTAC took out of the items of one collection before it stored them."""
+
+    by_tag: Mapping[str, Item]
+    first: Item
+    current: Item
+
+    def complete(self, item: dict[str, Any]) -> Item:
+        """Put back into an item what its template holds. The parts are shared: nothing may change them."""
+        tag = item.pop(_TEMPLATE_TAG, None)
+        template = self.first if tag is None else self.by_tag.get(str(tag), self.current)
+        whole: Item = _merged(template, item)
+        return whole
+
+
+@dataclass(frozen=True, slots=True)
+class PgstacSnapshot:
+    """What one transaction sees of the collection; see `source.Snapshot`."""
+
+    taken_at: datetime
+    expected: int
+    _templates: _Templates
+    _rows: Callable[[], Iterator[TupleRow]]
+
+    def items(self) -> Iterator[Item | Unreadable]:
+        for row, (name, geometry, content) in enumerate(self._rows(), start=1):
+            item = object_in(row, content)
+            if isinstance(item, Unreadable):
+                yield item
+                continue
+            item["id"] = name
+            item["geometry"] = None if geometry is None else geojson_from_wkb(geometry)
+            yield self._templates.complete(item)
+
+
+def _merged(template: Any, value: Any) -> Any:
+    """Undo pgSTAC's dehydration: as its `merge_jsonb`, but a null that the template does not know stays."""
+    if value is None:
+        return template
+    if isinstance(template, dict) and isinstance(value, dict):
+        merged = {key: _merged(template.get(key), value[key]) for key in value if value[key] != _ABSENT}
+        return merged | {key: template[key] for key in template.keys() - value.keys()}
+    if isinstance(template, list) and isinstance(value, list) and len(template) == len(value):
+        return [
+            None if own == _ABSENT else _merged(common, own)
+            for common, own in zip(template, value, strict=True)
+        ]
+    return value
+
+
+def _parts(address: str) -> dict[str, Any]:
+    """Take a connection string apart.
+
+    A character of the password that should have been escaped makes libpq see its second half as the host or
+    the database, and name it in messages; so what looks like that is refused without showing any of it.
+    """
+    try:
+        parts = conninfo_to_dict(address)
+    except psycopg.ProgrammingError:
+        parts = {"host": "@"}
+    misread = "@" in f"{parts.get('host')}{parts.get('dbname')}"
+    if misread or not str(parts.get("port") or "0").replace(",", "").isdigit():
+        raise CatalogueRefused(
+            "the address of the database cannot be read",
+            hint="Write special characters of the password as %XX (@ is %40, / is %2F), or give its parts"
+            " (PGHOST, PGUSER, PGPASSWORD, PGDATABASE) instead.",
+        ) from None
+    return parts
+
+
+def _place(parts: Mapping[str, Any]) -> str:
+    """HOST:PORT/DATABASE, also where the environment supplies them to libpq."""
+    defaults = {
+        option.keyword.decode(): option.val.decode()
+        for option in psycopg.pq.Conninfo.get_defaults()
+        if option.val is not None
+    }
+    known = defaults | {key: str(value) for key, value in parts.items() if value not in (None, "")}
+    host = known.get("host") or known.get("hostaddr") or "localhost"
+    return f"{host}:{known.get('port', '5432')}/{known.get('dbname') or known.get('user', '')}"

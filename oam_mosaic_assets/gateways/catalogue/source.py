@@ -1,0 +1,82 @@
+"""The interface of every source of STAC items. The sources themselves live beside it, one module each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row of the source that is no STAC item at all, such as a line that is no JSON.
+
+    Attributes:
+        row: where it stands in its source, counted from 1.
+        text: the beginning of what stands there, for the list of those set aside.
+    """
+
+    row: int
+    text: str
+
+
+Item = Mapping[str, Any]
+"""A whole STAC item (hydrated), as parsed from JSON. Anything may be wrong with what it holds."""
+
+
+class Snapshot(Protocol):
+    """The catalogue at one moment.
+
+    Attributes:
+        taken_at: the moment, UTC. Nothing committed to the source later is in it.
+        expected: how many items the source says there are, or None where it does not say.
+    """
+
+    @property
+    def taken_at(self) -> datetime: ...
+
+    @property
+    def expected(self) -> int | None: ...
+
+    def items(self) -> Iterator[Item | Unreadable]:
+        """Stream every item once, in no particular order, never holding all of them.
+
+        Raises:
+            CatalogueUnavailable: the source stopped answering half-way; what was read is not the whole.
+            CatalogueRefused: the source answers with something that is not a catalogue.
+        """
+        ...
+
+
+class Catalogue(Protocol):
+    """A source of STAC items.
+
+    Attributes:
+        origin: what to call it in logs and manifests, such as `pgstac db.example.org:5432/eoapi
+            openaerialmap`. Never holds a password.
+        kind: `pgstac`, `stac_api`, `items_file` or `sample`.
+    """
+
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Open the catalogue for one consistent read.
+
+        Raises:
+            CatalogueUnavailable: it cannot be reached.
+            CatalogueRefused: wrong password, no such collection, a version of pgSTAC not known here.
+        """
+        ...
+
+    def count(self) -> int:
+        """How many items there are now; cheap, for freshness checks and `status`.
+
+        Raises: as `snapshot`.
+        """
+        ...

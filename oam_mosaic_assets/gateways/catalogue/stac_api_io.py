@@ -1,0 +1,111 @@
+"""The requests to one STAC API: retries, timeouts, one host, and errors told as this project's.
+
+Apart from `stac_api` because importing pystac-client takes most of a second.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from urllib3 import Retry
+
+from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
+
+PASSING_STATUSES: Final = (429, 500, 502, 503, 504)
+NOT_FOUND: Final = 404
+SHOWN_CHARACTERS: Final = 300
+
+
+class NotThere(CatalogueRefused):
+    """The API knows nothing under this address (404)."""
+
+
+class OneHostIO(StacApiIO):
+    """Reads JSON from one STAC API and from nowhere else.
+
+    Args:
+        address: of the API, without user and password.
+        credentials: user and password for HTTP basic authentication.
+        timeout_seconds: for connecting, and between two pieces of an answer.
+        retries: how often a request is repeated that met a broken connection or a passing status.
+        backoff_seconds: the wait before the second repetition; it doubles each time.
+    """
+
+    def __init__(
+        self,
+        address: SplitResult,
+        *,
+        credentials: tuple[str, str] | None,
+        timeout_seconds: float,
+        retries: int,
+        backoff_seconds: float,
+    ) -> None:
+        super().__init__(
+            timeout=timeout_seconds,
+            max_retries=Retry(
+                retries,
+                status_forcelist=PASSING_STATUSES,
+                allowed_methods=None,  # a search by POST changes nothing
+                backoff_factor=backoff_seconds,
+                raise_on_status=False,
+                respect_retry_after_header=False,  # which may ask for hours
+            ),
+        )
+        self.session.auth = credentials
+        self._address = address
+
+    def is_there(self, href: str) -> bool:
+        """Whether the API knows something under this address. Raises as `request`."""
+        try:
+            self.request(href)
+        except NotThere:
+            return False
+        return True
+
+    def request(
+        self,
+        href: str,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> str:
+        """Send a request, and return the body of the answer.
+
+        Raises:
+            NotThere: status 404.
+            CatalogueRefused: another host, a status of the client's fault, or an invalid certificate.
+            CatalogueUnavailable: no answer, or a status of the server's fault.
+        """
+        href = self._here(href)
+        try:
+            return super().request(href, method, headers, parameters)
+        except APIError as error:
+            status: int | None = getattr(error, "status_code", None)
+            told = " ".join(str(error).split())[:SHOWN_CHARACTERS]
+        if status is None:
+            message = f"{self._address.netloc} does not answer: {told}"
+            refused = "CERTIFICATE_VERIFY_FAILED" in told
+        else:
+            message = f"{href.partition('?')[0]} answers with status {status}: {told}"
+            refused = status not in PASSING_STATUSES
+        if refused:
+            refusal = NotThere if status == NOT_FOUND else CatalogueRefused
+            raise refusal(message, hint="Check the address of the STAC API and the right to read it.")
+        raise CatalogueUnavailable(message, hint="See that the STAC API is up, then run again.")
+
+    def _here(self, href: str) -> str:
+        """Take a link for what it says after the host.
+
+        Links come from the server. One that leads elsewhere could make this machine ask what only it can
+        reach. Scheme and port are often wrong behind a proxy that ends TLS; the ones configured are kept.
+        """
+        link = urlsplit(href)
+        if link.scheme not in {"http", "https"} or link.hostname != self._address.hostname:
+            raise CatalogueRefused(
+                f"the STAC API at {self._address.netloc} links to {link.scheme}://{link.hostname}",
+                hint="Let the API know the address it is reached at (forwarded headers, or its root path).",
+            )
+        return link._replace(scheme=self._address.scheme, netloc=self._address.netloc).geturl()

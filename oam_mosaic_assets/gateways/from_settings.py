@@ -1,0 +1,62 @@
+"""The gateways that the settings ask for. What is not asked for is not imported: commands start fast."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.settings import Settings
+
+
+def store_of(settings: Settings) -> ObjectStore:
+    """S3 where the settings name it, else the folder."""
+    if not settings.publishes_to_s3:
+        from oam_mosaic_assets.gateways.folder_store import FolderStore  # noqa: PLC0415
+
+        return FolderStore(settings.mosaic_store)
+    from oam_mosaic_assets.gateways.s3_store import S3Store  # noqa: PLC0415
+
+    return S3Store(
+        settings.s3_bucket,
+        region=settings.s3_region,
+        endpoint=settings.endpoint_url,
+        access_key=_revealed(settings.s3_access_key),
+        secret_key=_revealed(settings.s3_secret_key),
+        public_base=settings.s3_public_url,
+    )
+
+
+def catalogue_of(settings: Settings) -> Catalogue:
+    """The one source that the settings name, else the sample."""
+    if settings.source == "pgstac":
+        from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue  # noqa: PLC0415
+
+        parts = {
+            "host": settings.pghost,
+            "port": settings.pgport,
+            "user": settings.pguser,
+            "password": _revealed(settings.pgpassword),
+            "dbname": settings.pgdatabase,
+        }
+        stated = {name: value for name, value in parts.items() if value is not None}
+        return PgstacCatalogue(
+            _revealed(settings.pg_dsn) or stated,
+            settings.collection,
+            statement_timeout_seconds=settings.pg_statement_timeout,
+        )
+    if settings.stac_api_url is not None:
+        from oam_mosaic_assets.gateways.catalogue.stac_api import StacApiCatalogue  # noqa: PLC0415
+
+        return StacApiCatalogue(settings.stac_api_url, settings.collection)
+    if settings.stac_items is not None:
+        from oam_mosaic_assets.gateways.catalogue.items_file import ItemsFile  # noqa: PLC0415
+
+        return ItemsFile(settings.stac_items, settings.collection)
+    from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue  # noqa: PLC0415
+
+    return SampleCatalogue()
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

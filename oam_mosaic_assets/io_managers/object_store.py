@@ -1,0 +1,117 @@
+"""What travels between assets: files as private objects, under the name of the build they belong to.
+
+An artifact is stored as its files and, last, a description of them (`<asset>.json`): sizes and digests, and
+what is known of it. The event log says which build a run's upstream asset belongs to; everything else stands
+in the store, so each step may run in another process or on another machine.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from oam_mosaic_assets.core.artifact import Artifact, sha256_of
+from oam_mosaic_assets.core.release import Keys, as_json
+from oam_mosaic_assets.errors import MosaicError, StoreRefused, StoreUnavailable
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.scratch import Scratch
+
+BUILD: Final = "build"
+"""Metadata of a materialisation: the build that it belongs to."""
+
+BUILD_TAG: Final = "oam-mosaic/build"
+"""Tag of a run that works on an earlier build."""
+
+_CONTENT_TYPES: Final = {
+    ".parquet": "application/vnd.apache.parquet",
+    ".geojsonl": "application/geo+json-seq",
+    ".pmtiles": "application/vnd.pmtiles",
+}
+
+_LOOKED_BACK: Final = 50
+"""Materialisations searched for the one of this run."""
+
+
+class ObjectStoreIOManager(dg.IOManager):
+    """Keeps artifacts in an object store. S3 or a folder, the promises are the same."""
+
+    def __init__(self, store: ObjectStore, keys: Keys) -> None:
+        self.store = store
+        self.keys = keys
+
+    def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
+        """Store the files, then the description that makes them an artifact."""
+        asset = context.asset_key.path[-1]
+        files: list[dict[str, Any]] = []
+        with failing_clearly():
+            for path in obj.files:
+                headers = Headers(_CONTENT_TYPES.get(path.suffix, "application/octet-stream"))
+                stored = self.store.put_file(self.keys.staging(obj.build, path.name), path, headers)
+                files.append({"name": path.name, "size": stored.size, "sha256": sha256_of(path)})
+            description = as_json({"asset": asset, "build": obj.build, "files": files, "facts": obj.facts})
+            key = self.keys.staging(obj.build, f"{asset}.json")
+            self.store.put_bytes(key, description, Headers("application/json"))
+        for path in obj.files:  # what is stored need not fill the disk as well
+            path.unlink()
+        context.add_output_metadata(
+            {
+                BUILD: obj.build,
+                "dagster/uri": f"{self.store.origin}/{self.keys.staging(obj.build, obj.path.name)}",
+                "sha256": files[0]["sha256"],
+                "bytes": files[0]["size"],
+            }
+        )
+
+    def load_input(self, context: dg.InputContext) -> Artifact:
+        """Fetch the files into scratch, and make sure that they are the ones that were stored."""
+        asset = context.asset_key.path[-1]
+        with failing_clearly():
+            build = self._build_of(context)
+            key = self.keys.staging(build, f"{asset}.json")
+            found = self.store.get_bytes(key)
+            if found is None:
+                raise _gone(key, self.store.origin)
+            description = json.loads(found[0])
+            scratch: Scratch = context.resources.scratch
+            folder = scratch.folder(f"in-{context.step_context.step.key}-{asset}")
+            etags = {each["name"]: self._fetch(build, each, folder) for each in description["files"]}
+        files = tuple(folder / name for name in etags)
+        return Artifact(build=build, files=files, facts=description["facts"], etags=etags)
+
+    def _fetch(self, build: str, stated: dict[str, Any], folder: Path) -> str:
+        """Copy one file into the folder; its ETag."""
+        key = self.keys.staging(build, stated["name"])
+        stored = self.store.get_file(key, folder / stated["name"])
+        if stored is None:
+            raise _gone(key, self.store.origin)
+        if sha256_of(folder / stated["name"]) != stated["sha256"]:
+            raise StoreUnavailable(
+                f"{key} in {self.store.origin} is not what was stored there: its digest differs.",
+                hint="Build again; if it happens twice, see who else writes to this place.",
+            )
+        return stored.etag
+
+    def _build_of(self, context: dg.InputContext) -> str:
+        """The build that this run works on: by its tag, else by what it or an earlier run materialised."""
+        run = context.step_context.dagster_run
+        if tagged := run.tags.get(BUILD_TAG):
+            return tagged
+        records = context.instance.fetch_materializations(context.asset_key, limit=_LOOKED_BACK).records
+        for record in sorted(records, key=lambda each: each.run_id != run.run_id):  # this run's own first
+            materialization = record.asset_materialization
+            build = materialization and materialization.metadata.get(BUILD)
+            if build:
+                return str(build.value)
+        raise StoreRefused(
+            f"{context.asset_key.to_user_string()} was never materialised here.",
+            hint="Materialise the whole chain: job `global_mosaic`, or `oam-mosaic build`.",
+        )
+
+
+def _gone(key: str, origin: str) -> MosaicError:
+    return StoreRefused(
+        f"{key} is not in {origin}: a build's staged files are deleted once it is published or has failed.",
+        hint="Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`.",
+    )

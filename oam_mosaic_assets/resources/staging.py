@@ -1,0 +1,29 @@
+"""What a failed run leaves in staging is taken away with it, unless a person may still publish it."""
+
+import dagster as dg
+
+from oam_mosaic_assets.errors import HeldBack, MosaicError
+from oam_mosaic_assets.gateways.releases import Releases
+
+
+@dg.failure_hook(required_resource_keys={"releases"})
+def discard_staged(context: dg.HookContext) -> None:
+    """Delete the staged objects of the build that this run was making."""
+    releases: Releases = context.resources.releases
+    failed = context.op_exception
+    if isinstance(failed, dg.Failure) and failed.metadata.get("kind") == dg.MetadataValue.text(
+        HeldBack.__name__
+    ):
+        return
+    records = context.instance.get_records_for_run(
+        context.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+    ).records
+    for record in records:
+        materialization = record.asset_materialization
+        build = materialization and materialization.metadata.get("build")
+        if build:
+            try:
+                releases.discard(str(build.value))
+            except MosaicError as error:  # the failure itself must stay the one that is seen
+                context.log.warning("What the run had staged could not be deleted yet: %s", error)
+            return

@@ -1,0 +1,68 @@
+"""Tippecanoe as a Dagster resource: from footprints in drawing order to a finished archive."""
+
+import logging
+from pathlib import Path
+
+import dagster as dg
+
+from oam_mosaic_assets.core.archive import open_archive, write_with_metadata
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
+from oam_mosaic_assets.resources.progress import Progress
+
+
+class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value is itself
+    """The program that makes tiles.
+
+    Attributes:
+        program: its path; None takes the packaged one, else the one on the PATH.
+    """
+
+    program: str | None = None
+
+    def version(self) -> str:
+        """For example `v2.72.0`. Raises `TippecanoeMissing`."""
+        return self._tippecanoe().version()
+
+    def build(
+        self,
+        plan: TilingPlan,
+        geojson: Path,
+        folder: Path,
+        *,
+        name: str,
+        snapshot: str,
+        progress: Progress,
+        log: logging.Logger,
+    ) -> Path:
+        """Tile footprints.
+
+        Args:
+            plan: what to make.
+            geojson: newline-delimited, in drawing order.
+            folder: empty; holds tippecanoe's intermediate files and the archive.
+            name: of the archive's file.
+            snapshot: digest that the archive carries.
+
+        Returns:
+            The archive, with metadata that names neither time nor path: same input, same bytes.
+
+        Raises:
+            TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
+        """
+        raw = folder / "raw.pmtiles"
+        self._tippecanoe().run(
+            plan.arguments(source=str(geojson), target=str(raw), temporary=str(folder)),
+            on_progress=lambda share: progress.step(
+                log, "tiling", share, f"z{plan.zoom_min}-{plan.zoom_max} by tippecanoe"
+            ),
+        )
+        archive = folder / name
+        with open_archive(raw) as made:
+            metadata = plan.metadata(made.metadata, snapshot)
+        write_with_metadata(raw, archive, metadata)
+        raw.unlink()
+        return archive
+
+    def _tippecanoe(self) -> Tippecanoe:
+        return Tippecanoe(Path(self.program) if self.program else None)

@@ -1,0 +1,258 @@
+"""What the environment says, read once and checked as a whole.
+
+Every problem is named at once, with the variable it stands in; a secret is never shown. Fields are named as
+their variables in lower case; the README's table lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
+from oam_mosaic_assets.errors import SettingsError
+
+TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
+"""West, south, east, north, degrees: the images that `TEST_MODE` builds with touch it."""
+
+SourceKind = Literal["pgstac", "stac_api", "items_file", "sample"]
+
+_SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_KEY: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+
+
+def _switch(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    try:
+        return _SWITCH[str(value).strip().lower()]
+    except KeyError:
+        raise ValueError("must be 1, true or yes, or else 0, false or no") from None
+
+
+def _list(value: object) -> object:
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Hours = Annotated[float, Field(gt=0.0, le=24.0 * 365.0)]
+
+
+class Settings(BaseModel):
+    """The settings of one process. Frozen; `Settings.read()` makes them from the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # the catalogue
+    pg_dsn: SecretStr | None = None
+    pghost: str | None = None
+    pgport: Annotated[int, Field(ge=1, le=65535)] = 5432
+    pguser: str | None = None
+    pgpassword: SecretStr | None = None
+    pgdatabase: str = "eoapi"
+    pg_statement_timeout: Annotated[int, Field(ge=1, le=86_400)] = 600
+    stac_api_url: Annotated[str | None, Field(repr=False)] = None
+    stac_items: Path | None = None
+    collection: Annotated[str, Field(min_length=1)] = "openaerialmap"
+    test_mode: Switch = False
+
+    # the archive
+    zoom_min: Annotated[int, Field(ge=0, le=DEEPEST)] = 0
+    zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
+    tippecanoe: Path | None = None
+
+    # the store
+    mosaic_publish: Literal["s3", "folder"] | None = None
+    s3_bucket: str = "oin-hotosm-temp"
+    s3_region: str = "us-east-1"
+    s3_endpoint: str = "s3.amazonaws.com"
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_public_url: str | None = None
+    mosaic_store: Path = Path("data/store")
+    mosaic_scratch: Path = Path("data/scratch")
+    mosaic_prefix: str = "mosaic/"
+    mosaic_aliases: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
+
+    # the guards, the schedule, the log
+    max_set_aside_share: Share = 0.02
+    max_shrink_share: Share = 0.10
+    mosaic_cron: str = "0 3 * * *"
+    fresh_warn_hours: Hours = 25.0
+    fresh_fail_hours: Hours = 36.0
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(lambda v: str(v).upper())
+    ] = "INFO"
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the environment, or the one given.
+
+        A `.env` file in the current folder fills in what the environment leaves out. A variable that is set
+        to nothing counts as not set.
+
+        Raises:
+            SettingsError: names every problem there is.
+        """
+        if environment is None:
+            from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+            environment = {**from_file, **os.environ}
+        stated = {
+            name: value for name in cls.model_fields if (value := environment.get(name.upper(), "").strip())
+        }
+        try:
+            return cls.model_validate(stated)
+        except ValidationError as error:
+            problems = _problems(error)
+            wrong = {each["loc"][0] for each in error.errors() if each["loc"]}
+        try:  # what does not agree among those that are right each by itself
+            cls.model_validate({name: value for name, value in stated.items() if name not in wrong})
+        except ValidationError as error:
+            problems += [problem for problem in _problems(error) if problem not in problems]
+        raise SettingsError(
+            "The settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems),
+            hint="Mend the environment or the .env file and run again; the README's table explains each.",
+        )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        problems = [*self._source_problems(), *self._store_problems()]
+        if self.zoom_min > self.zoom_max:
+            problems.append(f"ZOOM_MIN ({self.zoom_min}) must not be above ZOOM_MAX ({self.zoom_max})")
+        if self.fresh_warn_hours >= self.fresh_fail_hours:
+            problems.append("FRESH_WARN_HOURS must be less than FRESH_FAIL_HOURS")
+        if len(self.mosaic_cron.split()) != len(("minute", "hour", "day", "month", "weekday")):
+            problems.append("MOSAIC_CRON must have five fields, such as `0 3 * * *`")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _source_problems(self) -> list[str]:
+        problems = []
+        named = {
+            "PG_DSN or PGHOST": self._names_postgres,
+            "STAC_API_URL": self.stac_api_url is not None,
+            "STAC_ITEMS": self.stac_items is not None,
+        }
+        chosen = [name for name, is_set in named.items() if is_set]
+        if len(chosen) > 1:
+            problems.append(f"{' and '.join(chosen)} name more than one source of images; keep one")
+        if self._names_postgres and self.pg_dsn is None and self.pghost is None:
+            problems.append("PGPASSWORD is set but PGHOST is not; set it, or PG_DSN, to read a database")
+        if self.stac_api_url is not None and urlsplit(self.stac_api_url).scheme not in {"http", "https"}:
+            problems.append("STAC_API_URL must begin with http:// or https://")
+        return problems
+
+    def _store_problems(self) -> list[str]:
+        problems = []
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            problems.append("S3_ACCESS_KEY and S3_SECRET_KEY go together: set both, or neither")
+        if (
+            urlsplit(self.endpoint_url).scheme not in {"http", "https"}
+            or not urlsplit(self.endpoint_url).netloc
+        ):
+            problems.append("S3_ENDPOINT must be a host, or begin with http:// or https://")
+        if self.s3_public_url is not None and urlsplit(self.s3_public_url).scheme not in {"http", "https"}:
+            problems.append("S3_PUBLIC_URL must begin with http:// or https://")
+        if self.mosaic_publish == "folder" and self._names_s3:
+            problems.append("MOSAIC_PUBLISH=folder contradicts S3_BUCKET or S3_ENDPOINT; keep one")
+        if not _KEY.fullmatch(self.mosaic_prefix.removesuffix("/")):
+            problems.append("MOSAIC_PREFIX must be a key such as `mosaic/`: letters, digits, . _ - and /")
+        plain = Keys(prefix=self.mosaic_prefix)
+        meanings = {plain.archive: "the mosaic itself", plain.tilejson: "the mosaic's TileJSON"}
+        for alias in self.mosaic_aliases:
+            if not _KEY.fullmatch(alias) or ".." in alias.split("/"):
+                problems.append(f"MOSAIC_ALIASES: {alias!r} is no key: letters, digits, . _ - and /")
+            elif alias in meanings or alias.startswith(self._prefix):
+                meaning = meanings.get(alias, "a release under MOSAIC_PREFIX")
+                problems.append(f"MOSAIC_ALIASES: {alias!r} already means {meaning}")
+            meanings.setdefault(alias, "another alias")
+        return problems
+
+    @property
+    def source(self) -> SourceKind:
+        """Where the images are read from."""
+        if self._names_postgres:
+            return "pgstac"
+        if self.stac_api_url is not None:
+            return "stac_api"
+        return "sample" if self.stac_items is None else "items_file"
+
+    @property
+    def publishes_to_s3(self) -> bool:
+        """Only where someone said so: two keys alone publish nothing to S3."""
+        return self.mosaic_publish == "s3" or (self.mosaic_publish is None and self._names_s3)
+
+    @property
+    def endpoint_url(self) -> str:
+        """The S3 endpoint with its scheme: TLS unless it says http."""
+        return self.s3_endpoint if "://" in self.s3_endpoint else f"https://{self.s3_endpoint}"
+
+    @property
+    def keys(self) -> Keys:
+        """Where everything lies in the store. On S3 neither sample nor test mode ever writes a fixed key."""
+        keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix)
+        if self.publishes_to_s3 and self.source == "sample":
+            return keys.below("sample/")
+        if self.publishes_to_s3 and self.test_mode:
+            return keys.below("test/")
+        return keys
+
+    def remarks(self) -> list[str]:
+        """What a person who set these may not expect."""
+        remarks = []
+        if self.s3_access_key is not None and not self.publishes_to_s3:
+            remarks.append(
+                "S3 keys are set, but not S3_BUCKET, S3_ENDPOINT or MOSAIC_PUBLISH=s3: nothing goes to S3."
+            )
+        if self.publishes_to_s3 and self.source == "sample":
+            remarks.append(
+                "No source is set: the sample goes to S3 under `sample/`, never to the public keys."
+            )
+        if self.publishes_to_s3 and self.test_mode and self.source != "sample":
+            remarks.append("TEST_MODE is on: the build goes to S3 under `test/`, never to the public keys.")
+        return remarks
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.mosaic_prefix.removesuffix('/')}/"
+
+    @property
+    def _names_postgres(self) -> bool:
+        # PGUSER, PGPORT and PGDATABASE stand in many a person's shell for other reasons
+        return not (self.pg_dsn is None and self.pghost is None and self.pgpassword is None)
+
+    @property
+    def _names_s3(self) -> bool:
+        return bool({"s3_bucket", "s3_endpoint"} & self.model_fields_set)
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """Sentences about what is wrong, without the values, which may be secrets."""
+    problems = []
+    for each in error.errors():
+        message = each["msg"].removeprefix("Value error, ")
+        if each["loc"]:
+            problems.append(f"{str(each['loc'][0]).upper()}: {message[0].lower()}{message[1:]}")
+        else:
+            problems += message.splitlines()
+    return problems

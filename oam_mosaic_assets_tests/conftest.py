@@ -1,0 +1,69 @@
+"""Fixtures for every test: real S3 servers, and the object stores in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
+from oam_mosaic_assets_tests.servers.ceph import CephServer, running_ceph
+from oam_mosaic_assets_tests.servers.moto import running_moto
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+
+S3_SERVERS = ["moto", "ceph"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_environment() -> Iterator[None]:
+    """Whoever runs the tests may have an account at Amazon and a proxy; the tests have neither."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("AWS_"):
+                patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    with running_moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[CephServer]:
+    if shutil.which("radosgw") is None:
+        pytest.skip("Ceph is not installed")
+    with running_ceph() as server:
+        yield server
+
+
+@pytest.fixture(params=S3_SERVERS)
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    """Each S3 server in turn."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    """The name of an empty bucket."""
+    return new_bucket(s3_server)
+
+
+@pytest.fixture(params=["folder", *S3_SERVERS])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """An empty store of each kind in turn; what is above 5 MiB travels in parts."""
+    if request.param == "folder":
+        return FolderStore(tmp_path / "store")
+    server: S3Server = request.getfixturevalue(request.param)
+    return store_in(server, new_bucket(server), part_size=5 << 20, largest_copy=5 << 20)

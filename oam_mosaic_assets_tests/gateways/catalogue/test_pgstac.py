@@ -1,0 +1,396 @@
+"""How pgSTAC is read: in one snapshot, in little memory, with few rights, and what happens when it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from psycopg.sql import SQL, Identifier, Literal
+
+from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
+from oam_mosaic_assets.gateways.catalogue.pgstac import ROWS_AT_A_TIME, PgstacCatalogue
+from oam_mosaic_assets_tests.gateways.catalogue.items import an_item, by_id, everything_told
+from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION, a_collection, load_items
+from oam_mosaic_assets_tests.servers.postgres import (
+    PGSTAC_VERSIONS,
+    PgstacDatabase,
+    PostgresServer,
+    free_port,
+)
+
+MANY = 12 * ROWS_AT_A_TIME + 1
+ROLE_PASSWORD = "kept: to/our@selves"
+
+
+@pytest.fixture(scope="module", params=PGSTAC_VERSIONS)
+def many_items(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[PgstacDatabase]:
+    """A database whose items are fetched in several pieces, 4 kB each of them. Nobody changes it."""
+    database = postgres.create_pgstac(f"many_items_{request.param}", request.param)
+    load_items(database, [an_item("0")])
+    with database.connect() as connection:
+        connection.execute(
+            "INSERT INTO items SELECT n::text, geometry, collection, datetime, end_datetime,"
+            " content || jsonb_build_object('filling', (SELECT string_agg(md5((n * 128 + part)::text), '')"
+            " FROM generate_series(1, 128) part)) FROM items, generate_series(1, %s) n",
+            [MANY - 1],
+        )
+    yield database
+    postgres.drop(database.name)
+
+
+@pytest.fixture
+def role(database: PgstacDatabase) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Make a user with no more rights than the given statements grant; the value is how to connect."""
+    name = f"{database.name}_reader"
+    with database.connect() as connection:
+        connection.execute(
+            SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(Identifier(name), Literal(ROLE_PASSWORD))
+        )
+
+        def grant(statement: str) -> dict[str, Any]:
+            connection.execute(SQL(statement).format(role=Identifier(name)))
+            return {
+                "host": database.host,
+                "port": database.port,
+                "user": name,
+                "password": ROLE_PASSWORD,
+                "dbname": database.name,
+            }
+
+        yield grant
+        connection.execute(SQL("DROP OWNED BY {role}; DROP ROLE {role}").format(role=Identifier(name)))
+
+
+def readers(database: PgstacDatabase) -> int:
+    """How many connections this project has open to the database."""
+    with database.connect() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = 'oam-mosaic'",
+            [database.name],
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def assert_nobody_reads(database: PgstacDatabase) -> None:
+    deadline = time.monotonic() + 5
+    while readers(database) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert readers(database) == 0
+
+
+# One snapshot
+
+
+def test_what_is_committed_during_the_read_is_not_seen(database: PgstacDatabase) -> None:
+    load_items(database, [an_item("kept"), an_item("changed"), an_item("removed")])
+    with PgstacCatalogue(database.dsn, COLLECTION).snapshot() as snapshot:
+        load_items(database, [an_item("added"), an_item("changed", properties={"title": "Other"})])
+        with database.connect() as connection:
+            connection.execute("DELETE FROM items WHERE id = 'removed'")
+            connection.execute(
+                "UPDATE collections SET content = content || %s",
+                ['{"item_assets": {"visual": {"title": "Late"}}}'],
+            )
+        items = by_id(snapshot.items())
+
+    assert items == {name: an_item(name) for name in ("kept", "changed", "removed")}
+    assert snapshot.expected == 3
+
+
+def test_a_snapshot_is_dated_by_the_clock_of_the_database(database: PgstacDatabase) -> None:
+    load_items(database, [], collection=a_collection())
+    before = datetime.now(UTC)
+    with PgstacCatalogue(database.dsn, COLLECTION).snapshot() as snapshot:
+        assert before <= snapshot.taken_at <= datetime.now(UTC)
+        assert snapshot.taken_at.tzinfo is UTC
+
+
+# Economy
+
+
+def test_memory_does_not_grow_with_the_catalogue(many_items: PgstacDatabase) -> None:
+    """Twelve thousand items of 4 kB, as text and once more as objects, do not fit into 40 MB."""
+    reading = subprocess.run(
+        [sys.executable, "-c", _MEMORY_TAKEN, many_items.dsn, COLLECTION],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    items, kilobytes = map(int, reading.stdout.split())
+
+    assert items == MANY
+    assert kilobytes < 40_000
+
+
+_MEMORY_TAKEN = """
+import resource, sys
+from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with PgstacCatalogue(sys.argv[1], sys.argv[2]).snapshot() as snapshot:
+    before = peak()
+    print(sum(1 for _ in snapshot.items()), peak() - before)
+"""
+
+
+def test_counting_reads_no_items(many_items: PgstacDatabase) -> None:
+    catalogue = PgstacCatalogue(many_items.dsn, COLLECTION)
+
+    def seconds(call: Callable[[], int]) -> float:
+        start = time.perf_counter()
+        assert call() == MANY
+        return time.perf_counter() - start
+
+    def read_all() -> int:
+        with catalogue.snapshot() as snapshot:
+            return sum(1 for _ in snapshot.items())
+
+    assert seconds(catalogue.count) < seconds(read_all) / 3
+
+
+def test_a_read_that_ends_early_leaves_no_connection(many_items: PgstacDatabase) -> None:
+    with PgstacCatalogue(many_items.dsn, COLLECTION).snapshot() as snapshot:
+        for _ in snapshot.items():
+            break
+        assert readers(many_items) == 1
+
+    assert_nobody_reads(many_items)
+
+
+def test_a_read_that_fails_in_the_readers_hands_leaves_no_connection(many_items: PgstacDatabase) -> None:
+    def fail() -> None:
+        with PgstacCatalogue(many_items.dsn, COLLECTION).snapshot() as snapshot:
+            for _ in snapshot.items():
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+    assert_nobody_reads(many_items)
+
+
+# Rights
+
+
+@pytest.mark.parametrize(
+    "granted",
+    [
+        pytest.param("GRANT pgstac_read TO {role}", id="the role pgstac_read"),
+        pytest.param(
+            "GRANT USAGE ON SCHEMA pgstac TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA pgstac TO {role}",
+            id="SELECT only",
+        ),
+        pytest.param(
+            "GRANT pgstac_read TO {role}; ALTER ROLE {role} SET search_path = ''", id="an empty search_path"
+        ),
+    ],
+)
+def test_the_right_to_select_is_enough(
+    database: PgstacDatabase, role: Callable[[str], dict[str, Any]], granted: str
+) -> None:
+    load_items(database, [an_item("a")])
+    with PgstacCatalogue(role(granted), COLLECTION).snapshot() as snapshot:
+        assert by_id(snapshot.items()) == {"a": an_item("a")}
+
+
+@pytest.mark.parametrize(
+    "granted",
+    [
+        pytest.param("SELECT", id="nothing"),
+        pytest.param("GRANT USAGE ON SCHEMA pgstac TO {role}", id="no tables"),
+    ],
+)
+def test_a_user_without_rights_is_told_what_is_needed(
+    role: Callable[[str], dict[str, Any]], granted: str
+) -> None:
+    with pytest.raises(CatalogueRefused, match="permission denied") as refused:
+        PgstacCatalogue(role(granted), COLLECTION).count()
+
+    assert "pgstac_read" in refused.value.hint
+    assert ROLE_PASSWORD not in everything_told(refused.value)
+
+
+# What is there
+
+
+def test_an_unknown_collection_is_refused_and_ten_others_named(database: PgstacDatabase) -> None:
+    load_items(database, [an_item("a", collection=f"collection-{n:02}") for n in range(12)])
+    with pytest.raises(CatalogueRefused) as refused:
+        PgstacCatalogue(database.dsn, "openaerialmop").count()
+
+    assert "no collection 'openaerialmop'" in refused.value.message
+    assert [f"collection-{n:02}" in refused.value.message for n in range(12)] == [True] * 10 + [False] * 2
+
+
+@pytest.mark.parametrize("version", ["0.8.6", "0.11.0", "1.0.0", "unreleased"])
+def test_a_version_of_pgstac_that_is_not_known_is_refused_by_name(
+    database: PgstacDatabase, version: str
+) -> None:
+    load_items(database, [an_item("a")])
+    with database.connect() as connection:
+        connection.execute("INSERT INTO migrations (version) VALUES (%s)", [version])
+
+    with pytest.raises(CatalogueRefused, match=f"pgSTAC {version},"):
+        PgstacCatalogue(database.dsn, COLLECTION).count()
+
+
+def test_items_without_content_are_refused_with_the_version(database: PgstacDatabase) -> None:
+    """As the development branch of pgSTAC has them."""
+    with database.connect() as connection:
+        connection.execute("ALTER TABLE items RENAME COLUMN content TO properties")
+
+    with pytest.raises(CatalogueRefused, match=f"pgSTAC {database.version},"):
+        PgstacCatalogue(database.dsn, COLLECTION).count()
+
+
+def test_a_database_without_pgstac_is_refused(postgres: PostgresServer) -> None:
+    plain = postgres.database("postgres", version="none")
+
+    with pytest.raises(CatalogueRefused, match=f"no pgSTAC in 127.0.0.1:{postgres.port}/postgres"):
+        PgstacCatalogue(plain.dsn, COLLECTION).count()
+
+
+# Connections that fail
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        pytest.param({"password": "guessed-0123"}, "password authentication failed", id="password"),
+        pytest.param({"user": "nobody"}, "password authentication failed", id="user"),
+        pytest.param({"dbname": "eoapo"}, 'database "eoapo" does not exist', id="database"),
+        pytest.param({"sslmode": "require"}, "does not support SSL", id="encryption"),
+        pytest.param({"sslmode": "perhaps"}, "invalid sslmode", id="setting"),
+        pytest.param({"colour": "blue"}, "invalid connection option", id="name of a setting"),
+    ],
+)
+def test_a_refused_connection_asks_for_a_person(
+    postgres: PostgresServer, wrong: dict[str, Any], told: str
+) -> None:
+    right: dict[str, Any] = {
+        "host": postgres.host,
+        "port": postgres.port,
+        "user": postgres.user,
+        "password": postgres.password,
+        "dbname": "postgres",
+    }
+    parts = right | wrong
+    with pytest.raises(CatalogueRefused, match=told) as refused:
+        PgstacCatalogue(parts, COLLECTION).count()
+
+    assert str(parts["password"]) not in everything_told(refused.value)
+
+
+def test_a_server_that_is_down_may_be_back_later() -> None:
+    catalogue = PgstacCatalogue(f"postgresql://reader:kept-0123@127.0.0.1:{free_port()}/eoapi", COLLECTION)
+    with pytest.raises(CatalogueUnavailable, match="Connection refused") as unavailable:
+        catalogue.count()
+
+    assert "kept-0123" not in everything_told(unavailable.value)
+
+
+def test_a_host_that_cannot_be_found_may_be_back_later() -> None:
+    with pytest.raises(CatalogueUnavailable):
+        PgstacCatalogue({"host": "db.invalid", "dbname": "eoapi"}, COLLECTION).count()
+
+
+def test_a_connection_that_is_cut_during_the_read_may_be_back_later(many_items: PgstacDatabase) -> None:
+    with PgstacCatalogue(many_items.dsn, COLLECTION).snapshot() as snapshot:
+        items = snapshot.items()
+        next(items)
+        with many_items.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = %s AND application_name = 'oam-mosaic'",
+                [many_items.name],
+            )
+        with pytest.raises(CatalogueUnavailable) as unavailable:
+            list(items)
+
+    assert many_items.password not in everything_told(unavailable.value)
+
+
+def test_a_server_that_crashes_during_the_read_may_be_back_later(
+    postgres: PostgresServer, many_items: PgstacDatabase
+) -> None:
+    catalogue = PgstacCatalogue(many_items.dsn, COLLECTION)
+    with catalogue.snapshot() as snapshot:
+        items = snapshot.items()
+        next(items)
+        postgres.stop(at_once=True)
+        try:
+            with pytest.raises(CatalogueUnavailable):
+                list(items)
+            with pytest.raises(CatalogueUnavailable):
+                catalogue.count()
+        finally:
+            postgres.start()
+
+    assert catalogue.count() == MANY
+
+
+def test_a_statement_that_takes_too_long_is_given_up(database: PgstacDatabase) -> None:
+    load_items(database, [an_item("a")])
+    patient = PgstacCatalogue(database.dsn, COLLECTION)
+    hasty = PgstacCatalogue(database.dsn, COLLECTION, statement_timeout_seconds=0.2)
+    with database.connect() as connection, connection.transaction():
+        connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(CatalogueUnavailable, match="statement timeout"):
+            hasty.count()
+
+    assert patient.count() == 1
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://reader:Pa0xyz@Wo0xyz@db.example.org/eoapi",
+        "postgresql://reader:Pa0xyz/Wo0xyz@db.example.org/eoapi",
+        "postgresql://reader:%zzPa0xyzWo0xyz@db.example.org/eoapi",
+        "host=db.example.org password=Pa0xyz Wo0xyz",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_without_being_shown(address: str) -> None:
+    with pytest.raises(CatalogueRefused) as refused:
+        PgstacCatalogue(address, COLLECTION)
+
+    told = everything_told(refused.value).replace(repr(address), "").replace(address, "")
+    assert "Pa0xyz" not in told
+    assert "Wo0xyz" not in told
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        f"postgresql://reader:{quote(ROLE_PASSWORD, safe='')}@db.example.org:6543/eoapi?sslmode=require",
+        f"host=db.example.org port=6543 user=reader password='{ROLE_PASSWORD}' dbname=eoapi",
+        {"host": "db.example.org", "port": 6543, "password": ROLE_PASSWORD, "dbname": "eoapi"},
+    ],
+)
+def test_a_catalogue_says_where_it_is_but_no_password(connection: str | dict[str, str | int]) -> None:
+    catalogue = PgstacCatalogue(connection, COLLECTION)
+
+    assert catalogue.origin == "pgstac db.example.org:6543/eoapi openaerialmap"
+    assert repr(catalogue) == "PgstacCatalogue('pgstac db.example.org:6543/eoapi openaerialmap')"
+
+
+def test_what_the_settings_leave_open_is_taken_as_psql_takes_it(
+    database: PgstacDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_items(database, [an_item("a")])
+    for name, value in database.environment.items():
+        monkeypatch.setenv(name, value)
+    catalogue = PgstacCatalogue({}, COLLECTION)
+
+    assert catalogue.count() == 1
+    assert catalogue.origin == f"pgstac 127.0.0.1:{database.port}/{database.name} openaerialmap"

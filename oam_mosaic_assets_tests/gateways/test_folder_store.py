@@ -1,0 +1,254 @@
+"""What the store in a folder does beyond what every store promises: files, rights, locks, full disks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from oam_mosaic_assets.errors import DiskFull, MosaicError, StoreRefused, StoreUnavailable
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers, PreconditionFailed
+
+JSON = Headers("application/json")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("public", "mode"), [(True, 0o644), (False, 0o600)])
+def test_an_object_is_a_file_with_its_rights(store: FolderStore, *, public: bool, mode: int) -> None:
+    store.put_bytes("mosaic/a b.json", b"{}", JSON, public=public)
+
+    path = Path(unquote(urlsplit(store.public_address("mosaic/a b.json")).path))
+    assert path == store.root / "mosaic" / "a b.json"
+    assert path.read_bytes() == b"{}"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_store_is_named_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = FolderStore(Path("data/store"))
+    monkeypatch.chdir("/")
+
+    assert store.origin == (tmp_path / "data" / "store").as_uri()
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_is_done_to_a_file_that_was_read_does_not_reach_the_object(
+    store: FolderStore, tmp_path: Path
+) -> None:
+    written = store.put_bytes("a", b"object", JSON)
+
+    store.get_file("a", tmp_path / "target")
+    with (tmp_path / "target").open("r+b") as file:
+        file.write(b"edited")
+
+    assert store.get_bytes("a") == (b"object", written)
+
+
+def test_a_reader_keeps_the_object_that_it_opened(store: FolderStore) -> None:
+    store.put_bytes("a", b"first", JSON)
+
+    with (store.root / "a").open("rb") as reader:
+        store.put_bytes("a", b"second, longer", JSON)
+        assert reader.read() == b"first"
+
+
+def test_no_two_writes_have_the_same_etag(store: FolderStore) -> None:
+    """Not even of the same size, faster than the kernel's clock ticks, in inodes that are used again."""
+    etags = [store.put_bytes("a", b"same", JSON).etag for _ in range(100)]
+
+    assert len(set(etags)) == 100
+
+
+def test_a_conditional_write_waits_for_its_turn_and_looks_then(store: FolderStore) -> None:
+    first = store.put_bytes("a", b"first", JSON)
+
+    with ThreadPoolExecutor(1) as writer, (store.root / ".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = writer.submit(store.put_bytes, "a", b"second", JSON, if_match=first.etag)
+        time.sleep(0.2)
+        (store.root / "a").write_bytes(b"another's")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        with pytest.raises(PreconditionFailed):
+            second.result(timeout=30)
+
+    assert (store.root / "a").read_bytes() == b"another's"
+
+
+INCREMENT = """
+import sys
+from pathlib import Path
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers, PreconditionFailed
+
+store, done = FolderStore(Path(sys.argv[1])), 0
+while done < 50:
+    content, counter = store.get_bytes("counter")
+    try:
+        store.put_bytes("counter", b"%d" % (int(content) + 1), Headers("text/plain"), if_match=counter.etag)
+        done += 1
+    except PreconditionFailed:
+        pass
+"""
+
+
+def test_processes_do_not_overwrite_one_another(store: FolderStore) -> None:
+    store.put_bytes("counter", b"0", JSON)
+
+    children = [subprocess.Popen([sys.executable, "-c", INCREMENT, str(store.root)]) for _ in range(2)]
+
+    assert [child.wait(timeout=60) for child in children] == [0, 0]
+    found = store.get_bytes("counter")
+    assert found is not None
+    assert found[0] == b"100"
+
+
+def test_folders_go_with_their_last_object(store: FolderStore) -> None:
+    store.put_bytes("staging/1/a", b"", JSON)
+    store.put_bytes("staging/2/a", b"", JSON)
+
+    store.delete(["staging/1/a"])
+    assert [path.name for path in (store.root / "staging").iterdir()] == ["2"]
+
+    store.delete(["staging/2/a"])
+    assert files_in(store.root) == [".lock"]
+    assert not (store.root / "staging").exists()
+
+
+def test_a_folder_is_not_taken_away_from_a_writer(store: FolderStore) -> None:
+    def write_and_delete(writer: int) -> None:
+        for _ in range(25):
+            store.put_bytes(f"a/b/{writer}", b"", JSON)
+            store.delete([f"a/b/{writer}"])
+
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(write_and_delete, range(4)))
+
+    assert list(store.keys("")) == []
+
+
+def test_an_object_is_not_a_folder_too(store: FolderStore) -> None:
+    store.put_bytes("a", b"", JSON)
+
+    with pytest.raises(StoreRefused, match="cannot write a/b"):
+        store.put_bytes("a/b", b"", JSON)
+    assert store.head("a/b") is None
+
+    store.put_bytes("c/d", b"", JSON)
+    with pytest.raises(StoreRefused, match="cannot write c "):
+        store.put_bytes("c", b"", JSON)
+    assert store.head("c") is None
+    assert store.get_bytes("c") is None
+    assert [stored.key for stored in store.keys("")] == ["a", "c/d"]
+    assert files_in(store.root) == [".lock", "a", "c/d"]
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EROFS, StoreRefused),
+        (errno.EACCES, StoreRefused),
+        (errno.EIO, StoreUnavailable),
+    ],
+)
+def test_a_write_that_fails_leaves_what_was_there(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch, number: int, error: type[MosaicError]
+) -> None:
+    before = store.put_bytes("a", b"before", JSON)
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(error, match=f"cannot write a in {store.origin}: {os.strerror(number)}"):
+            store.put_bytes("a", b"after", JSON)
+
+    assert store.get_bytes("a") == (b"before", before)
+    assert files_in(store.root) == [".lock", "a"]
+
+
+def test_a_read_that_fills_the_disk_leaves_nothing(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_bytes("a", b"1", JSON)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DiskFull, match=str(tmp_path / "target")):
+        store.get_file("a", tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_store_on_another_file_system_is_filled_all_the_same(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the kernel copies a part inside itself, and then not."""
+    content = os.urandom(100_000)
+    (tmp_path / "source").write_bytes(content)
+    copy_inside = os.copy_file_range
+    copied = 0
+
+    def copy_a_little(source: int, target: int, count: int) -> int:
+        nonlocal copied
+        if copied:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        copied = copy_inside(source, target, min(count, 1000))
+        return copied
+
+    monkeypatch.setattr(os, "copy_file_range", copy_a_little)
+    written = store.put_file("a", tmp_path / "source", JSON)
+
+    assert copied == 1000
+    assert store.get_bytes("a") == (content, written)
+
+
+PUT = """
+import sys
+from pathlib import Path
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers
+
+FolderStore(Path(sys.argv[1])).put_file("staging/1/a", Path(sys.argv[2]), Headers("text/plain"))
+"""
+
+
+def test_what_a_killed_write_leaves_can_be_abandoned(store: FolderStore, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    kept = store.put_bytes("staging/a", b"", JSON)
+    child = subprocess.Popen([sys.executable, "-c", PUT, str(store.root), str(pipe)])
+    with child, pipe.open("wb"):  # the child waits for what never comes
+        deadline = time.monotonic() + 30
+        while len(files_in(store.root)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.kill()
+    assert len(files_in(store.root)) == 3
+
+    assert list(store.keys("")) == [kept]
+    assert store.abandon_uploads("staging/1/", older_than_seconds=3600) == 0
+    assert store.abandon_uploads("cache/", older_than_seconds=0) == 0
+    assert store.abandon_uploads("staging/1/", older_than_seconds=0) == 1
+    assert files_in(store.root) == [".lock", "staging/a"]
+    assert not (store.root / "staging" / "1").exists()

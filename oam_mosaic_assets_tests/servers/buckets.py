@@ -1,0 +1,45 @@
+"""Buckets on the S3 servers of the tests, and stores in them."""
+
+from __future__ import annotations
+
+import uuid
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from oam_mosaic_assets.gateways.s3_client import connect
+from oam_mosaic_assets.gateways.s3_store import S3Store
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@cache
+def client_of(server: S3Server) -> S3Client:
+    """A client, to prepare what is tested or to look behind it."""
+    return connect(
+        server.endpoint,
+        region=server.region,
+        credentials=(server.access_key, server.secret_key),
+        virtual_hosts=False,
+        timeouts=(10, 60),
+        attempts=1,
+    )
+
+
+def new_bucket(server: S3Server) -> str:
+    """Create an empty bucket of its own for a test."""
+    name = f"test-{uuid.uuid4()}"
+    client_of(server).create_bucket(Bucket=name)
+    return name
+
+
+def store_in(server: S3Server, bucket: str, **options: Any) -> S3Store:
+    """A store in the bucket; `options` as of `S3Store`, which win over what the server says of itself."""
+    settings: dict[str, Any] = {
+        "region": server.region,
+        "endpoint": server.endpoint,
+        "access_key": server.access_key,
+        "secret_key": server.secret_key,
+    }
+    return S3Store(bucket, **settings | options)
