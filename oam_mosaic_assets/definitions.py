@@ -1,7 +1,7 @@
 """Wires the rooms into one `Definitions`; the only place that does."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, TextIO
 
 import dagster as dg
 
@@ -15,17 +15,21 @@ from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
 from oam_mosaic_assets.resources.auditor import Auditor
+from oam_mosaic_assets.resources.console import console_logger
 from oam_mosaic_assets.resources.progress import LoggedProgress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 from oam_mosaic_assets.settings import TEST_BOX, Settings
 
 
-def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
+def build_definitions(
+    settings: Settings, *, log_to: TextIO | None = None, **overrides: Any
+) -> dg.Definitions:
     """Everything that Dagster shows and runs.
 
     Args:
         settings: what the environment says.
+        log_to: where the lines of a run's log go; None is standard error.
         overrides: resources that take the place of the real ones, by name.
     """
     store = overrides.pop("store", None) or store_of(settings)
@@ -52,6 +56,7 @@ def build_definitions(settings: Settings, **overrides: Any) -> dg.Definitions:
         asset_checks=[mosaic_audit, mosaic_is_fresh],
         jobs=[global_mosaic, publish_held_build, mosaic_freshness],
         schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
+        loggers={"console": console_logger(settings.log_level, log_to)},
         resources={
             "io_manager": _io_manager(ObjectStoreIOManager(store, keys)),
             "catalogue": catalogue_of(settings),

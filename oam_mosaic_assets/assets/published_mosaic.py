@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import polars as pl
 import shapely
 
 from oam_mosaic_assets import __version__
@@ -15,11 +14,13 @@ from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.picture import as_markdown, world_picture
 from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Pointer, tilejson
+from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.errors import AuditFailed, HeldBack
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.releases import READ_BACK, Candidate, Releases
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.staging import discard_staged
 
 CONFIRM_TAG = "oam-mosaic/confirm"
@@ -40,6 +41,7 @@ def published_mosaic(
     global_mosaic_pmtiles: Artifact,
     releases: dg.ResourceParam[Releases],
     auditor: dg.ResourceParam[Auditor],
+    progress: dg.ResourceParam[Progress],
 ) -> dg.MaterializeResult[None]:
     """The public mosaic: `global-mosaic.pmtiles`, its TileJSON, its aliases, and the pointer `latest.json`.
 
@@ -55,7 +57,12 @@ def published_mosaic(
             candidate = _candidate(
                 releases, archive, global_mosaic_pmtiles, stac_footprints, audit, confirmed
             )
-        pointer = releases.publish(candidate, now=now, confirmed=confirmed)
+        pointer = releases.publish(
+            candidate,
+            now=now,
+            confirmed=confirmed,
+            say=lambda text: progress.step(context.log, "publishing", None, text),
+        )
     seconds = {
         **global_mosaic_pmtiles.facts["seconds"],
         "audit": audit.seconds,
@@ -162,8 +169,10 @@ def _metadata(
     releases: Releases, candidate: Candidate, pointer: Pointer, footprints: Path, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
     """What a maintainer wants to see of a publication; numbers are plotted over time."""
-    geometries = shapely.from_wkb(pl.read_parquet(footprints, columns=["geometry"])["geometry"].to_numpy())
-    picture = as_markdown(world_picture(geometries), f"{pointer.images:,} images, {pointer.build}")
+    batches = (
+        shapely.from_wkb(rows["geometry"].to_numpy()) for rows in read_batches(footprints, ("geometry",))
+    )
+    picture = as_markdown(world_picture(batches), f"{pointer.images:,} images, {pointer.build}")
     address = releases.store.public_address(releases.keys.archive)
     return {
         "coverage": dg.MetadataValue.md(picture),

@@ -8,6 +8,9 @@ from oam_mosaic_assets.assets.published_mosaic import published_mosaic
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 
+PLAIN_LOG = {"loggers": {"console": {}}}
+"""Chooses our console logger; left to itself, Dagster writes every event of its own to standard error."""
+
 CHAIN = (stac_footprints, footprints_geojson, global_mosaic_pmtiles, published_mosaic)
 
 # One process: three more would spend four times as long on starting as a small mosaic takes.
@@ -16,6 +19,7 @@ global_mosaic = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*CHAIN),
     description="From the catalogue to the published mosaic: read, tile, audit, publish.",
     executor_def=dg.in_process_executor,
+    config=PLAIN_LOG,
 )
 
 publish_held_build = dg.define_asset_job(
@@ -23,6 +27,7 @@ publish_held_build = dg.define_asset_job(
     selection=dg.AssetSelection.assets(published_mosaic),
     description="Publish a build that a guard held back: `oam-mosaic publish BUILD --confirm REASON`.",
     executor_def=dg.in_process_executor,
+    config=PLAIN_LOG,
 )
 
 mosaic_freshness = dg.define_asset_job(
@@ -30,4 +35,5 @@ mosaic_freshness = dg.define_asset_job(
     selection=dg.AssetSelection.checks(mosaic_is_fresh),
     description="Ask the store whether the public mosaic is there, ours, and young enough.",
     executor_def=dg.in_process_executor,
+    config=PLAIN_LOG,
 )

@@ -9,8 +9,10 @@ from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import CHECKS, Verdict
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.auditor import Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
 
 _SPECS = [
     dg.AssetCheckSpec(
@@ -34,10 +36,17 @@ def mosaic_audit(
     archive: Artifact,
     footprints: Artifact,
     auditor: dg.ResourceParam[Auditor],
+    releases: dg.ResourceParam[Releases],
+    progress: dg.ResourceParam[Progress],
 ) -> Iterator[dg.AssetCheckResult]:
     """Read the whole staged archive and hold it against the footprints."""
+    facts = archive.facts["archive"]
+    text = f"{facts['tiles']:,} tiles, {facts['bytes'] / 1e6:.1f} MB"
+    progress.step(context.log, "auditing", None, text)
     with failing_clearly():
         audit = auditor.of(archive, footprints)
+        if audit.failures:  # it can never be published, by nobody
+            releases.discard(archive.build)
     confirmed = context.run.tags.get(CONFIRM_TAG)
     found = {verdict.name: verdict for verdict in audit.verdicts}
     for name in CHECKS:

@@ -33,7 +33,7 @@ def mosaic_is_fresh(
     try:
         catalogued: int | None = catalogue.count()
     except MosaicError as error:
-        context.log.warning("The catalogue could not be counted: %s", error)
+        context.log.warning("How many images the catalogue holds now is not known: %s", error)
         catalogued = None
     verdict = judge_freshness(
         pointer,

@@ -85,7 +85,8 @@ def judge_header(archive: Archive, plan: TilingPlan, snapshot: str, drawn: Drawn
     expected = {
         "tile type": (is_vector(archive), True),
         "zooms": ((header["min_zoom"], header["max_zoom"]), (plan.zoom_min, plan.zoom_max)),
-        "zooms that hold tiles": (sorted(drawn.tiles), list(range(plan.zoom_min, plan.zoom_max + 1))),
+        # tippecanoe leaves a low zoom empty where all of it is too small to see there
+        "deepest zoom that holds tiles": (max(drawn.tiles, default=None), plan.zoom_max),
         "addressed tiles": (header["addressed_tiles_count"], tiles),
         "layers": (metadata.get("vector_layers"), plan.vector_layers()),
         "name": (metadata.get("name"), plan.name),

@@ -52,9 +52,7 @@ def judge_freshness(
     shown = pointer.images + pointer.set_aside
     texts = [*differences, f"{pointer.build} is {_hours(age)} old and shows {pointer.images:,} images"]
     numbers: dict[str, Any] = {"age_hours": round(age, 2), "images": pointer.images, "build": pointer.build}
-    if catalogued is None:
-        texts.append("how many the catalogue holds now is not known")
-    else:
+    if catalogued is not None:
         numbers["catalogued"] = catalogued
         numbers["lacking"] = max(0, catalogued - shown)
         if catalogued > shown:

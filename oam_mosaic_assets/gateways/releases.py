@@ -65,24 +65,15 @@ class Candidate:
 class Releases:
     """The public side of a store."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        keys: Keys,
-        *,
-        patience_seconds: float = 90.0,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, store: ObjectStore, keys: Keys, *, patience_seconds: float = 90.0) -> None:
         """Look at a store.
 
         Args:
             patience_seconds: how long the public address may answer with what a cache still holds.
-            say: told what is done.
         """
         self.store = store
         self.keys = keys
         self.patience_seconds = patience_seconds
-        self.say = say
 
     def current(self) -> tuple[Pointer, StoredObject] | None:
         """What the pointer says, and which object said so; None where nothing was published yet.
@@ -101,12 +92,20 @@ class Releases:
                 hint="See who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
             ) from None
 
-    def publish(self, candidate: Candidate, *, now: datetime, confirmed: str | None = None) -> Pointer:
+    def publish(
+        self,
+        candidate: Candidate,
+        *,
+        now: datetime,
+        confirmed: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Pointer:
         """Make a build public, or leave everything as it is.
 
         Args:
             now: UTC.
             confirmed: why a person lets a build pass that would be held back.
+            say: told what is being done.
 
         Raises:
             PublicationLost: another publisher is at work or was faster, or what is public is newer.
@@ -118,12 +117,12 @@ class Releases:
             before = self.current()
             self._refuse_older(candidate, before)
             if before is None:
-                self._keep_foreign(now, confirmed)
-            released = self._release(candidate)
-            etags = self._turn_fixed_keys(candidate, released)
+                self._keep_foreign(now, confirmed, say)
+            released = self._release(candidate, say)
+            etags = self._turn_fixed_keys(candidate, released, say)
             pointer = replace(candidate.pointer, etags=etags, published_at=now.isoformat())
             self._turn_pointer(pointer, before)
-            self.say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
+            say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
             self._tidy(candidate, before[0].build if before else None)
         return pointer
 
@@ -155,7 +154,7 @@ class Releases:
                 hint="Nothing needs to be done; the newer mosaic stays public.",
             )
 
-    def _keep_foreign(self, now: datetime, confirmed: str | None) -> None:
+    def _keep_foreign(self, now: datetime, confirmed: str | None, say: Callable[[str], None]) -> None:
         """Nothing of ours was ever published here; what lies under our keys is somebody else's."""
         for key in self.keys.fixed_archives():
             foreign = self.store.head(key)
@@ -170,12 +169,12 @@ class Releases:
                     f"({foreign.written_at:%Y-%m-%d}); a copy is kept as {kept}.",
                     hint="If it may be replaced, say so: oam-mosaic publish BUILD --confirm REASON.",
                 )
-            self.say(f"{key} held an object that is not ours; its copy stays as {kept}")
+            say(f"{key} held an object that is not ours; its copy stays as {kept}")
 
-    def _release(self, candidate: Candidate) -> StoredObject:
+    def _release(self, candidate: Candidate, say: Callable[[str], None]) -> StoredObject:
         """Write the build's own objects, read the archive back, and take all away again if it fails."""
         build, key = candidate.pointer.build, candidate.pointer.archive
-        self.say(f"copying the archive to {key}")
+        say(f"copying the archive to {key}")
         address = self.store.public_address(key)
         try:
             try:
@@ -200,10 +199,12 @@ class Releases:
             raise
         return released
 
-    def _turn_fixed_keys(self, candidate: Candidate, released: StoredObject) -> dict[str, str]:
+    def _turn_fixed_keys(
+        self, candidate: Candidate, released: StoredObject, say: Callable[[str], None]
+    ) -> dict[str, str]:
         etags = {}
         for key in self.keys.fixed_archives():
-            self.say(f"copying the archive to {key}")
+            say(f"copying the archive to {key}")
             etags[key] = self.store.copy(released, key, Headers(PMTILES, FIXED_CACHING), public=True).etag
         document = as_json(candidate.tilejson(self.store.public_address(self.keys.archive)))
         etags[self.keys.tilejson] = self.store.put_bytes(

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 _CHUNK: Final = 64 * 1024
 _HOST: Final = "127.0.0.1"
+_INTERIM: Final = b"HTTP/1.1 100 "
+"""The server asks for the content of a request: no answer yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Fault:
 
     Attributes:
         cut_up: bytes from the client after which it is cut.
-        cut_down: bytes from the server after which it is cut; the server has done what it was asked by then.
-            (`100 Continue`, which asks for the content of a request, is 25 bytes from the server too.)
+        cut_down: bytes from the server after which it is cut. With 0, the server does what the first request
+            asks, and nobody hears of it.
         at_the_cut: called before client and server notice the cut.
         delay: seconds for which each piece from the client, of at most 64 KiB, is held back.
         answer: the whole HTTP answer that is given in the server's place.
@@ -126,7 +128,8 @@ def _pump(
     with suppress(OSError):
         while piece := source.recv(_CHUNK):
             time.sleep(delay)
-            passed += len(piece)
+            if not piece.startswith(_INTERIM):
+                passed += len(piece)
             if limit is not None and passed > limit:
                 target.sendall(piece[: len(piece) - (passed - limit)])
                 at_the_cut()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -21,7 +20,6 @@ from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable
 if TYPE_CHECKING:
     from oam_mosaic_assets.gateways.catalogue.stac_api_io import OneHostIO
 
-ITEMS_PER_PAGE: Final = 500
 COLLECTIONS_NAMED: Final = 10
 
 PAGES_WITHOUT_NEWS: Final = 10
@@ -34,6 +32,7 @@ class StacApiCatalogue:
     Args:
         url: of the landing page, such as `https://api.imagery.hotosm.org/stac`; may hold user and password.
         collection: the collection's id.
+        items_per_page: what is asked for; the server may give fewer.
         timeout_seconds: for connecting, and between two pieces of an answer.
         retries: how often a request is repeated that met a broken connection, or status 429 or 5xx.
         backoff_seconds: the wait before the second repetition; it doubles each time.
@@ -49,6 +48,7 @@ class StacApiCatalogue:
         url: str,
         collection: str,
         *,
+        items_per_page: int = 500,
         timeout_seconds: float = 60,
         retries: int = 5,
         backoff_seconds: float = 1,
@@ -58,6 +58,7 @@ class StacApiCatalogue:
             netloc=address.netloc.rpartition("@")[2], path=address.path.rstrip("/")
         )
         self._collection = collection
+        self._items_per_page = items_per_page
         self._requests: dict[str, Any] = {
             "credentials": (unquote(address.username), unquote(address.password or ""))
             if address.username
@@ -97,14 +98,14 @@ class StacApiCatalogue:
         return StacApiSnapshot(
             taken_at=taken_at,
             expected=matched if isinstance(matched, int) else None,
-            _pages=lambda: self._pages(api.get_pages(url, method, wanted | {"limit": ITEMS_PER_PAGE})),
+            _pages=lambda: self._pages(api.get_pages(url, method, wanted | {"limit": self._items_per_page})),
         )
 
     def _search_link(self, api: OneHostIO) -> tuple[str, str]:
         """Where and how to search: by POST if possible, since caches on the way keep what answers a GET."""
         landing = self._understood(lambda: api.read_json(self._address.geturl()))
-        links = [link for link in landing.get("links", ()) if _mapping(link).get("rel") == "search"]
-        by_method = {link.get("method", "GET"): link.get("href") for link in links}
+        links = [link for link in _listed(landing.get("links")) if _mapping(link).get("rel") == "search"]
+        by_method = {str(link.get("method", "GET")): link.get("href") for link in links}
         for method in ("POST", "GET"):
             if isinstance(url := by_method.get(method), str):
                 return url, method
@@ -114,8 +115,8 @@ class StacApiCatalogue:
         collections = f"{self._address.geturl()}/collections"
         if api.is_there(f"{collections}/{quote(self._collection, safe='')}"):
             return
-        listed = self._understood(lambda: api.read_json(collections)).get("collections", ())
-        names = [str(_mapping(each).get("id")) for each in islice(listed, COLLECTIONS_NAMED)]
+        others = _listed(self._understood(lambda: api.read_json(collections)).get("collections"))
+        names = [str(_mapping(each).get("id")) for each in others[:COLLECTIONS_NAMED]]
         raise CatalogueRefused(
             f"{self._address.geturl()} has no collection {self._collection!r}; there are:"
             f" {', '.join(names) or 'none'}",
@@ -156,7 +157,7 @@ class StacApiSnapshot:
         rows = repeated = without_news = 0
         for page in self._pages():
             known = len(seen)
-            for feature in page.get("features", ()):
+            for feature in _listed(page.get("features")):
                 rows += 1
                 if not isinstance(feature, dict):
                     yield Unreadable(rows, repr(feature)[:SHOWN_CHARACTERS])
@@ -201,3 +202,7 @@ def _address(url: str) -> SplitResult:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -265,6 +265,11 @@ def test_a_database_without_pgstac_is_refused(postgres: PostgresServer) -> None:
     [
         pytest.param({"password": "guessed-0123"}, "password authentication failed", id="password"),
         pytest.param({"user": "nobody"}, "password authentication failed", id="user"),
+        pytest.param(
+            {"user": "guessed-0123", "password": "guessed-0123"},
+            r'user "\*\*\*"',
+            id="user named as the password",
+        ),
         pytest.param({"dbname": "eoapo"}, 'database "eoapo" does not exist', id="database"),
         pytest.param({"sslmode": "require"}, "does not support SSL", id="encryption"),
         pytest.param({"sslmode": "perhaps"}, "invalid sslmode", id="setting"),

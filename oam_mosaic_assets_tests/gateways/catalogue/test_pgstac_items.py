@@ -34,6 +34,11 @@ def read(database: PgstacDatabase, collection: str = COLLECTION) -> dict[str, An
         return items
 
 
+def hydrated_by_pgstac(database: PgstacDatabase) -> dict[str, Any]:
+    with database.connect() as connection:
+        return dict(connection.execute("SELECT id, content_hydrate(items) FROM items").fetchall())
+
+
 def without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_nulls(each) for key, each in value.items() if each is not None}
@@ -66,19 +71,38 @@ def test_items_come_back_as_the_transactions_api_stored_them(
 def test_items_stored_under_an_earlier_template_are_completed_as_pgstac_completes_them(
     database: PgstacDatabase,
 ) -> None:
-    changed = {
-        **TEMPLATE_ASSETS,
-        "visual": {"type": "image/webp", "title": "New", "roles": ["new", "visual"]},
-    }
-    load_items(database, [an_item("first")], collection=a_collection(item_assets=TEMPLATE_ASSETS))
-    load_items(database, [an_item("second")], collection=a_collection(item_assets=changed))
-    load_items(database, [an_item("third")], collection=a_collection(item_assets=TEMPLATE_ASSETS))
-    with database.connect() as connection:
-        hydrated = connection.execute("SELECT id, content_hydrate(items) FROM items").fetchall()
+    for name in ("first", "second", "third"):
+        visual = {**TEMPLATE_ASSETS["visual"], "title": name}
+        load_items(
+            database,
+            [an_item(name, assets={"visual": visual})],
+            collection=a_collection(item_assets={"visual": visual}),
+        )
 
-    assert read(database) == dict(hydrated)
+    assert read(database) == hydrated_by_pgstac(database)
     if database.version.startswith("0.10."):
-        assert [item["assets"] for item in read(database).values()] == [an_item()["assets"]] * 3
+        assert {name: item["assets"]["visual"]["title"] for name, item in read(database).items()} == {
+            "first": "first",
+            "second": "second",
+            "third": "third",
+        }
+
+
+def test_an_item_of_an_unknown_template_is_completed_with_the_present_one(database: PgstacDatabase) -> None:
+    load_items(database, [an_item("a")], collection=a_collection(item_assets=TEMPLATE_ASSETS))
+    with database.connect() as connection:
+        connection.execute("UPDATE items SET content = content || '{\"pgstac:base_item\": 4711}'")
+
+    assert read(database) == {"a": an_item("a")}
+
+
+def test_a_null_in_a_list_is_taken_as_pgstac_takes_it(database: PgstacDatabase) -> None:
+    visual = {**TEMPLATE_ASSETS["visual"], "roles": ["data", None]}
+    load_items(database, [], collection=a_collection(item_assets=TEMPLATE_ASSETS))
+    with database.connect() as connection:
+        connection.execute("SELECT upsert_items(%s)", [Jsonb([an_item("a", assets={"visual": visual})])])
+
+    assert read(database) == hydrated_by_pgstac(database) == {"a": an_item("a", assets={"visual": visual})}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,148 @@
+"""The command `oam-mosaic`. Light commands import no dagster; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from oam_mosaic_assets import __version__
+from oam_mosaic_assets.errors import MosaicError
+
+DESCRIPTION = """\
+OpenAerialMap's global mosaic: where in the world is there openly licensed imagery?
+
+Reads the catalogue, tiles the footprints of all its images into one PMTiles
+archive, audits it, and publishes it. Everything is set by environment variables
+(or a .env file in the current folder); with none set, a sample catalogue is
+built into ./data/store.
+"""
+
+EPILOG = """\
+exit codes:
+  0  published, or all is well
+  1  failed; a rerun may help
+  2  wrong usage or settings; a person must change something first
+  3  refused by the audit or a guard; a person must decide
+
+examples:
+  oam-mosaic build                          the sample, into ./data/store
+  STAC_ITEMS=items.ndjson oam-mosaic build  a file of STAC items
+  oam-mosaic status                         what is public, how old, still whole?
+  oam-mosaic validate global-mosaic.pmtiles
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    stated = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = stated.command
+    try:
+        return command(stated)
+    except MosaicError as error:
+        print(f"oam-mosaic: {error.message}", file=sys.stderr)  # noqa: T201
+        if error.hint:
+            print(f"\nWhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("oam-mosaic: stopped; what is public stays as it was.", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:  # `oam-mosaic sample | head`
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="oam-mosaic",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"oam-mosaic {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser(
+        "build",
+        help="make the mosaic from the catalogue and publish it",
+        description="Runs the Dagster job `global_mosaic` in this process. The run, its events and its "
+        "lineage are in the UI afterwards (scripts/ui).",
+    )
+    build.add_argument(
+        "--confirm", metavar="REASON", help="let this build pass the guards; the reason is recorded"
+    )
+    build.set_defaults(command=_build)
+
+    publish = commands.add_parser(
+        "publish",
+        help="publish a build that a guard held back",
+        description="A build that cannot draw too many of its images, or that lost too many since the last "
+        "one, is staged and audited but waits for a person. Look at its checks in the UI first.",
+    )
+    publish.add_argument("build", metavar="BUILD", help="its name, such as 20260115T030000Z-3f9c2a7d41be")
+    publish.add_argument(
+        "--confirm", metavar="REASON", required=True, help="why it may pass; recorded with it"
+    )
+    publish.set_defaults(command=_publish)
+
+    status = commands.add_parser(
+        "status",
+        help="say what is public, how old it is, and whether it is still what was published",
+        description="Asks the store, and with --catalogue also the catalogue. Exits 1 where the mosaic is "
+        "late, stale, missing or not what was published.",
+    )
+    status.add_argument("--catalogue", action="store_true", help="also count what the catalogue holds now")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(command=_status)
+
+    sample = commands.add_parser(
+        "sample",
+        help="write the sample catalogue as newline-delimited STAC items",
+        description="Made up, always the same, and shaped like OpenAerialMap's: clusters of drone flights "
+        "under large satellite scenes, islands on the antimeridian, and a handful of each kind of dirt.",
+    )
+    sample.add_argument("--images", type=int, default=2000, metavar="N", help="how many (default 2000)")
+    sample.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
+    sample.set_defaults(command=_sample)
+
+    validate = commands.add_parser(
+        "validate",
+        help="read a mosaic archive whole and say what it holds",
+        description="Opens a PMTiles archive, reads every directory and every tile, and lists tiles and "
+        "images by zoom. Exits 3 where something is broken.",
+    )
+    validate.add_argument("file", type=Path, metavar="FILE", help="a PMTiles archive of footprints")
+    validate.add_argument("--json", action="store_true", help="for programs")
+    validate.set_defaults(command=_validate)
+    return parser
+
+
+def _build(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
+
+    return run_job("global_mosaic", confirm=stated.confirm)
+
+
+def _publish(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
+
+    return run_job("publish_held_build", confirm=stated.confirm, build=stated.build)
+
+
+def _status(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.light import show_status  # noqa: PLC0415
+
+    return show_status(as_json=stated.json, count=stated.catalogue)
+
+
+def _sample(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.light import write_sample  # noqa: PLC0415
+
+    return write_sample(stated.images, stated.output)
+
+
+def _validate(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.light import show_archive  # noqa: PLC0415
+
+    return show_archive(stated.file, as_json=stated.json)

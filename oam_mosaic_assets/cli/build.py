@@ -1,0 +1,114 @@
+"""`oam-mosaic build` and `publish`: run a Dagster job in this process, against the instance the UI shows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+
+from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG
+from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
+from oam_mosaic_assets.core.audit import GUARDS
+from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.errors import Refused
+from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
+from oam_mosaic_assets.resources.failures import EXIT_CODE
+from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
+from oam_mosaic_assets.settings import Settings
+
+DEFAULT_HOME = Path("data/dagster")
+
+
+def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -> int:
+    """Run a job to its end and say what came of it.
+
+    Args:
+        job: the job's name.
+        confirm: why a person lets the build pass the guards.
+        build: the earlier build to work on.
+
+    Returns:
+        The exit code.
+    """
+    settings = Settings.read()
+    tags = {name: value for name, value in {CONFIRM_TAG: confirm, BUILD_TAG: build}.items() if value}
+    # A copy of standard error: Dagster turns the real one into the run's compute log while steps run.
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
+        console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
+        _announce(console, settings)
+        log_to = LinesAbove(console) if console.is_terminal else stream
+        with _instance() as instance, _progress(console) as progress:
+            definitions = build_definitions(settings, log_to=log_to, progress=progress)
+            result = definitions.resolve_job_def(job).execute_in_process(
+                instance=instance, tags=tags, run_config=PLAIN_LOG, raise_on_error=False
+            )
+        if result.success:
+            _report(console, settings, result.run_id)
+            return 0
+        return _explain(console, result)
+
+
+def _announce(console: Console, settings: Settings) -> None:
+    for remark in settings.remarks():
+        console.print(f"Note  {remark}")
+    console.print(f"From  {catalogue_of(settings).origin}")
+    console.print(f"To    {store_of(settings).public_address(settings.keys.archive)}\n")
+
+
+def _instance() -> dg.DagsterInstance:
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(DEFAULT_HOME.absolute())))
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        # Dagster reads its settings only from its home
+        stated = Path("dagster.yaml")
+        (home / "dagster.yaml").write_text(stated.read_text() if stated.exists() else "")
+    return dg.DagsterInstance.get()
+
+
+def _progress(console: Console) -> AbstractContextManager[Progress]:
+    return TerminalProgress(console) if console.is_terminal else nullcontext(LoggedProgress())
+
+
+def _report(console: Console, settings: Settings, run: str) -> None:
+    releases = Releases(store_of(settings), settings.keys)
+    current = releases.current()
+    if current is None:
+        raise dg.DagsterInvariantViolationError("the run succeeded, but nothing is public")
+    pointer, address = current[0], releases.store.public_address
+    console.print(
+        f"\nPublished {pointer.build}: {pointer.images:,} images, {pointer.set_aside:,} set aside, "
+        f"{pointer.size / 1e6:.1f} MB\n\n"
+        f"  archive   {address(settings.keys.archive)}\n"
+        f"  TileJSON  {address(settings.keys.tilejson)}\n"
+        f"  manifest  {address(pointer.manifest)}\n"
+        f"  run       {run}, in Dagster's UI\n"
+    )
+
+
+def _explain(console: Console, result: dg.ExecuteInProcessResult) -> int:
+    """Say why a run failed, and with which code the command exits."""
+    for event in result.all_events:
+        if event.event_type is not dg.DagsterEventType.STEP_FAILURE:
+            continue
+        stated = event.step_failure_data.user_failure_data
+        if stated is not None:
+            console.print(f"\nNot published. {stated.description}")
+            return int(str(stated.metadata[EXIT_CODE].value)) if EXIT_CODE in stated.metadata else 1
+    failed = [each for each in result.get_asset_check_evaluations() if not each.passed and each.blocking]
+    if failed:
+        console.print("\nNot published. What is public stays as it was, for the audit said no:\n")
+        for each in failed:
+            console.print(f"  {each.check_name}: {each.description}")
+        builds = {str(each.metadata[BUILD].value) for each in failed if BUILD in each.metadata}
+        if builds and {each.check_name for each in failed} <= GUARDS:
+            console.print(f"\nIf that is right, say so: oam-mosaic publish {builds.pop()} --confirm REASON")
+        return Refused.exit_code
+    console.print(f"\nNot published. Run {result.run_id} failed; its log is in Dagster's UI.")
+    return 1

@@ -1,0 +1,129 @@
+"""The commands that need no Dagster: status, sample, validate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from oam_mosaic_assets.core.freshness import judge_freshness
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.errors import ArchiveUnreadable, SettingsError
+from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.settings import Settings
+
+
+def show_status(*, as_json: bool, count: bool) -> int:
+    """Say what is public and whether it can be trusted; 0 where it can."""
+    settings = Settings.read()
+    releases = Releases(store_of(settings), settings.keys)
+    current = releases.current()
+    pointer = current[0] if current else None
+    catalogued = catalogue_of(settings).count() if count else None
+    verdict = judge_freshness(
+        pointer,
+        differences=releases.differences(pointer) if pointer else [],
+        catalogued=catalogued,
+        now=datetime.now(UTC),
+        warn_hours=settings.fresh_warn_hours,
+        fail_hours=settings.fresh_fail_hours,
+    )
+    facts: dict[str, Any] = {"fresh": verdict.passed, "text": verdict.text, **verdict.numbers}
+    if pointer:
+        address = releases.store.public_address
+        facts |= {
+            "snapshot": pointer.snapshot_taken_at,
+            "published": pointer.published_at,
+            "set_aside": pointer.set_aside,
+            "bytes": pointer.size,
+            "sha256": pointer.sha256,
+            "archive": address(settings.keys.archive),
+            "tilejson": address(settings.keys.tilejson),
+            "manifest": address(pointer.manifest),
+        }
+    _print(facts, as_json=as_json)
+    return 0 if verdict.passed else 1
+
+
+def write_sample(images: int, output: Path | None) -> int:
+    """Write the sample catalogue, an item a line."""
+    from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue  # noqa: PLC0415
+    from oam_mosaic_assets.gateways.catalogue.source import Unreadable  # noqa: PLC0415
+
+    try:
+        catalogue = SampleCatalogue(images)
+    except ValueError as error:
+        raise SettingsError(f"--images: {error}.", hint="Give a larger number.") from None
+    with catalogue.snapshot() as snapshot:
+        target = output.open("w", encoding="utf-8") if output else sys.stdout
+        try:
+            for item in snapshot.items():
+                # a row that is no item stands in the file as it would in a real one
+                text = item.text if isinstance(item, Unreadable) else json.dumps(item, ensure_ascii=False)
+                target.write(f"{text}\n")
+            target.flush()
+        finally:
+            if output:
+                target.close()
+    return 0
+
+
+def show_archive(path: Path, *, as_json: bool) -> int:
+    """Read an archive whole and say what it holds; 3 where a tile is broken."""
+    from oam_mosaic_assets.core.archive import BrokenArchive, open_archive  # noqa: PLC0415
+    from oam_mosaic_assets.core.drawn import read_drawn  # noqa: PLC0415
+
+    try:
+        with open_archive(path) as archive:
+            drawn = read_drawn(archive, None, layer=TilingPlan().layer)
+            metadata, bounds, size = archive.metadata, archive.bounds, archive.size
+            stated = archive.header["addressed_tiles_count"]
+    except (BrokenArchive, OSError) as error:
+        raise ArchiveUnreadable(
+            f"{path} cannot be read: {error}.", hint="Give a PMTiles archive of footprints, whole."
+        ) from None
+    tiles = sum(drawn.tiles.values())
+    whole = not drawn.fault_count and not drawn.strangers and tiles == stated
+    _print(
+        {
+            "whole": whole,
+            "name": metadata.get("name"),
+            "attribution": metadata.get("attribution"),
+            "snapshot": metadata.get("snapshot"),
+            "generator": metadata.get("generator"),
+            "bytes": size,
+            "bounds": bounds,
+            "tiles": tiles,
+            "tiles_by_zoom": drawn.tiles,
+            "images_by_zoom": {zoom: len(images) for zoom, images in drawn.images.items()},
+            "broken_tiles": drawn.fault_count,
+            "faults": [*drawn.faults, *(["header and directories disagree"] if tiles != stated else [])],
+        },
+        as_json=as_json,
+    )
+    return 0 if whole else 3
+
+
+def _print(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
+        return
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        sys.stdout.write(f"{name.replace('_', ' '):<{width}}  {_text(value)}\n")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return "  ".join(f"z{key} {number:,}" for key, number in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value)) or "none"
+    return "-" if value is None else str(value)

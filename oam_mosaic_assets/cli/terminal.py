@@ -1,0 +1,59 @@
+"""A run's progress on a terminal: a bar a stage, with the run's lines above them."""
+
+from __future__ import annotations
+
+import io
+import logging
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+
+class TerminalProgress:
+    """Keeps `resources.progress.Progress`'s promise on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> TerminalProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._bars.stop()
+
+    def step(self, log: logging.Logger, stage: str, share: float | None, text: str) -> None:  # noqa: ARG002
+        """Move the stage's bar. A stage that begins ends the one before it."""
+        if stage not in self._tasks:
+            self._finish()
+            self._tasks[stage] = self._bars.add_task(stage, total=None if share is None else 1.0, text=text)
+        self._bars.update(self._tasks[stage], completed=share or 0.0, text=text)
+
+    def _finish(self) -> None:
+        for task in self._tasks.values():
+            self._bars.update(task, total=1.0, completed=1.0)
+
+
+class LinesAbove(io.StringIO):
+    """A stream whose lines appear above the bars instead of in their midst."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def write(self, text: str) -> int:
+        """Print it through the console that draws the bars."""
+        self._console.print(text, end="", markup=False, highlight=False)
+        return len(text)

@@ -1,0 +1,111 @@
+"""A STAC API that answers as a test tells it to, to show what no real server can be made to do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+HERE = "{here}"
+"""Stands in answers for the address of the server, without a slash at its end."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to send.
+
+    Attributes:
+        body: JSON, or text that is sent as it is.
+        seconds: how long to wait before.
+    """
+
+    body: Any
+    status: int = HTTPStatus.OK
+    seconds: float = 0
+
+
+@dataclass
+class ScriptedApi:
+    """What it answers, and what it was asked.
+
+    Attributes:
+        searches: the answers to searches, one after another; the last is given again and again.
+        others: the answers to all other paths.
+        asked: method, path, headers and body of each request.
+    """
+
+    searches: list[Answer]
+    others: dict[str, Answer]
+    address: str = ""
+    asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
+
+    def answer(self, path: str) -> Answer:
+        if path in self.others:
+            return self.others[path]
+        if not path.startswith("/search"):
+            return Answer({"detail": "Not Found"}, HTTPStatus.NOT_FOUND)
+        return self.searches.pop(0) if len(self.searches) > 1 else self.searches[0]
+
+
+LANDING = {
+    "type": "Catalog",
+    "id": "scripted",
+    "links": [
+        {"rel": "search", "href": f"{HERE}/search", "method": "GET"},
+        {"rel": "search", "href": f"{HERE}/search", "method": "POST"},
+    ],
+}
+
+
+def a_page(*items: Any, leads_to: str | None = None, matched: int | None = None) -> Answer:
+    """Make a page of a search.
+
+    Args:
+        leads_to: the address of the next page.
+        matched: how many items there are on all pages.
+    """
+    links = [{"rel": "next", "href": leads_to, "method": "GET"}] if leads_to else []
+    page = {"type": "FeatureCollection", "features": list(items), "links": links}
+    return Answer(page if matched is None else page | {"numberMatched": matched})
+
+
+@contextmanager
+def scripted_api(*searches: Answer, others: dict[str, Answer] | None = None) -> Iterator[ScriptedApi]:
+    """Serve these answers on the loopback interface for as long as the block lasts."""
+    known = {"/": Answer(LANDING), "/collections/openaerialmap": Answer({"id": "openaerialmap"})}
+    api = ScriptedApi(list(searches), known | (others or {}))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            api.asked.append((self.command, self.path, dict(self.headers), self.rfile.read(length)))
+            answer = api.answer(self.path)
+            text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+            body = text.replace(HERE, api.address).encode()
+            time.sleep(answer.seconds)
+            self.send_response(answer.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        api.address = f"http://127.0.0.1:{server.server_port}"
+        thread = Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        try:
+            yield api
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,46 @@
+# What the scripts share: the Python environment, made from the lock files. Sourced, not run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${OAM_MOSAIC_VENV:-$root/.venv}
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+fail() { printf '%s\n' "$*" >&2; exit 2; }
+
+# The oldest Python that the project supports, or a newer one.
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3; do
+    if [ -n "$candidate" ] && command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "Python 3.11 or newer is needed and was not found. Install it (on Debian: apt-get install python3 python3-venv)."
+}
+
+# prepare requirements.lock | requirements-dev.lock: installs exactly what the file locks, once for each state of it.
+prepare() {
+  local lock=$root/$1 stamp=$venv/.prepared python uv
+  local wanted
+  wanted=$(cat "$lock" "$root/pyproject.toml" | sha256sum | cut -d' ' -f1)
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] && [ "$(cat "$stamp.dev" 2>/dev/null)" != "$wanted" ]; then
+    python=$(find_python)
+    say "Installing what $1 locks, into ${venv#"$root"/}"
+    if ! uv=$(command -v uv); then
+      [ -x "$venv-uv/bin/uv" ] || "$python" -m venv "$venv-uv" ||
+        fail "Python cannot make virtual environments. Install that part of it (on Debian: apt-get install python3-venv)."
+      "$venv-uv/bin/pip" install --quiet --disable-pip-version-check 'uv==0.13.9'
+      uv=$venv-uv/bin/uv
+    fi
+    [ -x "$venv/bin/python" ] || "$uv" venv --quiet --python "$python" "$venv"
+    VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock"
+    VIRTUAL_ENV=$venv "$uv" pip install --quiet --no-deps --editable "$root"
+    rm -f "$stamp" "$stamp.dev"
+    # the development environment holds all that a run needs as well
+    case $1 in *-dev.lock) wanted_for_run=$(cat "$root/requirements.lock" "$root/pyproject.toml" | sha256sum | cut -d' ' -f1)
+      printf '%s' "$wanted_for_run" >"$stamp"; printf '%s' "$wanted" >"$stamp.dev" ;;
+    *) printf '%s' "$wanted" >"$stamp" ;; esac
+  fi
+  export PATH=$venv/bin:$PATH VIRTUAL_ENV=$venv
+}
