@@ -1,4 +1,4 @@
-"""Fixtures for every test: real S3 servers, and the object stores in them."""
+"""Fixtures for every test: real S3 servers and the object stores in them, and a PostgreSQL cluster."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer, running_ceph
 from oam_mosaic_assets_tests.servers.moto import running_moto
+from oam_mosaic_assets_tests.servers.postgres import PostgresServer, running_postgres
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 S3_SERVERS = ["moto", "ceph"]
@@ -44,6 +45,12 @@ def ceph() -> Iterator[CephServer]:
     if shutil.which("radosgw") is None:
         pytest.skip("Ceph is not installed")
     with running_ceph() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
         yield server
 
 

@@ -7,6 +7,7 @@ from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
 from oam_mosaic_assets.assets.published_mosaic import published_mosaic
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
+from oam_mosaic_assets.resources.staging import discard_staged
 
 PLAIN_LOG = {"loggers": {"console": {}}}
 """Chooses our console logger; left to itself, Dagster writes every event of its own to standard error."""
@@ -18,6 +19,7 @@ global_mosaic = dg.define_asset_job(
     "global_mosaic",
     selection=dg.AssetSelection.assets(*CHAIN),
     description="From the catalogue to the published mosaic: read, tile, audit, publish.",
+    hooks={discard_staged},  # for the audit too: a check has no hooks of its own
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
 )

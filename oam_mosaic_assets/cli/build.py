@@ -25,6 +25,9 @@ from oam_mosaic_assets.settings import Settings
 
 DEFAULT_HOME = Path("data/dagster")
 
+PLAIN_INSTANCE = "telemetry:\n  enabled: false\n"
+"""The instance's settings where the current folder holds none."""
+
 
 def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -> int:
     """Run a job to its end and say what came of it.
@@ -68,7 +71,7 @@ def _instance() -> dg.DagsterInstance:
     if not (home / "dagster.yaml").exists():
         # Dagster reads its settings only from its home
         stated = Path("dagster.yaml")
-        (home / "dagster.yaml").write_text(stated.read_text() if stated.exists() else "")
+        (home / "dagster.yaml").write_text(stated.read_text() if stated.exists() else PLAIN_INSTANCE)
     return dg.DagsterInstance.get()
 
 

@@ -99,7 +99,7 @@ def show_archive(path: Path, *, as_json: bool) -> int:
             "bounds": bounds,
             "tiles": tiles,
             "tiles_by_zoom": drawn.tiles,
-            "images_by_zoom": {zoom: len(images) for zoom, images in drawn.images.items()},
+            "images_by_zoom": drawn.images,
             "broken_tiles": drawn.fault_count,
             "faults": [*drawn.faults, *(["header and directories disagree"] if tiles != stated else [])],
         },

@@ -103,9 +103,10 @@ def judge_header(archive: Archive, plan: TilingPlan, snapshot: str, drawn: Drawn
 
 def judge_completeness(names: Sequence[str], drawn: Drawn, *, zoom_max: int) -> Verdict:
     """Fail when a footprint is not drawn at the last zoom, or something is drawn that is no footprint."""
-    name, found = "every_image_is_drawn", drawn.images.get(zoom_max, frozenset())
+    name = "every_image_is_drawn"
+    found = set(drawn.image.tolist()) if zoom_max in drawn.tiles else set()
     missing = [each for index, each in enumerate(names) if index not in found]
-    by_zoom = {str(zoom): len(images) for zoom, images in drawn.images.items()}
+    by_zoom = {str(zoom): images for zoom, images in drawn.images.items()}
     if missing:
         text = f"{len(missing)} of {len(names)} images are not drawn at z{zoom_max}, first {missing[:NAMED]}"
         return Verdict.failing(name, text, images_by_zoom=by_zoom)

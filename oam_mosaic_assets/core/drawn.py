@@ -36,7 +36,7 @@ class Drawn:
     Attributes:
         tiles: addressed tiles by zoom.
         contents: tiles decoded (equal tiles count once where they lie near each other).
-        images: distinct images by zoom.
+        images: how many distinct images, by zoom.
         image: at the deepest zoom, the index of the image of each pair of image and tile; ascending pairs.
         x: the tile's column of each pair.
         y: the tile's row of each pair.
@@ -47,7 +47,7 @@ class Drawn:
 
     tiles: Mapping[int, int]
     contents: int
-    images: Mapping[int, frozenset[int]]
+    images: Mapping[int, int]
     image: NDArray[np.int64]
     x: NDArray[np.int64]
     y: NDArray[np.int64]
@@ -87,7 +87,8 @@ class _Reading:
 
     def of(self, leaves: Iterable[tuple[int, int]]) -> Drawn:
         tiles: Counter[int] = Counter()
-        images: dict[int, set[int]] = {}
+        images: dict[int, int] = {}
+        seen: set[int] = set()
         image, tile_id = array("q"), array("Q")
         for leaf in leaves:
             for entry in self.archive.entries(leaf):
@@ -97,7 +98,10 @@ class _Reading:
                     raise BrokenArchive(f"the run of equal tiles from {first} leaves its zoom")
                 drawn = self._images(entry)
                 tiles[zoom] += entry.run_length
-                images.setdefault(zoom, set()).update(drawn)
+                if zoom not in images:  # tiles stand in the order of zooms
+                    seen.clear()
+                seen.update(drawn)
+                images[zoom] = len(seen)
                 if zoom == self.deepest:
                     for tile in range(first, last + 1):
                         image.extend(drawn)
@@ -106,7 +110,7 @@ class _Reading:
         return Drawn(
             tiles=dict(sorted(tiles.items())),
             contents=self.contents,
-            images={zoom: frozenset(drawn) for zoom, drawn in sorted(images.items())},
+            images=images,
             image=np.frombuffer(image, np.int64),
             x=x,
             y=y,

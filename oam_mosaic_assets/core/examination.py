@@ -32,6 +32,7 @@ def examine(archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str)
     table = pl.read_parquet(footprints, columns=["id", "geometry"])
     names = table["id"].to_list()
     geometries = as_drawn(shapely.from_wkb(table["geometry"].to_numpy()), plan.thinnest)
+    del table
     try:
         with open_archive(archive) as opened:
             drawn = read_drawn(opened, {name: n for n, name in enumerate(names)}, layer=plan.layer)

@@ -40,6 +40,9 @@ ROUND_THE_WORLD: Final = 360.0
 HALF_THE_WORLD: Final = 180.0
 """Degrees of longitude; no image is wider, so an outline that is crosses the antimeridian."""
 
+_POLYGONS: Final = ("Polygon", "MultiPolygon")
+"""GeoJSON types that enclose an area. No set: what stands in an item's `type` need not be hashable."""
+
 _RING_CORNERS: Final = 3
 """The fewest distinct points that can enclose an area."""
 
@@ -113,10 +116,10 @@ def _refuse_too_large(whole: BaseGeometry) -> None:
     parts = project(shapely.get_parts(whole), 0)  # the map is the unit square
     west, north, east, south = shapely.bounds(parts).T
     frame = float(((east - west) * (south - north)).max())
-    if frame <= LARGEST_AREA:
+    if frame <= LARGEST_AREA and (east - west).max() < 1.0:
         return
     area = float(shapely.area(parts).sum())
-    if area > LARGEST_AREA or frame > LARGEST_FRAME:
+    if area > LARGEST_AREA or frame > LARGEST_FRAME or (east - west).max() >= 1.0:
         raise Undrawable("too_large", f"{area:.2%} of the world map within {whole.bounds}")
 
 
@@ -126,15 +129,17 @@ def _polygons(geometry: object) -> Iterator[Sequence[Any]]:
         raise Undrawable("no_geometry", geometry)
     kind = geometry.get("type")
     if kind == "GeometryCollection" and isinstance(geometry.get("geometries"), list):
-        members = [m for m in geometry["geometries"] if _type_of(m) in {"Polygon", "MultiPolygon"}]
+        members = [m for m in geometry["geometries"] if _type_of(m) in _POLYGONS]
         if not members and geometry["geometries"]:
             raise Undrawable("not_a_polygon", geometry)
         for member in members:
             yield from _polygons(member)
         return
-    if kind not in {"Polygon", "MultiPolygon"}:
+    if kind not in _POLYGONS:
         raise Undrawable("not_a_polygon", geometry)
     coordinates = geometry.get("coordinates")
+    if coordinates and not isinstance(coordinates, list):
+        raise Undrawable("not_a_number", coordinates)
     for polygon in [coordinates] if kind == "Polygon" else coordinates or []:
         if polygon and not isinstance(polygon, list):
             raise Undrawable("not_a_number", polygon)
@@ -165,7 +170,9 @@ def _position(point: object) -> tuple[float, float]:
         raise Undrawable("not_a_number", point) from None
     for value in (lon, lat):
         # bool is an int to Python, but no coordinate to anyone
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise Undrawable("not_a_number", point)
+        if isinstance(value, float) and not math.isfinite(value):  # an int may be too large to ask
             raise Undrawable("not_a_number", point)
     if abs(lat) > MAX_LATITUDE or abs(lon) > MAX_LONGITUDE:
         raise Undrawable("outside_the_world", point)
@@ -176,25 +183,32 @@ def _unwrapped(rings: Sequence[list[tuple[float, float]]]) -> Iterator[BaseGeome
     """The polygon in valid parts within +-180, none of which crosses the antimeridian."""
     west, east = _reach(rings[0])
     if west >= -ANTIMERIDIAN and east <= ANTIMERIDIAN and east - west <= HALF_THE_WORLD:
-        yield from shapely.get_parts(_areas_only(_polygon(rings)))
+        yield from shapely.get_parts(_enclosed(rings))
         return
     # An outline wider than half the world crosses the antimeridian and is drawn the long way round: counted
     # from 0 to 360 it is narrow, and is repaired and cut there.
-    if east - west >= ROUND_THE_WORLD:
-        raise Undrawable("too_large", f"it spans {east - west:g} degrees of longitude")
+    span = east - west
     turned = [[(lon % ROUND_THE_WORLD, lat) for lon, lat in ring] for ring in rings]
     west, east = _reach(turned[0])
-    if east - west <= HALF_THE_WORLD:
-        whole = _areas_only(_polygon(turned))
+    if 0.0 < east - west < HALF_THE_WORLD:
+        whole = _enclosed(turned)
         eastern = shapely.intersection(whole, shapely.box(0.0, -MAX_LATITUDE, ANTIMERIDIAN, MAX_LATITUDE))
         western = shapely.intersection(whole, shapely.box(ANTIMERIDIAN, -MAX_LATITUDE, 360.0, MAX_LATITUDE))
         yield from shapely.get_parts(_areas_only(eastern))
         yield from shapely.get_parts(_areas_only(shapely.affinity.translate(western, xoff=-360.0)))
         return
+    # An outline counted from 0 to 360 may be as wide, for it crosses Greenwich.
+    turned = [[((lon + 180.0) % ROUND_THE_WORLD - 180.0, lat) for lon, lat in ring] for ring in rings]
+    west, east = _reach(turned[0])
+    if 0.0 < east - west < HALF_THE_WORLD:
+        yield from shapely.get_parts(_enclosed(turned))
+        return
+    if span >= ROUND_THE_WORLD:
+        raise Undrawable("too_large", f"it spans {span:g} degrees of longitude")
     try:  # what is wide from both sides encloses a pole
         polygon = antimeridian.fix_polygon(_polygon(rings), fix_winding=True, great_circle=False)
-    except ValueError as error:
-        raise Undrawable("no_way_round", str(error)) from None
+    except (ValueError, AssertionError) as error:  # it asserts that every hole finds its outline
+        raise Undrawable("no_way_round", str(error) or "its rings cannot be joined") from None
     yield from shapely.get_parts(_areas_only(polygon))
 
 
@@ -205,6 +219,16 @@ def _reach(ring: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def _polygon(rings: Sequence[list[tuple[float, float]]]) -> Polygon:
     return Polygon(rings[0], [ring for ring in rings[1:] if ring])
+
+
+def _enclosed(rings: Sequence[list[tuple[float, float]]]) -> BaseGeometry:
+    """What the first ring encloses without what the others do, valid."""
+    polygon = _polygon(rings)
+    if polygon.is_valid:
+        return polygon
+    # ring by ring, for make_valid takes a hole outside of its outline for an outline of its own
+    outline, *holes = [_areas_only(Polygon(ring)) for ring in rings if ring]
+    return _areas_only(shapely.difference(outline, shapely.union_all(holes)))
 
 
 def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
@@ -219,7 +243,10 @@ def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
 
 def shortened(value: object) -> str:
     """What is wrong, cut to a length that fits a table."""
-    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    try:
+        text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or of more digits than Python writes out
+        text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 

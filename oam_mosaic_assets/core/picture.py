@@ -25,10 +25,10 @@ HEIGHT: Final = 474
 """Pixels."""
 
 MAX_BYTES: Final = 44_000
-"""Of the PNG; as base64 it stays below 60 kB, as much as one entry of an event log should hold."""
+"""Of a PNG, such that it stays below 60 kB as base64: enough for one entry of an event log."""
 
-_WIDTHS: Final = (960, 720, 480)
-"""Pixels; what would be too heavy, for images are scattered all over the world, is made smaller."""
+_WIDTHS: Final = (WIDTH, 840, 720, 600, 480)
+"""Pixels; a picture that is too heavy, for images are scattered all over the world, is made smaller."""
 
 _FINE: Final = 3
 """All is drawn this much larger and then reduced, which smooths the edges."""
@@ -43,19 +43,24 @@ _ROW: Final = 4
 
 _TOP: Final = 7
 _ROWS: Final = 115
-_COLUMNS: Final = int(WIDTH / _STEP) + 1
+_COLUMNS: Final = WIDTH // _STEP + 1
 
-_THOUSAND: Final = 3.0
-"""The logarithm of as many images as the largest and brightest dot stands for."""
+_MOST: Final = 1000
+"""Images; a dot that stands for as many, or more, is the largest and brightest."""
 
-_TURN: Final = 360.0
+_FACET: Final = 28.0
+"""Pixels; an edge of the triangles that land is made of."""
 
 _TONES: Final = 12
 _HEATS: Final = 10
 _ALPHAS: Final = 6
+"""Steps of tone, of heat and, at the world's edge, of opacity: few, for the picture's weight."""
 
 _SEA, _GRATICULE, _SHELF, _LOWLAND, _HIGHLAND, _COAST = 0, 46, 34, 92, 176, 255
-"""Tones, 0 to 255."""
+"""Tones, 0 to 255, as all layers are until they are coloured."""
+
+_TURN: Final = 360.0
+"""Degrees."""
 
 _BLUES: Final = np.array([[10, 25, 46], [42, 68, 98], [66, 97, 130], [112, 147, 180]], dtype=np.float64)
 _EMBERS: Final = np.array(
@@ -96,28 +101,29 @@ _ROW_STARTS: Final = project(np.column_stack([np.full(_ROWS, CUT), _ROW_LATITUDE
 """Of each row of dots: pixels down, degrees north, and where the world begins, pixels to the right."""
 
 
-def world_picture(batches: Iterable[Geometries]) -> bytes:
+def world_picture(footprints: Geometries | Iterable[Geometries], *, max_bytes: int = MAX_BYTES) -> bytes:
     """Draw where images are: a dot wherever there is any, the more the larger and brighter, logarithmically.
 
     A dot stands for some 26,000 square kilometres. An image counts for each that its bounding box touches;
     for a multipolygon it is the boxes of its parts, so that crossing the antimeridian makes it no larger.
 
     Args:
-        batches: footprints in EPSG:4326, none empty, split at the antimeridian. Memory does not grow with
-            the number of batches.
+        footprints: in EPSG:4326, none empty, split at the antimeridian; at once, or in batches, with whose
+            number memory does not grow.
+        max_bytes: what the PNG may weigh.
 
     Returns:
-        a PNG, transparent around the world, of WIDTH x HEIGHT pixels, or smaller if it would exceed
-        MAX_BYTES; of the same footprints the same bytes.
+        a PNG, transparent around the world, of WIDTH x HEIGHT pixels, or of half that at the least if it
+        would be too heavy; of the same footprints the same bytes.
     """
     counts = np.zeros((_ROWS, _COLUMNS), dtype=np.int64)
-    for batch in batches:
+    for batch in [footprints] if isinstance(footprints, np.ndarray) else footprints:
         counts += _counted(_boxes(batch))
     layers = (_backdrop(), _heat(counts), _world())
     for width in _WIDTHS:
         size = (width, width * HEIGHT // WIDTH)
         png = _coloured(*(layer.resize(size, Image.Resampling.BOX) for layer in layers))
-        if len(png) <= MAX_BYTES:
+        if len(png) <= max_bytes:
             break
     return png
 
@@ -157,6 +163,7 @@ def _counted(boxes: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _column(row: NDArray[np.int64], east_of_cut: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The column of the cell at a longitude, in a row of cells."""
     start = _ROW_STARTS[row]
     x = start + (WIDTH - 2 * start) * east_of_cut / _TURN
     column: NDArray[np.int64] = (x / _STEP + row % 2 / 2).astype(np.int64)
@@ -164,13 +171,14 @@ def _column(row: NDArray[np.int64], east_of_cut: NDArray[np.float64]) -> NDArray
 
 
 def _heat(counts: NDArray[np.int64]) -> Image.Image:
+    """The dots and the glow around them."""
     rows, columns = np.nonzero(counts)
-    many = np.minimum(np.log10(counts[rows, columns]) / _THOUSAND, 1.0)
+    many = np.minimum(np.log(counts[rows, columns]) / np.log(_MOST), 1.0)
     x = (columns + 0.5 - rows % 2 / 2) * _STEP
     x = np.clip(x, _ROW_STARTS[rows] + _STEP / 2, WIDTH - _ROW_STARTS[rows] - _STEP / 2)
     dots, glow = _canvas(), _canvas()
     on_dots, on_glow = ImageDraw.Draw(dots), ImageDraw.Draw(glow)
-    for each in np.argsort(many, kind="stable"):
+    for each in np.argsort(many, kind="stable"):  # the brighter over the fainter
         at, share = (float(x[each] * _FINE), float(_ROW_CENTRES[rows[each]] * _FINE)), float(many[each])
         on_dots.circle(at, _FINE * (1.9 + 1.2 * share), fill=round(140 + 115 * share))
         on_glow.circle(at, _FINE * (2.8 + 5.0 * share), fill=round(60 + 60 * share))
@@ -202,14 +210,17 @@ def _backdrop() -> Image.Image:
 def _facets() -> Image.Image:
     """What land is made of: a mesh of triangles, as if folded from paper. It has no meaning."""
     random = np.random.default_rng(7)
-    across, down = np.meshgrid(np.arange(-1, 36) * 28.0, np.arange(-1, 22) * 24.0)
-    points = np.column_stack([across.ravel(), down.ravel()]) + random.uniform(-9.0, 9.0, (across.size, 2))
+    across, down = np.meshgrid(
+        np.arange(-_FACET, WIDTH + _FACET, _FACET), np.arange(-_FACET, HEIGHT + _FACET, _FACET * 0.85)
+    )
+    moved = random.uniform(-_FACET / 3, _FACET / 3, (across.size, 2))
+    points = np.column_stack([across.ravel(), down.ravel()]) + moved
     triangles = shapely.get_parts(shapely.delaunay_triangles(shapely.multipoints(points * _FINE)))
+    tones = random.choice(np.linspace(_LOWLAND, _HIGHLAND, 6), len(triangles)).astype(int).tolist()
     facets = _canvas()
     on_facets = ImageDraw.Draw(facets)
-    tones = np.linspace(_LOWLAND, _HIGHLAND, 6).round()
-    for triangle in triangles:
-        on_facets.polygon(shapely.get_coordinates(triangle).ravel().tolist(), fill=int(random.choice(tones)))
+    for corners, tone in zip(shapely.get_coordinates(triangles).reshape(-1, 8).tolist(), tones, strict=True):
+        on_facets.polygon(corners, fill=tone)
     return facets
 
 
@@ -220,6 +231,7 @@ def _graticule() -> list[shapely.LineString]:
 
 
 def _world() -> Image.Image:
+    """Where the world is, and not the paper around it."""
     mask = _canvas()
     ImageDraw.Draw(mask).polygon(_fine_path(_WORLD), fill=255)
     return mask.reduce(_FINE)
@@ -230,11 +242,13 @@ def _canvas(tone: int = 0) -> Image.Image:
 
 
 def _fine_path(line: shapely.Geometry) -> list[tuple[float, float]]:
+    """A line or an outline on a canvas; long edges bend as the projection bends them."""
     points = shapely.get_coordinates(shapely.segmentize(line, 3.0))
     return [(x, y) for x, y in (project(points) * _FINE).tolist()]
 
 
 def _coloured(tones: Image.Image, heat: Image.Image, world: Image.Image) -> bytes:
+    """The layers as one PNG with a palette."""
     tone, warmth, alpha = (
         np.rint(np.asarray(image) / 255.0 * (levels - 1)).astype(np.uint8)
         for image, levels in ((tones, _TONES), (heat, _HEATS), (world, _ALPHAS))

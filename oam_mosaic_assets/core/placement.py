@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -25,7 +26,7 @@ UNIT: Final = 1 / EXTENT
 TOLERANCE: Final = 2.0 * UNIT
 """In tiles: tippecanoe cuts coordinates off at its grid, then cleans the ring; more was never seen."""
 
-CANDIDATES: Final = 50_000
+CANDIDATES: Final = 20_000
 """Pairs of image and tile that are looked at together."""
 
 Tile = tuple[int, int, int]
@@ -54,7 +55,7 @@ def misplaced(
     """
     if len(geometries) == 0:
         return [], [(int(i), int(a), int(b)) for i, a, b in zip(image, x, y, strict=True)]
-    projected = project(geometries, zoom)
+    projected = _round_the_world(project(geometries, zoom), zoom)
     reached = np.unique(np.concatenate(list(_reached(projected, zoom))))
     drawn = np.unique((image << (2 * zoom)) | (y << zoom) | x)
     missing = np.setdiff1d(reached, drawn, assume_unique=True)
@@ -76,10 +77,13 @@ def outline_differs(
         tiles: columns and rows that it is drawn in, at the deepest zoom.
     """
     zoom = archive.header["max_zoom"]
-    footprint = project(np.array([geometry], dtype=object), zoom)[0]
+    footprint = _round_the_world(project(np.array([geometry], dtype=object), zoom), zoom)[0]
+    world = shapely.box(TOLERANCE, TOLERANCE, 2**zoom - TOLERANCE, 2**zoom - TOLERANCE)
     pieces = [piece for column, row in tiles for piece in _pieces(archive, name, zoom, column, row)]
     drawn = shapely.union_all(pieces)
-    lost = shapely.difference(footprint, shapely.buffer(drawn, TOLERANCE))
+    # rounding may wipe out tips and strips that are narrower
+    core = shapely.buffer(shapely.intersection(footprint, world), -TOLERANCE)
+    lost = shapely.difference(core, shapely.buffer(drawn, TOLERANCE))
     added = shapely.difference(drawn, shapely.buffer(footprint, TOLERANCE))
     return not (lost.is_empty and added.is_empty)
 
@@ -93,6 +97,16 @@ def chosen_by_digest(names: Sequence[str], digest: str, count: int) -> list[int]
     return sorted(index for _, index in sorted(keyed)[:count])
 
 
+def _round_the_world(projected: Geometries, zoom: int) -> Geometries:
+    """The areas, and what lies at the antimeridian once more on its other side, as tippecanoe draws it."""
+    side = 2**zoom
+    west, _, east, _ = shapely.bounds(projected).T
+    for shift, near in ((side, west <= BUFFER + TOLERANCE), (-side, east >= side - BUFFER - TOLERANCE)):
+        aside = partial(np.add, [shift, 0])
+        projected[near] = shapely.union(projected[near], shapely.transform(projected[near], aside))
+    return projected
+
+
 def _reached(projected: Geometries, zoom: int) -> Iterator[NDArray[np.int64]]:
     """Pairs of image and tile, as one number each, of all tiles that an image reaches."""
     # By parts, for the halves of an image at the antimeridian lie a world apart.
@@ -102,7 +116,6 @@ def _reached(projected: Geometries, zoom: int) -> Iterator[NDArray[np.int64]]:
     west, north, east, south = np.clip(bounds, 0, last).T
     columns = east - west + 1
     ends = np.cumsum(columns * (south - north + 1))
-    shapely.prepare(parts)
     # Candidates are numbered through all images, so that the largest image is cut into pieces as well.
     for start in range(0, int(ends[-1]), CANDIDATES):
         number = np.arange(start, min(start + CANDIDATES, int(ends[-1])))
@@ -110,7 +123,10 @@ def _reached(projected: Geometries, zoom: int) -> Iterator[NDArray[np.int64]]:
         ordinal = number - np.where(which > 0, ends[which - 1], 0)
         x = west[which] + ordinal % columns[which]
         y = north[which] + ordinal // columns[which]
-        hit = shapely.intersects(parts[which], _boxes(x, y, BUFFER))
+        near = parts[which[0] : which[-1] + 1]
+        shapely.prepare(near)
+        hit = shapely.intersects(near[which - which[0]], _boxes(x, y, BUFFER))
+        shapely.destroy_prepared(near)
         yield (image[which][hit] << (2 * zoom)) | (y[hit] << zoom) | x[hit]
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, TILEJSON, Keys, Pointer, as_json
-from oam_mosaic_assets.errors import HeldBack, NotAsPublished, PublicationLost, StoreRefused
+from oam_mosaic_assets.errors import HeldBack, MosaicError, NotAsPublished, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 
 PMTILES: Final = "application/vnd.pmtiles"
@@ -118,7 +118,7 @@ class Releases:
             self._refuse_older(candidate, before)
             if before is None:
                 self._keep_foreign(now, confirmed, say)
-            released = self._release(candidate, say)
+            released = self._release(candidate, say, is_public=before is not None and before[0].build == build)
             etags = self._turn_fixed_keys(candidate, released, say)
             pointer = replace(candidate.pointer, etags=etags, published_at=now.isoformat())
             self._turn_pointer(pointer, before)
@@ -171,8 +171,13 @@ class Releases:
                 )
             say(f"{key} held an object that is not ours; its copy stays as {kept}")
 
-    def _release(self, candidate: Candidate, say: Callable[[str], None]) -> StoredObject:
-        """Write the build's own objects, read the archive back, and take all away again if it fails."""
+    def _release(
+        self, candidate: Candidate, say: Callable[[str], None], *, is_public: bool
+    ) -> StoredObject:
+        """Write the build's own objects, read the archive back, and take all away again if it fails.
+
+        Unless the build is public already: a publication that failed after the pointer was turned is repeated.
+        """
         build, key = candidate.pointer.build, candidate.pointer.archive
         say(f"copying the archive to {key}")
         address = self.store.public_address(key)
@@ -195,7 +200,11 @@ class Releases:
                     self.keys.release(build, name), as_json(content), _json(RELEASE_CACHING), public=True
                 )
         except BaseException:
-            self.store.delete([self.keys.release(build, name) for name in (ARCHIVE, MANIFEST, TILEJSON)])
+            if not is_public:
+                with suppress(MosaicError):  # what failed first is what a person must see; `_tidy` comes later
+                    self.store.delete(
+                        [self.keys.release(build, name) for name in (ARCHIVE, MANIFEST, TILEJSON)]
+                    )
             raise
         return released
 
@@ -268,10 +277,16 @@ class Releases:
             held = self._take_over(content, headers, now)
         try:
             yield
-        finally:
-            present = self.store.head(self.keys.lock)
-            if present is not None and present.etag == held.etag:
-                self.store.delete([self.keys.lock])
+        except BaseException:
+            with suppress(MosaicError):  # what failed first is what a person must see; the lock ends by itself
+                self._unlock(held)
+            raise
+        self._unlock(held)
+
+    def _unlock(self, held: StoredObject) -> None:
+        present = self.store.head(self.keys.lock)
+        if present is not None and present.etag == held.etag:
+            self.store.delete([self.keys.lock])
 
     def _take_over(self, content: bytes, headers: Headers, now: datetime) -> StoredObject:
         found = self.store.get_bytes(self.keys.lock)

@@ -6,6 +6,8 @@ in the store, so each step may run in another process or on another machine.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +47,7 @@ class ObjectStoreIOManager(dg.IOManager):
         """Store the files, then the description that makes them an artifact."""
         asset = context.asset_key.path[-1]
         files: list[dict[str, Any]] = []
-        with failing_clearly():
+        with failing_clearly(), self._whole_or_nothing(asset, obj):
             for path in obj.files:
                 headers = Headers(_CONTENT_TYPES.get(path.suffix, "application/octet-stream"))
                 stored = self.store.put_file(self.keys.staging(obj.build, path.name), path, headers)
@@ -79,6 +81,17 @@ class ObjectStoreIOManager(dg.IOManager):
             etags = {each["name"]: self._fetch(build, each, folder) for each in description["files"]}
         files = tuple(folder / name for name in etags)
         return Artifact(build=build, files=files, facts=description["facts"], etags=etags)
+
+    @contextmanager
+    def _whole_or_nothing(self, asset: str, artifact: Artifact) -> Iterator[None]:
+        """Take away what was stored before it failed: no event names the build yet, so nobody else can."""
+        names = [*(path.name for path in artifact.files), f"{asset}.json"]
+        try:
+            yield
+        except BaseException:
+            with suppress(MosaicError):  # the next publication sweeps it up
+                self.store.delete([self.keys.staging(artifact.build, name) for name in names])
+            raise
 
     def _fetch(self, build: str, stated: dict[str, Any], folder: Path) -> str:
         """Copy one file into the folder; its ETag."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -220,17 +222,20 @@ def test_an_upload_that_is_interrupted_leaves_nothing(
     store: S3Store, proxy: Proxy, s3_server: S3Server, bucket: str, folder: Path
 ) -> None:
     def interrupt(_: int, __: FrameType | None) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         raise Interrupted
 
-    proxy.set_fault(Fault(delay=0.02))  # a part takes over a second
-    handler = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    def send_signal(**_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    proxy.set_fault(Fault(delay=0.01))
+    store._client.meta.events.register("request-created.s3.UploadPart", send_signal)
+    handler = signal.signal(signal.SIGUSR1, interrupt)
     try:
         with pytest.raises(Interrupted):
             store.put_file("a", folder / "source", ARCHIVE)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.signal(signal.SIGUSR1, handler)
 
     assert store.head("a") is None
     assert unfinished_uploads(s3_server, bucket) == 0

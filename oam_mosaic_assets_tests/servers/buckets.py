@@ -23,7 +23,7 @@ def client_of(server: S3Server) -> S3Client:
         credentials=(server.access_key, server.secret_key),
         virtual_hosts=False,
         timeouts=(10, 60),
-        attempts=1,
+        attempts=3,
     )
 
 

@@ -40,7 +40,7 @@ class StacGeoparquet:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        self._table = pl.scan_parquet(path, glob=False)
         self._columns = self._guarded(lambda: self._table.collect_schema().names())
         if missing := sorted(REQUIRED.difference(self._columns)):
             raise CatalogueRefused(

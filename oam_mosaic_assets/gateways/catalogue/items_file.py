@@ -28,6 +28,8 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ALL_IN_ONE: Final = re.compile(rb'\s*(\[|\{\s*$|\{\s*"features"|\{.{,500}"FeatureCollection")')
 """How a document begins that holds all items at once, on one line or on many."""
 
+_ONE_A_LINE: Final = 'if type == "array" then .[] elif .features then .features[] else . end'
+
 
 class ItemsFile:
     """A file of STAC items. What it is shows in its first bytes, whatever its name.
@@ -78,11 +80,8 @@ class ItemsFile:
     def _items(self, file: io.BufferedReader) -> Iterator[Item | Unreadable]:
         first = True
         for row, line in self._lines(file):
-            if (first and _ALL_IN_ONE.match(line)) or len(line) == LONGEST_LINE:
-                raise CatalogueRefused(
-                    f"{self._path} does not hold one item a line but all in one document",
-                    hint=f"Convert it: jq -c '(.features? // .)[]' {self._path} > items.ndjson",
-                )
+            if first and _ALL_IN_ONE.match(line):
+                raise self._all_in_one()
             first = False
             try:
                 item = object_in(row, line.decode())
@@ -91,7 +90,7 @@ class ItemsFile:
             yield item
 
     def _lines(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
-        """Number the lines from 1, and leave out the blank ones."""
+        """Number the lines from 1, leave out the blank ones, and strip the others."""
         file.seek(0)
         packed = file.peek(len(_GZIP)).startswith(_GZIP)
         row = 0
@@ -99,8 +98,9 @@ class ItemsFile:
             lines = gzip.GzipFile(fileobj=file) if packed else file
             while line := lines.readline(LONGEST_LINE):
                 row += 1
-                text = line.removeprefix(_BYTE_ORDER_MARK) if row == 1 else line
-                if text.strip():
+                if len(line) == LONGEST_LINE:
+                    raise self._all_in_one()
+                if text := (line.removeprefix(_BYTE_ORDER_MARK) if row == 1 else line).strip():
                     yield row, text
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise CatalogueRefused(
@@ -112,6 +112,12 @@ class ItemsFile:
                 f"{self._path} cannot be read beyond line {row}: {error.strerror}",
                 hint="See that the disk or network share is well, then run again.",
             ) from error
+
+    def _all_in_one(self) -> CatalogueRefused:
+        return CatalogueRefused(
+            f"{self._path} does not hold one item a line but all in one document",
+            hint=f"Convert it: jq -c '{_ONE_A_LINE}' {self._path} > items.ndjson",
+        )
 
     def _ours(
         self, items: Iterator[Item | Unreadable], before: tuple[int, ...]

@@ -103,7 +103,7 @@ class PgstacCatalogue:
 
     def __init__(
         self,
-        connection: str | Mapping[str, str | int],
+        connection: str | Mapping[str, str | int | None],
         collection: str,
         *,
         statement_timeout_seconds: float = 600,

@@ -1,4 +1,4 @@
-"""Fixtures of the catalogues: a PostgreSQL cluster, and a pgSTAC database of each version for every test."""
+"""Fixtures of the catalogues: a pgSTAC database of each version for every test."""
 
 from __future__ import annotations
 
@@ -11,16 +11,9 @@ from oam_mosaic_assets_tests.servers.postgres import (
     PGSTAC_VERSIONS,
     PgstacDatabase,
     PostgresServer,
-    running_postgres,
 )
 
 _numbers = count(1)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(params=PGSTAC_VERSIONS)

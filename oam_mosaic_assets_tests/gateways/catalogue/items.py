@@ -103,6 +103,15 @@ def items_of_many_kinds() -> list[dict[str, Any]]:
     ]
 
 
+PEAK_MEMORY = """
+from pathlib import Path
+
+def peak_kilobytes():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+"""For a script of its own. (What `getrusage` calls the peak of a process may be that of its parent.)"""
+
+
 def by_id(items: Iterator[Any]) -> dict[str, Any]:
     """Read a snapshot to its end; no id may come twice."""
     found: dict[str, Any] = {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -23,11 +25,13 @@ class Answer:
     Attributes:
         body: JSON, or text that is sent as it is.
         seconds: how long to wait before.
+        headers: to send with it.
     """
 
     body: Any
     status: int = HTTPStatus.OK
     seconds: float = 0
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,8 +80,14 @@ def a_page(*items: Any, leads_to: str | None = None, matched: int | None = None)
 
 
 @contextmanager
-def scripted_api(*searches: Answer, others: dict[str, Answer] | None = None) -> Iterator[ScriptedApi]:
-    """Serve these answers on the loopback interface for as long as the block lasts."""
+def scripted_api(
+    *searches: Answer, others: dict[str, Answer] | None = None, certificate: Path | None = None
+) -> Iterator[ScriptedApi]:
+    """Serve these answers on the loopback interface for as long as the block lasts.
+
+    Args:
+        certificate: with its key in one file; the server then speaks HTTPS.
+    """
     known = {"/": Answer(LANDING), "/collections/openaerialmap": Answer({"id": "openaerialmap"})}
     api = ScriptedApi(list(searches), known | (others or {}))
 
@@ -90,7 +100,8 @@ def scripted_api(*searches: Answer, others: dict[str, Answer] | None = None) -> 
             body = text.replace(HERE, api.address).encode()
             time.sleep(answer.seconds)
             self.send_response(answer.status)
-            self.send_header("Content-Length", str(len(body)))
+            for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
@@ -102,6 +113,11 @@ def scripted_api(*searches: Answer, others: dict[str, Answer] | None = None) -> 
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         api.address = f"http://127.0.0.1:{server.server_port}"
+        if certificate is not None:
+            api.address = api.address.replace("http", "https")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever, args=[0.05])
         thread.start()
         try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,7 +54,6 @@ def served(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator
 def counting_api(database: PgstacDatabase) -> Iterator[None]:
     """Let the API tell how many items match, which it does not unless pgSTAC is told to count."""
     with database.connect() as connection:
-        connection.execute("INSERT INTO pgstac_settings VALUES ('context', 'on') ON CONFLICT DO NOTHING")
         connection.execute("UPDATE pgstac_settings SET value = 'on' WHERE name = 'context'")
         yield
         connection.execute("UPDATE pgstac_settings SET value = 'off' WHERE name = 'context'")
@@ -156,6 +158,14 @@ def test_a_request_is_repeated_when_the_status_is_a_passing_one(status: int) -> 
         assert read(catalogue_of(api)) == [an_item("a")]
 
 
+def test_a_server_does_not_decide_how_long_a_run_waits() -> None:
+    busy = Answer("busy", 429, headers={"Retry-After": "60"})
+    start = time.monotonic()
+    with scripted_api(busy, a_page(an_item("a"))) as api:
+        assert read(catalogue_of(api)) == [an_item("a")]
+    assert time.monotonic() - start < 30
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_passing_status_that_does_not_pass_makes_the_api_unavailable(status: int) -> None:
     with (
@@ -171,6 +181,32 @@ def test_a_status_of_our_own_fault_is_a_refusal_at_once(status: int) -> None:
         with pytest.raises(CatalogueRefused, match=f"status {status}"):
             read(catalogue_of(api))
         assert sum(path.startswith("/search") for _, path, _, _ in api.asked) == 1
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    subprocess.run(
+        [*command, "-keyout", certificate, "-out", tmp_path / "public.pem"], capture_output=True, check=True
+    )
+    with certificate.open("ab") as file:
+        file.write((tmp_path / "public.pem").read_bytes())
+    with (
+        scripted_api(a_page(), certificate=certificate) as api,
+        pytest.raises(CatalogueRefused, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        read(catalogue_of(api))
 
 
 def test_an_answer_that_takes_too_long_is_given_up() -> None:
@@ -248,6 +284,15 @@ def test_a_landing_page_without_a_search_is_refused(landing: Any) -> None:
         pytest.raises(CatalogueRefused, match="does not answer as a STAC API does"),
     ):
         read(catalogue_of(api))
+
+
+def test_a_search_is_sent_by_post_where_the_api_takes_it() -> None:
+    with scripted_api(a_page(an_item("a"))) as api:
+        read(catalogue_of(api))
+        method, path, _, body = api.asked[-1]
+
+    assert (method, path) == ("POST", "/search")
+    assert json.loads(body) == {"collections": [COLLECTION], "limit": 500}
 
 
 def test_an_api_that_searches_by_get_alone_is_asked_so() -> None:

@@ -1,0 +1,202 @@
+"""A real Dagster for the tests: webserver and daemon as processes of their own, asked as the UI asks.
+
+- `environment_of`: what a maintainer's shell says, and nothing of the shell that the tests run in.
+- `running_dagster`: the two processes, and `LiveDagster`, which speaks the UI's own GraphQL with them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+
+from oam_mosaic_assets.settings import Settings
+
+REPOSITORY: Final = Path(__file__).parents[2]
+"""Where `workspace.yaml` and `dagster.yaml` lie."""
+
+WORKSPACE: Final = REPOSITORY / "workspace.yaml"
+LOCATION: Final = {"repositoryLocationName": "oam-mosaic", "repositoryName": "__repository__"}
+
+_READY_SECONDS: Final = 180.0
+_RUN_SECONDS: Final = 180.0
+
+
+def environment_of(folder: Path, **settings: str) -> dict[str, str]:
+    """The environment of an installation that keeps all it has in a folder.
+
+    Args:
+        settings: by the names of their variables.
+    """
+    ours = {name.upper() for name in Settings.model_fields} | {"DAGSTER_HOME"}
+    home = folder / "dagster"
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
+    return {
+        **{name: value for name, value in os.environ.items() if name not in ours},
+        "DAGSTER_HOME": str(home),
+        "MOSAIC_STORE": str(folder / "store"),
+        "MOSAIC_SCRATCH": str(folder / "scratch"),
+        "ZOOM_MAX": "10",
+        **settings,
+    }
+
+
+def program(name: str) -> str:
+    """The path of a program that was installed beside this Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+@contextmanager
+def running_dagster(folder: Path, environment: Mapping[str, str]) -> Iterator[LiveDagster]:
+    """Run webserver and daemon, which end with the block, and everything that they started with them.
+
+    Args:
+        folder: where they are started and leave their logs; holds no `.env` file.
+        environment: as of `environment_of`.
+
+    Raises:
+        RuntimeError: the webserver did not start; the message quotes what it said.
+    """
+    port = _free_port()
+    serve = ["dagster-webserver", "-w", str(WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
+    daemon = ["dagster-daemon", "run", "-w", str(WORKSPACE)]
+    with _running(serve, folder, environment) as webserver, _running(daemon, folder, environment):
+        live = LiveDagster(f"http://127.0.0.1:{port}", webserver, folder)
+        live.wait_until_ready()
+        yield live
+
+
+@contextmanager
+def _running(
+    command: list[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    name, *arguments = command
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", program(name), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # its code server and its runs as well
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDagster:
+    """A webserver, asked as its UI asks it.
+
+    Attributes:
+        address: `http://127.0.0.1:PORT`.
+        webserver: its process.
+        folder: holds the logs.
+    """
+
+    address: str
+    webserver: subprocess.Popen[bytes]
+    folder: Path
+
+    def wait_until_ready(self) -> None:
+        """Wait until it serves; it does so once it has loaded the code location."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while self.webserver.poll() is None and time.monotonic() < deadline:
+            try:
+                if requests.get(f"{self.address}/server_info", timeout=5).ok:
+                    return
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.25)
+        raise RuntimeError(f"the webserver did not start: {self.said()}")
+
+    def said(self) -> str:
+        """The logs of both processes."""
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("dagster-*.log")))
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Send a query or a mutation; its `data`."""
+        answer = requests.post(
+            f"{self.address}/graphql", json={"query": query, "variables": variables}, timeout=60
+        ).json()
+        assert not answer.get("errors"), answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def launch(self, job: str, assets: list[str] | None = None) -> str:
+        """Start a job, or some assets of it, as the UI's buttons do; the run's id."""
+        selector: dict[str, Any] = {**LOCATION, "jobName": job}
+        if assets:
+            selector["assetSelection"] = [{"path": [asset]} for asset in assets]
+        started = self.ask(
+            """
+            mutation Launch($parameters: ExecutionParams!) {
+              launchRun(executionParams: $parameters) {
+                __typename
+                ... on LaunchRunSuccess { run { runId } }
+                ... on PythonError { message }
+                ... on RunConfigValidationInvalid { errors { message } }
+              }
+            }
+            """,
+            parameters={"selector": selector, "mode": "default", "runConfigData": "{}"},
+        )["launchRun"]
+        assert started["__typename"] == "LaunchRunSuccess", started
+        run: str = started["run"]["runId"]
+        return run
+
+    def runs(self, **tags: str) -> list[str]:
+        """Ids of the runs that have these tags, the newest first."""
+        found = self.ask(
+            """
+            query Runs($filter: RunsFilter!) {
+              runsOrError(filter: $filter) { ... on Runs { results { runId } } }
+            }
+            """,
+            filter={"tags": [{"key": f"dagster/{name}", "value": value} for name, value in tags.items()]},
+        )
+        return [run["runId"] for run in found["runsOrError"]["results"]]
+
+    def wait_for_run(self, **tags: str) -> str:
+        """Wait until somebody starts a run with these tags; its id."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline:
+            if found := self.runs(**tags):
+                return found[-1]
+            time.sleep(0.5)
+        raise AssertionError(f"no run with {tags}: {self.said()}")
+
+    def finished(self, run: str) -> str:
+        """Wait for a run's end; how it ended."""
+        deadline = time.monotonic() + _RUN_SECONDS
+        status = ""
+        while time.monotonic() < deadline:
+            status = self.ask(
+                "query Run($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }", run=run
+            )["runOrError"]["status"]
+            if status in {"SUCCESS", "FAILURE", "CANCELED"}:
+                return status
+            time.sleep(0.5)
+        raise AssertionError(f"run {run} is {status} after {_RUN_SECONDS:.0f} s: {self.said()}")

@@ -1,0 +1,238 @@
+"""The chain is started by the command, by a tick of the daemon, and from the UI; what it did shows the same."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from oam_mosaic_assets.core.audit import CHECKS
+from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.live_dagster import (
+    LOCATION,
+    LiveDagster,
+    environment_of,
+    program,
+    running_dagster,
+)
+from oam_mosaic_assets_tests.chain import public_mosaic_is_whole, quick_folder, some_items, write_items
+
+IMAGES = 30
+CHAIN = ["stac_footprints", "footprints_geojson", "global_mosaic_pmtiles", "published_mosaic"]
+EVERY_CHECK = {("global_mosaic_pmtiles", name) for name in CHECKS} | {("published_mosaic", "mosaic_is_fresh")}
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A Dagster at work, and the environment that it and the command share."""
+
+    dagster: LiveDagster
+    environment: dict[str, str]
+
+    def build(self) -> subprocess.CompletedProcess[str]:
+        """Run `oam-mosaic build` to its end."""
+        return subprocess.run(
+            [program("oam-mosaic"), "build"],
+            env=self.environment,
+            cwd=self.dagster.folder,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    def public_mosaic(self) -> str:
+        """See that what is public is whole; the build that it is."""
+        settings = Settings.read(self.environment)
+        return public_mosaic_is_whole(store_of(settings), settings.keys).build
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    """Webserver and daemon at work, with a schedule that has a tick every minute and was started by nobody."""
+    with quick_folder() as folder:
+        # one image without a geometry, so that there is something to set aside
+        items = [*some_items(IMAGES - 1), {**some_items(1, first=IMAGES)[0], "geometry": None}]
+        write_items(folder / "items.ndjson", items)
+        environment = environment_of(
+            folder,
+            STAC_ITEMS=str(folder / "items.ndjson"),
+            MOSAIC_CRON="* * * * *",
+            MAX_SET_ASIDE_SHARE="0.1",
+        )
+        with running_dagster(folder, environment) as dagster:
+            yield Installation(dagster, environment)
+
+
+@pytest.fixture(scope="module")
+def ticked_run(installation: Installation) -> str:
+    """The run that the daemon's first tick started. There is only one: the others would be in the way."""
+    dagster = installation.dagster
+    run = dagster.wait_for_run(schedule_name="daily_mosaic")
+    schedule = dagster.ask(
+        """
+        query Schedule($selector: ScheduleSelector!) {
+          scheduleOrError(scheduleSelector: $selector) { ... on Schedule { scheduleState { id } } }
+        }
+        """,
+        selector={**LOCATION, "scheduleName": "daily_mosaic"},
+    )["scheduleOrError"]["scheduleState"]["id"]
+    stopped = dagster.ask(
+        """
+        mutation Stop($schedule: String!) {
+          stopRunningSchedule(id: $schedule) { ... on ScheduleStateResult { scheduleState { status } } }
+        }
+        """,
+        schedule=schedule,
+    )
+    assert stopped["stopRunningSchedule"]["scheduleState"]["status"] == "STOPPED"
+    for each in dagster.runs(schedule_name="daily_mosaic"):
+        dagster.finished(each)
+    return run
+
+
+def test_the_daemon_starts_it_at_the_schedules_tick(installation: Installation, ticked_run: str) -> None:
+    assert installation.dagster.finished(ticked_run) == "SUCCESS"
+    the_run_shows_the_chain(installation.dagster, ticked_run)
+
+
+@pytest.mark.usefixtures("ticked_run")
+def test_the_command_starts_it_and_the_ui_shows_it(installation: Installation) -> None:
+    built = installation.build()
+    assert built.returncode == 0, built.stderr
+    named = re.search(r"run +([0-9a-f-]{36})", built.stderr)
+    assert named is not None, built.stderr
+    assert installation.dagster.finished(named[1]) == "SUCCESS"
+    the_run_shows_the_chain(installation.dagster, named[1])
+    assert installation.public_mosaic() in built.stderr
+
+
+@pytest.mark.usefixtures("ticked_run")
+@pytest.mark.parametrize(("job", "assets"), [("__ASSET_JOB", CHAIN), ("global_mosaic", None)])
+def test_the_ui_starts_it(installation: Installation, job: str, assets: list[str] | None) -> None:
+    """By `Materialize all` on the graph of assets, and by `Materialize` on the job's page."""
+    run = installation.dagster.launch(job, assets)
+    assert installation.dagster.finished(run) == "SUCCESS", installation.dagster.said()
+    the_run_shows_the_chain(installation.dagster, run)
+
+
+@pytest.mark.usefixtures("ticked_run")
+def test_two_at_once_leave_the_newer_one_public(installation: Installation) -> None:
+    """Neither waits for the other before it publishes; then one is published after the other, or refused."""
+    dagster = installation.dagster
+    runs = [dagster.launch("global_mosaic") for _ in range(2)]
+    ends = {run: dagster.finished(run) for run in runs}
+    builds = {run: build_of(dagster, run) for run, end in ends.items() if end == "SUCCESS"}
+    assert builds, ends
+    assert installation.public_mosaic() == max(builds.values())
+    for run, end in ends.items():
+        assert end == "SUCCESS" or "Nothing needs to be done" in failure_of(dagster, run)
+
+
+def the_run_shows_the_chain(dagster: LiveDagster, run: str) -> None:
+    """See in the UI's own answers: lineage, materialisations, checks, and what stands with the mosaic."""
+    assets = {asset["assetKey"]["path"][-1]: asset for asset in assets_of(dagster)}
+    upstream = {name: {key["path"][-1] for key in each["dependencyKeys"]} for name, each in assets.items()}
+    assert upstream == {
+        "stac_footprints": set(),
+        "footprints_geojson": {"stac_footprints"},
+        "global_mosaic_pmtiles": {"footprints_geojson"},
+        "published_mosaic": {"global_mosaic_pmtiles", "stac_footprints"},
+    }
+    for name in CHAIN:
+        assert [each["runId"] for each in assets[name]["assetMaterializations"]] == [run], name
+    evaluations = {
+        (name, check["name"]): check["executionForLatestMaterialization"]
+        for name, asset in assets.items()
+        for check in asset["assetChecksOrError"]["checks"]
+    }
+    assert evaluations.keys() == EVERY_CHECK
+    for check, execution in evaluations.items():
+        assert (execution["runId"], execution["status"]) == (run, "SUCCEEDED"), check
+        assert execution["evaluation"]["success"], check
+    entries = assets["published_mosaic"]["assetMaterializations"][0]["metadataEntries"]
+    the_mosaic_is_described({entry["label"]: entry for entry in entries})
+
+
+def the_mosaic_is_described(entries: dict[str, Any]) -> None:
+    """See that a maintainer finds what was published, and how it looks."""
+    assert entries["address"]["url"].endswith("/global-mosaic.pmtiles")
+    assert entries["images"]["intValue"] == IMAGES - 1
+    assert '"no_geometry": 1' in entries["set aside by reason"]["jsonString"]
+    for number in ("tiles", "bytes"):
+        assert entries[number]["intValue"] > 0
+    assert entries["seconds"]["floatValue"] > 0
+    assert re.fullmatch(r"[0-9a-f]{64}", entries["sha256"]["text"])
+    assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{12}", entries["build"]["text"])
+    picture = re.search(r"\(data:image/png;base64,([^)]+)\)", entries["coverage"]["mdStr"])
+    assert picture is not None
+    assert base64.b64decode(picture[1], validate=True).startswith(b"\x89PNG")
+    assert len(entries["coverage"]["mdStr"]) < 100_000
+
+
+def assets_of(dagster: LiveDagster) -> list[dict[str, Any]]:
+    """What the pages of the assets show."""
+    found: list[dict[str, Any]] = dagster.ask(
+        """
+        {
+          assetNodes(group: {groupName: "coverage", repositoryName: "__repository__",
+                             repositoryLocationName: "oam-mosaic"}) {
+            assetKey { path }
+            dependencyKeys { path }
+            assetMaterializations(limit: 1) {
+              runId
+              metadataEntries {
+                label
+                ... on IntMetadataEntry { intValue }
+                ... on FloatMetadataEntry { floatValue }
+                ... on TextMetadataEntry { text }
+                ... on UrlMetadataEntry { url }
+                ... on JsonMetadataEntry { jsonString }
+                ... on MarkdownMetadataEntry { mdStr }
+              }
+            }
+            assetChecksOrError {
+              ... on AssetChecks {
+                checks { name executionForLatestMaterialization { runId status evaluation { success } } }
+              }
+            }
+          }
+        }
+        """
+    )["assetNodes"]
+    return found
+
+
+def build_of(dagster: LiveDagster, run: str) -> str:
+    """The build that a run published."""
+    events = dagster.ask(
+        """
+        query Run($run: ID!) {
+          runOrError(runId: $run) { ... on Run { assetMaterializations {
+            assetKey { path } metadataEntries { label ... on TextMetadataEntry { text } } } } }
+        }
+        """,
+        run=run,
+    )["runOrError"]["assetMaterializations"]
+    published = next(each for each in events if each["assetKey"]["path"] == ["published_mosaic"])
+    return next(each["text"] for each in published["metadataEntries"] if each["label"] == "build")
+
+
+def failure_of(dagster: LiveDagster, run: str) -> str:
+    """What the steps that failed say."""
+    events = dagster.ask(
+        """
+        query Logs($run: ID!) {
+          logsForRun(runId: $run) { ... on EventConnection { events {
+            ... on ExecutionStepFailureEvent { error { message } } } } }
+        }
+        """,
+        run=run,
+    )["logsForRun"]["events"]
+    return "\n".join(event["error"]["message"] for event in events if event.get("error"))

@@ -1,0 +1,302 @@
+"""Running the whole chain as a maintainer does, and looking at what it left: for tests from end to end.
+
+- `Site`: one installation: its settings, its Dagster instance, what a test puts in a resource's place.
+- `run_chain`: one run of a job, and what came of it.
+- `public_mosaic_is_whole`, `nothing_left_behind`: what must be true whatever happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.drawn import read_drawn
+from oam_mosaic_assets.core.release import MANIFEST, Keys, Pointer
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.resources.failures import EXIT_CODE
+from oam_mosaic_assets.settings import Settings
+
+MEMORY: Final = Path("/dev/shm")  # noqa: S108  # its permissions are those of /tmp
+"""Where files cost no disk: Dagster's SQLite and the folder store wait for the disk at every write."""
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder in memory, where there is such a place; gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="mosaic-", dir=MEMORY if MEMORY.is_dir() else None) as name:
+        yield Path(name)
+
+
+@contextmanager
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance as a maintainer has it, in a `DAGSTER_HOME` of its own: `root_directory`."""
+    with quick_folder() as home:
+        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            yield instance
+
+
+def some_items(count: int, *, first: int = 0) -> list[dict[str, Any]]:
+    """Clean STAC items: small squares strewn over the world, each with an id of 24 hex digits.
+
+    Args:
+        count: how many.
+        first: number of the first; the same number is always the same item.
+    """
+    return [_an_item(number) for number in range(first, first + count)]
+
+
+def _an_item(number: int) -> dict[str, Any]:
+    west, south, side = -170.0 + number * 37.3 % 340.0, -60.0 + number * 23.9 % 120.0, 0.02
+    ring = [[west, south], [west + side, south], [west + side, south + side], [west, south + side]]
+    name = hashlib.sha256(str(number).encode()).hexdigest()[:24]
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "stac_extensions": [],
+        "id": name,
+        "collection": "openaerialmap",
+        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+        "bbox": [west, south, west + side, south + side],
+        "links": [],
+        "properties": {
+            "datetime": f"2024-03-01T10:{number % 60:02}:00Z",
+            "title": f"Field {number}",
+            "gsd": 0.05,
+            "license": "CC-BY-4.0",
+            "oam:producer_name": "A mapper",
+            "oam:platform_type": "uav",
+        },
+        "assets": {"visual": {"type": "image/tiff", "href": f"https://images.invalid/{name}.tif"}},
+    }
+
+
+def write_items(path: Path, items: Iterable[Mapping[str, Any] | str]) -> None:
+    """Write a catalogue as newline-delimited JSON; text is written as it is."""
+    rows = (item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in items)
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        success: whether it is green.
+        run_id: Dagster's name of it.
+        kind: the class of the error that a step failed with; empty where no step failed with one of ours.
+        text: what the failed step says: what happened, and what to do.
+        metadata: the failure's.
+        exit_code: what the command line would exit with; None where the failure does not say.
+        failed_checks: name and description of the blocking checks that said no.
+        log: what a console shows of the run.
+        events: all that is stored of the run in Dagster's event log.
+    """
+
+    success: bool
+    run_id: str
+    kind: str
+    text: str
+    metadata: Mapping[str, Any]
+    exit_code: int | None
+    failed_checks: Mapping[str, str]
+    log: str
+    events: str
+
+    @property
+    def build(self) -> str:
+        """The build that a failed check was about."""
+        return str(self.metadata["build"])
+
+
+def run_chain(
+    environment: Mapping[str, str],
+    instance: dg.DagsterInstance,
+    *,
+    job: str = "global_mosaic",
+    tags: Mapping[str, str] | None = None,
+    **resources: Any,
+) -> Outcome:
+    """Run a job in this process, with the settings that the environment says.
+
+    Args:
+        resources: as the overrides of `build_definitions`; a `store` is used throughout.
+    """
+    log = io.StringIO()
+    definitions = build_definitions(Settings.read(environment), log_to=log, **resources)
+    result = definitions.resolve_job_def(job).execute_in_process(
+        instance=instance, tags=dict(tags or {}), run_config=PLAIN_LOG, raise_on_error=False
+    )
+    stored = instance.all_logs(result.run_id)
+    failures = [
+        event.step_failure_data.user_failure_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_FAILURE
+    ]
+    stated = next((failure for failure in failures if failure is not None), None)
+    refused = [each for each in result.get_asset_check_evaluations() if not each.passed and each.blocking]
+    metadata = {**(refused[0].metadata if refused else {}), **(stated.metadata if stated else {})}
+    values = {name: value.value for name, value in metadata.items()}
+    return Outcome(
+        success=result.success,
+        run_id=result.run_id,
+        kind=str(values.get("kind", "")),
+        text=(stated.description or "") if stated else "",
+        metadata=values,
+        exit_code=int(values[EXIT_CODE]) if EXIT_CODE in values else None,
+        failed_checks={each.check_name: each.description or "" for each in refused},
+        log=log.getvalue(),
+        events="\n".join(entry.to_json() for entry in stored),
+    )
+
+
+def public_mosaic_is_whole(store: ObjectStore, keys: Keys) -> Pointer:
+    """See what a stranger sees: every fixed key holds, whole, what the pointer says; returns the pointer."""
+    content = store.read_publicly(keys.pointer)
+    assert content is not None, f"{keys.pointer} is not public"
+    pointer = Pointer.from_json(content)
+    for key in (*keys.fixed_archives(), pointer.archive):
+        archive = store.read_publicly(key)
+        assert archive is not None, f"{key} is not public"
+        assert hashlib.sha256(archive).hexdigest() == pointer.sha256, f"{key} is not what the pointer says"
+    assert images_of(archive) == pointer.images
+    document = store.read_publicly(keys.tilejson)
+    assert document is not None, f"{keys.tilejson} is not public"
+    described = json.loads(document)
+    assert described["build"] == pointer.build
+    assert described["pmtiles"] == store.public_address(keys.archive)
+    manifest = store.read_publicly(pointer.manifest)
+    assert manifest is not None, f"{pointer.manifest} is not public"
+    stated = json.loads(manifest)
+    assert stated["archive"]["sha256"] == pointer.sha256
+    assert stated["catalogued"] == pointer.images + sum(stated["set_aside"].values())
+    return pointer
+
+
+def images_of(archive: bytes) -> int:
+    """Read every tile of an archive, and count the images at its deepest zoom; no tile may be broken."""
+    with quick_folder() as folder:
+        path = folder / "archive.pmtiles"
+        path.write_bytes(archive)
+        with open_archive(path) as opened:
+            drawn = read_drawn(opened, None, layer=TilingPlan().layer)
+            assert not drawn.fault_count, drawn.faults
+            assert sum(drawn.tiles.values()) == opened.header["addressed_tiles_count"]
+            return drawn.images[opened.header["max_zoom"]]
+
+
+def nothing_left_behind(store: ObjectStore, keys: Keys, scratch: Path) -> None:
+    """See that no run left anything that is neither public nor kept on purpose."""
+    staged = [each.key for each in store.keys(keys.staging_root)]
+    assert not staged, f"staged objects are left: {staged}"
+    assert store.head(keys.lock) is None, "the publisher's lock is left"
+    present = [each.key for each in store.keys(keys.releases_root)]
+    builds = {key.removeprefix(keys.releases_root).split("/", 1)[0] for key in present}
+    halves = [each for each in builds if keys.release(each, MANIFEST) not in present]
+    assert not [each for each in halves if not each.startswith("foreign-")], f"half releases: {halves}"
+    assert store.abandon_uploads("", older_than_seconds=0) == 0, "unfinished uploads are left"
+    assert not scratch.exists() or not list(scratch.iterdir()), f"files are left in {scratch}"
+
+
+@dataclass(slots=True)
+class Site:
+    """One installation of the project.
+
+    Attributes:
+        environment: its settings.
+        instance: what its runs are recorded in.
+        folder: its files: `store`, `scratch`, `items.ndjson`, where the environment does not say otherwise.
+        resources: what takes a real resource's place in every run.
+    """
+
+    environment: dict[str, str]
+    instance: dg.DagsterInstance
+    folder: Path
+    resources: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.environment = {
+            "MOSAIC_SCRATCH": str(self.folder / "scratch"),
+            "ZOOM_MAX": "10",
+            **({} if "S3_BUCKET" in self.environment else {"MOSAIC_STORE": str(self.folder / "store")}),
+            **self.environment,
+        }
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.read(self.environment)
+
+    @property
+    def keys(self) -> Keys:
+        return self.settings.keys
+
+    @property
+    def store(self) -> ObjectStore:
+        """The store as it is, without what a test put in its place."""
+        return store_of(self.settings)
+
+    @property
+    def items(self) -> Path:
+        """The file that is its catalogue, where it reads one."""
+        return self.folder / "items.ndjson"
+
+    def run(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        job: str = "global_mosaic",
+        tags: Mapping[str, str] | None = None,
+        **resources: Any,
+    ) -> Outcome:
+        """Run a job; what is given here holds for this run only."""
+        stated = {**self.environment, **(environment or {})}
+        return run_chain(stated, self.instance, job=job, tags=tags, **{**self.resources, **resources})
+
+    def command_line(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        """The command `oam-mosaic` and its environment, for a process of its own; it works in `folder`."""
+        known = {name.upper() for name in Settings.model_fields}
+        environment = {name: value for name, value in os.environ.items() if name not in known}
+        command = [str(Path(sys.executable).with_name("oam-mosaic")), *arguments]
+        return command, {**environment, **self.environment, "DAGSTER_HOME": self.instance.root_directory}
+
+    def published(self) -> Pointer:
+        """What is public and whole: an earlier test's mosaic, or, where that left none, a new one."""
+        try:
+            pointer = public_mosaic_is_whole(self.store, self.keys)
+            nothing_left_behind(self.store, self.keys, self.settings.mosaic_scratch)
+        except AssertionError:
+            self.store.delete([each.key for each in self.store.keys("")])
+            outcome = self.run()
+            assert outcome.success, outcome.log
+            return self.stays_whole()
+        return pointer
+
+    def stays_whole(self) -> Pointer:
+        """See that what is public is whole and that nothing else is left; returns what is public."""
+        pointer = public_mosaic_is_whole(self.store, self.keys)
+        nothing_left_behind(self.store, self.keys, self.settings.mosaic_scratch)
+        return pointer
+
+    def recovers(self, before: Pointer) -> Pointer:
+        """Run again, now that the cause is gone, and see that a newer mosaic is public."""
+        outcome = self.run()
+        assert outcome.success, outcome.log
+        after = self.stays_whole()
+        assert after.published_at > before.published_at
+        return after

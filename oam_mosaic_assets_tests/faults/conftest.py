@@ -1,0 +1,71 @@
+"""Fixtures of the fault tests: installations, each with a mosaic that is public before the fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.servers.buckets import new_bucket
+from oam_mosaic_assets_tests.servers.ceph import CephServer
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+
+IMAGES = 30
+
+
+@pytest.fixture(scope="session")
+def instance() -> Iterator[dg.DagsterInstance]:
+    """One for all: opening one takes longer than a run."""
+    with dagster_instance() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def site(instance: dg.DagsterInstance) -> Iterator[Site]:
+    """An installation that reads a file and publishes to a folder.
+
+    Its tests share it: the mosaic that one recovers to is the good build that the next begins with.
+    """
+    with quick_folder() as folder:
+        made = Site({"STAC_ITEMS": str(folder / "items.ndjson")}, instance, folder)
+        write_items(made.items, some_items(IMAGES))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def moto_site(moto: S3Server, instance: dg.DagsterInstance) -> Iterator[Site]:
+    """The same, publishing to a bucket of moto's."""
+    with _installation_on(moto, instance) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ceph_site(ceph: CephServer, instance: dg.DagsterInstance) -> Iterator[Site]:
+    """The same, publishing to a bucket of Ceph's as the bucket's owner."""
+    with _installation_on(ceph, instance) as made:
+        yield made
+
+
+@pytest.fixture(params=["folder", "moto", "ceph"])
+def any_site(request: pytest.FixtureRequest) -> Site:
+    """An installation on each kind of store in turn."""
+    found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
+    return found
+
+
+@contextmanager
+def _installation_on(server: S3Server, instance: dg.DagsterInstance) -> Iterator[Site]:
+    with quick_folder() as folder:
+        settings = {
+            "STAC_ITEMS": str(folder / "items.ndjson"),
+            "S3_BUCKET": new_bucket(server),
+            "S3_ENDPOINT": server.endpoint,
+            "S3_ACCESS_KEY": server.access_key,
+            "S3_SECRET_KEY": server.secret_key,
+        }
+        made = Site(settings, instance, folder)
+        write_items(made.items, some_items(IMAGES))
+        yield made

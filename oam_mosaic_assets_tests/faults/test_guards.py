@@ -1,0 +1,176 @@
+"""What is not drawn, and what a person must confirm: dirt, too much of it, and a catalogue that shrank."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
+from oam_mosaic_assets.gateways.catalogue.sample_dirt import DIRT, MARK
+from oam_mosaic_assets.gateways.catalogue.source import Unreadable
+from oam_mosaic_assets_tests.chain import (
+    Outcome,
+    Site,
+    public_mosaic_is_whole,
+    quick_folder,
+    some_items,
+    write_items,
+)
+from oam_mosaic_assets_tests.faults.conftest import IMAGES
+
+FEWEST_OF_A_SAMPLE = 2 * sum(dirt.count for dirt in DIRT.values())
+
+REASON = "the archive was cleaned up in March"
+
+
+@pytest.fixture
+def site(instance: dg.DagsterInstance) -> Iterator[Site]:
+    """An installation of its own for each test: what is held back depends on what was public before."""
+    with quick_folder() as folder:
+        made = Site({"STAC_ITEMS": str(folder / "items.ndjson")}, instance, folder)
+        write_items(made.items, some_items(IMAGES))
+        yield made
+
+
+def test_every_kind_of_dirt_is_accounted_for(site: Site) -> None:
+    before = site.published()
+    dirty = dirty_rows()
+    write_items(site.items, dirty)
+
+    held = site.run()
+
+    assert list(held.failed_checks) == ["few_images_are_set_aside"]
+    listed = table(site, held.build, "set_aside.parquet")
+    drawn = table(site, held.build, "footprints.parquet")
+    expected: Counter[str] = Counter()
+    for dirt in DIRT.values():
+        if dirt.outcome == "set_aside":
+            expected[dirt.concerns] += dirt.count
+    assert Counter(listed["reason"]) == expected
+    assert all(listed["value"])
+    spoilt = {kind for kind, dirt in DIRT.items() if dirt.outcome == "set_aside"}
+    named = {row["id"] for row in dirty if isinstance(row, dict) and row["properties"].get(MARK) in spoilt}
+    assert {name for name in named if isinstance(name, str)} <= set(listed["id"])
+    assert len(drawn) + len(listed) == len(dirty)
+    assert drawn["id"].n_unique() == len(drawn)
+    unchanged(site, before)
+
+    outcome = site.run(job="publish_held_build", tags=confirmation(held))
+    assert outcome.success, outcome.log
+    after = site.stays_whole()
+    assert after.build == held.build
+    assert (after.images, after.set_aside) == (len(drawn), len(listed))
+    manifest = manifest_of(site, after)
+    assert manifest["catalogued"] == len(dirty)
+    assert manifest["set_aside"] == expected
+    for dirt in DIRT.values():
+        if dirt.outcome == "unknown":
+            assert manifest["unknown_values"][dirt.concerns] >= dirt.count
+
+
+def test_a_build_with_too_many_images_set_aside_waits_for_a_person(site: Site) -> None:
+    before = site.published()
+    unreadable = [{**item, "geometry": None} for item in some_items(2, first=IMAGES)]
+    write_items(site.items, [*some_items(IMAGES), *unreadable])
+
+    held = site.run()
+
+    assert not held.success
+    assert held.failed_checks == {
+        "few_images_are_set_aside": "2 of 32 images (6.25%) are set aside: no_geometry 2; more than 2.00%"
+    }
+    unchanged(site, before)
+    after = publish_by_command(site, held)
+    assert (after.images, after.set_aside) == (IMAGES, 2)
+
+    write_items(site.items, some_items(IMAGES))
+    site.recovers(after)
+
+
+def test_a_catalogue_that_shrank_waits_for_a_person(site: Site) -> None:
+    before = site.published()
+    write_items(site.items, some_items(IMAGES - 10))
+
+    command, environment = site.command_line("build")
+    refused = subprocess.run(
+        command, env=environment, cwd=site.folder, capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert refused.returncode == 3
+    assert "catalogue_did_not_shrink: 20 images, 30 in the published mosaic: 33.3% fewer" in refused.stderr
+    (staged,) = {key.split("/")[2] for key in staged_keys(site)}
+    assert f"oam-mosaic publish {staged} --confirm REASON" in refused.stderr
+    unchanged(site, before)
+
+    write_items(site.items, some_items(IMAGES))
+    site.recovers(before)
+
+
+def test_a_shrunken_catalogue_is_published_once_someone_confirms_it(site: Site) -> None:
+    before = site.published()
+    write_items(site.items, some_items(IMAGES - 10))
+    held = site.run()
+    unchanged(site, before)
+
+    after = publish_by_command(site, held)
+
+    assert after.images == IMAGES - 10
+    site.recovers(after)
+
+
+def publish_by_command(site: Site, held: Outcome) -> Pointer:
+    """Confirm a build that was held back, as a maintainer does, and see that the reason is recorded."""
+    command, environment = site.command_line("publish", held.build, "--confirm", REASON)
+    said = subprocess.run(
+        command, env=environment, cwd=site.folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert said.returncode == 0, said.stderr
+    assert f"Published {held.build}" in said.stderr
+    after = site.stays_whole()
+    assert after.build == held.build
+    assert manifest_of(site, after)["confirmed"] == REASON
+    return after
+
+
+def unchanged(site: Site, before: Pointer) -> None:
+    """See that the last mosaic is still public, and that only the build that waits is staged."""
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+    assert len({key.split("/")[2] for key in staged_keys(site)}) == 1
+    assert site.store.head(site.keys.lock) is None
+    assert not list(site.settings.mosaic_scratch.iterdir())
+
+
+def staged_keys(site: Site) -> list[str]:
+    return [each.key for each in site.store.keys(site.keys.staging_root)]
+
+
+def confirmation(held: Outcome) -> dict[str, str]:
+    return {"oam-mosaic/build": held.build, "oam-mosaic/confirm": REASON}
+
+
+def manifest_of(site: Site, pointer: Pointer) -> dict[str, Any]:
+    content = site.store.read_publicly(pointer.manifest)
+    assert content is not None
+    manifest: dict[str, Any] = json.loads(content)
+    return manifest
+
+
+def table(site: Site, build: str, name: str) -> pl.DataFrame:
+    found = site.store.get_bytes(site.keys.staging(build, name))
+    assert found is not None
+    return pl.read_parquet(io.BytesIO(found[0]))
+
+
+def dirty_rows() -> list[Any]:
+    """The smallest catalogue with every kind of dirt; what is no item stands in it as text."""
+    with SampleCatalogue(FEWEST_OF_A_SAMPLE).snapshot() as snapshot:
+        return [row.text if isinstance(row, Unreadable) else row for row in snapshot.items()]

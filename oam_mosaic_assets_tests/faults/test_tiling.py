@@ -1,0 +1,144 @@
+"""What a tippecanoe that is missing, fails or is killed does to the mosaic, and a full disk: nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
+from oam_mosaic_assets_tests.chain import Site, quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.faults.conftest import IMAGES
+
+
+def test_a_tippecanoe_that_is_missing_leaves_the_mosaic(site: Site) -> None:
+    before = site.published()
+
+    outcome = site.run({"TIPPECANOE": str(site.folder / "tippecanoe")})
+
+    assert not outcome.success
+    assert outcome.kind == "TippecanoeMissing"
+    assert f"The program {site.folder / 'tippecanoe'} could not be started" in outcome.text
+    assert "Set TIPPECANOE to the path of a working tippecanoe" in outcome.text
+    assert outcome.exit_code == 2
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_a_tippecanoe_that_fails_leaves_the_mosaic(site: Site) -> None:
+    before = site.published()
+
+    outcome = site.run({"TIPPECANOE": a_tippecanoe(site.folder, 'exec "$real" "$@" --full-detail=99')})
+
+    assert not outcome.success
+    assert outcome.kind == "TilingFailed"
+    assert "tippecanoe failed with exit code" in outcome.text
+    assert "detail" in outcome.text
+    assert "last words" in outcome.text
+    assert outcome.exit_code == 1
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_a_tippecanoe_that_is_killed_half_way_leaves_the_mosaic(site: Site) -> None:
+    before = site.published()
+    half_way = 'head -c 5000 /dev/urandom >"${1#--output=}"; kill -KILL $$'
+
+    outcome = site.run({"TIPPECANOE": a_tippecanoe(site.folder, half_way)})
+
+    assert not outcome.success
+    assert outcome.kind == "TilingFailed"
+    assert "tippecanoe was killed by signal SIGKILL" in outcome.text
+    assert "The kernel kills what needs more memory than there is" in outcome.text
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_an_archive_that_lacks_an_image_leaves_the_mosaic(site: Site) -> None:
+    before = site.published()
+    without_the_last = 'for last; do :; done; sed -i "\\$d" "$last"; exec "$real" "$@"'
+
+    outcome = site.run({"TIPPECANOE": a_tippecanoe(site.folder, without_the_last)})
+
+    assert not outcome.success
+    assert "1 of 30 images are not drawn at z10" in outcome.failed_checks["every_image_is_drawn"]
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+@pytest.mark.parametrize("room", [20, 120], ids=["while reading", "while tiling"])
+def test_a_full_scratch_disk_leaves_the_mosaic(site: Site, room: int) -> None:
+    before = site.published()
+    with a_small_disk() as disk:
+        fill(disk, room)
+
+        outcome = site.run({"MOSAIC_SCRATCH": str(disk / "scratch")})
+
+        assert not outcome.success
+        assert outcome.kind == "DiskFull"
+        assert "MOSAIC_SCRATCH" in outcome.text
+        assert outcome.exit_code == 1
+        assert not list((disk / "scratch").iterdir())
+        assert site.stays_whole() == before
+
+        (disk / "filler").unlink()
+        assert site.run({"MOSAIC_SCRATCH": str(disk / "scratch")}).success
+    site.recovers(before)
+
+
+@pytest.mark.parametrize("room", [20, 110], ids=["while staging", "while publishing"])
+def test_a_full_store_leaves_the_mosaic(instance: dg.DagsterInstance, room: int) -> None:
+    with a_small_disk() as disk, quick_folder() as folder:
+        settings = {"STAC_ITEMS": str(folder / "items.ndjson"), "MOSAIC_STORE": str(disk / "store")}
+        site = Site(settings, instance, folder)
+        write_items(site.items, some_items(IMAGES))
+        before = site.published()
+        fill(disk, room)
+
+        outcome = site.run()
+
+        assert not outcome.success
+        assert outcome.kind == "DiskFull"
+        assert "mosaic/staging/" in outcome.text
+        assert "Free some space, or choose a folder on a larger disk" in outcome.text
+        assert site.stays_whole() == before
+
+        (disk / "filler").unlink()
+        site.recovers(before)
+
+
+def a_tippecanoe(folder: Path, script: str) -> str:
+    """A program that says which version it is as the real one does, and otherwise does what the script says."""
+    program = folder / "a-tippecanoe"
+    program.write_text(
+        f'#!/bin/sh\nreal=\'{find_tippecanoe()}\'\n[ "$1" = --version ] && exec "$real" "$@"\n{script}\n'
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+@contextmanager
+def a_small_disk() -> Iterator[Path]:
+    """A file system of one megabyte, which only root can mount."""
+    with quick_folder() as folder:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, check=False
+        )
+        if mounted.returncode:
+            pytest.skip("no file system can be mounted here")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+def fill(disk: Path, room: int) -> None:
+    """Leave so many KiB of a disk."""
+    with (disk / "filler").open("wb") as filler:
+        status = os.statvfs(disk)
+        filler.write(bytes(status.f_bavail * status.f_bsize - room * 1024))
