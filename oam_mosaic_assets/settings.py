@@ -70,7 +70,7 @@ class Settings(BaseModel):
     pgpassword: SecretStr | None = None
     pgdatabase: str = "eoapi"
     pg_statement_timeout: Annotated[int, Field(ge=1, le=86_400)] = 600
-    stac_api_url: Annotated[str | None, Field(repr=False)] = None
+    stac_api_url: Annotated[str | None, Field(repr=False, exclude=True)] = None  # may hold a password
     stac_items: Path | None = None
     collection: Annotated[str, Field(min_length=1)] = "openaerialmap"
     test_mode: Switch = False
@@ -114,8 +114,7 @@ class Settings(BaseModel):
             SettingsError: names every problem there is.
         """
         if environment is None:
-            from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-            environment = {**from_file, **os.environ}
+            environment = {**_env_file(), **os.environ}
         stated = {
             name: value for name in cls.model_fields if (value := environment.get(name.upper(), "").strip())
         }
@@ -135,7 +134,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        problems = [*self._source_problems(), *self._store_problems()]
+        problems = [*self._source_problems(), *self._store_problems(), *self._key_problems()]
         if self.zoom_min > self.zoom_max:
             problems.append(f"ZOOM_MIN ({self.zoom_min}) must not be above ZOOM_MAX ({self.zoom_max})")
         if self.fresh_warn_hours >= self.fresh_fail_hours:
@@ -158,29 +157,33 @@ class Settings(BaseModel):
             problems.append(f"{' and '.join(chosen)} name more than one source of images; keep one")
         if self._names_postgres and self.pg_dsn is None and self.pghost is None:
             problems.append("PGPASSWORD is set but PGHOST is not; set it, or PG_DSN, to read a database")
-        if self.stac_api_url is not None and urlsplit(self.stac_api_url).scheme not in {"http", "https"}:
-            problems.append("STAC_API_URL must begin with http:// or https://")
+        if self.stac_api_url is not None and not _is_web_address(self.stac_api_url):
+            problems.append("STAC_API_URL must be a web address that begins with http:// or https://")
         return problems
 
     def _store_problems(self) -> list[str]:
         problems = []
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             problems.append("S3_ACCESS_KEY and S3_SECRET_KEY go together: set both, or neither")
-        if (
-            urlsplit(self.endpoint_url).scheme not in {"http", "https"}
-            or not urlsplit(self.endpoint_url).netloc
-        ):
-            problems.append("S3_ENDPOINT must be a host, or begin with http:// or https://")
-        if self.s3_public_url is not None and urlsplit(self.s3_public_url).scheme not in {"http", "https"}:
-            problems.append("S3_PUBLIC_URL must begin with http:// or https://")
+        if not _is_web_address(self.endpoint_url):
+            problems.append("S3_ENDPOINT must be a host, or a web address with http:// or https://")
+        if self.s3_public_url is not None and not _is_web_address(self.s3_public_url):
+            problems.append("S3_PUBLIC_URL must be a web address that begins with http:// or https://")
+        for name, address in (("S3_ENDPOINT", self.s3_endpoint), ("S3_PUBLIC_URL", self.s3_public_url)):
+            if address is not None and "@" in address:
+                problems.append(f"{name} must hold no user name or password: it is shown to everyone")
         if self.mosaic_publish == "folder" and self._names_s3:
             problems.append("MOSAIC_PUBLISH=folder contradicts S3_BUCKET or S3_ENDPOINT; keep one")
-        if not _KEY.fullmatch(self.mosaic_prefix.removesuffix("/")):
+        return problems
+
+    def _key_problems(self) -> list[str]:
+        problems = []
+        if not _is_key(self.mosaic_prefix.removesuffix("/")):
             problems.append("MOSAIC_PREFIX must be a key such as `mosaic/`: letters, digits, . _ - and /")
         plain = Keys(prefix=self.mosaic_prefix)
         meanings = {plain.archive: "the mosaic itself", plain.tilejson: "the mosaic's TileJSON"}
         for alias in self.mosaic_aliases:
-            if not _KEY.fullmatch(alias) or ".." in alias.split("/"):
+            if not _is_key(alias):
                 problems.append(f"MOSAIC_ALIASES: {alias!r} is no key: letters, digits, . _ - and /")
             elif alias in meanings or alias.startswith(self._prefix):
                 meaning = meanings.get(alias, "a release under MOSAIC_PREFIX")
@@ -244,6 +247,28 @@ class Settings(BaseModel):
     @property
     def _names_s3(self) -> bool:
         return bool({"s3_bucket", "s3_endpoint"} & self.model_fields_set)
+
+
+def _env_file() -> dict[str, str]:
+    try:
+        return {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(
+            f"The file .env cannot be read: {reason}.", hint="Mend it, or take it out of this folder."
+        ) from None  # the error holds the file's text, secrets included
+
+
+def _is_key(text: str) -> bool:
+    return _KEY.fullmatch(text) is not None and not {".", ".."} & set(text.split("/"))
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an IPv6 address, or a port that is no number
+        return False
 
 
 def _problems(error: ValidationError) -> list[str]:

@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
+import pytest
 
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+from oam_mosaic_assets.cli import main
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.drawn import read_drawn
 from oam_mosaic_assets.core.release import MANIFEST, Keys, Pointer
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.from_settings import store_of
-from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.resources.failures import EXIT_CODE
 from oam_mosaic_assets.settings import Settings
 
@@ -214,6 +216,14 @@ def nothing_left_behind(store: ObjectStore, keys: Keys, scratch: Path) -> None:
     assert not scratch.exists() or not list(scratch.iterdir()), f"files are left in {scratch}"
 
 
+def end_lock(site: Site) -> None:
+    """Let the time pass after which a dead publisher's lock ends."""
+    found = site.store.get_bytes(site.keys.lock)
+    assert found is not None, "nobody left a lock"
+    stated = json.loads(found[0]) | {"until": "2026-01-01T00:00:00+00:00"}
+    site.store.put_bytes(site.keys.lock, json.dumps(stated).encode(), Headers("application/json"))
+
+
 @dataclass(slots=True)
 class Site:
     """One installation of the project.
@@ -274,6 +284,14 @@ class Site:
         environment = {name: value for name, value in os.environ.items() if name not in known}
         command = [str(Path(sys.executable).with_name("oam-mosaic")), *arguments]
         return command, {**environment, **self.environment, "DAGSTER_HOME": self.instance.root_directory}
+
+    def command(self, *arguments: str) -> int:
+        """Give the command `oam-mosaic` in this process; returns its exit code."""
+        _, environment = self.command_line()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "environ", environment)
+            patch.chdir(self.folder)
+            return main(arguments)
 
     def published(self) -> Pointer:
         """What is public and whole: an earlier test's mosaic, or, where that left none, a new one."""

@@ -35,6 +35,6 @@ def footprints_geojson(
         metadata={
             "dagster/row_count": stac_footprints.facts["images"],
             "widened to stay visible": widened,
-            "seconds": seconds,
+            "seconds": round(seconds, 2),
         },
     )

@@ -66,7 +66,7 @@ def global_mosaic_pmtiles(
             "tiles": tiles,
             "zooms": f"{plan.zoom_min}-{plan.zoom_max}",
             "tippecanoe": version,
-            "seconds": seconds,
+            "seconds": round(seconds, 2),
         },
         data_version=dg.DataVersion(digest[:16]),
     )

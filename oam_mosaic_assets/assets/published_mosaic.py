@@ -51,6 +51,7 @@ def published_mosaic(
     clock, now = time.perf_counter(), datetime.now(UTC)
     confirmed = context.run.tags.get(CONFIRM_TAG)
     with failing_clearly():
+        refuse_mixture(global_mosaic_pmtiles, stac_footprints)
         audit = auditor.of(global_mosaic_pmtiles, stac_footprints)
         _refuse(audit, global_mosaic_pmtiles.build, confirmed)
         with open_archive(global_mosaic_pmtiles.path) as archive:
@@ -71,6 +72,19 @@ def published_mosaic(
     return dg.MaterializeResult(
         metadata=_metadata(releases, candidate, pointer, stac_footprints.path, seconds)
     )
+
+
+def refuse_mixture(archive: Artifact, footprints: Artifact) -> None:
+    """See that both are of one build: assets that are materialised one by one may be of several.
+
+    Raises:
+        AuditFailed: they are not.
+    """
+    if archive.build != footprints.build:
+        raise AuditFailed(
+            f"The archive {archive.build} and the footprints {footprints.build} belong to different builds.",
+            hint="Materialise the whole chain: job `global_mosaic`, or `oam-mosaic build`.",
+        )
 
 
 def _refuse(audit: Audit, build: str, confirmed: str | None) -> None:
@@ -188,5 +202,5 @@ def _metadata(
         "snapshot": pointer.snapshot_taken_at,
         "manifest": dg.MetadataValue.url(releases.store.public_address(pointer.manifest)),
         **{f"seconds: {stage}": spent for stage, spent in seconds.items()},
-        "seconds": sum(seconds.values()),
+        "seconds": round(sum(seconds.values()), 2),
     }

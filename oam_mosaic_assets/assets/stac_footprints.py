@@ -24,14 +24,38 @@ SET_ASIDE = "set_aside.parquet"
 REPORTED_EVERY = 1000
 """Images between two words of progress."""
 
+_MEANINGS = {
+    "id": "The STAC item's id, an opaque string.",
+    "geometry": "WKB, EPSG:4326: valid, split at the antimeridian, within Web Mercator's latitudes.",
+    "bbox": "Degrees: west, south, east, north.",
+    "acquired_from": "First acquisition, UTC.",
+    "acquired_to": "Last acquisition, UTC; the latest lies on top.",
+    "updated": "When the catalogue's entry was last changed, UTC.",
+    "title": "As the uploader named it.",
+    "provider": "Who published it.",
+    "platform": "What carried the camera: `uav`, `satellite`, `aircraft`, …",
+    "sensor": "The camera.",
+    "gsd": "Ground sample distance, metres.",
+    "license": "SPDX identifier.",
+    "asset": "Address of the image, a cloud-optimised GeoTIFF.",
+    "asset_name": "The item's asset that this is: `visual`, or `data` in older items.",
+    "thumbnail": "Address of a small picture.",
+    "file_size": "Of the image, bytes.",
+    "unknown": "Values that stood in the item but could not be read.",
+    "digest": "Changes when anything of the row does.",
+}
+
 _COLUMNS = dg.TableSchema(
-    columns=[dg.TableColumn(name, str(kind)) for name, kind in SCHEMA.items()],
+    columns=[
+        dg.TableColumn(name, str(kind.base_type()).lower(), description=_MEANINGS[name])
+        for name, kind in SCHEMA.items()
+    ],
 )
 
 
 @dg.asset(
     group_name="coverage",
-    kinds={"postgres", "parquet", "polars"},
+    kinds={"stac", "parquet", "polars"},
     owners=["team:openaerialmap"],
     metadata={"dagster/column_schema": _COLUMNS},
     hooks={discard_staged},
@@ -106,7 +130,7 @@ def stac_footprints(
             "unknown values": dict(found.unknown),
             "source": catalogue.origin,
             "snapshot": found.taken_at.isoformat(),
-            "seconds": seconds,
+            "seconds": round(seconds, 2),
         },
         data_version=dg.DataVersion(found.digest[:16]),
     )

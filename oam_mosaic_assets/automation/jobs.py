@@ -1,5 +1,7 @@
 """What can be started: the whole chain, its last step by itself, the look at what is public."""
 
+from typing import Any
+
 import dagster as dg
 
 from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
@@ -9,7 +11,7 @@ from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.resources.staging import discard_staged
 
-PLAIN_LOG = {"loggers": {"console": {}}}
+PLAIN_LOG: dict[str, Any] = {"loggers": {"console": {}}}
 """Chooses our console logger; left to itself, Dagster writes every event of its own to standard error."""
 
 CHAIN = (stac_footprints, footprints_geojson, global_mosaic_pmtiles, published_mosaic)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
-from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG
+from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import CHECKS, Verdict
@@ -44,6 +44,7 @@ def mosaic_audit(
     text = f"{facts['tiles']:,} tiles, {facts['bytes'] / 1e6:.1f} MB"
     progress.step(context.log, "auditing", None, text)
     with failing_clearly():
+        refuse_mixture(archive, footprints)
         audit = auditor.of(archive, footprints)
         if audit.failures:  # it can never be published, by nobody
             releases.discard(archive.build)

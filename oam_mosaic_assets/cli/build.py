@@ -100,7 +100,9 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult) -> int:
     for event in result.all_events:
         if event.event_type is not dg.DagsterEventType.STEP_FAILURE:
             continue
-        stated = event.step_failure_data.user_failure_data
+        error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
+        if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            raise KeyboardInterrupt  # Dagster has recorded it; the command ends as any that is stopped
         if stated is not None:
             console.print(f"\nNot published. {stated.description}")
             return int(str(stated.metadata[EXIT_CODE].value)) if EXIT_CODE in stated.metadata else 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,8 +38,17 @@ HEADER_LENGTH: Final = 127
 LARGEST_TILE: Final = 64 * 2**20
 """Bytes that a tile may inflate to: a hundred times what a map loads; a crafted one fills no memory."""
 
+LARGEST_DIRECTORY: Final = 2**20
+"""Bytes that a directory may inflate to, fifty times what writers aim at; each may become an entry."""
+
+DEEPEST_ZOOM: Final = 31
+"""The last zoom whose tile ids have 64 bits."""
+
 _DEEPEST_DIRECTORY: Final = 4
 """A root and up to three levels of leaves, as the specification allows readers to assume."""
+
+_ENDLESS_NUMBER: Final = re.compile(rb"[\x80-\xff]{10}")
+"""A number of more than 64 bits, which the library would add up however long it is."""
 
 _GZIP: Final = 31
 """What zlib calls a gzip stream with the largest window."""
@@ -71,32 +81,27 @@ class Archive:
         west, south, east, north = (self.header[side] / 1e7 for side in sides)
         return west, south, east, north
 
-    def leaves(self) -> list[tuple[int, int]]:
-        """Offset in the file and length of each directory that names tiles, in the order of tile ids."""
-        root = self._directory(self.header["root_offset"], self.header["root_length"])
-        if any(entry.run_length for entry in root) or not root:
-            return [(self.header["root_offset"], self.header["root_length"])]
-        start, length = self.header["leaf_directory_offset"], self.header["leaf_directory_length"]
-        for entry in root:
-            if entry.offset + entry.length > length:
-                raise BrokenArchive(f"a directory of tile {entry.tile_id} lies outside its section")
-        return [(start + entry.offset, entry.length) for entry in root]
-
-    def entries(self, leaf: tuple[int, int]) -> list[Entry]:
-        """What a directory names, in the order of tile ids.
+    def entries(self) -> Iterator[Entry]:
+        """What the directories name, in the order of tile ids.
 
         Raises:
-            BrokenArchive: it cannot be decoded, is out of order, or points outside the tiles.
+            BrokenArchive: a directory cannot be decoded, is out of order, or points outside its section; or
+                they name more tiles than the header says.
         """
-        entries = self._directory(*leaf)
-        last = -1
-        for entry in entries:
-            if entry.tile_id <= last or entry.run_length < 1:
-                raise BrokenArchive(f"tile {entry.tile_id} stands out of order in its directory")
-            if entry.length < 1 or entry.offset + entry.length > self.header["tile_data_length"]:
-                raise BrokenArchive(f"tile {entry.tile_id} lies outside the archive")
-            last = entry.tile_id + entry.run_length - 1
-        return entries
+        last, tiles, stated = -1, 0, self.header["addressed_tiles_count"]
+        for of_root in self._directory(self.header["root_offset"], self.header["root_length"]):
+            if of_root.tile_id <= last:
+                raise BrokenArchive(f"tile {of_root.tile_id} stands out of order in the root directory")
+            for entry in [of_root] if of_root.run_length else self._leaf(of_root):
+                if entry.tile_id <= last or entry.tile_id < of_root.tile_id or entry.run_length < 1:
+                    raise BrokenArchive(f"tile {entry.tile_id} stands out of order in its directory")
+                if not _lies_within(entry, self.header["tile_data_length"]):
+                    raise BrokenArchive(f"tile {entry.tile_id} lies outside the archive")
+                last = entry.tile_id + entry.run_length - 1
+                tiles += entry.run_length
+                if tiles > stated > 0:  # 0 is unknown
+                    raise BrokenArchive(f"its directories name more tiles than the {stated:,} of its header")
+                yield entry
 
     def tile(self, entry: Entry) -> bytes:
         """The inflated bytes of a tile.
@@ -104,17 +109,10 @@ class Archive:
         Raises:
             BrokenArchive: they do not inflate.
         """
-        packed = os.pread(self.descriptor, entry.length, self.header["tile_data_offset"] + entry.offset)
+        packed = self._read(self.header["tile_data_offset"] + entry.offset, entry.length)
         if self.header["tile_compression"] is Compression.NONE:
             return packed
-        inflater = zlib.decompressobj(_GZIP)
-        try:
-            content = inflater.decompress(packed, LARGEST_TILE)
-        except zlib.error as error:
-            raise BrokenArchive(f"tile {entry.tile_id} does not inflate: {error}") from None
-        if not inflater.eof or inflater.unused_data:
-            raise BrokenArchive(f"tile {entry.tile_id} is not one whole gzip stream")
-        return content
+        return _inflated(packed, f"tile {entry.tile_id}", most=LARGEST_TILE)
 
     def find(self, tile_id: int) -> Entry | None:
         """The entry that addresses a tile; None where the archive has no such tile."""
@@ -127,14 +125,43 @@ class Archive:
             offset, length = header["leaf_directory_offset"] + entry.offset, entry.length
         raise BrokenArchive(f"the directories of tile {tile_id} are nested too deeply")
 
+    def _leaf(self, entry: Entry) -> list[Entry]:
+        if not _lies_within(entry, self.header["leaf_directory_length"]):
+            raise BrokenArchive(f"the directory of tile {entry.tile_id} lies outside its section")
+        return self._directory(self.header["leaf_directory_offset"] + entry.offset, entry.length)
+
     def _directory(self, offset: int, length: int) -> list[Entry]:
+        packed = self._read(offset, length)
+        content = _inflated(packed, f"the directory at byte {offset}", most=LARGEST_DIRECTORY)
+        if _ENDLESS_NUMBER.search(content):
+            raise BrokenArchive(f"the directory at byte {offset} holds a number of more than 64 bits")
         try:
-            return deserialize_directory(os.pread(self.descriptor, length, offset))
-        except (OSError, EOFError, zlib.error) as error:
+            return deserialize_directory(packed)
+        except EOFError as error:
             raise BrokenArchive(f"the directory at byte {offset} does not decode: {error}") from None
 
+    def _read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or offset + length > self.size:
+            raise BrokenArchive(f"{length} bytes from byte {offset} on lie outside the file")
+        return os.pread(self.descriptor, length, offset)
 
-@lru_cache(maxsize=64)
+
+def _lies_within(entry: Entry, section_length: int) -> bool:
+    return entry.offset >= 0 and entry.length > 0 and entry.offset + entry.length <= section_length
+
+
+def _inflated(packed: bytes, name: str, *, most: int) -> bytes:
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        content = inflater.decompress(packed, most)
+    except zlib.error as error:
+        raise BrokenArchive(f"{name} does not inflate: {error}") from None
+    if not inflater.eof or inflater.unused_data:
+        raise BrokenArchive(f"{name} is not one whole gzip stream of up to {most:,} bytes")
+    return content
+
+
+@lru_cache(maxsize=8)
 def _decoded_directory(archive: Archive, offset: int, length: int) -> list[Entry]:
     return archive._directory(offset, length)
 
@@ -156,10 +183,11 @@ def open_archive(path: Path) -> Iterator[Archive]:
         if header["tile_compression"] not in (Compression.GZIP, Compression.NONE):
             raise BrokenArchive(f"tiles compressed with {header['tile_compression'].name} are not read here")
         packed = os.pread(descriptor, header["metadata_length"], header["metadata_offset"])
+        content = _inflated(packed, "its metadata", most=LARGEST_TILE)
         try:
-            metadata = json.loads(gzip.decompress(packed))
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            raise BrokenArchive(f"its metadata is not gzipped JSON: {error}") from None
+            metadata = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BrokenArchive(f"its metadata is not JSON: {error}") from None
         if not isinstance(metadata, dict):
             raise BrokenArchive("its metadata is not a JSON object")
         yield Archive(path, header, metadata, size, descriptor)
@@ -169,13 +197,15 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 def _header(head: bytes) -> dict[str, Any]:
     try:
-        header = dict(deserialize_header(head.ljust(HEADER_LENGTH, b"\0")))
+        header: dict[str, Any] = dict(deserialize_header(head.ljust(HEADER_LENGTH, b"\0")))
     except MagicNumberNotFound:
         raise BrokenArchive("it does not begin as a PMTiles archive does") from None
     except SpecVersionUnsupported:
         raise BrokenArchive("it is a PMTiles archive of another version than 3") from None
     except ValueError as error:  # an unknown compression or tile type, or no text where "PMTiles" should be
         raise BrokenArchive(f"its header does not decode: {error}") from None
+    if header["max_zoom"] > DEEPEST_ZOOM:
+        raise BrokenArchive(f"its header says zoom {header['max_zoom']}; there is none beyond {DEEPEST_ZOOM}")
     if header["internal_compression"] is not Compression.GZIP:
         raise BrokenArchive("its directories are not gzipped")
     return header

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pmtiles.tile import Entry, tileid_to_zxy
 
-from oam_mosaic_assets.core.archive import Archive, BrokenArchive
+from oam_mosaic_assets.core.archive import DEEPEST_ZOOM, Archive, BrokenArchive
 from oam_mosaic_assets.core.grid import tile_positions, zoom_of
 from oam_mosaic_assets.core.tiling import EXTENT
 from oam_mosaic_assets.core.vector_tile import BrokenTile, read_layers
@@ -67,7 +67,7 @@ def read_drawn(archive: Archive, ids: Mapping[str, int] | None, *, layer: str) -
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
     """
-    return _Reading(archive, ids, layer).of(archive.leaves())
+    return _Reading(archive, ids, layer).of(archive.entries())
 
 
 class _Reading:
@@ -79,41 +79,41 @@ class _Reading:
         self.any_id: dict[str, int] | None = {} if ids is None else None
         self.layer = layer
         self.deepest = archive.header["max_zoom"]
-        self.remembered: OrderedDict[int, list[int]] = OrderedDict()
+        self.remembered: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
         self.contents = 0
         self.strangers: set[str] = set()
         self.faults: list[str] = []
         self.fault_count = 0
 
-    def of(self, leaves: Iterable[tuple[int, int]]) -> Drawn:
+    def of(self, entries: Iterable[Entry]) -> Drawn:
         tiles: Counter[int] = Counter()
         images: dict[int, int] = {}
         seen: set[int] = set()
-        image, tile_id = array("q"), array("Q")
-        for leaf in leaves:
-            for entry in self.archive.entries(leaf):
-                first, last = entry.tile_id, entry.tile_id + entry.run_length - 1
-                zoom = zoom_of(first)
-                if zoom_of(last) != zoom:
-                    raise BrokenArchive(f"the run of equal tiles from {first} leaves its zoom")
-                drawn = self._images(entry)
-                tiles[zoom] += entry.run_length
-                if zoom not in images:  # tiles stand in the order of zooms
-                    seen.clear()
-                seen.update(drawn)
-                images[zoom] = len(seen)
-                if zoom == self.deepest:
-                    for tile in range(first, last + 1):
-                        image.extend(drawn)
-                        tile_id.extend([tile] * len(drawn))
+        image, tile_id, drawn_in_tile = array("q"), array("Q"), array("q")
+        for entry in entries:
+            first, last = entry.tile_id, entry.tile_id + entry.run_length - 1
+            zoom = zoom_of(first)
+            if zoom_of(last) != zoom or zoom > DEEPEST_ZOOM:
+                raise BrokenArchive(f"the run of equal tiles from {first} leaves its zoom")
+            drawn = self._images(entry)
+            tiles[zoom] += entry.run_length
+            if zoom not in images:  # tiles stand in the order of zooms
+                seen.clear()
+            seen.update(drawn)
+            images[zoom] = len(seen)
+            if zoom == self.deepest:
+                for tile in range(first, last + 1):
+                    image.extend(drawn)
+                    tile_id.append(tile)
+                    drawn_in_tile.append(len(drawn))
         x, y = tile_positions(np.frombuffer(tile_id, np.uint64), self.deepest)
         return Drawn(
             tiles=dict(sorted(tiles.items())),
             contents=self.contents,
             images=images,
             image=np.frombuffer(image, np.int64),
-            x=x,
-            y=y,
+            x=np.repeat(x, drawn_in_tile),
+            y=np.repeat(y, drawn_in_tile),
             strangers=frozenset(self.strangers),
             faults=tuple(self.faults),
             fault_count=self.fault_count,
@@ -121,7 +121,7 @@ class _Reading:
 
     def _images(self, entry: Entry) -> list[int]:
         """Indices of the images that a tile draws."""
-        drawn = self.remembered.get(entry.offset)
+        drawn = self.remembered.get((entry.offset, entry.length))
         if drawn is not None:
             return drawn
         try:
@@ -132,7 +132,7 @@ class _Reading:
                 zoom, x, y = tileid_to_zxy(entry.tile_id)
                 self.faults.append(f"{zoom}/{x}/{y}: {error}")
             drawn = []
-        self.remembered[entry.offset] = drawn
+        self.remembered[entry.offset, entry.length] = drawn
         if len(self.remembered) > REMEMBERED_TILES:
             self.remembered.popitem(last=False)
         return drawn

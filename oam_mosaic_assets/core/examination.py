@@ -29,7 +29,7 @@ def examine(archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str)
         plan: what was asked of tippecanoe.
         snapshot: the digest of the snapshot.
     """
-    table = pl.read_parquet(footprints, columns=["id", "geometry"])
+    table = pl.read_parquet(footprints, columns=["id", "geometry"], glob=False)
     names = table["id"].to_list()
     geometries = as_drawn(shapely.from_wkb(table["geometry"].to_numpy()), plan.thinnest)
     del table
@@ -40,16 +40,26 @@ def examine(archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str)
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn),
                 audit.judge_completeness(names, drawn, zoom_max=plan.zoom_max),
-                _placement(opened, names, geometries, drawn, snapshot),
+                _placement(opened, names, geometries, drawn, snapshot, zoom_max=plan.zoom_max),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 
 
 def _placement(
-    archive: Archive, names: Sequence[str], geometries: Geometries, drawn: Drawn, snapshot: str
+    archive: Archive,
+    names: Sequence[str],
+    geometries: Geometries,
+    drawn: Drawn,
+    snapshot: str,
+    *,
+    zoom_max: int,
 ) -> Verdict:
-    zoom_max = archive.header["max_zoom"]
+    if archive.header["max_zoom"] != zoom_max:  # so `drawn` tells where images are at another zoom
+        return Verdict.failing(
+            "images_lie_where_they_should",
+            f"not compared: the last zoom is {archive.header['max_zoom']}, not {zoom_max}",
+        )
     missing, stray = misplaced(geometries, image=drawn.image, x=drawn.x, y=drawn.y, zoom=zoom_max)
     chosen = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
     differing = []

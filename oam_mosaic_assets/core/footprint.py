@@ -125,7 +125,7 @@ def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint 
     properties, assets = _mapping(item.get("properties")), _mapping(item.get("assets"))
     unknown: list[str] = []
     acquired_from, acquired_to = _acquired(properties, now, unknown)
-    asset_name = next((each for each in ("visual", "data") if _mapping(assets.get(each)).get("href")), None)
+    asset_name = next((each for each in ("visual", "data") if _href(assets.get(each))), None)
     asset = _mapping(assets.get(asset_name)) if asset_name else {}
     return Footprint(
         id=name,
@@ -139,9 +139,9 @@ def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint 
         sensor=_sensor(properties),
         gsd=_gsd(properties, unknown),
         license=_license(properties, unknown),
-        asset=_text(asset.get("href")),
+        asset=_href(asset),
         asset_name=asset_name,
-        thumbnail=_text(_mapping(assets.get("thumbnail")).get("href")),
+        thumbnail=_href(assets.get("thumbnail")),
         file_size=_file_size(asset, unknown),
         unknown=tuple(unknown),
     )
@@ -230,6 +230,10 @@ def _license(properties: Mapping[str, Any], unknown: list[str]) -> str | None:
     if known is None:
         unknown.append("license")
     return known
+
+
+def _href(asset: object) -> str | None:
+    return _text(_mapping(asset).get("href"))
 
 
 def _file_size(asset: Mapping[str, Any], unknown: list[str]) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final, cast
 
 import antimeridian
@@ -152,10 +153,10 @@ def _type_of(member: object) -> object:
 
 
 def _ring(points: object) -> list[tuple[float, float]]:
-    """A ring in two dimensions, closed; empty where it has fewer than three distinct points."""
+    """A ring in two dimensions, closed, no point twice in a row; empty where fewer than three differ."""
     if not isinstance(points, list):
         raise Undrawable("not_a_number", points)
-    ring = [_position(point) for point in points]
+    ring = [point for point, _ in groupby(map(_position, points))]
     if len(set(ring)) < _RING_CORNERS:
         return []
     if ring[0] != ring[-1]:
@@ -246,7 +247,7 @@ def shortened(value: object) -> str:
     try:
         text = value if isinstance(value, str) and value.isprintable() else repr(value)
     except (RecursionError, ValueError):  # nested too deeply, or of more digits than Python writes out
-        text = f"a {type(value).__name__} that cannot be shown"
+        text = "something that cannot be shown"
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -87,6 +87,9 @@ class Keys:
         return (self.archive, *self.aliases)
 
 
+_JSON_TYPES: Final = {"str": str, "int": int, "Mapping[str, str]": dict}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
     """What is public, as `latest.json` says.
@@ -135,11 +138,26 @@ class Pointer:
         """
         try:
             stated = json.loads(content)
-            pointer = cls(**stated)
-        except (TypeError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"it is no pointer: {error}") from None
-        if pointer.format != FORMAT:
-            raise ValueError(f"it is of format {pointer.format}, and this version reads format {FORMAT}")
+        if not isinstance(stated, dict) or "format" not in stated:
+            raise ValueError("it is no pointer: it states no format")
+        if stated["format"] != FORMAT:  # first, for another format may have other fields
+            raise ValueError(f"it is of format {stated['format']!r}, and this version reads format {FORMAT}")
+        try:
+            pointer = cls(**stated)
+        except TypeError as error:
+            raise ValueError(f"it is no pointer: {error}") from None
+        wrong = [
+            each.name
+            for each in fields(cls)
+            if not isinstance(getattr(pointer, each.name), _JSON_TYPES[str(each.type)])
+        ]
+        if wrong:
+            raise ValueError(f"it is no pointer: {wrong} are of another type")
+        for moment in (pointer.snapshot_taken_at, pointer.checked_at):
+            if datetime.fromisoformat(moment).tzinfo is None:
+                raise ValueError(f"it is no pointer: {moment} has no time zone")
         return pointer
 
     def age_hours(self, now: datetime) -> float:

@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
 
-BATCH: Final = 4096
+BATCH: Final = 1024
 """Rows held in memory at a time; a footprint with its attributes is about 2 kB."""
+
+ROW_GROUP: Final = 8 * BATCH
+"""Rows that are compressed together; a reader of one batch inflates no more."""
 
 DRAWING_ORDER: Final = ("acquired_to", "id")
 
@@ -153,14 +156,14 @@ def write_snapshot(
         outside=outside,
         unknown=dict(sorted(unknown.items())),
         bounds=extent,  # type: ignore[arg-type]  # four sides
-        newest=pl.scan_parquet(footprints).select(pl.col("acquired_to").max()).collect().item(),
+        newest=_scan(footprints).select(pl.col("acquired_to").max()).collect().item(),
         digest=_digest(footprints, aside),
     )
 
 
 def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFrame]:
     """The footprints in drawing order, `BATCH` rows at a time."""
-    rows = pl.scan_parquet(footprints).select(*columns)
+    rows = _scan(footprints).select(*columns)
     total = rows.select(pl.len()).collect().item()
     for start in range(0, total, BATCH):
         yield rows.slice(start, BATCH).collect()
@@ -230,9 +233,16 @@ def _table(rows: list[Footprint]) -> pl.DataFrame:
     return pl.DataFrame({name: columns[name] for name in SCHEMA}, schema=SCHEMA)
 
 
+def _scan(*files: Path) -> pl.LazyFrame:
+    # a folder's name may hold what polars would take for a pattern
+    return pl.scan_parquet(list(files), glob=False)
+
+
 def _write_sorted(parts: Path, target: Path, geo: str, *, empty: bool) -> None:
-    rows = pl.LazyFrame(schema=SCHEMA) if empty else pl.scan_parquet(parts / "part-*.parquet")
-    rows.sort(DRAWING_ORDER, nulls_last=False).sink_parquet(target, metadata={"geo": geo}, engine="streaming")
+    rows = pl.LazyFrame(schema=SCHEMA) if empty else _scan(*sorted(parts.glob("part-*.parquet")))
+    rows.sort(DRAWING_ORDER, nulls_last=False).sink_parquet(
+        target, metadata={"geo": geo}, row_group_size=ROW_GROUP, engine="streaming"
+    )
 
 
 def _geo(kinds: set[str], extent: tuple[float, ...] | None) -> str:

@@ -15,6 +15,13 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_LONGEST_VARINT: Final = 70
+"""Bits in the ten bytes that a number may take."""
+
+_TEXT_FIELD: Final = b"\x0a"
+"""Field 1, which holds bytes: how a value that is text begins."""
+_LONG: Final = 0x80
+"""A length from here on takes more than one byte."""
 _MOVE_TO, _LINE_TO, _CLOSE_PATH = 1, 2, 7
 POLYGON: Final = 3
 """The geometry type of the specification."""
@@ -105,12 +112,15 @@ def area(feature: Feature) -> BaseGeometry:
     polygons = [shapely.Polygon(ring) for ring in rings]
     outlines = [p for p in polygons if _clockwise_on_screen(p)]
     holes = [p for p in polygons if not _clockwise_on_screen(p)]
-    whole = shapely.union_all([shapely.make_valid(p) for p in outlines])
-    return (
-        shapely.difference(whole, shapely.union_all([shapely.make_valid(p) for p in holes]))
-        if holes
-        else whole
-    )
+    try:
+        whole = shapely.union_all([shapely.make_valid(p) for p in outlines])
+        return (
+            shapely.difference(whole, shapely.union_all([shapely.make_valid(p) for p in holes]))
+            if holes
+            else whole
+        )
+    except shapely.errors.GEOSException as error:  # coordinates too far apart to be added
+        raise BrokenTile(f"no area can be made of its rings: {error}") from None
 
 
 def _clockwise_on_screen(polygon: shapely.Polygon) -> bool:
@@ -166,6 +176,9 @@ def _layer(encoded: bytes) -> Layer:
 
 
 def _text_value(encoded: bytes) -> str | None:
+    # Nearly every value is one short text; there are more values than anything else in a tile.
+    if encoded[:1] == _TEXT_FIELD and 1 < len(encoded) == encoded[1] + 2 < _LONG:
+        return encoded[2:].decode()
     for field, content in _fields(encoded):
         if field == 1 and isinstance(content, bytes):
             return content.decode()
@@ -198,6 +211,8 @@ def _fields(encoded: bytes) -> Iterator[tuple[int, bytes | int]]:
             yield tag >> 3, number
         else:
             raise BrokenTile(f"wire type {wire} does not exist")
+    if at > end:
+        raise BrokenTile("a number reaches beyond its message")
 
 
 def _varint(encoded: bytes, at: int) -> tuple[int, int]:
@@ -209,6 +224,8 @@ def _varint(encoded: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, at
         shift += 7
+        if shift >= _LONGEST_VARINT:  # to add up one without an end takes the square of its length
+            raise BrokenTile("a number has more than 64 bits")
 
 
 def _packed(encoded: bytes) -> list[int]:

@@ -12,6 +12,8 @@ from oam_mosaic_assets.errors import StoreRefused, StoreUnavailable
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
 
+SERVER_FAULT: Final = HTTPStatus.INTERNAL_SERVER_ERROR
+TOO_MANY_REQUESTS: Final = HTTPStatus.TOO_MANY_REQUESTS
 NOT_READABLE: Final = frozenset(
     {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 )
@@ -50,10 +52,9 @@ class AnonymousReader:
                 with self._session.get(
                     address, headers=headers, timeout=self._timeouts, allow_redirects=False, stream=True
                 ) as answer:
-                    status = HTTPStatus(answer.status_code)
-                    if status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS:
+                    if answer.status_code < SERVER_FAULT and answer.status_code != TOO_MANY_REQUESTS:
                         return _content(answer, ranged=ranged)
-                    trouble = f"{status} {status.phrase}"
+                    trouble = f"{answer.status_code} {answer.reason}"
             except RequestException as fault:
                 trouble = type(fault).__name__
         raise StoreUnavailable(

@@ -118,7 +118,9 @@ class Releases:
             self._refuse_older(candidate, before)
             if before is None:
                 self._keep_foreign(now, confirmed, say)
-            released = self._release(candidate, say, is_public=before is not None and before[0].build == build)
+            released = self._release(
+                candidate, say, is_public=before is not None and before[0].build == build
+            )
             etags = self._turn_fixed_keys(candidate, released, say)
             pointer = replace(candidate.pointer, etags=etags, published_at=now.isoformat())
             self._turn_pointer(pointer, before)
@@ -171,9 +173,7 @@ class Releases:
                 )
             say(f"{key} held an object that is not ours; its copy stays as {kept}")
 
-    def _release(
-        self, candidate: Candidate, say: Callable[[str], None], *, is_public: bool
-    ) -> StoredObject:
+    def _release(self, candidate: Candidate, say: Callable[[str], None], *, is_public: bool) -> StoredObject:
         """Write the build's own objects, read the archive back, and take all away again if it fails.
 
         Unless the build is public already: a publication that failed after the pointer was turned is repeated.
@@ -201,7 +201,9 @@ class Releases:
                 )
         except BaseException:
             if not is_public:
-                with suppress(MosaicError):  # what failed first is what a person must see; `_tidy` comes later
+                with suppress(
+                    MosaicError
+                ):  # what failed first is what a person must see; `_tidy` comes later
                     self.store.delete(
                         [self.keys.release(build, name) for name in (ARCHIVE, MANIFEST, TILEJSON)]
                     )
@@ -278,7 +280,9 @@ class Releases:
         try:
             yield
         except BaseException:
-            with suppress(MosaicError):  # what failed first is what a person must see; the lock ends by itself
+            with suppress(
+                MosaicError
+            ):  # what failed first is what a person must see; the lock ends by itself
                 self._unlock(held)
             raise
         self._unlock(held)

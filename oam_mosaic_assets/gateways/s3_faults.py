@@ -36,6 +36,7 @@ PASSING: Final = frozenset(
     }
 )
 
+DENIED: Final = frozenset({"AccessDenied", "403"})
 RIGHTS: Final = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "CompleteMultipartUpload": "s3:PutObject",
@@ -105,6 +106,11 @@ def s3_faults(action: str, address: str, *, public: bool = False) -> Iterator[No
             f"{what}: no whole answer from the server ({kind})",
             hint="Check S3_ENDPOINT and the network, then run again.",
         ) from None
+    except KeyError as fault:
+        raise StoreUnavailable(
+            f"{what}: the answer holds no {fault.args[0]}",
+            hint="Check that S3_ENDPOINT is an S3 server, then run again.",
+        ) from None
     except BotoCoreError as fault:  # what botocore finds wrong before it asks
         raise StoreRefused(
             f"{what}: {type(fault).__name__}",
@@ -126,8 +132,12 @@ def _read_answer(fault: ClientError, what: str, *, public: bool) -> MosaicError 
         return StoreUnavailable(said, hint="The server is busy or ill; run again later.")
     if code in HINTS:
         return StoreRefused(said, hint=HINTS[code])
-    explained = fault.response.get("Error", {}).get("Message", "")
-    return StoreRefused(f"{said} ({explained})", hint=_name_rights(fault.operation_name, public=public))
+    if code in DENIED:
+        reason = fault.response["Error"].get("Message")  # Amazon names the user, the right and the policy
+        return StoreRefused(
+            f"{said}: {reason}" if reason else said, hint=_name_rights(fault.operation_name, public=public)
+        )
+    return StoreRefused(said, hint="Check that S3_ENDPOINT, S3_REGION and S3_BUCKET belong together.")
 
 
 def _name_rights(operation: str, *, public: bool) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_PARTS: Final = 10_000
 """Of one object: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
-PARALLEL_PARTS: Final = 4
+PARALLEL_PARTS: Final = 2
 
 WritePart = Callable[[str, int, range], str]
 """Gets the upload's id, the part's number, counted from 1, and its bytes' places; returns the part's ETag."""
@@ -42,7 +42,7 @@ def write_in_parts(
     write_part: WritePart,
     check: Callable[[], None] = lambda: None,
 ) -> StoredObject:
-    """Write an object by a multipart upload, four parts at a time.
+    """Write an object by a multipart upload, `PARALLEL_PARTS` at a time.
 
     boto3's own transfers do this too, but do not say which ETag they wrote.
 

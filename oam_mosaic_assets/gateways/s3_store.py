@@ -59,7 +59,7 @@ class S3Store:
         connect_timeout: seconds.
         read_timeout: seconds that the server may be silent.
         attempts: of each request, in all; also of a download that breaks off.
-        part_size: bytes; files above it are uploaded in parts, of which four at a time are in memory. S3
+        part_size: bytes; files above it are uploaded in parts, of which two at a time are in memory. S3
             takes none below 5 MiB.
         largest_copy: bytes; what is larger is copied in parts of this size. S3's own limit is 5 GiB, but a
             server may be silent for longer than `read_timeout` while it copies that much.
@@ -81,7 +81,7 @@ class S3Store:
         read_timeout: float = 60.0,
         attempts: int = 4,
         part_size: int = 8 * MIB,
-        largest_copy: int = 1024 * MIB,
+        largest_copy: int = 256 * MIB,
     ) -> None:
         self.bucket = bucket
         self._region = region
@@ -152,7 +152,7 @@ class S3Store:
                 if (earlier := self._find_earlier_attempt(refusal, key, content)) is None:
                     raise
                 return earlier
-        return written(key, answer["ETag"], len(content), answer["ResponseMetadata"])
+            return written(key, answer["ETag"], len(content), answer["ResponseMetadata"])
 
     def copy(self, source: StoredObject, key: str, headers: Headers, *, public: bool = False) -> StoredObject:
         """See `ObjectStore.copy`."""
@@ -170,7 +170,7 @@ class S3Store:
                 MetadataDirective="REPLACE",
                 **description,
             )
-        return written(key, answer["CopyObjectResult"]["ETag"], source.size, answer["ResponseMetadata"])
+            return written(key, answer["CopyObjectResult"]["ETag"], source.size, answer["ResponseMetadata"])
 
     def head(self, key: str) -> StoredObject | None:
         """See `ObjectStore.head`."""
@@ -183,7 +183,7 @@ class S3Store:
                 # The answer to a HEAD has no body to say whether the object is missing or the bucket.
                 self._client.head_bucket(Bucket=self.bucket)
                 return None
-        return stored(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
+            return stored(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
 
     def get_bytes(self, key: str) -> tuple[bytes, StoredObject] | None:
         """See `ObjectStore.get_bytes`."""
@@ -292,7 +292,8 @@ class S3Store:
                 if refusal.response["Error"]["Code"] != "NoSuchKey":
                     raise
                 return None
-        return stored(key, answer["ETag"], answer["ContentLength"], answer["LastModified"]), answer["Body"]
+            found = stored(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
+        return found, answer["Body"]
 
     def _stream(self, found: StoredObject, body: StreamingBody, target: BinaryIO) -> None:
         """Read an opened object into an empty file; where the stream breaks off, resume with the same one."""

@@ -65,13 +65,18 @@ class Tippecanoe:
         """
         try:
             answer = subprocess.run(  # noqa: S603
-                [self.program, "--version"], capture_output=True, text=True, timeout=30, check=False
+                [self.program, "--version"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=30,
+                check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise TippecanoeMissing(
-                f"The program {self.program} could not be started: {error}.",
-                hint=_USE_ANOTHER,
-            ) from None
+        except subprocess.TimeoutExpired:
+            raise self._missing("it did not say its version within 30 s") from None
+        except OSError as error:
+            raise self._missing(error.strerror) from None
         found = re.search(r"tippecanoe (v[\w.]+)", answer.stdout + answer.stderr)
         if found is None:
             raise TippecanoeMissing(
@@ -92,6 +97,8 @@ class Tippecanoe:
             DiskFull: it ran out of room.
             TilingFailed: it failed or was killed; the message holds its last words.
         """
+        if shutil.which(self.program) is None:  # `setpriv` would say so in an exit code of its own
+            raise self._missing("there is no such program, or it may not be run")
         try:
             child = subprocess.Popen(  # noqa: S603
                 [*_dies_with_parent(), str(self.program), *arguments],
@@ -104,10 +111,7 @@ class Tippecanoe:
                 start_new_session=True,
             )
         except OSError as error:
-            raise TippecanoeMissing(
-                f"The program {self.program} could not be started: {error}.",
-                hint=_USE_ANOTHER,
-            ) from None
+            raise self._missing(error.strerror) from None
         last_words: deque[str] = deque(maxlen=LAST_WORDS)
         try:
             if child.stderr is not None:
@@ -117,6 +121,10 @@ class Tippecanoe:
             _end(child)
         if code:
             _explain(code, "\n".join(last_words))
+
+    def _missing(self, why: str | None) -> TippecanoeMissing:
+        said = f"The program {self.program} could not be started: {why}."
+        return TippecanoeMissing(said, hint=_USE_ANOTHER)
 
 
 def _dies_with_parent() -> list[str]:
@@ -128,11 +136,12 @@ def _dies_with_parent() -> list[str]:
 def _listen(stderr: IO[str], last_words: deque[str], on_progress: Callable[[float], None]) -> None:
     for line in stderr:
         try:
-            said = json.loads(line)
-            on_progress(min(max(float(said["progress"]) / 100.0, 0.0), 1.0))
+            percent = float(json.loads(line)["progress"])
         except (ValueError, TypeError, KeyError):
             if line.strip():
                 last_words.append(line.strip()[:500])
+        else:
+            on_progress(min(max(percent / 100.0, 0.0), 1.0))
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -157,9 +166,8 @@ def _explain(code: int, last_words: str) -> None:
             hint="Free some space in the scratch folder, or point MOSAIC_SCRATCH at a larger disk: about "
             "ten times the size of the archive is needed.",
         )
-    how = (
-        f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
-    )
+    names = {sign.value: sign.name for sign in signal.Signals}  # some real-time signals have none
+    how = f"was killed by signal {names.get(-code, -code)}" if code < 0 else f"failed with exit code {code}"
     hint = "Read its last words above; run the build again once their cause is gone."
     if code == -signal.SIGKILL:
         hint = (

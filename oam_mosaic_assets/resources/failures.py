@@ -5,13 +5,18 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import dagster as dg
+from polars.exceptions import ComputeError
 
 from oam_mosaic_assets.errors import DiskFull, MosaicError
 
 EXIT_CODE = "exit_code"
 """Under this name a failure's metadata holds what the command line exits with."""
+
+_POLARS_IS_FULL: Final = (f"os error {errno.ENOSPC}", f"os error {errno.EDQUOT}", "thrift: transport error")
+"""What polars says instead of an OSError; the last where the disk ends within a file's own description."""
 
 
 @contextmanager
@@ -24,11 +29,20 @@ def failing_clearly() -> Iterator[None]:
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        full = DiskFull(
-            f"No space is left on the disk: {error.filename or error}.",
+        raise _disk_full(error.filename or error) from None
+    except ComputeError as error:
+        if not any(words in str(error) for words in _POLARS_IS_FULL):
+            raise
+        raise _disk_full(error) from None
+
+
+def _disk_full(said: object) -> dg.Failure:
+    return failure_of(
+        DiskFull(
+            f"No space is left on the disk: {said}.",
             hint="Free some, or point MOSAIC_SCRATCH, MOSAIC_STORE or DAGSTER_HOME at a larger disk.",
         )
-        raise failure_of(full) from None
+    )
 
 
 def failure_of(error: MosaicError) -> dg.Failure:

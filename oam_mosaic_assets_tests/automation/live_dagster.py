@@ -1,7 +1,7 @@
 """A real Dagster for the tests: webserver and daemon as processes of their own, asked as the UI asks.
 
 - `environment_of`: what a maintainer's shell says, and nothing of the shell that the tests run in.
-- `running_dagster`: the two processes, and `LiveDagster`, which speaks the UI's own GraphQL with them.
+- `running_dagster`, `running_webserver`: the processes, and `LiveDagster`, which asks them as the UI does.
 """
 
 from __future__ import annotations
@@ -59,19 +59,26 @@ def program(name: str) -> str:
 
 @contextmanager
 def running_dagster(folder: Path, environment: Mapping[str, str]) -> Iterator[LiveDagster]:
-    """Run webserver and daemon, which end with the block, and everything that they started with them.
+    """Run webserver and daemon; see `running_webserver`."""
+    daemon = ["dagster-daemon", "run", "-w", str(WORKSPACE)]
+    with _running(daemon, folder, environment), running_webserver(folder, environment) as live:
+        yield live
+
+
+@contextmanager
+def running_webserver(folder: Path, environment: Mapping[str, str]) -> Iterator[LiveDagster]:
+    """Run a webserver, which ends with the block, and everything that it started with it.
 
     Args:
-        folder: where they are started and leave their logs; holds no `.env` file.
+        folder: where it is started and leaves its log; holds no `.env` file.
         environment: as of `environment_of`.
 
     Raises:
-        RuntimeError: the webserver did not start; the message quotes what it said.
+        RuntimeError: it did not start; the message quotes what it said.
     """
     port = _free_port()
     serve = ["dagster-webserver", "-w", str(WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
-    daemon = ["dagster-daemon", "run", "-w", str(WORKSPACE)]
-    with _running(serve, folder, environment) as webserver, _running(daemon, folder, environment):
+    with _running(serve, folder, environment) as webserver:
         live = LiveDagster(f"http://127.0.0.1:{port}", webserver, folder)
         live.wait_until_ready()
         yield live
@@ -190,13 +197,19 @@ class LiveDagster:
 
     def finished(self, run: str) -> str:
         """Wait for a run's end; how it ended."""
+        return self._wait_for_status(run, {"SUCCESS", "FAILURE", "CANCELED"})
+
+    def started(self, run: str) -> str:
+        """Wait until a run is at work, or was."""
+        return self._wait_for_status(run, {"STARTED", "SUCCESS", "FAILURE", "CANCELED"})
+
+    def _wait_for_status(self, run: str, awaited: set[str]) -> str:
+        query = "query Run($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
         deadline = time.monotonic() + _RUN_SECONDS
         status = ""
         while time.monotonic() < deadline:
-            status = self.ask(
-                "query Run($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }", run=run
-            )["runOrError"]["status"]
-            if status in {"SUCCESS", "FAILURE", "CANCELED"}:
+            status = str(self.ask(query, run=run)["runOrError"]["status"])
+            if status in awaited:
                 return status
             time.sleep(0.5)
         raise AssertionError(f"run {run} is {status} after {_RUN_SECONDS:.0f} s: {self.said()}")

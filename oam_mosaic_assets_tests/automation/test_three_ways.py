@@ -1,4 +1,4 @@
-"""The chain is started by the command, by a tick of the daemon, and from the UI; what it did shows the same."""
+"""The chain is started by the command, by the daemon's tick, and from the UI; what it did shows the same."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
-    """Webserver and daemon at work, with a schedule that has a tick every minute and was started by nobody."""
+    """Webserver and daemon at work, with a schedule that ticks every minute and was started by nobody."""
     with quick_folder() as folder:
         # one image without a geometry, so that there is something to set aside
         items = [*some_items(IMAGES - 1), {**some_items(1, first=IMAGES)[0], "geometry": None}]
@@ -124,15 +124,18 @@ def test_the_ui_starts_it(installation: Installation, job: str, assets: list[str
 
 @pytest.mark.usefixtures("ticked_run")
 def test_two_at_once_leave_the_newer_one_public(installation: Installation) -> None:
-    """Neither waits for the other before it publishes; then one is published after the other, or refused."""
+    """They publish one after the other; the older one fails, harmlessly, where the newer one was faster."""
     dagster = installation.dagster
-    runs = [dagster.launch("global_mosaic") for _ in range(2)]
+    runs = []
+    for _ in range(2):
+        runs.append(dagster.launch("global_mosaic"))
+        dagster.started(runs[-1])
     ends = {run: dagster.finished(run) for run in runs}
-    builds = {run: build_of(dagster, run) for run, end in ends.items() if end == "SUCCESS"}
-    assert builds, ends
-    assert installation.public_mosaic() == max(builds.values())
-    for run, end in ends.items():
-        assert end == "SUCCESS" or "Nothing needs to be done" in failure_of(dagster, run)
+    published = [build_of(dagster, run) for run, end in ends.items() if end == "SUCCESS"]
+    failures = [failure_of(dagster, run) for run, end in ends.items() if end == "FAILURE"]
+    assert len(published) + len(failures) == len(runs)
+    assert installation.public_mosaic() == max(published)
+    assert {*failures} <= {"PublicationLost", "StoreRefused"}
 
 
 def the_run_shows_the_chain(dagster: LiveDagster, run: str) -> None:
@@ -221,18 +224,21 @@ def build_of(dagster: LiveDagster, run: str) -> str:
         run=run,
     )["runOrError"]["assetMaterializations"]
     published = next(each for each in events if each["assetKey"]["path"] == ["published_mosaic"])
-    return next(each["text"] for each in published["metadataEntries"] if each["label"] == "build")
+    entries = {each["label"]: each for each in published["metadataEntries"]}
+    return str(entries["build"]["text"])
 
 
 def failure_of(dagster: LiveDagster, run: str) -> str:
-    """What the steps that failed say."""
+    """The kind of error that a step failed with."""
     events = dagster.ask(
         """
         query Logs($run: ID!) {
           logsForRun(runId: $run) { ... on EventConnection { events {
-            ... on ExecutionStepFailureEvent { error { message } } } } }
+            ... on ExecutionStepFailureEvent { failureMetadata {
+              metadataEntries { label ... on TextMetadataEntry { text } } } } } } }
         }
         """,
         run=run,
     )["logsForRun"]["events"]
-    return "\n".join(event["error"]["message"] for event in events if event.get("error"))
+    (failure,) = [event["failureMetadata"] for event in events if event.get("failureMetadata")]
+    return {entry["label"]: str(entry.get("text")) for entry in failure["metadataEntries"]}["kind"]

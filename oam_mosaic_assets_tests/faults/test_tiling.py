@@ -71,8 +71,16 @@ def test_an_archive_that_lacks_an_image_leaves_the_mosaic(site: Site) -> None:
     site.recovers(before)
 
 
-@pytest.mark.parametrize("room", [20, 120], ids=["while reading", "while tiling"])
-def test_a_full_scratch_disk_leaves_the_mosaic(site: Site, room: int) -> None:
+@pytest.mark.parametrize(
+    ("room", "said"),
+    [
+        (4, "No space is left on the disk"),
+        (20, "No space is left on the disk"),
+        (80, "tippecanoe ran out of"),
+    ],
+    ids=["while reading", "while sorting", "while tiling"],
+)
+def test_a_full_scratch_disk_leaves_the_mosaic(site: Site, room: int, said: str) -> None:
     before = site.published()
     with a_small_disk() as disk:
         fill(disk, room)
@@ -81,6 +89,7 @@ def test_a_full_scratch_disk_leaves_the_mosaic(site: Site, room: int) -> None:
 
         assert not outcome.success
         assert outcome.kind == "DiskFull"
+        assert said in outcome.text
         assert "MOSAIC_SCRATCH" in outcome.text
         assert outcome.exit_code == 1
         assert not list((disk / "scratch").iterdir())
@@ -91,8 +100,12 @@ def test_a_full_scratch_disk_leaves_the_mosaic(site: Site, room: int) -> None:
     site.recovers(before)
 
 
-@pytest.mark.parametrize("room", [20, 110], ids=["while staging", "while publishing"])
-def test_a_full_store_leaves_the_mosaic(instance: dg.DagsterInstance, room: int) -> None:
+@pytest.mark.parametrize(
+    ("room", "key"),
+    [(20, "mosaic/staging/"), (110, "mosaic/builds/")],
+    ids=["while staging", "while publishing"],
+)
+def test_a_full_store_leaves_the_mosaic(instance: dg.DagsterInstance, room: int, key: str) -> None:
     with a_small_disk() as disk, quick_folder() as folder:
         settings = {"STAC_ITEMS": str(folder / "items.ndjson"), "MOSAIC_STORE": str(disk / "store")}
         site = Site(settings, instance, folder)
@@ -104,7 +117,7 @@ def test_a_full_store_leaves_the_mosaic(instance: dg.DagsterInstance, room: int)
 
         assert not outcome.success
         assert outcome.kind == "DiskFull"
-        assert "mosaic/staging/" in outcome.text
+        assert f"cannot write {key}" in outcome.text
         assert "Free some space, or choose a folder on a larger disk" in outcome.text
         assert site.stays_whole() == before
 
@@ -113,7 +126,7 @@ def test_a_full_store_leaves_the_mosaic(instance: dg.DagsterInstance, room: int)
 
 
 def a_tippecanoe(folder: Path, script: str) -> str:
-    """A program that says which version it is as the real one does, and otherwise does what the script says."""
+    """A program with tippecanoe's version that otherwise does what the script says."""
     program = folder / "a-tippecanoe"
     program.write_text(
         f'#!/bin/sh\nreal=\'{find_tippecanoe()}\'\n[ "$1" = --version ] && exec "$real" "$@"\n{script}\n'

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,6 +129,7 @@ def test_a_user_without_rights_is_told_which_are_missing(ceph: CephServer) -> No
     assert "s3:PutObject and, since the object is made public, s3:PutObjectAcl" in raised.value.hint
     with pytest.raises(StoreRefused) as raised:
         store.put_bytes("a", b"1", ARCHIVE)
+    assert "None" not in raised.value.message
     assert raised.value.hint == "Let the user have s3:PutObject here."
 
 
@@ -149,6 +150,7 @@ def test_without_credentials_nothing_is_asked(moto: S3Server) -> None:
         ("307 Temporary Redirect", "TemporaryRedirect", StoreRefused, "S3_ENDPOINT"),
         ("403 Forbidden", "RequestTimeTooSkewed", StoreRefused, "clock"),
         ("400 Bad Request", "ExpiredToken", StoreRefused, "Renew"),
+        ("400 Bad Request", "InvalidArgument", StoreRefused, "belong together"),
         ("400 Bad Request", "RequestTimeout", StoreUnavailable, "run again"),
         ("500 Internal Server Error", "InternalError", StoreUnavailable, "run again"),
         ("503 Slow Down", "SlowDown", StoreUnavailable, "run again"),
@@ -165,6 +167,18 @@ def test_an_answer_says_whether_a_rerun_helps(
         with pytest.raises(error, match=code) as raised:
             store.put_bytes("a", b"1", ARCHIVE, public=True)
     assert hint in raised.value.hint
+
+
+@every_use
+def test_a_server_that_is_no_s3_is_not_believed(
+    moto: S3Server, folder: Path, use: Callable[[S3Store, Path], object]
+) -> None:
+    with running_proxy(moto.endpoint) as proxy:
+        proxy.set_fault(Fault(answer=http_answer("200 OK", "<!doctype html><p>Welcome")))
+        store = store_in(moto, "bucket", endpoint=proxy.endpoint, attempts=1)
+
+        with pytest.raises(StoreUnavailable, match="s3://bucket"):
+            use(store, folder)
 
 
 def test_a_writer_at_work_at_the_same_time_is_a_failed_precondition(store: S3Store, proxy: Proxy) -> None:
@@ -222,11 +236,12 @@ def test_an_upload_that_is_interrupted_leaves_nothing(
     store: S3Store, proxy: Proxy, s3_server: S3Server, bucket: str, folder: Path
 ) -> None:
     def interrupt(_: int, __: FrameType | None) -> None:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         raise Interrupted
 
-    def send_signal(**_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGUSR1)
+    def send_signal(request: Any, **_: Any) -> None:
+        if "partNumber=3" in request.url:
+            time.sleep(0.2)  # by now the main thread waits for the parts
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     proxy.set_fault(Fault(delay=0.01))
     store._client.meta.events.register("request-created.s3.UploadPart", send_signal)
@@ -346,6 +361,7 @@ def test_a_stranger_asks_again(store: S3Store, proxy: Proxy, folder: Path, fault
     ("answer", "error"),
     [
         (http_answer("503 Slow Down"), StoreUnavailable),
+        (http_answer("520 A Number Of The Network's Own"), StoreUnavailable),
         (http_answer("429 Too Many Requests"), StoreUnavailable),
         (http_answer("301 Moved", headers="Location: https://elsewhere.example.org/a\r\n"), StoreRefused),
         (http_answer("400 Bad Request"), StoreRefused),

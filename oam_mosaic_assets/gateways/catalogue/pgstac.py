@@ -9,7 +9,7 @@ all the rest, and drops every null.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -231,7 +231,7 @@ class PgstacSnapshot:
         for row, (name, geometry, content) in enumerate(self._rows(), start=1):
             item = object_in(row, content)
             if isinstance(item, Unreadable):
-                yield item
+                yield Unreadable(row, f"{name}: {item.text}")
                 continue
             item["id"] = name
             item["geometry"] = None if geometry is None else geojson_from_wkb(geometry)
@@ -259,18 +259,16 @@ def _parts(address: str) -> dict[str, Any]:
     A character of the password that should have been escaped makes libpq see its second half as the host or
     the database, and name it in messages; so what looks like that is refused without showing any of it.
     """
-    try:
-        parts = conninfo_to_dict(address)
-    except psycopg.ProgrammingError:
-        parts = {"host": "@"}
-    misread = "@" in f"{parts.get('host')}{parts.get('dbname')}"
-    if misread or not str(parts.get("port") or "0").replace(",", "").isdigit():
-        raise CatalogueRefused(
-            "the address of the database cannot be read",
-            hint="Write special characters of the password as %XX (@ is %40, / is %2F), or give its parts"
-            " (PGHOST, PGUSER, PGPASSWORD, PGDATABASE) instead.",
-        ) from None
-    return parts
+    with suppress(psycopg.ProgrammingError):
+        parts: dict[str, Any] = conninfo_to_dict(address)
+        port_is_one = str(parts.get("port") or "5432").replace(",", "").isdigit()
+        if port_is_one and "@" not in f"{parts.get('host')}{parts.get('dbname')}":
+            return parts
+    raise CatalogueRefused(
+        "the address of the database cannot be read",
+        hint="Write special characters of the password as %XX (@ is %40, / is %2F), or give its parts"
+        " (PGHOST, PGUSER, PGPASSWORD, PGDATABASE) instead.",
+    )
 
 
 def _place(parts: Mapping[str, Any]) -> str:

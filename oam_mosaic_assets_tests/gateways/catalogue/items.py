@@ -6,7 +6,11 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from oam_mosaic_assets.gateways.catalogue.pgstac import ROWS_AT_A_TIME
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION
+
+MANY = 12 * ROWS_AT_A_TIME + 1
+"""Items in the database of the fixture `many_items`."""
 
 TEMPLATE_ASSETS = {
     "visual": {"type": "image/tiff", "title": "Visual image", "roles": ["data", "visual"]},

@@ -115,7 +115,6 @@ def test_memory_does_not_grow_with_the_file(path: Path) -> None:
     )
 
     assert items == 20_000
-    print(kilobytes)
     assert kilobytes < 20_000
 
 

@@ -180,11 +180,11 @@ def test_a_geometry_that_geojson_does_not_know_does_not_end_the_run(database: Pg
 
 
 @pytest.mark.parametrize("content", ['"text"', "[]", '{"properties": ' + "1" * 5000 + "}"])
-def test_content_that_is_no_item_is_set_aside(database: PgstacDatabase, content: str) -> None:
+def test_content_that_is_no_item_is_set_aside_under_its_id(database: PgstacDatabase, content: str) -> None:
     load_items(database, [an_item("a")])
     with database.connect() as connection:
         connection.execute("UPDATE items SET content = %s", [content])
     with PgstacCatalogue(database.dsn, COLLECTION).snapshot() as snapshot:
         (found,) = snapshot.items()
 
-    assert found == Unreadable(1, content[:200])
+    assert found == Unreadable(1, f"a: {content[:200]}")

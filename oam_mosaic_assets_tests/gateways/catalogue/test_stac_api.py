@@ -1,31 +1,19 @@
-"""Reading a real STAC API to its end, and what happens when one answers badly or not at all."""
+"""Reading a real STAC API, stac-fastapi on both versions of pgSTAC, to its end."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
-from oam_mosaic_assets.gateways.catalogue.source import Unreadable
-from oam_mosaic_assets.gateways.catalogue.stac_api import PAGES_WITHOUT_NEWS, StacApiCatalogue
-from oam_mosaic_assets_tests.gateways.catalogue.items import an_item, by_id, everything_told
-from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import (
-    HERE,
-    LANDING,
-    Answer,
-    ScriptedApi,
-    a_page,
-    scripted_api,
-)
+from oam_mosaic_assets.gateways.catalogue.stac_api import StacApiCatalogue
+from oam_mosaic_assets_tests.gateways.catalogue.items import an_item, by_id
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION, a_collection, load_items
 from oam_mosaic_assets_tests.servers.postgres import (
     PGSTAC_VERSIONS,
@@ -64,16 +52,9 @@ def without_links(items: dict[str, Any]) -> dict[str, Any]:
     return {name: {**item, "links": []} for name, item in items.items()}
 
 
-def catalogue_of(api: ScriptedApi, **how: Any) -> StacApiCatalogue:
-    return StacApiCatalogue(api.address, COLLECTION, backoff_seconds=0, **how)
-
-
 def read(catalogue: StacApiCatalogue) -> list[Any]:
     with catalogue.snapshot() as snapshot:
         return list(snapshot.items())
-
-
-# A real API
 
 
 def test_every_item_of_every_page_comes_as_it_is_stored(served: tuple[PgstacDatabase, str]) -> None:
@@ -147,243 +128,6 @@ def test_an_api_that_stops_between_two_pages_may_be_back_later(postgres: Postgre
             with pytest.raises(CatalogueUnavailable):
                 list(items)
     postgres.drop(database.name)
-
-
-# One that is sick for a moment
-
-
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_request_is_repeated_when_the_status_is_a_passing_one(status: int) -> None:
-    with scripted_api(Answer("busy", status), Answer("busy", status), a_page(an_item("a"))) as api:
-        assert read(catalogue_of(api)) == [an_item("a")]
-
-
-def test_a_server_does_not_decide_how_long_a_run_waits() -> None:
-    busy = Answer("busy", 429, headers={"Retry-After": "60"})
-    start = time.monotonic()
-    with scripted_api(busy, a_page(an_item("a"))) as api:
-        assert read(catalogue_of(api)) == [an_item("a")]
-    assert time.monotonic() - start < 30
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_passing_status_that_does_not_pass_makes_the_api_unavailable(status: int) -> None:
-    with (
-        scripted_api(Answer("too busy", status)) as api,
-        pytest.raises(CatalogueUnavailable, match=f"status {status}: too busy"),
-    ):
-        read(catalogue_of(api, retries=2))
-
-
-@pytest.mark.parametrize("status", [400, 401, 403])
-def test_a_status_of_our_own_fault_is_a_refusal_at_once(status: int) -> None:
-    with scripted_api(Answer("no", status)) as api:
-        with pytest.raises(CatalogueRefused, match=f"status {status}"):
-            read(catalogue_of(api))
-        assert sum(path.startswith("/search") for _, path, _, _ in api.asked) == 1
-
-
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
-    certificate = tmp_path / "certificate.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=127.0.0.1",
-    ]
-    subprocess.run(
-        [*command, "-keyout", certificate, "-out", tmp_path / "public.pem"], capture_output=True, check=True
-    )
-    with certificate.open("ab") as file:
-        file.write((tmp_path / "public.pem").read_bytes())
-    with (
-        scripted_api(a_page(), certificate=certificate) as api,
-        pytest.raises(CatalogueRefused, match="CERTIFICATE_VERIFY_FAILED"),
-    ):
-        read(catalogue_of(api))
-
-
-def test_an_answer_that_takes_too_long_is_given_up() -> None:
-    slow = Answer({}, seconds=0.5)
-    with scripted_api(slow) as api, pytest.raises(CatalogueUnavailable, match="Read timed out"):
-        read(catalogue_of(api, timeout_seconds=0.1, retries=0))
-
-
-# Pages that do not fit together
-
-
-def test_an_item_that_comes_twice_is_read_once() -> None:
-    pages = [
-        a_page(an_item("a"), an_item("b"), leads_to=f"{HERE}/search?2"),
-        a_page(an_item("b"), an_item("c")),
-    ]
-    with scripted_api(a_page(), *pages) as api:
-        assert [item["id"] for item in read(catalogue_of(api))] == ["a", "b", "c"]
-
-
-def test_fewer_items_than_announced_are_not_the_whole_catalogue() -> None:
-    pages = [a_page(an_item("a"), leads_to=f"{HERE}/search?2"), a_page(an_item("b"), an_item("a"))]
-    with (
-        scripted_api(a_page(matched=3), *pages) as api,
-        pytest.raises(CatalogueUnavailable, match="announced 3 items and gave 2"),
-    ):
-        read(catalogue_of(api))
-
-
-def test_the_older_way_to_announce_is_understood() -> None:
-    first = Answer({"features": [], "context": {"matched": 7}})
-    with scripted_api(first) as api:
-        assert catalogue_of(api).count() == 7
-
-
-def test_pages_that_lead_in_a_circle_are_left() -> None:
-    circle = a_page(an_item("a"), leads_to=f"{HERE}/search?again")
-    with scripted_api(circle) as api:
-        with pytest.raises(CatalogueUnavailable, match="repeats itself"):
-            read(catalogue_of(api))
-        assert sum(path.startswith("/search") for _, path, _, _ in api.asked) <= PAGES_WITHOUT_NEWS + 2
-
-
-def test_what_is_no_object_is_set_aside() -> None:
-    with scripted_api(a_page(an_item("a"), "text", None, an_item("b"), matched=4)) as api:
-        assert read(catalogue_of(api)) == [
-            an_item("a"),
-            Unreadable(2, "'text'"),
-            Unreadable(3, "None"),
-            an_item("b"),
-        ]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Answer("<html>Under maintenance</html>"),
-        Answer("[]]"),
-        Answer([1, 2]),
-        Answer({"features": [{}], "links": [{"href": "no rel"}]}),
-        Answer({"features": [{}], "links": [7]}),
-    ],
-)
-def test_an_answer_that_is_no_page_is_refused(answer: Answer) -> None:
-    with scripted_api(a_page(), answer) as api, pytest.raises(CatalogueRefused):
-        read(catalogue_of(api))
-
-
-@pytest.mark.parametrize(
-    "landing", [{"links": []}, {"links": [{"rel": "search"}]}, {"links": 7}, [], "<html></html>"]
-)
-def test_a_landing_page_without_a_search_is_refused(landing: Any) -> None:
-    with (
-        scripted_api(a_page(), others={"/": Answer(landing)}) as api,
-        pytest.raises(CatalogueRefused, match="does not answer as a STAC API does"),
-    ):
-        read(catalogue_of(api))
-
-
-def test_a_search_is_sent_by_post_where_the_api_takes_it() -> None:
-    with scripted_api(a_page(an_item("a"))) as api:
-        read(catalogue_of(api))
-        method, path, _, body = api.asked[-1]
-
-    assert (method, path) == ("POST", "/search")
-    assert json.loads(body) == {"collections": [COLLECTION], "limit": 500}
-
-
-def test_an_api_that_searches_by_get_alone_is_asked_so() -> None:
-    landing = LANDING | {"links": [{"rel": "search", "href": f"{HERE}/search"}]}
-    with scripted_api(a_page(an_item("a")), others={"/": Answer(landing)}) as api:
-        assert read(catalogue_of(api)) == [an_item("a")]
-        assert {method for method, *_ in api.asked} == {"GET"}
-        assert api.asked[-1][1] == f"/search?collections={COLLECTION}&limit=500"
-
-
-# Links that lead elsewhere
-
-
-@pytest.mark.parametrize(
-    "link",
-    [
-        "http://localhost:{port}/search",
-        "http://169.254.169.254/latest/meta-data",
-        "file:///etc/passwd",
-        "/etc/passwd",
-        "ftp://127.0.0.1/items",
-    ],
-)
-def test_links_to_other_hosts_and_to_files_are_not_followed(link: str) -> None:
-    with scripted_api(a_page(matched=2), a_page(an_item("secret"))) as elsewhere:
-        port = elsewhere.address.rpartition(":")[2]
-        page = a_page(an_item("a"), leads_to=link.format(port=port))
-        with (
-            scripted_api(a_page(matched=2), page) as api,
-            pytest.raises(CatalogueRefused, match=r"links to \w*:"),
-        ):
-            read(catalogue_of(api))
-        assert elsewhere.asked == []
-
-
-def test_links_with_the_scheme_and_port_behind_a_proxy_lead_to_the_address_that_was_given() -> None:
-    pages = [
-        a_page(an_item("a"), leads_to="https://127.0.0.1:8080/search?2"),
-        a_page(an_item("b")),
-    ]
-    with scripted_api(a_page(), *pages) as api:
-        assert [item["id"] for item in read(catalogue_of(api))] == ["a", "b"]
-
-
-# Secrets
-
-
-def test_user_and_password_are_sent_but_never_shown() -> None:
-    with scripted_api(a_page(an_item("a"))) as api:
-        host = api.address.removeprefix("http://")
-        catalogue = StacApiCatalogue(f"http://reader:p%40ss%2F1@{host}/", COLLECTION)
-        assert read(catalogue) == [an_item("a")]
-
-    assert {headers["Authorization"] for _, _, headers, _ in api.asked} == {"Basic cmVhZGVyOnBAc3MvMQ=="}
-    assert catalogue.origin == f"stac_api http://{host} {COLLECTION}"
-    assert repr(catalogue) == f"StacApiCatalogue('stac_api http://{host} {COLLECTION}')"
-
-
-@pytest.mark.parametrize("status", [401, 503])
-def test_errors_do_not_show_the_password(status: int) -> None:
-    with scripted_api(Answer("no", status)) as api:
-        host = api.address.removeprefix("http://")
-        catalogue = StacApiCatalogue(f"http://reader:kept-0123@{host}", COLLECTION, retries=0)
-        with pytest.raises((CatalogueRefused, CatalogueUnavailable)) as failed:
-            read(catalogue)
-
-    assert "kept-0123" not in everything_told(failed.value)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "api.example.org",
-        "ftp://api.example.org",
-        "http://",
-        "http://reader:Pa0xyz/Wo0xyz@api.example.org",
-        "http://reader:12/Wo0xyz@api.example.org",
-        "http://reader:Pa0xyz#Wo0xyz@api.example.org",
-        "http://reader:12?Wo0xyz@api.example.org",
-        "http://[reader:Pa0xyz@api.example.org",
-        "https://api.example.org/stac?key=Pa0xyz",
-    ],
-)
-def test_an_address_that_cannot_be_read_is_refused_without_being_shown(address: str) -> None:
-    with pytest.raises(CatalogueRefused, match="cannot be read") as refused:
-        StacApiCatalogue(address, COLLECTION)
-
-    told = everything_told(refused.value)
-    assert "Pa0xyz" not in told
-    assert "Wo0xyz" not in told
 
 
 def test_naming_a_stac_api_does_not_load_its_client() -> None:

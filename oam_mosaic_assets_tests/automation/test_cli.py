@@ -1,0 +1,313 @@
+"""The command `oam-mosaic`: what it says, to a terminal and to a log, and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
+from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
+
+IMAGES = 30
+COMMANDS = ["build", "publish", "status", "sample", "validate"]
+
+PUBLISHED, PASSING, WRONG, REFUSED = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """A maintainer's shell, in a folder that holds an installation and no `.env` file."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def run(self, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run the command with its output in a pipe."""
+        return subprocess.run(
+            [program("oam-mosaic"), *map(str, arguments)],
+            env={**self.environment, **settings},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[Shell]:
+    """One image of the catalogue cannot be drawn, which the guard lets pass unless a test is stricter."""
+    with quick_folder() as folder:
+        items = [*some_items(IMAGES - 1), {**some_items(1, first=IMAGES)[0], "geometry": None}]
+        write_items(folder / "items.ndjson", items)
+        settings = {"STAC_ITEMS": str(folder / "items.ndjson"), "MAX_SET_ASIDE_SHARE": "0.1"}
+        yield Shell(folder, environment_of(folder, **settings))
+
+
+@pytest.fixture(scope="module")
+def built(shell: Shell) -> subprocess.CompletedProcess[str]:
+    """The first build, into an empty store."""
+    return shell.run("build")
+
+
+def test_a_build_that_published_exits_with_0_and_says_what_and_where(
+    shell: Shell, built: subprocess.CompletedProcess[str]
+) -> None:
+    assert built.returncode == PUBLISHED, built.stderr
+    assert f"{IMAGES - 1} images, 1 set aside" in built.stderr
+    for name in ("global-mosaic.pmtiles", "global-mosaic.json"):
+        assert (shell.store / name).as_uri() in built.stderr
+
+
+def test_what_is_no_terminal_gets_plain_lines(built: subprocess.CompletedProcess[str]) -> None:
+    assert "\x1b" not in built.stderr
+    assert "\r" not in built.stderr
+    logged = re.findall(r"^\d\d:\d\d:\d\d \[(\w+)\] .+$", built.stderr, re.MULTILINE)
+    assert {"stac_footprints", "global_mosaic_pmtiles", "mosaic_audit", "published_mosaic"} <= {*logged}
+    assert built.stdout == "", "what a script reads is not mixed with the log"
+
+
+@pytest.mark.usefixtures("built")
+def test_a_terminal_gets_a_progress_display(shell: Shell) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [program("oam-mosaic"), "build"],
+            env={**shell.environment, "TERM": "xterm-256color", "COLUMNS": "120"},
+            cwd=shell.folder,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = read_all(ours)
+        assert process.wait(timeout=60) == PUBLISHED, shown
+    finally:
+        os.close(ours)
+    assert "\x1b[?25l" in shown, "the cursor is hidden while bars are drawn"
+    assert "\x1b[?25h" in shown, "and comes back"
+    for stage in ("tiling", "auditing", "publishing"):
+        assert re.search(rf"✓.*{stage}.*━", shown), stage
+    assert "[published_mosaic] publishing" not in shown, "what a bar says is not said again above it"
+    assert "Published " in shown
+
+
+def read_all(terminal: int) -> str:
+    """All that is shown on a terminal until the other side closes it."""
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 1 << 16)
+        except OSError:  # on Linux, this is how a terminal ends
+            return shown.decode()
+        if not piece:
+            return shown.decode()
+        shown += piece
+
+
+@pytest.mark.usefixtures("built")
+def test_a_build_that_a_guard_holds_back_exits_with_3_and_a_person_lets_it_pass(shell: Shell) -> None:
+    held = shell.run("build", MAX_SET_ASIDE_SHARE="0.01")
+    assert held.returncode == REFUSED, held.stderr
+    assert "few_images_are_set_aside" in held.stderr
+    advised = re.search(r"oam-mosaic (publish \S+ --confirm) REASON", held.stderr)
+    assert advised is not None, held.stderr
+    published = shell.run(
+        *advised[1].split(), "one of thirty is known to be broken", MAX_SET_ASIDE_SHARE="0.01"
+    )
+    assert published.returncode == PUBLISHED, published.stderr
+    assert advised[1].split()[1] in published.stderr
+    stated = json.loads(shell.run("status", "--json").stdout)
+    manifest = json.loads(Path(stated["manifest"].removeprefix("file://")).read_text())
+    assert manifest["confirmed"] == "one of thirty is known to be broken"
+
+
+def test_a_build_whose_catalogue_does_not_answer_exits_with_1(shell: Shell) -> None:
+    failed = shell.run("build", STAC_ITEMS="", PGHOST="127.0.0.1", PGPORT="1")
+    assert failed.returncode == PASSING, failed.stderr
+    assert "Not published." in failed.stderr
+    assert "127.0.0.1:1" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_wrong_settings_exit_with_2_and_are_all_named_at_once(shell: Shell) -> None:
+    wrong = shell.run("build", ZOOM_MAX="3", MOSAIC_CRON="daily", PG_DSN="postgresql://u:S3cr3t@db/x")
+    assert wrong.returncode == WRONG
+    for name in ("ZOOM_MAX", "MOSAIC_CRON", "PG_DSN", "STAC_ITEMS"):
+        assert name in wrong.stderr
+    assert "What to do:" in wrong.stderr
+    assert "S3cr3t" not in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["publish", "20260115T030000Z-3f9c2a7d41be"], ["validate"]]
+)
+def test_wrong_usage_exits_with_2_and_says_how(shell: Shell, arguments: list[str]) -> None:
+    wrong = shell.run(*arguments)
+    assert wrong.returncode == WRONG
+    assert "usage: oam-mosaic" in wrong.stderr
+
+
+def test_a_sample_that_is_too_small_is_wrong_usage(shell: Shell) -> None:
+    small = shell.run("sample", "--images", "3")
+    assert small.returncode == WRONG
+    assert "at least" in small.stderr
+
+
+def test_the_help_tells_what_each_command_does_and_what_exit_codes_mean(shell: Shell) -> None:
+    overview = shell.run("--help")
+    assert overview.returncode == 0
+    assert re.findall(r"^  (\d)  \w", overview.stdout, re.MULTILINE) == ["0", "1", "2", "3"]
+    for command in COMMANDS:
+        assert re.search(rf"^ +{command} +\w", overview.stdout, re.MULTILINE), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_describes_it_and_its_options(shell: Shell, command: str) -> None:
+    text = shell.run(command, "--help").stdout
+    described = text.split("\n\n")[1]
+    assert len(described) > 80
+    options = re.findall(r"^  (?:-\w, )?(--?\w+)(?: [A-Z]+)?(.*(?:\n {10,}.*)?)", text, re.MULTILINE)
+    assert options
+    for option, meaning in options:
+        assert len(meaning.strip()) > 5, option
+
+
+@pytest.mark.usefixtures("built")
+def test_status_says_for_people_and_for_programs_what_is_public(shell: Shell) -> None:
+    told = shell.run("status")
+    assert told.returncode == 0, told.stdout
+    assert re.search(r"^fresh +yes$", told.stdout, re.MULTILINE)
+    stated = json.loads(shell.run("status", "--json", "--catalogue").stdout)
+    assert stated["fresh"] is True
+    assert stated["images"] == IMAGES - 1
+    assert stated["set_aside"] == 1
+    assert (stated["catalogued"], stated["lacking"]) == (IMAGES, 0)
+    assert stated["archive"] == (shell.store / "global-mosaic.pmtiles").as_uri()
+    assert stated["bytes"] == (shell.store / "global-mosaic.pmtiles").stat().st_size
+    assert stated["build"] in told.stdout
+
+
+@pytest.mark.usefixtures("built")
+def test_status_exits_with_1_where_the_mosaic_is_stale(shell: Shell) -> None:
+    stale = shell.run("status", "--json", FRESH_WARN_HOURS="0.000001", FRESH_FAIL_HOURS="0.000002")
+    assert stale.returncode == 1
+    assert json.loads(stale.stdout)["fresh"] is False
+
+
+def test_status_exits_with_1_where_nothing_is_public(shell: Shell) -> None:
+    empty = shell.run("status", MOSAIC_STORE=str(shell.folder / "nothing"))
+    assert empty.returncode == 1
+    assert "nothing was ever published here" in empty.stdout
+
+
+def test_the_sample_is_always_the_same(shell: Shell) -> None:
+    first = shell.run("sample", "--images", "300")
+    again = shell.run("sample", "--images", "300", "--output", "sample.ndjson")
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert first.stdout == (shell.folder / "sample.ndjson").read_text()
+    assert again.stdout == ""
+    assert len(first.stdout.splitlines()) == 300
+
+
+def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
+    line = f"{program('oam-mosaic')} sample | head -1"
+    first = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        env=shell.environment,
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert json.loads(first.stdout)["type"] == "Feature"
+    assert (first.returncode, first.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("built")
+def test_validate_tells_what_a_good_archive_holds(shell: Shell) -> None:
+    told = shell.run("validate", shell.store / "global-mosaic.pmtiles", "--json")
+    assert told.returncode == 0
+    stated = json.loads(told.stdout)
+    assert stated["whole"] is True
+    assert stated["images_by_zoom"]["10"] == IMAGES - 1
+    assert sum(stated["tiles_by_zoom"].values()) == stated["tiles"]
+    assert stated["faults"] == []
+
+
+@pytest.mark.usefixtures("built")
+def test_validate_exits_with_3_where_a_tile_is_broken(shell: Shell) -> None:
+    content = bytearray((shell.store / "global-mosaic.pmtiles").read_bytes())
+    content[-40:] = bytes(40)  # tiles stand last
+    broken = shell.folder / "broken.pmtiles"
+    broken.write_bytes(content)
+    told = shell.run("validate", broken)
+    assert told.returncode == REFUSED, told.stdout
+    assert re.search(r"^whole +no$", told.stdout, re.MULTILINE)
+    assert re.search(r"^faults +.*\d+/\d+/\d+", told.stdout, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("built")
+def test_validate_exits_with_2_where_there_is_no_archive(shell: Shell) -> None:
+    content = (shell.store / "global-mosaic.pmtiles").read_bytes()
+    for name, held in {"cut.pmtiles": content[: len(content) // 2], "text.pmtiles": b"no tiles"}.items():
+        (shell.folder / name).write_bytes(held)
+    for name in ("cut.pmtiles", "text.pmtiles", "missing.pmtiles"):
+        told = shell.run("validate", name)
+        assert told.returncode == WRONG, name
+        assert f"{name} cannot be read" in told.stderr
+        assert "Traceback" not in told.stderr
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["status"], ["sample", "--images", "100"], ["validate", "store/global-mosaic.pmtiles"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_light_commands_start_fast_for_they_import_no_dagster(shell: Shell, arguments: list[str]) -> None:
+    code = f"""
+import sys
+from oam_mosaic_assets.cli import main
+try:
+    main({arguments!r})
+finally:
+    assert not [name for name in sys.modules if name.partition(".")[0] == "dagster"]
+"""
+    clock, before = time.perf_counter(), os.times()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=shell.environment,
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    after = os.times()
+    assert done.returncode == 0, done.stderr
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent < 1.5, f"{spent:.1f} s of work, {time.perf_counter() - clock:.1f} s on the clock"
+
+
+def test_every_setting_may_be_absent(shell: Shell) -> None:
+    """The environment of these tests holds none of the settings but those that a test states."""
+    named = {name.upper() for name in Settings.model_fields} & shell.environment.keys()
+    assert named == {"STAC_ITEMS", "MAX_SET_ASIDE_SHARE", "MOSAIC_STORE", "MOSAIC_SCRATCH", "ZOOM_MAX"}

@@ -1,0 +1,135 @@
+"""What Dagster loads: it loads, without a warning, and shows no secret to whoever opens the UI."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.live_dagster import (
+    LOCATION,
+    WORKSPACE,
+    environment_of,
+    program,
+    running_webserver,
+)
+from oam_mosaic_assets_tests.chain import quick_folder
+
+SECRETS = {
+    "PG_DSN": "postgresql://reader:pg-S3cr3t@127.0.0.1:1/eoapi",
+    "S3_ACCESS_KEY": "AKIA-S3CR3T",
+    "S3_SECRET_KEY": "s3-S3cr3t",
+}
+NEVER_SHOWN = ["pg-S3cr3t", "AKIA-S3CR3T", "s3-S3cr3t"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"TEST_MODE": "1"}, {**SECRETS, "S3_BUCKET": "mosaics"}, {"STAC_API_URL": "http://127.0.0.1:1"}],
+    ids=["nothing set", "test mode", "production", "an API"],
+)
+def test_the_definitions_load_whatever_the_settings_ask_for(environment: dict[str, str]) -> None:
+    """Nothing is reached while they load: neither catalogue nor store is there."""
+    dg.Definitions.validate_loadable(build_definitions(Settings.read(environment)))
+
+
+def test_the_workspace_loads_without_a_warning_of_ours(tmp_path: Path) -> None:
+    """Dagster's own says that it will have another command for this."""
+    done = subprocess.run(
+        [program("dagster"), "definitions", "validate", "-w", str(WORKSPACE)],
+        env=environment_of(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert "Validation successful for code location oam-mosaic" in told
+    warnings = [line for line in told.splitlines() if "Warning" in line]
+    assert [line for line in warnings if "definitions_validate_command" not in line] == []
+
+
+def test_every_asset_check_and_job_is_described() -> None:
+    definitions = build_definitions(Settings.read({}))
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.group_name == "coverage"
+        assert spec.owners, spec.key
+        assert spec.kinds, spec.key
+    graph = definitions.resolve_asset_graph()
+    for key in graph.asset_check_keys:
+        assert graph.get_check_spec(key).description, key
+        assert graph.get_check_spec(key).blocking, key
+    for name in ("global_mosaic", "publish_held_build", "mosaic_freshness"):
+        assert definitions.resolve_job_def(name).description, name
+
+
+def test_no_secret_is_shown_in_the_ui_or_kept_by_dagster() -> None:
+    with quick_folder() as folder:
+        environment = environment_of(folder, **SECRETS, S3_BUCKET="mosaics", S3_ENDPOINT="http://127.0.0.1:1")
+        failed = subprocess.run(
+            [program("oam-mosaic"), "build"],
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert failed.returncode == 1, failed.stderr
+        with running_webserver(folder, environment) as dagster:
+            job = {**LOCATION, "pipelineName": "global_mosaic"}
+            shown = str(dagster.ask(EVERYTHING_SHOWN, location=LOCATION, job=job))
+        assert "Connection refused" in shown, "the failed run is among it"
+        assert "mosaic_plan" in shown, "the resources are among it"
+        kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    for secret in NEVER_SHOWN:
+        assert secret not in failed.stdout + failed.stderr
+        assert secret not in shown
+        assert secret.encode() not in kept
+
+
+EVERYTHING_SHOWN = """
+query Everything($location: RepositorySelector!, $job: PipelineSelector!) {
+  instance { info }
+  allTopLevelResourceDetailsOrError(repositorySelector: $location) {
+    __typename
+    ... on ResourceDetailsList { results {
+      name description resourceType
+      configFields { name description configTypeKey isRequired defaultValueAsJson }
+      configuredValues { key value type }
+    } }
+  }
+  utilizedEnvVarsOrError(repositorySelector: $location) {
+    ... on EnvVarWithConsumersList { results { envVarName } }
+  }
+  runConfigSchemaOrError(selector: $job) {
+    ... on RunConfigSchema {
+      rootDefaultYaml
+      allConfigTypes { key description ... on CompositeConfigType {
+        fields { name description defaultValueAsJson configTypeKey } } }
+    }
+  }
+  assetNodes { assetKey { path } description computeKind
+    op { name description metadata { key value } }
+    metadataEntries { label description } }
+  workspaceOrError { ... on Workspace { locationEntries {
+    displayMetadata { key value } locationOrLoadError { ... on PythonError { message } } } } }
+  runsOrError { ... on Runs { results {
+    runId runConfigYaml tags { key value }
+    eventConnection { events {
+      ... on MessageEvent { message }
+      ... on ExecutionStepFailureEvent {
+        error { message stack cause { message stack } }
+        failureMetadata { description metadataEntries { label description
+          ... on TextMetadataEntry { text } } } }
+    } }
+  } } }
+}
+"""

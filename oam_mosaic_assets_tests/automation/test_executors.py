@@ -1,0 +1,173 @@
+"""Each step may run in another process or on another machine: every edge is an object in the store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets.automation.jobs import CHAIN
+from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.resources.scratch import Scratch
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.conftest import IMAGES
+from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole, some_items, write_items
+
+STEPS = {
+    "stac_footprints",
+    "footprints_geojson",
+    "global_mosaic_pmtiles",
+    "mosaic_audit",
+    "published_mosaic",
+    "published_mosaic_mosaic_is_fresh",
+}
+
+ONE_AT_A_TIME = {
+    "execution": {
+        "config": {
+            "max_concurrent": 1,
+            "start_method": {"forkserver": {"preload_modules": [__name__]}},
+        }
+    },
+    "loggers": {"console": {}},
+}
+
+
+class DiskOfItsOwn(Scratch):
+    """Scratch space as on a machine that was never used: whatever an earlier step left is gone."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Scratch]:
+        shutil.rmtree(self.root, ignore_errors=True)
+        with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", temporary)
+            patch.setattr(tempfile, "tempdir", None)  # it remembers the one before
+            with super().yield_for_execution(context) as scratch:
+                yield scratch
+
+
+def chain_on_many_machines() -> dg.JobDefinition:
+    """The job `global_mosaic` with another executor; each step makes it anew, from the environment."""
+    settings = Settings.read(os.environ)
+    scratch = DiskOfItsOwn(root=str(settings.mosaic_scratch))
+    job = dg.define_asset_job(
+        "chain_on_many_machines",
+        selection=dg.AssetSelection.assets(*CHAIN),
+        executor_def=dg.multiprocess_executor,
+    )
+    made = dg.Definitions.merge(build_definitions(settings, scratch=scratch), dg.Definitions(jobs=[job]))
+    return made.resolve_job_def(job.name)
+
+
+def test_every_step_may_run_in_a_process_with_an_empty_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in site.environment.items():
+        monkeypatch.setenv(name, value)
+    job = dg.reconstructable(chain_on_many_machines)
+    with dg.execute_job(job, site.instance, run_config=ONE_AT_A_TIME) as result:
+        assert result.success
+        started = site.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED)
+    workers = {
+        event.step_key: event.dagster_event.engine_event_data.metadata["pid"].value
+        for event in started
+        if event.dagster_event is not None
+    }
+    assert workers.keys() == STEPS
+    assert len({*workers.values(), str(os.getpid())}) == len(STEPS) + 1, "each in a process of its own"
+    site.stays_whole()
+
+
+def materialize(site: Site, *assets: str, **environment: str) -> dg.ExecuteInProcessResult:
+    """Materialise some assets by themselves, as the UI's `Materialize selected` does."""
+    definitions = build_definitions(Settings.read({**site.environment, **environment}))
+    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=site.instance,
+        asset_selection=[dg.AssetKey(asset) for asset in assets],
+        run_config={"loggers": {"console": {}}},
+        raise_on_error=False,
+    )
+
+
+def why(result: dg.ExecuteInProcessResult) -> str:
+    """What the step that failed says."""
+    (failure,) = [
+        event.step_failure_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_FAILURE
+    ]
+    assert failure.user_failure_data is not None, failure.error
+    return failure.user_failure_data.description or ""
+
+
+def test_assets_may_be_materialised_one_after_the_other(site: Site) -> None:
+    before = site.published()
+    for asset in ("stac_footprints", "footprints_geojson", "global_mosaic_pmtiles", "published_mosaic"):
+        assert materialize(site, asset).success, asset
+    after = site.stays_whole()
+    assert after.build > before.build
+    assert after.digest == before.digest
+
+
+@pytest.mark.parametrize("asset", ["footprints_geojson", "global_mosaic_pmtiles", "published_mosaic"])
+def test_what_is_left_of_a_published_build_is_not_enough_for_one_asset(site: Site, asset: str) -> None:
+    before = site.published()
+    reason = why(materialize(site, asset))
+    assert before.build in reason
+    assert "staged files are deleted once it is published or has failed" in reason
+    assert "Materialise the whole chain again" in reason
+    assert site.stays_whole() == before
+
+
+def test_what_is_left_of_a_failed_chain_is_not_enough_for_one_asset(site: Site) -> None:
+    before = site.published()
+    assert not site.run({"TIPPECANOE": "/nowhere/tippecanoe"}).success
+    reason = why(materialize(site, "footprints_geojson"))
+    assert "staged files are deleted once it is published or has failed" in reason
+    assert site.stays_whole() == before
+
+
+def test_an_asset_that_was_never_materialised_is_asked_for_by_name(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as fresh:
+        elsewhere = Site(site.environment, fresh, site.folder)
+        assert "stac_footprints was never materialised here" in why(
+            materialize(elsewhere, "footprints_geojson")
+        )
+
+
+@contextmanager
+def grown_catalogue(site: Site) -> Iterator[None]:
+    """One image more, for as long as the block lasts."""
+    write_items(site.items, some_items(IMAGES + 1))
+    try:
+        yield
+    finally:
+        write_items(site.items, some_items(IMAGES))
+
+
+def test_an_archive_is_not_published_with_another_builds_footprints(site: Site) -> None:
+    before = site.published()
+    archive = ("stac_footprints", "footprints_geojson", "global_mosaic_pmtiles")
+    assert materialize(site, *archive).success
+    with grown_catalogue(site):
+        assert materialize(site, "stac_footprints").success, "a newer build begins"
+    reason = why(materialize(site, "published_mosaic"))
+    assert "belong to different builds" in reason
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+
+
+def test_an_archive_is_not_audited_against_another_builds_footprints(site: Site) -> None:
+    before = site.published()
+    assert materialize(site, "stac_footprints", "footprints_geojson").success
+    with grown_catalogue(site):
+        assert materialize(site, "stac_footprints").success, "a newer build begins"
+    reason = why(materialize(site, "global_mosaic_pmtiles"))
+    assert "belong to different builds" in reason
+    assert public_mosaic_is_whole(site.store, site.keys) == before

@@ -1,0 +1,170 @@
+"""The hourly look at what is public: the job `mosaic_freshness`, asked of the store and the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets.gateways.object_store import Headers
+from oam_mosaic_assets_tests.automation.conftest import IMAGES
+from oam_mosaic_assets_tests.chain import Outcome, Site, quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+
+CHECK = dg.AssetCheckKey(dg.AssetKey("published_mosaic"), "mosaic_is_fresh")
+
+
+def look(site: Site) -> tuple[Outcome, dg.AssetCheckEvaluation]:
+    """Run the job; what came of it, and what the check says in the UI."""
+    outcome = site.run(job="mosaic_freshness")
+    (record,) = site.instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=1)
+    assert record.run_id == outcome.run_id
+    assert record.event is not None
+    assert record.event.dagster_event is not None, outcome.log
+    return outcome, record.event.dagster_event.asset_check_evaluation_data
+
+
+@contextmanager
+def aged(site: Site, hours: float) -> Iterator[None]:
+    """Let the mosaic be as old, for as long as the block lasts."""
+    found = site.store.get_bytes(site.keys.pointer)
+    assert found is not None
+    older = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+    pointer = replace(site.published(), checked_at=older).to_json()
+    site.store.put_bytes(site.keys.pointer, pointer, Headers("application/json"), public=True)
+    try:
+        yield
+    finally:
+        site.store.put_bytes(site.keys.pointer, found[0], Headers("application/json"), public=True)
+
+
+def test_a_fresh_mosaic_is_green_and_says_how_old_and_how_large_it_is(site: Site) -> None:
+    build = site.published().build
+    outcome, evaluation = look(site)
+    assert outcome.success
+    assert evaluation.passed
+    assert evaluation.description is not None
+    assert f"{build} is 0 min old and shows {IMAGES} images" in evaluation.description
+    assert "the catalogue holds no more" in evaluation.description
+    assert evaluation.metadata["lacking"].value == 0
+
+
+def test_a_late_mosaic_is_a_warning_in_a_green_run(site: Site) -> None:
+    site.published()
+    with aged(site, hours=30):
+        outcome, evaluation = look(site)
+    assert outcome.success
+    assert not evaluation.passed
+    assert evaluation.severity is dg.AssetCheckSeverity.WARN
+    assert evaluation.description is not None
+    assert "the mosaic is late: a build was due 5.0 h ago" in evaluation.description
+
+
+def test_a_stale_mosaic_turns_the_run_red(site: Site) -> None:
+    site.published()
+    with aged(site, hours=40):
+        outcome, evaluation = look(site)
+    assert not outcome.success
+    assert evaluation.severity is dg.AssetCheckSeverity.ERROR
+    assert "the mosaic is stale: no build for 40.0 h, 36 h are allowed" in outcome.failed_checks[CHECK.name]
+
+
+def test_a_late_mosaic_that_is_not_whole_is_no_mere_warning(site: Site) -> None:
+    site.published()
+    with aged(site, hours=30):
+        site.store.delete([site.keys.tilejson])
+        outcome, _ = look(site)
+    assert not outcome.success
+    assert f"{site.keys.tilejson} is gone" in outcome.failed_checks[CHECK.name]
+
+
+@pytest.mark.parametrize("key", ["global-mosaic.pmtiles", "global-mosaic.json"])
+def test_a_deleted_object_turns_the_run_red_by_name(site: Site, key: str) -> None:
+    site.published()
+    site.store.delete([key])
+    outcome, _ = look(site)
+    assert not outcome.success
+    assert f"{key} is gone" in outcome.failed_checks[CHECK.name]
+
+
+def test_a_deleted_release_turns_the_run_red_by_name(site: Site) -> None:
+    release = site.published().archive
+    site.store.delete([release])
+    outcome, _ = look(site)
+    assert not outcome.success
+    assert f"{release} is gone" in outcome.failed_checks[CHECK.name]
+
+
+def test_an_overwritten_object_turns_the_run_red_by_name(site: Site) -> None:
+    site.published()
+    site.store.put_bytes(site.keys.archive, b"somebody else's", Headers("text/plain"), public=True)
+    outcome, _ = look(site)
+    assert not outcome.success
+    assert f"{site.keys.archive} was overwritten on " in outcome.failed_checks[CHECK.name]
+
+
+def test_a_file_that_strangers_cannot_read_turns_the_run_red_by_name(site: Site) -> None:
+    site.published()
+    (site.settings.mosaic_store / site.keys.archive).chmod(0o600)
+    outcome, _ = look(site)
+    assert not outcome.success
+    assert f"{site.keys.archive} is not publicly readable" in outcome.failed_checks[CHECK.name]
+
+
+def test_an_object_that_was_made_private_turns_the_run_red_by_name(
+    moto: S3Server, instance: dg.DagsterInstance
+) -> None:
+    bucket = new_bucket(moto)
+    with quick_folder() as folder:
+        settings = {
+            "STAC_ITEMS": str(folder / "items.ndjson"),
+            "S3_BUCKET": bucket,
+            "S3_ENDPOINT": moto.endpoint,
+            "S3_ACCESS_KEY": moto.access_key,
+            "S3_SECRET_KEY": moto.secret_key,
+        }
+        site = Site(settings, instance, folder)
+        write_items(site.items, some_items(IMAGES))
+        site.published()
+        assert look(site)[0].success
+        client_of(moto).put_object_acl(Bucket=bucket, Key=site.keys.archive, ACL="private")
+        outcome, _ = look(site)
+    assert not outcome.success
+    assert f"{site.keys.archive} is not publicly readable" in outcome.failed_checks[CHECK.name]
+
+
+def test_nothing_published_is_red(instance: dg.DagsterInstance) -> None:
+    with quick_folder() as folder:
+        outcome, _ = look(Site({}, instance, folder))
+    assert not outcome.success
+    assert outcome.failed_checks[CHECK.name] == "nothing was ever published here"
+
+
+def test_it_says_how_many_images_of_the_catalogue_are_lacking(site: Site) -> None:
+    site.published()
+    write_items(site.items, some_items(IMAGES + 7))
+    try:
+        outcome, evaluation = look(site)
+    finally:
+        write_items(site.items, some_items(IMAGES))
+    assert outcome.success, "new images are no fault before the next build is due"
+    assert evaluation.metadata["lacking"].value == 7
+    assert evaluation.description is not None
+    assert "7 images of the catalogue are not in it yet" in evaluation.description
+
+
+def test_a_catalogue_that_cannot_be_asked_does_not_hide_the_mosaic(site: Site) -> None:
+    site.published()
+    site.items.rename(site.folder / "away")
+    try:
+        outcome, evaluation = look(site)
+    finally:
+        (site.folder / "away").rename(site.items)
+    assert outcome.success
+    assert "lacking" not in evaluation.metadata
+    assert "How many images the catalogue holds now is not known" in outcome.log

@@ -1,0 +1,204 @@
+"""What becomes of geometries as catalogues hold them: drawn, or set aside with a reason. Nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapely
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from oam_mosaic_assets.core.geometry import MERCATOR_LATITUDE, REASONS, Area, Undrawable, drawable, shortened
+from oam_mosaic_assets_tests.core.strategies import clean_areas, examples, geometries, misshapen
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
+
+# one hole lies inside, one half outside; which way round they are drawn is left to chance
+HOLES = [[[0.2, 0.2], [0.8, 0.2], [0.5, 0.8]], [[-1, -1], [-1, 0.1], [0.3, 0.1]]]
+
+
+def polygon(*rings: Any) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": list(rings)}
+
+
+def as_json(area: Area) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(shapely.to_geojson(area))
+    return found
+
+
+def equal(area: Area, other: shapely.Geometry) -> bool:
+    """Whether two areas have the same points, wherever rings begin and in whatever order parts stand."""
+    return bool(shapely.equals_exact(shapely.normalize(area), shapely.normalize(other), 1e-12))
+
+
+def drawable_or_why_not(geometry: object) -> Area | Undrawable:
+    try:
+        return drawable(geometry)
+    except Undrawable as why:
+        return why
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_a_golden_geometry_is_drawn_or_set_aside_as_expected(path: Path) -> None:
+    golden = json.loads(path.read_text())
+
+    if "reason" in golden:
+        with pytest.raises(Undrawable) as refused:
+            drawable(golden["geometry"])
+        assert refused.value.reason == golden["reason"]
+        assert refused.value.value
+    else:
+        area = drawable(golden["geometry"])
+        expected = shapely.from_geojson(json.dumps(golden["expected"]))
+        assert equal(area, expected), area.wkt
+        assert_drawable(area)
+
+
+def test_every_golden_geometry_says_what_it_shows() -> None:
+    for path in GOLDEN:
+        golden = json.loads(path.read_text())
+        assert set(golden) - {"expected", "reason"} == {"shows", "geometry"}, path.name
+        assert ("expected" in golden) != ("reason" in golden), path.name
+        assert golden["shows"].endswith("."), path.name
+        assert golden.get("reason", "no_area") in REASONS, path.name
+
+
+def assert_drawable(area: Area) -> None:
+    """What `Area` promises."""
+    assert area.geom_type in {"Polygon", "MultiPolygon"}
+    assert area.is_valid
+    assert area.area > 0
+    west, south, east, north = area.bounds
+    assert -180 <= west < east <= 180
+    assert -MERCATOR_LATITUDE <= south < north <= MERCATOR_LATITUDE
+    for part in shapely.get_parts(area):
+        assert not part.has_z
+        assert part.exterior.is_ccw
+        assert not any(hole.is_ccw for hole in part.interiors)
+
+
+@examples(400)
+@given(geometries)
+@example(polygon([[-0.0, 0], [1, 0], [1, 1], [0, 0]], *HOLES))
+@example(polygon([[358, 0], [2, 0], [2, 4], [358, 4]], [[359, 1], [1, 1], [1, 3], [359, 3]]))
+@example(polygon([[176, -2], [177, -1], [176, 0]], [[177, -3], [182, -4], [184, 2], [176, 3], [184, -2]]))
+@example(polygon([[-100, 0], [0, 0], [100, 0], [100, 0.1], [0, 0.1], [-100, 0.1]]))
+@example(
+    polygon(  # round both poles, with holes that fit no outline
+        [[27, 0], [181, -85], [90, -88], [178, 90], [-139, -85]],
+        [[4, 3], [-36, 16], [0, 0], [178, -85]],
+        [[360, 90], [-44, 1], [-1.5, 0], [180.1, -85], [180, 90]],
+    )
+)
+def test_a_geometry_is_drawable_or_refused_for_a_known_reason(geometry: dict[str, Any]) -> None:
+    outcome = drawable_or_why_not(geometry)
+
+    if isinstance(outcome, Undrawable):
+        assert outcome.reason in REASONS
+    else:
+        assert_drawable(outcome)
+
+
+@examples(400)
+@given(misshapen)
+@example({"type": "MultiPolygon", "coordinates": True})
+@example({"type": "GeometryCollection", "geometries": [{"type": {}}, {"type": []}, None]})
+@example(polygon([{"0": 1, "1": 2}] * 4))
+@example(polygon(["ab", "cd", "ef", "ab"]))
+def test_whatever_stands_for_a_geometry_is_refused_and_never_breaks_the_run(geometry: object) -> None:
+    outcome = drawable_or_why_not(geometry)
+
+    if isinstance(outcome, Undrawable):
+        assert outcome.reason in REASONS
+        outcome.value.encode()
+        assert len(outcome.value) <= 160
+    else:
+        assert_drawable(outcome)
+
+
+def test_nesting_beyond_all_measure_is_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(50_000):
+        nested = [nested]
+
+    with pytest.raises(Undrawable) as refused:
+        drawable({"type": "Polygon", "coordinates": [nested]})
+
+    assert refused.value.value == "something that cannot be shown"
+
+
+@examples(200)
+@given(geometries)
+def test_what_is_drawable_stays_as_it_is(geometry: dict[str, Any]) -> None:
+    once = drawable_or_why_not(geometry)
+    if isinstance(once, Undrawable):
+        return
+
+    twice = drawable(as_json(once))
+
+    assert once.symmetric_difference(twice).area <= 1e-12 * once.area
+
+
+@examples(200)
+@given(clean_areas())
+def test_a_clean_area_loses_and_gains_nothing(ring: list[list[float]]) -> None:
+    area = drawable(polygon(ring))
+
+    assert area.area == pytest.approx(shapely.Polygon(ring).area, rel=1e-9)
+
+
+@examples(200)
+@given(ring=clean_areas(), turns=st.sampled_from([-360, 0, 360]), clockwise=st.booleans())
+def test_however_an_area_at_the_antimeridian_is_counted_it_is_the_same(
+    ring: list[list[float]], turns: int, *, clockwise: bool
+) -> None:
+    """Drawn on over 180, jumping to -180, or counted from the other side."""
+    counted = [[lon + turns, lat] for lon, lat in ring]
+    jumping = [[(lon + 180) % 360 - 180, lat] for lon, lat in ring]
+    if any(abs(lon) > 360 for lon, _ in counted):
+        counted = jumping
+    if clockwise:
+        counted = counted[::-1]
+
+    first, second = drawable(polygon(counted)), drawable(polygon(jumping))
+
+    assert first.symmetric_difference(second).area <= 1e-9 * first.area
+
+
+@examples(100)
+@given(
+    ring=clean_areas(), points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=5, max_size=5)
+)
+def test_a_split_area_covers_the_points_that_its_unwrapped_twin_covers(
+    ring: list[list[float]], points: list[tuple[float, float]]
+) -> None:
+    split, twin = drawable(polygon(ring)), shapely.Polygon(ring)
+    west, south, east, north = twin.bounds
+
+    for across, up in points:
+        point = shapely.Point(west + across * (east - west), south + up * (north - south))
+        if twin.exterior.distance(point) > 1e-9:
+            turned = shapely.Point((point.x + 180) % 360 - 180, point.y)
+            assert split.covers(turned) == twin.covers(point)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("plain", "plain"),
+        ("two\nlines", "'two\\nlines'"),
+        ("\ud800", "'\\ud800'"),
+        (None, "None"),
+        ([1, "a"], "[1, 'a']"),
+    ],
+)
+def test_a_flaw_is_shown_in_one_line_that_can_be_written(value: object, shown: str) -> None:
+    assert shortened(value) == shown
+
+
+def test_a_flaw_beyond_measure_is_cut_or_named_by_its_kind() -> None:
+    assert shortened("x" * 161) == "x" * 159 + "…"
+    assert shortened(10**5000) == "something that cannot be shown"

@@ -1,0 +1,162 @@
+"""What becomes of the mosaic where somebody else writes to the store: noticed, refused, or repaired."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets.gateways.s3_store import S3Store
+from oam_mosaic_assets_tests.chain import Outcome, Site
+
+ARCHIVE = Headers("application/vnd.pmtiles")
+FOREIGN = b"someone else's archive"
+
+
+@pytest.mark.parametrize("key", ["global-mosaic.pmtiles", "coverage/old.pmtiles"])
+def test_a_public_object_that_was_replaced_is_noticed_and_repaired(site: Site, key: str) -> None:
+    site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
+    before = site.published()
+    assert site.run(job="mosaic_freshness").success
+
+    site.store.put_bytes(key, FOREIGN, ARCHIVE, public=True)
+
+    noticed = site.run(job="mosaic_freshness")
+    assert not noticed.success
+    assert f"{key} was overwritten on" in noticed.failed_checks["mosaic_is_fresh"]
+    site.recovers(before)
+    assert site.run(job="mosaic_freshness").success
+
+
+@pytest.mark.parametrize("key", ["global-mosaic.pmtiles", "mosaic/builds"])
+def test_a_public_object_that_was_deleted_is_noticed_and_repaired(site: Site, key: str) -> None:
+    before = site.published()
+
+    site.store.delete([before.archive if key == "mosaic/builds" else key])
+
+    noticed = site.run(job="mosaic_freshness")
+    assert not noticed.success
+    assert f"{key}" in noticed.failed_checks["mosaic_is_fresh"]
+    assert " is gone" in noticed.failed_checks["mosaic_is_fresh"]
+    site.recovers(before)
+
+
+def test_a_pointer_that_is_not_ours_is_refused_and_left_alone(site: Site) -> None:
+    before = site.published()
+    pointer, foreign = site.keys.pointer, b'{"latest": "somebody\'s own"}'
+    ours, _ = site.store.get_bytes(pointer) or (b"", None)
+    site.store.put_bytes(pointer, foreign, ARCHIVE, public=True)
+
+    outcome = site.run()
+
+    assert not outcome.success
+    assert outcome.kind == "StoreRefused"
+    assert f"{pointer} in {site.store.origin} cannot be read: it is no pointer" in outcome.text
+    assert "See who wrote it" in outcome.text
+    assert outcome.exit_code == 2
+    assert site.store.read_publicly(pointer) == foreign
+    site.store.put_bytes(pointer, ours, ARCHIVE, public=True)
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_an_archive_that_is_swapped_before_the_publisher_fetches_it_is_not_published(site: Site) -> None:
+    before = site.published()
+
+    class Swapping(FolderStore):
+        """Somebody replaces the staged archive once its audit is on record."""
+
+        def put_bytes(self, key: str, *rest: Any, **options: Any) -> StoredObject:
+            stored = super().put_bytes(key, *rest, **options)
+            if key.endswith("/audit.json"):
+                super().put_bytes(key.replace("audit.json", "global-mosaic.pmtiles"), FOREIGN, ARCHIVE)
+            return stored
+
+    outcome = site.run(store=Swapping(site.settings.mosaic_store))
+
+    assert not outcome.success
+    assert outcome.kind == "StoreUnavailable"
+    assert "is not what was stored there: its digest differs" in outcome.text
+    assert "see who else writes to this place" in outcome.text
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_an_archive_that_is_swapped_before_it_is_copied_is_not_published(any_site: Site) -> None:
+    site, store = any_site, any_site.store
+    before = site.published()
+    fetched = type(store).copy
+
+    def swap_and_copy(self: Any, source: StoredObject, key: str, *rest: Any, **options: Any) -> StoredObject:
+        if source.key.startswith(site.keys.staging_root) and key.startswith(site.keys.releases_root):
+            self.put_bytes(source.key, FOREIGN, ARCHIVE)
+        return fetched(self, source, key, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(store), "copy", swap_and_copy)
+        outcome = site.run()
+
+    refuses_swapped(site, outcome)
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_a_server_that_pins_copies_does_not_even_copy_what_is_swapped_at_the_last_moment(
+    ceph_site: Site,
+) -> None:
+    site = ceph_site
+    before = site.published()
+    look = S3Store._expect
+
+    def look_and_swap(self: S3Store, source: StoredObject) -> None:
+        look(self, source)
+        if source.key.startswith(site.keys.staging_root):
+            self.put_bytes(source.key, FOREIGN, ARCHIVE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Store, "_expect", look_and_swap)
+        outcome = site.run()
+
+    refuses_swapped(site, outcome)
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def refuses_swapped(site: Site, outcome: Outcome) -> None:
+    assert not outcome.success
+    assert outcome.kind == "PublicationLost"
+    assert f"The staged archive {site.keys.staging_root}" in outcome.text
+    assert "is no longer the one that was audited" in outcome.text
+    assert "see who else writes to this place" in outcome.text
+
+
+def test_a_foreign_object_under_the_fixed_key_is_kept_and_waits_for_a_person(any_site: Site) -> None:
+    site = any_site
+    site.store.delete([each.key for each in site.store.keys("")])
+    foreign = site.store.put_bytes("global-mosaic.pmtiles", FOREIGN, ARCHIVE, public=True)
+
+    outcome = site.run()
+
+    assert not outcome.success
+    assert outcome.kind == "HeldBack"
+    assert (
+        f"global-mosaic.pmtiles in {site.store.origin} holds 22 bytes that no build of ours" in outcome.text
+    )
+    assert "oam-mosaic publish BUILD --confirm REASON" in outcome.text
+    assert outcome.exit_code == 3
+    assert site.store.head("global-mosaic.pmtiles") == foreign
+    assert site.store.read_publicly("global-mosaic.pmtiles") == FOREIGN
+    assert site.store.head(site.keys.pointer) is None
+    (kept,) = [each.key for each in site.store.keys(site.keys.releases_root)]
+    assert kept.startswith(f"{site.keys.releases_root}foreign-")
+    assert kept in outcome.text
+    (build,) = {each.key.split("/")[2] for each in site.store.keys(site.keys.staging_root)}
+
+    tags = {"oam-mosaic/build": build, "oam-mosaic/confirm": "it was an experiment"}
+    assert site.run(job="publish_held_build", tags=tags).success
+
+    assert site.stays_whole().build == build
+    content, _ = site.store.get_bytes(kept) or (b"", None)
+    assert content == FOREIGN

@@ -1,0 +1,151 @@
+"""What keeps publishers who share nothing but the store out of each other's way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole
+
+JSON = Headers("application/json")
+
+
+def hold_lock(site: Site, *, ends_in: timedelta) -> None:
+    """Leave the lock of another publisher in the store."""
+    until = datetime.now(UTC) + ends_in
+    content = {"build": "20260101T000000Z-another", "until": until.isoformat()}
+    site.store.put_bytes(site.keys.lock, json.dumps(content).encode(), JSON)
+
+
+def test_a_publisher_waits_for_another_one_at_work(any_site: Site) -> None:
+    site = any_site
+    before = site.published()
+    hold_lock(site, ends_in=timedelta(minutes=20))
+
+    outcome = site.run()
+
+    assert not outcome.success
+    assert outcome.kind == "PublicationLost"
+    assert (
+        "20260101T000000Z-another is being published; its lock mosaic/publisher.lock ends at" in outcome.text
+    )
+    assert "the lock ends by itself" in outcome.text
+    assert outcome.exit_code == 1
+    assert site.store.head(site.keys.lock) is not None
+    site.store.delete([site.keys.lock])
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_the_lock_of_a_dead_publisher_is_taken_over(any_site: Site) -> None:
+    site = any_site
+    before = site.published()
+    hold_lock(site, ends_in=timedelta(seconds=-1))
+
+    site.recovers(before)
+
+
+class Meddled(FolderStore):
+    """A folder store in which something happens before an object is written or copied to a key."""
+
+    def __init__(self, root: Path, key: str, happens: Callable[[], object]) -> None:
+        super().__init__(root)
+        self.key = key
+        self.happens: Callable[[], object] | None = happens
+
+    def put_bytes(self, key: str, *rest: Any, **options: Any) -> StoredObject:
+        self._meet(key)
+        return super().put_bytes(key, *rest, **options)
+
+    def copy(self, source: StoredObject, key: str, *rest: Any, **options: Any) -> StoredObject:
+        self._meet(key)
+        return super().copy(source, key, *rest, **options)
+
+    def _meet(self, key: str) -> None:
+        if key.startswith(self.key) and self.happens is not None:
+            happens, self.happens = self.happens, None
+            happens()
+
+
+def test_an_older_snapshot_never_replaces_a_newer_one(site: Site) -> None:
+    before = site.published()
+
+    def publish_another() -> None:
+        assert site.run().success
+
+    store = Meddled(site.settings.mosaic_store, site.keys.lock, publish_another)
+    outcome = site.run(store=store)
+
+    newer = site.stays_whole()
+    assert newer.published_at > before.published_at
+    assert not outcome.success
+    assert outcome.kind == "PublicationLost"
+    assert f"The public mosaic {newer.build} shows the catalogue of {newer.snapshot_taken_at}" in outcome.text
+    assert "this build's snapshot is older" in outcome.text
+    assert "the newer mosaic stays public" in outcome.text
+    site.recovers(newer)
+
+
+def test_a_pointer_that_another_publisher_turned_is_not_turned_back(site: Site) -> None:
+    before = site.published()
+
+    def turn_pointer() -> None:
+        content, _ = site.store.get_bytes(site.keys.pointer) or (b"", None)
+        site.store.put_bytes(site.keys.pointer, content + b"\n", JSON, public=True)
+
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, site.keys.pointer, turn_pointer))
+
+    assert not outcome.success
+    assert outcome.kind == "PublicationLost"
+    assert "Another publisher turned mosaic/latest.json while" in outcome.text
+    assert "let only one publisher write to this place" in outcome.text
+    content, _ = site.store.get_bytes(site.keys.pointer) or (b"", None)
+    assert content.endswith(b"\n\n")
+    site.recovers(before)
+
+
+class Forgetful(FolderStore):
+    """A folder store that can neither copy to a key that starts so, nor delete anything."""
+
+    def __init__(self, root: Path, key: str) -> None:
+        super().__init__(root)
+        self.key = key
+
+    def copy(self, source: StoredObject, key: str, *rest: Any, **options: Any) -> StoredObject:
+        if key.startswith(self.key):
+            raise StoreUnavailable(f"cannot copy to {key}", hint="Run again.")
+        return super().copy(source, key, *rest, **options)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        raise StoreUnavailable(f"cannot delete {', '.join(keys)}", hint="Run again.")
+
+
+def test_repeating_what_failed_after_the_pointer_was_turned_takes_nothing_away(site: Site) -> None:
+    before = site.published()
+    root = site.settings.mosaic_store
+    outcome = site.run(store=Forgetful(root, "mosaic/cache/"))
+    assert not outcome.success
+    assert "cannot copy to mosaic/cache/" in outcome.text
+    public = public_mosaic_is_whole(site.store, site.keys)
+    assert public.published_at > before.published_at
+    site.store.delete([site.keys.lock])
+
+    def fail() -> None:
+        raise StoreUnavailable("the store is gone", hint="Run again.")
+
+    repeated = site.run(
+        job="publish_held_build",
+        tags={"oam-mosaic/build": public.build},
+        store=Meddled(root, site.keys.release(public.build), fail),
+    )
+
+    assert not repeated.success
+    assert "the store is gone" in repeated.text
+    assert public_mosaic_is_whole(site.store, site.keys) == public
+    site.recovers(public)

@@ -1,0 +1,231 @@
+"""What an object store that is missing, refuses, or cannot be reached does to the mosaic: nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets.gateways.object_store import StoredObject
+from oam_mosaic_assets.gateways.s3_store import S3Store
+from oam_mosaic_assets_tests.chain import (
+    Outcome,
+    Site,
+    end_lock,
+    public_mosaic_is_whole,
+    quick_folder,
+    some_items,
+    write_items,
+)
+from oam_mosaic_assets_tests.faults.conftest import IMAGES
+from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
+from oam_mosaic_assets_tests.servers.ceph import CephServer, principal
+from oam_mosaic_assets_tests.servers.proxy import Fault, Proxy, http_answer, running_proxy
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+
+ATTEMPTS = 2
+
+PUBLISHER = "hotosm-oam-global-mosaic-upload"
+
+
+def test_a_bucket_that_is_missing_leaves_the_mosaic(moto_site: Site) -> None:
+    site = moto_site
+    before = site.published()
+
+    outcome = site.run({"S3_BUCKET": "oin-hotosm-tmep"})
+
+    assert not outcome.success
+    assert outcome.kind == "StoreRefused"
+    assert "cannot write s3://oin-hotosm-tmep/mosaic/staging/" in outcome.text
+    assert "NoSuchBucket" in outcome.text
+    assert "Create the bucket, or correct S3_BUCKET" in outcome.text
+    assert outcome.exit_code == 2
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+@pytest.fixture(scope="module")
+def bucket(ceph: CephServer) -> str:
+    return new_bucket(ceph)
+
+
+@pytest.fixture(scope="module")
+def publisher_site(ceph: CephServer, bucket: str, instance: dg.DagsterInstance) -> Iterator[Site]:
+    """An installation whose user owns nothing, and may do what the bucket's policy says."""
+    user = ceph.create_user(PUBLISHER)
+    with quick_folder() as folder:
+        settings = {
+            "STAC_ITEMS": str(folder / "items.ndjson"),
+            "S3_BUCKET": bucket,
+            "S3_ENDPOINT": user.endpoint,
+            "S3_ACCESS_KEY": user.access_key,
+            "S3_SECRET_KEY": user.secret_key,
+        }
+        made = Site(settings, instance, folder)
+        write_items(made.items, some_items(IMAGES))
+        yield made
+
+
+def allow(ceph: CephServer, bucket: str, *denials: dict[str, Any]) -> None:
+    """Let the publisher do everything in the bucket but what is denied."""
+    everything = {"Effect": "Allow", "Action": "s3:*"}
+    statements = [
+        {
+            **statement,
+            "Principal": {"AWS": [principal(PUBLISHER)]},
+            "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+        }
+        for statement in (everything, *denials)
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    client_of(ceph).put_bucket_policy(Bucket=bucket, Policy=policy)
+
+
+def test_a_user_who_may_not_write_leaves_the_mosaic(
+    publisher_site: Site, ceph: CephServer, bucket: str
+) -> None:
+    site = publisher_site
+    allow(ceph, bucket)
+    before = site.published()
+    allow(ceph, bucket, {"Effect": "Deny", "Action": "s3:PutObject"})
+
+    outcome = site.run()
+
+    assert not outcome.success
+    assert outcome.kind == "StoreRefused"
+    assert f"cannot write s3://{bucket}/mosaic/staging/" in outcome.text
+    assert "PutObject is answered with AccessDenied" in outcome.text
+    assert "Let the user have s3:PutObject here" in outcome.text
+    assert outcome.exit_code == 2
+    assert site.stays_whole() == before
+    allow(ceph, bucket)
+    site.recovers(before)
+
+
+def test_a_user_who_may_not_make_objects_public_leaves_the_mosaic(
+    publisher_site: Site, ceph: CephServer, bucket: str
+) -> None:
+    site = publisher_site
+    allow(ceph, bucket)
+    before = site.published()
+    # Ceph asks for no right of its own where an ACL comes along, and copies whatever the condition says
+    with_acl = {"StringEquals": {"s3:x-amz-acl": "public-read"}}
+    allow(ceph, bucket, {"Effect": "Deny", "Action": "s3:PutObject", "Condition": with_acl})
+
+    outcome = site.run()
+
+    assert not outcome.success
+    assert outcome.kind == "StoreRefused"
+    assert f"cannot write s3://{bucket}/mosaic/builds/" in outcome.text
+    assert "PutObject is answered with AccessDenied" in outcome.text
+    assert "since the object is made public, s3:PutObjectAcl" in outcome.text
+    assert outcome.exit_code == 2
+    assert site.stays_whole() == before
+    allow(ceph, bucket)
+    site.recovers(before)
+
+
+@pytest.fixture
+def proxy(moto: S3Server) -> Iterator[Proxy]:
+    with running_proxy(moto.endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def far_store(moto_site: Site, moto: S3Server, proxy: Proxy) -> S3Store:
+    """The bucket of moto's site behind the proxy; asked twice at most, and read publicly past the proxy."""
+    bucket = moto_site.settings.s3_bucket
+    public = f"{moto.endpoint}/{bucket}"
+    return store_in(moto, bucket, endpoint=proxy.endpoint, public_base=public, attempts=ATTEMPTS)
+
+
+def test_a_network_that_is_cut_during_an_upload_leaves_the_mosaic(
+    moto_site: Site, far_store: S3Store, proxy: Proxy
+) -> None:
+    site = moto_site
+    before = site.published()
+    proxy.set_fault(Fault(cut_up=8_000))  # what is small still passes
+
+    outcome = site.run(store=far_store)
+
+    assert not outcome.success
+    assert outcome.kind == "StoreUnavailable"
+    assert f"cannot write {site.store.origin}/mosaic/staging/" in outcome.text
+    assert "no whole answer from the server" in outcome.text
+    assert "Check S3_ENDPOINT and the network, then run again" in outcome.text
+    assert outcome.exit_code == 1
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_a_server_that_is_too_busy_for_ever_leaves_the_mosaic(
+    moto_site: Site, far_store: S3Store, proxy: Proxy
+) -> None:
+    site = moto_site
+    before = site.published()
+    proxy.set_fault(Fault(answer=http_answer("503 Slow Down", "<Error><Code>SlowDown</Code></Error>")))
+
+    outcome = site.run(store=far_store)
+
+    assert not outcome.success
+    assert outcome.kind == "StoreUnavailable"
+    assert "PutObject is answered with SlowDown" in outcome.text
+    assert "The server is busy or ill; run again later" in outcome.text
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_a_network_that_is_cut_during_the_copy_leaves_the_mosaic(
+    moto_site: Site, far_store: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = moto_site
+    before = site.published()
+    at_the_copy(monkeypatch, lambda: proxy.set_fault(Fault(cut_down=0, connections=ATTEMPTS)))
+
+    outcome = site.run(store=far_store)
+
+    cannot_copy(outcome)
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_a_network_that_stays_cut_leaves_the_mosaic_and_a_lock_that_ends(
+    moto_site: Site, far_store: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = moto_site
+    before = site.published()
+    with monkeypatch.context() as patch:
+        at_the_copy(patch, lambda: proxy.set_fault(Fault(cut_down=0)))
+        outcome = site.run(store=far_store)
+
+    cannot_copy(outcome)
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+    refused = site.run()
+    assert refused.kind == "PublicationLost"
+    assert "its lock mosaic/publisher.lock ends at" in refused.text
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+    end_lock(site)
+    site.recovers(before)
+
+
+def at_the_copy(patch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Let something happen right before the server is asked to copy a staged archive."""
+    look = S3Store._expect
+
+    def look_first(self: S3Store, source: StoredObject) -> None:
+        look(self, source)
+        if "/staging/" in source.key:
+            happens()
+
+    patch.setattr(S3Store, "_expect", look_first)
+
+
+def cannot_copy(outcome: Outcome) -> None:
+    assert not outcome.success
+    assert outcome.kind == "StoreUnavailable"
+    assert "cannot copy mosaic/staging/" in outcome.text
+    assert "no whole answer from the server" in outcome.text
+    assert "Check S3_ENDPOINT and the network, then run again" in outcome.text
