@@ -161,10 +161,10 @@ def run_chain(
         kind=str(values.get("kind", "")),
         text=(stated.description or "") if stated else "",
         metadata=values,
-        exit_code=int(values[EXIT_CODE]) if EXIT_CODE in values else None,
+        exit_code=int(str(values[EXIT_CODE])) if EXIT_CODE in values else None,
         failed_checks={each.check_name: each.description or "" for each in refused},
         log=log.getvalue(),
-        events="\n".join(entry.to_json() for entry in stored),
+        events="\n".join(map(repr, stored)),
     )
 
 
@@ -174,10 +174,10 @@ def public_mosaic_is_whole(store: ObjectStore, keys: Keys) -> Pointer:
     assert content is not None, f"{keys.pointer} is not public"
     pointer = Pointer.from_json(content)
     for key in (*keys.fixed_archives(), pointer.archive):
-        archive = store.read_publicly(key)
-        assert archive is not None, f"{key} is not public"
-        assert hashlib.sha256(archive).hexdigest() == pointer.sha256, f"{key} is not what the pointer says"
-    assert images_of(archive) == pointer.images
+        content = store.read_publicly(key)
+        assert content is not None, f"{key} is not public"
+        assert hashlib.sha256(content).hexdigest() == pointer.sha256, f"{key} is not what the pointer says"
+    assert images_of(content) == pointer.images
     document = store.read_publicly(keys.tilejson)
     assert document is not None, f"{keys.tilejson} is not public"
     described = json.loads(document)

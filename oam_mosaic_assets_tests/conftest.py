@@ -43,7 +43,7 @@ def moto() -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def ceph() -> Iterator[CephServer]:
     if shutil.which("radosgw") is None:
-        pytest.skip("Ceph is not installed")
+        pytest.fail("Ceph's gateway is not in PATH; `scripts/test` puts it there", pytrace=False)
     with running_ceph() as server:
         yield server
 

@@ -10,7 +10,7 @@ from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import CHECKS, Verdict
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.resources.auditor import Auditor
+from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 
@@ -61,5 +61,17 @@ def mosaic_audit(
             passed=verdict.passed or overruled,
             severity=dg.AssetCheckSeverity.ERROR,
             description=f"{verdict.text}; confirmed: {confirmed}" if overruled else verdict.text,
-            metadata={**verdict.numbers, "build": archive.build, "seconds": audit.seconds},
+            metadata={
+                **verdict.numbers,
+                **({} if verdict.passed or overruled else {"what to do": _advice(audit, archive.build)}),
+                "build": archive.build,
+                "seconds": audit.seconds,
+            },
         )
+
+
+def _advice(audit: Audit, build: str) -> str:
+    """What a maintainer does about a build that is not published."""
+    if audit.failures:
+        return "Mend the cause and build again. This build was deleted; what is public stays as it was."
+    return f"If that is right, say so: oam-mosaic publish {build} --confirm REASON"

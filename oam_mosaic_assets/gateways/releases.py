@@ -176,7 +176,8 @@ class Releases:
     def _release(self, candidate: Candidate, say: Callable[[str], None], *, is_public: bool) -> StoredObject:
         """Write the build's own objects, read the archive back, and take all away again if it fails.
 
-        Unless the build is public already: a publication that failed after the pointer was turned is repeated.
+        A build that is public already stays: its publication failed after the pointer was turned, and is
+        repeated.
         """
         build, key = candidate.pointer.build, candidate.pointer.archive
         say(f"copying the archive to {key}")
@@ -201,9 +202,7 @@ class Releases:
                 )
         except BaseException:
             if not is_public:
-                with suppress(
-                    MosaicError
-                ):  # what failed first is what a person must see; `_tidy` comes later
+                with suppress(MosaicError):  # what failed first must be seen; `_tidy` comes by later
                     self.store.delete(
                         [self.keys.release(build, name) for name in (ARCHIVE, MANIFEST, TILEJSON)]
                     )
@@ -280,9 +279,7 @@ class Releases:
         try:
             yield
         except BaseException:
-            with suppress(
-                MosaicError
-            ):  # what failed first is what a person must see; the lock ends by itself
+            with suppress(MosaicError):  # what failed first must be seen; the lock ends by itself
                 self._unlock(held)
             raise
         self._unlock(held)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 from oam_mosaic_assets.errors import StoreUnavailable
-from oam_mosaic_assets.gateways.folder_store import FolderStore
-from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole
+from oam_mosaic_assets_tests.faults.stores import Forgetful, Meddled
 
 JSON = Headers("application/json")
 
@@ -51,28 +48,6 @@ def test_the_lock_of_a_dead_publisher_is_taken_over(any_site: Site) -> None:
     site.recovers(before)
 
 
-class Meddled(FolderStore):
-    """A folder store in which something happens before an object is written or copied to a key."""
-
-    def __init__(self, root: Path, key: str, happens: Callable[[], object]) -> None:
-        super().__init__(root)
-        self.key = key
-        self.happens: Callable[[], object] | None = happens
-
-    def put_bytes(self, key: str, *rest: Any, **options: Any) -> StoredObject:
-        self._meet(key)
-        return super().put_bytes(key, *rest, **options)
-
-    def copy(self, source: StoredObject, key: str, *rest: Any, **options: Any) -> StoredObject:
-        self._meet(key)
-        return super().copy(source, key, *rest, **options)
-
-    def _meet(self, key: str) -> None:
-        if key.startswith(self.key) and self.happens is not None:
-            happens, self.happens = self.happens, None
-            happens()
-
-
 def test_an_older_snapshot_never_replaces_a_newer_one(site: Site) -> None:
     before = site.published()
 
@@ -108,22 +83,6 @@ def test_a_pointer_that_another_publisher_turned_is_not_turned_back(site: Site) 
     content, _ = site.store.get_bytes(site.keys.pointer) or (b"", None)
     assert content.endswith(b"\n\n")
     site.recovers(before)
-
-
-class Forgetful(FolderStore):
-    """A folder store that can neither copy to a key that starts so, nor delete anything."""
-
-    def __init__(self, root: Path, key: str) -> None:
-        super().__init__(root)
-        self.key = key
-
-    def copy(self, source: StoredObject, key: str, *rest: Any, **options: Any) -> StoredObject:
-        if key.startswith(self.key):
-            raise StoreUnavailable(f"cannot copy to {key}", hint="Run again.")
-        return super().copy(source, key, *rest, **options)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        raise StoreUnavailable(f"cannot delete {', '.join(keys)}", hint="Run again.")
 
 
 def test_repeating_what_failed_after_the_pointer_was_turned_takes_nothing_away(site: Site) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.s3_store import S3Store
 from oam_mosaic_assets_tests.chain import (
@@ -21,6 +22,7 @@ from oam_mosaic_assets_tests.chain import (
     write_items,
 )
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
+from oam_mosaic_assets_tests.faults.stores import Meddled
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer, principal
 from oam_mosaic_assets_tests.servers.proxy import Fault, Proxy, http_answer, running_proxy
@@ -43,6 +45,20 @@ def test_a_bucket_that_is_missing_leaves_the_mosaic(moto_site: Site) -> None:
     assert "NoSuchBucket" in outcome.text
     assert "Create the bucket, or correct S3_BUCKET" in outcome.text
     assert outcome.exit_code == 2
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_a_store_that_fails_before_an_asset_is_staged_whole_leaves_nothing(site: Site) -> None:
+    before = site.published()
+
+    def fail() -> None:
+        raise StoreUnavailable("the store is gone", hint="Run again.")
+
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, site.keys.staging_root, fail))
+
+    assert not outcome.success
+    assert "the store is gone" in outcome.text
     assert site.stays_whole() == before
     site.recovers(before)
 

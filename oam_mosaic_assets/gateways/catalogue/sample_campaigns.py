@@ -39,6 +39,9 @@ sample is no denser than a small one."""
 
 _IMAGES_PER_SITES: Final = 2000
 
+_STRETCHED: Final = 65.0
+"""Degrees; beyond, Web Mercator stretches one satellite scene over more tiles than all drone flights need."""
+
 _NEAREST_TO_POLE: Final = 83.5
 """Degrees; from here no clean image reaches the end of Web Mercator."""
 
@@ -166,9 +169,11 @@ AIRCRAFT: Final = Fleet(
     gsds=(0.075, 0.1, 0.2, 0.25, 0.5),
 )
 
+_SEEN_FROM_ORBIT: Final = [place for place in PLACES if abs(place.lat) < _STRETCHED]
+
 SATELLITES: Final = Fleet(
-    places=PLACES,
-    by_rank=_by_rank(PLACES, 12),
+    places=_SEEN_FROM_ORBIT,
+    by_rank=_by_rank(_SEEN_FROM_ORBIT, 12),
     sites=_SITES,
     frames=satellite_frames,
     ragged=0.0,

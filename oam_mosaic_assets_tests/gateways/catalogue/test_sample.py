@@ -30,7 +30,7 @@ from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Item, Snapsho
 
 Row = Item | Unreadable
 
-DEFAULT_SAMPLE = "4d97a9ef804cec6fda1b0d54306327dd0a69ea18014079c32d06a31d11a9ecd4"
+DEFAULT_SAMPLE = "0ceb8f9a639e49a92da5ef09749826a8f4de2ebc875fe66816d9f11cdd9d0f3e"
 """Digest of the default sample. Whoever changes the sample on purpose writes the new one here."""
 
 
