@@ -1,0 +1,156 @@
+"""What is known of an image, read from items as catalogues really hold them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import shapely
+from hypothesis import given
+
+from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
+from oam_mosaic_assets.core.geometry import REASONS
+from oam_mosaic_assets_tests.core.strategies import any_json, examples, geometries
+
+NOW = datetime(2026, 1, 15, 3, tzinfo=UTC)
+BOX = {"type": "Polygon", "coordinates": [[[10, 10], [11, 10], [11, 11], [10, 11], [10, 10]]]}
+
+
+def footprint(properties: dict[str, Any] | None = None, **more: Any) -> Footprint:
+    item = {"id": "image", "geometry": BOX, "properties": properties or {}, **more}
+    read = read_item(item, row=1, now=NOW)
+    assert isinstance(read, Footprint)
+    return read
+
+
+@examples(300)
+@given(item=any_json, geometry=geometries, properties=any_json, assets=any_json)
+def test_any_json_is_read_or_set_aside_with_a_reason(
+    item: Any, geometry: Any, properties: Any, assets: Any
+) -> None:
+    whole = {"id": "x", "geometry": geometry, "properties": properties, "assets": assets}
+    for each in (whole, item if isinstance(item, dict) else {"id": item}):
+        read = read_item(each, row=7, now=NOW)
+        if isinstance(read, SetAside):
+            assert read.reason in REASONS
+            read.value.encode()
+        else:
+            read.digest()
+
+
+@pytest.mark.parametrize("name", [None, "", 5, "a\x00b", "\ud800"])
+def test_an_item_without_a_name_that_can_be_written_is_set_aside_by_its_row(name: object) -> None:
+    read = read_item({"id": name, "geometry": BOX}, row=7, now=NOW)
+    assert isinstance(read, SetAside)
+    assert (read.id, read.reason) == ("row 7", "no_id")
+
+
+@pytest.mark.parametrize("value", ["unknown", 1.9e-07, -0.3, 0, float("nan"), 1e9, True, [0.3]])
+def test_a_gsd_that_is_no_plausible_metre_value_is_unknown(value: object) -> None:
+    read = footprint({"gsd": value})
+    assert read.gsd is None
+    assert "gsd" in read.unknown
+
+
+@pytest.mark.parametrize(("value", "metres"), [(0.3, 0.3), ("0.3", 0.3), (15, 15.0)])
+def test_a_gsd_in_metres_is_read(value: object, metres: float) -> None:
+    assert footprint({"gsd": value}).gsd == metres
+
+
+@pytest.mark.parametrize(
+    ("text", "identifier"),
+    [
+        ("CC-BY 4.0", "CC-BY-4.0"),
+        ("CC BY-NC 4.0", "CC-BY-NC-4.0"),
+        ("CC-BY-SA-4.0", "CC-BY-SA-4.0"),
+        ("https://creativecommons.org/licenses/by/4.0/", "CC-BY-4.0"),
+        ("CC0", "CC0-1.0"),
+    ],
+)
+def test_licences_are_read_as_spdx(text: str, identifier: str) -> None:
+    assert footprint({"license": text}).license == identifier
+
+
+def test_a_licence_nobody_knows_is_unknown_and_a_missing_one_is_no_fault() -> None:
+    assert footprint({"license": "mine"}).unknown == ("license",)
+    assert footprint().unknown == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["2099-01-01T00:00:00Z", "0216-05-01T00:00:00Z", "2021-02-30T00:00:00Z", "yesterday", 5, "12:00"]
+)
+def test_a_date_that_cannot_be_true_is_unknown(text: object) -> None:
+    read = footprint({"datetime": text})
+    assert read.acquired_to is None
+    assert "datetime" in read.unknown
+
+
+def test_a_date_without_a_zone_is_taken_for_utc_and_a_zone_is_turned_into_it() -> None:
+    assert footprint({"datetime": "2016-05-01T07:00:00"}).acquired_to == datetime(2016, 5, 1, 7, tzinfo=UTC)
+    assert footprint({"datetime": "2016-05-01T07:00:00+02:00"}).acquired_to == datetime(
+        2016, 5, 1, 5, tzinfo=UTC
+    )
+
+
+def test_a_span_is_read_and_one_the_wrong_way_round_is_turned() -> None:
+    span = {
+        "datetime": None,
+        "start_datetime": "2020-01-02T00:00:00Z",
+        "end_datetime": "2020-01-01T00:00:00Z",
+    }
+    read = footprint(span)
+    assert read.acquired_from == datetime(2020, 1, 1, tzinfo=UTC)
+    assert read.acquired_to == datetime(2020, 1, 2, tzinfo=UTC)
+
+
+def test_titles_lose_control_characters_and_keep_everything_else() -> None:
+    title = 'A "quoted" 👩‍🚒\x00\tflight\n of\ud800 می‌خواهم'
+    assert footprint({"title": title}).title == 'A "quoted" 👩‍🚒 flight of می‌خواهم'
+
+
+@pytest.mark.parametrize(
+    ("properties", "provider"),
+    [
+        ({"oam:producer_name": "Someone", "providers": [{"name": "Other"}]}, "Someone"),
+        ({"providers": [{"name": "Other"}]}, "Other"),
+        ({"providers": []}, None),
+        ({"providers": "Other"}, None),
+        ({"providers": [None, {"name": 5}, {"name": "Third"}]}, "Third"),
+    ],
+)
+def test_the_provider_is_found(properties: dict[str, Any], provider: str | None) -> None:
+    assert footprint(properties).provider == provider
+
+
+def test_older_items_name_their_asset_data() -> None:
+    read = footprint(assets={"data": {"href": "https://example.org/a.tif", "file:size": 5}})
+    assert (read.asset, read.asset_name, read.file_size) == ("https://example.org/a.tif", "data", 5)
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Footprint)])
+def test_the_digest_changes_with_everything_that_is_known(name: str) -> None:
+    read = footprint()
+    changed: Any = {
+        "geometry": shapely.box(0, 0, 1, 1),
+        "unknown": ("gsd",),
+        "gsd": 0.5,
+        "file_size": 9,
+        "acquired_from": NOW,
+        "acquired_to": NOW,
+        "updated": NOW - timedelta(days=1),
+    }.get(name, "other")
+    assert replace(read, **{name: changed}).digest() != read.digest()
+    assert footprint().digest() == read.digest()
+
+
+def test_the_digest_is_the_same_in_every_process() -> None:
+    program = (
+        "from oam_mosaic_assets_tests.core.test_footprint import footprint\n"
+        "print(footprint({'title': 'ä', 'gsd': 0.3}).digest().hex())"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == footprint({"title": "ä", "gsd": 0.3}).digest().hex()
