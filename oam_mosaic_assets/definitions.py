@@ -56,6 +56,8 @@ def build_definitions(
         asset_checks=[mosaic_audit, mosaic_is_fresh],
         jobs=[global_mosaic, publish_held_build, mosaic_freshness],
         schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
+        # one process, also for what the UI starts: four more would take longer to start than they save
+        executor=dg.in_process_executor,
         loggers={"console": console_logger(settings.log_level, log_to)},
         resources={
             "io_manager": _io_manager(ObjectStoreIOManager(store, keys)),

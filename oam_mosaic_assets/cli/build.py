@@ -23,6 +23,10 @@ from oam_mosaic_assets.resources.failures import EXIT_CODE
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
 from oam_mosaic_assets.settings import Settings
 
+LOCATION_TAG = ".dagster/repository"
+LOCATION = "__repository__@oam-mosaic"
+"""Lets the UI list the run with its job: the one repository of the location that workspace.yaml names."""
+
 DEFAULT_HOME = Path("data/dagster")
 
 PLAIN_INSTANCE = "telemetry:\n  enabled: false\n"
@@ -41,7 +45,8 @@ def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -
         The exit code.
     """
     settings = Settings.read()
-    tags = {name: value for name, value in {CONFIRM_TAG: confirm, BUILD_TAG: build}.items() if value}
+    stated = {CONFIRM_TAG: confirm, BUILD_TAG: build}
+    tags = {LOCATION_TAG: LOCATION, **{name: value for name, value in stated.items() if value}}
     # A copy of standard error: Dagster turns the real one into the run's compute log while steps run.
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)

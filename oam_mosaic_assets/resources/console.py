@@ -17,8 +17,12 @@ class _Plain(logging.Formatter):
 
 
 def _is_for_people(record: logging.LogRecord) -> bool:
-    """Whether someone said it, or something failed; not that a step began or an input was loaded."""
-    return getattr(record, "dagster_meta", {}).get("dagster_event") is None or record.levelno >= logging.ERROR
+    """Whether someone said it, or something failed; not that a step began, or could not."""
+    event = getattr(record, "dagster_meta", {}).get("dagster_event")
+    if event is None:
+        return True
+    said = getattr(record, "dagster_meta", {}).get("orig_message") or ""
+    return record.levelno >= logging.ERROR and not said.startswith("Dependencies for step")
 
 
 def console_logger(level: str, stream: TextIO | None = None) -> dg.LoggerDefinition:

@@ -1,0 +1,152 @@
+"""The whole audit on a real mosaic: it passes as it is, and catches each kind of change."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from oam_mosaic_assets.core import audit
+from oam_mosaic_assets.core.artifact import sha256_of
+from oam_mosaic_assets.core.audit import Verdict
+from oam_mosaic_assets.core.examination import examine
+from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
+from oam_mosaic_assets_tests.core.scene import DIFFICULT, IMAGES, PLAIN, PLAN, Scene, footprint, made_from
+
+
+def verdicts(scene: Scene, archive: Path | None = None) -> dict[str, Verdict]:
+    found = examine(archive or scene.archive, scene.footprints, scene.plan, snapshot=scene.snapshot.digest)
+    return {verdict.name: verdict for verdict in found}
+
+
+def failures(scene: Scene, archive: Path) -> dict[str, str]:
+    return {name: verdict.text for name, verdict in verdicts(scene, archive).items() if not verdict.passed}
+
+
+def changed(scene: Scene, tmp_path: Path, change: Callable[[Pieces], None]) -> Path:
+    pieces = pieces_of(scene.archive)
+    change(pieces)
+    return assembled(pieces, tmp_path / "changed.pmtiles")
+
+
+def test_a_mosaic_of_difficult_images_passes(scene: Scene) -> None:
+    found = verdicts(scene)
+    assert [verdict.text for verdict in found.values() if not verdict.passed] == []
+    assert set(found) == set(audit.CHECKS) - audit.GUARDS
+    assert found["images_lie_where_they_should"].numbers["outlines_compared"] == len(IMAGES)
+
+
+def test_the_same_footprints_give_the_same_bytes_wherever_they_are_made(scene: Scene, tmp_path: Path) -> None:
+    again = made_from(reversed(IMAGES), tmp_path / "elsewhere")
+    assert sha256_of(again.archive) == sha256_of(scene.archive)
+    assert str(tmp_path).encode() not in again.archive.read_bytes()
+    assert str(tmp_path) not in json.dumps(json.loads(gzip.decompress(pieces_of(again.archive).metadata)))
+
+
+def test_a_lost_tile_is_found_and_its_image_named(scene: Scene, tmp_path: Path) -> None:
+    def lose(pieces: Pieces) -> None:
+        lost = pieces.of_zoom(PLAN.zoom_max)[0]
+        pieces.entries.remove(lost)
+        pieces.header["addressed_tiles_count"] -= lost.run_length
+
+    assert "missing from" in failures(scene, changed(scene, tmp_path, lose))["images_lie_where_they_should"]
+
+
+def test_a_header_that_counts_other_tiles_is_found(scene: Scene, tmp_path: Path) -> None:
+    def miscount(pieces: Pieces) -> None:
+        pieces.header["addressed_tiles_count"] += 1
+
+    assert "addressed tiles" in failures(scene, changed(scene, tmp_path, miscount))["archive_is_as_asked"]
+
+
+def test_a_shifted_byte_range_is_found(scene: Scene, tmp_path: Path) -> None:
+    def shift(pieces: Pieces) -> None:
+        entries = pieces.of_zoom(PLAN.zoom_max)
+        first, last = entries[0], entries[len(entries) // 2]
+        first.offset, first.length, last.offset, last.length = (
+            last.offset,
+            last.length,
+            first.offset,
+            first.length,
+        )
+
+    assert "astray" in failures(scene, changed(scene, tmp_path, shift))["images_lie_where_they_should"]
+
+
+def test_a_broken_tile_is_found_and_named(scene: Scene, tmp_path: Path) -> None:
+    def spoil(pieces: Pieces) -> None:
+        pieces.replace(pieces.at(0, 0, 0), b"no gzip stream")
+
+    assert "0/0/0" in failures(scene, changed(scene, tmp_path, spoil))["archive_is_whole"]
+
+
+def test_a_file_cut_short_is_found(scene: Scene, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pmtiles"
+    cut.write_bytes(scene.archive.read_bytes()[:-1])
+    assert "cut short" in failures(scene, cut)["archive_is_whole"]
+
+
+def test_an_older_mosaic_is_found_by_the_images_it_lacks(scene: Scene, tmp_path: Path) -> None:
+    older = made_from(IMAGES[1:], tmp_path / "older")
+    found = failures(scene, older.archive)
+    assert IMAGES[0].id in found["every_image_is_drawn"]
+    assert "snapshot" in found["archive_is_as_asked"]
+
+
+def test_an_image_that_is_no_footprint_is_found(scene: Scene, tmp_path: Path) -> None:
+    more = made_from([*IMAGES, footprint("a stranger", 1, 1, 2, 2)], tmp_path / "more")
+    assert "a stranger" in failures(scene, more.archive)["every_image_is_drawn"]
+
+
+def test_an_image_drawn_elsewhere_is_found(scene: Scene, tmp_path: Path) -> None:
+    moved = [replace(PLAIN[0], geometry=footprint("x", 12.0, 10.0, 12.4, 10.3).geometry), *IMAGES[1:]]
+    elsewhere = made_from(moved, tmp_path / "elsewhere", metadata={"snapshot": scene.snapshot.digest})
+    found = failures(scene, elsewhere.archive)
+    assert set(found) == {"images_lie_where_they_should"}
+    assert PLAIN[0].id in found["images_lie_where_they_should"]
+
+
+def test_an_outline_that_is_another_within_the_same_tiles_is_found(scene: Scene, tmp_path: Path) -> None:
+    narrower = footprint("a field", 10.002, 10.002, 10.398, 10.298, acquired_to=PLAIN[0].acquired_to)
+    other = made_from(
+        [narrower, *IMAGES[1:]], tmp_path / "other", metadata={"snapshot": scene.snapshot.digest}
+    )
+    assert "outlines of 1 of" in failures(scene, other.archive)["images_lie_where_they_should"]
+
+
+def test_another_layer_is_found(scene: Scene, tmp_path: Path) -> None:
+    other = made_from(IMAGES, tmp_path / "other", plan=replace(PLAN, layer="coverage"))
+    assert "['coverage']" in failures(scene, other.archive)["archive_is_whole"]
+
+
+def test_other_zooms_are_found(scene: Scene, tmp_path: Path) -> None:
+    other = made_from(IMAGES, tmp_path / "other", plan=replace(PLAN, zoom_max=9))
+    found = failures(scene, other.archive)
+    assert "zooms" in found["archive_is_as_asked"]
+    assert f"not drawn at z{PLAN.zoom_max}" in found["every_image_is_drawn"]
+
+
+def test_difficult_images_are_all_in_the_scene() -> None:
+    assert set(DIFFICULT) < set(IMAGES)
+
+
+@pytest.mark.parametrize(("set_aside", "passed"), [(2, True), (3, False)])
+def test_too_many_set_aside_wait_for_a_person(set_aside: int, passed: bool) -> None:  # noqa: FBT001
+    verdict = audit.judge_set_aside(catalogued=100, set_aside={"no_area": set_aside}, most=0.02)
+    assert (verdict.passed, verdict.is_guard) == (passed, True)
+    assert "no_area" in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("catalogued", "before", "passed"), [(90, 100, True), (89, 100, False), (500, 100, True), (1, None, True)]
+)
+def test_a_catalogue_that_shrank_waits_for_a_person(
+    catalogued: int,
+    before: int | None,
+    passed: bool,  # noqa: FBT001
+) -> None:
+    assert audit.judge_shrinkage(catalogued=catalogued, before=before, most=0.10).passed == passed

@@ -1,0 +1,141 @@
+"""Names, keys, pointer, TileJSON; the plan; and whether what is public can still be trusted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from oam_mosaic_assets.core.freshness import judge_freshness
+from oam_mosaic_assets.core.release import Keys, Pointer, build_name, tilejson
+from oam_mosaic_assets.core.tiling import TilingPlan
+
+NOW = datetime(2026, 1, 15, 3, tzinfo=UTC)
+POINTER = Pointer(
+    build="20260115T030000Z-3f9c2a7d41be",
+    digest="3f9c2a7d41be",
+    snapshot_taken_at=NOW.isoformat(),
+    checked_at=NOW.isoformat(),
+    published_at=NOW.isoformat(),
+    source="pgstac",
+    images=95,
+    set_aside=5,
+    archive="mosaic/builds/b/global-mosaic.pmtiles",
+    manifest="mosaic/builds/b/manifest.json",
+    size=1,
+    sha256="00",
+    etags={"global-mosaic.pmtiles": "e"},
+)
+
+
+def test_a_build_is_named_by_its_start_in_utc_and_its_digest() -> None:
+    started = datetime(2026, 1, 15, 5, tzinfo=timezone(timedelta(hours=2)))
+    assert build_name(started, "3f9c2a7d41be" + "0" * 52) == POINTER.build
+
+
+def test_keys_are_those_that_others_rely_on() -> None:
+    keys = Keys(aliases=("global-coverage.pmtiles",))
+    assert keys.fixed_archives() == ("global-mosaic.pmtiles", "global-coverage.pmtiles")
+    assert keys.tilejson == "global-mosaic.json"
+    assert keys.pointer == "mosaic/latest.json"
+    assert keys.release("b", "manifest.json") == "mosaic/builds/b/manifest.json"
+    assert keys.staging("b", "x") == "mosaic/staging/b/x"
+    assert keys.below("test/").release("b", "x") == "test/mosaic/builds/b/x"
+
+
+def test_the_pointer_survives_the_store() -> None:
+    assert Pointer.from_json(POINTER.to_json()) == POINTER
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"null", b'{"build": 1}', b"\xff", replace(POINTER, format=2).to_json()]
+)
+def test_what_is_no_pointer_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="it "):
+        Pointer.from_json(content)
+
+
+def test_the_tilejson_holds_what_version_3_demands() -> None:
+    plan = TilingPlan()
+    document = tilejson(
+        metadata=plan.metadata({}, "d"),
+        bounds=(-180.0, -85.0, 180.0, 85.0),
+        zoom_min=0,
+        zoom_max=15,
+        archive_address="https://example.org/a.pmtiles",
+        build="b",
+    )
+    assert document["tilejson"] == "3.0.0"
+    assert document["tiles"] == ["pmtiles://https://example.org/a.pmtiles/{z}/{x}/{y}"]
+    assert document["vector_layers"][0]["id"] == "globalcoverage"
+    assert document["vector_layers"][0]["fields"] == {"id": "String"}
+    assert (document["minzoom"], document["maxzoom"], document["scheme"]) == (0, 15, "xyz")
+    assert "OpenAerialMap" in document["attribution"]
+    json.dumps(document, allow_nan=False)
+
+
+def test_another_plan_or_tippecanoe_is_another_recipe() -> None:
+    plan = TilingPlan()
+    digests = {plan.digest("v2.72.0"), plan.digest("v2.73.0"), replace(plan, zoom_max=14).digest("v2.72.0")}
+    assert len(digests) == 3
+    assert plan.digest("v2.72.0") == TilingPlan().digest("v2.72.0")
+
+
+def test_the_archive_says_nothing_of_the_machine_nor_lists_ids() -> None:
+    made = {"generator": "tippecanoe v2", "generator_options": "/home/me/tippecanoe", "tilestats": {"x": 1}}
+    assert "/home" not in json.dumps(TilingPlan().metadata(made, "d"))
+    assert "tilestats" not in TilingPlan().metadata(made, "d")
+
+
+def fresh(
+    age_hours: float, *, differences: tuple[str, ...] = (), catalogued: int | None = 100
+) -> tuple[bool, bool, str]:
+    found = judge_freshness(
+        POINTER,
+        differences=differences,
+        catalogued=catalogued,
+        now=NOW + timedelta(hours=age_hours),
+        warn_hours=25,
+        fail_hours=36,
+    )
+    return found.passed, found.is_late_only, found.text
+
+
+def test_a_young_mosaic_is_fresh() -> None:
+    passed, _, text = fresh(24.9)
+    assert passed
+    assert "holds no more" in text
+
+
+def test_at_the_warning_age_it_is_late_and_at_the_failing_age_stale() -> None:
+    assert fresh(25)[:2] == (False, True)
+    assert fresh(35.9)[:2] == (False, True)
+    passed, late_only, text = fresh(36)
+    assert (passed, late_only) == (False, False)
+    assert "stale" in text
+
+
+def test_what_someone_deleted_is_named_however_young_the_mosaic_is() -> None:
+    passed, late_only, text = fresh(1, differences=("global-mosaic.pmtiles is gone",))
+    assert (passed, late_only) == (False, False)
+    assert text.startswith("global-mosaic.pmtiles is gone")
+
+
+@pytest.mark.parametrize(
+    ("catalogued", "words"),
+    [
+        (107, "7 images of the catalogue are not in it yet"),
+        (90, "10 of its images have left"),
+        (None, "95 images"),
+    ],
+)
+def test_it_says_how_many_images_it_lacks(catalogued: int | None, words: str) -> None:
+    assert words in fresh(1, catalogued=catalogued)[2]
+
+
+def test_where_nothing_was_published_nothing_is_fresh() -> None:
+    found = judge_freshness(None, differences=[], catalogued=1, now=NOW, warn_hours=25, fail_hours=36)
+    assert not found.passed
+    assert "nothing was ever published" in found.text

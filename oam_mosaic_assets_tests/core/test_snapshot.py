@@ -1,0 +1,121 @@
+"""The files of one snapshot: in drawing order, complete, and the same whatever order they were read in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import shapely
+
+from oam_mosaic_assets.core.footprint import SetAside
+from oam_mosaic_assets.core.snapshot import BATCH, as_drawn, read_batches, write_geojson
+from oam_mosaic_assets_tests.core.scene import DIFFICULT, IMAGES, NOW, PLAN, UNIT, footprint, snapshot_of
+
+ASIDE = SetAside("broken", "no_area", "{}")
+
+
+def test_the_footprints_are_geoparquet(tmp_path: Path) -> None:
+    found = snapshot_of([*IMAGES, ASIDE], tmp_path / "s")
+    path = tmp_path / "s" / "footprints.parquet"
+    geo = json.loads(pl.read_parquet_metadata(path)["geo"])
+    column = geo["columns"][geo["primary_column"]]
+    assert (geo["version"], column["encoding"], column["orientation"]) == ("1.1.0", "WKB", "counterclockwise")
+    assert column["geometry_types"] == ["MultiPolygon", "Polygon"]
+    assert "crs" not in column  # OGC:CRS84, longitude first
+    table = pl.read_parquet(path)
+    geometries = shapely.from_wkb(table["geometry"].to_numpy())
+    assert column["bbox"] == list(found.bounds or ()) == shapely.total_bounds(geometries).tolist()
+    covering = [[row[side] for side in ("xmin", "ymin", "xmax", "ymax")] for row in table["bbox"]]
+    assert covering == shapely.bounds(geometries).tolist()
+    assert column["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
+
+
+def test_the_counts_add_up(tmp_path: Path) -> None:
+    twice = [*IMAGES, IMAGES[0], ASIDE]
+    found = snapshot_of(twice, tmp_path / "s")
+    assert found.drawable == len(IMAGES)
+    assert found.set_aside == {"duplicate_id": 1, "no_area": 1}
+    assert found.catalogued == len(twice)
+    listed = pl.read_parquet(tmp_path / "s" / "set_aside.parquet").rows()
+    assert sorted(listed) == sorted(
+        [(IMAGES[0].id, "duplicate_id", IMAGES[0].id), ("broken", "no_area", "{}")]
+    )
+
+
+def test_the_oldest_come_first_and_the_order_is_total(tmp_path: Path) -> None:
+    at = footprint("x", 0, 0, 1, 1)
+    rows = [
+        replace(at, id="new", acquired_to=NOW),
+        replace(at, id="b", acquired_to=NOW - timedelta(days=1)),
+        replace(at, id="a", acquired_to=NOW - timedelta(days=1)),
+        replace(at, id="unknown"),
+    ]
+    snapshot_of(rows, tmp_path / "s")
+    assert pl.read_parquet(tmp_path / "s" / "footprints.parquet")["id"].to_list() == [
+        "unknown",
+        "a",
+        "b",
+        "new",
+    ]
+
+
+def test_the_digest_knows_the_content_and_not_the_order(tmp_path: Path) -> None:
+    one = snapshot_of([*IMAGES, ASIDE], tmp_path / "1").digest
+    assert snapshot_of([ASIDE, *reversed(IMAGES)], tmp_path / "2").digest == one
+    assert snapshot_of(IMAGES, tmp_path / "3").digest != one
+    assert snapshot_of([*IMAGES[1:], replace(IMAGES[0], title="other"), ASIDE], tmp_path / "4").digest != one
+
+
+def test_an_empty_catalogue_gives_empty_files(tmp_path: Path) -> None:
+    found = snapshot_of([], tmp_path / "s")
+    assert (found.drawable, found.bounds, found.newest) == (0, None, None)
+    assert pl.read_parquet(tmp_path / "s" / "footprints.parquet").height == 0
+    assert write_geojson(tmp_path / "s" / "footprints.parquet", tmp_path / "g", thinnest=PLAN.thinnest) == 0
+
+
+def test_only_what_touches_the_box_is_kept(tmp_path: Path) -> None:
+    rows = [
+        footprint("in", 0, 0, 1, 1),
+        footprint("touching", -21, 5, -20, 6),
+        footprint("out", 50, 5, 51, 6),
+    ]
+    found = snapshot_of(rows, tmp_path / "s", box=(-20.0, 0.0, 10.0, 30.0))
+    assert (found.drawable, found.outside) == (2, 1)
+
+
+def test_more_than_a_batch_is_read_back_in_order(tmp_path: Path) -> None:
+    at = footprint("x", 0, 0, 1, 1)
+    rows = [replace(at, id=f"{number:06}") for number in range(2 * BATCH + 3)]
+    snapshot_of(reversed(rows), tmp_path / "s")
+    batches = list(read_batches(tmp_path / "s" / "footprints.parquet", ("id",)))
+    assert [batch.height for batch in batches] == [BATCH, BATCH, 3]
+    assert [name for batch in batches for name in batch["id"]] == [row.id for row in rows]
+
+
+@pytest.mark.parametrize(
+    "name", ['a "quoted" id', "new\\nline", "ä 👩‍🚒", "</script>", "'; DROP TABLE items"]
+)
+def test_ids_are_data(name: str, tmp_path: Path) -> None:
+    snapshot_of([footprint(name, 0, 0, 1, 1)], tmp_path / "s")
+    write_geojson(tmp_path / "s" / "footprints.parquet", tmp_path / "g", thinnest=PLAN.thinnest)
+    (line,) = (tmp_path / "g").read_text().splitlines()
+    feature: dict[str, Any] = json.loads(line)
+    assert feature["properties"] == {"id": name}
+    assert shapely.from_geojson(json.dumps(feature["geometry"])).equals(shapely.box(0, 0, 1, 1))
+
+
+def test_what_rounding_would_wipe_out_is_widened_and_nothing_else_is_touched() -> None:
+    geometries = np.array([each.geometry for each in IMAGES], dtype=object)
+    drawn = as_drawn(geometries, PLAN.thinnest)
+    names = {IMAGES[index].id for index in np.flatnonzero(drawn != geometries)}
+    small = {each.id for each in DIFFICULT if "dot" in each.id or "thread" in each.id}
+    assert names == small
+    for before, after in zip(geometries, drawn, strict=True):
+        assert after.buffer(UNIT / 1000).covers(before)
+        assert not shapely.is_empty(shapely.buffer(after, -PLAN.thinnest / 2))
