@@ -2,10 +2,10 @@
 
     python benchmarks/pipeline.py ITEMS.ndjson.gz [--repeat N] [--json FILE]
 
-Loads the items into a real pgSTAC and publishes to a real S3 server, both as the tests run them. The
-plain sequence: one query, one GeoJSON file, one tippecanoe call. Ours: the job `global_mosaic`, audit and publication
-included, Dagster's own start-up left out. Each runs in a process of its own; figures are ratios, for the
-machine may be shared.
+Loads the items into a real pgSTAC and publishes to a real S3 server, both as the tests run them. The plain
+sequence: one query, one GeoJSON file, one tippecanoe call. Ours: the job `global_mosaic`, audit and
+publication included, Dagster's own start-up left out. Each runs in a process of its own; figures are ratios,
+for the machine may be shared.
 """
 
 from __future__ import annotations
