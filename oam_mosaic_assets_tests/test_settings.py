@@ -65,6 +65,46 @@ def test_the_source_is_the_one_that_is_named(environment: dict[str, str], source
     assert Settings.read(environment).source == source
 
 
+def test_an_address_of_the_catalogue_may_hold_a_password_and_is_never_shown() -> None:
+    settings = Settings.read({"STAC_API_URL": f"https://me:{SECRET}@stac.example.org"})
+    assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json() + str(
+        settings.model_dump()
+    )
+    assert settings.stac_api_url is not None
+    assert SECRET in settings.stac_api_url
+
+
+@pytest.mark.parametrize("name", ["S3_ENDPOINT", "S3_PUBLIC_URL"])
+def test_an_address_that_everyone_sees_must_hold_no_password(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must hold no user name or password") as caught:
+        Settings.read({name: f"https://me:{SECRET}@s3.example.org"})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ["STAC_API_URL", "S3_ENDPOINT", "S3_PUBLIC_URL"])
+@pytest.mark.parametrize(
+    "address", ["http://", "https://[::1", "http://host:port", "http://host:99999", "ftp://h"]
+)
+def test_an_address_that_leads_nowhere_is_named_with_all_else(name: str, address: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({name: address, "MOSAIC_CRON": "daily"})
+    assert name in caught.value.message
+    assert "MOSAIC_CRON" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        ("s3.amazonaws.com", "https://s3.amazonaws.com"),
+        ("minio:9000", "https://minio:9000"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("http://[::1]:9000/s3", "http://[::1]:9000/s3"),
+    ],
+)
+def test_an_endpoint_is_asked_by_tls_unless_it_says_http(endpoint: str, address: str) -> None:
+    assert Settings.read({"S3_ENDPOINT": endpoint}).endpoint_url == address
+
+
 def test_two_sources_are_an_error_that_names_them() -> None:
     with pytest.raises(SettingsError, match=r"PG_DSN or PGHOST and STAC_ITEMS"):
         Settings.read({"PGHOST": "db", "STAC_ITEMS": "items.ndjson"})
@@ -122,6 +162,8 @@ def test_test_mode_is_off(spelling: str) -> None:
         "../up.pmtiles",
         "/root.pmtiles",
         "with space.pmtiles",
+        "a//b.pmtiles",
+        "./here.pmtiles",
     ],
 )
 def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
@@ -140,6 +182,16 @@ def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
         ({"STAC_API_URL": "file:///etc/passwd"}, "STAC_API_URL"),
         ({"ZOOM_MIN": "14", "ZOOM_MAX": "12"}, "ZOOM_MIN"),
         ({"MOSAIC_PREFIX": "../"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": "a/./b"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": "/a"}, "MOSAIC_PREFIX"),
+        ({"MAX_SET_ASIDE_SHARE": "nan"}, "MAX_SET_ASIDE_SHARE"),
+        ({"FRESH_FAIL_HOURS": "inf"}, "FRESH_FAIL_HOURS"),
+        ({"FRESH_WARN_HOURS": "36"}, "FRESH_WARN_HOURS"),
+        ({"ZOOM_MAX": "7"}, "ZOOM_MAX"),
+        ({"ZOOM_MAX": "19"}, "ZOOM_MAX"),
+        ({"MOSAIC_PUBLISH": "ftp"}, "MOSAIC_PUBLISH"),
+        ({"MOSAIC_PUBLISH": "folder", "S3_BUCKET": "b"}, "MOSAIC_PUBLISH"),
+        ({"TEST_MODE": "2"}, "TEST_MODE"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error(environment: dict[str, str], named: str) -> None:
@@ -155,6 +207,65 @@ def test_a_dot_env_file_fills_in_what_the_environment_leaves_out(
     monkeypatch.setenv("ZOOM_MAX", "11")
     settings = Settings.read()
     assert (settings.stac_items, settings.zoom_max) == (Path("from-file.ndjson"), 11)
+
+
+@pytest.mark.parametrize("content", [b"PGPASSWORD=\xff\xfe", b"\xff" + SECRET.encode()])
+def test_a_dot_env_file_that_is_no_text_is_named_and_not_quoted(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"The file \.env cannot be read") as caught:
+        Settings.read()
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_dot_env_file_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("ZOOM_MAX=9\n")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert Settings.read().zoom_max == 15
+
+
+CONTRACT = {
+    "S3_BUCKET": ("s3_bucket", "oin-hotosm-temp", "mine"),
+    "S3_REGION": ("s3_region", "us-east-1", "eu-central-1"),
+    "S3_ENDPOINT": ("s3_endpoint", "s3.amazonaws.com", "minio:9000"),
+    "S3_PUBLIC_URL": ("s3_public_url", None, "https://images.example.org"),
+    "PGHOST": ("pghost", None, "db"),
+    "PGPORT": ("pgport", 5432, 5433),
+    "PGUSER": ("pguser", None, "reader"),
+    "PGDATABASE": ("pgdatabase", "eoapi", "other"),
+    "COLLECTION": ("collection", "openaerialmap", "other"),
+    "ZOOM_MIN": ("zoom_min", 0, 2),
+    "ZOOM_MAX": ("zoom_max", 15, 12),
+    "TEST_MODE": ("test_mode", False, True),
+    "LOG_LEVEL": ("log_level", "INFO", "DEBUG"),
+    "MOSAIC_CRON": ("mosaic_cron", "0 3 * * *", "0 */6 * * *"),
+    "MOSAIC_STORE": ("mosaic_store", Path("data/store"), Path("elsewhere")),
+    "MOSAIC_PREFIX": ("mosaic_prefix", "mosaic/", "m/"),
+    "MOSAIC_ALIASES": ("mosaic_aliases", (), ("global-coverage.pmtiles",)),
+    "FRESH_WARN_HOURS": ("fresh_warn_hours", 25.0, 2.0),
+    "FRESH_FAIL_HOURS": ("fresh_fail_hours", 36.0, 100.0),
+    "MAX_SET_ASIDE_SHARE": ("max_set_aside_share", 0.02, 0.5),
+    "MAX_SHRINK_SHARE": ("max_shrink_share", 0.10, 0.5),
+}
+"""Variables that others rely on: the field, what it is where nobody sets it, and another value."""
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_a_variable_others_rely_on_has_its_default_and_can_be_set(name: str) -> None:
+    field, default, other = CONTRACT[name]
+    stated = ",".join(other) if isinstance(other, tuple) else str(other)
+    assert getattr(Settings.read({}), field) == default
+    assert getattr(Settings.read({name: f" {stated} "}), field) == other
+    for nothing in ("", "  "):
+        assert getattr(Settings.read({name: nothing}), field) == default
+
+
+@pytest.mark.parametrize("name", ["PG_DSN", "PGPASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"])
+def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
+    assert getattr(Settings.read({name: ""}), name.lower()) is None
 
 
 def test_the_readme_lists_every_setting() -> None:
