@@ -8,9 +8,10 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.drawing_order import SCHEMA
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
 from oam_mosaic_assets.core.release import build_name
-from oam_mosaic_assets.core.snapshot import SCHEMA, write_snapshot
+from oam_mosaic_assets.core.snapshot import write_snapshot
 from oam_mosaic_assets.errors import CatalogueUnavailable, EmptyCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
 from oam_mosaic_assets.resources.failures import failing_clearly

@@ -6,15 +6,12 @@ the map. Geometry is read in `core.geometry`.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-
-import shapely
 
 from oam_mosaic_assets.core.geometry import Area, Undrawable, drawable, shortened
 
@@ -80,16 +77,6 @@ class Footprint:
     thumbnail: str | None = None
     file_size: int | None = None
     unknown: tuple[str, ...] = field(default=())
-
-    def digest(self) -> bytes:
-        """16 bytes that change when anything of the footprint does."""
-        values = [
-            shapely.to_wkb(self.geometry, byte_order=1)
-            if each.name == "geometry"
-            else repr(getattr(self, each.name)).encode()
-            for each in fields(self)
-        ]
-        return hashlib.blake2b(b"\0".join(values), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)

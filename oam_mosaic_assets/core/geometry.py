@@ -102,18 +102,24 @@ def drawable(geometry: object) -> Area:
 
 def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
     whole: BaseGeometry = shapely.union_all(parts) if len(parts) != 1 else parts[0]
-    south, north = whole.bounds[1::2] if not whole.is_empty else (0.0, 0.0)
-    if south < -MERCATOR_LATITUDE or north > MERCATOR_LATITUDE:
+    bounds = shapely.bounds(whole)  # not numbers where it is empty
+    if bounds[1] < -MERCATOR_LATITUDE or bounds[3] > MERCATOR_LATITUDE:
         whole = _areas_only(
             shapely.intersection(whole, shapely.box(-180.0, -MERCATOR_LATITUDE, 180.0, MERCATOR_LATITUDE))
         )
-    if whole.area == 0.0:
+    if shapely.area(whole) == 0.0:
         raise Undrawable("no_area", source)
     _refuse_too_large(whole)
     return cast("Area", shapely.orient_polygons(whole))
 
 
 def _refuse_too_large(whole: BaseGeometry) -> None:
+    west, south, east, north = shapely.bounds(whole).tolist()
+    stretch = math.cos(math.radians(max(abs(south), abs(north))))  # the map is drawn larger by at most this
+    if (east - west) * (north - south) <= LARGEST_AREA * ROUND_THE_WORLD**2 * stretch and (
+        east - west < ROUND_THE_WORLD
+    ):
+        return  # as nearly all do; those at the antimeridian are looked at by parts
     parts = project(shapely.get_parts(whole), 0)  # the map is the unit square
     west, north, east, south = shapely.bounds(parts).T
     frame = float(((east - west) * (south - north)).max())
@@ -219,7 +225,9 @@ def _reach(ring: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _polygon(rings: Sequence[list[tuple[float, float]]]) -> Polygon:
-    return Polygon(rings[0], [ring for ring in rings[1:] if ring])
+    outline, *holes = [shapely.linearrings(ring) for ring in rings if ring]
+    polygon: Polygon = shapely.polygons(outline, holes or None)
+    return polygon
 
 
 def _enclosed(rings: Sequence[list[tuple[float, float]]]) -> BaseGeometry:

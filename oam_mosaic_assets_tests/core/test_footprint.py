@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import shapely
 from hypothesis import given
 
+from oam_mosaic_assets.core.drawing_order import DrawingOrder
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
 from oam_mosaic_assets.core.geometry import REASONS
 from oam_mosaic_assets_tests.core.strategies import any_json, examples, geometries
@@ -30,7 +27,7 @@ def footprint(properties: dict[str, Any] | None = None, **more: Any) -> Footprin
 @examples(300)
 @given(item=any_json, geometry=geometries, properties=any_json, assets=any_json)
 def test_any_json_is_read_or_set_aside_with_a_reason(
-    item: Any, geometry: Any, properties: Any, assets: Any
+    item: Any, geometry: Any, properties: Any, assets: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     whole = {"id": "x", "geometry": geometry, "properties": properties, "assets": assets}
     for each in (whole, item if isinstance(item, dict) else {"id": item}):
@@ -38,8 +35,10 @@ def test_any_json_is_read_or_set_aside_with_a_reason(
         if isinstance(read, SetAside):
             assert read.reason in REASONS
             read.value.encode()
-        else:
-            read.digest()
+            continue
+        with DrawingOrder(tmp_path_factory.mktemp("order") / "a.sqlite") as order:
+            assert order.add([read]) == [True]
+            assert [batch.height for batch in order.batches(1)] == [1]
 
 
 @pytest.mark.parametrize("name", [None, "", 5, "a\x00b", "\ud800"])
@@ -129,28 +128,3 @@ def test_the_provider_is_found(properties: dict[str, Any], provider: str | None)
 def test_older_items_name_their_asset_data() -> None:
     read = footprint(assets={"data": {"href": "https://example.org/a.tif", "file:size": 5}})
     assert (read.asset, read.asset_name, read.file_size) == ("https://example.org/a.tif", "data", 5)
-
-
-@pytest.mark.parametrize("name", [each.name for each in fields(Footprint)])
-def test_the_digest_changes_with_everything_that_is_known(name: str) -> None:
-    read = footprint()
-    changed: Any = {
-        "geometry": shapely.box(0, 0, 1, 1),
-        "unknown": ("gsd",),
-        "gsd": 0.5,
-        "file_size": 9,
-        "acquired_from": NOW,
-        "acquired_to": NOW,
-        "updated": NOW - timedelta(days=1),
-    }.get(name, "other")
-    assert replace(read, **{name: changed}).digest() != read.digest()
-    assert footprint().digest() == read.digest()
-
-
-def test_the_digest_is_the_same_in_every_process() -> None:
-    program = (
-        "from oam_mosaic_assets_tests.core.test_footprint import footprint\n"
-        "print(footprint({'title': 'ä', 'gsd': 0.3}).digest().hex())"
-    )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == footprint({"title": "ä", "gsd": 0.3}).digest().hex()
