@@ -222,6 +222,73 @@ def test_links_with_the_scheme_and_port_behind_a_proxy_lead_to_the_address_that_
         assert [item["id"] for item in read(catalogue_of(api))] == ["a", "b"]
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("what", ["/", "/collections/openaerialmap", "/search"])
+def test_redirects_are_refused_with_the_address_to_ask_instead(status: int, what: str) -> None:
+    """A search by POST that is redirected may become one for all collections, on another host."""
+    with scripted_api(a_page(an_item("another", collection="another"))) as elsewhere:
+        other = elsewhere.address.replace("127.0.0.1", "localhost")
+        away = Answer(
+            "", status, headers={"Location": f"{other.replace('//', '//user:kept-0123@')}{what}?key=1"}
+        )
+        with (
+            scripted_api(away, others={} if what == "/search" else {what: away}) as api,
+            pytest.raises(CatalogueRefused) as refused,
+        ):
+            read(catalogue_of(api))
+        assert elsewhere.asked == []
+
+    assert f"{what.rstrip('/')} redirects to {other}{what}, and" in refused.value.message
+    assert f"set STAC_API_URL to {other}" in refused.value.hint
+    assert refused.value.hint.rstrip("/.").endswith(other)
+    assert "kept-0123" not in str(refused.value)
+
+
+def test_a_redirect_to_the_same_host_by_https_is_refused_too() -> None:
+    with scripted_api(a_page()) as api:
+        safe = api.address.replace("http:", "https:")
+        api.others["/"] = Answer("", 301, headers={"Location": f"{safe}/"})
+        with pytest.raises(CatalogueRefused, match=f"set STAC_API_URL to {safe}/"):
+            read(catalogue_of(api))
+
+
+@pytest.mark.parametrize("target", ["http://[", "//", "", "?"])
+def test_a_redirect_to_no_address_is_refused(target: str) -> None:
+    away = Answer("", 302, headers={"Location": target})
+    with (
+        scripted_api(a_page(), others={"/collections/openaerialmap": away}) as api,
+        pytest.raises(CatalogueRefused, match=r"redirects to|status 302"),
+    ):
+        read(catalogue_of(api))
+
+
+def test_the_slash_that_a_landing_page_wants_is_kept() -> None:
+    """Whoever is told to add it must be able to."""
+    pages = {
+        "/stac": Answer("", 307, headers={"Location": "/stac/"}),
+        "/stac/": Answer(LANDING),
+        f"/stac/collections/{COLLECTION}": Answer({"id": COLLECTION}),
+    }
+    with scripted_api(a_page(an_item("a")), others=pages) as api:
+        with pytest.raises(CatalogueRefused) as refused:
+            read(StacApiCatalogue(f"{api.address}/stac", COLLECTION))
+        assert refused.value.hint.endswith(f"set STAC_API_URL to {api.address}/stac/.")
+
+        assert read(StacApiCatalogue(f"{api.address}/stac/", COLLECTION)) == [an_item("a")]
+
+
+def test_items_of_other_collections_are_none_of_the_catalogues() -> None:
+    of_none = {key: value for key, value in an_item("b").items() if key != "collection"}
+    others = [an_item("c", collection="another"), an_item("d", collection=[COLLECTION])]
+    with scripted_api(a_page(matched=2), a_page(an_item("a"), of_none, *others)) as api:
+        assert read(catalogue_of(api)) == [an_item("a"), of_none]
+    with (
+        scripted_api(a_page(matched=2), a_page(an_item("a"), *others)) as api,
+        pytest.raises(CatalogueUnavailable, match="announced 2 items and gave 1"),
+    ):
+        read(catalogue_of(api))
+
+
 # Secrets
 
 
