@@ -168,7 +168,8 @@ class StacApiSnapshot:
                     yield Unreadable(rows, repr(feature)[:SHOWN_CHARACTERS])
                     continue
                 name = feature.get("id")
-                if name in seen or feature.get("collection") not in ours:
+                is_repeated = isinstance(name, str) and name in seen  # what is no text need not be hashable
+                if is_repeated or feature.get("collection") not in ours:
                     left_out += 1
                     continue
                 if isinstance(name, str):

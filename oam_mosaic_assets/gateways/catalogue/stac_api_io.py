@@ -5,6 +5,7 @@ Apart from `stac_api` because importing pystac-client takes most of a second.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -103,6 +104,11 @@ class OneHostIO(StacApiIO):
             raise refusal(message, hint="Check the address of the STAC API and the right to read it.")
         raise CatalogueUnavailable(message, hint="See that the STAC API is up, then run again.")
 
+    def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        """Read JSON. A number of thousands of digits becomes infinity: it concerns one item, not its page."""
+        read: dict[str, Any] = json.loads(txt, parse_int=_integer)
+        return read
+
     def _redirected(self, href: str, redirect: TooManyRedirects) -> CatalogueRefused:
         """What to say of an answer that leads elsewhere: where to, and what to ask instead."""
         asked = href.partition("?")[0]
@@ -133,3 +139,10 @@ class OneHostIO(StacApiIO):
                 hint="Let the API know the address it is reached at (forwarded headers, or its root path).",
             )
         return link._replace(scheme=self._address.scheme, netloc=self._address.netloc).geturl()
+
+
+def _integer(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python reads
+        return float(digits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import time
 from pathlib import Path
@@ -143,6 +144,23 @@ def test_what_is_no_object_is_set_aside() -> None:
             Unreadable(3, "None"),
             an_item("b"),
         ]
+
+
+@pytest.mark.parametrize("name", ["", 7, None, True, ["x"], {"x": "y"}, [["x"]]])
+def test_an_item_whose_id_is_none_comes_as_it_stands(name: Any) -> None:
+    """It is set aside later; none is taken for another that is as bad."""
+    hostile = an_item() | {"id": name}
+    with scripted_api(a_page(an_item("a"), hostile, an_item("b"), matched=3)) as api:
+        assert read(catalogue_of(api)) == [an_item("a"), hostile, an_item("b")]
+
+
+def test_a_number_that_is_too_long_costs_no_other_item_of_its_page() -> None:
+    page = json.dumps(a_page(an_item("a"), an_item("b", properties={"gsd": 5}), an_item("c")).body)
+    with scripted_api(a_page(), Answer(page.replace('"gsd": 5', f'"gsd": -{"9" * 5000}'))) as api:
+        items = read(catalogue_of(api))
+
+    assert [item["id"] for item in items] == ["a", "b", "c"]
+    assert items[1]["properties"]["gsd"] == -math.inf
 
 
 @pytest.mark.parametrize(
