@@ -95,7 +95,7 @@ class StacApiCatalogue:
         url, method = self._search_link(api)
         self._check_collection(api)
         wanted: dict[str, Any] = {"collections": [self._collection] if method == "POST" else self._collection}
-        first = self._understood(lambda: api.read_json(url, method=method, parameters=wanted | {"limit": 1}))
+        first = self._understood(lambda: next(api.get_pages(url, method, wanted | {"limit": 1})))
         matched = first.get("numberMatched", _mapping(first.get("context")).get("matched"))
         return StacApiSnapshot(
             taken_at=taken_at,

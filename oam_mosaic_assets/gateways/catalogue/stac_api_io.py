@@ -6,9 +6,11 @@ Apart from `stac_api` because importing pystac-client takes most of a second.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from pystac import Link
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import TooManyRedirects
@@ -103,6 +105,28 @@ class OneHostIO(StacApiIO):
             refusal = NotThere if status == NOT_FOUND else CatalogueRefused
             raise refusal(message, hint="Check the address of the STAC API and the right to read it.")
         raise CatalogueUnavailable(message, hint="See that the STAC API is up, then run again.")
+
+    def get_pages(
+        self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Each page of a search, to the one that links to no other.
+
+        Raises: as `request`.
+            CatalogueUnavailable: an answer is no page. Taken for the last one, it would lose all that follow.
+        """
+        page = self.read_json(url, method=method, parameters=parameters)
+        while True:
+            if not isinstance(page.get("features"), list):
+                raise CatalogueUnavailable(
+                    f"{self._address.netloc} answers a search with what is no page of items:"
+                    f" {json.dumps(page)[:SHOWN_CHARACTERS]}",
+                    hint="Run again; where it happens again, report it to those who run the API.",
+                )
+            yield page
+            following = next((link for link in page.get("links", []) if link["rel"] == "next"), None)
+            if following is None:
+                return
+            page = self.read_json(Link.from_dict(following), parameters=parameters)
 
     def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
         """Read JSON. A number of thousands of digits becomes infinity: it concerns one item, not its page."""

@@ -178,6 +178,26 @@ def test_an_answer_that_is_no_page_is_refused(answer: Answer) -> None:
         read(catalogue_of(api))
 
 
+@pytest.mark.parametrize("pages_before", [0, 1, 2])
+@pytest.mark.parametrize(
+    "answer", [{"code": "Timeout"}, {}, {"features": None}, {"features": {}}, {"collections": [{"id": "a"}]}]
+)
+def test_an_answer_without_items_is_not_taken_for_the_last_page(answer: Any, pages_before: int) -> None:
+    """Where nobody announced how many items there are, nothing else would tell that some are missing."""
+    pages = [a_page(), a_page(an_item("a"), leads_to=f"{HERE}/search?2")][:pages_before]
+    with (
+        scripted_api(*pages, Answer(answer)) as api,
+        pytest.raises(CatalogueUnavailable, match="no page of items"),
+    ):
+        read(catalogue_of(api))
+
+
+def test_a_page_without_items_may_lead_to_others() -> None:
+    pages = [a_page(leads_to=f"{HERE}/search?2"), a_page(an_item("a"))]
+    with scripted_api(a_page(), *pages) as api:
+        assert read(catalogue_of(api)) == [an_item("a")]
+
+
 @pytest.mark.parametrize(
     "landing", [{"links": []}, {"links": [{"rel": "search"}]}, {"links": 7}, [], "<html></html>"]
 )
