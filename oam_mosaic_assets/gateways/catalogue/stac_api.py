@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
@@ -150,6 +150,8 @@ class StacApiSnapshot:
 
     The ids of all items are kept in memory, some 100 bytes each, to tell what comes twice.
     """
+
+    is_exact: ClassVar[bool] = False
 
     taken_at: datetime
     expected: int | None
