@@ -79,8 +79,8 @@ class Catalogue(Protocol):
         """
         ...
 
-    def count(self) -> int:
-        """How many items there are now; cheap, for freshness checks and `status`.
+    def count(self) -> int | None:
+        """How many items there are now; cheap, for freshness checks and `status`. None is unknown.
 
         Raises: as `snapshot`.
         """

@@ -85,10 +85,10 @@ class StacApiCatalogue:
         with closing(api.session):
             yield self._open(api)
 
-    def count(self) -> int:
-        """How many items there are; cheap where the API says so, else all pages are read."""
+    def count(self) -> int | None:
+        """How many items there are, where the API says so: to count them all pages would have to be read."""
         with self.snapshot() as snapshot:
-            return sum(1 for _ in snapshot.items()) if snapshot.expected is None else snapshot.expected
+            return snapshot.expected
 
     def _open(self, api: OneHostIO) -> StacApiSnapshot:
         taken_at = datetime.now(UTC)

@@ -128,6 +128,12 @@ def test_the_older_way_to_announce_is_understood() -> None:
         assert catalogue_of(api).count() == 7
 
 
+def test_no_pages_are_read_to_count_what_nobody_announced() -> None:
+    with scripted_api(a_page(an_item("a"), leads_to=f"{HERE}/search?2")) as api:
+        assert catalogue_of(api).count() is None
+        assert sum(path.startswith("/search") for _, path, _, _ in api.asked) == 1
+
+
 def test_pages_that_lead_in_a_circle_are_left() -> None:
     circle = a_page(an_item("a"), leads_to=f"{HERE}/search?again")
     with scripted_api(circle) as api:
