@@ -42,7 +42,7 @@ _MEANINGS = {
     "asset_name": "The item's asset that this is: `visual`, or `data` in older items.",
     "thumbnail": "Address of a small picture.",
     "file_size": "Of the image, bytes.",
-    "unknown": "Values that stood in the item but could not be read.",
+    "unknown": "Values that stood in the item but could not be read, each with the reason.",
     "digest": "Changes when anything of the row does.",
 }
 
