@@ -31,7 +31,9 @@ def mosaic_is_fresh(
         pointer = current[0] if current else None
         differences = releases.differences(pointer) if pointer else []
     try:
-        catalogued: int | None = catalogue.count()
+        catalogued = catalogue.count()
+        if catalogued is None:
+            context.log.info("How many images the catalogue holds now is not known: its API does not say")
     except MosaicError as error:
         context.log.warning("How many images the catalogue holds now is not known: %s", error)
         catalogued = None

@@ -33,6 +33,8 @@ def show_status(*, as_json: bool, count: bool) -> int:
         fail_hours=settings.fresh_fail_hours,
     )
     facts: dict[str, Any] = {"fresh": verdict.passed, "text": verdict.text, **verdict.numbers}
+    if count and catalogued is None:
+        facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
     if pointer:
         address = releases.store.public_address
         facts |= {

@@ -111,7 +111,7 @@ class DrawingOrder:
         found = self._database.execute("SELECT * FROM footprints ORDER BY acquired_to, id")
         while rows := found.fetchmany(size):
             columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
-            columns["unknown"] = tuple(each.split() for each in columns["unknown"])
+            columns["unknown"] = tuple(each.splitlines() for each in columns["unknown"])
             columns["bbox"] = tuple(
                 dict(zip(SIDES, box, strict=True))
                 for box in zip(*(columns.pop(side) for side in SIDES), strict=True)
@@ -127,7 +127,7 @@ def _values(row: Footprint, wkb: bytes) -> tuple[Any, ...]:
     return tuple(
         wkb
         if name == "geometry"
-        else " ".join(row.unknown)
+        else "\n".join(row.unknown)
         if name == "unknown"
         else _microseconds(getattr(row, name))
         if name in _MOMENTS

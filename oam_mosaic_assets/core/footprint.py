@@ -1,7 +1,7 @@
 """From a STAC item to a footprint: what is known of one image, or the reason why it cannot be drawn.
 
-A value that cannot be read is unknown (None) and counted by its kind; it never costs the image its place on
-the map. Geometry is read in `core.geometry`.
+A value that cannot be read is unknown (None) and counted by its name and the reason; it never costs the image
+its place on the map. Geometry is read in `core.geometry`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Footprint:
         asset: address of the visual asset, or of `data` in older items.
         asset_name: `visual` or `data`.
         file_size: of that asset, bytes.
-        unknown: which values stood in the item but could not be read.
+        unknown: which values stood in the item but could not be read, and why, such as `gsd: not a number`.
     """
 
     id: str
@@ -163,10 +163,16 @@ def _moment(
         if value is None:
             continue
         moment = _utc(value)
-        if moment is not None and FIRST_PHOTOGRAPH <= moment <= now + CLOCK_TOLERANCE:
+        if moment is None:
+            flaw = f"{name}: unreadable"
+        elif moment > now + CLOCK_TOLERANCE:
+            flaw = f"{name}: in the future"
+        elif moment < FIRST_PHOTOGRAPH:
+            flaw = f"{name}: before photography"
+        else:
             return moment
-        if name not in unknown:
-            unknown.append(name)
+        if flaw not in unknown:
+            unknown.append(flaw)
     return None
 
 
@@ -199,11 +205,13 @@ def _gsd(properties: Mapping[str, Any], unknown: list[str]) -> float | None:
         return None
     try:
         metres = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
         metres = math.nan
+    except OverflowError:
+        metres = math.inf
     if FINEST_GSD <= metres <= COARSEST_GSD:
         return metres
-    unknown.append("gsd")
+    unknown.append("gsd: not a number" if math.isnan(metres) else "gsd: no plausible metre value")
     return None
 
 
@@ -215,7 +223,7 @@ def _license(properties: Mapping[str, Any], unknown: list[str]) -> str | None:
     bare = re.sub(r"^https?://(www\.)?|[^a-z0-9]", "", text.lower()) if text else ""
     known = LICENSES.get(bare)
     if known is None:
-        unknown.append("license")
+        unknown.append("license: unknown")
     return known
 
 
@@ -229,5 +237,5 @@ def _file_size(asset: Mapping[str, Any], unknown: list[str]) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
         return value
-    unknown.append("file_size")
+    unknown.append("file_size: no number of bytes")
     return None

@@ -15,6 +15,7 @@ import antimeridian
 import shapely
 import shapely.affinity
 from shapely import MultiPolygon, Polygon
+from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.grid import project
@@ -75,6 +76,7 @@ REASONS: Final[Mapping[str, str]] = {
     "outside_the_world": "a coordinate lies outside the world; latitude and longitude may be swapped",
     "no_way_round": "the outline goes round the world, and which side of it is inside cannot be told",
     "too_large": "it would cover more of the map than any image does",
+    "beyond_repair": "the outline touches or crosses itself in a way that cannot be resolved",
     "no_area": "no area is left after repair, or within Web Mercator's latitudes",
 }
 """Why an image can be set aside, and what the word means."""
@@ -96,8 +98,11 @@ def drawable(geometry: object) -> Area:
     if not polygons:
         raise Undrawable("no_geometry", geometry)
     rings_of = [[_ring(ring) for ring in polygon] for polygon in polygons]
-    parts = [part for rings in rings_of if rings[0] for part in _unwrapped(rings)]
-    return _within_mercator(parts, geometry)
+    try:
+        parts = [part for rings in rings_of if rings[0] for part in _unwrapped(rings)]
+        return _within_mercator(parts, geometry)
+    except GEOSException as error:  # points that lie closer together than numbers can tell apart
+        raise Undrawable("beyond_repair", str(error)) from None
 
 
 def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:

@@ -42,7 +42,7 @@ class Snapshot:
         drawable: images with a footprint.
         set_aside: images without, by reason.
         outside: images left out because they do not touch the box that was asked for.
-        unknown: values that could not be read, by name.
+        unknown: values that could not be read, by name and reason.
         bounds: west, south, east, north of all footprints, degrees; None where there are none.
         newest: the latest acquisition, UTC.
         digest: of all footprints in drawing order and all that is set aside, sha256 in hex.

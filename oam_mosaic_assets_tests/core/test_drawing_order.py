@@ -37,7 +37,7 @@ KNOWN = Footprint(
     asset_name="visual",
     thumbnail="s3://bucket/key",
     file_size=2**63 - 1,
-    unknown=("gsd", "datetime"),
+    unknown=("gsd: not a number", "datetime: in the future"),
 )
 
 
@@ -61,7 +61,7 @@ def test_everything_that_is_known_comes_out_as_it_went_in(order: DrawingOrder) -
             assert name == "id" or nothing[name] is None
     assert shapely.from_wkb(row["geometry"]) == KNOWN.geometry
     assert row["bbox"] == {"xmin": 170.1, "ymin": -10, "xmax": 179.9, "ymax": 10}
-    assert (row["unknown"], nothing["unknown"]) == (["gsd", "datetime"], [])
+    assert (row["unknown"], nothing["unknown"]) == ([*KNOWN.unknown], [])
     assert order.reach() == ((170.1, -10, 179.9, 10), KNOWN.acquired_to)
 
 
@@ -118,7 +118,7 @@ def digest_of(footprint: Footprint, folder: Path) -> bytes:
 def test_the_digest_changes_with_everything_that_is_known(name: str, tmp_path: Path) -> None:
     changed: Any = {
         "geometry": shapely.box(0, 0, 1, 1),
-        "unknown": ("gsd",),
+        "unknown": ("gsd: not a number",),
         "gsd": 0.3,
         "file_size": 9,
         "acquired_from": NOW,

@@ -48,11 +48,17 @@ def test_an_item_without_a_name_that_can_be_written_is_set_aside_by_its_row(name
     assert (read.id, read.reason) == ("row 7", "no_id")
 
 
-@pytest.mark.parametrize("value", ["unknown", 1.9e-07, -0.3, 0, float("nan"), 1e9, True, [0.3]])
-def test_a_gsd_that_is_no_plausible_metre_value_is_unknown(value: object) -> None:
+@pytest.mark.parametrize(
+    ("value", "flaw"),
+    [
+        *((value, "not a number") for value in ("unknown", "", float("nan"), True, [0.3])),
+        *((value, "no plausible metre value") for value in (1.9e-07, "1.9e-07", -0.3, 0, 1e9, 10**400)),
+    ],
+)
+def test_a_gsd_that_is_no_plausible_metre_value_is_unknown(value: object, flaw: str) -> None:
     read = footprint({"gsd": value})
     assert read.gsd is None
-    assert "gsd" in read.unknown
+    assert read.unknown == (f"gsd: {flaw}",)
 
 
 @pytest.mark.parametrize(("value", "metres"), [(0.3, 0.3), ("0.3", 0.3), (15, 15.0)])
@@ -75,17 +81,39 @@ def test_licences_are_read_as_spdx(text: str, identifier: str) -> None:
 
 
 def test_a_licence_nobody_knows_is_unknown_and_a_missing_one_is_no_fault() -> None:
-    assert footprint({"license": "mine"}).unknown == ("license",)
+    assert footprint({"license": "mine"}).unknown == ("license: unknown",)
     assert footprint().unknown == ()
 
 
 @pytest.mark.parametrize(
-    "text", ["2099-01-01T00:00:00Z", "0216-05-01T00:00:00Z", "2021-02-30T00:00:00Z", "yesterday", 5, "12:00"]
+    ("text", "flaw"),
+    [
+        ("2099-01-01T00:00:00Z", "in the future"),
+        ("0216-05-01T00:00:00Z", "before photography"),
+        *((text, "unreadable") for text in ("2021-02-30T00:00:00Z", "yesterday", 5, "12:00")),
+    ],
 )
-def test_a_date_that_cannot_be_true_is_unknown(text: object) -> None:
+def test_a_date_that_cannot_be_true_is_unknown(text: object, flaw: str) -> None:
     read = footprint({"datetime": text})
     assert read.acquired_to is None
-    assert "datetime" in read.unknown
+    assert read.unknown == (f"datetime: {flaw}",)
+
+
+def test_each_value_that_is_unknown_is_told_once_with_its_own_reason() -> None:
+    span = {"start_datetime": "yesterday", "datetime": "2099-01-01", "end_datetime": "0001-01-01"}
+    assert footprint(span | {"updated": "now"}).unknown == (
+        "start_datetime: unreadable",
+        "datetime: in the future",
+        "end_datetime: before photography",
+        "updated: unreadable",
+    )
+
+
+@pytest.mark.parametrize("size", ["5", -1, 5.0, True, 2**63])
+def test_a_file_size_that_is_no_number_of_bytes_is_unknown(size: object) -> None:
+    read = footprint(assets={"visual": {"href": "https://example.org/a.tif", "file:size": size}})
+    assert read.file_size is None
+    assert read.unknown == ("file_size: no number of bytes",)
 
 
 def test_a_date_without_a_zone_is_taken_for_utc_and_a_zone_is_turned_into_it() -> None:
