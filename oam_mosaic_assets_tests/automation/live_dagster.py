@@ -21,9 +21,7 @@ from typing import Any, Final
 import requests
 
 from oam_mosaic_assets.settings import Settings
-
-REPOSITORY: Final = Path(__file__).parents[2]
-"""Where `workspace.yaml` and `dagster.yaml` lie."""
+from oam_mosaic_assets_tests.chain import REPOSITORY
 
 WORKSPACE: Final = REPOSITORY / "workspace.yaml"
 LOCATION: Final = {"repositoryLocationName": "oam-mosaic", "repositoryName": "__repository__"}
