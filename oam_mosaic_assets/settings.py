@@ -212,12 +212,15 @@ class Settings(BaseModel):
 
     @property
     def keys(self) -> Keys:
-        """Where everything lies in the store. On S3 neither sample nor test mode ever writes a fixed key."""
+        """Where everything lies in the store. Neither test mode nor, on S3, the sample writes a fixed key.
+
+        Builds of a test mode have a place of their own in a folder too: each is guarded by what it is like.
+        """
         keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix)
+        if self.test_mode:
+            keys = keys.below("test/")
         if self.publishes_to_s3 and self.source == "sample":
-            return keys.below("sample/")
-        if self.publishes_to_s3 and self.test_mode:
-            return keys.below("test/")
+            keys = keys.below("sample/")
         return keys
 
     def remarks(self) -> list[str]:
@@ -231,8 +234,11 @@ class Settings(BaseModel):
             remarks.append(
                 "No source is set: the sample goes to S3 under `sample/`, never to the public keys."
             )
-        if self.publishes_to_s3 and self.test_mode and self.source != "sample":
-            remarks.append("TEST_MODE is on: the build goes to S3 under `test/`, never to the public keys.")
+        if self.test_mode:
+            remarks.append(
+                f"TEST_MODE is on: only images that touch the box {TEST_BOX} are drawn, and the build goes "
+                "under `test/`, never to the public keys."
+            )
         return remarks
 
     @property

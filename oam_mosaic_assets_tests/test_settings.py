@@ -129,17 +129,24 @@ def test_s3_is_used_where_someone_says_so(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "root"), [({}, "sample/"), ({"TEST_MODE": "yes", "PGHOST": "db"}, "test/")]
+    ("environment", "root"),
+    [
+        ({"S3_BUCKET": "b"}, "sample/"),
+        ({"S3_BUCKET": "b", "TEST_MODE": "yes"}, "sample/test/"),
+        ({"S3_BUCKET": "b", "TEST_MODE": "yes", "PGHOST": "db"}, "test/"),
+        ({"TEST_MODE": "yes"}, "test/"),
+    ],
 )
-def test_neither_sample_nor_test_mode_writes_a_fixed_key_on_s3(
+def test_neither_test_mode_nor_on_s3_the_sample_writes_a_fixed_key(
     environment: dict[str, str], root: str
 ) -> None:
-    settings = Settings.read({"S3_BUCKET": "b", "MOSAIC_ALIASES": "old.pmtiles", **environment})
+    settings = Settings.read({"MOSAIC_ALIASES": "old.pmtiles", **environment})
     keys = settings.keys
     assert keys.fixed_archives() == (f"{root}global-mosaic.pmtiles", f"{root}old.pmtiles")
     assert keys.tilejson == f"{root}global-mosaic.json"
     assert keys.pointer == f"{root}mosaic/latest.json"
-    assert any(root in remark for remark in settings.remarks())
+    for place in root.removesuffix("/").split("/"):
+        assert any(f"`{place}/`" in remark for remark in settings.remarks())
 
 
 @pytest.mark.parametrize("spelling", ["1", "true", "yes", "TRUE", "Yes"])

@@ -162,7 +162,7 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
     """Hold back when more than a share of the catalogue cannot be drawn.
 
     Args:
-        catalogued: images in the snapshot.
+        catalogued: images read, also those outside the box that was asked for.
         set_aside: those that cannot be drawn, by reason.
         most: the largest share, 0 to 1, that still publishes on its own.
     """

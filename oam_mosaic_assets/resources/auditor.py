@@ -81,7 +81,10 @@ class Auditor:
         catalogued = facts["images"] + sum(facts["set_aside"].values())
         verdicts.append(
             audit.judge_set_aside(
-                catalogued=catalogued, set_aside=facts["set_aside"], most=self.max_set_aside_share
+                # what cannot be drawn lies in no box, so it is counted against all that was read
+                catalogued=catalogued + facts["outside_test_box"],
+                set_aside=facts["set_aside"],
+                most=self.max_set_aside_share,
             )
         )
         verdicts.append(
