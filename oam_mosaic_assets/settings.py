@@ -54,7 +54,7 @@ def _list(value: object) -> object:
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Hours = Annotated[float, Field(gt=0.0, le=24.0 * 365.0)]
+Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
 
 
 class Settings(BaseModel):
@@ -102,19 +102,23 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(lambda v: str(v).upper())
     ] = "INFO"
+    dagster_home: Path = Path("data/dagster")
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the environment, or the one given.
 
-        A `.env` file in the current folder fills in what the environment leaves out. A variable that is set
-        to nothing counts as not set.
+        A `.env` file in the current folder fills in what the environment leaves out: in the environment
+        itself, where libpq, boto3 and Dagster look for their own. A variable that is set to nothing counts as
+        not set.
 
         Raises:
             SettingsError: names every problem there is.
         """
         if environment is None:
-            environment = {**_env_file(), **os.environ}
+            for name, value in _env_file().items():
+                os.environ.setdefault(name, value)
+            environment = os.environ
         stated = {
             name: value for name in cls.model_fields if (value := environment.get(name.upper(), "").strip())
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
@@ -194,6 +195,7 @@ def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
         ({"MAX_SET_ASIDE_SHARE": "nan"}, "MAX_SET_ASIDE_SHARE"),
         ({"FRESH_FAIL_HOURS": "inf"}, "FRESH_FAIL_HOURS"),
         ({"FRESH_WARN_HOURS": "36"}, "FRESH_WARN_HOURS"),
+        ({"FRESH_WARN_HOURS": "0.00001", "FRESH_FAIL_HOURS": "0.00002"}, "FRESH_FAIL_HOURS"),
         ({"ZOOM_MAX": "7"}, "ZOOM_MAX"),
         ({"ZOOM_MAX": "19"}, "ZOOM_MAX"),
         ({"MOSAIC_PUBLISH": "ftp"}, "MOSAIC_PUBLISH"),
@@ -209,11 +211,12 @@ def test_what_cannot_be_meant_is_an_error(environment: dict[str, str], named: st
 def test_a_dot_env_file_fills_in_what_the_environment_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("STAC_ITEMS=from-file.ndjson\nZOOM_MAX=9\n")
+    (tmp_path / ".env").write_text("STAC_ITEMS=from-file.ndjson\nZOOM_MAX=9\nPGSSLMODE=require\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZOOM_MAX", "11")
+    monkeypatch.setattr(os, "environ", {"ZOOM_MAX": "11"})
     settings = Settings.read()
     assert (settings.stac_items, settings.zoom_max) == (Path("from-file.ndjson"), 11)
+    assert os.environ["PGSSLMODE"] == "require", "libpq, boto3 and Dagster look for their own"
 
 
 @pytest.mark.parametrize("content", [b"PGPASSWORD=\xff\xfe", b"\xff" + SECRET.encode()])
@@ -254,6 +257,7 @@ CONTRACT = {
     "MOSAIC_ALIASES": ("mosaic_aliases", (), ("global-coverage.pmtiles",)),
     "FRESH_WARN_HOURS": ("fresh_warn_hours", 25.0, 2.0),
     "FRESH_FAIL_HOURS": ("fresh_fail_hours", 36.0, 100.0),
+    "DAGSTER_HOME": ("dagster_home", Path("data/dagster"), Path("elsewhere")),
     "MAX_SET_ASIDE_SHARE": ("max_set_aside_share", 0.02, 0.5),
     "MAX_SHRINK_SHARE": ("max_shrink_share", 0.10, 0.5),
 }

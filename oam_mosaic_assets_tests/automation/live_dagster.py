@@ -36,7 +36,7 @@ def environment_of(folder: Path, **settings: str) -> dict[str, str]:
     Args:
         settings: by the names of their variables.
     """
-    ours = {name.upper() for name in Settings.model_fields} | {"DAGSTER_HOME"}
+    ours = {name.upper() for name in Settings.model_fields}
     home = folder / "dagster"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
