@@ -34,7 +34,11 @@ TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
 SourceKind = Literal["pgstac", "stac_api", "items_file", "sample"]
 
 _SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-_KEY: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+_KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+"""A key that every store takes (`object_store.check_key`) and that stands in an address as it is."""
+
+_SAMPLE: Final = "sample"
+_TEST: Final = "test"
 
 
 def _switch(value: object) -> object:
@@ -181,18 +185,31 @@ class Settings(BaseModel):
         return problems
 
     def _key_problems(self) -> list[str]:
+        """No key may be another's, nor a folder of it: the folder store cannot hold both."""
         problems = []
-        if not _is_key(self.mosaic_prefix.removesuffix("/")):
-            problems.append("MOSAIC_PREFIX must be a key such as `mosaic/`: letters, digits, . _ - and /")
-        plain = Keys(prefix=self.mosaic_prefix)
-        meanings = {plain.archive: "the mosaic itself", plain.tilejson: "the mosaic's TileJSON"}
-        for alias in self.mosaic_aliases:
-            if not _is_key(alias):
-                problems.append(f"MOSAIC_ALIASES: {alias!r} is no key: letters, digits, . _ - and /")
-            elif alias in meanings or alias.startswith(self._prefix):
-                meaning = meanings.get(alias, "a release under MOSAIC_PREFIX")
-                problems.append(f"MOSAIC_ALIASES: {alias!r} already means {meaning}")
-            meanings.setdefault(alias, "another alias")
+        plain = Keys()
+        meanings = {
+            plain.archive: "the mosaic itself",
+            plain.tilejson: "the mosaic's TileJSON",
+            _SAMPLE: "the sample's place on S3",
+            _TEST: "the place of what TEST_MODE builds",
+        }
+        stated = [("MOSAIC_PREFIX", self._prefix.removesuffix("/"), "MOSAIC_PREFIX")]
+        stated += [("MOSAIC_ALIASES", alias, "another alias") for alias in self.mosaic_aliases]
+        for name, key, meaning in stated:
+            taken = [
+                other
+                for other in meanings
+                if f"{key}/".startswith(f"{other}/") or other.startswith(f"{key}/")
+            ]
+            if _KEY.fullmatch(key) is None:
+                problems.append(
+                    f"{name}: {key!r} is no key: letters, digits, . _ - and /, no part that begins with a dot"
+                )
+            elif taken:
+                problems.append(f"{name}: {key!r} clashes with {taken[0]!r}, {meanings[taken[0]]}")
+            else:
+                meanings[key] = meaning
         return problems
 
     @property
@@ -222,9 +239,9 @@ class Settings(BaseModel):
         """
         keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix)
         if self.test_mode:
-            keys = keys.below("test/")
+            keys = keys.below(f"{_TEST}/")
         if self.publishes_to_s3 and self.source == "sample":
-            keys = keys.below("sample/")
+            keys = keys.below(f"{_SAMPLE}/")
         return keys
 
     def remarks(self) -> list[str]:
@@ -267,10 +284,6 @@ def _env_file() -> dict[str, str]:
         raise SettingsError(
             f"The file .env cannot be read: {reason}.", hint="Mend it, or take it out of this folder."
         ) from None  # the error holds the file's text, secrets included
-
-
-def _is_key(text: str) -> bool:
-    return _KEY.fullmatch(text) is not None and not {".", ".."} & set(text.split("/"))
 
 
 def _is_web_address(text: str) -> bool:

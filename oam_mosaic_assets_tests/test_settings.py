@@ -7,9 +7,12 @@ import traceback
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oam_mosaic_assets.errors import SettingsError
-from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.gateways.object_store import check_key
+from oam_mosaic_assets.settings import _KEY, Settings
 
 SECRET = "s3cr3t-and-private"
 
@@ -172,11 +175,31 @@ def test_test_mode_is_off(spelling: str) -> None:
         "with space.pmtiles",
         "a//b.pmtiles",
         "./here.pmtiles",
+        ".well-known/mosaic.pmtiles",
+        "a/.b.pmtiles",
+        "mosaic",
+        "global-mosaic.pmtiles/x",
+        "a.pmtiles,a.pmtiles/b",
+        "a/b,a",
+        "test/global-mosaic.pmtiles",
+        "sample",
     ],
 )
 def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
     with pytest.raises(SettingsError, match="MOSAIC_ALIASES"):
         Settings.read({"MOSAIC_ALIASES": aliases})
+
+
+@given(key=st.from_regex(_KEY, fullmatch=True))
+def test_a_key_that_the_settings_take_is_one_for_every_store(key: str) -> None:
+    assert check_key(key) == key
+
+
+@pytest.mark.parametrize(
+    "aliases", ["mosaics", "old/a.pmtiles,old/b.pmtiles", "global-mosaic.pmtiles.old", "tests"]
+)
+def test_keys_that_only_begin_alike_do_not_clash(aliases: str) -> None:
+    assert Settings.read({"MOSAIC_ALIASES": aliases}).mosaic_aliases == tuple(aliases.split(","))
 
 
 @pytest.mark.parametrize(
@@ -192,6 +215,10 @@ def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
         ({"MOSAIC_PREFIX": "../"}, "MOSAIC_PREFIX"),
         ({"MOSAIC_PREFIX": "a/./b"}, "MOSAIC_PREFIX"),
         ({"MOSAIC_PREFIX": "/a"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": "a//"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": ".m/"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": "global-mosaic.pmtiles/"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": "test/mosaic/"}, "MOSAIC_PREFIX"),
         ({"MAX_SET_ASIDE_SHARE": "nan"}, "MAX_SET_ASIDE_SHARE"),
         ({"FRESH_FAIL_HOURS": "inf"}, "FRESH_FAIL_HOURS"),
         ({"FRESH_WARN_HOURS": "36"}, "FRESH_WARN_HOURS"),
