@@ -74,7 +74,14 @@ class Auditor:
 
     def _examine(self, archive: Artifact, footprints: Artifact, sha256: str) -> Audit:
         clock, facts = time.perf_counter(), archive.facts
-        verdicts = examine(archive.path, footprints.path, self.plan, snapshot=facts["snapshot"]["digest"])
+        snapshot = facts["snapshot"]
+        verdicts = examine(
+            archive.path,
+            footprints.path,
+            self.plan,
+            snapshot=snapshot["digest"],
+            extent=tuple(snapshot["bounds"]),
+        )
         before = self.releases.current()
         # a sample says nothing of how large the real catalogue should be
         comparable = before is not None and (before[0].source == "sample") == (facts["source"] == "sample")
