@@ -49,9 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("oam-mosaic: stopped; what is public stays as it was.", file=sys.stderr)  # noqa: T201
         return 130
-    except BrokenPipeError:  # `oam-mosaic sample | head`
-        sys.stderr.close()
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -325,6 +325,20 @@ def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
     assert (first.returncode, first.stderr) == (0, "")
 
 
+def test_a_reader_that_stops_early_does_not_hide_that_the_mosaic_is_missing(shell: Shell) -> None:
+    line = f"{program('oam-mosaic')} status | true"
+    told = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        env={**shell.environment, "MOSAIC_STORE": str(shell.folder / "nothing")},
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (1, "")
+
+
 @pytest.mark.usefixtures("built")
 def test_validate_tells_what_a_good_archive_holds(shell: Shell) -> None:
     told = shell.run("validate", shell.store / "global-mosaic.pmtiles", "--json")
