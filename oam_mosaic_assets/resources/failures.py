@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,10 @@ def failing_clearly() -> Iterator[None]:
         if error.errno in REFUSALS:
             raise _not_usable(error) from None
         raise
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise _disk_full(error) from None
     except ComputeError as error:
         if not any(words in str(error) for words in _POLARS_IS_FULL):
             raise
