@@ -43,6 +43,7 @@ def build_definitions(
         max_shrink_share=settings.max_shrink_share,
         fresh_warn_hours=settings.fresh_warn_hours,
         fresh_fail_hours=settings.fresh_fail_hours,
+        remarks=tuple(settings.remarks()),
     )
     releases = Releases(store, keys)
     freshness = dg.FreshnessPolicy.time_window(

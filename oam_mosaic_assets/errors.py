@@ -12,7 +12,7 @@
     │   ├── SettingsError           the environment is wrong; names every problem at once
     │   ├── CatalogueRefused        wrong password, unknown collection, unknown pgSTAC, unreadable file
     │   ├── StoreRefused            no such bucket, no right to do this
-    │   ├── TippecanoeMissing       the program is not there, or is not the one we know
+    │   ├── TippecanoeMissing       the program is not there, or is another one
     │   └── ArchiveUnreadable       a file that is no PMTiles archive, or a broken one
     └── Refused             the audit or a guard said no; a person must decide (exit code 3)
         ├── EmptyCatalogue          an empty catalogue never replaces a mosaic
@@ -97,7 +97,7 @@ class StoreRefused(Standing):
 
 
 class TippecanoeMissing(Standing):
-    """The program tippecanoe is not there, or is not the one that the plan is written for."""
+    """The program tippecanoe is not there, cannot be started, or is another one."""
 
 
 class ArchiveUnreadable(Standing):

@@ -34,7 +34,11 @@ TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
 SourceKind = Literal["pgstac", "stac_api", "items_file", "sample"]
 
 _SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-_KEY: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+_KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+"""A key that every store takes (`object_store.check_key`) and that stands in an address as it is."""
+
+_SAMPLE: Final = "sample"
+_TEST: Final = "test"
 
 
 def _switch(value: object) -> object:
@@ -54,7 +58,7 @@ def _list(value: object) -> object:
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Hours = Annotated[float, Field(gt=0.0, le=24.0 * 365.0)]
+Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
 
 
 class Settings(BaseModel):
@@ -102,19 +106,23 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(lambda v: str(v).upper())
     ] = "INFO"
+    dagster_home: Path = Path("data/dagster")
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the environment, or the one given.
 
-        A `.env` file in the current folder fills in what the environment leaves out. A variable that is set
-        to nothing counts as not set.
+        A `.env` file in the current folder fills in what the environment leaves out: in the environment
+        itself, where libpq, boto3 and Dagster look for their own. A variable that is set to nothing counts as
+        not set.
 
         Raises:
             SettingsError: names every problem there is.
         """
         if environment is None:
-            environment = {**_env_file(), **os.environ}
+            for name, value in _env_file().items():
+                os.environ.setdefault(name, value)
+            environment = os.environ
         stated = {
             name: value for name in cls.model_fields if (value := environment.get(name.upper(), "").strip())
         }
@@ -177,18 +185,31 @@ class Settings(BaseModel):
         return problems
 
     def _key_problems(self) -> list[str]:
+        """No key may be another's, nor a folder of it: the folder store cannot hold both."""
         problems = []
-        if not _is_key(self.mosaic_prefix.removesuffix("/")):
-            problems.append("MOSAIC_PREFIX must be a key such as `mosaic/`: letters, digits, . _ - and /")
-        plain = Keys(prefix=self.mosaic_prefix)
-        meanings = {plain.archive: "the mosaic itself", plain.tilejson: "the mosaic's TileJSON"}
-        for alias in self.mosaic_aliases:
-            if not _is_key(alias):
-                problems.append(f"MOSAIC_ALIASES: {alias!r} is no key: letters, digits, . _ - and /")
-            elif alias in meanings or alias.startswith(self._prefix):
-                meaning = meanings.get(alias, "a release under MOSAIC_PREFIX")
-                problems.append(f"MOSAIC_ALIASES: {alias!r} already means {meaning}")
-            meanings.setdefault(alias, "another alias")
+        plain = Keys()
+        meanings = {
+            plain.archive: "the mosaic itself",
+            plain.tilejson: "the mosaic's TileJSON",
+            _SAMPLE: "the sample's place on S3",
+            _TEST: "the place of what TEST_MODE builds",
+        }
+        stated = [("MOSAIC_PREFIX", self._prefix.removesuffix("/"), "MOSAIC_PREFIX")]
+        stated += [("MOSAIC_ALIASES", alias, "another alias") for alias in self.mosaic_aliases]
+        for name, key, meaning in stated:
+            taken = [
+                other
+                for other in meanings
+                if f"{key}/".startswith(f"{other}/") or other.startswith(f"{key}/")
+            ]
+            if _KEY.fullmatch(key) is None:
+                problems.append(
+                    f"{name}: {key!r} is no key: letters, digits, . _ - and /, no part that begins with a dot"
+                )
+            elif taken:
+                problems.append(f"{name}: {key!r} clashes with {taken[0]!r}, {meanings[taken[0]]}")
+            else:
+                meanings[key] = meaning
         return problems
 
     @property
@@ -212,12 +233,15 @@ class Settings(BaseModel):
 
     @property
     def keys(self) -> Keys:
-        """Where everything lies in the store. On S3 neither sample nor test mode ever writes a fixed key."""
+        """Where everything lies in the store. Neither test mode nor, on S3, the sample writes a fixed key.
+
+        Builds of a test mode have a place of their own in a folder too: each is guarded by what it is like.
+        """
         keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix)
+        if self.test_mode:
+            keys = keys.below(f"{_TEST}/")
         if self.publishes_to_s3 and self.source == "sample":
-            return keys.below("sample/")
-        if self.publishes_to_s3 and self.test_mode:
-            return keys.below("test/")
+            keys = keys.below(f"{_SAMPLE}/")
         return keys
 
     def remarks(self) -> list[str]:
@@ -231,8 +255,11 @@ class Settings(BaseModel):
             remarks.append(
                 "No source is set: the sample goes to S3 under `sample/`, never to the public keys."
             )
-        if self.publishes_to_s3 and self.test_mode and self.source != "sample":
-            remarks.append("TEST_MODE is on: the build goes to S3 under `test/`, never to the public keys.")
+        if self.test_mode:
+            remarks.append(
+                f"TEST_MODE is on: only images that touch the box {TEST_BOX} are drawn, and the build goes "
+                "under `test/`, never to the public keys."
+            )
         return remarks
 
     @property
@@ -257,10 +284,6 @@ def _env_file() -> dict[str, str]:
         raise SettingsError(
             f"The file .env cannot be read: {reason}.", hint="Mend it, or take it out of this folder."
         ) from None  # the error holds the file's text, secrets included
-
-
-def _is_key(text: str) -> bool:
-    return _KEY.fullmatch(text) is not None and not {".", ".."} & set(text.split("/"))
 
 
 def _is_web_address(text: str) -> bool:

@@ -34,6 +34,9 @@ from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.resources.failures import EXIT_CODE
 from oam_mosaic_assets.settings import Settings
 
+REPOSITORY: Final = Path(__file__).parents[1]
+"""Where `workspace.yaml` and `dagster.yaml` lie."""
+
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  # its permissions are those of /tmp
 """Where files cost no disk: Dagster's SQLite and the folder store wait for the disk at every write."""
 
@@ -49,7 +52,7 @@ def quick_folder() -> Iterator[Path]:
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance as a maintainer has it, in a `DAGSTER_HOME` of its own: `root_directory`."""
     with quick_folder() as home:
-        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
         with dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oam_mosaic_assets.errors import SettingsError
-from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.gateways.object_store import check_key
+from oam_mosaic_assets.settings import _KEY, Settings
 
 SECRET = "s3cr3t-and-private"
 
@@ -129,17 +133,24 @@ def test_s3_is_used_where_someone_says_so(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "root"), [({}, "sample/"), ({"TEST_MODE": "yes", "PGHOST": "db"}, "test/")]
+    ("environment", "root"),
+    [
+        ({"S3_BUCKET": "b"}, "sample/"),
+        ({"S3_BUCKET": "b", "TEST_MODE": "yes"}, "sample/test/"),
+        ({"S3_BUCKET": "b", "TEST_MODE": "yes", "PGHOST": "db"}, "test/"),
+        ({"TEST_MODE": "yes"}, "test/"),
+    ],
 )
-def test_neither_sample_nor_test_mode_writes_a_fixed_key_on_s3(
+def test_neither_test_mode_nor_on_s3_the_sample_writes_a_fixed_key(
     environment: dict[str, str], root: str
 ) -> None:
-    settings = Settings.read({"S3_BUCKET": "b", "MOSAIC_ALIASES": "old.pmtiles", **environment})
+    settings = Settings.read({"MOSAIC_ALIASES": "old.pmtiles", **environment})
     keys = settings.keys
     assert keys.fixed_archives() == (f"{root}global-mosaic.pmtiles", f"{root}old.pmtiles")
     assert keys.tilejson == f"{root}global-mosaic.json"
     assert keys.pointer == f"{root}mosaic/latest.json"
-    assert any(root in remark for remark in settings.remarks())
+    for place in root.removesuffix("/").split("/"):
+        assert any(f"`{place}/`" in remark for remark in settings.remarks())
 
 
 @pytest.mark.parametrize("spelling", ["1", "true", "yes", "TRUE", "Yes"])
@@ -164,11 +175,31 @@ def test_test_mode_is_off(spelling: str) -> None:
         "with space.pmtiles",
         "a//b.pmtiles",
         "./here.pmtiles",
+        ".well-known/mosaic.pmtiles",
+        "a/.b.pmtiles",
+        "mosaic",
+        "global-mosaic.pmtiles/x",
+        "a.pmtiles,a.pmtiles/b",
+        "a/b,a",
+        "test/global-mosaic.pmtiles",
+        "sample",
     ],
 )
 def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
     with pytest.raises(SettingsError, match="MOSAIC_ALIASES"):
         Settings.read({"MOSAIC_ALIASES": aliases})
+
+
+@given(key=st.from_regex(_KEY, fullmatch=True))
+def test_a_key_that_the_settings_take_is_one_for_every_store(key: str) -> None:
+    assert check_key(key) == key
+
+
+@pytest.mark.parametrize(
+    "aliases", ["mosaics", "old/a.pmtiles,old/b.pmtiles", "global-mosaic.pmtiles.old", "tests"]
+)
+def test_keys_that_only_begin_alike_do_not_clash(aliases: str) -> None:
+    assert Settings.read({"MOSAIC_ALIASES": aliases}).mosaic_aliases == tuple(aliases.split(","))
 
 
 @pytest.mark.parametrize(
@@ -184,9 +215,14 @@ def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
         ({"MOSAIC_PREFIX": "../"}, "MOSAIC_PREFIX"),
         ({"MOSAIC_PREFIX": "a/./b"}, "MOSAIC_PREFIX"),
         ({"MOSAIC_PREFIX": "/a"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": "a//"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": ".m/"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": "global-mosaic.pmtiles/"}, "MOSAIC_PREFIX"),
+        ({"MOSAIC_PREFIX": "test/mosaic/"}, "MOSAIC_PREFIX"),
         ({"MAX_SET_ASIDE_SHARE": "nan"}, "MAX_SET_ASIDE_SHARE"),
         ({"FRESH_FAIL_HOURS": "inf"}, "FRESH_FAIL_HOURS"),
         ({"FRESH_WARN_HOURS": "36"}, "FRESH_WARN_HOURS"),
+        ({"FRESH_WARN_HOURS": "0.00001", "FRESH_FAIL_HOURS": "0.00002"}, "FRESH_FAIL_HOURS"),
         ({"ZOOM_MAX": "7"}, "ZOOM_MAX"),
         ({"ZOOM_MAX": "19"}, "ZOOM_MAX"),
         ({"MOSAIC_PUBLISH": "ftp"}, "MOSAIC_PUBLISH"),
@@ -202,11 +238,12 @@ def test_what_cannot_be_meant_is_an_error(environment: dict[str, str], named: st
 def test_a_dot_env_file_fills_in_what_the_environment_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("STAC_ITEMS=from-file.ndjson\nZOOM_MAX=9\n")
+    (tmp_path / ".env").write_text("STAC_ITEMS=from-file.ndjson\nZOOM_MAX=9\nPGSSLMODE=require\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZOOM_MAX", "11")
+    monkeypatch.setattr(os, "environ", {"ZOOM_MAX": "11"})
     settings = Settings.read()
     assert (settings.stac_items, settings.zoom_max) == (Path("from-file.ndjson"), 11)
+    assert os.environ["PGSSLMODE"] == "require", "libpq, boto3 and Dagster look for their own"
 
 
 @pytest.mark.parametrize("content", [b"PGPASSWORD=\xff\xfe", b"\xff" + SECRET.encode()])
@@ -247,6 +284,7 @@ CONTRACT = {
     "MOSAIC_ALIASES": ("mosaic_aliases", (), ("global-coverage.pmtiles",)),
     "FRESH_WARN_HOURS": ("fresh_warn_hours", 25.0, 2.0),
     "FRESH_FAIL_HOURS": ("fresh_fail_hours", 36.0, 100.0),
+    "DAGSTER_HOME": ("dagster_home", Path("data/dagster"), Path("elsewhere")),
     "MAX_SET_ASIDE_SHARE": ("max_set_aside_share", 0.02, 0.5),
     "MAX_SHRINK_SHARE": ("max_shrink_share", 0.10, 0.5),
 }

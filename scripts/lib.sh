@@ -19,6 +19,23 @@ find_python() {
   fail "Python 3.11 or newer is needed and was not found. Install it (on Debian: apt-get install python3 python3-venv)."
 }
 
+# The uv that requirements-uv.lock locks: what is on the PATH where it is that version, else one beside the environment.
+find_uv() {
+  local lock=$root/requirements-uv.lock wanted candidate python
+  wanted=$(sed -nE 's/^uv==([^ ]+).*/\1/p' "$lock")
+  for candidate in uv "$venv-uv/bin/uv"; do
+    if [ "$("$candidate" --version 2>/dev/null | cut -d' ' -f2)" = "$wanted" ]; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  python=$(find_python)
+  "$python" -m venv --clear "$venv-uv" >&2 ||
+    fail "Python cannot make virtual environments. Install that part of it (on Debian: apt-get install python3-venv)."
+  "$venv-uv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$lock" >&2
+  echo "$venv-uv/bin/uv"
+}
+
 # prepare requirements.lock | requirements-dev.lock: installs exactly what the file locks, once for each state of it.
 prepare() {
   local lock=$root/$1 stamp=$venv/.prepared python uv
@@ -27,12 +44,7 @@ prepare() {
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] && [ "$(cat "$stamp.dev" 2>/dev/null)" != "$wanted" ]; then
     python=$(find_python)
     say "Installing what $1 locks, into ${venv#"$root"/}"
-    if ! uv=$(command -v uv); then
-      [ -x "$venv-uv/bin/uv" ] || "$python" -m venv "$venv-uv" ||
-        fail "Python cannot make virtual environments. Install that part of it (on Debian: apt-get install python3-venv)."
-      "$venv-uv/bin/pip" install --quiet --disable-pip-version-check 'uv==0.13.9'
-      uv=$venv-uv/bin/uv
-    fi
+    uv=$(find_uv)
     [ -x "$venv/bin/python" ] || "$uv" venv --quiet --python "$python" "$venv"
     VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock"
     VIRTUAL_ENV=$venv "$uv" pip install --quiet --no-deps --editable "$root"

@@ -16,6 +16,7 @@ class MosaicPlan:
         max_shrink_share: of the last published build's images, 0 to 1.
         fresh_warn_hours: age at which the mosaic counts as late.
         fresh_fail_hours: age at which it counts as stale.
+        remarks: what whoever made the settings may not expect of them.
     """
 
     tiling: TilingPlan
@@ -24,3 +25,4 @@ class MosaicPlan:
     max_shrink_share: float
     fresh_warn_hours: float
     fresh_fail_hours: float
+    remarks: tuple[str, ...]

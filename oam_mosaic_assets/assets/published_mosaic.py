@@ -32,7 +32,6 @@ CONFIRM_TAG = "oam-mosaic/confirm"
     kinds={"s3", "pmtiles"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    pool="publication",
     code_version="1",
 )
 def published_mosaic(

@@ -74,6 +74,8 @@ def stac_footprints(
     What cannot be drawn is set aside in a table of its own, with the reason and the offending value.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
+    for remark in mosaic_plan.remarks:
+        context.log.warning(remark)
     with failing_clearly(), catalogue.snapshot() as snapshot:
         folder = scratch.folder("stac_footprints")
         footprints, set_aside = folder / FOOTPRINTS, folder / SET_ASIDE
@@ -131,6 +133,7 @@ def stac_footprints(
             "set aside by reason": dict(found.set_aside),
             "unknown values": dict(found.unknown),
             "source": catalogue.origin,
+            "remarks": "\n".join(mosaic_plan.remarks) or "none",
             "snapshot": found.taken_at.isoformat(),
             "seconds": round(seconds, 2),
         },

@@ -53,7 +53,8 @@ def mosaic_audit(
     for name in CHECKS:
         # what a broken archive left open was not found to be right
         verdict = found.get(name) or Verdict.failing(name, "not judged: the archive could not be read")
-        context.log.info("%s: %s", name, verdict.text)
+        level = "info" if verdict.passed else "warning" if verdict.is_guard else "error"
+        context.log.log(level, "%s: %s", name, verdict.text)
         overruled = not verdict.passed and verdict.is_guard and confirmed is not None
         yield dg.AssetCheckResult(
             check_name=name,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from oam_mosaic_assets import __version__
+from oam_mosaic_assets.core.release import is_build_name
 from oam_mosaic_assets.errors import MosaicError
 
 DESCRIPTION = """\
@@ -48,9 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("oam-mosaic: stopped; what is public stays as it was.", file=sys.stderr)  # noqa: T201
         return 130
-    except BrokenPipeError:  # `oam-mosaic sample | head`
-        sys.stderr.close()
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         description="A build that cannot draw too many of its images, or that lost too many since the last "
         "one, is staged and audited but waits for a person. Look at its checks in the UI first.",
     )
-    publish.add_argument("build", metavar="BUILD", help="its name, such as 20260115T030000Z-3f9c2a7d41be")
+    publish.add_argument(
+        "build", metavar="BUILD", type=_named, help="its name, such as 20260115T030000Z-3f9c2a7d41be"
+    )
     publish.add_argument(
         "--confirm", metavar="REASON", required=True, help="why it may pass; recorded with it"
     )
@@ -116,6 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--json", action="store_true", help="for programs")
     validate.set_defaults(command=_validate)
     return parser
+
+
+def _named(build: str) -> str:
+    if not is_build_name(build):
+        raise argparse.ArgumentTypeError(
+            f"{build!r} is no build's name, such as 20260115T030000Z-3f9c2a7d41be"
+        )
+    return build
 
 
 def _build(stated: argparse.Namespace) -> int:

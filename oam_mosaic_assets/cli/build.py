@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from rich.console import Console
 
-from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG
+from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, published_mosaic
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.definitions import build_definitions
-from oam_mosaic_assets.errors import Refused
+from oam_mosaic_assets.errors import Passing, Refused, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
-from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
-from oam_mosaic_assets.resources.failures import EXIT_CODE
+from oam_mosaic_assets.resources.failures import EXIT_CODE, cause_of
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
 from oam_mosaic_assets.settings import Settings
 
 LOCATION_TAG = ".dagster/repository"
 LOCATION = "__repository__@oam-mosaic"
 """Lets the UI list the run with its job: the one repository of the location that workspace.yaml names."""
-
-DEFAULT_HOME = Path("data/dagster")
 
 PLAIN_INSTANCE = "telemetry:\n  enabled: false\n"
 """The instance's settings where the current folder holds none."""
@@ -52,15 +51,14 @@ def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
         _announce(console, settings)
         log_to = LinesAbove(console) if console.is_terminal else stream
-        with _instance() as instance, _progress(console) as progress:
+        with _instance(settings.dagster_home.absolute()) as instance, _progress(console) as progress:
             definitions = build_definitions(settings, log_to=log_to, progress=progress)
             result = definitions.resolve_job_def(job).execute_in_process(
                 instance=instance, tags=tags, run_config=PLAIN_LOG, raise_on_error=False
             )
-        if result.success:
-            _report(console, settings, result.run_id)
-            return 0
-        return _explain(console, result)
+        if published := _published(result):
+            _report(console, settings, published, result.run_id)
+        return 0 if result.success else _explain(console, result, is_public=bool(published))
 
 
 def _announce(console: Console, settings: Settings) -> None:
@@ -70,13 +68,19 @@ def _announce(console: Console, settings: Settings) -> None:
     console.print(f"To    {store_of(settings).public_address(settings.keys.archive)}\n")
 
 
-def _instance() -> dg.DagsterInstance:
-    home = Path(os.environ.setdefault("DAGSTER_HOME", str(DEFAULT_HOME.absolute())))
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        # Dagster reads its settings only from its home
-        stated = Path("dagster.yaml")
-        (home / "dagster.yaml").write_text(stated.read_text() if stated.exists() else PLAIN_INSTANCE)
+def _instance(home: Path) -> dg.DagsterInstance:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            # Dagster reads its settings only from its home
+            stated = Path("dagster.yaml")
+            (home / "dagster.yaml").write_text(stated.read_text() if stated.exists() else PLAIN_INSTANCE)
+    except OSError as error:
+        raise SettingsError(
+            f"DAGSTER_HOME, {home}, cannot be used: {error.strerror}.",
+            hint="Let this user write there, or set DAGSTER_HOME to another folder.",
+        ) from None
+    os.environ["DAGSTER_HOME"] = str(home)
     return dg.DagsterInstance.get()
 
 
@@ -84,41 +88,63 @@ def _progress(console: Console) -> AbstractContextManager[Progress]:
     return TerminalProgress(console) if console.is_terminal else nullcontext(LoggedProgress())
 
 
-def _report(console: Console, settings: Settings, run: str) -> None:
-    releases = Releases(store_of(settings), settings.keys)
-    current = releases.current()
-    if current is None:
-        raise dg.DagsterInvariantViolationError("the run succeeded, but nothing is public")
-    pointer, address = current[0], releases.store.public_address
+def _published(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
+    """What this run's materialisation says was published; empty where nothing was."""
+    for event in result.all_events:
+        if event.is_step_materialization and event.asset_key == published_mosaic.key:
+            metadata = event.step_materialization_data.materialization.metadata
+            return {name: value.value for name, value in metadata.items()}
+    return {}
+
+
+def _report(console: Console, settings: Settings, published: Mapping[str, Any], run: str) -> None:
     console.print(
-        f"\nPublished {pointer.build}: {pointer.images:,} images, {pointer.set_aside:,} set aside, "
-        f"{pointer.size / 1e6:.1f} MB\n\n"
-        f"  archive   {address(settings.keys.archive)}\n"
-        f"  TileJSON  {address(settings.keys.tilejson)}\n"
-        f"  manifest  {address(pointer.manifest)}\n"
+        f"\nPublished {published['build']}: {published['images']:,} images, "
+        f"{published['set aside']:,} set aside, {published['bytes'] / 1e6:.1f} MB\n\n"
+        f"  archive   {published['address']}\n"
+        f"  TileJSON  {store_of(settings).public_address(settings.keys.tilejson)}\n"
+        f"  manifest  {published['manifest']}\n"
         f"  run       {run}, in Dagster's UI\n"
     )
 
 
-def _explain(console: Console, result: dg.ExecuteInProcessResult) -> int:
+def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: bool) -> int:
     """Say why a run failed, and with which code the command exits."""
+    outcome = "It is public, but it could not be looked at afterwards." if is_public else "Not published."
+    cause = "Something else went wrong."
     for event in result.all_events:
-        if event.event_type is not dg.DagsterEventType.STEP_FAILURE:
+        if event.is_run_failure and event.job_failure_data.error is not None:
+            cause = cause_of(event.job_failure_data.error)
+        if not event.is_step_failure:
             continue
         error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
         if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
             raise KeyboardInterrupt  # Dagster has recorded it; the command ends as any that is stopped
         if stated is not None:
-            console.print(f"\nNot published. {stated.description}")
+            console.print(f"\n{outcome} {stated.description}")
             return int(str(stated.metadata[EXIT_CODE].value)) if EXIT_CODE in stated.metadata else 1
     failed = [each for each in result.get_asset_check_evaluations() if not each.passed and each.blocking]
     if failed:
-        console.print("\nNot published. What is public stays as it was, for the audit said no:\n")
-        for each in failed:
-            console.print(f"  {each.check_name}: {each.description}")
-        builds = {str(each.metadata[BUILD].value) for each in failed if BUILD in each.metadata}
-        if builds and {each.check_name for each in failed} <= GUARDS:
-            console.print(f"\nIf that is right, say so: oam-mosaic publish {builds.pop()} --confirm REASON")
-        return Refused.exit_code
-    console.print(f"\nNot published. Run {result.run_id} failed; its log is in Dagster's UI.")
+        return _explain_checks(console, failed, is_public=is_public)
+    console.print(f"\n{outcome} {cause}\n\nThe log of run {result.run_id} is in Dagster's UI.")
     return 1
+
+
+def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation], *, is_public: bool) -> int:
+    """Say which checks said no, what that means, and with which code the command exits."""
+    are_guards = {each.check_name for each in failed} <= GUARDS
+    builds = {str(each.metadata[BUILD].value) for each in failed if BUILD in each.metadata}
+    if is_public:
+        outcome = "It is public, but the check of what the store now holds failed"
+    elif are_guards:
+        outcome = "Not published. The build is held back until a person decides; what is public stays"
+    else:
+        outcome = "Not published. What is public stays as it was, for the audit said no"
+    console.print(f"\n{outcome}:\n")
+    for each in failed:
+        console.print(f"  {each.check_name}: {each.description}")
+    if is_public:
+        return Passing.exit_code
+    if builds and are_guards:
+        console.print(f"\nIf that is right, say so: oam-mosaic publish {builds.pop()} --confirm REASON")
+    return Refused.exit_code

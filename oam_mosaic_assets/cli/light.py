@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -61,16 +63,12 @@ def write_sample(images: int, output: Path | None) -> int:
     except ValueError as error:
         raise SettingsError(f"--images: {error}.", hint="Give a larger number.") from None
     with catalogue.snapshot() as snapshot:
-        target = output.open("w", encoding="utf-8") if output else sys.stdout
-        try:
+        opened = output.open("w", encoding="utf-8") if output else _standard_output()
+        with opened as target:
             for item in snapshot.items():
                 # a row that is no item stands in the file as it would in a real one
                 text = item.text if isinstance(item, Unreadable) else json.dumps(item, ensure_ascii=False)
                 target.write(f"{text}\n")
-            target.flush()
-        finally:
-            if output:
-                target.close()
     return 0
 
 
@@ -111,12 +109,24 @@ def show_archive(path: Path, *, as_json: bool) -> int:
 
 
 def _print(facts: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
-        return
-    width = max(len(name) for name in facts)
-    for name, value in facts.items():
-        sys.stdout.write(f"{name.replace('_', ' '):<{width}}  {_text(value)}\n")
+    with _standard_output() as target:
+        if as_json:
+            target.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
+            return
+        width = max(len(name) for name in facts)
+        for name, value in facts.items():
+            target.write(f"{name.replace('_', ' '):<{width}}  {_text(value)}\n")
+
+
+@contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    """What reads it may stop early, as in `oam-mosaic sample | head`: no fault, and no answer either."""
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python writes what is left when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,10 @@ import numpy as np
 from oam_mosaic_assets.core.archive import Archive, is_vector
 from oam_mosaic_assets.core.drawn import Drawn
 from oam_mosaic_assets.core.placement import Tile
-from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, TilingPlan
+
+Bounds = tuple[float, float, float, float]
+"""West, south, east, north, degrees."""
 
 NAMED: Final = 10
 """How many of a list are named; the rest is counted."""
@@ -80,27 +83,55 @@ def judge_wholeness(drawn: Drawn) -> Verdict:
     return Verdict.passing(name, f"all {tiles:,} tiles inflate and parse", tiles=tiles, tiles_by_zoom=by_zoom)
 
 
-def judge_header(archive: Archive, plan: TilingPlan, snapshot: str, drawn: Drawn) -> Verdict:
-    """Fail when header or metadata do not say what was asked, or do not agree with the directories."""
+def judge_header(
+    archive: Archive, plan: TilingPlan, snapshot: str, drawn: Drawn, *, extent: Bounds
+) -> Verdict:
+    """Fail when header or metadata do not say what was asked, or do not agree with directories or footprints.
+
+    Args:
+        archive: the archive.
+        plan: what was asked for.
+        snapshot: the digest of the snapshot.
+        drawn: what its tiles hold.
+        extent: of all footprints.
+    """
     name, tiles = "archive_is_as_asked", sum(drawn.tiles.values())
     header, metadata = archive.header, archive.metadata
     expected = {
         "tile type": (is_vector(archive), True),
+        "tile compression": (header["tile_compression"].name, "GZIP"),
         "zooms": ((header["min_zoom"], header["max_zoom"]), (plan.zoom_min, plan.zoom_max)),
         # tippecanoe leaves a low zoom empty where all of it is too small to see there
         "deepest zoom that holds tiles": (max(drawn.tiles, default=None), plan.zoom_max),
         "addressed tiles": (header["addressed_tiles_count"], tiles),
         "layers": (metadata.get("vector_layers"), plan.vector_layers()),
         "name": (metadata.get("name"), plan.name),
+        "description": (metadata.get("description"), plan.description),
         "attribution": (metadata.get("attribution"), plan.attribution),
         "snapshot": (metadata.get("snapshot"), snapshot),
     }
     wrong = [
         f"{what}: {found!r}, not {asked!r}" for what, (found, asked) in expected.items() if found != asked
     ]
+    if not _bounds_agree(archive.bounds, extent, plan.zoom_max):
+        wrong.append(f"bounds: {archive.bounds}, but the footprints' are {extent}")
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
     return Verdict.passing(name, f"z{plan.zoom_min}-{plan.zoom_max}, {tiles:,} tiles, as planned")
+
+
+def _bounds_agree(bounds: Bounds, extent: Bounds, zoom_max: int) -> bool:
+    """Whether bounds are those of the footprints, to a unit of the last zoom and the buffer of its tiles.
+
+    So far a footprint that is widened to stay visible, or rounded to the grid, may reach beyond itself. Where
+    one reaches the antimeridian, tippecanoe draws it on both sides and states the width of the whole world.
+    """
+    west, south, east, north = extent
+    slack = (1.0 / EXTENT + BUFFER) * 360.0 / (1 << zoom_max)
+    stated = [extent]
+    if west <= slack - 180.0 or east >= 180.0 - slack:
+        stated.append((-180.0, south, 180.0, north))
+    return any(np.allclose(bounds, each, rtol=0.0, atol=slack) for each in stated)
 
 
 def judge_completeness(names: Sequence[str], drawn: Drawn, *, zoom_max: int) -> Verdict:
@@ -162,7 +193,7 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
     """Hold back when more than a share of the catalogue cannot be drawn.
 
     Args:
-        catalogued: images in the snapshot.
+        catalogued: images read, also those outside the box that was asked for.
         set_aside: those that cannot be drawn, by reason.
         most: the largest share, 0 to 1, that still publishes on its own.
     """

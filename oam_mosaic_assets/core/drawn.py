@@ -51,7 +51,6 @@ class Drawn:
 
     Attributes:
         tiles: addressed tiles by zoom.
-        contents: tiles decoded (equal tiles count once where they lie near each other).
         images: how many distinct images, by zoom.
         pairs: of image and tile at the last zoom, as `grid.pairs_of` writes them; ascending.
         pieces: of the images whose outlines were asked for, by index.
@@ -61,7 +60,6 @@ class Drawn:
     """
 
     tiles: Mapping[int, int]
-    contents: int
     images: Mapping[int, int]
     pairs: NDArray[np.int64]
     pieces: Mapping[int, Sequence[Piece]]
@@ -100,7 +98,6 @@ class _Reading:
         self.outlined = outlined
         self.deepest: int = archive.header["max_zoom"]
         self.remembered: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
-        self.contents = 0
         self.pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self.strangers: set[str] = set()
         self.faults: list[str] = []
@@ -136,7 +133,6 @@ class _Reading:
         pairs.sort()
         return Drawn(
             tiles=dict(sorted(tiles.items())),
-            contents=self.contents,
             images=images,
             pairs=pairs,
             pieces=dict(self.pieces),
@@ -161,7 +157,6 @@ class _Reading:
         return drawn
 
     def _decoded(self, tile: bytes) -> list[int]:
-        self.contents += 1
         layer = self._the_layer(tile)
         if not 0 < len(layer.values) <= len(layer.features):
             raise BrokenTile(f"{len(layer.features)} features share {len(layer.values)} ids")

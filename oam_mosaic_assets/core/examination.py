@@ -17,7 +17,9 @@ from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
 
 
-def examine(archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str) -> list[Verdict]:
+def examine(
+    archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str, extent: audit.Bounds
+) -> list[Verdict]:
     """Judge an archive: whole, as asked, complete, every image in its place.
 
     Args:
@@ -25,6 +27,7 @@ def examine(archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str)
         footprints: the GeoParquet that it shows.
         plan: what was asked of tippecanoe.
         snapshot: the digest of the snapshot.
+        extent: of all its footprints.
     """
     names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
     outlined = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
@@ -34,7 +37,7 @@ def examine(archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str)
             drawn = read_drawn(opened, ids, layer=plan.layer, outlined=outlined)
             return [
                 audit.judge_wholeness(drawn),
-                audit.judge_header(opened, plan, snapshot, drawn),
+                audit.judge_header(opened, plan, snapshot, drawn, extent=extent),
                 audit.judge_completeness(names, drawn, zoom_max=plan.zoom_max),
                 _placement(opened, names, _as_given(footprints, plan), drawn, outlined, plan.zoom_max),
             ]

@@ -6,6 +6,7 @@ Keys are those that others rely on; see `docs/contract.md`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -23,6 +24,11 @@ FORMAT: Final = 1
 def build_name(started: datetime, digest: str) -> str:
     """A build's name: its start, UTC, and the beginning of its snapshot's digest."""
     return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:12]}"
+
+
+def is_build_name(text: str) -> bool:
+    """Whether a build may be called so."""
+    return re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{12}", text, re.ASCII) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,14 +74,24 @@ class Auditor:
 
     def _examine(self, archive: Artifact, footprints: Artifact, sha256: str) -> Audit:
         clock, facts = time.perf_counter(), archive.facts
-        verdicts = examine(archive.path, footprints.path, self.plan, snapshot=facts["snapshot"]["digest"])
+        snapshot = facts["snapshot"]
+        verdicts = examine(
+            archive.path,
+            footprints.path,
+            self.plan,
+            snapshot=snapshot["digest"],
+            extent=tuple(snapshot["bounds"]),
+        )
         before = self.releases.current()
         # a sample says nothing of how large the real catalogue should be
         comparable = before is not None and (before[0].source == "sample") == (facts["source"] == "sample")
         catalogued = facts["images"] + sum(facts["set_aside"].values())
         verdicts.append(
             audit.judge_set_aside(
-                catalogued=catalogued, set_aside=facts["set_aside"], most=self.max_set_aside_share
+                # what cannot be drawn lies in no box, so it is counted against all that was read
+                catalogued=catalogued + facts["outside_test_box"],
+                set_aside=facts["set_aside"],
+                most=self.max_set_aside_share,
             )
         )
         verdicts.append(

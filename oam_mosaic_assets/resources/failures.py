@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 from polars.exceptions import ComputeError
 
-from oam_mosaic_assets.errors import DiskFull, MosaicError
+from oam_mosaic_assets.errors import DiskFull, MosaicError, SettingsError
+from oam_mosaic_assets.gateways.folder_store import REFUSALS
+from oam_mosaic_assets.gateways.whole_file import NO_ROOM
+
+if TYPE_CHECKING:
+    from dagster_shared.error import SerializableErrorInfo
 
 EXIT_CODE = "exit_code"
 """Under this name a failure's metadata holds what the command line exits with."""
@@ -27,9 +33,15 @@ def failing_clearly() -> Iterator[None]:
     except MosaicError as error:
         raise failure_of(error) from None
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in NO_ROOM:
+            raise _disk_full(error.filename or error) from None
+        if error.errno in REFUSALS:
+            raise _not_usable(error) from None
+        raise
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
             raise
-        raise _disk_full(error.filename or error) from None
+        raise _disk_full(error) from None
     except ComputeError as error:
         if not any(words in str(error) for words in _POLARS_IS_FULL):
             raise
@@ -41,6 +53,15 @@ def _disk_full(said: object) -> dg.Failure:
         DiskFull(
             f"No space is left on the disk: {said}.",
             hint="Free some, or point MOSAIC_SCRATCH, MOSAIC_STORE or DAGSTER_HOME at a larger disk.",
+        )
+    )
+
+
+def _not_usable(error: OSError) -> dg.Failure:
+    return failure_of(
+        SettingsError(
+            f"{error.filename or 'A file'} cannot be used: {error.strerror}.",
+            hint="Let this user write there, or point MOSAIC_SCRATCH or DAGSTER_HOME to another folder.",
         )
     )
 
@@ -57,3 +78,10 @@ def failure_of(error: MosaicError) -> dg.Failure:
         },
         allow_retries=error.rerun_may_help,
     )
+
+
+def cause_of(error: SerializableErrorInfo) -> str:
+    """Class and message of what lies under the errors that Dagster wraps around it."""
+    while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
+    return error.message.strip()

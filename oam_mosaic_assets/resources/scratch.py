@@ -5,13 +5,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dagster as dg
 from pydantic import PrivateAttr
-
-from oam_mosaic_assets.resources.failures import failing_clearly
 
 _LOCK = "in-use.lock"
 
@@ -24,32 +22,50 @@ class Scratch(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value i
     """
 
     root: str
+    _held: ExitStack | None = PrivateAttr(default=None)
     _folder: Path | None = PrivateAttr(default=None)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Scratch"]:  # noqa: ARG002
-        """Hold a folder for as long as this process works on a run."""
-        root = Path(self.root).absolute()
-        with failing_clearly():
-            root.mkdir(parents=True, exist_ok=True)
-            _sweep(root)
-            self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
-            lock = os.open(self._folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield self
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            os.close(lock)
+        """Hold a folder for as long as this process works on a run, from when it is first asked for.
+
+        Made then, and not here, what goes wrong is a step's failure, which says what to do.
+        """
+        with ExitStack() as held:
+            self._held, self._folder = held, None
+            try:
+                yield self
+            finally:
+                self._held = None
 
     def folder(self, name: str) -> Path:
         """An empty folder of this name; what it held before is gone."""
-        if self._folder is None:
+        if self._held is None:
             raise dg.DagsterInvariantViolationError("scratch space exists only while a run is at work")
+        if self._folder is None:
+            self._folder = self._held.enter_context(_folder_in_use(Path(self.root).absolute()))
         folder = self._folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
+
+
+@contextmanager
+def _folder_in_use(root: Path) -> Iterator[Path]:
+    """A new folder, locked as long as this process lives, and gone when the block ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    _sweep(root)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
+    # locked before it has the name that a sweep looks for
+    unnamed = folder / f"{_LOCK}.new"
+    lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unnamed.rename(folder / _LOCK)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def _sweep(root: Path) -> None:

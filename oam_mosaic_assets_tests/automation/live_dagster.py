@@ -21,9 +21,7 @@ from typing import Any, Final
 import requests
 
 from oam_mosaic_assets.settings import Settings
-
-REPOSITORY: Final = Path(__file__).parents[2]
-"""Where `workspace.yaml` and `dagster.yaml` lie."""
+from oam_mosaic_assets_tests.chain import REPOSITORY
 
 WORKSPACE: Final = REPOSITORY / "workspace.yaml"
 LOCATION: Final = {"repositoryLocationName": "oam-mosaic", "repositoryName": "__repository__"}
@@ -38,7 +36,7 @@ def environment_of(folder: Path, **settings: str) -> dict[str, str]:
     Args:
         settings: by the names of their variables.
     """
-    ours = {name.upper() for name in Settings.model_fields} | {"DAGSTER_HOME"}
+    ours = {name.upper() for name in Settings.model_fields}
     home = folder / "dagster"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,18 @@ class Shell:
             check=False,
         )
 
+    def python(self, code: str) -> subprocess.CompletedProcess[str]:
+        """Run Python code instead, which gives the command with a fault put in."""
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
@@ -78,7 +90,7 @@ def test_a_build_that_published_exits_with_0_and_says_what_and_where(
 def test_what_is_no_terminal_gets_plain_lines(built: subprocess.CompletedProcess[str]) -> None:
     assert "\x1b" not in built.stderr
     assert "\r" not in built.stderr
-    logged = re.findall(r"^\d\d:\d\d:\d\d \[(\w+)\] .+$", built.stderr, re.MULTILINE)
+    logged = re.findall(r"^\d\d:\d\d:\d\dZ \[(\w+)\] .+$", built.stderr, re.MULTILINE)
     assert {"stac_footprints", "global_mosaic_pmtiles", "mosaic_audit", "published_mosaic"} <= {*logged}
     assert built.stdout == "", "what a script reads is not mixed with the log"
 
@@ -125,7 +137,10 @@ def read_all(terminal: int) -> str:
 def test_a_build_that_a_guard_holds_back_exits_with_3_and_a_person_lets_it_pass(shell: Shell) -> None:
     held = shell.run("build", MAX_SET_ASIDE_SHARE="0.01")
     assert held.returncode == REFUSED, held.stderr
-    assert "few_images_are_set_aside" in held.stderr
+    assert "[mosaic_audit] warning: few_images_are_set_aside" in held.stderr
+    assert "held back until a person decides" in held.stderr
+    assert "the audit said no" not in held.stderr
+    assert "Dependencies for step" not in held.stderr
     advised = re.search(r"oam-mosaic (publish \S+ --confirm) REASON", held.stderr)
     assert advised is not None, held.stderr
     published = shell.run(
@@ -146,6 +161,62 @@ def test_a_build_whose_catalogue_does_not_answer_exits_with_1(shell: Shell) -> N
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.usefixtures("built")
+def test_a_build_that_is_public_but_not_found_so_afterwards_says_both_and_exits_with_1(shell: Shell) -> None:
+    code = """
+import sys
+from oam_mosaic_assets.cli import main
+from oam_mosaic_assets.gateways.releases import Releases
+Releases.differences = lambda *_: ["global-mosaic.pmtiles is gone"]
+sys.exit(main(["build"]))
+"""
+    done = shell.python(code)
+    assert done.returncode == PASSING, done.stderr
+    assert f"{IMAGES - 1} images, 1 set aside" in done.stderr
+    assert "It is public, but the check of what the store now holds failed" in done.stderr
+    assert "mosaic_is_fresh: global-mosaic.pmtiles is gone" in done.stderr
+    assert "Not published" not in done.stderr
+
+
+def test_a_fault_of_ours_is_named_with_its_cause(shell: Shell) -> None:
+    code = """
+import sys
+from oam_mosaic_assets.cli import main
+from oam_mosaic_assets.gateways.catalogue.items_file import ItemsFile
+def fault(self):
+    raise ZeroDivisionError("the map has no width")
+ItemsFile.snapshot = fault
+sys.exit(main(["build"]))
+"""
+    failed = shell.python(code)
+    assert failed.returncode == PASSING, failed.stderr
+    assert "[stac_footprints] error: Execution of step" in failed.stderr
+    assert "Not published. ZeroDivisionError: the map has no width" in failed.stderr
+    assert "Dependencies for step" not in failed.stderr
+
+
+@pytest.mark.parametrize("name", ["MOSAIC_SCRATCH", "DAGSTER_HOME"])
+def test_a_folder_that_cannot_be_used_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
+    (shell.folder / "a-file").touch()
+    failed = shell.run("build", **{name: "a-file/below"})
+    assert failed.returncode == WRONG, failed.stderr
+    assert f"{shell.folder / 'a-file' / 'below'}" in failed.stderr
+    assert "cannot be used: Not a directory" in failed.stderr
+    assert name in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell) -> None:
+    environment = {name: value for name, value in shell.environment.items() if name != "DAGSTER_HOME"}
+    (shell.folder / ".env").write_text("DAGSTER_HOME=rel/d\n")
+    try:
+        built = replace(shell, environment=environment).run("build", MOSAIC_STORE="another-store")
+    finally:
+        (shell.folder / ".env").unlink()
+    assert built.returncode == PUBLISHED, built.stderr
+    assert (shell.folder / "rel" / "d" / "history").is_dir()
+
+
 def test_wrong_settings_exit_with_2_and_are_all_named_at_once(shell: Shell) -> None:
     wrong = shell.run("build", ZOOM_MAX="3", MOSAIC_CRON="daily", PG_DSN="postgresql://u:S3cr3t@db/x")
     assert wrong.returncode == WRONG
@@ -157,7 +228,14 @@ def test_wrong_settings_exit_with_2_and_are_all_named_at_once(shell: Shell) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["publish", "20260115T030000Z-3f9c2a7d41be"], ["validate"]]
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["publish", "20260115T030000Z-3f9c2a7d41be"],
+        ["publish", "../../x", "--confirm", "y"],
+        ["validate"],
+    ],
 )
 def test_wrong_usage_exits_with_2_and_says_how(shell: Shell, arguments: list[str]) -> None:
     wrong = shell.run(*arguments)
@@ -218,7 +296,13 @@ def test_status_says_so_where_the_catalogue_does_not_tell_how_many_images_it_hol
 
 @pytest.mark.usefixtures("built")
 def test_status_exits_with_1_where_the_mosaic_is_stale(shell: Shell) -> None:
-    stale = shell.run("status", "--json", FRESH_WARN_HOURS="0.000001", FRESH_FAIL_HOURS="0.000002")
+    pointer = shell.store / "mosaic" / "latest.json"
+    content = pointer.read_text()
+    pointer.write_text(re.sub('"checked_at": "[^"]+"', '"checked_at": "2026-01-01T00:00:00+00:00"', content))
+    try:
+        stale = shell.run("status", "--json")
+    finally:
+        pointer.write_text(content)
     assert stale.returncode == 1
     assert json.loads(stale.stdout)["fresh"] is False
 
@@ -251,6 +335,20 @@ def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
     )
     assert json.loads(first.stdout)["type"] == "Feature"
     assert (first.returncode, first.stderr) == (0, "")
+
+
+def test_a_reader_that_stops_early_does_not_hide_that_the_mosaic_is_missing(shell: Shell) -> None:
+    line = f"{program('oam-mosaic')} status | true"
+    told = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        env={**shell.environment, "MOSAIC_STORE": str(shell.folder / "nothing")},
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (1, "")
 
 
 @pytest.mark.usefixtures("built")
@@ -322,4 +420,5 @@ finally:
 def test_every_setting_may_be_absent(shell: Shell) -> None:
     """The environment of these tests holds none of the settings but those that a test states."""
     named = {name.upper() for name in Settings.model_fields} & shell.environment.keys()
-    assert named == {"STAC_ITEMS", "MAX_SET_ASIDE_SHARE", "MOSAIC_STORE", "MOSAIC_SCRATCH", "ZOOM_MAX"}
+    stated = {"STAC_ITEMS", "MAX_SET_ASIDE_SHARE"}
+    assert named == stated | {"MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME", "ZOOM_MAX"}

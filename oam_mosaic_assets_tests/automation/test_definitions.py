@@ -70,6 +70,12 @@ def test_every_asset_check_and_job_is_described() -> None:
         assert definitions.resolve_job_def(name).description, name
 
 
+def test_no_asset_waits_in_a_pool() -> None:
+    """A run that was killed keeps its slot, and every later one would wait for it."""
+    graph = build_definitions(Settings.read({})).resolve_asset_graph()
+    assert [key for key in graph.materializable_asset_keys if graph.get(key).pools] == []
+
+
 def test_no_secret_is_shown_in_the_ui_or_kept_by_dagster() -> None:
     with quick_folder() as folder:
         environment = environment_of(folder, **SECRETS, S3_BUCKET="mosaics", S3_ENDPOINT="http://127.0.0.1:1")

@@ -9,17 +9,34 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pmtiles.tile import Compression
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
-from oam_mosaic_assets_tests.core.scene import DIFFICULT, IMAGES, PLAIN, PLAN, Scene, footprint, made_from
+from oam_mosaic_assets_tests.core.scene import (
+    DIFFICULT,
+    IMAGES,
+    PLAIN,
+    PLAN,
+    TILE,
+    Scene,
+    footprint,
+    made_from,
+)
 
 
 def verdicts(scene: Scene, archive: Path | None = None) -> dict[str, Verdict]:
-    found = examine(archive or scene.archive, scene.footprints, scene.plan, snapshot=scene.snapshot.digest)
+    assert scene.snapshot.bounds is not None
+    found = examine(
+        archive or scene.archive,
+        scene.footprints,
+        scene.plan,
+        snapshot=scene.snapshot.digest,
+        extent=scene.snapshot.bounds,
+    )
     return {verdict.name: verdict for verdict in found}
 
 
@@ -61,6 +78,43 @@ def test_a_header_that_counts_other_tiles_is_found(scene: Scene, tmp_path: Path)
         pieces.header["addressed_tiles_count"] += 1
 
     assert "addressed tiles" in failures(scene, changed(scene, tmp_path, miscount))["archive_is_as_asked"]
+
+
+@pytest.mark.parametrize("side", ["min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7"])
+def test_bounds_that_are_not_the_footprints_are_found(scene: Scene, tmp_path: Path, side: str) -> None:
+    def move(pieces: Pieces) -> None:
+        pieces.header[side] += round(TILE / 30 * 1e7) * (1 if side.startswith("min") else -1)
+
+    assert "bounds" in failures(scene, changed(scene, tmp_path, move))["archive_is_as_asked"]
+
+
+def test_the_bounds_of_the_whole_world_are_wrong_where_nothing_is_near_the_antimeridian(
+    tmp_path: Path,
+) -> None:
+    plain = made_from(PLAIN, tmp_path / "plain")
+    assert failures(plain, plain.archive) == {}
+
+    def widen(pieces: Pieces) -> None:
+        pieces.header["min_lon_e7"], pieces.header["max_lon_e7"] = -1_800_000_000, 1_800_000_000
+
+    assert "bounds" in failures(plain, changed(plain, tmp_path, widen))["archive_is_as_asked"]
+
+
+def test_tiles_that_are_not_said_to_be_gzipped_are_found(scene: Scene, tmp_path: Path) -> None:
+    def unsay(pieces: Pieces) -> None:
+        pieces.header["tile_compression"] = Compression.NONE
+
+    found = failures(scene, changed(scene, tmp_path, unsay))
+    assert "tile compression: 'NONE', not 'GZIP'" in found["archive_is_as_asked"]
+
+
+@pytest.mark.parametrize("stated", ["name", "description", "attribution"])
+def test_other_words_about_the_archive_are_found(scene: Scene, tmp_path: Path, stated: str) -> None:
+    def reword(pieces: Pieces) -> None:
+        metadata = json.loads(gzip.decompress(pieces.metadata)) | {stated: "footprints.geojsonl"}
+        pieces.metadata = gzip.compress(json.dumps(metadata).encode())
+
+    assert f"{stated}: " in failures(scene, changed(scene, tmp_path, reword))["archive_is_as_asked"]
 
 
 def test_a_shifted_byte_range_is_found(scene: Scene, tmp_path: Path) -> None:

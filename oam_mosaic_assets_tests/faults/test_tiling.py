@@ -88,7 +88,7 @@ def test_a_full_scratch_disk_leaves_the_mosaic(site: Site, room: int, said: str)
         outcome = site.run({"MOSAIC_SCRATCH": str(disk / "scratch")})
 
         assert not outcome.success
-        assert outcome.kind == "DiskFull"
+        assert outcome.kind == "DiskFull", outcome.log
         assert said in outcome.text
         assert "MOSAIC_SCRATCH" in outcome.text
         assert outcome.exit_code == 1
@@ -116,7 +116,7 @@ def test_a_full_store_leaves_the_mosaic(instance: dg.DagsterInstance, room: int,
         outcome = site.run()
 
         assert not outcome.success
-        assert outcome.kind == "DiskFull"
+        assert outcome.kind == "DiskFull", outcome.log
         assert f"cannot write {key}" in outcome.text
         assert "Free some space, or choose a folder on a larger disk" in outcome.text
         assert site.stays_whole() == before

@@ -1,0 +1,41 @@
+"""What the documents list is what the code holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from oam_mosaic_assets import errors
+from oam_mosaic_assets.core.geometry import REASONS
+
+ROOT = Path(__file__).parents[1]
+OPERATION = (ROOT / "docs" / "operation.md").read_text()
+
+
+def first_column(heading: str) -> set[str]:
+    """What a table of docs/operation.md lists, in code, in its first column."""
+    section = OPERATION.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+
+
+def test_operation_says_what_to_do_about_each_kind_of_error() -> None:
+    kinds = [kind for group in errors.MosaicError.__subclasses__() for kind in group.__subclasses__()]
+    assert first_column("When a run is red") == {kind.__name__ for kind in kinds}
+
+
+def test_operation_explains_each_reason_why_an_image_is_set_aside() -> None:
+    assert first_column("What is set aside") == {*REASONS}
+
+
+def test_the_configuration_for_other_origins_is_json_and_the_same_in_both_documents() -> None:
+    stated = [
+        json.loads(block)
+        for name in ("README.md", "docs/contract.md")
+        for block in re.findall(r"```json\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    ]
+    (rule,) = stated[0]["CORSRules"]
+    assert stated == [stated[0]] * 2
+    assert rule["AllowedOrigins"] == ["*"]
+    assert {"ETag", "Content-Range", "Content-Length"} <= {*rule["ExposeHeaders"]}
+    assert "Range" in rule["AllowedHeaders"]

@@ -1,0 +1,95 @@
+"""The scripts: what they say where they cannot go on, and what they leave running."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from oam_mosaic_assets_tests.automation.live_dagster import environment_of
+from oam_mosaic_assets_tests.chain import REPOSITORY
+
+AT_WORK = "exec sleep 600"
+PATIENCE_SECONDS = 30
+
+
+def test_whoever_may_not_install_is_told_of_all_that_is_missing_at_once(tmp_path: Path) -> None:
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.getuid() == 0 else []
+    told = subprocess.run(
+        [*nobody, "bash", "-s"],
+        input=(REPOSITORY / "scripts" / "install-test-servers").read_text(),
+        env={"PATH": "/usr/bin:/bin", "OAM_MOSAIC_CACHE": str(tmp_path / "cache")},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert f"Ceph's S3 gateway, unpacked into {tmp_path / 'cache'}" in told.stderr
+    assert f"Run once as root: OAM_MOSAIC_CACHE={tmp_path / 'cache'}" in told.stderr
+
+
+@contextmanager
+def a_ui(folder: Path, *, daemon: str, webserver: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `scripts/ui` with other programs in the places of Dagster's; each writes down its process."""
+    programs = folder / "venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, command in {
+        "dagster-daemon": f"echo $$ >'{folder}/daemon'; {daemon}",
+        "dagster-webserver": f"echo $$ >'{folder}/webserver'; {webserver}",
+        "python": f"exec '{sys.executable}' \"$@\"",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{command}\n")
+        (programs / name).chmod(0o755)
+    locked = (REPOSITORY / name for name in ("requirements.lock", "pyproject.toml"))
+    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()
+    (folder / "venv" / ".prepared").write_text(stamp)
+    environment = {**environment_of(folder), "OAM_MOSAIC_VENV": str(folder / "venv")}
+    with subprocess.Popen([REPOSITORY / "scripts" / "ui"], env=environment, text=True) as ui:
+        try:
+            yield ui
+        finally:
+            ui.kill()
+
+
+def is_at_work(note: Path) -> bool:
+    """Whether the process that wrote the note is running."""
+    try:
+        return Path(f"/proc/{int(note.read_text())}/cmdline").read_bytes().startswith(b"sleep")
+    except (OSError, ValueError):
+        return False
+
+
+def until(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("dead", ["daemon", "webserver"])
+def test_the_ui_ends_when_either_of_its_processes_does(tmp_path: Path, dead: str) -> None:
+    other = "webserver" if dead == "daemon" else "daemon"
+    ended = f"until [ -s '{tmp_path}/{other}' ]; do sleep 0.02; done; exit 3"
+    with a_ui(tmp_path, **{dead: ended, other: AT_WORK}) as ui:
+        assert ui.wait(timeout=PATIENCE_SECONDS) == 3
+    assert not is_at_work(tmp_path / other)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_ui_ends_both_of_its_processes(tmp_path: Path, sign: signal.Signals) -> None:
+    notes = [tmp_path / "daemon", tmp_path / "webserver"]
+    with a_ui(tmp_path, daemon=AT_WORK, webserver=AT_WORK) as ui:
+        until(lambda: all(map(is_at_work, notes)))
+        ui.send_signal(sign)
+        assert ui.wait(timeout=PATIENCE_SECONDS) == 128 + sign
+    assert not any(map(is_at_work, notes))
