@@ -73,6 +73,10 @@ class Keys:
         """The private footprints of a published build, kept to compare later snapshots with."""
         return f"{self.prefix}cache/footprints/{build}" + (".parquet" if build else "")
 
+    def set_aside(self, build: str = "") -> str:
+        """The private list of a published build's images that could not be drawn, and why."""
+        return f"{self.prefix}cache/set_aside/{build}" + (".parquet" if build else "")
+
     def below(self, root: str) -> Keys:
         """The same keys under a root of their own, such as `sample/`."""
         return Keys(

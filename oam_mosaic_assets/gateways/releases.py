@@ -46,6 +46,7 @@ class Candidate:
     Attributes:
         archive: the staged archive, exactly as it was audited.
         footprints: the staged footprints it was made from.
+        set_aside: the staged list of what could not be drawn.
         head: its first bytes.
         tail: its last bytes.
         pointer: what `latest.json` is to say, but for times and ETags.
@@ -55,6 +56,7 @@ class Candidate:
 
     archive: StoredObject
     footprints: StoredObject
+    set_aside: StoredObject
     head: bytes
     tail: bytes
     pointer: Pointer
@@ -305,17 +307,20 @@ class Releases:
             ) from None
 
     def _tidy(self, candidate: Candidate, previous: str | None) -> None:
-        """Keep the footprints that later snapshots are compared with; take away what can never be public.
+        """Keep what later snapshots are compared with; take away what can never be public.
 
         A staged build that began before this one is older than what is public, so it would be refused. A
         release without a manifest was never finished.
         """
         build = candidate.pointer.build
-        self.store.copy(
-            candidate.footprints, self.keys.footprints(build), Headers("application/vnd.apache.parquet")
-        )
-        kept = {self.keys.footprints(each) for each in (build, previous) if each}
-        doomed = [each.key for each in self.store.keys(self.keys.footprints()) if each.key not in kept]
+        doomed: list[str] = []
+        for table, key_of in (
+            (candidate.footprints, self.keys.footprints),
+            (candidate.set_aside, self.keys.set_aside),
+        ):
+            self.store.copy(table, key_of(build), Headers("application/vnd.apache.parquet"))
+            kept = {key_of(each) for each in (build, previous) if each}
+            doomed += [each.key for each in self.store.keys(key_of()) if each.key not in kept]
         doomed += [
             each.key
             for each in self.store.keys(self.keys.staging_root)
