@@ -11,10 +11,10 @@ import polars as pl
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
-from oam_mosaic_assets.core.release import build_name
 from oam_mosaic_assets.core.snapshot import SCHEMA, SET_ASIDE_SCHEMA, write_snapshot
 from oam_mosaic_assets.errors import CatalogueUnavailable, EmptyCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -70,6 +70,7 @@ def stac_footprints(
     context: dg.AssetExecutionContext,
     catalogue: dg.ResourceParam[Catalogue],
     mosaic_plan: dg.ResourceParam[MosaicPlan],
+    releases: dg.ResourceParam[Releases],
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
@@ -102,7 +103,7 @@ def stac_footprints(
                 f"{found.set_aside_count:,} set aside); an empty mosaic is never published.",
                 hint="See that COLLECTION and the source are the ones you mean, and that TEST_MODE is off.",
             )
-    build = build_name(started, found.digest)
+        build = releases.name_build(started, found.digest, run=context.run.run_id)
     seconds = time.perf_counter() - clock
     context.log.info(
         "%s: %s images to draw, %s set aside, from %s",

@@ -15,6 +15,7 @@ ARCHIVE: Final = "global-mosaic.pmtiles"
 MANIFEST: Final = "manifest.json"
 TILEJSON: Final = "global-mosaic.json"
 AUDIT: Final = "audit.json"
+CLAIM: Final = "claim.json"
 
 FORMAT: Final = 1
 """Of pointer and manifest. A reader of another format does not guess."""

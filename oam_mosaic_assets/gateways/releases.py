@@ -15,7 +15,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, TILEJSON, Keys, Pointer, as_json
+from oam_mosaic_assets.core.release import (
+    ARCHIVE,
+    CLAIM,
+    MANIFEST,
+    TILEJSON,
+    Keys,
+    Pointer,
+    as_json,
+    build_name,
+)
 from oam_mosaic_assets.errors import HeldBack, MosaicError, NotAsPublished, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 
@@ -94,6 +103,43 @@ class Releases:
                 hint="See who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
             ) from None
 
+    def name_build(self, started: datetime, digest: str, *, run: str) -> str:
+        """Name a build as no other is named in this store.
+
+        The name is claimed by a staged object. Where two builds of one snapshot began in the same second, one
+        of them is named after the next.
+
+        Args:
+            started: UTC.
+            digest: of its snapshot.
+            run: who claims the name.
+        """
+        claim = as_json({"run": run})
+        while True:
+            build = build_name(started, digest)
+            started += timedelta(seconds=1)
+            key = self.keys.staging(build, CLAIM)
+            try:
+                self.store.put_bytes(key, claim, _json("private, no-store"), if_absent=True)
+            except PreconditionFailed:
+                continue
+            # the claim of a build that is public went when it became so
+            if self.store.head(self.keys.release(build, ARCHIVE)) is None:
+                return build
+            with suppress(MosaicError):  # the next publication sweeps it up
+                self.store.delete([key])
+
+    def named_by(self, run: str) -> list[str]:
+        """The builds that are staged under a name which this run claimed."""
+        claims = [each.key for each in self.store.keys(self.keys.staging_root)]
+        return [
+            self._staged_build(key)
+            for key in claims
+            if key.endswith(f"/{CLAIM}")
+            and (found := self.store.get_bytes(key)) is not None
+            and json.loads(found[0])["run"] == run
+        ]
+
     def publish(
         self,
         candidate: Candidate,
@@ -148,6 +194,9 @@ class Releases:
     def discard(self, build: str) -> None:
         """Delete all that is staged of a build."""
         self.store.delete([each.key for each in self.store.keys(self.keys.staging(build))])
+
+    def _staged_build(self, key: str) -> str:
+        return key.removeprefix(self.keys.staging_root).split("/", 1)[0]
 
     def _refuse_older(self, candidate: Candidate, before: tuple[Pointer, StoredObject] | None) -> None:
         taken = candidate.pointer.snapshot_taken_at
@@ -324,7 +373,7 @@ class Releases:
         doomed += [
             each.key
             for each in self.store.keys(self.keys.staging_root)
-            if each.key.removeprefix(self.keys.staging_root).split("/", 1)[0] <= build
+            if self._staged_build(each.key) <= build
         ]
         releases: dict[str, list[str]] = {}
         root = self.keys.releases_root

@@ -20,12 +20,11 @@ def discard_staged(context: dg.HookContext) -> None:
     records = context.instance.get_records_for_run(
         context.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
     ).records
-    for record in records:
-        materialization = record.asset_materialization
-        build = materialization and materialization.metadata.get("build")
-        if build:
-            try:
-                releases.discard(str(build.value))
-            except MosaicError as error:  # the failure itself must stay the one that is seen
-                context.log.warning("What the run had staged could not be deleted yet: %s", error)
-            return
+    materializations = [each.asset_materialization for each in records]
+    worked_on = {str(each.metadata["build"].value) for each in materializations if each}
+    try:
+        # a name may be claimed already, and nothing materialised yet
+        for build in worked_on.union(releases.named_by(context.run_id)):
+            releases.discard(build)
+    except MosaicError as error:  # the failure itself must stay the one that is seen
+        context.log.warning("What the run had staged could not be deleted yet: %s", error)

@@ -55,7 +55,8 @@ def test_a_store_that_fails_before_an_asset_is_staged_whole_leaves_nothing(site:
     def fail() -> None:
         raise StoreUnavailable("the store is gone", hint="Run again.")
 
-    outcome = site.run(store=Meddled(site.settings.mosaic_store, site.keys.staging_root, fail))
+    description = site.keys.staging("*", "stac_footprints.json")
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, description, fail))
 
     assert not outcome.success
     assert "the store is gone" in outcome.text
