@@ -136,8 +136,9 @@ def test_a_build_that_is_held_back_is_gone_once_another_is_public(site: Site) ->
 
     outcome = site.run(job="publish_held_build", tags=confirmation(held))
     assert not outcome.success
-    assert outcome.kind == "StoreRefused"
-    assert "staged files are deleted once it is published or has failed" in outcome.text
+    assert outcome.kind == "PublicationLost"
+    assert f"The newer mosaic {after.build} is public; what was staged of {held.build}" in outcome.text
+    assert "Nothing needs to be done" in outcome.text
     assert site.stays_whole() == after
 
 

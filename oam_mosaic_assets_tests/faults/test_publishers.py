@@ -67,6 +67,25 @@ def test_an_older_snapshot_never_replaces_a_newer_one(site: Site) -> None:
     site.recovers(newer)
 
 
+def test_a_build_that_a_newer_one_overtakes_says_that_nothing_needs_to_be_done(site: Site) -> None:
+    before = site.published()
+
+    def publish_another() -> None:
+        assert site.run().success
+
+    staged = site.keys.staging("*", "stac_footprints.json")
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, staged, publish_another))
+
+    newer = site.stays_whole()
+    assert newer.build > before.build
+    assert not outcome.success
+    assert outcome.kind == "PublicationLost"
+    assert f"The newer mosaic {newer.build} is public" in outcome.text
+    assert "Nothing needs to be done" in outcome.text
+    assert outcome.exit_code == 1
+    site.recovers(newer)
+
+
 def test_a_pointer_that_another_publisher_turned_is_not_turned_back(site: Site) -> None:
     before = site.published()
 
