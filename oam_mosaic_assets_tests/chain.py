@@ -30,7 +30,7 @@ from oam_mosaic_assets.core.release import MANIFEST, Keys, Pointer
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.from_settings import store_of
-from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.resources.failures import EXIT_CODE
 from oam_mosaic_assets.settings import Settings
 
@@ -214,14 +214,6 @@ def nothing_left_behind(store: ObjectStore, keys: Keys, scratch: Path) -> None:
     assert not [each for each in halves if not each.startswith("foreign-")], f"half releases: {halves}"
     assert store.abandon_uploads("", older_than_seconds=0) == 0, "unfinished uploads are left"
     assert not scratch.exists() or not list(scratch.iterdir()), f"files are left in {scratch}"
-
-
-def end_lock(site: Site) -> None:
-    """Let the time pass after which a dead publisher's lock ends."""
-    found = site.store.get_bytes(site.keys.lock)
-    assert found is not None, "nobody left a lock"
-    stated = json.loads(found[0]) | {"until": "2026-01-01T00:00:00+00:00"}
-    site.store.put_bytes(site.keys.lock, json.dumps(stated).encode(), Headers("application/json"))
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ def published_mosaic(
     The archive is copied within the store, pinned to the bytes that were audited, and read back as a stranger
     would before this says that it is public.
     """
-    clock, now = time.perf_counter(), datetime.now(UTC)
+    clock = time.perf_counter()
     confirmed = context.run.tags.get(CONFIRM_TAG)
     with failing_clearly():
         refuse_mixture(global_mosaic_pmtiles, stac_footprints)
@@ -61,7 +61,6 @@ def published_mosaic(
             )
         pointer = releases.publish(
             candidate,
-            now=now,
             confirmed=confirmed,
             say=lambda text: progress.step(context.log, "publishing", None, text),
         )

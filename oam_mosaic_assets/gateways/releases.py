@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -27,6 +27,7 @@ from oam_mosaic_assets.core.release import (
 )
 from oam_mosaic_assets.errors import HeldBack, MosaicError, NotAsPublished, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
+from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock
 
 PMTILES: Final = "application/vnd.pmtiles"
 
@@ -34,9 +35,6 @@ RELEASE_CACHING: Final = "public, max-age=86400, immutable"
 """A release never changes; a day, not a year, so that caches forget an image that was taken down."""
 
 FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
-
-LOCK_LIFETIME: Final = timedelta(minutes=30)
-"""Many times what a publication takes; then the publisher is taken for dead."""
 
 ABANDONED_SECONDS: Final = 6 * 3600.0
 """An upload that was begun this long ago has nobody who finishes it."""
@@ -76,15 +74,24 @@ class Candidate:
 class Releases:
     """The public side of a store."""
 
-    def __init__(self, store: ObjectStore, keys: Keys, *, patience_seconds: float = 90.0) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        keys: Keys,
+        *,
+        patience_seconds: float = 90.0,
+        lock_lifetime: timedelta = LIFETIME,
+    ) -> None:
         """Look at a store.
 
         Args:
             patience_seconds: how long the public address may answer with what a cache still holds.
+            lock_lifetime: how long after its last sign of life a publisher is taken for dead.
         """
         self.store = store
         self.keys = keys
         self.patience_seconds = patience_seconds
+        self.lock_lifetime = lock_lifetime
 
     def current(self) -> tuple[Pointer, StoredObject] | None:
         """What the pointer says, and which object said so; None where nothing was published yet.
@@ -144,14 +151,12 @@ class Releases:
         self,
         candidate: Candidate,
         *,
-        now: datetime,
         confirmed: str | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Pointer:
         """Make a build public, or leave everything as it is.
 
         Args:
-            now: UTC.
             confirmed: why a person lets a build pass that would be held back.
             say: told what is being done.
 
@@ -161,16 +166,19 @@ class Releases:
             NotAsPublished: the public address does not answer with what was written.
         """
         build = candidate.pointer.build
-        with self._lock(build, now):
+        lock = PublisherLock(self.store, self.keys.lock, build, lifetime=self.lock_lifetime)
+        with lock.held(say):
             before = self.current()
             self._refuse_older(candidate, before)
             if before is None:
-                self._keep_foreign(now, confirmed, say)
+                self._keep_foreign(confirmed, say)
             released = self._release(
-                candidate, say, is_public=before is not None and before[0].build == build
+                candidate, lock, say, is_public=before is not None and before[0].build == build
             )
             etags = self._turn_fixed_keys(candidate, released, say)
-            pointer = replace(candidate.pointer, etags=etags, published_at=now.isoformat())
+            lock.renew()
+            now = datetime.now(UTC).isoformat()
+            pointer = replace(candidate.pointer, etags=etags, published_at=now)
             self._turn_pointer(pointer, before)
             say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
             self._tidy(candidate, before[0].build if before else None)
@@ -207,13 +215,13 @@ class Releases:
                 hint="Nothing needs to be done; the newer mosaic stays public.",
             )
 
-    def _keep_foreign(self, now: datetime, confirmed: str | None, say: Callable[[str], None]) -> None:
+    def _keep_foreign(self, confirmed: str | None, say: Callable[[str], None]) -> None:
         """Nothing of ours was ever published here; what lies under our keys is somebody else's."""
         for key in self.keys.fixed_archives():
             foreign = self.store.head(key)
             if foreign is None:
                 continue
-            kept = self.keys.release(f"{FOREIGN}{now:%Y%m%d}", key.rsplit("/", 1)[-1])
+            kept = self.keys.release(f"{FOREIGN}{datetime.now(UTC):%Y%m%d}", key.rsplit("/", 1)[-1])
             if self.store.head(kept) is None:
                 self.store.copy(foreign, kept, Headers(PMTILES))
             if confirmed is None:
@@ -224,7 +232,9 @@ class Releases:
                 )
             say(f"{key} held an object that is not ours; its copy stays as {kept}")
 
-    def _release(self, candidate: Candidate, say: Callable[[str], None], *, is_public: bool) -> StoredObject:
+    def _release(
+        self, candidate: Candidate, lock: PublisherLock, say: Callable[[str], None], *, is_public: bool
+    ) -> StoredObject:
         """Write the build's own objects, read the archive back, and take all away again if it fails.
 
         A build that is public already stays: its publication failed after the pointer was turned, and is
@@ -251,6 +261,7 @@ class Releases:
                 self.store.put_bytes(
                     self.keys.release(build, name), as_json(content), _json(RELEASE_CACHING), public=True
                 )
+            lock.renew()  # the last moment at which all of it can be taken back
         except BaseException:
             if not is_public:
                 with suppress(MosaicError):  # what failed first must be seen; `_tidy` comes by later
@@ -319,42 +330,6 @@ class Releases:
             hint="See who else writes to it, and whether a cache in front holds objects for too long.",
         )
 
-    @contextmanager
-    def _lock(self, build: str, now: datetime) -> Iterator[None]:
-        content = as_json({"build": build, "until": (now + LOCK_LIFETIME).isoformat()})
-        headers = _json("private, no-store")
-        try:
-            held = self.store.put_bytes(self.keys.lock, content, headers, if_absent=True)
-        except PreconditionFailed:
-            held = self._take_over(content, headers, now)
-        try:
-            yield
-        except BaseException:
-            with suppress(MosaicError):  # what failed first must be seen; the lock ends by itself
-                self._unlock(held)
-            raise
-        self._unlock(held)
-
-    def _unlock(self, held: StoredObject) -> None:
-        present = self.store.head(self.keys.lock)
-        if present is not None and present.etag == held.etag:
-            self.store.delete([self.keys.lock])
-
-    def _take_over(self, content: bytes, headers: Headers, now: datetime) -> StoredObject:
-        found = self.store.get_bytes(self.keys.lock)
-        holder, until = _holder(found[0]) if found else ("another build", now)
-        if found is None or until > now:
-            raise PublicationLost(
-                f"{holder} is being published; its lock {self.keys.lock} ends at {until:%Y-%m-%d %H:%M} UTC.",
-                hint="Wait for it and run again; if its publisher is dead, the lock ends by itself.",
-            )
-        try:
-            return self.store.put_bytes(self.keys.lock, content, headers, if_match=found[1].etag)
-        except PreconditionFailed:
-            raise PublicationLost(
-                "Another publisher took the lock at the same moment.", hint="Wait for it and run again."
-            ) from None
-
     def _tidy(self, candidate: Candidate, previous: str | None) -> None:
         """Keep what later snapshots are compared with; take away what can never be public.
 
@@ -388,12 +363,3 @@ class Releases:
 
 def _json(caching: str) -> Headers:
     return Headers("application/json", caching)
-
-
-def _holder(lock: bytes) -> tuple[str, datetime]:
-    """Who holds a lock and until when; one that cannot be read has ended."""
-    try:
-        stated = json.loads(lock)
-        return str(stated["build"]), datetime.fromisoformat(stated["until"])
-    except (ValueError, KeyError, TypeError):
-        return "an unknown publisher", datetime(1970, 1, 1, tzinfo=UTC)
