@@ -31,6 +31,7 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.from_settings import store_of
 from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets.resources.failures import EXIT_CODE
 from oam_mosaic_assets.settings import Settings
 
@@ -214,6 +215,25 @@ def nothing_left_behind(store: ObjectStore, keys: Keys, scratch: Path) -> None:
     assert not [each for each in halves if not each.startswith("foreign-")], f"half releases: {halves}"
     assert store.abandon_uploads("", older_than_seconds=0) == 0, "unfinished uploads are left"
     assert not scratch.exists() or not list(scratch.iterdir()), f"files are left in {scratch}"
+
+
+def slow_tippecanoe(folder: Path, number: Path) -> str:
+    """A program that writes down the number of its process, and then takes longer than anyone waits."""
+    program = folder / "slow-tippecanoe"
+    program.write_text(
+        f"#!/bin/sh\n[ \"$1\" = --version ] && exec '{find_tippecanoe()}' --version\n"
+        f"echo $$ >'{number}'\nexec sleep 600\n"
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def is_running(number: int) -> bool:
+    """Whether a process is at work; what is left of a dead one has no command line."""
+    try:
+        return bool(Path(f"/proc/{number}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(slots=True)

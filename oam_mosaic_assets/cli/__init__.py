@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from oam_mosaic_assets import __version__
+from oam_mosaic_assets.cli.signals import stoppable
 from oam_mosaic_assets.errors import MosaicError
 
 DESCRIPTION = """\
@@ -25,6 +26,7 @@ exit codes:
   1  failed; a rerun may help
   2  wrong usage or settings; a person must change something first
   3  refused by the audit or a guard; a person must decide
+  130, 143  stopped by SIGINT, by SIGTERM
 
 examples:
   oam-mosaic build                          the sample, into ./data/store
@@ -37,6 +39,11 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     stated = _parser().parse_args(arguments)
+    with stoppable() as stopped_by:
+        return _run(stated, stopped_by)
+
+
+def _run(stated: argparse.Namespace, stopped_by: Callable[[], int]) -> int:
     command: Callable[[argparse.Namespace], int] = stated.command
     try:
         return command(stated)
@@ -46,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\nWhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
-        print("oam-mosaic: stopped; what is public stays as it was.", file=sys.stderr)  # noqa: T201
-        return 130
+        print("oam-mosaic: stopped; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+        return 128 + stopped_by()
     except BrokenPipeError:  # `oam-mosaic sample | head`
         sys.stderr.close()
         return 0

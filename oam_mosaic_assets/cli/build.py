@@ -54,9 +54,12 @@ def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -
         log_to = LinesAbove(console) if console.is_terminal else stream
         with _instance() as instance, _progress(console) as progress:
             definitions = build_definitions(settings, log_to=log_to, progress=progress)
-            result = definitions.resolve_job_def(job).execute_in_process(
-                instance=instance, tags=tags, run_config=PLAIN_LOG, raise_on_error=False
-            )
+            try:
+                result = definitions.resolve_job_def(job).execute_in_process(
+                    instance=instance, tags=tags, run_config=PLAIN_LOG, raise_on_error=False
+                )
+            except dg.DagsterExecutionInterruptedError:  # before the first step
+                raise KeyboardInterrupt from None
         if result.success:
             _report(console, settings, result.run_id)
             return 0
