@@ -99,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Asks the store, and with --catalogue also the catalogue. Exits 1 where the mosaic is "
         "late, stale, missing or not what was published.",
     )
-    status.add_argument("--catalogue", action="store_true", help="also count what the catalogue holds now")
+    status.add_argument(
+        "--catalogue", action="store_true", help="also say what it lacks of the catalogue as that is now"
+    )
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(command=_status)
 
@@ -140,7 +142,7 @@ def _publish(stated: argparse.Namespace) -> int:
 def _status(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.light import show_status  # noqa: PLC0415
 
-    return show_status(as_json=stated.json, count=stated.catalogue)
+    return show_status(as_json=stated.json, ask_catalogue=stated.catalogue)
 
 
 def _sample(stated: argparse.Namespace) -> int:
