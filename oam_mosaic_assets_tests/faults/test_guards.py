@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,7 @@ from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
 from oam_mosaic_assets.gateways.catalogue.sample_dirt import DIRT, MARK
 from oam_mosaic_assets.gateways.catalogue.source import Unreadable
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets_tests.chain import (
     Outcome,
     Site,
@@ -123,6 +126,29 @@ def test_a_build_that_a_guard_holds_back_is_published_once_someone_confirms_it(
 
     write_items(site.items, some_items(IMAGES))
     site.recovers(after)
+
+
+def test_a_publication_that_is_stopped_leaves_the_build_that_waits(site: Site) -> None:
+    before = site.published()
+    write_items(site.items, some_items(IMAGES - 10))
+    held = site.run()
+    command, environment = site.command_line("publish", held.build, "--confirm", REASON)
+
+    with (
+        PublisherLock(site.store, site.keys.lock, "another").held(lambda _: None),
+        subprocess.Popen(
+            command, env=environment, cwd=site.folder, stderr=subprocess.PIPE, text=True
+        ) as publication,
+    ):
+        assert publication.stderr is not None
+        assert any("waiting for another, which is being published" in line for line in publication.stderr)
+        publication.terminate()
+        assert publication.wait(60) == 128 + signal.SIGTERM
+        assert site.store.head(site.keys.lock) is not None
+
+    unchanged(site, before)
+    assert site.run(job="publish_held_build", tags=confirmation(held)).success
+    assert site.stays_whole().build == held.build
 
 
 def test_a_build_that_is_held_back_is_gone_once_another_is_public(site: Site) -> None:
