@@ -12,6 +12,7 @@ from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshnes
 from oam_mosaic_assets.checks.mosaic_audit import mosaic_audit
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
@@ -34,6 +35,7 @@ def build_definitions(
         log_to: where the lines of a run's log go; None is standard error.
         overrides: resources that take the place of the real ones, by name.
     """
+    give_back_freed_memory()
     store = overrides.pop("store", None) or store_of(settings)
     keys = settings.keys
     plan = MosaicPlan(

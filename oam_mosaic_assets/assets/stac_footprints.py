@@ -10,8 +10,9 @@ import polars as pl
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.drawing_order import SCHEMA
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
-from oam_mosaic_assets.core.snapshot import SCHEMA, SET_ASIDE_SCHEMA, write_snapshot
+from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, write_snapshot
 from oam_mosaic_assets.errors import CatalogueUnavailable, EmptyCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
 from oam_mosaic_assets.gateways.releases import Releases
@@ -46,7 +47,7 @@ _MEANINGS = {
     "asset_name": "The item's asset that this is: `visual`, or `data` in older items.",
     "thumbnail": "Address of a small picture.",
     "file_size": "Of the image, bytes.",
-    "unknown": "Values that stood in the item but could not be read.",
+    "unknown": "Values that stood in the item but could not be read, each with the reason.",
     "digest": "Changes when anything of the row does.",
 }
 
@@ -92,9 +93,10 @@ def stac_footprints(
             box=mosaic_plan.box,
         )
         read = found.catalogued + found.outside
-        if snapshot.expected is not None and read != snapshot.expected:
+        wanted = snapshot.expected
+        if wanted is not None and (read < wanted or (snapshot.is_exact and read > wanted)):
             raise CatalogueUnavailable(
-                f"{catalogue.origin} counts {snapshot.expected:,} images but gave {read:,}.",
+                f"{catalogue.origin} counts {wanted:,} images but gave {read:,}.",
                 hint="Run again; if it happens twice, look for what changes the catalogue while it is read.",
             )
         if not found.drawable:
@@ -163,4 +165,6 @@ def _read(
         else:
             yield read_item(item, row=row, now=snapshot.taken_at)
         if row % REPORTED_EVERY == 0:
-            progress.step(context.log, "reading", row / whole if whole else None, f"{row:,}{of_all} images")
+            progress.step(
+                context.log, "reading", min(1.0, row / whole) if whole else None, f"{row:,}{of_all} images"
+            )

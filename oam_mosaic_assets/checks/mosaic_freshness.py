@@ -35,6 +35,8 @@ def mosaic_is_fresh(
     if pointer and mosaic_plan.box is None:  # what lies in the box is not the catalogue
         try:
             comparison = compare(catalogue, releases, pointer)
+            if comparison is None:
+                context.log.info("How many images the catalogue holds now is not known: its API does not say")
         except MosaicError as error:
             context.log.warning("How many images the catalogue holds now is not known: %s", error)
     verdict = judge_freshness(

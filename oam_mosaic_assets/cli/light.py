@@ -24,9 +24,8 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     releases = Releases(store_of(settings), settings.keys)
     current = releases.current()
     pointer = current[0] if current else None
-    comparison = None
-    if ask_catalogue and pointer and not settings.test_mode:  # which shows a part of it
-        comparison = compare(catalogue_of(settings), releases, pointer)
+    compared = pointer if ask_catalogue and not settings.test_mode else None  # that shows a part of it
+    comparison = compare(catalogue_of(settings), releases, compared) if compared else None
     verdict = judge_freshness(
         pointer,
         differences=releases.differences(pointer) if pointer else [],
@@ -36,6 +35,8 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         fail_hours=settings.fresh_fail_hours,
     )
     facts: dict[str, Any] = {"fresh": verdict.passed, "text": verdict.text, **verdict.numbers}
+    if compared and comparison is None:
+        facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
     if pointer:
         address = releases.store.public_address
         facts |= {

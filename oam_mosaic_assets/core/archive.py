@@ -1,37 +1,32 @@
-"""A PMTiles archive (version 3): header, metadata, directories, tiles; and a copy with new metadata.
+"""Reading a PMTiles archive (version 3): header, metadata, directories, tiles.
 
-The library `pmtiles` reads header and directories; here stands what it leaves open: that what they say is
-consistent and lies within the file. Source: the PMTiles specification, version 3.
+The library `pmtiles` reads the header; here stands what it leaves open: that what header and directories say
+is consistent and lies within the file. Source: the PMTiles specification, version 3.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
+import numpy as np
 from pmtiles.tile import (
     Compression,
-    Entry,
     MagicNumberNotFound,
     SpecVersionUnsupported,
     TileType,
-    deserialize_directory,
     deserialize_header,
-    find_tile,
-    serialize_header,
 )
 
-if TYPE_CHECKING:
-    from pmtiles.tile import HeaderDict
+from oam_mosaic_assets.core.directory import BrokenDirectory, Directory
+from oam_mosaic_assets.core.grid import first_tile_id
 
 HEADER_LENGTH: Final = 127
 
@@ -44,11 +39,11 @@ LARGEST_DIRECTORY: Final = 2**20
 DEEPEST_ZOOM: Final = 31
 """The last zoom whose tile ids have 64 bits."""
 
-_DEEPEST_DIRECTORY: Final = 4
-"""A root and up to three levels of leaves, as the specification allows readers to assume."""
+_ENDS_OF_ZOOMS: Final = np.array([first_tile_id(zoom + 1) for zoom in range(DEEPEST_ZOOM + 1)])
+"""The id after the last of each zoom."""
 
-_ENDLESS_NUMBER: Final = re.compile(rb"[\x80-\xff]{10}")
-"""A number of more than 64 bits, which the library would add up however long it is."""
+_LONGEST_RUN: Final = 2**61
+"""More tiles than any run is long."""
 
 _GZIP: Final = 31
 """What zlib calls a gzip stream with the largest window."""
@@ -81,63 +76,58 @@ class Archive:
         west, south, east, north = (self.header[side] / 1e7 for side in sides)
         return west, south, east, north
 
-    def entries(self) -> Iterator[Entry]:
-        """What the directories name, in the order of tile ids.
+    def directories(self) -> Iterator[Directory]:
+        """All entries that are about tiles, in the order of tile ids, a directory's at a time.
 
         Raises:
             BrokenArchive: a directory cannot be decoded, is out of order, or points outside its section; or
                 they name more tiles than the header says.
         """
         last, tiles, stated = -1, 0, self.header["addressed_tiles_count"]
-        for of_root in self._directory(self.header["root_offset"], self.header["root_length"]):
-            if of_root.tile_id <= last:
-                raise BrokenArchive(f"tile {of_root.tile_id} stands out of order in the root directory")
-            for entry in [of_root] if of_root.run_length else self._leaf(of_root):
-                if entry.tile_id <= last or entry.tile_id < of_root.tile_id or entry.run_length < 1:
-                    raise BrokenArchive(f"tile {entry.tile_id} stands out of order in its directory")
-                if not _lies_within(entry, self.header["tile_data_length"]):
-                    raise BrokenArchive(f"tile {entry.tile_id} lies outside the archive")
-                last = entry.tile_id + entry.run_length - 1
-                tiles += entry.run_length
-                if tiles > stated > 0:  # 0 is unknown
-                    raise BrokenArchive(f"its directories name more tiles than the {stated:,} of its header")
-                yield entry
+        root = self._directory(self.header["root_offset"], self.header["root_length"])
+        is_leaf = root.run_length == 0
+        bounds = np.flatnonzero(is_leaf | np.roll(is_leaf, 1))  # each leaf, and what follows one
+        for start, stop in pairwise(sorted({0, *bounds.tolist(), len(root)})):
+            found = self._leaf(root, start, last) if is_leaf[start] else root[start:stop]
+            last = _checked(found, last, self.header["tile_data_length"])
+            tiles += int(found.run_length.sum())
+            if tiles > stated > 0:  # 0 is unknown
+                raise BrokenArchive(f"its directories name more tiles than the {stated:,} of its header")
+            yield found
 
-    def tile(self, entry: Entry) -> bytes:
+    def tile(self, tile_id: int, offset: int, length: int) -> bytes:
         """The inflated bytes of a tile.
+
+        Args:
+            tile_id: names it where it is broken.
+            offset: as its entry says.
+            length: as its entry says.
 
         Raises:
             BrokenArchive: they do not inflate.
         """
-        packed = self._read(self.header["tile_data_offset"] + entry.offset, entry.length)
+        packed = self._read(self.header["tile_data_offset"] + offset, length)
         if self.header["tile_compression"] is Compression.NONE:
             return packed
-        return _inflated(packed, f"tile {entry.tile_id}", most=LARGEST_TILE)
+        return _inflated(packed, f"tile {tile_id}", most=LARGEST_TILE)
 
-    def find(self, tile_id: int) -> Entry | None:
-        """The entry that addresses a tile; None where the archive has no such tile."""
-        header = self.header
-        offset, length = header["root_offset"], header["root_length"]
-        for _ in range(_DEEPEST_DIRECTORY):
-            entry = find_tile(_decoded_directory(self, offset, length), tile_id)
-            if entry is None or entry.run_length:
-                return entry
-            offset, length = header["leaf_directory_offset"] + entry.offset, entry.length
-        raise BrokenArchive(f"the directories of tile {tile_id} are nested too deeply")
+    def _leaf(self, root: Directory, index: int, last: int) -> Directory:
+        tile_id, offset, length = (int(column[index]) for column in (root.tile_id, root.offset, root.length))
+        if tile_id <= last:
+            raise BrokenArchive(f"tile {tile_id} stands out of order in the root directory")
+        if not _lies_within(offset, length, self.header["leaf_directory_length"]):
+            raise BrokenArchive(f"the directory of tile {tile_id} lies outside its section")
+        leaf = self._directory(self.header["leaf_directory_offset"] + offset, length)
+        if len(leaf) and leaf.tile_id[0] < tile_id:  # readers look for it in the leaf before
+            raise BrokenArchive(f"tile {leaf.tile_id[0]} stands out of order in its directory")
+        return leaf
 
-    def _leaf(self, entry: Entry) -> list[Entry]:
-        if not _lies_within(entry, self.header["leaf_directory_length"]):
-            raise BrokenArchive(f"the directory of tile {entry.tile_id} lies outside its section")
-        return self._directory(self.header["leaf_directory_offset"] + entry.offset, entry.length)
-
-    def _directory(self, offset: int, length: int) -> list[Entry]:
+    def _directory(self, offset: int, length: int) -> Directory:
         packed = self._read(offset, length)
         content = _inflated(packed, f"the directory at byte {offset}", most=LARGEST_DIRECTORY)
-        if _ENDLESS_NUMBER.search(content):
-            raise BrokenArchive(f"the directory at byte {offset} holds a number of more than 64 bits")
         try:
-            return deserialize_directory(packed)
-        except EOFError as error:
+            return Directory.decoded(content)
+        except BrokenDirectory as error:
             raise BrokenArchive(f"the directory at byte {offset} does not decode: {error}") from None
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -146,8 +136,26 @@ class Archive:
         return os.pread(self.descriptor, length, offset)
 
 
-def _lies_within(entry: Entry, section_length: int) -> bool:
-    return entry.offset >= 0 and entry.length > 0 and entry.offset + entry.length <= section_length
+def _checked(entries: Directory, last: int, section_length: int) -> int:
+    """See that entries about tiles are in order and within the section; the id of their last tile."""
+    tile_id, run_length, length, offset = entries.tile_id, entries.run_length, entries.length, entries.offset
+    # no sum may overflow
+    ends = np.minimum(tile_id, _ENDS_OF_ZOOMS[DEEPEST_ZOOM]) + np.minimum(run_length, _LONGEST_RUN) - 1
+    zoom = np.searchsorted(_ENDS_OF_ZOOMS, tile_id, side="right")
+    before = np.concatenate([[last], ends[:-1]])
+    outside = (length < 1) | (offset < 0) | (length > section_length) | (offset > section_length - length)
+    for wrong, message in (
+        ((tile_id <= before) | (run_length < 1), "tile {} stands out of order in its directory"),
+        (ends >= np.append(_ENDS_OF_ZOOMS, 0)[zoom], "the run of equal tiles from {} leaves its zoom"),
+        (outside, "tile {} lies outside the archive"),
+    ):
+        if wrong.any():
+            raise BrokenArchive(message.format(tile_id[wrong.argmax()]))
+    return int(ends[-1]) if len(ends) else last
+
+
+def _lies_within(offset: int, length: int, section_length: int) -> bool:
+    return offset >= 0 and length > 0 and offset + length <= section_length
 
 
 def _inflated(packed: bytes, name: str, *, most: int) -> bytes:
@@ -159,11 +167,6 @@ def _inflated(packed: bytes, name: str, *, most: int) -> bytes:
     if not inflater.eof or inflater.unused_data:
         raise BrokenArchive(f"{name} is not one whole gzip stream of up to {most:,} bytes")
     return content
-
-
-@lru_cache(maxsize=8)
-def _decoded_directory(archive: Archive, offset: int, length: int) -> list[Entry]:
-    return archive._directory(offset, length)
 
 
 @contextmanager
@@ -214,44 +217,3 @@ def _header(head: bytes) -> dict[str, Any]:
 def is_vector(archive: Archive) -> bool:
     """Whether its tiles are vector tiles."""
     return archive.header["tile_type"] is TileType.MVT
-
-
-def write_with_metadata(source: Path, target: Path, metadata: Mapping[str, Any]) -> None:
-    """Copy an archive with other metadata; directories and tiles stay byte for byte.
-
-    Args:
-        source: the archive.
-        target: where the new one goes; must not exist.
-        metadata: the new JSON object. Equal objects give equal bytes.
-    """
-    packed = gzip.compress(
-        json.dumps(metadata, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode(), mtime=0
-    )
-    with open_archive(source) as archive, target.open("xb") as copy:
-        old = archive.header
-        metadata_offset = HEADER_LENGTH + old["root_length"]
-        leaves_offset = metadata_offset + len(packed)
-        tiles_offset = leaves_offset + old["leaf_directory_length"]
-        header = {  # the rest of it describes what is copied
-            **old,
-            "root_offset": HEADER_LENGTH,
-            "metadata_offset": metadata_offset,
-            "metadata_length": len(packed),
-            "leaf_directory_offset": leaves_offset,
-            "tile_data_offset": tiles_offset,
-        }
-        copy.write(serialize_header(cast("HeaderDict", header)))
-        copy.flush()
-        _append(archive.descriptor, copy.fileno(), old["root_offset"], old["root_length"])
-        os.write(copy.fileno(), packed)
-        _append(archive.descriptor, copy.fileno(), old["leaf_directory_offset"], old["leaf_directory_length"])
-        _append(archive.descriptor, copy.fileno(), old["tile_data_offset"], old["tile_data_length"])
-
-
-def _append(source: int, target: int, offset: int, length: int) -> None:
-    while length:
-        copied = os.sendfile(target, source, offset, length)
-        if not copied:
-            raise BrokenArchive(f"the archive ends at byte {offset}, {length} bytes too early")
-        offset += copied
-        length -= copied

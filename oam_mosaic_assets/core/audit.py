@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from oam_mosaic_assets.core.archive import Archive, is_vector
 from oam_mosaic_assets.core.drawn import Drawn
 from oam_mosaic_assets.core.placement import Tile
@@ -104,8 +106,10 @@ def judge_header(archive: Archive, plan: TilingPlan, snapshot: str, drawn: Drawn
 def judge_completeness(names: Sequence[str], drawn: Drawn, *, zoom_max: int) -> Verdict:
     """Fail when a footprint is not drawn at the last zoom, or something is drawn that is no footprint."""
     name = "every_image_is_drawn"
-    found = set(drawn.image.tolist()) if zoom_max in drawn.tiles else set()
-    missing = [each for index, each in enumerate(names) if index not in found]
+    is_drawn = np.zeros(len(names), np.bool_)
+    if zoom_max in drawn.tiles:  # else `drawn` tells of another zoom
+        is_drawn[drawn.pairs >> (2 * zoom_max)] = True
+    missing = [names[index] for index in np.flatnonzero(~is_drawn).tolist()]
     by_zoom = {str(zoom): images for zoom, images in drawn.images.items()}
     if missing:
         text = f"{len(missing)} of {len(names)} images are not drawn at z{zoom_max}, first {missing[:NAMED]}"

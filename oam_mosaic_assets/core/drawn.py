@@ -6,19 +6,20 @@ The audit holds this against the footprints.
 from __future__ import annotations
 
 from array import array
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pmtiles.tile import Entry, tileid_to_zxy
+from pmtiles.tile import tileid_to_zxy
+from shapely.geometry.base import BaseGeometry
 
-from oam_mosaic_assets.core.archive import DEEPEST_ZOOM, Archive, BrokenArchive
-from oam_mosaic_assets.core.grid import tile_positions, zoom_of
+from oam_mosaic_assets.core.archive import Archive, BrokenArchive
+from oam_mosaic_assets.core.grid import pairs_of, tile_positions, zoom_of
 from oam_mosaic_assets.core.tiling import EXTENT
-from oam_mosaic_assets.core.vector_tile import BrokenTile, read_layers
+from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, read_feature, read_layers
 
 MVT_VERSION: Final = 2
 
@@ -29,6 +30,21 @@ NAMED_FAULTS: Final = 10
 """A list of faults names this many and counts the rest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one tile of the last zoom draws of one image.
+
+    Attributes:
+        x: the tile's column.
+        y: the tile's row.
+        area: in tile units, x to the east and y to the south, origin at the tile's north-west; with buffer.
+    """
+
+    x: int
+    y: int
+    area: BaseGeometry
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
     """What was found in an archive.
@@ -37,9 +53,8 @@ class Drawn:
         tiles: addressed tiles by zoom.
         contents: tiles decoded (equal tiles count once where they lie near each other).
         images: how many distinct images, by zoom.
-        image: at the deepest zoom, the index of the image of each pair of image and tile; ascending pairs.
-        x: the tile's column of each pair.
-        y: the tile's row of each pair.
+        pairs: of image and tile at the last zoom, as `grid.pairs_of` writes them; ascending.
+        pieces: of the images whose outlines were asked for, by index.
         strangers: drawn ids that are no footprint's.
         faults: tiles that could not be read or are not as asked, the first ones.
         fault_count: how many such tiles there are.
@@ -48,106 +63,106 @@ class Drawn:
     tiles: Mapping[int, int]
     contents: int
     images: Mapping[int, int]
-    image: NDArray[np.int64]
-    x: NDArray[np.int64]
-    y: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    pieces: Mapping[int, Sequence[Piece]]
     strangers: frozenset[str]
     faults: tuple[str, ...]
     fault_count: int
 
 
-def read_drawn(archive: Archive, ids: Mapping[str, int] | None, *, layer: str) -> Drawn:
+def read_drawn(
+    archive: Archive, ids: Mapping[str, int] | None, *, layer: str, outlined: Collection[int] = ()
+) -> Drawn:
     """Read every tile of an archive.
 
     Args:
         archive: gzipped vector tiles of one layer with the text property `id` on each feature.
         ids: the index of each image that may be drawn; None takes any for an image.
         layer: the layer's name.
+        outlined: indices of the images whose `pieces` are wanted.
 
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
     """
-    return _Reading(archive, ids, layer).of(archive.entries())
+    return _Reading(archive, ids, layer, frozenset(outlined)).drawn()
 
 
 class _Reading:
     """The state of one pass over an archive."""
 
-    def __init__(self, archive: Archive, ids: Mapping[str, int] | None, layer: str) -> None:
+    def __init__(
+        self, archive: Archive, ids: Mapping[str, int] | None, layer: str, outlined: frozenset[int]
+    ) -> None:
         self.archive = archive
         self.ids = {} if ids is None else ids
         self.any_id: dict[str, int] | None = {} if ids is None else None
         self.layer = layer
-        self.deepest = archive.header["max_zoom"]
+        self.outlined = outlined
+        self.deepest: int = archive.header["max_zoom"]
         self.remembered: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
         self.contents = 0
+        self.pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self.strangers: set[str] = set()
         self.faults: list[str] = []
         self.fault_count = 0
 
-    def of(self, entries: Iterable[Entry]) -> Drawn:
+    def drawn(self) -> Drawn:
         tiles: Counter[int] = Counter()
         images: dict[int, int] = {}
         seen: set[int] = set()
-        image, tile_id, drawn_in_tile = array("q"), array("Q"), array("q")
-        for entry in entries:
-            first, last = entry.tile_id, entry.tile_id + entry.run_length - 1
-            zoom = zoom_of(first)
-            if zoom_of(last) != zoom or zoom > DEEPEST_ZOOM:
-                raise BrokenArchive(f"the run of equal tiles from {first} leaves its zoom")
-            drawn = self._images(entry)
-            tiles[zoom] += entry.run_length
-            if zoom not in images:  # tiles stand in the order of zooms
-                seen.clear()
-            seen.update(drawn)
-            images[zoom] = len(seen)
-            if zoom == self.deepest:
-                for tile in range(first, last + 1):
-                    image.extend(drawn)
-                    tile_id.append(tile)
-                    drawn_in_tile.append(len(drawn))
-        x, y = tile_positions(np.frombuffer(tile_id, np.uint64), self.deepest)
+        image, tile_id, drawn_in_tile = array("i"), array("q"), array("i")
+        for directory in self.archive.directories():
+            columns = (directory.tile_id, directory.run_length, directory.offset, directory.length)
+            for first, run_length, offset, length in zip(*(c.tolist() for c in columns), strict=True):
+                drawn = self._images(first, run_length, offset, length)
+                zoom = zoom_of(first)
+                tiles[zoom] += run_length
+                if zoom not in images:  # tiles stand in the order of zooms
+                    seen.clear()
+                seen.update(drawn)
+                images[zoom] = len(seen)
+                if zoom == self.deepest:
+                    for tile in range(first, first + run_length):
+                        image.extend(drawn)
+                        tile_id.append(tile)
+                        drawn_in_tile.append(len(drawn))
+                    if not self.outlined.isdisjoint(drawn):
+                        self._outline(first, run_length, offset, length)
+        x, y = tile_positions(np.frombuffer(tile_id, np.int64), self.deepest)
+        # in place, for there are fifty times as many pairs as images
+        of_first = pairs_of(np.zeros_like(x), x, y, self.deepest)
+        pairs = np.repeat(of_first, np.frombuffer(drawn_in_tile, np.int32))
+        pairs += np.frombuffer(image, np.int32).astype(np.int64) << (2 * self.deepest)
+        pairs.sort()
         return Drawn(
             tiles=dict(sorted(tiles.items())),
             contents=self.contents,
             images=images,
-            image=np.frombuffer(image, np.int64),
-            x=np.repeat(x, drawn_in_tile),
-            y=np.repeat(y, drawn_in_tile),
+            pairs=pairs,
+            pieces=dict(self.pieces),
             strangers=frozenset(self.strangers),
             faults=tuple(self.faults),
             fault_count=self.fault_count,
         )
 
-    def _images(self, entry: Entry) -> list[int]:
+    def _images(self, tile_id: int, run_length: int, offset: int, length: int) -> list[int]:
         """Indices of the images that a tile draws."""
-        drawn = self.remembered.get((entry.offset, entry.length))
+        drawn = self.remembered.get((offset, length))
         if drawn is not None:
             return drawn
         try:
-            drawn = self._decoded(self.archive.tile(entry))
+            drawn = self._decoded(self.archive.tile(tile_id, offset, length))
         except (BrokenArchive, BrokenTile) as error:
-            self.fault_count += entry.run_length
-            if len(self.faults) < NAMED_FAULTS:
-                zoom, x, y = tileid_to_zxy(entry.tile_id)
-                self.faults.append(f"{zoom}/{x}/{y}: {error}")
+            self._blame(tile_id, run_length, error)
             drawn = []
-        self.remembered[entry.offset, entry.length] = drawn
+        self.remembered[offset, length] = drawn
         if len(self.remembered) > REMEMBERED_TILES:
             self.remembered.popitem(last=False)
         return drawn
 
     def _decoded(self, tile: bytes) -> list[int]:
         self.contents += 1
-        layers = read_layers(tile)
-        if len(layers) != 1 or layers[0].name != self.layer:
-            raise BrokenTile(f"its layers are {[each.name for each in layers]}, not [{self.layer!r}]")
-        layer = layers[0]
-        if layer.version != MVT_VERSION or layer.extent != EXTENT or layer.keys != ["id"]:
-            raise BrokenTile(
-                f"version {layer.version}, extent {layer.extent}, properties {layer.keys}, "
-                f"not {MVT_VERSION}, {EXTENT}, ['id']"
-            )
+        layer = self._the_layer(tile)
         if not 0 < len(layer.values) <= len(layer.features):
             raise BrokenTile(f"{len(layer.features)} features share {len(layer.values)} ids")
         drawn = []
@@ -163,3 +178,36 @@ class _Reading:
             else:
                 drawn.append(index)
         return drawn
+
+    def _the_layer(self, tile: bytes) -> Layer:
+        layers = read_layers(tile)
+        if len(layers) != 1 or layers[0].name != self.layer:
+            raise BrokenTile(f"its layers are {[each.name for each in layers]}, not [{self.layer!r}]")
+        layer = layers[0]
+        if layer.version != MVT_VERSION or layer.extent != EXTENT or layer.keys != ["id"]:
+            raise BrokenTile(
+                f"version {layer.version}, extent {layer.extent}, properties {layer.keys}, "
+                f"not {MVT_VERSION}, {EXTENT}, ['id']"
+            )
+        return layer
+
+    def _outline(self, tile_id: int, run_length: int, offset: int, length: int) -> None:
+        """Keep what a run of tiles draws of the images whose outlines are wanted."""
+        try:
+            layer = self._the_layer(self.archive.tile(tile_id, offset, length))
+            for encoded in layer.features:
+                feature = read_feature(layer, encoded)
+                image = self.ids.get(feature.properties.get("id") or "")
+                if image in self.outlined:
+                    drawn = area(feature)
+                    for tile in range(tile_id, tile_id + run_length):
+                        _, x, y = tileid_to_zxy(tile)
+                        self.pieces[image].append(Piece(x, y, drawn))
+        except (BrokenArchive, BrokenTile) as error:
+            self._blame(tile_id, run_length, error)
+
+    def _blame(self, tile_id: int, run_length: int, error: Exception) -> None:
+        self.fault_count += run_length
+        if len(self.faults) < NAMED_FAULTS:
+            zoom, x, y = tileid_to_zxy(tile_id)
+            self.faults.append(f"{zoom}/{x}/{y}: {error}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import shapely
 
 from oam_mosaic_assets.core import audit
@@ -14,10 +12,9 @@ from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.drawn import Drawn, read_drawn
 from oam_mosaic_assets.core.grid import Geometries
-from oam_mosaic_assets.core.placement import chosen_by_digest, misplaced, outline_differs
-from oam_mosaic_assets.core.snapshot import as_drawn
+from oam_mosaic_assets.core.placement import Tile, chosen_by_digest, misplaced, outline_differs
+from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.core.vector_tile import BrokenTile
 
 
 def examine(archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str) -> list[Verdict]:
@@ -29,30 +26,34 @@ def examine(archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str)
         plan: what was asked of tippecanoe.
         snapshot: the digest of the snapshot.
     """
-    table = pl.read_parquet(footprints, columns=["id", "geometry"], glob=False)
-    names = table["id"].to_list()
-    geometries = as_drawn(shapely.from_wkb(table["geometry"].to_numpy()), plan.thinnest)
-    del table
+    names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
+    outlined = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
     try:
         with open_archive(archive) as opened:
-            drawn = read_drawn(opened, {name: n for n, name in enumerate(names)}, layer=plan.layer)
+            ids = {name: index for index, name in enumerate(names)}
+            drawn = read_drawn(opened, ids, layer=plan.layer, outlined=outlined)
             return [
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn),
                 audit.judge_completeness(names, drawn, zoom_max=plan.zoom_max),
-                _placement(opened, names, geometries, drawn, snapshot, zoom_max=plan.zoom_max),
+                _placement(opened, names, _as_given(footprints, plan), drawn, outlined, plan.zoom_max),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 
 
+def _as_given(footprints: Path, plan: TilingPlan) -> Iterator[Geometries]:
+    """The areas as they were given to tippecanoe, a batch at a time."""
+    for batch in read_batches(footprints, ("geometry",)):
+        yield as_drawn(shapely.from_wkb(batch["geometry"].to_numpy()), plan.thinnest)
+
+
 def _placement(
     archive: Archive,
     names: Sequence[str],
-    geometries: Geometries,
+    batches: Iterator[Geometries],
     drawn: Drawn,
-    snapshot: str,
-    *,
+    outlined: Sequence[int],
     zoom_max: int,
 ) -> Verdict:
     if archive.header["max_zoom"] != zoom_max:  # so `drawn` tells where images are at another zoom
@@ -60,18 +61,21 @@ def _placement(
             "images_lie_where_they_should",
             f"not compared: the last zoom is {archive.header['max_zoom']}, not {zoom_max}",
         )
-    missing, stray = misplaced(geometries, image=drawn.image, x=drawn.x, y=drawn.y, zoom=zoom_max)
-    chosen = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
-    differing = []
-    for index in chosen:
-        of_image = np.flatnonzero(drawn.image == index)
-        tiles = list(zip(drawn.x[of_image].tolist(), drawn.y[of_image].tolist(), strict=True))
-        try:
-            differs = outline_differs(archive, geometries[index], names[index], tiles)
-        except (BrokenArchive, BrokenTile):
-            differs = True
-        if differs:
-            differing.append(index)
+    missing: list[Tile] = []
+    stray: list[Tile] = []
+    differing: list[int] = []
+    first = 0
+    for geometries in batches:
+        of_batch = misplaced(geometries, first=first, drawn=drawn.pairs, zoom=zoom_max)
+        missing += of_batch[0]
+        stray += of_batch[1]
+        differing += [
+            index
+            for index in outlined
+            if first <= index < first + len(geometries)
+            and outline_differs(geometries[index - first], drawn.pieces.get(index, ()), zoom_max)
+        ]
+        first += len(geometries)
     return audit.judge_placement(
-        names, missing=missing, stray=stray, differing=differing, compared=len(chosen), zoom_max=zoom_max
+        names, missing=missing, stray=stray, differing=differing, compared=len(outlined), zoom_max=zoom_max
     )

@@ -1,20 +1,17 @@
 """From a STAC item to a footprint: what is known of one image, or the reason why it cannot be drawn.
 
-A value that cannot be read is unknown (None) and counted by its kind; it never costs the image its place on
-the map. Geometry is read in `core.geometry`.
+A value that cannot be read is unknown (None) and counted by its name and the reason; it never costs the image
+its place on the map. Geometry is read in `core.geometry`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-
-import shapely
 
 from oam_mosaic_assets.core.geometry import Area, Undrawable, drawable, shortened
 
@@ -61,7 +58,7 @@ class Footprint:
         asset: address of the visual asset, or of `data` in older items.
         asset_name: `visual` or `data`.
         file_size: of that asset, bytes.
-        unknown: which values stood in the item but could not be read.
+        unknown: which values stood in the item but could not be read, and why, such as `gsd: not a number`.
     """
 
     id: str
@@ -80,16 +77,6 @@ class Footprint:
     thumbnail: str | None = None
     file_size: int | None = None
     unknown: tuple[str, ...] = field(default=())
-
-    def digest(self) -> bytes:
-        """16 bytes that change when anything of the footprint does."""
-        values = [
-            shapely.to_wkb(self.geometry, byte_order=1)
-            if each.name == "geometry"
-            else repr(getattr(self, each.name)).encode()
-            for each in fields(self)
-        ]
-        return hashlib.blake2b(b"\0".join(values), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +168,16 @@ def _moment(
         if value is None:
             continue
         moment = _utc(value)
-        if moment is not None and FIRST_PHOTOGRAPH <= moment <= now + CLOCK_TOLERANCE:
+        if moment is None:
+            flaw = f"{name}: unreadable"
+        elif moment > now + CLOCK_TOLERANCE:
+            flaw = f"{name}: in the future"
+        elif moment < FIRST_PHOTOGRAPH:
+            flaw = f"{name}: before photography"
+        else:
             return moment
-        if name not in unknown:
-            unknown.append(name)
+        if flaw not in unknown:
+            unknown.append(flaw)
     return None
 
 
@@ -217,11 +210,13 @@ def _gsd(properties: Mapping[str, Any], unknown: list[str]) -> float | None:
         return None
     try:
         metres = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
         metres = math.nan
+    except OverflowError:
+        metres = math.inf
     if FINEST_GSD <= metres <= COARSEST_GSD:
         return metres
-    unknown.append("gsd")
+    unknown.append("gsd: not a number" if math.isnan(metres) else "gsd: no plausible metre value")
     return None
 
 
@@ -233,7 +228,7 @@ def _license(properties: Mapping[str, Any], unknown: list[str]) -> str | None:
     bare = re.sub(r"^https?://(www\.)?|[^a-z0-9]", "", text.lower()) if text else ""
     known = LICENSES.get(bare)
     if known is None:
-        unknown.append("license")
+        unknown.append("license: unknown")
     return known
 
 
@@ -247,5 +242,5 @@ def _file_size(asset: Mapping[str, Any], unknown: list[str]) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
         return value
-    unknown.append("file_size")
+    unknown.append("file_size: no number of bytes")
     return None

@@ -15,6 +15,7 @@ import antimeridian
 import shapely
 import shapely.affinity
 from shapely import MultiPolygon, Polygon
+from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.grid import project
@@ -75,6 +76,7 @@ REASONS: Final[Mapping[str, str]] = {
     "outside_the_world": "a coordinate lies outside the world; latitude and longitude may be swapped",
     "no_way_round": "the outline goes round the world, and which side of it is inside cannot be told",
     "too_large": "it would cover more of the map than any image does",
+    "beyond_repair": "the outline touches or crosses itself in a way that cannot be resolved",
     "no_area": "no area is left after repair, or within Web Mercator's latitudes",
 }
 """Why an image can be set aside, and what the word means."""
@@ -96,24 +98,33 @@ def drawable(geometry: object) -> Area:
     if not polygons:
         raise Undrawable("no_geometry", geometry)
     rings_of = [[_ring(ring) for ring in polygon] for polygon in polygons]
-    parts = [part for rings in rings_of if rings[0] for part in _unwrapped(rings)]
-    return _within_mercator(parts, geometry)
+    try:
+        parts = [part for rings in rings_of if rings[0] for part in _unwrapped(rings)]
+        return _within_mercator(parts, geometry)
+    except GEOSException as error:  # points that lie closer together than numbers can tell apart
+        raise Undrawable("beyond_repair", str(error)) from None
 
 
 def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
     whole: BaseGeometry = shapely.union_all(parts) if len(parts) != 1 else parts[0]
-    south, north = whole.bounds[1::2] if not whole.is_empty else (0.0, 0.0)
-    if south < -MERCATOR_LATITUDE or north > MERCATOR_LATITUDE:
+    bounds = shapely.bounds(whole)  # not numbers where it is empty
+    if bounds[1] < -MERCATOR_LATITUDE or bounds[3] > MERCATOR_LATITUDE:
         whole = _areas_only(
             shapely.intersection(whole, shapely.box(-180.0, -MERCATOR_LATITUDE, 180.0, MERCATOR_LATITUDE))
         )
-    if whole.area == 0.0:
+    if shapely.area(whole) == 0.0:
         raise Undrawable("no_area", source)
     _refuse_too_large(whole)
     return cast("Area", shapely.orient_polygons(whole))
 
 
 def _refuse_too_large(whole: BaseGeometry) -> None:
+    west, south, east, north = shapely.bounds(whole).tolist()
+    stretch = math.cos(math.radians(max(abs(south), abs(north))))  # the map is drawn larger by at most this
+    if (east - west) * (north - south) <= LARGEST_AREA * ROUND_THE_WORLD**2 * stretch and (
+        east - west < ROUND_THE_WORLD
+    ):
+        return  # as nearly all do; those at the antimeridian are looked at by parts
     parts = project(shapely.get_parts(whole), 0)  # the map is the unit square
     west, north, east, south = shapely.bounds(parts).T
     frame = float(((east - west) * (south - north)).max())
@@ -219,7 +230,9 @@ def _reach(ring: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _polygon(rings: Sequence[list[tuple[float, float]]]) -> Polygon:
-    return Polygon(rings[0], [ring for ring in rings[1:] if ring])
+    outline, *holes = [shapely.linearrings(ring) for ring in rings if ring]
+    polygon: Polygon = shapely.polygons(outline, holes or None)
+    return polygon
 
 
 def _enclosed(rings: Sequence[list[tuple[float, float]]]) -> BaseGeometry:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pmtiles.tile import zxy_to_tileid
 
 Geometries = NDArray[np.object_]
 """An array of shapely geometries."""
@@ -26,18 +25,12 @@ def zoom_of(tile_id: int) -> int:
     return zoom
 
 
-def tile_id_at(zoom: int, x: int, y: int) -> int:
-    """The PMTiles id of a tile."""
-    tile_id: int = zxy_to_tileid(zoom, x, y)
-    return tile_id
-
-
-def tile_positions(tile_ids: NDArray[np.uint64], zoom: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def tile_positions(tile_ids: NDArray[np.int64], zoom: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Columns and rows of tiles of one zoom, from their PMTiles ids.
 
     Source: the Hilbert curve as PMTiles 3 defines it, walked from the finest bit up for all ids at once.
     """
-    rest = tile_ids.astype(np.int64) - first_tile_id(zoom)
+    rest = tile_ids - first_tile_id(zoom)
     x = np.zeros_like(rest)
     y = np.zeros_like(rest)
     for bit in range(zoom):
@@ -51,6 +44,38 @@ def tile_positions(tile_ids: NDArray[np.uint64], zoom: int) -> tuple[NDArray[np.
         y += side * down
         rest >>= 2
     return x, y
+
+
+def tile_ids(zoom: int, x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.int64]:
+    """PMTiles ids of tiles of one zoom, from their columns and rows; the opposite of `tile_positions`."""
+    x, y = x.astype(np.int64), y.astype(np.int64)
+    along = np.zeros_like(x)
+    for bit in reversed(range(zoom)):
+        side = 1 << bit
+        right, down = (x & side) >> bit, (y & side) >> bit
+        along += ((3 * right) ^ down) << 2 * bit
+        x, y = x & side - 1, y & side - 1
+        flip = (down == 0) & (right == 1)
+        x, y = np.where(flip, side - 1 - x, x), np.where(flip, side - 1 - y, y)
+        x, y = np.where(down == 0, y, x), np.where(down == 0, x, y)
+    along += first_tile_id(zoom)
+    return along
+
+
+def pairs_of(
+    image: NDArray[np.int32 | np.int64], x: NDArray[np.int64], y: NDArray[np.int64], zoom: int
+) -> NDArray[np.int64]:
+    """Pairs of image and tile of one zoom as a number each; in the order of images, then rows, then columns.
+
+    Args:
+        image: index of the image; below 2**27 at zoom 18.
+        x: the tile's column.
+        y: the tile's row.
+    """
+    pairs = image.astype(np.int64) << (2 * zoom)
+    pairs |= y << zoom
+    pairs |= x
+    return pairs
 
 
 def to_tiles(lonlat: NDArray[np.float64], zoom: int) -> NDArray[np.float64]:

@@ -15,10 +15,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.archive import Archive
-from oam_mosaic_assets.core.grid import Geometries, project, tile_id_at
+from oam_mosaic_assets.core.drawn import Piece
+from oam_mosaic_assets.core.grid import Geometries, pairs_of, project
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
-from oam_mosaic_assets.core.vector_tile import area, read_feature, read_layers
 
 UNIT: Final = 1 / EXTENT
 """In tiles."""
@@ -34,53 +33,47 @@ Tile = tuple[int, int, int]
 
 
 def misplaced(
-    geometries: Geometries,
-    *,
-    image: NDArray[np.int64],
-    x: NDArray[np.int64],
-    y: NDArray[np.int64],
-    zoom: int,
+    geometries: Geometries, *, first: int, drawn: NDArray[np.int64], zoom: int
 ) -> tuple[list[Tile], list[Tile]]:
     """Compare the tiles that images are drawn in with the tiles that they reach, buffers included.
 
     Args:
-        geometries: of all images, as they were given to tippecanoe, EPSG:4326.
-        image: index into `geometries` of each pair of image and tile found in the archive.
-        x: the tile's column of each pair.
-        y: the tile's row of each pair.
+        geometries: of images with indices in a row, as they were given to tippecanoe, EPSG:4326.
+        first: the index of the first.
+        drawn: pairs of image and tile found in the archive, ascending, as `grid.pairs_of` writes them. Those
+            of other images do not matter.
         zoom: of these tiles.
 
     Returns:
         Where an image is missing, and where one is drawn that does not belong there.
     """
-    if len(geometries) == 0:
-        return [], [(int(i), int(a), int(b)) for i, a, b in zip(image, x, y, strict=True)]
     projected = _on_the_grid(geometries, zoom)
-    reached = np.unique(np.concatenate(list(_reached(projected, zoom))))
-    drawn = np.unique(_codes(image, x, y, zoom))
+    reached = np.unique(np.concatenate(list(_reached(projected, first, zoom))))
+    bounds = np.array([first, first + len(geometries)]) << (2 * zoom)
+    drawn = drawn[slice(*np.searchsorted(drawn, bounds))]
+
+    def geometry(tile: Tile) -> shapely.Geometry:
+        found: shapely.Geometry = projected[tile[0] - first]
+        return found
+
     return (
-        [tile for tile in _tiles(_without(reached, drawn), zoom) if _leaves_a_trace(projected, tile)],
-        [tile for tile in _tiles(_without(drawn, reached), zoom) if not _comes_near(projected, tile)],
+        [tile for tile in _tiles(_without(reached, drawn), zoom) if _leaves_a_trace(geometry(tile), tile)],
+        [tile for tile in _tiles(_without(drawn, reached), zoom) if not _comes_near(geometry(tile), tile)],
     )
 
 
-def outline_differs(
-    archive: Archive, geometry: shapely.Geometry, name: str, tiles: Sequence[tuple[int, int]]
-) -> bool:
+def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: int) -> bool:
     """Whether the outline put together from the tiles strays from the footprint by more than the tolerance.
 
     Args:
         geometry: as it was given to tippecanoe, EPSG:4326.
-        name: the image's id.
-        tiles: columns and rows that it is drawn in, at the deepest zoom.
+        pieces: what the tiles of the zoom draw of it.
     """
-    zoom = archive.header["max_zoom"]
     projected = _on_the_grid(np.array([geometry], dtype=object), zoom)
     world = shapely.box(TOLERANCE, TOLERANCE, 2**zoom - TOLERANCE, 2**zoom - TOLERANCE)
     # a strip that is alone in its tile and thinner than rounding is drawn as a square of the same area
-    fat = [(column, row) for column, row in tiles if _leaves_a_trace(projected, (0, column, row))]
-    pieces = [piece for column, row in fat for piece in _pieces(archive, name, zoom, column, row)]
-    drawn = shapely.union_all(pieces)
+    fat = [piece for piece in pieces if _leaves_a_trace(projected[0], (0, piece.x, piece.y))]
+    drawn = shapely.union_all([_in_the_world(piece) for piece in fat])
     # rounding may wipe out tips and strips that are narrower
     core = shapely.buffer(shapely.intersection(projected[0], world), -TOLERANCE)
     lost = shapely.difference(core, shapely.buffer(drawn, TOLERANCE))
@@ -109,8 +102,8 @@ def _on_the_grid(geometries: Geometries, zoom: int) -> Geometries:
     return projected
 
 
-def _reached(projected: Geometries, zoom: int) -> Iterator[NDArray[np.int64]]:
-    """Pairs of image and tile, as one number each, of all tiles that an image reaches."""
+def _reached(projected: Geometries, first: int, zoom: int) -> Iterator[NDArray[np.int64]]:
+    """Pairs of image and tile of all tiles that an image reaches."""
     # By parts, for the halves of an image at the antimeridian lie a world apart.
     parts, image = shapely.get_parts(projected, return_index=True)
     last = 2**zoom - 1
@@ -118,6 +111,7 @@ def _reached(projected: Geometries, zoom: int) -> Iterator[NDArray[np.int64]]:
     west, north, east, south = np.clip(bounds, 0, last).T
     columns = east - west + 1
     ends = np.cumsum(columns * (south - north + 1))
+    shapely.prepare(parts)
     # Candidates are numbered through all images, so that the largest image is cut into pieces as well.
     for start in range(0, int(ends[-1]), CANDIDATES):
         number = np.arange(start, min(start + CANDIDATES, int(ends[-1])))
@@ -125,11 +119,11 @@ def _reached(projected: Geometries, zoom: int) -> Iterator[NDArray[np.int64]]:
         ordinal = number - np.where(which > 0, ends[which - 1], 0)
         x = west[which] + ordinal % columns[which]
         y = north[which] + ordinal // columns[which]
-        near = parts[which[0] : which[-1] + 1]
-        shapely.prepare(near)
-        hit = shapely.intersects(near[which - which[0]], _boxes(x, y, BUFFER))
-        shapely.destroy_prepared(near)
-        yield _codes(image[which[hit]], x[hit], y[hit], zoom)
+        # most tiles are told by their centre, which costs a tenth of making a box
+        hit = shapely.intersects_xy(parts[which], x + 0.5, y + 0.5)
+        open_ = np.flatnonzero(~hit)
+        hit[open_] = shapely.intersects(parts[which[open_]], _boxes(x[open_], y[open_], BUFFER))
+        yield pairs_of(image[which[hit]] + first, x[hit], y[hit], zoom)
 
 
 def _boxes(x: NDArray[np.int64], y: NDArray[np.int64], margin: float) -> Geometries:
@@ -139,16 +133,6 @@ def _boxes(x: NDArray[np.int64], y: NDArray[np.int64], margin: float) -> Geometr
 
 def _box(x: int, y: int, margin: float) -> shapely.Polygon:
     return shapely.box(x - margin, y - margin, x + 1 + margin, y + 1 + margin)
-
-
-def _codes(
-    image: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64], zoom: int
-) -> NDArray[np.int64]:
-    """Pairs of image and tile as one number each."""
-    codes = image << (2 * zoom)
-    codes |= y << zoom
-    codes |= x
-    return codes
 
 
 def _without(these: NDArray[np.int64], those: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -167,28 +151,19 @@ def _tiles(codes: NDArray[np.int64], zoom: int) -> Iterator[Tile]:
         yield code >> (2 * zoom), code & mask, (code >> zoom) & mask
 
 
-def _leaves_a_trace(projected: Geometries, tile: Tile) -> bool:
+def _leaves_a_trace(projected: shapely.Geometry, tile: Tile) -> bool:
     """Whether enough of the image lies in the tile and its buffer that rounding cannot wipe it out."""
-    image, x, y = tile
-    clipped = shapely.intersection(projected[image], _box(x, y, BUFFER))
+    _, x, y = tile
+    clipped = shapely.intersection(projected, _box(x, y, BUFFER))
     return not shapely.buffer(clipped, -TOLERANCE).is_empty
 
 
-def _comes_near(projected: Geometries, tile: Tile) -> bool:
-    image, x, y = tile
-    return bool(shapely.intersects(projected[image], _box(x, y, BUFFER + TOLERANCE)))
+def _comes_near(projected: shapely.Geometry, tile: Tile) -> bool:
+    _, x, y = tile
+    return bool(shapely.intersects(projected, _box(x, y, BUFFER + TOLERANCE)))
 
 
-def _pieces(archive: Archive, name: str, zoom: int, column: int, row: int) -> Iterator[shapely.Geometry]:
-    """What one tile, without its buffer, draws of an image, in tile coordinates of the world."""
-    entry = archive.find(tile_id_at(zoom, column, row))
-    if entry is None:
-        return
-    for layer in read_layers(archive.tile(entry)):
-        if name not in layer.values:
-            continue
-        for encoded in layer.features:
-            feature = read_feature(layer, encoded)
-            if feature.properties.get("id") == name:
-                world = shapely.transform(area(feature), lambda units: units / EXTENT + [column, row])
-                yield shapely.intersection(world, shapely.box(column, row, column + 1, row + 1))
+def _in_the_world(piece: Piece) -> shapely.Geometry:
+    """A piece without its tile's buffer, in tile coordinates of the world."""
+    world = shapely.transform(piece.area, lambda units: units / EXTENT + [piece.x, piece.y])
+    return shapely.intersection(world, shapely.box(piece.x, piece.y, piece.x + 1, piece.y + 1))

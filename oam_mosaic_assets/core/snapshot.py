@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ import polars as pl
 import shapely
 from numpy.typing import NDArray
 
+from oam_mosaic_assets.core.drawing_order import SCHEMA, SIDES, DrawingOrder
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
 
 BATCH: Final = 1024
@@ -28,32 +29,6 @@ BATCH: Final = 1024
 
 ROW_GROUP: Final = 8 * BATCH
 """Rows that are compressed together; a reader of one batch inflates no more."""
-
-DRAWING_ORDER: Final = ("acquired_to", "id")
-
-SCHEMA: Final = pl.Schema(
-    {
-        "id": pl.String(),
-        "geometry": pl.Binary(),
-        "bbox": pl.Struct({side: pl.Float64() for side in ("xmin", "ymin", "xmax", "ymax")}),
-        "acquired_from": pl.Datetime("us", "UTC"),
-        "acquired_to": pl.Datetime("us", "UTC"),
-        "updated": pl.Datetime("us", "UTC"),
-        "title": pl.String(),
-        "provider": pl.String(),
-        "platform": pl.String(),
-        "sensor": pl.String(),
-        "gsd": pl.Float64(),
-        "license": pl.String(),
-        "asset": pl.String(),
-        "asset_name": pl.String(),
-        "thumbnail": pl.String(),
-        "file_size": pl.Int64(),
-        "unknown": pl.List(pl.String()),
-        "digest": pl.Binary(),
-    }
-)
-"""One row an image. `geometry` is WKB in EPSG:4326, `gsd` metres, `file_size` bytes, `digest` of the row."""
 
 SET_ASIDE_SCHEMA: Final = pl.Schema({"id": pl.String(), "reason": pl.String(), "value": pl.String()})
 
@@ -67,7 +42,7 @@ class Snapshot:
         drawable: images with a footprint.
         set_aside: images without, by reason.
         outside: images left out because they do not touch the box that was asked for.
-        unknown: values that could not be read, by name.
+        unknown: values that could not be read, by name and reason.
         bounds: west, south, east, north of all footprints, degrees; None where there are none.
         newest: the latest acquisition, UTC.
         digest: of all footprints in drawing order and all that is set aside, sha256 in hex.
@@ -114,37 +89,26 @@ def write_snapshot(
         box: west, south, east, north, degrees; only footprints that touch it.
     """
     frame = None if box is None else shapely.box(*box)
-    seen: set[str] = set()
     aside: list[SetAside] = []
     unknown: Counter[str] = Counter()
     drawable = outside = 0
     kinds: set[str] = set()
-    bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
     rows = iter(rows)
-    for number in range(2**31):
-        batch = list(islice(rows, BATCH))
-        if not batch:
-            break
-        kept: list[Footprint] = []
-        for row in batch:
-            if isinstance(row, SetAside):
-                aside.append(row)
-            elif row.id in seen:
-                aside.append(SetAside(row.id, "duplicate_id", row.id))
-            elif frame is not None and not row.geometry.intersects(frame):
-                outside += 1
-            else:
-                seen.add(row.id)
-                unknown.update(row.unknown)
-                kept.append(row)
-        if kept:
-            drawable += len(kept)
-            kinds.update(row.geometry.geom_type for row in kept)
-            found = shapely.total_bounds([row.geometry for row in kept])
-            bounds = np.concatenate([np.minimum(bounds[:2], found[:2]), np.maximum(bounds[2:], found[2:])])
-            _table(kept).write_parquet(scratch / f"part-{number:06}.parquet", compression="uncompressed")
-    extent = tuple(float(side) for side in bounds) if drawable else None
-    _write_sorted(scratch, footprints, _geo(kinds, extent), empty=not drawable)
+    with DrawingOrder(scratch / "footprints.sqlite") as ordered:
+        while batch := list(islice(rows, BATCH)):
+            aside += [row for row in batch if isinstance(row, SetAside)]
+            whole = [row for row in batch if isinstance(row, Footprint)]
+            inside = [row for row in whole if frame is None or row.geometry.intersects(frame)]
+            outside += len(whole) - len(inside)
+            for row, is_new in zip(inside, ordered.add(inside), strict=True):
+                if is_new:
+                    drawable += 1
+                    kinds.add(row.geometry.geom_type)
+                    unknown.update(row.unknown)
+                else:
+                    aside.append(SetAside(row.id, "duplicate_id", row.id))
+        bounds, newest = ordered.reach() or (None, None)
+        _write(ordered, footprints, scratch, _geo(kinds, bounds))
     aside.sort(key=lambda each: (each.id, each.reason, each.value))
     pl.DataFrame([(a.id, a.reason, a.value) for a in aside], SET_ASIDE_SCHEMA, orient="row").write_parquet(
         set_aside
@@ -155,8 +119,8 @@ def write_snapshot(
         set_aside=dict(sorted(Counter(each.reason for each in aside).items())),
         outside=outside,
         unknown=dict(sorted(unknown.items())),
-        bounds=extent,  # type: ignore[arg-type]  # four sides
-        newest=_scan(footprints).select(pl.col("acquired_to").max()).collect().item(),
+        bounds=bounds,
+        newest=newest,
         digest=_digest(footprints, aside),
     )
 
@@ -218,31 +182,19 @@ def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.boo
     return thin
 
 
-def _table(rows: list[Footprint]) -> pl.DataFrame:
-    geometries = np.array([row.geometry for row in rows], dtype=object)
-    sides = shapely.bounds(geometries)
-    columns: dict[str, Any] = {
-        each.name: [getattr(row, each.name) for row in rows] for each in fields(Footprint)
-    }
-    columns["unknown"] = [list(row.unknown) for row in rows]
-    columns["geometry"] = shapely.to_wkb(geometries, byte_order=1).tolist()
-    columns["bbox"] = [
-        dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)) for box in sides.tolist()
-    ]
-    columns["digest"] = [row.digest() for row in rows]
-    return pl.DataFrame({name: columns[name] for name in SCHEMA}, schema=SCHEMA)
-
-
 def _scan(*files: Path) -> pl.LazyFrame:
     # a folder's name may hold what polars would take for a pattern
     return pl.scan_parquet(list(files), glob=False)
 
 
-def _write_sorted(parts: Path, target: Path, geo: str, *, empty: bool) -> None:
-    rows = pl.LazyFrame(schema=SCHEMA) if empty else _scan(*sorted(parts.glob("part-*.parquet")))
-    rows.sort(DRAWING_ORDER, nulls_last=False).sink_parquet(
-        target, metadata={"geo": geo}, row_group_size=ROW_GROUP, engine="streaming"
-    )
+def _write(ordered: DrawingOrder, target: Path, scratch: Path, geo: str) -> None:
+    """Write the GeoParquet, by way of a file for each batch: polars appends to none."""
+    parts = []
+    for number, rows in enumerate(ordered.batches(BATCH)):
+        parts.append(scratch / f"part-{number:06}.parquet")
+        rows.write_parquet(parts[-1], compression="uncompressed")
+    whole = _scan(*parts) if parts else pl.LazyFrame(schema=SCHEMA)
+    whole.sink_parquet(target, metadata={"geo": geo}, row_group_size=ROW_GROUP, engine="streaming")
 
 
 def _geo(kinds: set[str], extent: tuple[float, ...] | None) -> str:
@@ -252,7 +204,7 @@ def _geo(kinds: set[str], extent: tuple[float, ...] | None) -> str:
         "geometry_types": sorted(kinds),
         "orientation": "counterclockwise",
         "edges": "planar",
-        "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},
+        "covering": {"bbox": {side: ["bbox", side] for side in SIDES}},
     }
     if extent is not None:
         column["bbox"] = extent

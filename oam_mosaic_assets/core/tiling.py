@@ -49,7 +49,7 @@ class TilingPlan:
 
         Args:
             source: newline-delimited GeoJSON, in drawing order.
-            target: where the archive goes; ends in `.pmtiles`.
+            target: where the tiles go; ends in `.mbtiles`.
             temporary: a folder for its intermediate files.
         """
         return [

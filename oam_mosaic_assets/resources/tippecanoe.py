@@ -5,8 +5,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from oam_mosaic_assets.core.archive import open_archive, write_with_metadata
+from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_metadata, write_pmtiles
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 from oam_mosaic_assets.resources.progress import Progress
 
@@ -50,18 +51,22 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         Raises:
             TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
         """
-        raw = folder / "raw.pmtiles"
+        made = folder / "tippecanoe.mbtiles"
         self._tippecanoe().run(
-            plan.arguments(source=str(geojson), target=str(raw), temporary=str(folder)),
+            plan.arguments(source=str(geojson), target=str(made), temporary=str(folder)),
             on_progress=lambda share: progress.step(
                 log, "tiling", share, f"z{plan.zoom_min}-{plan.zoom_max} by tippecanoe"
             ),
         )
         archive = folder / name
-        with open_archive(raw) as made:
-            metadata = plan.metadata(made.metadata, snapshot)
-        write_with_metadata(raw, archive, metadata)
-        raw.unlink()
+        try:
+            write_pmtiles(made, archive, plan.metadata(read_metadata(made), snapshot))
+        except BrokenTiles as error:
+            raise TilingFailed(
+                f"tippecanoe ended well, but left no whole tiles: {error}.",
+                hint="Run the build again; see that the disk with the scratch folder is sound.",
+            ) from None
+        made.unlink()
         return archive
 
     def _tippecanoe(self) -> Tippecanoe:

@@ -18,6 +18,7 @@ import pytest
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
 from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import a_page, scripted_api
 
 IMAGES = 30
 COMMANDS = ["build", "publish", "status", "sample", "validate"]
@@ -202,6 +203,17 @@ def test_status_says_for_people_and_for_programs_what_is_public(shell: Shell) ->
     assert stated["archive"] == (shell.store / "global-mosaic.pmtiles").as_uri()
     assert stated["bytes"] == (shell.store / "global-mosaic.pmtiles").stat().st_size
     assert stated["build"] in told.stdout
+
+
+@pytest.mark.usefixtures("built")
+def test_status_says_so_where_the_catalogue_does_not_tell_how_many_images_it_holds(shell: Shell) -> None:
+    with scripted_api(a_page()) as api:
+        told = shell.run("status", "--json", "--catalogue", STAC_ITEMS="", STAC_API_URL=api.address)
+    stated = json.loads(told.stdout)
+    assert stated["fresh"] is True
+    assert stated["catalogued"] is None
+    assert "lacking" not in stated
+    assert "the catalogue does not say how many it holds" in stated["text"]
 
 
 @pytest.mark.usefixtures("built")

@@ -13,6 +13,7 @@ import pytest
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.automation.conftest import IMAGES
 from oam_mosaic_assets_tests.chain import Outcome, Site, quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import HERE, a_page, scripted_api
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
@@ -186,3 +187,14 @@ def test_a_catalogue_that_cannot_be_asked_does_not_hide_the_mosaic(site: Site) -
     assert outcome.success
     assert "lacking" not in evaluation.metadata
     assert "How many images the catalogue holds now is not known" in outcome.log
+
+
+def test_a_catalogue_that_does_not_say_how_much_it_holds_is_not_read_for_it(site: Site) -> None:
+    site.published()
+    with scripted_api(a_page(*some_items(1), leads_to=f"{HERE}/search?2")) as api:
+        settings = {**site.environment, "STAC_ITEMS": "", "STAC_API_URL": api.address}
+        outcome, evaluation = look(replace(site, environment=settings))
+        assert sum(path.startswith("/search") for _, path, _, _ in api.asked) == 1
+    assert outcome.success
+    assert "lacking" not in evaluation.metadata
+    assert "How many images the catalogue holds now is not known: its API does not say" in outcome.log

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from oam_mosaic_assets.core.archive import open_archive, write_with_metadata
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.geometry import drawable
+from oam_mosaic_assets.core.mbtiles import read_metadata, write_pmtiles
 from oam_mosaic_assets.core.snapshot import Snapshot, write_geojson, write_snapshot
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
@@ -132,12 +132,11 @@ def made_from(
     """
     snapshot = snapshot_of(rows, folder)
     footprints, geojson = folder / "footprints.parquet", folder / "footprints.geojsonl"
-    raw, archive = folder / "raw.pmtiles", folder / "mosaic.pmtiles"
+    raw, archive = folder / "raw.mbtiles", folder / "mosaic.pmtiles"
     write_geojson(footprints, geojson, thinnest=plan.thinnest)
     Tippecanoe().run(plan.arguments(source=str(geojson), target=str(raw), temporary=str(folder)))
-    with open_archive(raw) as made:
-        stated = plan.metadata(made.metadata, snapshot.digest)
-    write_with_metadata(raw, archive, {**stated, **(metadata or {})})
+    stated = plan.metadata(read_metadata(raw), snapshot.digest)
+    write_pmtiles(raw, archive, {**stated, **(metadata or {})})
     return Scene(
         folder=folder,
         plan=plan,

@@ -119,6 +119,25 @@ def test_whatever_stands_for_a_geometry_is_refused_and_never_breaks_the_run(geom
         assert_drawable(outcome)
 
 
+@pytest.mark.parametrize(
+    "outline",
+    [
+        [[2.000000000000001, 1.1], [2, 2.1], [3, 0.1], [2, 0.1], [4, 2.1], [3, 1.1]],
+        [
+            *([1.999999999999999, -86.0], [2.000000000000001, -84], [1.999999999999999, -86], [4, -84]),
+            *([2.000000000000001, -86.0], [4, -86.0], [2, -85], [3, -85], [4, -84]),
+        ],
+    ],
+)
+def test_what_the_geometry_library_cannot_resolve_is_refused(outline: list[list[float]]) -> None:
+    """Lines that touch within the last digit; another version of GEOS may well resolve these."""
+    outcome = drawable_or_why_not(polygon(outline))
+
+    assert isinstance(outcome, Undrawable)
+    assert outcome.reason == "beyond_repair"
+    assert "TopologyException" in outcome.value
+
+
 def test_nesting_beyond_all_measure_is_refused() -> None:
     nested: list[Any] = []
     for _ in range(50_000):

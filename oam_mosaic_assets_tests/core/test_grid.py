@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from pmtiles.tile import tileid_to_zxy, zxy_to_tileid
 
 from oam_mosaic_assets.core.geometry import MERCATOR_LATITUDE
-from oam_mosaic_assets.core.grid import first_tile_id, project, tile_id_at, tile_positions, to_tiles, zoom_of
+from oam_mosaic_assets.core.grid import (
+    first_tile_id,
+    pairs_of,
+    project,
+    tile_ids,
+    tile_positions,
+    to_tiles,
+    zoom_of,
+)
 from oam_mosaic_assets_tests.core.strategies import examples
 
 
@@ -31,11 +39,12 @@ def tiles_of_a_zoom(draw: st.DrawFn) -> tuple[int, list[int]]:
 def test_a_tile_lies_where_the_library_pmtiles_says(tiles: tuple[int, list[int]]) -> None:
     zoom, ids = tiles
 
-    x, y = tile_positions(np.array(ids, np.uint64), zoom)
+    x, y = tile_positions(np.array(ids, np.int64), zoom)
 
     assert [(zoom, *tile) for tile in zip(x.tolist(), y.tolist(), strict=True)] == list(
         map(tileid_to_zxy, ids)
     )
+    assert tile_ids(zoom, x, y).tolist() == ids
 
 
 @examples(200)
@@ -47,7 +56,7 @@ def test_an_id_tells_its_zoom(tile_id: int) -> None:
     zoom, x, y = tileid_to_zxy(tile_id)
 
     assert zoom_of(tile_id) == zoom
-    assert tile_id_at(zoom, x, y) == tile_id
+    assert tile_ids(zoom, np.array([x]), np.array([y])).tolist() == [tile_id]
 
 
 def test_ids_of_a_zoom_follow_on_those_of_the_zoom_above() -> None:
@@ -56,8 +65,21 @@ def test_ids_of_a_zoom_follow_on_those_of_the_zoom_above() -> None:
         assert first_tile_id(zoom + 1) == first_tile_id(zoom) + 4**zoom
 
 
+@examples(200)
+@given(st.lists(st.tuples(st.integers(0, 2**27 - 1), st.integers(0, 2**18 - 1), st.integers(0, 2**18 - 1))))
+def test_pairs_of_image_and_tile_keep_their_order(triples: list[tuple[int, int, int]]) -> None:
+    """Images, then rows, then columns; each pair a number of its own."""
+    image, x, y = np.array(triples, np.int64).reshape(-1, 3).T
+
+    pairs = pairs_of(image, x, y, 18)
+
+    order = np.argsort(pairs, kind="stable").tolist()
+    assert [triples[n] for n in order] == sorted(triples, key=lambda each: (each[0], each[2], each[1]))
+    assert len(set(pairs.tolist())) == len(set(triples))
+
+
 def test_no_tiles_lie_nowhere() -> None:
-    x, y = tile_positions(np.array([], np.uint64), 15)
+    x, y = tile_positions(np.array([], np.int64), 15)
 
     assert len(x) == len(y) == 0
 

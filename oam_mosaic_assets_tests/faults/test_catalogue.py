@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets_tests.chain import Site, quick_folder, some_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
+from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import a_page, scripted_api
 from oam_mosaic_assets_tests.servers.buckets import new_bucket
 from oam_mosaic_assets_tests.servers.pgstac_items import load_items
 from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer
@@ -98,6 +99,23 @@ def test_an_unknown_collection_leaves_the_mosaic(site: Site) -> None:
     assert outcome.exit_code == 2
     assert site.stays_whole() == before
     site.recovers(before)
+
+
+def test_an_api_may_give_more_images_than_it_announced_but_not_fewer(instance: dg.DagsterInstance) -> None:
+    """What was uploaded while its pages were read belongs to the mosaic; what is missing, it would lack."""
+    with quick_folder() as folder:
+        with scripted_api(a_page(matched=IMAGES), a_page(*some_items(IMAGES + 1))) as api:
+            site = Site({"STAC_API_URL": api.address}, instance, folder)
+            outcome = site.run()
+        assert outcome.success, outcome.log
+        before = site.stays_whole()
+        assert before.images == IMAGES + 1
+
+        with scripted_api(a_page(matched=IMAGES), a_page(*some_items(IMAGES - 1))) as api:
+            outcome = site.run({"STAC_API_URL": api.address})
+        assert outcome.kind == "CatalogueUnavailable"
+        assert f"announced {IMAGES} items and gave {IMAGES - 1}" in outcome.text
+        assert site.stays_whole() == before
 
 
 def test_an_empty_catalogue_never_replaces_the_mosaic(site: Site) -> None:

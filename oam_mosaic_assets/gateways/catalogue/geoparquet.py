@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
-from oam_mosaic_assets.errors import CatalogueRefused
+from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.source import Item
 from oam_mosaic_assets.gateways.catalogue.wkb import geojson_from_wkb
 
@@ -26,6 +27,14 @@ REQUIRED: Final = frozenset({"id", "geometry", "assets"})
 _TOP_LEVEL: Final = frozenset(
     {"type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection"}
 )
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+_FIRST_DAY: Final = -719_162
+_LAST_DAY: Final = 2_932_896
+"""The years 1 to 9999, which are all that Python has, counted from 1970."""
+
+_TICKS_A_SECOND: Final = {"ms": 1_000, "us": 1_000_000}
+
 _BOX_SIDES: Final = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 
 _Answer = TypeVar("_Answer")
@@ -36,6 +45,7 @@ class StacGeoparquet:
 
     Raises:
         CatalogueRefused: (also when read) the file is damaged, or holds no STAC items.
+        CatalogueUnavailable: (also when read) the disk fails, or the file is gone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,15 +74,56 @@ class StacGeoparquet:
             start += len(rows)
 
     def _rows_from(self, start: int) -> pl.DataFrame:
-        return self._guarded(lambda: self._table.slice(start, ROWS_AT_A_TIME).collect())
+        def read() -> pl.DataFrame:
+            rows = self._table.slice(start, ROWS_AT_A_TIME).collect()
+            return rows.select(_within_pythons_years(name, kind) for name, kind in rows.schema.items())
+
+        return self._guarded(read)
 
     def _guarded(self, call: Callable[[], _Answer]) -> _Answer:
         try:
             return call()
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise CatalogueRefused(
                 f"{self._path} is not a whole Parquet file: {error}", hint="Fetch or write it anew."
             ) from error
+        except OSError as error:
+            raise CatalogueUnavailable(
+                f"{self._path} cannot be read any more: {error}",
+                hint="See that the disk or network share is well, then run again.",
+            ) from error
+
+
+def _within_pythons_years(name: str, kind: pl.DataType) -> pl.Expr:
+    """The column, with moments beyond the years 1 to 9999 moved to the end of these.
+
+    They are as unbelievable there, and can be handed to Python, which else fails for all rows of a batch.
+    """
+    column = pl.col(name)
+    match kind:
+        case pl.Datetime(time_unit="ms" | "us" as unit):
+            ticks = _TICKS_A_SECOND[unit]
+            within = column.to_physical().clip(_FIRST_SECOND * ticks, _LAST_SECOND * ticks)
+            return within.cast(pl.Datetime(unit, kind.time_zone and "UTC"))
+        case pl.Datetime():  # of nanoseconds, which do not reach so far
+            return column
+        case pl.Date():
+            return column.to_physical().clip(_FIRST_DAY, _LAST_DAY).cast(kind)
+        case _:
+            return column.cast(_without_moments(kind))
+
+
+def _without_moments(kind: pl.DataType | DataTypeClass) -> pl.DataType | DataTypeClass:
+    """The same type with numbers in place of moments inside of it, and of durations: no item needs them."""
+    match kind:
+        case pl.List() | pl.Array():
+            return pl.List(_without_moments(kind.inner))
+        case pl.Struct():
+            return pl.Struct({each.name: _without_moments(each.dtype) for each in kind.fields})
+        case pl.Datetime() | pl.Date() | pl.Duration():
+            return pl.Int64()
+        case _:
+            return kind
 
 
 def _item(row: dict[str, Any]) -> Item:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.geoparquet import StacGeoparquet
@@ -149,6 +149,8 @@ class ItemsFile:
 @dataclass(frozen=True, slots=True)
 class ItemsFileSnapshot:
     """The file as it was opened; see `source.Snapshot`."""
+
+    is_exact: ClassVar[bool] = True
 
     taken_at: datetime
     expected: int | None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -226,6 +226,8 @@ class _Templates:
 @dataclass(frozen=True, slots=True)
 class PgstacSnapshot:
     """What one transaction sees of the collection; see `source.Snapshot`."""
+
+    is_exact: ClassVar[bool] = True
 
     taken_at: datetime
     expected: int

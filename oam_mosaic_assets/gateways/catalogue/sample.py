@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from oam_mosaic_assets.gateways.catalogue.sample_campaigns import DAY, Image, draw_images
 from oam_mosaic_assets.gateways.catalogue.sample_dirt import (
@@ -95,6 +95,8 @@ class SampleSnapshot:
         expected: how many rows there are.
         seed: of the generator.
     """
+
+    is_exact: ClassVar[bool] = True
 
     taken_at: datetime
     expected: int

@@ -31,7 +31,7 @@ class Dirt:
     Attributes:
         outcome: `drawn` as it is, `repaired` and drawn, drawn with an `unknown` value, or `set_aside`.
         count: how many rows of every sample are of this kind.
-        concerns: of an unknown value its property; of those set aside the kind of reason.
+        concerns: of an unknown value its property and the reason; of those set aside the kind of reason.
         spoil: makes it; None where a whole row is repeated or broken, which `sample` does.
     """
 
@@ -120,21 +120,28 @@ _ROUND_THE_SOUTH_POLE: Final = [[lon, -83.5] for lon in (150, 110, 70, 30, -10, 
 
 DIRT: Final[Mapping[str, Dirt]] = {
     # values
-    "gsd_as_text": Dirt("unknown", 3, "gsd", _sets("gsd", "unknown", "n/a", "5 cm")),
-    "gsd_in_degrees": Dirt("unknown", 3, "gsd", _sets("gsd", 1.9e-07, 3.3787e-07, 2.9902379e-07)),
+    "gsd_as_text": Dirt("unknown", 3, "gsd: not a number", _sets("gsd", "unknown", "n/a", "5 cm")),
+    "gsd_in_degrees": Dirt(
+        "unknown", 3, "gsd: no plausible metre value", _sets("gsd", 1.9e-07, 3.3787e-07, 2.9902379e-07)
+    ),
     "license_spelled_freely": Dirt(
         "repaired", 3, spoil=_sets("license", "CC-BY 4.0", "CC BY-NC 4.0", "CC BY-SA 4.0")
     ),
     "license_missing": Dirt("drawn", 3, spoil=_without_license),
-    "license_unheard_of": Dirt("unknown", 2, "license", _sets("license", "All rights reserved", "free")),
+    "license_unheard_of": Dirt(
+        "unknown", 2, "license: unknown", _sets("license", "All rights reserved", "free")
+    ),
     "date_without_zone": Dirt(
         "repaired", 3, spoil=_dates("2016-05-01T07:00:00", "2019-03-20T10:30:00.5", "2023-02-09 08:15:00")
     ),
-    "date_in_the_future": Dirt("unknown", 3, "datetime", _dates("2099-05-01T00:00:00Z")),
-    "date_a_century_off": Dirt(
-        "unknown", 3, "datetime", _dates("2116-04-27T05:00:00Z", "0216-04-27T05:00:00Z")
+    "date_in_the_future": Dirt("unknown", 3, "datetime: in the future", _dates("2099-05-01T00:00:00Z")),
+    "date_a_century_ahead": Dirt("unknown", 2, "datetime: in the future", _dates("2116-04-27T05:00:00Z")),
+    "date_before_photography": Dirt(
+        "unknown", 1, "datetime: before photography", _dates("0216-04-27T05:00:00Z")
     ),
-    "date_impossible": Dirt("unknown", 3, "datetime", _dates("2017-02-30T00:00:00Z", "2018-13-01T00:00:00Z")),
+    "date_impossible": Dirt(
+        "unknown", 3, "datetime: unreadable", _dates("2017-02-30T00:00:00Z", "2018-13-01T00:00:00Z")
+    ),
     "title_with_quotes": Dirt(
         "drawn", 2, spoil=_sets("title", 'The "Old" Harbour\\North', "L'Aquila «centro»")
     ),

@@ -32,6 +32,8 @@ class Snapshot(Protocol):
     Attributes:
         taken_at: the moment, UTC. Nothing committed to the source later is in it.
         expected: how many items the source says there are, or None where it does not say.
+        is_exact: whether exactly so many belong to the snapshot. Where the source cannot be read at one
+            moment, more may have come meanwhile; fewer are never the whole.
     """
 
     @property
@@ -39,6 +41,9 @@ class Snapshot(Protocol):
 
     @property
     def expected(self) -> int | None: ...
+
+    @property
+    def is_exact(self) -> bool: ...
 
     def items(self) -> Iterator[Item | Unreadable]:
         """Stream every item once, in no particular order, never holding all of them.
@@ -74,8 +79,8 @@ class Catalogue(Protocol):
         """
         ...
 
-    def count(self) -> int:
-        """How many items there are now; cheap, for freshness checks and `status`.
+    def count(self) -> int | None:
+        """How many items there are now; cheap, for freshness checks and `status`. None is unknown.
 
         Raises: as `snapshot`.
         """

@@ -1,7 +1,8 @@
 """Reading a collection from a STAC API, page by page, for those who cannot reach the database behind it.
 
 No API offers one consistent read. An item committed, changed or removed while the pages are read may be
-there or not, so what can be checked is checked: no item comes twice, and none of those announced is missing.
+there or not, so what can be checked is checked: no item comes twice, none is another collection's, and none
+of those announced is missing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 COLLECTIONS_NAMED: Final = 10
 
 PAGES_WITHOUT_NEWS: Final = 10
-"""So many pages in a row that hold only what was seen already: the links lead in a circle."""
+"""So many pages in a row that hold only what was seen already or is another collection's: the links lead in
+a circle, or nobody minds what was asked for."""
 
 
 class StacApiCatalogue:
@@ -54,9 +56,9 @@ class StacApiCatalogue:
         backoff_seconds: float = 1,
     ) -> None:
         address = _address(url)
-        self._address = address._replace(
-            netloc=address.netloc.rpartition("@")[2], path=address.path.rstrip("/")
-        )
+        landing = address._replace(netloc=address.netloc.rpartition("@")[2])
+        self._landing = landing.geturl()  # as given: with a slash at its end it may be another page
+        self._address = landing._replace(path=landing.path.rstrip("/"))
         self._collection = collection
         self._items_per_page = items_per_page
         self._requests: dict[str, Any] = {
@@ -83,10 +85,10 @@ class StacApiCatalogue:
         with closing(api.session):
             yield self._open(api)
 
-    def count(self) -> int:
-        """How many items there are; cheap where the API says so, else all pages are read."""
+    def count(self) -> int | None:
+        """How many items there are, where the API says so: to count them all pages would have to be read."""
         with self.snapshot() as snapshot:
-            return sum(1 for _ in snapshot.items()) if snapshot.expected is None else snapshot.expected
+            return snapshot.expected
 
     def ids(self) -> None:
         """None: an API gives them only page by page, with all the rest."""
@@ -96,17 +98,18 @@ class StacApiCatalogue:
         url, method = self._search_link(api)
         self._check_collection(api)
         wanted: dict[str, Any] = {"collections": [self._collection] if method == "POST" else self._collection}
-        first = self._understood(lambda: api.read_json(url, method=method, parameters=wanted | {"limit": 1}))
+        first = self._understood(lambda: next(api.get_pages(url, method, wanted | {"limit": 1})))
         matched = first.get("numberMatched", _mapping(first.get("context")).get("matched"))
         return StacApiSnapshot(
             taken_at=taken_at,
             expected=matched if isinstance(matched, int) else None,
+            _collection=self._collection,
             _pages=lambda: self._pages(api.get_pages(url, method, wanted | {"limit": self._items_per_page})),
         )
 
     def _search_link(self, api: OneHostIO) -> tuple[str, str]:
         """Where and how to search: by POST if possible, since caches on the way keep what answers a GET."""
-        landing = self._understood(lambda: api.read_json(self._address.geturl()))
+        landing = self._understood(lambda: api.read_json(self._landing))
         links = [link for link in _listed(landing.get("links")) if _mapping(link).get("rel") == "search"]
         by_method = {str(link.get("method", "GET")): link.get("href") for link in links}
         for method in ("POST", "GET"):
@@ -151,13 +154,17 @@ class StacApiSnapshot:
     The ids of all items are kept in memory, some 100 bytes each, to tell what comes twice.
     """
 
+    is_exact: ClassVar[bool] = False
+
     taken_at: datetime
     expected: int | None
+    _collection: str
     _pages: Callable[[], Iterator[Mapping[str, Any]]]
 
     def items(self) -> Iterator[Item | Unreadable]:
         seen: set[str] = set()
-        rows = repeated = without_news = 0
+        ours = (None, self._collection)
+        rows = left_out = without_news = 0
         for page in self._pages():
             known = len(seen)
             for feature in _listed(page.get("features")):
@@ -166,8 +173,9 @@ class StacApiSnapshot:
                     yield Unreadable(rows, repr(feature)[:SHOWN_CHARACTERS])
                     continue
                 name = feature.get("id")
-                if name in seen:
-                    repeated += 1
+                is_repeated = isinstance(name, str) and name in seen  # what is no text need not be hashable
+                if is_repeated or feature.get("collection") not in ours:
+                    left_out += 1
                     continue
                 if isinstance(name, str):
                     seen.add(name)
@@ -175,12 +183,13 @@ class StacApiSnapshot:
             without_news = 0 if len(seen) > known else without_news + 1
             if without_news == PAGES_WITHOUT_NEWS:
                 raise CatalogueUnavailable(
-                    f"the STAC API repeats itself: {PAGES_WITHOUT_NEWS} pages in a row held nothing new",
+                    f"the STAC API repeats itself: {PAGES_WITHOUT_NEWS} pages in a row held no new item of"
+                    f" {self._collection!r}",
                     hint="Run again; where it happens again, report it to those who run the API.",
                 )
-        if self.expected is not None and rows - repeated < self.expected:
+        if self.expected is not None and rows - left_out < self.expected:
             raise CatalogueUnavailable(
-                f"the STAC API announced {self.expected} items and gave {rows - repeated}",
+                f"the STAC API announced {self.expected} items and gave {rows - left_out}",
                 hint="The catalogue changed while it was read, or pages were lost; run again.",
             )
 

@@ -5,11 +5,15 @@ Apart from `stac_api` because importing pystac-client takes most of a second.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
+from pystac import Link
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
+from requests import TooManyRedirects
 from urllib3 import Retry
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
@@ -55,6 +59,8 @@ class OneHostIO(StacApiIO):
             ),
         )
         self.session.auth = credentials
+        # A redirect may lead to another host, and turns a search by POST into one that asks for nothing.
+        self.session.max_redirects = 0
         self._address = address
 
     def is_there(self, href: str) -> bool:
@@ -76,15 +82,19 @@ class OneHostIO(StacApiIO):
 
         Raises:
             NotThere: status 404.
-            CatalogueRefused: another host, a status of the client's fault, or an invalid certificate.
+            CatalogueRefused: another host, a redirect, a status of the client's fault, or an invalid
+                certificate.
             CatalogueUnavailable: no answer, or a status of the server's fault.
         """
         href = self._here(href)
         try:
             return super().request(href, method, headers, parameters)
         except APIError as error:
+            cause = error.__context__
             status: int | None = getattr(error, "status_code", None)
             told = " ".join(str(error).split())[:SHOWN_CHARACTERS]
+        if isinstance(cause, TooManyRedirects):
+            raise self._redirected(href, cause)
         if status is None:
             message = f"{self._address.netloc} does not answer: {told}"
             refused = "CERTIFICATE_VERIFY_FAILED" in told
@@ -95,6 +105,50 @@ class OneHostIO(StacApiIO):
             refusal = NotThere if status == NOT_FOUND else CatalogueRefused
             raise refusal(message, hint="Check the address of the STAC API and the right to read it.")
         raise CatalogueUnavailable(message, hint="See that the STAC API is up, then run again.")
+
+    def get_pages(
+        self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Each page of a search, to the one that links to no other.
+
+        Raises: as `request`.
+            CatalogueUnavailable: an answer is no page. Taken for the last one, it would lose all that follow.
+        """
+        page = self.read_json(url, method=method, parameters=parameters)
+        while True:
+            if not isinstance(page.get("features"), list):
+                raise CatalogueUnavailable(
+                    f"{self._address.netloc} answers a search with what is no page of items:"
+                    f" {json.dumps(page)[:SHOWN_CHARACTERS]}",
+                    hint="Run again; where it happens again, report it to those who run the API.",
+                )
+            yield page
+            following = next((link for link in page.get("links", []) if link["rel"] == "next"), None)
+            if following is None:
+                return
+            page = self.read_json(Link.from_dict(following), parameters=parameters)
+
+    def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        """Read JSON. A number of thousands of digits becomes infinity: it concerns one item, not its page."""
+        read: dict[str, Any] = json.loads(txt, parse_int=_integer)
+        return read
+
+    def _redirected(self, href: str, redirect: TooManyRedirects) -> CatalogueRefused:
+        """What to say of an answer that leads elsewhere: where to, and what to ask instead."""
+        asked = href.partition("?")[0]
+        target = asked if redirect.response is None else redirect.response.headers["location"]
+        try:
+            link = urlsplit(urljoin(asked, target))
+            # no user, password or query: whatever they are, they are not for logs
+            place = link._replace(netloc=link.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        except ValueError:  # brackets that hold no address
+            place = "something that is no address"
+        below = asked.removeprefix(self._address.geturl()).rstrip("/")
+        landing = place.rstrip("/").removesuffix(below) if below else place
+        return CatalogueRefused(
+            f"{asked} redirects to {place}, and redirects are not followed",
+            hint=f"Where that is the API you mean, set STAC_API_URL to {landing}.",
+        )
 
     def _here(self, href: str) -> str:
         """Take a link for what it says after the host.
@@ -109,3 +163,10 @@ class OneHostIO(StacApiIO):
                 hint="Let the API know the address it is reached at (forwarded headers, or its root path).",
             )
         return link._replace(scheme=self._address.scheme, netloc=self._address.netloc).geturl()
+
+
+def _integer(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python reads
+        return float(digits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,52 @@ def test_values_come_as_json_has_them(path: Path, value: Any, expected: Any) -> 
     assert item["properties"]["value"] == expected
 
 
+FAR = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "latest", "earliest"),
+    [
+        pytest.param(pl.Datetime("ms", "UTC"), "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", id="ms"),
+        pytest.param(pl.Datetime("us", "UTC"), "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", id="us"),
+        pytest.param(
+            pl.Datetime("ns", "UTC"), "2262-04-11T23:47:16.854775Z", "1677-09-21T00:12:43.145224Z", id="ns"
+        ),
+        pytest.param(pl.Datetime("us"), "9999-12-31T23:59:59", "0001-01-01T00:00:00", id="no zone"),
+        pytest.param(
+            pl.Datetime("us", "Asia/Tokyo"), "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", id="another zone"
+        ),
+        pytest.param(pl.Date, "9999-12-31", "0001-01-01", id="date"),
+    ],
+)
+def test_a_moment_beyond_pythons_years_is_moved_to_their_end_and_ends_no_run(
+    path: Path, kind: Any, latest: str, earliest: str
+) -> None:
+    whole = 2**31 - 1 if kind == pl.Date else FAR
+    moments = pl.Series("datetime", [whole, -whole, 0]).cast(pl.Int32 if kind == pl.Date else pl.Int64)
+    table = pl.DataFrame([a_row(name) for name in "abc"]).with_columns(moments.cast(kind))
+    table.write_parquet(path)
+
+    assert [item["properties"]["datetime"] for item in read(path)][:2] == [latest, earliest]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(pl.List(pl.Datetime("ms", "UTC")), id="in a list"),
+        pytest.param(pl.Array(pl.Datetime("ms", "UTC"), 1), id="in an array"),
+        pytest.param(pl.Struct({"a": pl.List(pl.Date)}), id="deeper"),
+        pytest.param(pl.Duration("ms"), id="a duration"),
+    ],
+)
+def test_moments_that_no_item_needs_end_no_run_either(path: Path, kind: Any) -> None:
+    numbers = {pl.List: [FAR], pl.Array: [FAR], pl.Struct: {"a": [2**31 - 1]}}
+    column = pl.Series("value", [numbers.get(type(kind), FAR), None])
+    pl.DataFrame([a_row("a"), a_row("b")]).with_columns(column.cast(kind)).write_parquet(path)
+
+    assert [item["id"] for item in read(path)] == ["a", "b"]
+
+
 def test_a_box_with_heights_is_in_the_order_of_geojson(path: Path) -> None:
     box = {"xmin": 1.0, "ymin": 2.0, "zmin": 3.0, "xmax": 4.0, "ymax": 5.0, "zmax": 6.0}
     (item,) = read(write(path, a_row("a", bbox=box)))
@@ -175,6 +223,30 @@ def test_a_damaged_file_is_refused(path: Path, damage: Any) -> None:
 
     with pytest.raises(CatalogueRefused, match="is not a whole Parquet file"):
         read(path)
+
+
+def test_a_file_that_makes_the_reader_panic_is_refused(path: Path) -> None:
+    """Polars raises what is no `Exception`; here at a time zone, in the schema as Arrow has it."""
+    whole = write(path, a_row("a")).read_bytes()
+    schema = max(re.findall(rb"[A-Za-z0-9+/]+=*", whole), key=len)
+    spoilt = base64.b64encode(base64.b64decode(schema).replace(b"UTC", b"UT!"))
+    path.write_bytes(whole.replace(schema, spoilt))
+
+    with pytest.raises(CatalogueRefused, match="is not a whole Parquet file"):
+        read(path)
+
+
+def test_a_file_that_is_gone_while_it_is_read_may_be_back_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(geoparquet, "ROWS_AT_A_TIME", 1)
+    write(path, a_row("a"), a_row("b"))
+    with ItemsFile(path).snapshot() as snapshot:
+        items = snapshot.items()
+        next(items)
+        path.unlink()
+        with pytest.raises(CatalogueUnavailable, match="cannot be read any more: No such file"):
+            list(items)
 
 
 def test_a_file_that_is_replaced_while_it_is_read_may_be_whole_later(

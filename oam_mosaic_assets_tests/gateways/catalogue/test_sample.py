@@ -30,7 +30,7 @@ from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Item, Snapsho
 
 Row = Item | Unreadable
 
-DEFAULT_SAMPLE = "0ceb8f9a639e49a92da5ef09749826a8f4de2ebc875fe66816d9f11cdd9d0f3e"
+DEFAULT_SAMPLE = "da0b3822a841dc6cf5bd5949f22d3db4f5e03b1946d7d1bc9a606cde71bf39be"
 """Digest of the default sample. Whoever changes the sample on purpose writes the new one here."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import time
 from pathlib import Path
@@ -127,6 +128,12 @@ def test_the_older_way_to_announce_is_understood() -> None:
         assert catalogue_of(api).count() == 7
 
 
+def test_no_pages_are_read_to_count_what_nobody_announced() -> None:
+    with scripted_api(a_page(an_item("a"), leads_to=f"{HERE}/search?2")) as api:
+        assert catalogue_of(api).count() is None
+        assert sum(path.startswith("/search") for _, path, _, _ in api.asked) == 1
+
+
 def test_pages_that_lead_in_a_circle_are_left() -> None:
     circle = a_page(an_item("a"), leads_to=f"{HERE}/search?again")
     with scripted_api(circle) as api:
@@ -145,6 +152,23 @@ def test_what_is_no_object_is_set_aside() -> None:
         ]
 
 
+@pytest.mark.parametrize("name", ["", 7, None, True, ["x"], {"x": "y"}, [["x"]]])
+def test_an_item_whose_id_is_none_comes_as_it_stands(name: Any) -> None:
+    """It is set aside later; none is taken for another that is as bad."""
+    hostile = an_item() | {"id": name}
+    with scripted_api(a_page(an_item("a"), hostile, an_item("b"), matched=3)) as api:
+        assert read(catalogue_of(api)) == [an_item("a"), hostile, an_item("b")]
+
+
+def test_a_number_that_is_too_long_costs_no_other_item_of_its_page() -> None:
+    page = json.dumps(a_page(an_item("a"), an_item("b", properties={"gsd": 5}), an_item("c")).body)
+    with scripted_api(a_page(), Answer(page.replace('"gsd": 5', f'"gsd": -{"9" * 5000}'))) as api:
+        items = read(catalogue_of(api))
+
+    assert [item["id"] for item in items] == ["a", "b", "c"]
+    assert items[1]["properties"]["gsd"] == -math.inf
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -158,6 +182,26 @@ def test_what_is_no_object_is_set_aside() -> None:
 def test_an_answer_that_is_no_page_is_refused(answer: Answer) -> None:
     with scripted_api(a_page(), answer) as api, pytest.raises(CatalogueRefused):
         read(catalogue_of(api))
+
+
+@pytest.mark.parametrize("pages_before", [0, 1, 2])
+@pytest.mark.parametrize(
+    "answer", [{"code": "Timeout"}, {}, {"features": None}, {"features": {}}, {"collections": [{"id": "a"}]}]
+)
+def test_an_answer_without_items_is_not_taken_for_the_last_page(answer: Any, pages_before: int) -> None:
+    """Where nobody announced how many items there are, nothing else would tell that some are missing."""
+    pages = [a_page(), a_page(an_item("a"), leads_to=f"{HERE}/search?2")][:pages_before]
+    with (
+        scripted_api(*pages, Answer(answer)) as api,
+        pytest.raises(CatalogueUnavailable, match="no page of items"),
+    ):
+        read(catalogue_of(api))
+
+
+def test_a_page_without_items_may_lead_to_others() -> None:
+    pages = [a_page(leads_to=f"{HERE}/search?2"), a_page(an_item("a"))]
+    with scripted_api(a_page(), *pages) as api:
+        assert read(catalogue_of(api)) == [an_item("a")]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +264,73 @@ def test_links_with_the_scheme_and_port_behind_a_proxy_lead_to_the_address_that_
     ]
     with scripted_api(a_page(), *pages) as api:
         assert [item["id"] for item in read(catalogue_of(api))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("what", ["/", "/collections/openaerialmap", "/search"])
+def test_redirects_are_refused_with_the_address_to_ask_instead(status: int, what: str) -> None:
+    """A search by POST that is redirected may become one for all collections, on another host."""
+    with scripted_api(a_page(an_item("another", collection="another"))) as elsewhere:
+        other = elsewhere.address.replace("127.0.0.1", "localhost")
+        away = Answer(
+            "", status, headers={"Location": f"{other.replace('//', '//user:kept-0123@')}{what}?key=1"}
+        )
+        with (
+            scripted_api(away, others={} if what == "/search" else {what: away}) as api,
+            pytest.raises(CatalogueRefused) as refused,
+        ):
+            read(catalogue_of(api))
+        assert elsewhere.asked == []
+
+    assert f"{what.rstrip('/')} redirects to {other}{what}, and" in refused.value.message
+    assert f"set STAC_API_URL to {other}" in refused.value.hint
+    assert refused.value.hint.rstrip("/.").endswith(other)
+    assert "kept-0123" not in str(refused.value)
+
+
+def test_a_redirect_to_the_same_host_by_https_is_refused_too() -> None:
+    with scripted_api(a_page()) as api:
+        safe = api.address.replace("http:", "https:")
+        api.others["/"] = Answer("", 301, headers={"Location": f"{safe}/"})
+        with pytest.raises(CatalogueRefused, match=f"set STAC_API_URL to {safe}/"):
+            read(catalogue_of(api))
+
+
+@pytest.mark.parametrize("target", ["http://[", "//", "", "?"])
+def test_a_redirect_to_no_address_is_refused(target: str) -> None:
+    away = Answer("", 302, headers={"Location": target})
+    with (
+        scripted_api(a_page(), others={"/collections/openaerialmap": away}) as api,
+        pytest.raises(CatalogueRefused, match=r"redirects to|status 302"),
+    ):
+        read(catalogue_of(api))
+
+
+def test_the_slash_that_a_landing_page_wants_is_kept() -> None:
+    """Whoever is told to add it must be able to."""
+    pages = {
+        "/stac": Answer("", 307, headers={"Location": "/stac/"}),
+        "/stac/": Answer(LANDING),
+        f"/stac/collections/{COLLECTION}": Answer({"id": COLLECTION}),
+    }
+    with scripted_api(a_page(an_item("a")), others=pages) as api:
+        with pytest.raises(CatalogueRefused) as refused:
+            read(StacApiCatalogue(f"{api.address}/stac", COLLECTION))
+        assert refused.value.hint.endswith(f"set STAC_API_URL to {api.address}/stac/.")
+
+        assert read(StacApiCatalogue(f"{api.address}/stac/", COLLECTION)) == [an_item("a")]
+
+
+def test_items_of_other_collections_are_none_of_the_catalogues() -> None:
+    of_none = {key: value for key, value in an_item("b").items() if key != "collection"}
+    others = [an_item("c", collection="another"), an_item("d", collection=[COLLECTION])]
+    with scripted_api(a_page(matched=2), a_page(an_item("a"), of_none, *others)) as api:
+        assert read(catalogue_of(api)) == [an_item("a"), of_none]
+    with (
+        scripted_api(a_page(matched=2), a_page(an_item("a"), *others)) as api,
+        pytest.raises(CatalogueUnavailable, match="announced 2 items and gave 1"),
+    ):
+        read(catalogue_of(api))
 
 
 # Secrets

@@ -1,0 +1,163 @@
+"""PMTiles' directories as arrays: which tiles there are, and where in the file each lies.
+
+A mosaic has a quarter of a million entries; decoding them number by number, as the library `pmtiles` does,
+takes longer than inflating the tiles. Source: the PMTiles specification, version 3, "Directories".
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST_ROOT: Final = 16_384 - 127
+"""Bytes: readers fetch header and root directory with their first 16 KiB."""
+
+LEAF_ENTRIES: Final = 4096
+"""Entries of a leaf directory, to begin with; twice as many wherever the root would grow too large."""
+
+_COLUMNS: Final = 4
+_BITS: Final = 7
+"""Of a number in each of its bytes; the eighth says that more follow."""
+_LONGEST: Final = 9
+"""Bytes of a number below 2**63."""
+
+Numbers = NDArray[np.int64]
+
+
+class BrokenDirectory(ValueError):
+    """The bytes are no directory; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directory:
+    """Entries in the order of tile ids, a column each.
+
+    Attributes:
+        tile_id: the first tile that an entry is about.
+        run_length: how many tiles in a row have this content; 0 where the entry is about a leaf directory.
+        length: of tile or leaf, bytes as stored.
+        offset: where it begins, in its section of the file.
+    """
+
+    tile_id: Numbers
+    run_length: Numbers
+    length: Numbers
+    offset: Numbers
+
+    def __len__(self) -> int:
+        return len(self.tile_id)
+
+    def __getitem__(self, which: slice | NDArray[np.bool_]) -> Directory:
+        return Directory(self.tile_id[which], self.run_length[which], self.length[which], self.offset[which])
+
+    @classmethod
+    def decoded(cls, content: bytes) -> Self:
+        """Read an inflated directory. Whether its entries make sense is the caller's to say.
+
+        Raises:
+            BrokenDirectory: it does not hold what it promises, or a number of more than 63 bits.
+        """
+        numbers = _decoded(content)
+        if len(numbers) == 0 or len(numbers) != 1 + _COLUMNS * int(numbers[0]):
+            raise BrokenDirectory("it does not hold the entries that it promises")
+        steps, run_length, length, placed = numbers[1:].reshape(_COLUMNS, -1)
+        for sums in (steps, length):
+            if sums.sum(dtype=np.float64) >= 2.0**63:
+                raise BrokenDirectory("its numbers add up to more than 63 bits")
+        # 0 is "where the one before ends"; anything else is the offset and 1
+        ends = np.cumsum(length)
+        begins = np.flatnonzero(placed)
+        if len(placed) and (not len(begins) or begins[0] != 0):
+            raise BrokenDirectory("its first entry lies behind one that is not there")
+        before = np.repeat(begins, np.diff(begins, append=len(placed)))
+        offset = placed[before] - 1 + (ends - length) - (ends - length)[before]
+        return cls(np.cumsum(steps), run_length, length, offset)
+
+    def encoded(self) -> bytes:
+        """As it stands in a file, before it is packed."""
+        follows = np.zeros(len(self), dtype=np.bool_)
+        follows[1:] = self.offset[1:] == self.offset[:-1] + self.length[:-1]
+        columns = [
+            np.array([len(self)]),
+            np.diff(self.tile_id, prepend=0),
+            self.run_length,
+            self.length,
+            np.where(follows, 0, self.offset + 1),
+        ]
+        return _encoded(np.concatenate(columns))
+
+
+def packed_directories(entries: Directory) -> tuple[bytes, bytes]:
+    """The root directory and the section of leaf directories, as they stand in a file.
+
+    Few entries stand in the root, many in leaves that the root names.
+    """
+    if len(entries) <= LEAF_ENTRIES and len(root := _packed(entries)) <= LARGEST_ROOT:
+        return root, b""
+    size = LEAF_ENTRIES
+    while True:
+        parts = [entries[start : start + size] for start in range(0, len(entries), size)]
+        packed = [_packed(part) for part in parts]
+        length = np.array([len(each) for each in packed])
+        root = _packed(
+            Directory(
+                tile_id=np.array([part.tile_id[0] for part in parts]),
+                run_length=np.zeros_like(length),
+                length=length,
+                offset=np.cumsum(length) - length,
+            )
+        )
+        if len(root) <= LARGEST_ROOT:
+            return root, b"".join(packed)
+        size *= 2
+
+
+def run_begins(tile_id: Numbers, content: Numbers) -> Numbers:
+    """Where runs of neighbouring tiles with equal content begin: indices, ascending.
+
+    Args:
+        tile_id: ascending.
+        content: which content each tile has.
+    """
+    breaks = (np.diff(tile_id) != 1) | (np.diff(content) != 0)
+    return np.flatnonzero(np.concatenate([np.ones(min(1, len(tile_id)), np.bool_), breaks]))
+
+
+def _packed(directory: Directory) -> bytes:
+    return gzip.compress(directory.encoded(), compresslevel=6, mtime=0)
+
+
+def _decoded(content: bytes) -> Numbers:
+    """Variable-length numbers, one after another."""
+    octets = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero(octets < 1 << _BITS)
+    if len(octets) and (not len(ends) or ends[-1] != len(octets) - 1):
+        raise BrokenDirectory("its last number does not end")
+    begins = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1] + 1])
+    lengths = ends - begins + 1
+    if len(lengths) and lengths.max() > _LONGEST:
+        raise BrokenDirectory("it holds a number of more than 63 bits")
+    numbers = np.zeros(len(ends), np.int64)
+    for place in range(int(lengths.max(initial=0))):
+        longer = lengths > place
+        bits = octets[begins[longer] + place].astype(np.int64) & 0x7F
+        numbers[longer] |= bits << (_BITS * place)
+    return numbers
+
+
+def _encoded(numbers: Numbers) -> bytes:
+    """The opposite of `_decoded`."""
+    lengths = np.ones(len(numbers), np.int64)
+    for place in range(1, _LONGEST):
+        lengths += numbers >= 1 << (_BITS * place)
+    ends = np.cumsum(lengths)
+    octets = np.zeros(int(lengths.sum()), np.uint8)
+    for place in range(int(lengths.max(initial=0))):
+        longer = lengths > place
+        more = np.where(lengths[longer] > place + 1, 0x80, 0)
+        octets[(ends - lengths)[longer] + place] = (numbers[longer] >> (_BITS * place) & 0x7F) | more
+    return octets.tobytes()
