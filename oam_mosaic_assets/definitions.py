@@ -1,5 +1,6 @@
 """Wires the rooms into one `Definitions`; the only place that does."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, TextIO
 
@@ -19,6 +20,7 @@ from oam_mosaic_assets.resources.auditor import Auditor
 from oam_mosaic_assets.resources.console import console_logger
 from oam_mosaic_assets.resources.progress import LoggedProgress
 from oam_mosaic_assets.resources.scratch import Scratch
+from oam_mosaic_assets.resources.staging import discard_where_interrupted
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 from oam_mosaic_assets.settings import TEST_BOX, Settings
 
@@ -84,11 +86,14 @@ def build_definitions(
 
 
 def _io_manager(manager: ObjectStoreIOManager) -> dg.IOManagerDefinition:
-    """Dagster asks by this for what the manager itself needs."""
+    """Dagster asks by this for what the manager itself needs, and gives it back when a run ends."""
 
-    @dg.io_manager(required_resource_keys={"scratch"}, description=manager.__doc__)
-    def object_store_io_manager(_: dg.InitResourceContext) -> ObjectStoreIOManager:
-        return manager
+    @dg.io_manager(  # type: ignore[arg-type]  # it may be a generator, as every resource may
+        required_resource_keys={"scratch", "releases"}, description=manager.__doc__
+    )
+    def object_store_io_manager(context: dg.InitResourceContext) -> Iterator[ObjectStoreIOManager]:
+        yield manager
+        discard_where_interrupted(context)
 
     return object_store_io_manager
 

@@ -30,7 +30,8 @@ from oam_mosaic_assets.core.release import MANIFEST, Keys, Pointer
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.from_settings import store_of
-from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets.resources.failures import EXIT_CODE
 from oam_mosaic_assets.settings import Settings
 
@@ -219,12 +220,23 @@ def nothing_left_behind(store: ObjectStore, keys: Keys, scratch: Path) -> None:
     assert not scratch.exists() or not list(scratch.iterdir()), f"files are left in {scratch}"
 
 
-def end_lock(site: Site) -> None:
-    """Let the time pass after which a dead publisher's lock ends."""
-    found = site.store.get_bytes(site.keys.lock)
-    assert found is not None, "nobody left a lock"
-    stated = json.loads(found[0]) | {"until": "2026-01-01T00:00:00+00:00"}
-    site.store.put_bytes(site.keys.lock, json.dumps(stated).encode(), Headers("application/json"))
+def slow_tippecanoe(folder: Path, number: Path) -> str:
+    """A program that writes down the number of its process, and then takes longer than anyone waits."""
+    program = folder / "slow-tippecanoe"
+    program.write_text(
+        f"#!/bin/sh\n[ \"$1\" = --version ] && exec '{find_tippecanoe()}' --version\n"
+        f"echo $$ >'{number}'\nexec sleep 600\n"
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def is_running(number: int) -> bool:
+    """Whether a process is at work; what is left of a dead one has no command line."""
+    try:
+        return bool(Path(f"/proc/{number}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(slots=True)

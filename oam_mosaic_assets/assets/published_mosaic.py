@@ -10,6 +10,7 @@ import dagster as dg
 import shapely
 
 from oam_mosaic_assets import __version__
+from oam_mosaic_assets.assets.stac_footprints import SET_ASIDE
 from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.picture import as_markdown, world_picture
@@ -47,7 +48,7 @@ def published_mosaic(
     The archive is copied within the store, pinned to the bytes that were audited, and read back as a stranger
     would before this says that it is public.
     """
-    clock, now = time.perf_counter(), datetime.now(UTC)
+    clock = time.perf_counter()
     confirmed = context.run.tags.get(CONFIRM_TAG)
     with failing_clearly():
         refuse_mixture(global_mosaic_pmtiles, stac_footprints)
@@ -59,7 +60,6 @@ def published_mosaic(
             )
         pointer = releases.publish(
             candidate,
-            now=now,
             confirmed=confirmed,
             say=lambda text: progress.step(context.log, "publishing", None, text),
         )
@@ -130,6 +130,7 @@ def _candidate(
         "catalogued": pointer.images + pointer.set_aside,
         "images": pointer.images,
         "set_aside": facts["set_aside"],
+        "set_aside_list": releases.keys.set_aside(build),
         "unknown_values": facts["unknown_values"],
         "outside_test_box": facts["outside_test_box"],
         "archive": {**facts["archive"], "key": pointer.archive, "plan": facts["plan"]},
@@ -141,8 +142,9 @@ def _candidate(
         "versions": {**facts["versions"], "oam-mosaic-assets": __version__},
     }
     return Candidate(
-        archive=_stored(staged(build, ARCHIVE), mosaic, archive.size),
-        footprints=_stored(staged(build, footprints.path.name), footprints, footprints.path.stat().st_size),
+        archive=_stored(staged, mosaic, mosaic.path),
+        footprints=_stored(staged, footprints, footprints.path),
+        set_aside=_stored(staged, footprints, footprints.file(SET_ASIDE)),
         head=_read(mosaic.path, 0, READ_BACK),
         tail=_read(mosaic.path, max(0, archive.size - READ_BACK), READ_BACK),
         pointer=pointer,
@@ -151,9 +153,10 @@ def _candidate(
     )
 
 
-def _stored(key: str, artifact: Artifact, size: int) -> StoredObject:
+def _stored(key_of: Callable[[str, str], str], artifact: Artifact, file: Path) -> StoredObject:
     """The staged object as it was when it was fetched, so that a copy can be pinned to it."""
-    return StoredObject(key, artifact.etags[artifact.path.name], size, datetime.now(UTC))
+    key = key_of(artifact.build, file.name)
+    return StoredObject(key, artifact.etags[file.name], file.stat().st_size, datetime.now(UTC))
 
 
 def _read(path: Path, start: int, length: int) -> bytes:

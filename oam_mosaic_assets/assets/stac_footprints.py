@@ -3,17 +3,19 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
+import polars as pl
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.drawing_order import SCHEMA
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
-from oam_mosaic_assets.core.release import build_name
-from oam_mosaic_assets.core.snapshot import write_snapshot
+from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, write_snapshot
 from oam_mosaic_assets.errors import CatalogueUnavailable, EmptyCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -24,6 +26,9 @@ SET_ASIDE = "set_aside.parquet"
 
 REPORTED_EVERY = 1000
 """Images between two words of progress."""
+
+SHOWN = 20
+"""Of those set aside, in the metadata; all of them are in the table beside the footprints."""
 
 _MEANINGS = {
     "id": "The STAC item's id, an opaque string.",
@@ -66,6 +71,7 @@ def stac_footprints(
     context: dg.AssetExecutionContext,
     catalogue: dg.ResourceParam[Catalogue],
     mosaic_plan: dg.ResourceParam[MosaicPlan],
+    releases: dg.ResourceParam[Releases],
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
@@ -101,7 +107,7 @@ def stac_footprints(
                 f"{found.set_aside_count:,} set aside); an empty mosaic is never published.",
                 hint="See that COLLECTION and the source are the ones you mean, and that TEST_MODE is off.",
             )
-    build = build_name(started, found.digest)
+        build = releases.name_build(started, found.digest, run=context.run.run_id)
     seconds = time.perf_counter() - clock
     context.log.info(
         "%s: %s images to draw, %s set aside, from %s",
@@ -131,6 +137,7 @@ def stac_footprints(
             "dagster/row_count": found.drawable,
             "set aside": found.set_aside_count,
             "set aside by reason": dict(found.set_aside),
+            f"first {SHOWN} set aside": _first_set_aside(set_aside),
             "unknown values": dict(found.unknown),
             "source": catalogue.origin,
             "remarks": "\n".join(mosaic_plan.remarks) or "none",
@@ -138,6 +145,15 @@ def stac_footprints(
             "seconds": round(seconds, 2),
         },
         data_version=dg.DataVersion(found.digest[:16]),
+    )
+
+
+def _first_set_aside(table: Path) -> dg.TableMetadataValue:
+    """Those that stand first in the list. Each cell is text to the UI: nothing in it is markup."""
+    rows = pl.read_parquet(table, n_rows=SHOWN, glob=False)
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord(row) for row in rows.iter_rows(named=True)],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in SET_ASIDE_SCHEMA]),
     )
 
 

@@ -9,6 +9,7 @@ from oam_mosaic_assets.assets.published_mosaic import published_mosaic
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
+from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 
@@ -30,17 +31,18 @@ def mosaic_is_fresh(
         current = releases.current()
         pointer = current[0] if current else None
         differences = releases.differences(pointer) if pointer else []
-    try:
-        catalogued = catalogue.count()
-        if catalogued is None:
-            context.log.info("How many images the catalogue holds now is not known: its API does not say")
-    except MosaicError as error:
-        context.log.warning("How many images the catalogue holds now is not known: %s", error)
-        catalogued = None
+    comparison = None
+    if pointer and mosaic_plan.box is None:  # what lies in the box is not the catalogue
+        try:
+            comparison = compare(catalogue, releases, pointer)
+            if comparison is None:
+                context.log.info("How many images the catalogue holds now is not known: its API does not say")
+        except MosaicError as error:
+            context.log.warning("How many images the catalogue holds now is not known: %s", error)
     verdict = judge_freshness(
         pointer,
         differences=differences,
-        catalogued=None if mosaic_plan.box else catalogued,
+        comparison=comparison,
         now=datetime.now(UTC),
         warn_hours=mosaic_plan.fresh_warn_hours,
         fail_hours=mosaic_plan.fresh_fail_hours,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from oam_mosaic_assets import __version__
+from oam_mosaic_assets.cli.signals import stoppable
 from oam_mosaic_assets.core.release import is_build_name
 from oam_mosaic_assets.errors import MosaicError
 
@@ -26,6 +27,7 @@ exit codes:
   1  failed; a rerun may help
   2  wrong usage or settings; a person must change something first
   3  refused by the audit or a guard; a person must decide
+  130, 143  stopped by SIGINT, by SIGTERM
 
 examples:
   oam-mosaic build                          the sample, into ./data/store
@@ -38,6 +40,11 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     stated = _parser().parse_args(arguments)
+    with stoppable() as stopped_by:
+        return _run(stated, stopped_by)
+
+
+def _run(stated: argparse.Namespace, stopped_by: Callable[[], int]) -> int:
     command: Callable[[argparse.Namespace], int] = stated.command
     try:
         return command(stated)
@@ -47,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\nWhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
-        print("oam-mosaic: stopped; what is public stays as it was.", file=sys.stderr)  # noqa: T201
-        return 130
+        print("oam-mosaic: stopped; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+        return 128 + stopped_by()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Asks the store, and with --catalogue also the catalogue. Exits 1 where the mosaic is "
         "late, stale, missing or not what was published.",
     )
-    status.add_argument("--catalogue", action="store_true", help="also count what the catalogue holds now")
+    status.add_argument(
+        "--catalogue", action="store_true", help="also say what it lacks of the catalogue as that is now"
+    )
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(command=_status)
 
@@ -141,7 +150,7 @@ def _publish(stated: argparse.Namespace) -> int:
 def _status(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.light import show_status  # noqa: PLC0415
 
-    return show_status(as_json=stated.json, count=stated.catalogue)
+    return show_status(as_json=stated.json, ask_catalogue=stated.catalogue)
 
 
 def _sample(stated: argparse.Namespace) -> int:

@@ -53,9 +53,12 @@ def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -
         log_to = LinesAbove(console) if console.is_terminal else stream
         with _instance(settings.dagster_home.absolute()) as instance, _progress(console) as progress:
             definitions = build_definitions(settings, log_to=log_to, progress=progress)
-            result = definitions.resolve_job_def(job).execute_in_process(
-                instance=instance, tags=tags, run_config=PLAIN_LOG, raise_on_error=False
-            )
+            try:
+                result = definitions.resolve_job_def(job).execute_in_process(
+                    instance=instance, tags=tags, run_config=PLAIN_LOG, raise_on_error=False
+                )
+            except dg.DagsterExecutionInterruptedError:  # before the first step
+                raise KeyboardInterrupt from None
         if published := _published(result):
             _report(console, settings, published, result.run_id)
         return 0 if result.success else _explain(console, result, is_public=bool(published))

@@ -14,28 +14,30 @@ from typing import Any, TextIO
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import ArchiveUnreadable, SettingsError
+from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.settings import Settings
 
 
-def show_status(*, as_json: bool, count: bool) -> int:
+def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     """Say what is public and whether it can be trusted; 0 where it can."""
     settings = Settings.read()
     releases = Releases(store_of(settings), settings.keys)
     current = releases.current()
     pointer = current[0] if current else None
-    catalogued = catalogue_of(settings).count() if count else None
+    compared = pointer if ask_catalogue and not settings.test_mode else None  # that shows a part of it
+    comparison = compare(catalogue_of(settings), releases, compared) if compared else None
     verdict = judge_freshness(
         pointer,
         differences=releases.differences(pointer) if pointer else [],
-        catalogued=catalogued,
+        comparison=comparison,
         now=datetime.now(UTC),
         warn_hours=settings.fresh_warn_hours,
         fail_hours=settings.fresh_fail_hours,
     )
     facts: dict[str, Any] = {"fresh": verdict.passed, "text": verdict.text, **verdict.numbers}
-    if count and catalogued is None:
+    if compared and comparison is None:
         facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
     if pointer:
         address = releases.store.public_address

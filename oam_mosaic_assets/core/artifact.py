@@ -30,6 +30,10 @@ class Artifact:
         """The artifact itself."""
         return self.files[0]
 
+    def file(self, name: str) -> Path:
+        """A file by its name."""
+        return next(path for path in self.files if path.name == name)
+
 
 def sha256_of(path: Path) -> str:
     """The file's digest in hex, read in pieces."""

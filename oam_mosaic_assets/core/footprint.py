@@ -102,9 +102,9 @@ def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint 
         row: where it stands in its source, from 1; names an item that has no id.
         now: the moment of the snapshot, UTC; dates after it are not believed.
     """
-    name = item.get("id")
-    if not isinstance(name, str) or not name or _UNWRITABLE.search(name):
-        return SetAside(f"row {row}", "no_id", shortened(name))
+    name = as_id(item.get("id"))
+    if name is None:
+        return SetAside(f"row {row}", "no_id", shortened(item.get("id")))
     try:
         geometry = drawable(item.get("geometry"))
     except Undrawable as flaw:
@@ -132,6 +132,11 @@ def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint 
         file_size=_file_size(asset, unknown),
         unknown=tuple(unknown),
     )
+
+
+def as_id(value: object) -> str | None:
+    """What stands as an item's id; None where it is none, or cannot be written down."""
+    return value if isinstance(value, str) and value and not _UNWRITABLE.search(value) else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -10,6 +10,39 @@ from typing import Any
 from oam_mosaic_assets.core.release import Pointer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The catalogue as it is now, held against what is public.
+
+    Attributes:
+        catalogued: images in the catalogue.
+        lacking: images of the catalogue that the mosaic neither shows nor has set aside.
+        departed: images of the mosaic, those set aside included, that are no longer in the catalogue.
+        only_counted: why numbers were compared and not ids, so that what was added and what was deleted
+            cancel each other; empty where ids were.
+    """
+
+    catalogued: int
+    lacking: int
+    departed: int
+    only_counted: str = ""
+
+    def __str__(self) -> str:
+        text = "the catalogue holds no more"
+        if self.lacking or self.departed:
+            text = (
+                f"{self.lacking:,} images of the catalogue are not in it yet, "
+                f"{self.departed:,} of its images have left the catalogue"
+            )
+        return f"{text} (only counted: {self.only_counted})" if self.only_counted else text
+
+
+def compare_counts(catalogued: int, pointer: Pointer, *, why: str) -> Comparison:
+    """Compare how many images there are, where their ids cannot be."""
+    more = catalogued - pointer.images - pointer.set_aside
+    return Comparison(catalogued=catalogued, lacking=max(0, more), departed=max(0, -more), only_counted=why)
+
+
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """A judgement.
@@ -31,7 +64,7 @@ def judge_freshness(
     pointer: Pointer | None,
     *,
     differences: Sequence[str],
-    catalogued: int | None,
+    comparison: Comparison | None,
     now: datetime,
     warn_hours: float,
     fail_hours: float,
@@ -41,7 +74,7 @@ def judge_freshness(
     Args:
         pointer: what is public; None where nothing is.
         differences: what lies under the public keys and is not what was published.
-        catalogued: images in the catalogue now; None where it could not be asked.
+        comparison: with the catalogue as it is now; None where it was not asked.
         now: UTC.
         warn_hours: age at which the mosaic is late.
         fail_hours: age at which it is stale.
@@ -49,18 +82,13 @@ def judge_freshness(
     if pointer is None:
         return Freshness(passed=False, is_late_only=False, text="nothing was ever published here")
     age = pointer.age_hours(now)
-    shown = pointer.images + pointer.set_aside
     texts = [*differences, f"{pointer.build} is {_hours(age)} old and shows {pointer.images:,} images"]
     numbers: dict[str, Any] = {"age_hours": round(age, 2), "images": pointer.images, "build": pointer.build}
-    if catalogued is not None:
-        numbers["catalogued"] = catalogued
-        numbers["lacking"] = max(0, catalogued - shown)
-        if catalogued > shown:
-            texts.append(f"{catalogued - shown:,} images of the catalogue are not in it yet")
-        elif catalogued < shown:
-            texts.append(f"{shown - catalogued:,} of its images have left the catalogue")
-        else:
-            texts.append("the catalogue holds no more")
+    if comparison is not None:
+        numbers["catalogued"] = comparison.catalogued
+        numbers["lacking"] = comparison.lacking
+        numbers["departed"] = comparison.departed
+        texts.append(str(comparison))
     if age >= fail_hours:
         texts.insert(0, f"the mosaic is stale: no build for {_hours(age)}, {fail_hours:g} h are allowed")
     elif age >= warn_hours:

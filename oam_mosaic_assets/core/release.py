@@ -16,6 +16,7 @@ ARCHIVE: Final = "global-mosaic.pmtiles"
 MANIFEST: Final = "manifest.json"
 TILEJSON: Final = "global-mosaic.json"
 AUDIT: Final = "audit.json"
+CLAIM: Final = "claim.json"
 
 FORMAT: Final = 1
 """Of pointer and manifest. A reader of another format does not guess."""
@@ -78,6 +79,10 @@ class Keys:
     def footprints(self, build: str = "") -> str:
         """The private footprints of a published build, kept to compare later snapshots with."""
         return f"{self.prefix}cache/footprints/{build}" + (".parquet" if build else "")
+
+    def set_aside(self, build: str = "") -> str:
+        """The private list of a published build's images that could not be drawn, and why."""
+        return f"{self.prefix}cache/set_aside/{build}" + (".parquet" if build else "")
 
     def below(self, root: str) -> Keys:
         """The same keys under a root of their own, such as `sample/`."""

@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, TILEJSON, Keys, Pointer, as_json
+from oam_mosaic_assets.core.release import (
+    ARCHIVE,
+    CLAIM,
+    MANIFEST,
+    TILEJSON,
+    Keys,
+    Pointer,
+    as_json,
+    build_name,
+)
 from oam_mosaic_assets.errors import HeldBack, MosaicError, NotAsPublished, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
+from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock
 
 PMTILES: Final = "application/vnd.pmtiles"
 
@@ -25,9 +35,6 @@ RELEASE_CACHING: Final = "public, max-age=86400, immutable"
 """A release never changes; a day, not a year, so that caches forget an image that was taken down."""
 
 FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
-
-LOCK_LIFETIME: Final = timedelta(minutes=30)
-"""Many times what a publication takes; then the publisher is taken for dead."""
 
 ABANDONED_SECONDS: Final = 6 * 3600.0
 """An upload that was begun this long ago has nobody who finishes it."""
@@ -46,6 +53,7 @@ class Candidate:
     Attributes:
         archive: the staged archive, exactly as it was audited.
         footprints: the staged footprints it was made from.
+        set_aside: the staged list of what could not be drawn.
         head: its first bytes.
         tail: its last bytes.
         pointer: what `latest.json` is to say, but for times and ETags.
@@ -55,6 +63,7 @@ class Candidate:
 
     archive: StoredObject
     footprints: StoredObject
+    set_aside: StoredObject
     head: bytes
     tail: bytes
     pointer: Pointer
@@ -65,15 +74,24 @@ class Candidate:
 class Releases:
     """The public side of a store."""
 
-    def __init__(self, store: ObjectStore, keys: Keys, *, patience_seconds: float = 90.0) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        keys: Keys,
+        *,
+        patience_seconds: float = 90.0,
+        lock_lifetime: timedelta = LIFETIME,
+    ) -> None:
         """Look at a store.
 
         Args:
             patience_seconds: how long the public address may answer with what a cache still holds.
+            lock_lifetime: how long after its last sign of life a publisher is taken for dead.
         """
         self.store = store
         self.keys = keys
         self.patience_seconds = patience_seconds
+        self.lock_lifetime = lock_lifetime
 
     def current(self) -> tuple[Pointer, StoredObject] | None:
         """What the pointer says, and which object said so; None where nothing was published yet.
@@ -92,18 +110,53 @@ class Releases:
                 hint="See who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
             ) from None
 
+    def name_build(self, started: datetime, digest: str, *, run: str) -> str:
+        """Name a build as no other is named in this store.
+
+        The name is claimed by a staged object. Where two builds of one snapshot began in the same second, one
+        of them is named after the next.
+
+        Args:
+            started: UTC.
+            digest: of its snapshot.
+            run: who claims the name.
+        """
+        claim = as_json({"run": run})
+        while True:
+            build = build_name(started, digest)
+            started += timedelta(seconds=1)
+            key = self.keys.staging(build, CLAIM)
+            try:
+                self.store.put_bytes(key, claim, _json("private, no-store"), if_absent=True)
+            except PreconditionFailed:
+                continue
+            # the claim of a build that is public went when it became so
+            if self.store.head(self.keys.release(build, ARCHIVE)) is None:
+                return build
+            with suppress(MosaicError):  # the next publication sweeps it up
+                self.store.delete([key])
+
+    def named_by(self, run: str) -> list[str]:
+        """The builds that are staged under a name which this run claimed."""
+        claims = [each.key for each in self.store.keys(self.keys.staging_root)]
+        return [
+            self._staged_build(key)
+            for key in claims
+            if key.endswith(f"/{CLAIM}")
+            and (found := self.store.get_bytes(key)) is not None
+            and json.loads(found[0])["run"] == run
+        ]
+
     def publish(
         self,
         candidate: Candidate,
         *,
-        now: datetime,
         confirmed: str | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Pointer:
         """Make a build public, or leave everything as it is.
 
         Args:
-            now: UTC.
             confirmed: why a person lets a build pass that would be held back.
             say: told what is being done.
 
@@ -113,16 +166,19 @@ class Releases:
             NotAsPublished: the public address does not answer with what was written.
         """
         build = candidate.pointer.build
-        with self._lock(build, now):
+        lock = PublisherLock(self.store, self.keys.lock, build, lifetime=self.lock_lifetime)
+        with lock.held(say):
             before = self.current()
             self._refuse_older(candidate, before)
             if before is None:
-                self._keep_foreign(now, confirmed, say)
+                self._keep_foreign(confirmed, say)
             released = self._release(
-                candidate, say, is_public=before is not None and before[0].build == build
+                candidate, lock, say, is_public=before is not None and before[0].build == build
             )
             etags = self._turn_fixed_keys(candidate, released, say)
-            pointer = replace(candidate.pointer, etags=etags, published_at=now.isoformat())
+            lock.renew()
+            now = datetime.now(UTC).isoformat()
+            pointer = replace(candidate.pointer, etags=etags, published_at=now)
             self._turn_pointer(pointer, before)
             say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
             self._tidy(candidate, before[0].build if before else None)
@@ -147,6 +203,9 @@ class Releases:
         """Delete all that is staged of a build."""
         self.store.delete([each.key for each in self.store.keys(self.keys.staging(build))])
 
+    def _staged_build(self, key: str) -> str:
+        return key.removeprefix(self.keys.staging_root).split("/", 1)[0]
+
     def _refuse_older(self, candidate: Candidate, before: tuple[Pointer, StoredObject] | None) -> None:
         taken = candidate.pointer.snapshot_taken_at
         if before and datetime.fromisoformat(before[0].snapshot_taken_at) > datetime.fromisoformat(taken):
@@ -156,13 +215,13 @@ class Releases:
                 hint="Nothing needs to be done; the newer mosaic stays public.",
             )
 
-    def _keep_foreign(self, now: datetime, confirmed: str | None, say: Callable[[str], None]) -> None:
+    def _keep_foreign(self, confirmed: str | None, say: Callable[[str], None]) -> None:
         """Nothing of ours was ever published here; what lies under our keys is somebody else's."""
         for key in self.keys.fixed_archives():
             foreign = self.store.head(key)
             if foreign is None:
                 continue
-            kept = self.keys.release(f"{FOREIGN}{now:%Y%m%d}", key.rsplit("/", 1)[-1])
+            kept = self.keys.release(f"{FOREIGN}{datetime.now(UTC):%Y%m%d}", key.rsplit("/", 1)[-1])
             if self.store.head(kept) is None:
                 self.store.copy(foreign, kept, Headers(PMTILES))
             if confirmed is None:
@@ -173,7 +232,9 @@ class Releases:
                 )
             say(f"{key} held an object that is not ours; its copy stays as {kept}")
 
-    def _release(self, candidate: Candidate, say: Callable[[str], None], *, is_public: bool) -> StoredObject:
+    def _release(
+        self, candidate: Candidate, lock: PublisherLock, say: Callable[[str], None], *, is_public: bool
+    ) -> StoredObject:
         """Write the build's own objects, read the archive back, and take all away again if it fails.
 
         A build that is public already stays: its publication failed after the pointer was turned, and is
@@ -200,6 +261,7 @@ class Releases:
                 self.store.put_bytes(
                     self.keys.release(build, name), as_json(content), _json(RELEASE_CACHING), public=True
                 )
+            lock.renew()  # the last moment at which all of it can be taken back
         except BaseException:
             if not is_public:
                 with suppress(MosaicError):  # what failed first must be seen; `_tidy` comes by later
@@ -268,58 +330,25 @@ class Releases:
             hint="See who else writes to it, and whether a cache in front holds objects for too long.",
         )
 
-    @contextmanager
-    def _lock(self, build: str, now: datetime) -> Iterator[None]:
-        content = as_json({"build": build, "until": (now + LOCK_LIFETIME).isoformat()})
-        headers = _json("private, no-store")
-        try:
-            held = self.store.put_bytes(self.keys.lock, content, headers, if_absent=True)
-        except PreconditionFailed:
-            held = self._take_over(content, headers, now)
-        try:
-            yield
-        except BaseException:
-            with suppress(MosaicError):  # what failed first must be seen; the lock ends by itself
-                self._unlock(held)
-            raise
-        self._unlock(held)
-
-    def _unlock(self, held: StoredObject) -> None:
-        present = self.store.head(self.keys.lock)
-        if present is not None and present.etag == held.etag:
-            self.store.delete([self.keys.lock])
-
-    def _take_over(self, content: bytes, headers: Headers, now: datetime) -> StoredObject:
-        found = self.store.get_bytes(self.keys.lock)
-        holder, until = _holder(found[0]) if found else ("another build", now)
-        if found is None or until > now:
-            raise PublicationLost(
-                f"{holder} is being published; its lock {self.keys.lock} ends at {until:%Y-%m-%d %H:%M} UTC.",
-                hint="Wait for it and run again; if its publisher is dead, the lock ends by itself.",
-            )
-        try:
-            return self.store.put_bytes(self.keys.lock, content, headers, if_match=found[1].etag)
-        except PreconditionFailed:
-            raise PublicationLost(
-                "Another publisher took the lock at the same moment.", hint="Wait for it and run again."
-            ) from None
-
     def _tidy(self, candidate: Candidate, previous: str | None) -> None:
-        """Keep the footprints that later snapshots are compared with; take away what can never be public.
+        """Keep what later snapshots are compared with; take away what can never be public.
 
         A staged build that began before this one is older than what is public, so it would be refused. A
         release without a manifest was never finished.
         """
         build = candidate.pointer.build
-        self.store.copy(
-            candidate.footprints, self.keys.footprints(build), Headers("application/vnd.apache.parquet")
-        )
-        kept = {self.keys.footprints(each) for each in (build, previous) if each}
-        doomed = [each.key for each in self.store.keys(self.keys.footprints()) if each.key not in kept]
+        doomed: list[str] = []
+        for table, key_of in (
+            (candidate.footprints, self.keys.footprints),
+            (candidate.set_aside, self.keys.set_aside),
+        ):
+            self.store.copy(table, key_of(build), Headers("application/vnd.apache.parquet"))
+            kept = {key_of(each) for each in (build, previous) if each}
+            doomed += [each.key for each in self.store.keys(key_of()) if each.key not in kept]
         doomed += [
             each.key
             for each in self.store.keys(self.keys.staging_root)
-            if each.key.removeprefix(self.keys.staging_root).split("/", 1)[0] <= build
+            if self._staged_build(each.key) <= build
         ]
         releases: dict[str, list[str]] = {}
         root = self.keys.releases_root
@@ -334,12 +363,3 @@ class Releases:
 
 def _json(caching: str) -> Headers:
     return Headers("application/json", caching)
-
-
-def _holder(lock: bytes) -> tuple[str, datetime]:
-    """Who holds a lock and until when; one that cannot be read has ended."""
-    try:
-        stated = json.loads(lock)
-        return str(stated["build"]), datetime.fromisoformat(stated["until"])
-    except (ValueError, KeyError, TypeError):
-        return "an unknown publisher", datetime(1970, 1, 1, tzinfo=UTC)

@@ -15,8 +15,9 @@ import dagster as dg
 
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of
 from oam_mosaic_assets.core.release import Keys, as_json
-from oam_mosaic_assets.errors import MosaicError, StoreRefused, StoreUnavailable
+from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.scratch import Scratch
 
@@ -74,7 +75,7 @@ class ObjectStoreIOManager(dg.IOManager):
             key = self.keys.staging(build, f"{asset}.json")
             found = self.store.get_bytes(key)
             if found is None:
-                raise _gone(key, self.store.origin)
+                raise self._gone(key, build)
             description = json.loads(found[0])
             scratch: Scratch = context.resources.scratch
             folder = scratch.folder(f"in-{context.step_context.step.key}-{asset}")
@@ -98,7 +99,7 @@ class ObjectStoreIOManager(dg.IOManager):
         key = self.keys.staging(build, stated["name"])
         stored = self.store.get_file(key, folder / stated["name"])
         if stored is None:
-            raise _gone(key, self.store.origin)
+            raise self._gone(key, build)
         if sha256_of(folder / stated["name"]) != stated["sha256"]:
             raise StoreUnavailable(
                 f"{key} in {self.store.origin} is not what was stored there: its digest differs.",
@@ -122,9 +123,22 @@ class ObjectStoreIOManager(dg.IOManager):
             hint="Materialise the whole chain: job `global_mosaic`, or `oam-mosaic build`.",
         )
 
-
-def _gone(key: str, origin: str) -> MosaicError:
-    return StoreRefused(
-        f"{key} is not in {origin}: a build's staged files are deleted once it is published or has failed.",
-        hint="Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`.",
-    )
+    def _gone(self, key: str, build: str) -> MosaicError:
+        """Why a staged object is not there: what became public may have taken it away."""
+        current = Releases(self.store, self.keys).current()
+        public = current[0].build if current else ""
+        if public > build:
+            return PublicationLost(
+                f"The newer mosaic {public} is public; what was staged of {build} was deleted then.",
+                hint="Nothing needs to be done; the newer mosaic stays public.",
+            )
+        if public == build:
+            return StoreRefused(
+                f"{build} is public; what was staged of it was deleted then.",
+                hint="Nothing needs to be done. For a newer mosaic, materialise the whole chain: job "
+                "`global_mosaic`, or `oam-mosaic build`.",
+            )
+        return StoreRefused(
+            f"{key} is not in {self.store.origin}: what is staged of a build is deleted once it has failed.",
+            hint="Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`.",
+        )

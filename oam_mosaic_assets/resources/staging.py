@@ -1,5 +1,7 @@
 """What a failed run leaves in staging is taken away with it, unless a person may still publish it."""
 
+import logging
+
 import dagster as dg
 
 from oam_mosaic_assets.errors import HeldBack, MosaicError
@@ -9,7 +11,6 @@ from oam_mosaic_assets.gateways.releases import Releases
 @dg.failure_hook(required_resource_keys={"releases"})
 def discard_staged(context: dg.HookContext) -> None:
     """Delete the staged objects of the build that this run was making."""
-    releases: Releases = context.resources.releases
     failed = context.op_exception
     if isinstance(failed, dg.DagsterError):  # Dagster's own: a check said no
         return  # the audit itself discards what nobody may publish, and a guard's no a person may overrule
@@ -17,15 +18,31 @@ def discard_staged(context: dg.HookContext) -> None:
         HeldBack.__name__
     ):
         return
-    records = context.instance.get_records_for_run(
-        context.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
-    ).records
-    for record in records:
-        materialization = record.asset_materialization
-        build = materialization and materialization.metadata.get("build")
-        if build:
-            try:
-                releases.discard(str(build.value))
-            except MosaicError as error:  # the failure itself must stay the one that is seen
-                context.log.warning("What the run had staged could not be deleted yet: %s", error)
-            return
+    _discard(context.run_id, context.instance, context.resources.releases, context.log)
+
+
+def discard_where_interrupted(context: dg.InitResourceContext) -> None:
+    """Delete the same where a run was stopped, by a signal or from the UI: no hook runs then.
+
+    To be called when the run's resources are given back.
+    """
+    if context.run is None or context.instance is None:
+        return
+    run = context.run.run_id
+    failures = context.instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE)
+    errors = [each.dagster_event.step_failure_data.error for each in failures if each.dagster_event]
+    if dg.DagsterExecutionInterruptedError.__name__ in {error.cls_name for error in errors if error}:
+        _discard(run, context.instance, context.resources.releases, context.log)
+
+
+def _discard(run: str, instance: dg.DagsterInstance, releases: Releases, log: logging.Logger | None) -> None:
+    records = instance.get_records_for_run(run, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
+    materializations = [each.asset_materialization for each in records]
+    worked_on = {str(each.metadata["build"].value) for each in materializations if each}
+    try:
+        # a name may be claimed already, and nothing materialised yet
+        for build in worked_on.union(releases.named_by(run)):
+            releases.discard(build)
+    except MosaicError as error:  # the failure itself must stay the one that is seen
+        if log:
+            log.warning("What the run had staged could not be deleted yet: %s", error)

@@ -277,7 +277,7 @@ def test_status_says_for_people_and_for_programs_what_is_public(shell: Shell) ->
     assert stated["fresh"] is True
     assert stated["images"] == IMAGES - 1
     assert stated["set_aside"] == 1
-    assert (stated["catalogued"], stated["lacking"]) == (IMAGES, 0)
+    assert (stated["catalogued"], stated["lacking"], stated["departed"]) == (IMAGES, 0, 0)
     assert stated["archive"] == (shell.store / "global-mosaic.pmtiles").as_uri()
     assert stated["bytes"] == (shell.store / "global-mosaic.pmtiles").stat().st_size
     assert stated["build"] in told.stdout

@@ -146,17 +146,35 @@ def test_nothing_published_is_red(instance: dg.DagsterInstance) -> None:
     assert outcome.failed_checks[CHECK.name] == "nothing was ever published here"
 
 
-def test_it_says_how_many_images_of_the_catalogue_are_lacking(site: Site) -> None:
+def test_it_says_how_many_images_are_lacking_and_how_many_have_left(site: Site) -> None:
     site.published()
-    write_items(site.items, some_items(IMAGES + 7))
+    write_items(site.items, some_items(IMAGES, first=7))
     try:
         outcome, evaluation = look(site)
     finally:
         write_items(site.items, some_items(IMAGES))
     assert outcome.success, "new images are no fault before the next build is due"
     assert evaluation.metadata["lacking"].value == 7
+    assert evaluation.metadata["departed"].value == 7
     assert evaluation.description is not None
-    assert "7 images of the catalogue are not in it yet" in evaluation.description
+    assert (
+        "7 images of the catalogue are not in it yet, 7 of its images have left the catalogue"
+        in evaluation.description
+    )
+
+
+def test_where_the_ids_were_not_kept_it_counts_and_says_so(site: Site) -> None:
+    build = site.published().build
+    site.store.delete([site.keys.set_aside(build)])
+    write_items(site.items, some_items(IMAGES + 1, first=7))
+    try:
+        _, evaluation = look(site)
+    finally:
+        write_items(site.items, some_items(IMAGES))
+        assert site.run().success
+    assert (evaluation.metadata["lacking"].value, evaluation.metadata["departed"].value) == (1, 0)
+    assert evaluation.description is not None
+    assert "(only counted: the ids of this build were not kept)" in evaluation.description
 
 
 def test_a_catalogue_that_cannot_be_asked_does_not_hide_the_mosaic(site: Site) -> None:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from oam_mosaic_assets.core.freshness import judge_freshness
+from oam_mosaic_assets.core.comparison import compare_ids
+from oam_mosaic_assets.core.freshness import Comparison, compare_counts, judge_freshness
 from oam_mosaic_assets.core.release import Keys, Pointer, build_name, tilejson
 from oam_mosaic_assets.core.tiling import TilingPlan
 
@@ -90,12 +91,12 @@ def test_the_archive_says_nothing_of_the_machine_nor_lists_ids() -> None:
 
 
 def fresh(
-    age_hours: float, *, differences: tuple[str, ...] = (), catalogued: int | None = 100
+    age_hours: float, *, differences: tuple[str, ...] = (), comparison: Comparison | None = None
 ) -> tuple[bool, bool, str]:
     found = judge_freshness(
         POINTER,
         differences=differences,
-        catalogued=catalogued,
+        comparison=comparison,
         now=NOW + timedelta(hours=age_hours),
         warn_hours=25,
         fail_hours=36,
@@ -104,9 +105,9 @@ def fresh(
 
 
 def test_a_young_mosaic_is_fresh() -> None:
-    passed, _, text = fresh(24.9)
+    passed, _, text = fresh(24.9, comparison=compare_ids("abc", set("abc")))
     assert passed
-    assert "holds no more" in text
+    assert "the catalogue holds no more" in text
 
 
 def test_at_the_warning_age_it_is_late_and_at_the_failing_age_stale() -> None:
@@ -123,19 +124,24 @@ def test_what_someone_deleted_is_named_however_young_the_mosaic_is() -> None:
     assert text.startswith("global-mosaic.pmtiles is gone")
 
 
-@pytest.mark.parametrize(
-    ("catalogued", "words"),
-    [
-        (107, "7 images of the catalogue are not in it yet"),
-        (90, "10 of its images have left"),
-        (None, "95 images"),
-    ],
-)
-def test_it_says_how_many_images_it_lacks(catalogued: int | None, words: str) -> None:
-    assert words in fresh(1, catalogued=catalogued)[2]
+def test_an_addition_and_a_deletion_do_not_cancel() -> None:
+    text = fresh(1, comparison=compare_ids(["b", "c", "d", "e"], {"a", "b", "c", "x"}))[2]
+    assert "2 images of the catalogue are not in it yet, 2 of its images have left the catalogue" in text
+
+
+def test_what_has_no_id_or_comes_twice_is_counted_and_lacks_nothing() -> None:
+    found = compare_ids(["a", "a", None, "", 7, "\ud800"], {"a"})
+    assert found == Comparison(catalogued=6, lacking=0, departed=0)
+
+
+@pytest.mark.parametrize(("catalogued", "lacking", "departed"), [(107, 7, 0), (90, 0, 10), (100, 0, 0)])
+def test_where_only_numbers_are_known_it_says_so(catalogued: int, lacking: int, departed: int) -> None:
+    found = compare_counts(catalogued, POINTER, why="it is an API")
+    assert (found.lacking, found.departed) == (lacking, departed)
+    assert fresh(1, comparison=found)[2].endswith("(only counted: it is an API)")
 
 
 def test_where_nothing_was_published_nothing_is_fresh() -> None:
-    found = judge_freshness(None, differences=[], catalogued=1, now=NOW, warn_hours=25, fail_hours=36)
+    found = judge_freshness(None, differences=[], comparison=None, now=NOW, warn_hours=25, fail_hours=36)
     assert not found.passed
     assert "nothing was ever published" in found.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from oam_mosaic_assets.gateways.object_store import StoredObject
 
 
 class Meddled(FolderStore):
-    """A folder store in which something happens before an object is written or copied to a key."""
+    """A folder store in which something happens before an object is written or copied to a key.
+
+    The key is given by its beginning, in which `*` stands for anything.
+    """
 
     def __init__(self, root: Path, key: str, happens: Callable[[], object]) -> None:
         super().__init__(root)
@@ -28,7 +32,7 @@ class Meddled(FolderStore):
         return super().copy(source, key, *rest, **options)
 
     def _meet(self, key: str) -> None:
-        if key.startswith(self.key) and self.happens is not None:
+        if fnmatchcase(key, f"{self.key}*") and self.happens is not None:
             happens, self.happens = self.happens, None
             happens()
 

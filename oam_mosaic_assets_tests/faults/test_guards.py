@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,7 @@ from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
 from oam_mosaic_assets.gateways.catalogue.sample_dirt import DIRT, MARK
 from oam_mosaic_assets.gateways.catalogue.source import Unreadable
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets_tests.chain import (
     Outcome,
     Site,
@@ -127,6 +130,29 @@ def test_a_build_that_a_guard_holds_back_is_published_once_someone_confirms_it(
     site.recovers(after)
 
 
+def test_a_publication_that_is_stopped_leaves_the_build_that_waits(site: Site) -> None:
+    before = site.published()
+    write_items(site.items, some_items(IMAGES - 10))
+    held = site.run()
+    command, environment = site.command_line("publish", held.build, "--confirm", REASON)
+
+    with (
+        PublisherLock(site.store, site.keys.lock, "another").held(lambda _: None),
+        subprocess.Popen(
+            command, env=environment, cwd=site.folder, stderr=subprocess.PIPE, text=True
+        ) as publication,
+    ):
+        assert publication.stderr is not None
+        assert any("waiting for another, which is being published" in line for line in publication.stderr)
+        publication.terminate()
+        assert publication.wait(60) == 128 + signal.SIGTERM
+        assert site.store.head(site.keys.lock) is not None
+
+    unchanged(site, before)
+    assert site.run(job="publish_held_build", tags=confirmation(held)).success
+    assert site.stays_whole().build == held.build
+
+
 def test_a_build_that_is_held_back_is_gone_once_another_is_public(site: Site) -> None:
     before = site.published()
     write_items(site.items, some_items(IMAGES - 10))
@@ -138,9 +164,54 @@ def test_a_build_that_is_held_back_is_gone_once_another_is_public(site: Site) ->
 
     outcome = site.run(job="publish_held_build", tags=confirmation(held))
     assert not outcome.success
-    assert outcome.kind == "StoreRefused"
-    assert "staged files are deleted once it is published or has failed" in outcome.text
+    assert outcome.kind == "PublicationLost"
+    assert f"The newer mosaic {after.build} is public; what was staged of {held.build}" in outcome.text
+    assert "Nothing needs to be done" in outcome.text
     assert site.stays_whole() == after
+
+
+def test_the_list_of_those_set_aside_is_kept_in_private_with_the_last_two_publications(
+    any_site: Site,
+) -> None:
+    site = any_site
+    site.published()
+    lost = {**some_items(1)[0], "id": "lost", "geometry": None}
+    write_items(site.items, [*some_items(60), lost])
+    published = []
+    try:
+        for _ in range(3):
+            outcome = site.run()
+            assert outcome.success, outcome.log
+            published.append(site.stays_whole())
+    finally:
+        write_items(site.items, some_items(IMAGES))
+        site.store.delete([site.keys.pointer])  # the next build has fewer images
+
+    kept = [each.key for each in site.store.keys(site.keys.set_aside())]
+    assert kept == [site.keys.set_aside(each.build) for each in published[1:]]
+    for key, pointer in zip(kept, published[1:], strict=True):
+        assert read_table(site, key).rows() == [("lost", "no_geometry", "None")]
+        assert site.store.read_publicly(key) is None
+        assert manifest_of(site, pointer)["set_aside_list"] == key
+
+
+def test_the_first_of_those_set_aside_are_shown_as_they_are(site: Site) -> None:
+    hostile = "#<img src=x onerror=alert(1)> | [a](javascript:b)"
+    lost = [{**item, "geometry": None} for item in some_items(30, first=100)]
+    lost[0]["id"] = hostile
+    write_items(site.items, [*some_items(IMAGES), *lost])
+
+    outcome = site.run({"MAX_SET_ASIDE_SHARE": "1"})
+
+    assert outcome.success, outcome.log
+    (shown,) = [
+        event.dagster_event.step_materialization_data.materialization.metadata["first 20 set aside"]
+        for event in site.instance.all_logs(outcome.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
+        if event.step_key == "stac_footprints" and event.dagster_event
+    ]
+    assert isinstance(shown, dg.TableMetadataValue), "its cells are text to the UI, never markup"
+    assert len(shown.records) == 20
+    assert shown.records[0].data == {"id": hostile, "reason": "no_geometry", "value": "None"}
 
 
 def unchanged(site: Site, before: Pointer) -> None:
@@ -167,7 +238,11 @@ def manifest_of(site: Site, pointer: Pointer) -> dict[str, Any]:
 
 
 def table(site: Site, build: str, name: str) -> pl.DataFrame:
-    found = site.store.get_bytes(site.keys.staging(build, name))
+    return read_table(site, site.keys.staging(build, name))
+
+
+def read_table(site: Site, key: str) -> pl.DataFrame:
+    found = site.store.get_bytes(key)
     assert found is not None
     return pl.read_parquet(io.BytesIO(found[0]))
 

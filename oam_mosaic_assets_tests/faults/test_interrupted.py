@@ -7,13 +7,22 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import timedelta
 
 import dagster as dg
 import pytest
 
-from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
-from oam_mosaic_assets_tests.chain import Site, end_lock, public_mosaic_is_whole, quick_folder, some_items
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets_tests.chain import (
+    Site,
+    is_running,
+    nothing_left_behind,
+    public_mosaic_is_whole,
+    quick_folder,
+    slow_tippecanoe,
+    some_items,
+)
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket
 from oam_mosaic_assets_tests.servers.pgstac_items import load_items
@@ -23,7 +32,9 @@ from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 PATIENCE_SECONDS = 120
 
-every_signal = pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["SIGINT", "SIGKILL"])
+every_signal = pytest.mark.parametrize(
+    "sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sign: sign.name
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +81,7 @@ def test_a_build_that_is_stopped_while_it_reads_leaves_the_mosaic(
             build.send_signal(sign)
             is_stopped(build, sign)
 
-    assert public_mosaic_is_whole(site.store, site.keys) == before
+    leaves(site, before, sign)
     site.recovers(before)
 
 
@@ -85,7 +96,7 @@ def test_a_build_that_is_stopped_while_it_tiles_leaves_the_mosaic(site: Site, si
         is_stopped(build, sign)
 
     assert not is_running(tippecanoe)
-    assert public_mosaic_is_whole(site.store, site.keys) == before
+    leaves(site, before, sign)
     site.recovers(before)
 
 
@@ -108,13 +119,12 @@ def test_a_build_that_is_stopped_while_it_publishes_leaves_the_mosaic(
         is_stopped(build, sign)
     proxy.set_fault(PASS)
 
-    assert public_mosaic_is_whole(site.store, site.keys) == before
-    if sign is signal.SIGINT:  # there was time to take away what is public, and the lock
-        assert not [key for key in new_keys() if "/staging/" not in key]
-        assert not list(site.settings.mosaic_scratch.iterdir())
-    else:
-        assert site.run().kind == "PublicationLost"
-        end_lock(site)
+    leaves(site, before, sign)
+    if sign is signal.SIGKILL:
+        assert site.store.head(site.keys.lock) is not None
+        brief = Releases(site.store, site.keys, lock_lifetime=timedelta(seconds=2))
+        assert site.run(releases=brief).success
+        before = site.stays_whole()
     site.recovers(before)
 
 
@@ -139,36 +149,24 @@ def until(happens: Callable[[], bool], build: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+def leaves(site: Site, before: Pointer, sign: signal.Signals) -> None:
+    """See that the mosaic is whole, and that nothing else is left by who had time to take it away."""
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+    if sign is not signal.SIGKILL:
+        nothing_left_behind(site.store, site.keys, site.settings.mosaic_scratch)
+
+
 def is_stopped(build: subprocess.Popen[str], sign: signal.Signals) -> None:
     """See how the command ended: killed, or after it has said that it was stopped."""
     _, told = build.communicate(timeout=PATIENCE_SECONDS)
     if sign is signal.SIGKILL:
         assert build.returncode == -signal.SIGKILL
     else:
-        assert build.returncode == 130, told
-        assert "stopped; what is public stays as it was" in told
+        assert build.returncode == 128 + sign, told
+        assert told.endswith("oam-mosaic: stopped; what is public stays public and whole.\n")
         assert "Traceback" not in told
-
-
-def is_running(number: int) -> bool:
-    """Whether a process is at work; what is left of a dead one has no command line."""
-    try:
-        return bool(Path(f"/proc/{number}/cmdline").read_bytes())
-    except FileNotFoundError:
-        return False
 
 
 def keys_in(server: S3Server, bucket: str) -> list[str]:
     """What is in the bucket, asked past the proxy."""
     return [each["Key"] for each in client_of(server).list_objects_v2(Bucket=bucket).get("Contents", [])]
-
-
-def slow_tippecanoe(folder: Path, number: Path) -> str:
-    """A program that writes down the number of its process, and then takes longer than anyone waits."""
-    program = folder / "slow-tippecanoe"
-    program.write_text(
-        f"#!/bin/sh\n[ \"$1\" = --version ] && exec '{find_tippecanoe()}' --version\n"
-        f"echo $$ >'{number}'\nexec sleep 600\n"
-    )
-    program.chmod(0o755)
-    return str(program)

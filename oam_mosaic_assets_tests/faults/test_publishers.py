@@ -5,37 +5,43 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import Headers
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole
 from oam_mosaic_assets_tests.faults.stores import Forgetful, Meddled
 
 JSON = Headers("application/json")
 
 
-def hold_lock(site: Site, *, ends_in: timedelta) -> None:
-    """Leave the lock of another publisher in the store."""
-    until = datetime.now(UTC) + ends_in
-    content = {"build": "20260101T000000Z-another", "until": until.isoformat()}
+ANOTHER = "20260101T000000Z-another"
+BRIEF = timedelta(seconds=2)
+
+
+def leave_lock(site: Site) -> None:
+    """Leave the lock of another publisher, whose clock is wrong and who is dead."""
+    until = datetime.now(UTC) + timedelta(hours=1)
+    content = {"build": ANOTHER, "until": until.isoformat()}
     site.store.put_bytes(site.keys.lock, json.dumps(content).encode(), JSON)
 
 
 def test_a_publisher_waits_for_another_one_at_work(any_site: Site) -> None:
     site = any_site
     before = site.published()
-    hold_lock(site, ends_in=timedelta(minutes=20))
+    releases = Releases(site.store, site.keys, lock_lifetime=BRIEF)
 
-    outcome = site.run()
+    with PublisherLock(site.store, site.keys.lock, ANOTHER, lifetime=BRIEF).held(lambda _: None):
+        outcome = site.run(releases=releases)
+        assert site.store.head(site.keys.lock) is not None
 
     assert not outcome.success
     assert outcome.kind == "PublicationLost"
-    assert (
-        "20260101T000000Z-another is being published; its lock mosaic/publisher.lock ends at" in outcome.text
-    )
-    assert "the lock ends by itself" in outcome.text
+    assert f"{ANOTHER} is being published; its lock mosaic/publisher.lock is still being" in outcome.text
     assert outcome.exit_code == 1
-    assert site.store.head(site.keys.lock) is not None
-    site.store.delete([site.keys.lock])
+    assert outcome.log.count(f"waiting for {ANOTHER}") == 1
     assert site.stays_whole() == before
     site.recovers(before)
 
@@ -43,8 +49,36 @@ def test_a_publisher_waits_for_another_one_at_work(any_site: Site) -> None:
 def test_the_lock_of_a_dead_publisher_is_taken_over(any_site: Site) -> None:
     site = any_site
     before = site.published()
-    hold_lock(site, ends_in=timedelta(seconds=-1))
+    leave_lock(site)
 
+    outcome = site.run(releases=Releases(site.store, site.keys, lock_lifetime=BRIEF))
+
+    assert outcome.success, outcome.log
+    assert site.stays_whole().published_at > before.published_at
+
+
+@pytest.mark.parametrize("key", ["global-mosaic.pmtiles", "mosaic/latest.json"])
+def test_a_publisher_that_lost_its_lock_turns_nothing_more(site: Site, key: str) -> None:
+    before = site.published()
+    releases = len(list(site.store.keys(site.keys.releases_root)))
+    turned = {each: site.store.head(each) for each in (*site.keys.fixed_archives(), site.keys.pointer)}
+    step_before = {
+        "global-mosaic.pmtiles": site.keys.releases_root,
+        "mosaic/latest.json": "global-mosaic.json",
+    }
+    store = Meddled(site.settings.mosaic_store, step_before[key], lambda: leave_lock(site))
+
+    outcome = site.run(store=store)
+
+    assert not outcome.success
+    assert outcome.kind == "PublicationLost"
+    assert "The lock mosaic/publisher.lock was lost while" in outcome.text
+    assert site.store.head(key) == turned[key]
+    assert site.store.head(site.keys.lock) is not None, "it is another publisher's"
+    site.store.delete([site.keys.lock])
+    if key != site.keys.pointer:  # nothing was turned: what was written for it is taken back
+        assert site.stays_whole() == before
+        assert len(list(site.store.keys(site.keys.releases_root))) == releases
     site.recovers(before)
 
 
@@ -64,6 +98,25 @@ def test_an_older_snapshot_never_replaces_a_newer_one(site: Site) -> None:
     assert f"The public mosaic {newer.build} shows the catalogue of {newer.snapshot_taken_at}" in outcome.text
     assert "this build's snapshot is older" in outcome.text
     assert "the newer mosaic stays public" in outcome.text
+    site.recovers(newer)
+
+
+def test_a_build_that_a_newer_one_overtakes_says_that_nothing_needs_to_be_done(site: Site) -> None:
+    before = site.published()
+
+    def publish_another() -> None:
+        assert site.run().success
+
+    staged = site.keys.staging("*", "stac_footprints.json")
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, staged, publish_another))
+
+    newer = site.stays_whole()
+    assert newer.build > before.build
+    assert not outcome.success
+    assert outcome.kind == "PublicationLost"
+    assert f"The newer mosaic {newer.build} is public" in outcome.text
+    assert "Nothing needs to be done" in outcome.text
+    assert outcome.exit_code == 1
     site.recovers(newer)
 
 

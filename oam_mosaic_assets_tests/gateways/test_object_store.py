@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
+from oam_mosaic_assets_tests.conftest import S3_SERVERS
 
 ARCHIVE = Headers("application/vnd.pmtiles", "public, max-age=60, must-revalidate")
 JSON = Headers("application/json")
@@ -146,13 +147,18 @@ def test_a_copy_is_of_the_object_described_or_none(store: ObjectStore, content: 
     assert list(store.keys("")) == [replacement]
 
 
-@content_sizes
-def test_only_what_is_written_as_public_is_public(
-    store: ObjectStore, tmp_path: Path, content: bytes, request: pytest.FixtureRequest
-) -> None:
-    if request.node.callspec.id == "moto-parts":
-        reason = "moto shows strangers what was uploaded in parts without an ACL"
-        request.applymarker(pytest.mark.xfail(reason=reason))
+@pytest.mark.parametrize(
+    ("store", "content"),
+    [
+        pytest.param(kind, content, id=f"{kind}-{size}")
+        for kind in ["folder", *S3_SERVERS]
+        for size, content in {"empty": b"", "small": b"s", "parts": SEVERAL_PARTS}.items()
+        # moto shows strangers whatever was uploaded in parts without an ACL, unlike Amazon's S3 and Ceph
+        if (kind, size) != ("moto", "parts")
+    ],
+    indirect=["store"],
+)
+def test_only_what_is_written_as_public_is_public(store: ObjectStore, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "source").write_bytes(content)
 
     public = store.put_file("a", tmp_path / "source", ARCHIVE, public=True)

@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.geoparquet import StacGeoparquet
 from oam_mosaic_assets.gateways.catalogue.json_rows import SHOWN_CHARACTERS, object_in
-from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable, ids_in
 
 LONGEST_LINE: Final = 64 * 1024 * 1024
 """Bytes. A line is held in memory whole; no item is that long, but a whole catalogue in one line is."""
@@ -67,6 +67,10 @@ class ItemsFile:
         """How many rows there are, unreadable ones included. Lines have to be read to be counted."""
         with self.snapshot() as snapshot:
             return sum(1 for _ in snapshot.items()) if snapshot.expected is None else snapshot.expected
+
+    def ids(self) -> Iterator[object]:
+        with self.snapshot() as snapshot:
+            yield from ids_in(snapshot)
 
     def _opened(self) -> io.BufferedReader:
         hint = "Check the path of the file and the right to read it."

@@ -59,6 +59,7 @@ _VERSION: Final = "SELECT version FROM pgstac.migrations ORDER BY datetime DESC,
 _COLLECTIONS: Final = "SELECT id FROM pgstac.collections ORDER BY id LIMIT %(limit)s"
 _COUNT: Final = "SELECT count(*) FROM pgstac.items WHERE collection = %(collection)s"
 _ITEMS: Final = "SELECT id, geometry, content::text FROM pgstac.items WHERE collection = %(collection)s"
+_IDS: Final = "SELECT id FROM pgstac.items WHERE collection = %(collection)s"
 _TEMPLATE: Final = "SELECT base_item FROM pgstac.collections WHERE id = %(collection)s"
 # Since 0.10 an item names the template it was stored with; one that names none was stored with the first.
 _TEMPLATES: Final = (
@@ -135,6 +136,10 @@ class PgstacCatalogue:
         with self.snapshot() as snapshot:
             return snapshot.expected
 
+    def ids(self) -> Iterator[object]:
+        with self.snapshot() as snapshot:
+            yield from snapshot.ids()
+
     def _open(self, connection: psycopg.Connection[TupleRow]) -> PgstacSnapshot:
         def ask(question: str, **values: object) -> list[TupleRow]:
             return self._guarded(lambda: connection.execute(question, values).fetchall())
@@ -166,12 +171,12 @@ class PgstacCatalogue:
             taken_at=taken_at.astimezone(UTC),
             expected=count,
             _templates=_Templates(dict(tagged), first=first, current=current),
-            _rows=lambda: self._rows(connection),
+            _rows=lambda question: self._rows(connection, question),
         )
 
-    def _rows(self, connection: psycopg.Connection[TupleRow]) -> Iterator[TupleRow]:
+    def _rows(self, connection: psycopg.Connection[TupleRow], question: str) -> Iterator[TupleRow]:
         with connection.cursor("items", binary=True) as cursor:
-            self._guarded(lambda: cursor.execute(_ITEMS, {"collection": self._collection}))
+            self._guarded(lambda: cursor.execute(question, {"collection": self._collection}))
             while rows := self._guarded(lambda: cursor.fetchmany(ROWS_AT_A_TIME)):
                 yield from rows
 
@@ -227,10 +232,13 @@ class PgstacSnapshot:
     taken_at: datetime
     expected: int
     _templates: _Templates
-    _rows: Callable[[], Iterator[TupleRow]]
+    _rows: Callable[[str], Iterator[TupleRow]]
+
+    def ids(self) -> Iterator[str]:
+        return (name for (name,) in self._rows(_IDS))
 
     def items(self) -> Iterator[Item | Unreadable]:
-        for row, (name, geometry, content) in enumerate(self._rows(), start=1):
+        for row, (name, geometry, content) in enumerate(self._rows(_ITEMS), start=1):
             item = object_in(row, content)
             if isinstance(item, Unreadable):
                 yield Unreadable(row, f"{name}: {item.text}")

@@ -21,7 +21,7 @@ from oam_mosaic_assets.gateways.catalogue.sample_dirt import (
     UNREADABLE_ROWS,
     UPLOADED_TWICE,
 )
-from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable, ids_in
 
 COLLECTION: Final = "openaerialmap"
 
@@ -80,6 +80,10 @@ class SampleCatalogue:
 
     def count(self) -> int:
         return self._images
+
+    def ids(self) -> Iterator[object]:
+        with self.snapshot() as snapshot:
+            yield from ids_in(snapshot)
 
 
 @dataclass(frozen=True, slots=True)

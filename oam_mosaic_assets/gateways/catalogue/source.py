@@ -85,3 +85,16 @@ class Catalogue(Protocol):
         Raises: as `snapshot`.
         """
         ...
+
+    def ids(self) -> Iterator[object] | None:
+        """Stream what stands as the id of every item there is now; None where that is not cheap.
+
+        Raises: as `snapshot` and its `items`, once it is read.
+        """
+        ...
+
+
+def ids_in(snapshot: Snapshot) -> Iterator[object]:
+    """What stands as the id of every item; None for what is no item."""
+    for item in snapshot.items():
+        yield None if isinstance(item, Unreadable) else item.get("id")

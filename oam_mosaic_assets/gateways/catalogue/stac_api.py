@@ -90,6 +90,9 @@ class StacApiCatalogue:
         with self.snapshot() as snapshot:
             return snapshot.expected
 
+    def ids(self) -> None:
+        """None: an API gives them only page by page, with all the rest."""
+
     def _open(self, api: OneHostIO) -> StacApiSnapshot:
         taken_at = datetime.now(UTC)
         url, method = self._search_link(api)

@@ -145,6 +145,12 @@ def test_lines_are_counted_as_they_are_read(path: Path) -> None:
     assert ItemsFile(path, COLLECTION).count() == 2
 
 
+def test_what_stands_as_an_id_is_listed_row_by_row(path: Path) -> None:
+    path.write_bytes(lines_of(an_item("a"), an_item("b", collection="another"), an_item("a")) + b"?\n")
+
+    assert list(ItemsFile(path, COLLECTION).ids()) == ["a", "a", None]
+
+
 def test_a_snapshot_is_as_old_as_the_look_at_the_file_not_as_the_file(path: Path) -> None:
     path.write_bytes(lines_of(an_item("a")))
     os.utime(path, (0, 0))

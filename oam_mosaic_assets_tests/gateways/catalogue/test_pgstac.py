@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from oam_mosaic_assets.errors import CatalogueRefused
 from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
+from oam_mosaic_assets.gateways.catalogue.source import Unreadable
 from oam_mosaic_assets_tests.gateways.catalogue.items import (
     MANY,
     PEAK_MEMORY,
@@ -121,6 +122,22 @@ with PgstacCatalogue(sys.argv[1], sys.argv[2]).snapshot() as snapshot:
     before = peak_kilobytes()
     print(sum(1 for _ in snapshot.items()), peak_kilobytes() - before)
 """
+
+
+def test_the_ids_of_all_items_are_listed_without_the_items(many_items: PgstacDatabase) -> None:
+    catalogue = PgstacCatalogue(many_items.dsn, COLLECTION)
+    with catalogue.snapshot() as snapshot:
+        start = time.perf_counter()
+        names = {item["id"] for item in snapshot.items() if not isinstance(item, Unreadable)}
+        reading = time.perf_counter() - start
+
+    start = time.perf_counter()
+    ids = list(catalogue.ids())
+
+    assert time.perf_counter() - start < reading / 3
+    assert len(ids) == MANY
+    assert set(ids) == names
+    assert readers(many_items) == 0
 
 
 def test_counting_reads_no_items(many_items: PgstacDatabase) -> None:

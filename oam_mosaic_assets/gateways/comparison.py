@@ -1,0 +1,39 @@
+"""The catalogue as it is now, held against what is public: by ids where that is cheap, else by numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from oam_mosaic_assets.core.freshness import Comparison, compare_counts
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue
+from oam_mosaic_assets.gateways.releases import Releases
+
+
+def compare(catalogue: Catalogue, releases: Releases, pointer: Pointer) -> Comparison | None:
+    """Say what the public mosaic lacks of the catalogue, and what has left it; None where it cannot be said.
+
+    Raises:
+        CatalogueUnavailable, CatalogueRefused, StoreUnavailable, StoreRefused: see `errors`.
+    """
+    ids = catalogue.ids()
+    if ids is None:
+        return _counts(catalogue, pointer, why="this source does not list ids cheaply")
+    from oam_mosaic_assets.core.comparison import compare_ids, known_ids  # noqa: PLC0415  # polars is slow
+
+    store, keys = releases.store, releases.keys
+    with TemporaryDirectory(prefix="oam-mosaic-") as folder:
+        footprints, set_aside = Path(folder, "footprints.parquet"), Path(folder, "set_aside.parquet")
+        if (
+            store.get_file(keys.footprints(pointer.build), footprints) is None
+            or store.get_file(keys.set_aside(pointer.build), set_aside) is None
+        ):
+            return _counts(catalogue, pointer, why="the ids of this build were not kept")
+        known = known_ids(footprints, set_aside)
+    return compare_ids(ids, known)
+
+
+def _counts(catalogue: Catalogue, pointer: Pointer, *, why: str) -> Comparison | None:
+    catalogued = catalogue.count()
+    return None if catalogued is None else compare_counts(catalogued, pointer, why=why)

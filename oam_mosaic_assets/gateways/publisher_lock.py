@@ -1,0 +1,153 @@
+"""The publisher's lock: of publishers who share nothing but the store, one is at work at a time.
+
+It ends soon after its publisher does. Whoever holds it renews it while at work, each time by a conditional
+write upon the last, so that a lock that another publisher took over is never taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from threading import Event, Lock, Thread
+from typing import Final
+
+from oam_mosaic_assets.core.release import as_json
+from oam_mosaic_assets.errors import MosaicError, PublicationLost
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
+
+LIFETIME: Final = timedelta(minutes=2)
+"""From the last renewal on; then the publisher is taken for dead. A store may be silent for a minute."""
+
+RENEWALS: Final = 4
+"""In a lifetime."""
+
+PATIENCE: Final = 1.25
+"""Lifetimes that another publisher's lock is waited for; its end comes within one, unless it is renewed."""
+
+LOOKS: Final = 60
+"""At another publisher's lock, in a lifetime."""
+
+HEADERS: Final = Headers("application/json")
+
+
+class PublisherLock:
+    """One publisher's claim to the lock.
+
+    Args:
+        store: where it is kept.
+        key: its name there.
+        build: what is to be published, for whoever waits.
+        lifetime: from the last renewal on.
+    """
+
+    def __init__(self, store: ObjectStore, key: str, build: str, *, lifetime: timedelta = LIFETIME) -> None:
+        self._store = store
+        self._key = key
+        self._build = build
+        self._lifetime = lifetime
+        self._writer = secrets.token_hex(8)
+        self._etag = ""
+        self._renewing = Lock()
+        self._released = Event()
+
+    @contextmanager
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Hold it for the block.
+
+        Args:
+            say: told once that another publisher is waited for.
+
+        Raises:
+            PublicationLost: another publisher holds it, and is at work.
+        """
+        try:
+            self._take(say)
+            Thread(target=self._keep, name="publisher-lock", daemon=True).start()
+            yield
+        except BaseException:
+            with suppress(MosaicError):  # what failed first must be seen; the lock ends by itself
+                self._release()
+            raise
+        self._release()
+
+    def renew(self) -> None:
+        """Make sure that it is held, for another lifetime.
+
+        Raises:
+            PublicationLost: another publisher took it over, or somebody deleted it.
+        """
+        with self._renewing:
+            try:
+                self._write(if_match=self._etag)
+            except PreconditionFailed:
+                found = self._store.get_bytes(self._key)
+                if found is None or not self._is_ours(found[0]):
+                    raise PublicationLost(
+                        f"The lock {self._key} was lost while {self._build} was being published.",
+                        hint="Run again; if it happens twice, see who else writes to this place.",
+                    ) from None
+                self._etag = found[1].etag  # the answer to the last renewal was lost, not the lock
+
+    def _take(self, say: Callable[[str], None]) -> None:
+        """Take it where there is none, or where its publisher is dead; wait to see which."""
+        lifetime = self._lifetime.total_seconds()
+        began = changed = time.monotonic()
+        seen = holder = ""
+        while True:
+            found = self._store.get_bytes(self._key)
+            with suppress(PreconditionFailed):  # somebody was faster: look again
+                if found is None:
+                    return self._write(if_absent=True)
+                if found[1].etag != seen:
+                    seen, changed = found[1].etag, time.monotonic()
+                is_first_look, (holder, until) = not holder, _stated(found[0])
+                # what stands still has ended as well: the clock of its publisher may be another one
+                if until <= datetime.now(UTC) or time.monotonic() > changed + lifetime:
+                    return self._write(if_match=seen)
+                if is_first_look:
+                    say(f"waiting for {holder}, which is being published, or for its lock to end")
+            if time.monotonic() > began + PATIENCE * lifetime:
+                raise PublicationLost(
+                    f"{holder} is being published; its lock {self._key} is still being renewed.",
+                    hint="Wait for it and run again.",
+                )
+            time.sleep(lifetime / LOOKS)
+
+    def _keep(self) -> None:
+        while not self._released.wait(self._lifetime.total_seconds() / RENEWALS):
+            try:
+                self.renew()
+            except PublicationLost:
+                return  # the publisher asks for itself before it turns anything
+            except MosaicError:
+                continue  # it has not ended yet
+
+    def _release(self) -> None:
+        self._released.set()
+        with self._renewing:
+            found = self._store.get_bytes(self._key)
+            if found is not None and self._is_ours(found[0]):
+                self._store.delete([self._key])
+
+    def _write(self, *, if_match: str | None = None, if_absent: bool = False) -> None:
+        until = datetime.now(UTC) + self._lifetime
+        content = as_json({"build": self._build, "writer": self._writer, "until": until.isoformat()})
+        self._etag = self._store.put_bytes(
+            self._key, content, HEADERS, if_match=if_match, if_absent=if_absent
+        ).etag
+
+    def _is_ours(self, content: bytes) -> bool:
+        return f'"{self._writer}"'.encode() in content
+
+
+def _stated(lock: bytes) -> tuple[str, datetime]:
+    """Who holds a lock and until when; one that cannot be read has ended."""
+    try:
+        stated = json.loads(lock)
+        return str(stated["build"]), datetime.fromisoformat(stated["until"]).astimezone(UTC)
+    except (ValueError, KeyError, TypeError):
+        return "an unknown publisher", datetime(1970, 1, 1, tzinfo=UTC)

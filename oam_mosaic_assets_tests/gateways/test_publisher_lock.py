@@ -1,0 +1,139 @@
+"""The publisher's lock on every store: held while its publisher lives, and by one publisher at a time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Timer
+
+import pytest
+
+from oam_mosaic_assets.errors import PublicationLost, StoreUnavailable
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets_tests.faults.stores import Meddled
+
+KEY = "mosaic/publisher.lock"
+JSON = Headers("application/json")
+LIFETIME = timedelta(seconds=1)
+
+
+def lock(store: ObjectStore, build: str = "ours", lifetime: timedelta = LIFETIME) -> PublisherLock:
+    return PublisherLock(store, KEY, build, lifetime=lifetime)
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+def leave_lock(store: ObjectStore, until: str) -> None:
+    """Leave a lock that nobody renews."""
+    store.put_bytes(KEY, json.dumps({"build": "another", "until": until}).encode(), JSON)
+
+
+def in_an_hour() -> str:
+    return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+
+def test_it_is_there_for_the_block_and_gone_after_it(store: ObjectStore) -> None:
+    with lock(store).held(silent):
+        found = store.get_bytes(KEY)
+        assert found is not None
+        assert json.loads(found[0])["build"] == "ours"
+        assert store.read_publicly(KEY) is None
+
+    assert store.head(KEY) is None
+    with suppress(KeyboardInterrupt), lock(store).held(silent):
+        raise KeyboardInterrupt
+    assert store.head(KEY) is None
+
+
+def test_it_outlives_its_lifetime_while_its_publisher_is_at_work(store: ObjectStore) -> None:
+    said: list[str] = []
+    with lock(store).held(silent):
+        time.sleep(2 * LIFETIME.total_seconds())
+        with (
+            pytest.raises(
+                PublicationLost, match=r"ours is being published; its lock .+ is still being renewed"
+            ),
+            lock(store, "rival").held(said.append),
+        ):
+            pass
+        assert store.head(KEY) is not None
+
+    assert said == ["waiting for ours, which is being published, or for its lock to end"]
+    assert store.head(KEY) is None
+
+
+def test_its_end_is_waited_for(store: ObjectStore) -> None:
+    said: list[str] = []
+    leave_lock(store, in_an_hour())
+    Timer(0.3, store.delete, [[KEY]]).start()
+
+    began = time.monotonic()
+    with lock(store, lifetime=timedelta(seconds=60)).held(said.append):
+        assert time.monotonic() < began + 30
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "until",
+    [in_an_hour, lambda: "2026-01-01T00:00:00", lambda: "soon"],
+    ids=["standing still", "ended", "what"],
+)
+def test_one_of_a_dead_publisher_is_taken_over(store: ObjectStore, until: Callable[[], str]) -> None:
+    leave_lock(store, until())
+
+    with lock(store).held(silent):
+        found = store.get_bytes(KEY)
+        assert found is not None
+        assert json.loads(found[0])["build"] == "ours"
+    assert store.head(KEY) is None
+
+
+@pytest.mark.parametrize("how", ["taken over", "deleted"])
+def test_who_lost_it_is_told_and_leaves_it_alone(store: ObjectStore, how: str) -> None:
+    ours = lock(store)
+    with ours.held(silent):
+        ours.renew()
+        if how == "deleted":
+            store.delete([KEY])
+        else:
+            leave_lock(store, in_an_hour())
+        time.sleep(LIFETIME.total_seconds())
+        with pytest.raises(PublicationLost, match="was lost while ours was being published"):
+            ours.renew()
+
+    assert (store.head(KEY) is None) == (how == "deleted")
+
+
+def test_a_store_that_is_silent_for_a_moment_costs_no_lock(tmp_path: Path) -> None:
+    """A renewal may fail, and one whose answer was lost may have taken place."""
+    store = Meddled(tmp_path, KEY, silent_store)
+    store.happens = None
+    ours = lock(store)
+    with ours.held(silent):
+        for fault in (silent_store, lambda: renewed_and_silent(tmp_path)):
+            store.happens = fault
+            while store.happens:
+                time.sleep(0.01)
+            ours.renew()
+    assert store.head(KEY) is None
+
+
+def silent_store() -> None:
+    raise StoreUnavailable("no answer", hint="Run again.")
+
+
+def renewed_and_silent(root: Path) -> None:
+    """Write what is there once more, so that its ETag is another one."""
+    store = FolderStore(root)
+    found = store.get_bytes(KEY)
+    assert found is not None
+    store.put_bytes(KEY, found[0], JSON)
+    silent_store()
