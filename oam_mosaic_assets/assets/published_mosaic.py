@@ -62,6 +62,7 @@ def published_mosaic(
             candidate,
             confirmed=confirmed,
             say=lambda text: progress.step(context.log, "publishing", None, text),
+            warn=context.log.warning,
         )
     seconds = {
         **global_mosaic_pmtiles.facts["seconds"],

@@ -200,13 +200,20 @@ def tilejson(
         "attribution": metadata["attribution"],
         "version": "1.0.0",
         "scheme": "xyz",
-        # read by MapLibre with the `pmtiles` protocol; a tile server in front has a TileJSON of its own
-        "tiles": [f"pmtiles://{archive_address}/{{z}}/{{x}}/{{y}}"],
+        **tilejson_address(archive_address),
         "minzoom": zoom_min,
         "maxzoom": zoom_max,
         "bounds": [round(side, 6) for side in bounds],
         "vector_layers": metadata["vector_layers"],
         "build": build,
+    }
+
+
+def tilejson_address(archive_address: str) -> dict[str, Any]:
+    """The part of a TileJSON that says where the archive is read."""
+    return {
+        # read by MapLibre with the `pmtiles` protocol; a tile server in front has a TileJSON of its own
+        "tiles": [f"pmtiles://{archive_address}/{{z}}/{{x}}/{{y}}"],
         "pmtiles": archive_address,
     }
 

@@ -1,13 +1,15 @@
-"""Reading a public address as a stranger does: a plain HTTP GET, no credentials."""
+"""Reading a public address as a stranger does: plain HTTP, no credentials."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from oam_mosaic_assets.errors import StoreRefused, StoreUnavailable
+from oam_mosaic_assets.gateways.object_store import PublicHead
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session
@@ -19,8 +21,11 @@ NOT_READABLE: Final = frozenset(
 )
 
 
+_Answer = TypeVar("_Answer")
+
+
 class AnonymousReader:
-    """Reads ranges of public addresses, over connections that it keeps.
+    """Reads headers and ranges of public addresses, over connections that it keeps.
 
     Args:
         timeouts: seconds to wait for a connection, and for each piece of an answer.
@@ -38,22 +43,46 @@ class AnonymousReader:
             StoreUnavailable: no whole answer, or 429 or 5xx, at the last attempt.
             StoreRefused: another answer than the bytes asked for; a redirect, for one, is not followed.
         """
-        from requests import RequestException  # noqa: PLC0415  # slow to import, seldom needed
-
         ranged = start > 0 or length is not None
         last = "" if length is None else start + length - 1
+        headers = {"Range": f"bytes={start}-{last}"} if ranged else {}
+        return self._ask("GET", address, headers, lambda answer: _content(answer, ranged=ranged))
+
+    def head(self, address: str) -> PublicHead | None:
+        """Ask for the headers; None where a stranger may not, or finds nothing.
+
+        Raises: as `read`.
+        """
+        return self._ask("HEAD", address, {}, _head)
+
+    def _ask(
+        self,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        understand: Callable[[Response], _Answer | None],
+    ) -> _Answer | None:
+        from requests import RequestException  # noqa: PLC0415  # slow to import, seldom needed
+
         # Bytes are counted as stored, so nothing on the way may compress them.
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-{last}"} if ranged else {})
+        headers = {"Accept-Encoding": "identity", **headers}
         trouble = ""
         for attempt in range(self._attempts):
             if attempt:
                 time.sleep(0.25 * 2**attempt)
             try:
-                with self._session.get(
-                    address, headers=headers, timeout=self._timeouts, allow_redirects=False, stream=True
+                with self._session.request(
+                    method,
+                    address,
+                    headers=headers,
+                    timeout=self._timeouts,
+                    allow_redirects=False,
+                    stream=True,
                 ) as answer:
+                    if answer.status_code in NOT_READABLE:
+                        return None
                     if answer.status_code < SERVER_FAULT and answer.status_code != TOO_MANY_REQUESTS:
-                        return _content(answer, ranged=ranged)
+                        return understand(answer)
                     trouble = f"{answer.status_code} {answer.reason}"
             except RequestException as fault:
                 trouble = type(fault).__name__
@@ -75,15 +104,24 @@ def _no_credentials(request: PreparedRequest) -> PreparedRequest:
     return request
 
 
-def _content(answer: Response, *, ranged: bool) -> bytes | None:
-    if answer.status_code in NOT_READABLE:
-        return None
+def _content(answer: Response, *, ranged: bool) -> bytes:
     if answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return b""
     if answer.status_code != (HTTPStatus.PARTIAL_CONTENT if ranged else HTTPStatus.OK):
-        asked = "a range" if ranged else "an object"
-        raise StoreRefused(
-            f"{answer.url} answers {answer.status_code} where {asked} is asked for",
-            hint="The public address must answer by itself, without redirects, and honour ranges.",
-        )
+        raise _other_answer(answer, "a range" if ranged else "an object")
     return answer.content
+
+
+def _head(answer: Response) -> PublicHead:
+    if answer.status_code != HTTPStatus.OK:
+        raise _other_answer(answer, "the headers of an object")
+    size = answer.headers.get("Content-Length", "")
+    content_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    return PublicHead(size=int(size) if size.isdecimal() else None, content_type=content_type or None)
+
+
+def _other_answer(answer: Response, asked: str) -> StoreRefused:
+    return StoreRefused(
+        f"{answer.url} answers {answer.status_code} where {asked} is asked for",
+        hint="The public address must answer by itself, without redirects, and honour ranges.",
+    )

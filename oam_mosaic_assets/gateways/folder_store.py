@@ -23,6 +23,7 @@ from oam_mosaic_assets.errors import DiskFull, StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import (
     Headers,
     PreconditionFailed,
+    PublicHead,
     StoredObject,
     check_key,
     check_range,
@@ -167,6 +168,16 @@ class FolderStore:
     def public_address(self, key: str) -> str:
         """The file's `file://` address."""
         return self._path(key).as_uri()
+
+    def head_publicly(self, key: str) -> PublicHead | None:
+        """See `ObjectStore.head_publicly`. A file has no headers, so its type is not told."""
+        with self._faults("look at", key):
+            opened = self._open(key)
+            if opened is None:
+                return None
+            with opened[0] as file:
+                is_public = os.fstat(file.fileno()).st_mode & stat.S_IROTH
+            return PublicHead(opened[1].size, None) if is_public else None
 
     def read_publicly(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
         """See `ObjectStore.read_publicly`. A stranger is anyone but the file's owner and group."""

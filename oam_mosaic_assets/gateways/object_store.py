@@ -47,6 +47,19 @@ class Headers:
     cache_control: str = "private, no-store"
 
 
+@dataclass(frozen=True, slots=True)
+class PublicHead:
+    """What a stranger is told of an object. None is not told.
+
+    Attributes:
+        size: bytes.
+        content_type: without parameters.
+    """
+
+    size: int | None
+    content_type: str | None
+
+
 class PreconditionFailed(Exception):
     """A conditional write or copy found another object than it was told to expect."""
 
@@ -159,6 +172,13 @@ class ObjectStore(Protocol):
 
     def public_address(self, key: str) -> str:
         """Where anyone reads the object: an https address, or a file's for a local folder."""
+        ...
+
+    def head_publicly(self, key: str) -> PublicHead | None:
+        """Look at an object as an anonymous stranger would; None where it is not readable.
+
+        Raises: as `read_publicly`.
+        """
         ...
 
     def read_publicly(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:

@@ -68,11 +68,9 @@ class PublisherLock:
             self._take(say)
             Thread(target=self._keep, name="publisher-lock", daemon=True).start()
             yield
-        except BaseException:
-            with suppress(MosaicError):  # what failed first must be seen; the lock ends by itself
+        finally:
+            with suppress(MosaicError):  # what came of the block must be seen; the lock ends by itself
                 self._release()
-            raise
-        self._release()
 
     def renew(self) -> None:
         """Make sure that it is held, for another lifetime.

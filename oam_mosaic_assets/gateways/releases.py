@@ -8,9 +8,8 @@ true. Publishers that share nothing but the store keep out of each other's way b
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -24,12 +23,16 @@ from oam_mosaic_assets.core.release import (
     Pointer,
     as_json,
     build_name,
+    tilejson_address,
 )
-from oam_mosaic_assets.errors import HeldBack, MosaicError, NotAsPublished, PublicationLost, StoreRefused
+from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
+from oam_mosaic_assets.gateways.ownership import FOREIGN, build_shown, keep_foreign
 from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock
+from oam_mosaic_assets.gateways.read_back import Expected, read_back
 
 PMTILES: Final = "application/vnd.pmtiles"
+JSON: Final = "application/json"
 
 RELEASE_CACHING: Final = "public, max-age=86400, immutable"
 """A release never changes; a day, not a year, so that caches forget an image that was taken down."""
@@ -38,9 +41,6 @@ FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
 
 ABANDONED_SECONDS: Final = 6 * 3600.0
 """An upload that was begun this long ago has nobody who finishes it."""
-
-FOREIGN: Final = "foreign-"
-"""Begins the name of a release that was found under the fixed key and is not ours."""
 
 READ_BACK: Final = 1024
 """Bytes compared at either end of the archive; the header is in the first 127."""
@@ -69,6 +69,11 @@ class Candidate:
     pointer: Pointer
     manifest: Mapping[str, Any]
     tilejson: Callable[[str], Mapping[str, Any]]
+
+    @property
+    def expected(self) -> Expected:
+        """What a stranger must be answered where the archive is public."""
+        return Expected(content_type=PMTILES, size=self.archive.size, head=self.head, tail=self.tail)
 
 
 class Releases:
@@ -153,12 +158,14 @@ class Releases:
         *,
         confirmed: str | None = None,
         say: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> Pointer:
         """Make a build public, or leave everything as it is.
 
         Args:
             confirmed: why a person lets a build pass that would be held back.
             say: told what is being done.
+            warn: told what went wrong after all was public.
 
         Raises:
             PublicationLost: another publisher is at work or was faster, or what is public is newer.
@@ -170,18 +177,28 @@ class Releases:
         with lock.held(say):
             before = self.current()
             self._refuse_older(candidate, before)
-            if before is None:
-                self._keep_foreign(confirmed, say)
+            keep_foreign(
+                self.store,
+                self.keys,
+                written_before=before[0].etags if before else (),
+                confirmed=confirmed,
+                say=say,
+            )
             released = self._release(
                 candidate, lock, say, is_public=before is not None and before[0].build == build
             )
-            etags = self._turn_fixed_keys(candidate, released, say)
-            lock.renew()
-            now = datetime.now(UTC).isoformat()
-            pointer = replace(candidate.pointer, etags=etags, published_at=now)
-            self._turn_pointer(pointer, before)
+            with self._or_as_before():
+                etags = self._turn_fixed_keys(candidate, released, say)
+                lock.renew()
+                now = datetime.now(UTC).isoformat()
+                pointer = replace(candidate.pointer, etags=etags, published_at=now)
+                self._turn_pointer(pointer, before)
+            self._read_back(self.keys.pointer, Expected.whole(pointer.to_json(), JSON))
             say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
-            self._tidy(candidate, before[0].build if before else None)
+            try:
+                self._tidy(candidate, before[0].build if before else None)
+            except MosaicError as error:  # it is public, and the next publication tidies up as well
+                warn(f"{build} is public, but not all that it leaves behind was taken away. {error}")
         return pointer
 
     def differences(self, pointer: Pointer) -> list[str]:
@@ -192,7 +209,12 @@ class Releases:
             if present is None:
                 found.append(f"{key} is gone")
             elif present.etag != etag:
-                found.append(f"{key} was overwritten on {present.written_at:%Y-%m-%d %H:%M} UTC")
+                build = build_shown(self.store, self.keys, present)
+                found.append(
+                    f"{key} shows {build}, whose publication did not end"
+                    if build not in (None, pointer.build)
+                    else f"{key} was overwritten on {present.written_at:%Y-%m-%d %H:%M} UTC"
+                )
             elif self.store.read_publicly(key, length=1) is None:
                 found.append(f"{key} is not publicly readable")
         if self.store.head(pointer.archive) is None:
@@ -215,23 +237,6 @@ class Releases:
                 hint="Nothing needs to be done; the newer mosaic stays public.",
             )
 
-    def _keep_foreign(self, confirmed: str | None, say: Callable[[str], None]) -> None:
-        """Nothing of ours was ever published here; what lies under our keys is somebody else's."""
-        for key in self.keys.fixed_archives():
-            foreign = self.store.head(key)
-            if foreign is None:
-                continue
-            kept = self.keys.release(f"{FOREIGN}{datetime.now(UTC):%Y%m%d}", key.rsplit("/", 1)[-1])
-            if self.store.head(kept) is None:
-                self.store.copy(foreign, kept, Headers(PMTILES))
-            if confirmed is None:
-                raise HeldBack(
-                    f"{key} in {self.store.origin} holds {foreign.size:,} bytes that no build of ours wrote "
-                    f"({foreign.written_at:%Y-%m-%d}); a copy is kept as {kept}.",
-                    hint="If it may be replaced, say so: oam-mosaic publish BUILD --confirm REASON.",
-                )
-            say(f"{key} held an object that is not ours; its copy stays as {kept}")
-
     def _release(
         self, candidate: Candidate, lock: PublisherLock, say: Callable[[str], None], *, is_public: bool
     ) -> StoredObject:
@@ -253,7 +258,7 @@ class Releases:
                     f"The staged archive {candidate.archive.key} is no longer the one that was audited.",
                     hint="Build again; if it happens twice, see who else writes to this place.",
                 ) from None
-            self._read_back(key, candidate)
+            self._read_back(key, candidate.expected)
             for name, content in (
                 (MANIFEST, {**candidate.manifest, "address": address}),
                 (TILEJSON, candidate.tilejson(address)),
@@ -261,6 +266,7 @@ class Releases:
                 self.store.put_bytes(
                     self.keys.release(build, name), as_json(content), _json(RELEASE_CACHING), public=True
                 )
+                self._read_back(self.keys.release(build, name), Expected.whole(as_json(content), JSON))
             lock.renew()  # the last moment at which all of it can be taken back
         except BaseException:
             if not is_public:
@@ -274,16 +280,21 @@ class Releases:
     def _turn_fixed_keys(
         self, candidate: Candidate, released: StoredObject, say: Callable[[str], None]
     ) -> dict[str, str]:
+        document = as_json(candidate.tilejson(self.store.public_address(self.keys.archive)))
+        etags = self._turn(released, document, say)
+        for key in self.keys.fixed_archives():
+            self._read_back(key, candidate.expected)
+        self._read_back(self.keys.tilejson, Expected.whole(document, JSON))
+        return etags
+
+    def _turn(self, released: StoredObject, document: bytes, say: Callable[[str], None]) -> dict[str, str]:
+        """Let the fixed keys show a release and its TileJSON; their ETags."""
         etags = {}
         for key in self.keys.fixed_archives():
             say(f"copying the archive to {key}")
             etags[key] = self.store.copy(released, key, Headers(PMTILES, FIXED_CACHING), public=True).etag
-        document = as_json(candidate.tilejson(self.store.public_address(self.keys.archive)))
-        etags[self.keys.tilejson] = self.store.put_bytes(
-            self.keys.tilejson, document, _json(FIXED_CACHING), public=True
-        ).etag
-        for key in self.keys.fixed_archives():
-            self._read_back(key, candidate)
+        key = self.keys.tilejson
+        etags[key] = self.store.put_bytes(key, document, _json(FIXED_CACHING), public=True).etag
         return etags
 
     def _turn_pointer(self, pointer: Pointer, before: tuple[Pointer, StoredObject] | None) -> None:
@@ -302,33 +313,34 @@ class Releases:
                 hint="Run the build again, and let only one publisher write to this place.",
             ) from None
 
-    def _read_back(self, key: str, candidate: Candidate) -> None:
-        """Read both ends of the archive as a stranger; a cache may answer with the old one for a while."""
-        deadline, pause = time.monotonic() + self.patience_seconds, 0.5
-        size = candidate.archive.size
-        while True:
-            head = self.store.read_publicly(key, length=len(candidate.head))
-            if head == candidate.head:
-                tail = self.store.read_publicly(
-                    key, start=size - len(candidate.tail), length=len(candidate.tail) + 1
-                )
-                if tail == candidate.tail:
-                    return
-            if head is None or time.monotonic() + pause > deadline:
-                break
-            time.sleep(pause)
-            pause *= 2
-        address = self.store.public_address(key)
-        if head is None:
-            raise NotAsPublished(
-                f"{address} is not readable without credentials.",
-                hint="The bucket must let objects be public: allow ACLs (Object Ownership) and do not block "
-                "public access; set S3_PUBLIC_URL if readers use another address.",
-            )
-        raise NotAsPublished(
-            f"{address} does not answer with the bytes that were just written there.",
-            hint="See who else writes to it, and whether a cache in front holds objects for too long.",
-        )
+    def _read_back(self, key: str, expected: Expected) -> None:
+        read_back(self.store, key, expected, patience_seconds=self.patience_seconds)
+
+    @contextmanager
+    def _or_as_before(self) -> Iterator[None]:
+        """Where fixed keys or pointer cannot be turned, let the fixed keys show again what the pointer says.
+
+        What another publisher does now is his; and where nothing was public before, the next build finds that
+        what lies there is ours.
+        """
+        try:
+            yield
+        except PublicationLost:
+            raise
+        except BaseException:
+            with suppress(MosaicError, PreconditionFailed):  # what failed first must be seen
+                self._show_again()
+            raise
+
+    def _show_again(self) -> None:
+        before = self.current()  # asked again: it may have been turned, and only the answer was lost
+        released = before and self.store.head(before[0].archive)
+        document = before and self.store.get_bytes(self.keys.release(before[0].build, TILEJSON))
+        if before is None or not released or not document or not self.differences(before[0]):
+            return
+        described = json.loads(document[0]) | tilejson_address(self.store.public_address(self.keys.archive))
+        etags = self._turn(released, as_json(described), lambda _: None)
+        self._turn_pointer(replace(before[0], etags=etags), before)
 
     def _tidy(self, candidate: Candidate, previous: str | None) -> None:
         """Keep what later snapshots are compared with; take away what can never be public.
@@ -358,8 +370,11 @@ class Releases:
             if not name.startswith(FOREIGN) and self.keys.release(name, MANIFEST) not in present:
                 doomed += present
         self.store.delete(doomed)
+        # whoever holds the lock is the only one who writes what is public; others may be staging
+        for public in (self.keys.releases_root, *self.keys.fixed_archives()):
+            self.store.abandon_uploads(public, older_than_seconds=0.0)
         self.store.abandon_uploads(self.keys.prefix, older_than_seconds=ABANDONED_SECONDS)
 
 
 def _json(caching: str) -> Headers:
-    return Headers("application/json", caching)
+    return Headers(JSON, caching)

@@ -25,6 +25,7 @@ from oam_mosaic_assets.gateways.anonymous import AnonymousReader
 from oam_mosaic_assets.gateways.object_store import (
     Headers,
     PreconditionFailed,
+    PublicHead,
     StoredObject,
     check_key,
     check_range,
@@ -180,8 +181,9 @@ class S3Store:
             except ClientError as refusal:
                 if refusal.response["Error"]["Code"] not in {"404", "NoSuchKey"}:
                     raise
-                # The answer to a HEAD has no body to say whether the object is missing or the bucket.
-                self._client.head_bucket(Bucket=self.bucket)
+                # The answer to a HEAD has no body to say whether the object is missing or the bucket. To list
+                # this key needs no right beyond the keys that are ours; to look at the bucket would.
+                self._client.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1)
                 return None
             return stored(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
 
@@ -243,6 +245,10 @@ class S3Store:
     def public_address(self, key: str) -> str:
         """See `ObjectStore.public_address`."""
         return f"{self._public_base}/{quote(key)}"
+
+    def head_publicly(self, key: str) -> PublicHead | None:
+        """See `ObjectStore.head_publicly`."""
+        return self._stranger.head(self.public_address(key))
 
     def read_publicly(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
         """See `ObjectStore.read_publicly`."""

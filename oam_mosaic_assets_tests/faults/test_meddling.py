@@ -160,3 +160,47 @@ def test_a_foreign_object_under_the_fixed_key_is_kept_and_waits_for_a_person(any
     assert site.stays_whole().build == build
     content, _ = site.store.get_bytes(kept) or (b"", None)
     assert content == FOREIGN
+
+
+def test_a_foreign_object_under_an_alias_that_is_new_is_kept_as_well(any_site: Site) -> None:
+    """Long after the first publication, and though another alias has the same name in another folder."""
+    site, aliases = any_site, ("global-coverage.pmtiles", "old/global-coverage.pmtiles")
+    site.environment.pop("MOSAIC_ALIASES", None)
+    before = site.published()
+    contents = {key: f"{FOREIGN!r} under {key}".encode() for key in aliases}
+    for key, content in contents.items():
+        site.store.put_bytes(key, content, ARCHIVE, public=True)
+    site.environment["MOSAIC_ALIASES"] = ",".join(aliases)
+
+    outcome = site.run()
+
+    assert not outcome.success
+    assert outcome.kind == "HeldBack"
+    assert all(f"{key} in {site.store.origin} holds" in outcome.text for key in aliases)
+    assert {key: site.store.read_publicly(key) for key in aliases} == contents
+    (build,) = {each.key.split("/")[2] for each in site.store.keys(site.keys.staging_root)}
+    later = b"put there before the person said yes"
+    site.store.put_bytes(aliases[0], later, ARCHIVE, public=True)
+
+    tags = {"oam-mosaic/build": build, "oam-mosaic/confirm": "nobody reads them"}
+    assert site.run(job="publish_held_build", tags=tags).success
+
+    assert site.stays_whole().build == build
+    kept = [each.key for each in site.store.keys(f"{site.keys.releases_root}foreign-")]
+    found = {(site.store.get_bytes(key) or (b"", None))[0] for key in kept}
+    assert found >= {*contents.values(), later}
+    site.environment.pop("MOSAIC_ALIASES")
+    site.store.delete([*kept, *aliases])
+    assert before.build < build
+
+
+def test_a_foreign_tilejson_is_kept_as_well(site: Site) -> None:
+    site.store.delete([each.key for each in site.store.keys("")])
+    site.store.put_bytes(site.keys.tilejson, b'{"build": "mine"}', Headers("application/json"), public=True)
+
+    outcome = site.run()
+
+    assert outcome.kind == "HeldBack"
+    assert site.store.read_publicly(site.keys.tilejson) == b'{"build": "mine"}'
+    assert len(list(site.store.keys(f"{site.keys.releases_root}foreign-"))) == 1
+    site.store.delete([each.key for each in site.store.keys("")])

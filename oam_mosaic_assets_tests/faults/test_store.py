@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets.errors import StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.s3_store import S3Store
@@ -100,6 +102,32 @@ def allow(ceph: CephServer, bucket: str, *denials: dict[str, Any]) -> None:
     ]
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
     client_of(ceph).put_bucket_policy(Bucket=bucket, Policy=policy)
+
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_rights_that_the_readme_names_are_enough(
+    publisher_site: Site, ceph: CephServer, bucket: str
+) -> None:
+    site = publisher_site
+    documented = re.search(r"```json\n(\{.*?s3:PutObjectAcl.*?)```", README.read_text(), re.DOTALL)
+    assert documented is not None
+    policy = json.loads(documented[1].replace("oin-hotosm-temp", bucket))
+    for statement in policy["Statement"]:
+        statement["Principal"] = {"AWS": [principal(PUBLISHER)]}
+    client_of(ceph).put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+
+    for _ in range(2):  # nothing is public before the first
+        outcome = site.run()
+        assert outcome.success, outcome.text
+        assert "warning" not in outcome.log
+    site.stays_whole()
+    assert site.run(job="mosaic_freshness").success
+    client_of(ceph).put_object(Bucket=bucket, Key="somebody-elses", Body=b"private")
+    with pytest.raises(StoreRefused):
+        site.store.get_bytes("somebody-elses")
+    client_of(ceph).delete_object(Bucket=bucket, Key="somebody-elses")
 
 
 def test_a_user_who_may_not_write_leaves_the_mosaic(

@@ -1,0 +1,91 @@
+"""Whose is what lies under the fixed keys: a build's of ours, or somebody else's.
+
+What is somebody else's is kept before anything takes its place, and waits for a person's word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Final
+
+from oam_mosaic_assets.core.release import ARCHIVE, Keys
+from oam_mosaic_assets.errors import HeldBack
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
+
+FOREIGN: Final = "foreign-"
+"""Begins the name of a release that holds what was found under fixed keys and is not ours."""
+
+_COMPARED: Final = 16 * 1024
+"""Bytes at either end of an archive: header, root directory and metadata are in the first ones."""
+
+
+def build_shown(store: ObjectStore, keys: Keys, present: StoredObject) -> str | None:
+    """The build whose archive or TileJSON an object under a fixed key is; None where it is not ours."""
+    if present.key == keys.tilejson:
+        return _described_build(store, keys, present.key)
+    for each in store.keys(keys.releases_root):
+        build, _, name = each.key.removeprefix(keys.releases_root).partition("/")
+        if name == ARCHIVE and each.size == present.size and _look_alike(store, each, present):
+            return build
+    return None
+
+
+def keep_foreign(
+    store: ObjectStore,
+    keys: Keys,
+    *,
+    written_before: Collection[str],
+    confirmed: str | None,
+    say: Callable[[str], None],
+) -> None:
+    """Keep what somebody else put under keys that a publication is about to write for the first time.
+
+    Args:
+        written_before: fixed keys that the public build wrote, so that they are ours.
+        confirmed: why a person lets them be replaced.
+        say: told what was kept.
+
+    Raises:
+        HeldBack: there is something, and nobody has said that it may be replaced.
+    """
+    found = []
+    for key in (*keys.fixed_archives(), keys.tilejson):
+        present = None if key in written_before else store.head(key)
+        if present is None or build_shown(store, keys, present) is not None:
+            continue
+        # named by its ETag: what takes its place before a person decides is kept as well
+        name = f"{present.etag[:16]}-{key.replace('/', '_')}"
+        kept = keys.release(f"{FOREIGN}{datetime.now(UTC):%Y%m%d}", name)
+        if store.head(kept) is None:
+            store.copy(present, kept, Headers("application/octet-stream"))
+        found.append(
+            f"{key} in {store.origin} holds {present.size:,} bytes that no build of ours wrote "
+            f"({present.written_at:%Y-%m-%d}); a copy is kept as {kept}."
+        )
+    if found and confirmed is None:
+        raise HeldBack(
+            " ".join(found),
+            hint="If that may be replaced, say so: oam-mosaic publish BUILD --confirm REASON.",
+        )
+    for each in found:
+        say(each)
+
+
+def _described_build(store: ObjectStore, keys: Keys, tilejson: str) -> str | None:
+    found = store.get_bytes(tilejson)
+    try:
+        build = json.loads(found[0])["build"] if found else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    is_ours = isinstance(build, str) and any(store.keys(keys.release(build)))
+    return build if is_ours else None
+
+
+def _look_alike(store: ObjectStore, one: StoredObject, other: StoredObject) -> bool:
+    for start in (0, max(0, one.size - _COMPARED)):
+        ends = [store.read_publicly(each.key, start=start, length=_COMPARED) for each in (one, other)]
+        if ends[0] is None or ends[0] != ends[1]:
+            return False
+    return True

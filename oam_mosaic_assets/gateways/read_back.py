@@ -1,0 +1,70 @@
+"""Looking at what was just published as a stranger does, before anyone is told that it is public."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Self
+
+from oam_mosaic_assets.errors import NotAsPublished
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the public address must answer.
+
+    Attributes:
+        content_type: as it was written.
+        size: bytes of the whole.
+        head: its first bytes.
+        tail: its last bytes.
+    """
+
+    content_type: str
+    size: int
+    head: bytes
+    tail: bytes
+
+    @classmethod
+    def whole(cls, content: bytes, content_type: str) -> Self:
+        """A small object, all of which is compared."""
+        return cls(content_type=content_type, size=len(content), head=content, tail=b"")
+
+
+def read_back(store: ObjectStore, key: str, expected: Expected, *, patience_seconds: float) -> None:
+    """Ask for the headers, then for both ends; a cache may answer with the old one for a while.
+
+    Raises:
+        NotAsPublished: it is not readable without credentials, or answers with something else.
+    """
+    deadline, pause = time.monotonic() + patience_seconds, 0.5
+    while (wrong := _difference(store, key, expected)) and time.monotonic() + pause < deadline:
+        time.sleep(pause)
+        pause *= 2
+    if wrong:
+        raise NotAsPublished(
+            f"{store.public_address(key)} {wrong}.",
+            hint="See who else writes to it, and whether a cache in front holds objects for too long.",
+        )
+
+
+def _difference(store: ObjectStore, key: str, expected: Expected) -> str:
+    """How the public address differs from what was written; empty where it does not."""
+    seen = store.head_publicly(key)
+    if seen is None:
+        raise NotAsPublished(
+            f"{store.public_address(key)} is not readable without credentials.",
+            hint="The bucket must let objects be public: allow ACLs (Object Ownership) and do not block "
+            "public access; set S3_PUBLIC_URL if readers use another address.",
+        )
+    if seen.size not in (expected.size, None):
+        return (
+            f"answers with {seen.size:,} bytes, not with the {expected.size:,} that were just written there"
+        )
+    if seen.content_type not in (expected.content_type, None):
+        return f"says that it is {seen.content_type!r}, not {expected.content_type!r}"
+    is_head = store.read_publicly(key, length=len(expected.head)) == expected.head
+    start, length = expected.size - len(expected.tail), len(expected.tail) + 1  # one more: it must end there
+    is_tail = not expected.tail or store.read_publicly(key, start=start, length=length) == expected.tail
+    return "" if is_head and is_tail else "does not answer with the bytes that were just written there"

@@ -1,0 +1,128 @@
+"""What becomes of a publication that ends between the fixed keys and the pointer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets_tests.chain import Site, some_items, write_items
+from oam_mosaic_assets_tests.faults.conftest import IMAGES
+from oam_mosaic_assets_tests.servers.buckets import client_of
+from oam_mosaic_assets_tests.servers.ceph import CephServer
+
+ARCHIVE = Headers("application/vnd.pmtiles")
+
+
+def ended(site: Site, key: str, monkeypatch: pytest.MonkeyPatch, *, for_good: bool) -> None:
+    """Run, and let the store fail when the key is written; `for_good` also whatever is tried afterwards."""
+    kind, failed = type(site.store), [False]
+
+    def failing(name: str) -> Any:
+        call = getattr(kind, name)
+
+        def meet(self: Any, *arguments: Any, **options: Any) -> StoredObject:
+            target = arguments[1] if name == "copy" else arguments[0]
+            if (target == key and not failed[0]) or (failed[0] and for_good):
+                failed[0] = True
+                raise StoreUnavailable("the store is gone", hint="Run again.")
+            stored: StoredObject = call(self, *arguments, **options)
+            return stored
+
+        return meet
+
+    with monkeypatch.context() as patch:
+        for name in ("copy", "put_bytes"):
+            patch.setattr(kind, name, failing(name))
+        outcome = site.run()
+    assert not outcome.success
+    assert "the store is gone" in outcome.text
+
+
+@pytest.fixture
+def aliased(any_site: Site) -> Any:
+    """An installation with an alias, whose next build shows one image more."""
+    site = any_site
+    site.store.delete([each.key for each in site.store.keys("")])
+    site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
+    write_items(site.items, some_items(IMAGES))
+    yield site
+    site.environment.pop("MOSAIC_ALIASES")
+    write_items(site.items, some_items(IMAGES))
+    site.store.delete([each.key for each in site.store.keys("")])
+
+
+@pytest.mark.parametrize("key", ["coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"])
+def test_the_mosaic_before_is_shown_again(aliased: Site, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = aliased
+    before = site.published()
+    write_items(site.items, some_items(IMAGES + 1))
+
+    ended(site, key, monkeypatch, for_good=False)
+
+    after = site.stays_whole()
+    assert (after.build, after.images) == (before.build, IMAGES)
+    assert site.run(job="mosaic_freshness").success
+    assert site.recovers(before).images == IMAGES + 1
+
+
+def test_where_the_store_is_gone_for_good_the_next_build_settles_it(
+    aliased: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = aliased
+    before = site.published()
+    write_items(site.items, some_items(IMAGES + 1))
+
+    ended(site, "mosaic/latest.json", monkeypatch, for_good=True)
+
+    noticed = site.run(job="mosaic_freshness")
+    assert not noticed.success
+    assert "global-mosaic.pmtiles shows 2" in noticed.failed_checks["mosaic_is_fresh"]
+    assert "whose publication did not end" in noticed.failed_checks["mosaic_is_fresh"]
+    assert site.recovers(before).images == IMAGES + 1
+
+
+def test_a_first_publication_that_was_not_ended_holds_nobody_up(
+    aliased: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = aliased
+
+    ended(site, "mosaic/latest.json", monkeypatch, for_good=True)
+
+    assert site.store.head(site.keys.archive) is not None
+    outcome = site.run()
+    assert outcome.success, outcome.text
+    assert site.stays_whole().images == IMAGES
+
+
+def test_an_upload_that_was_not_ended_is_taken_away_by_the_next_build(
+    aliased: Site, ceph: CephServer
+) -> None:
+    site = aliased
+    before = site.published()
+    key = site.keys.archive
+    if "S3_BUCKET" in site.environment:
+        client_of(ceph).create_multipart_upload(Bucket=site.environment["S3_BUCKET"], Key=key)
+    else:
+        (site.settings.mosaic_store / f".{key}.{'0' * 16}.partial").write_bytes(b"half")
+
+    site.recovers(before)  # and nothing is left
+
+
+def test_a_tilejson_shown_again_names_the_fixed_address(
+    aliased: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = aliased
+    site.published()
+    described = site.store.read_publicly(site.keys.tilejson)
+    write_items(site.items, some_items(IMAGES + 1))
+
+    ended(site, "mosaic/latest.json", monkeypatch, for_good=False)
+
+    again = site.store.read_publicly(site.keys.tilejson)
+    assert again is not None
+    assert described is not None
+    assert json.loads(again) == json.loads(described)
