@@ -34,8 +34,8 @@ _E7: Final = 10**7
 
 _DIGEST_BYTES: Final = 16
 
-_WRITTEN_TOGETHER: Final = 2**20
-"""Bytes."""
+_BATCH: Final = 16_384
+"""Tiles whose ids are worked out together, or whose contents are written together: some 200 bytes each."""
 
 
 class BrokenTiles(ValueError):
@@ -48,7 +48,7 @@ class _Spool:
 
     Attributes:
         tile_id: of each tile.
-        content: a number for each distinct content, in no particular order.
+        content: which content each tile has: numbers from 0 on, in no particular order.
         length: bytes of each tile.
         offset: in the file.
     """
@@ -91,30 +91,47 @@ def write_pmtiles(mbtiles: Path, target: Path, metadata: Mapping[str, Any]) -> N
 
 def _spooled(mbtiles: Path, spool: IO[bytes]) -> _Spool:
     """Copy every tile into the spool."""
-    zoom, x, y, length = array("b"), array("q"), array("q"), array("q")
+    places, length = array("q"), array("q")
+    tile_id = array("q")
     digests = bytearray()
     with closing(_opened(mbtiles)) as database:
-        for z, column, row, content in _rows(
+        for zoom, column, row, content in _rows(
             database, "SELECT zoom_level, tile_column, tile_row, tile_data FROM tiles"
         ):
-            zoom.append(z)
-            x.append(column)
-            y.append((1 << z) - 1 - row)  # MBTiles counts rows from the south
+            places.extend((zoom, column, (1 << zoom) - 1 - row))  # MBTiles counts rows from the south
             length.append(len(content))
             digests += hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
             spool.write(content)
+            if len(length) % _BATCH == 0:
+                tile_id.frombytes(_ids(places).tobytes())
+                places = array("q")
+    tile_id.frombytes(_ids(places).tobytes())
     spool.flush()
     lengths = np.frombuffer(length, np.int64)
-    _, contents = np.unique(np.frombuffer(digests, f"S{_DIGEST_BYTES}"), return_inverse=True)
     return _Spool(
-        tile_id=_ids(np.frombuffer(zoom, np.int8), np.frombuffer(x, np.int64), np.frombuffer(y, np.int64)),
-        content=contents.astype(np.int64),
+        tile_id=np.frombuffer(tile_id, np.int64),
+        content=_numbered(np.frombuffer(digests, "<u8,<u8")),
         length=lengths,
         offset=np.cumsum(lengths) - lengths,
     )
 
 
-def _ids(zoom: NDArray[np.int8], x: Numbers, y: Numbers) -> Numbers:
+def _numbered(digests: NDArray[np.void]) -> Numbers:
+    """A number for each distinct digest, from 0 on, where it stands."""
+    halves = [digests[half] for half in ("f0", "f1")]
+    order = np.lexsort(halves)
+    is_new = np.zeros(len(order), np.bool_)
+    for half in halves:
+        ordered = half[order]
+        is_new[1:] |= ordered[1:] != ordered[:-1]
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(is_new)
+    return numbers
+
+
+def _ids(places: array[int]) -> Numbers:
+    """PMTiles ids of tiles, from zoom, column and row of each."""
+    zoom, x, y = np.frombuffer(places, np.int64).reshape(-1, 3).T
     ids = np.zeros(len(zoom), np.int64)
     for each in np.unique(zoom).tolist():
         of_zoom = zoom == each
@@ -128,7 +145,8 @@ def _write(
     order = np.argsort(tiles.tile_id)
     tile_id, content, length = tiles.tile_id[order], tiles.content[order], tiles.length[order]
     # contents are stored where they are first needed, in the order of tile ids
-    _, first, inverse = np.unique(content, return_index=True, return_inverse=True)
+    first = np.zeros(content.max(initial=-1) + 1, np.int64)
+    first[content[::-1]] = np.arange(len(content))[::-1]  # of those of one content the last one written stays
     stored = np.sort(first)
     offset = np.zeros(len(order), np.int64)
     offset[stored] = np.cumsum(length[stored]) - length[stored]
@@ -137,7 +155,7 @@ def _write(
         tile_id=tile_id[begins],
         run_length=np.diff(begins, append=len(tile_id)),
         length=length[begins],
-        offset=offset[first[inverse]][begins],
+        offset=offset[first[content[begins]]],
     )
     root, leaves = packed_directories(entries)
     packed = gzip.compress(
@@ -164,8 +182,8 @@ def _write(
     }
     archive.write(serialize_header(cast("HeaderDict", header)) + root + packed + leaves)
     places = order[stored]
-    for start in range(0, len(places), 4096):
-        some = places[start : start + 4096]
+    for start in range(0, len(places), _BATCH):
+        some = places[start : start + _BATCH]
         archive.writelines(
             os.pread(spool, size, at)
             for at, size in zip(tiles.offset[some].tolist(), tiles.length[some].tolist(), strict=True)
