@@ -49,7 +49,8 @@ def global_mosaic_pmtiles(
     with open_archive(archive) as opened:
         tiles, size, bounds = opened.header["addressed_tiles_count"], opened.size, opened.bounds
     seconds, digest = time.perf_counter() - clock, sha256_of(archive)
-    context.log.info("%s tiles in %.1f MB", f"{tiles:,}", size / 1e6)
+    build = footprints_geojson.build
+    context.log.info("%s: %s tiles in %.1f MB", build, f"{tiles:,}", size / 1e6)
     artifact = with_facts(
         footprints_geojson,
         archive,

@@ -1,5 +1,6 @@
 """The audited archive made public: the object that everyone's map reads."""
 
+import platform
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -140,7 +141,13 @@ def _candidate(
         "audit": [{"check": each.name, "passed": each.passed, "text": each.text} for each in audit.verdicts],
         "confirmed": confirmed,
         "seconds": facts["seconds"] | {"audit": audit.seconds},
-        "versions": {**facts["versions"], "oam-mosaic-assets": __version__},
+        "versions": {
+            **facts["versions"],
+            "oam-mosaic-assets": __version__,
+            "dagster": dg.__version__,
+            "GEOS": shapely.geos_version_string,
+            "python": platform.python_version(),
+        },
     }
     return Candidate(
         archive=_stored(staged, mosaic, mosaic.path),

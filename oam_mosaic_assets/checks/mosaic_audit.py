@@ -42,10 +42,14 @@ def mosaic_audit(
     """Read the whole staged archive and hold it against the footprints."""
     facts = archive.facts["archive"]
     text = f"{facts['tiles']:,} tiles, {facts['bytes'] / 1e6:.1f} MB"
-    progress.step(context.log, "auditing", None, text)
+    progress.step(context.log, "auditing", 0.0, text)
     with failing_clearly():
         refuse_mixture(archive, footprints)
-        audit = auditor.of(archive, footprints)
+        audit = auditor.of(
+            archive,
+            footprints,
+            on_progress=lambda share: progress.step(context.log, "auditing", share, text),
+        )
         if audit.failures:  # it can never be published, by nobody
             releases.discard(archive.build)
     confirmed = context.run.tags.get(CONFIRM_TAG)

@@ -65,16 +65,20 @@ class DrawingOrder:
             path: of the file that holds them; must not exist.
         """
         self._database = sqlite3.connect(path, isolation_level=None)
-        for statement in (
-            # nothing here outlives the process
-            "PRAGMA journal_mode = OFF",
-            "PRAGMA synchronous = OFF",
-            f"CREATE TABLE footprints ({', '.join(_COLUMNS)}, UNIQUE (id))",
-            # made now and not when it is asked for, which would sort in another folder
-            "CREATE INDEX drawing_order ON footprints (acquired_to, id)",
-            "BEGIN",
-        ):
-            self._database.execute(statement)
+        try:
+            for statement in (
+                # nothing here outlives the process
+                "PRAGMA journal_mode = OFF",
+                "PRAGMA synchronous = OFF",
+                f"CREATE TABLE footprints ({', '.join(_COLUMNS)}, UNIQUE (id))",
+                # made now and not when it is asked for, which would sort in another folder
+                "CREATE INDEX drawing_order ON footprints (acquired_to, id)",
+                "BEGIN",
+            ):
+                self._database.execute(statement)
+        except BaseException:
+            self._database.close()
+            raise
         self._insert = f"INSERT OR IGNORE INTO footprints VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,7 +69,12 @@ class Drawn:
 
 
 def read_drawn(
-    archive: Archive, ids: Mapping[str, int] | None, *, layer: str, outlined: Collection[int] = ()
+    archive: Archive,
+    ids: Mapping[str, int] | None,
+    *,
+    layer: str,
+    outlined: Collection[int] = (),
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> Drawn:
     """Read every tile of an archive.
 
@@ -78,11 +83,12 @@ def read_drawn(
         ids: the index of each image that may be drawn; None takes any for an image.
         layer: the layer's name.
         outlined: indices of the images whose `pieces` are wanted.
+        on_progress: told now and then which share of the tiles is read, 0 to 1.
 
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
     """
-    return _Reading(archive, ids, layer, frozenset(outlined)).drawn()
+    return _Reading(archive, ids, layer, frozenset(outlined)).drawn(on_progress)
 
 
 class _Reading:
@@ -103,7 +109,8 @@ class _Reading:
         self.faults: list[str] = []
         self.fault_count = 0
 
-    def drawn(self) -> Drawn:
+    def drawn(self, on_progress: Callable[[float], None]) -> Drawn:
+        addressed = self.archive.header["addressed_tiles_count"]
         tiles: Counter[int] = Counter()
         images: dict[int, int] = {}
         seen: set[int] = set()
@@ -125,6 +132,8 @@ class _Reading:
                         drawn_in_tile.append(len(drawn))
                     if not self.outlined.isdisjoint(drawn):
                         self._outline(first, run_length, offset, length)
+            if addressed:
+                on_progress(tiles.total() / addressed)
         x, y = tile_positions(np.frombuffer(tile_id, np.int64), self.deepest)
         # in place, for there are fifty times as many pairs as images
         of_first = pairs_of(np.zeros_like(x), x, y, self.deepest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import shapely
@@ -18,7 +18,13 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 
 
 def examine(
-    archive: Path, footprints: Path, plan: TilingPlan, *, snapshot: str, extent: audit.Bounds
+    archive: Path,
+    footprints: Path,
+    plan: TilingPlan,
+    *,
+    snapshot: str,
+    extent: audit.Bounds,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
     """Judge an archive: whole, as asked, complete, every image in its place.
 
@@ -28,13 +34,14 @@ def examine(
         plan: what was asked of tippecanoe.
         snapshot: the digest of the snapshot.
         extent: of all its footprints.
+        on_progress: told now and then which share of the tiles is read, 0 to 1.
     """
     names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
     outlined = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
     try:
         with open_archive(archive) as opened:
             ids = {name: index for index, name in enumerate(names)}
-            drawn = read_drawn(opened, ids, layer=plan.layer, outlined=outlined)
+            drawn = read_drawn(opened, ids, layer=plan.layer, outlined=outlined, on_progress=on_progress)
             return [
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn, extent=extent),

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,10 +56,21 @@ class Auditor:
         self.max_set_aside_share = max_set_aside_share
         self.max_shrink_share = max_shrink_share
 
-    def of(self, archive: Artifact, footprints: Artifact) -> Audit:
+    def of(
+        self,
+        archive: Artifact,
+        footprints: Artifact,
+        *,
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> Audit:
         """The audit of exactly this archive: the one on record, else a new one.
 
         So a publisher may be started by itself: what was never audited is audited then.
+
+        Args:
+            archive: the staged archive.
+            footprints: what it was made from.
+            on_progress: told now and then which share of the tiles is read, 0 to 1.
         """
         sha256 = archive.facts["archive"]["sha256"]
         key = self.releases.keys.staging(archive.build, AUDIT)
@@ -68,11 +79,13 @@ class Auditor:
             stated = json.loads(found[0])
             if stated["sha256"] == sha256:
                 return Audit(sha256, stated["seconds"], [Verdict(**each) for each in stated["verdicts"]])
-        made = self._examine(archive, footprints, sha256)
+        made = self._examine(archive, footprints, sha256, on_progress)
         self.releases.store.put_bytes(key, as_json(asdict(made)), Headers("application/json"))
         return made
 
-    def _examine(self, archive: Artifact, footprints: Artifact, sha256: str) -> Audit:
+    def _examine(
+        self, archive: Artifact, footprints: Artifact, sha256: str, on_progress: Callable[[float], None]
+    ) -> Audit:
         clock, facts = time.perf_counter(), archive.facts
         snapshot = facts["snapshot"]
         verdicts = examine(
@@ -81,6 +94,7 @@ class Auditor:
             self.plan,
             snapshot=snapshot["digest"],
             extent=tuple(snapshot["bounds"]),
+            on_progress=on_progress,
         )
         before = self.releases.current()
         # a sample says nothing of how large the real catalogue should be
