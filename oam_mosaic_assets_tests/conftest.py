@@ -37,7 +37,7 @@ def _nobodys_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _stoppable() -> Iterator[None]:
-    """A shell's background process ignores SIGINT; Dagster then ignores SIGTERM too, and so do its children."""
+    """A background process of a shell ignores SIGINT; Dagster then lets it ignore SIGTERM as well."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
