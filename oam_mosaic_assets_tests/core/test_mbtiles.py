@@ -7,7 +7,7 @@ import json
 import resource
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -129,18 +129,23 @@ def test_tiles_that_lie_nowhere_are_no_archive(tmp_path: Path, lost: str) -> Non
         write_pmtiles(path, tmp_path / "a.pmtiles", {})
 
 
-@pytest.mark.usefixtures("_little_room")
 def test_a_full_disk_is_no_whole_archive(scene: Scene, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="File too large"):
+    with (
+        pytest.raises(OSError, match="File too large"),
+        room_for(scene.archive.stat().st_size // 2),
+    ):
         write_pmtiles(scene.folder / "raw.mbtiles", tmp_path / "a.pmtiles", {})
 
 
-@pytest.fixture
-def _little_room(scene: Scene) -> Iterator[None]:
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size, for the block alone: what the tests say may go to a file."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (scene.archive.stat().st_size // 2, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_name_with_a_meaning_in_addresses_is_a_name(scene: Scene, tmp_path: Path) -> None:
