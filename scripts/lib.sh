@@ -19,9 +19,9 @@ find_python() {
   fail "Python 3.11 or newer is needed and was not found. Install it (on Debian: apt-get install python3 python3-venv)."
 }
 
-# The uv that requirements-uv.lock locks: what is on the PATH where it is that version, else one beside the environment.
+# The uv that requirements-build.lock locks: what is on the PATH where it is that version, else one beside the environment.
 find_uv() {
-  local lock=$root/requirements-uv.lock wanted candidate python
+  local lock=$root/requirements-build.lock wanted candidate python
   wanted=$(sed -nE 's/^uv==([^ ]+).*/\1/p' "$lock")
   for candidate in uv "$venv-uv/bin/uv"; do
     if [ "$("$candidate" --version 2>/dev/null | cut -d' ' -f2)" = "$wanted" ]; then
@@ -48,7 +48,7 @@ prepare() {
     uv=$(find_uv) || exit
     [ -x "$venv/bin/python" ] || "$uv" venv --quiet --python "$python" "$venv"
     VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock"
-    VIRTUAL_ENV=$venv "$uv" pip install --quiet --no-deps --editable "$root"
+    VIRTUAL_ENV=$venv "$uv" pip install --quiet --no-deps --build-constraints "$root/requirements-build.lock" --editable "$root"
     rm -f "$stamp" "$stamp.dev"
     # the development environment holds all that a run needs as well
     case $1 in *-dev.lock) wanted_for_run=$(cat "$root/requirements.lock" "$root/pyproject.toml" | sha256sum | cut -d' ' -f1)

@@ -1,0 +1,49 @@
+# One image for everything that runs: a build of the mosaic, Dagster's code server, webserver and daemon.
+#
+#   docker build -t oam-mosaic .
+#   docker run --rm -v mosaic:/data oam-mosaic
+#
+# All that is written goes to /data (and /tmp). Settings come from the environment; the README lists them.
+
+FROM docker.io/library/python:3.12-slim-bookworm AS build
+
+WORKDIR /build
+COPY requirements-build.lock requirements.lock ./
+RUN python -m venv /opt/build \
+ && /opt/build/bin/pip install --quiet --no-cache-dir --require-hashes --requirement requirements-build.lock
+RUN /opt/build/bin/uv venv --quiet --python /usr/local/bin/python /opt/oam-mosaic \
+ && VIRTUAL_ENV=/opt/oam-mosaic /opt/build/bin/uv pip sync --quiet --no-cache --require-hashes --compile-bytecode requirements.lock
+
+COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY oam_mosaic_assets oam_mosaic_assets
+# the wheel is made by the hatchling that is locked
+RUN /opt/build/bin/hatchling build --target wheel --directory /build/dist \
+ && VIRTUAL_ENV=/opt/oam-mosaic /opt/build/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode dist/*.whl
+
+
+FROM docker.io/library/python:3.12-slim-bookworm
+
+LABEL org.opencontainers.image.title="oam-mosaic-assets" \
+      org.opencontainers.image.description="OpenAerialMap's global mosaic: catalogue to audited, published PMTiles" \
+      org.opencontainers.image.source="https://github.com/hotosm/oam-mosaic-assets" \
+      org.opencontainers.image.licenses="BSD-2-Clause"
+
+RUN useradd --system --uid 10001 --create-home --home-dir /data --shell /usr/sbin/nologin mosaic
+
+COPY --from=build /opt/oam-mosaic /opt/oam-mosaic
+COPY LICENSE NOTICE /usr/share/doc/oam-mosaic/
+WORKDIR /srv/oam-mosaic
+COPY dagster.yaml workspace.yaml ./
+
+ENV PATH=/opt/oam-mosaic/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/data \
+    DAGSTER_HOME=/data/dagster \
+    MOSAIC_STORE=/data/store \
+    MOSAIC_SCRATCH=/data/scratch
+
+USER 10001
+VOLUME /data
+STOPSIGNAL SIGTERM
+CMD ["oam-mosaic", "build"]
