@@ -65,6 +65,7 @@ def published_mosaic(
             say=lambda text: progress.step(context.log, "publishing", None, text),
             warn=context.log.warning,
         )
+    progress.step(context.log, "publishing", 1.0, pointer.build)
     seconds = {
         **global_mosaic_pmtiles.facts["seconds"],
         "audit": audit.seconds,

@@ -28,7 +28,7 @@ LOCATION_TAG = ".dagster/repository"
 LOCATION = "__repository__@oam-mosaic"
 """Lets the UI list the run with its job: the one repository of the location that workspace.yaml names."""
 
-PLAIN_INSTANCE = "telemetry:\n  enabled: false\n"
+PLAIN_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 """The instance's settings where the current folder holds none."""
 
 

@@ -65,7 +65,12 @@ def write_sample(images: int, output: Path | None) -> int:
     except ValueError as error:
         raise SettingsError(f"--images: {error}.", hint="Give a larger number.") from None
     with catalogue.snapshot() as snapshot:
-        opened = output.open("w", encoding="utf-8") if output else _standard_output()
+        try:
+            opened = output.open("w", encoding="utf-8") if output else _standard_output()
+        except OSError as error:
+            raise SettingsError(
+                f"--output: {output} cannot be written: {error.strerror}.", hint="Name another file."
+            ) from None
         with opened as target:
             for item in snapshot.items():
                 # a row that is no item stands in the file as it would in a real one

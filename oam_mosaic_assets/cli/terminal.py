@@ -8,19 +8,22 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 
 class TerminalProgress:
     """Keeps `resources.progress.Progress`'s promise on a terminal."""
 
     def __init__(self, console: Console) -> None:
+        cut_to_fit = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # so that nothing else is
         self._bars = Progress(
             SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.description:<10}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[text]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.description:<10}", table_column=Column(no_wrap=True, min_width=10)),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}", table_column=cut_to_fit),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
             console=console,
+            expand=True,
         )
         self._tasks: dict[str, TaskID] = {}
 
@@ -31,16 +34,15 @@ class TerminalProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._finish()
-        self._bars.stop()
+        self._bars.stop()  # a stage that was not ended is shown so
 
     def step(self, log: logging.Logger, stage: str, share: float | None, text: str) -> None:  # noqa: ARG002
         """Move the stage's bar. A stage that begins ends the one before it."""
         if stage not in self._tasks:
             self._finish()
             self._tasks[stage] = self._bars.add_task(stage, total=None if share is None else 1.0, text=text)
-        self._bars.update(self._tasks[stage], completed=share or 0.0, text=text)
+        total = None if share is None else 1.0
+        self._bars.update(self._tasks[stage], total=total, completed=share or 0.0, text=text)
 
     def _finish(self) -> None:
         for task in self._tasks.values():

@@ -206,21 +206,27 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
     return Verdict.passing(name, text, set_aside=count, share=share)
 
 
-def judge_shrinkage(*, catalogued: int, before: int | None, most: float) -> Verdict:
+def judge_shrinkage(
+    *, catalogued: int, before: int | None, most: float, another: str | None = None
+) -> Verdict:
     """Hold back when the catalogue lost more than a share of its images since the last published build.
 
     Args:
         catalogued: images in the snapshot.
         before: images in the last published build; None where there is none.
         most: the largest share, 0 to 1, that may be lost without a person's word.
+        another: the source of the last published build, where that says nothing of this catalogue's size.
     """
     name = "catalogue_did_not_shrink"
+    if another is not None:
+        text = f"{catalogued:,} images; not compared: the published mosaic shows another source, {another}"
+        return Verdict.passing(name, text, images=catalogued)
     if before is None:
         return Verdict.passing(
             name, f"{catalogued:,} images; nothing was published before", images=catalogued
         )
     lost = (before - catalogued) / before if before else 0.0
-    text = f"{catalogued:,} images, {before:,} in the published mosaic"
+    text = f"{catalogued:,} images in the catalogue, {before:,} when the published mosaic was made"
     if lost > most:
         text = f"{text}: {lost:.1%} fewer, more than {most:.1%}"
         return Verdict.failing(name, text, images=catalogued, images_before=before)

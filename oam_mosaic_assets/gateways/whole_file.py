@@ -32,9 +32,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     partial = partial_beside(path)
     try:
         with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+            yield file  # not synced to the disk: whoever loses power fetches it again
         partial.replace(path)
     except BaseException as fault:
         partial.unlink(missing_ok=True)

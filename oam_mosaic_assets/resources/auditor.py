@@ -97,8 +97,9 @@ class Auditor:
             on_progress=on_progress,
         )
         before = self.releases.current()
+        last = before[0] if before else None
         # a sample says nothing of how large the real catalogue should be
-        comparable = before is not None and (before[0].source == "sample") == (facts["source"] == "sample")
+        is_other = last is not None and (last.source == "sample") != (facts["source"] == "sample")
         catalogued = facts["images"] + sum(facts["set_aside"].values())
         verdicts.append(
             audit.judge_set_aside(
@@ -111,7 +112,8 @@ class Auditor:
         verdicts.append(
             audit.judge_shrinkage(
                 catalogued=catalogued,
-                before=before[0].images + before[0].set_aside if before and comparable else None,
+                before=last.images + last.set_aside if last else None,
+                another=last.source if last and is_other else None,
                 most=self.max_shrink_share,
             )
         )

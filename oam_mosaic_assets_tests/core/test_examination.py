@@ -204,3 +204,9 @@ def test_a_catalogue_that_shrank_waits_for_a_person(
     passed: bool,  # noqa: FBT001
 ) -> None:
     assert audit.judge_shrinkage(catalogued=catalogued, before=before, most=0.10).passed == passed
+
+
+def test_a_mosaic_of_another_source_is_not_compared_and_that_is_said() -> None:
+    verdict = audit.judge_shrinkage(catalogued=20, before=2000, most=0.10, another="sample")
+    assert verdict.passed
+    assert "not compared: the published mosaic shows another source, sample" in verdict.text

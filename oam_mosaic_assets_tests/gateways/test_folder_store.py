@@ -192,10 +192,10 @@ def test_a_read_that_fills_the_disk_leaves_nothing(
 ) -> None:
     store.put_bytes("a", b"1", JSON)
 
-    def fail(_: int) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr("oam_mosaic_assets.gateways.folder_store.copy_content", fail)
     with pytest.raises(DiskFull, match=str(tmp_path / "target")):
         store.get_file("a", tmp_path / "target")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
