@@ -56,6 +56,7 @@ def global_mosaic_pmtiles(
         archive,
         stage="global_mosaic_pmtiles",
         seconds=seconds,
+        digests={archive.name: digest},
         archive={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
         plan=plan.digest(version),
         versions={"tippecanoe": version},

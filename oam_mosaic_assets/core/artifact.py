@@ -18,12 +18,14 @@ class Artifact:
         files: local copies; the first is the artifact itself, others stand beside it. Names are kept.
         facts: what is known of it and of all it was made from, as JSON.
         etags: of the stored objects that `files` are copies of, by name; empty where they are not stored yet.
+        digests: SHA-256 in hex of those files, by name, that somebody has computed already.
     """
 
     build: str
     files: tuple[Path, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     etags: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -41,7 +43,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def with_facts(source: Artifact, *files: Path, stage: str, seconds: float, **facts: Any) -> Artifact:
+def with_facts(
+    source: Artifact,
+    *files: Path,
+    stage: str,
+    seconds: float,
+    digests: Mapping[str, str] | None = None,
+    **facts: Any,
+) -> Artifact:
     """An artifact made from another: it keeps the build's name and all that is known, and adds to it.
 
     Args:
@@ -49,7 +58,13 @@ def with_facts(source: Artifact, *files: Path, stage: str, seconds: float, **fac
         files: the new artifact's.
         stage: what made it.
         seconds: how long that took.
+        digests: of those files whose digest is known, by name.
         facts: what is known now.
     """
     spent = {**source.facts["seconds"], stage: round(seconds, 2)}
-    return Artifact(build=source.build, files=files, facts={**source.facts, **facts, "seconds": spent})
+    return Artifact(
+        build=source.build,
+        files=files,
+        facts={**source.facts, **facts, "seconds": spent},
+        digests=digests or {},
+    )

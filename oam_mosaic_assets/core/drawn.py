@@ -199,8 +199,8 @@ class _Reading:
         """Keep what a run of tiles draws of the images whose outlines are wanted."""
         try:
             layer = self._the_layer(self.archive.tile(tile_id, offset, length))
-            for encoded in layer.features:
-                feature = read_feature(layer, encoded)
+            for message in layer.features:
+                feature = read_feature(layer, message)
                 image = self.ids.get(feature.properties.get("id") or "")
                 if image in self.outlined:
                     drawn = area(feature)

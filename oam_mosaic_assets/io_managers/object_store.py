@@ -43,6 +43,7 @@ class ObjectStoreIOManager(dg.IOManager):
     def __init__(self, store: ObjectStore, keys: Keys) -> None:
         self.store = store
         self.keys = keys
+        self._fetched: dict[Path, str] = {}
 
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
         """Store the files, then the description that makes them an artifact."""
@@ -52,7 +53,13 @@ class ObjectStoreIOManager(dg.IOManager):
             for path in obj.files:
                 headers = Headers(_CONTENT_TYPES.get(path.suffix, "application/octet-stream"))
                 stored = self.store.put_file(self.keys.staging(obj.build, path.name), path, headers)
-                files.append({"name": path.name, "size": stored.size, "sha256": sha256_of(path)})
+                files.append(
+                    {
+                        "name": path.name,
+                        "size": stored.size,
+                        "sha256": obj.digests.get(path.name) or sha256_of(path),
+                    }
+                )
             description = as_json({"asset": asset, "build": obj.build, "files": files, "facts": obj.facts})
             key = self.keys.staging(obj.build, f"{asset}.json")
             self.store.put_bytes(key, description, Headers("application/json"))
@@ -68,7 +75,10 @@ class ObjectStoreIOManager(dg.IOManager):
         )
 
     def load_input(self, context: dg.InputContext) -> Artifact:
-        """Fetch the files into scratch, and make sure that they are the ones that were stored."""
+        """Fetch the files into scratch, and make sure that they are the ones that were stored.
+
+        The steps of a process share them; none changes a file that it was given.
+        """
         asset = context.asset_key.path[-1]
         with failing_clearly():
             build = self._build_of(context)
@@ -78,7 +88,7 @@ class ObjectStoreIOManager(dg.IOManager):
                 raise self._gone(key, build)
             description = json.loads(found[0])
             scratch: Scratch = context.resources.scratch
-            folder = scratch.folder(f"in-{context.step_context.step.key}-{asset}")
+            folder = scratch.shared_folder(f"staged-{build}")
             etags = {each["name"]: self._fetch(build, each, folder) for each in description["files"]}
         files = tuple(folder / name for name in etags)
         return Artifact(build=build, files=files, facts=description["facts"], etags=etags)
@@ -96,15 +106,18 @@ class ObjectStoreIOManager(dg.IOManager):
 
     def _fetch(self, build: str, stated: dict[str, Any], folder: Path) -> str:
         """Copy one file into the folder; its ETag."""
-        key = self.keys.staging(build, stated["name"])
-        stored = self.store.get_file(key, folder / stated["name"])
+        key, target = self.keys.staging(build, stated["name"]), folder / stated["name"]
+        if (etag := self._fetched.get(target)) and (present := self.store.head(key)) and present.etag == etag:
+            return etag
+        stored = self.store.get_file(key, target)
         if stored is None:
             raise self._gone(key, build)
-        if sha256_of(folder / stated["name"]) != stated["sha256"]:
+        if sha256_of(target) != stated["sha256"]:
             raise StoreUnavailable(
                 f"{key} in {self.store.origin} is not what was stored there: its digest differs.",
                 hint="Build again; if it happens twice, see who else writes to this place.",
             )
+        self._fetched[target] = stored.etag
         return stored.etag
 
     def _build_of(self, context: dg.InputContext) -> str:

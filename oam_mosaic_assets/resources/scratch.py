@@ -40,14 +40,23 @@ class Scratch(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value i
 
     def folder(self, name: str) -> Path:
         """An empty folder of this name; what it held before is gone."""
+        folder = self._path(name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def shared_folder(self, name: str) -> Path:
+        """The folder of this name, with what this process put there before."""
+        folder = self._path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _path(self, name: str) -> Path:
         if self._held is None:
             raise dg.DagsterInvariantViolationError("scratch space exists only while a run is at work")
         if self._folder is None:
             self._folder = self._held.enter_context(_folder_in_use(Path(self.root).absolute()))
-        folder = self._folder / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+        return self._folder / name
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import pytest
 
 from oam_mosaic_assets.automation.jobs import CHAIN
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.conftest import IMAGES
@@ -82,6 +84,24 @@ def test_every_step_may_run_in_a_process_with_an_empty_disk(
     assert workers.keys() == STEPS
     assert len({*workers.values(), str(os.getpid())}) == len(STEPS) + 1, "each in a process of its own"
     site.stays_whole()
+
+
+def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
+    fetched: list[str] = []
+
+    class Counting(FolderStore):
+        def get_file(self, key: str, path: Path) -> StoredObject | None:
+            fetched.append(key.rsplit("/", 1)[-1])
+            return super().get_file(key, path)
+
+    assert site.run(store=Counting(Path(site.environment["MOSAIC_STORE"]))).success
+
+    assert sorted(fetched) == [
+        "footprints.geojsonl",
+        "footprints.parquet",
+        "global-mosaic.pmtiles",
+        "set_aside.parquet",
+    ]
 
 
 def materialize(site: Site, *assets: str, **environment: str) -> dg.ExecuteInProcessResult:

@@ -41,8 +41,8 @@ def real_tiles(scene: Scene) -> list[bytes]:
 def read_whole(tile: bytes) -> None:
     """Look at everything in a tile."""
     for layer in read_layers(tile):
-        for encoded in layer.features:
-            area(read_feature(layer, encoded))
+        for feature in layer.features:
+            area(read_feature(layer, feature))
 
 
 def decoded(archive: Path) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def test_tiles_are_read_as_another_decoder_reads_them(scene: Scene) -> None:
                 other["properties"]["version"],
                 other["properties"]["extent"],
             )
-            features = [read_feature(layer, encoded) for encoded in layer.features]
+            features = [read_feature(layer, each) for each in layer.features]
             assert [f.properties for f in features] == [o["properties"] for o in other["features"]]
             for feature, its_other in zip(features, other["features"], strict=True):
                 assert feature.kind == POLYGON
@@ -118,7 +118,7 @@ def the_layer(*fields: bytes) -> Layer:
 def test_the_smallest_tile_is_read() -> None:
     layer = the_layer(a_feature(FEATURE), b"\x28\x80\x20", b"\x78\x02")
 
-    assert (layer.name, layer.version, layer.extent, layer.keys, layer.values) == (
+    assert (layer.name, layer.version, layer.extent, list(layer.keys), layer.values) == (
         "L",
         2,
         4096,
@@ -200,7 +200,7 @@ def test_a_broken_tile_is_broken(tile: bytes) -> None:
 )
 def test_a_broken_feature_is_broken(feature: bytes) -> None:
     with pytest.raises(BrokenTile):
-        read_feature(the_layer(), feature)
+        read_whole(a_tile(NAME, KEY, VALUE, a_feature(feature)))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_number_without_an_end_is_given_up_at_once(tile: bytes) -> None:
     """Adding up four megabytes of it would take minutes."""
     before = time.process_time()
 
-    with pytest.raises(BrokenTile, match="more than 64 bits"):
+    with pytest.raises(BrokenTile, match="not a vector tile"):
         read_layers(tile)
 
     assert time.process_time() - before < 1
