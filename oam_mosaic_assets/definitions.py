@@ -32,7 +32,8 @@ def build_definitions(
 
     Args:
         settings: what the environment says.
-        log_to: where the lines of a run's log go; None is standard error.
+        log_to: where the lines of a run's log go, without its failures, which whoever gives it tells. None is
+            standard error, with them.
         overrides: resources that take the place of the real ones, by name.
     """
     give_back_freed_memory()

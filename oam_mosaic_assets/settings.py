@@ -1,7 +1,7 @@
 """What the environment says, read once and checked as a whole.
 
-Every problem is named at once, with the variable it stands in; a secret is never shown. Fields are named as
-their variables in lower case; the README's table lists them all.
+Every problem is named at once, with the variable it stands in and its value; a secret is never shown. Fields
+are named as their variables in lower case; the README's table lists them all.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
 """West, south, east, north, degrees: the images that `TEST_MODE` builds with touch it."""
 
 SourceKind = Literal["pgstac", "stac_api", "items_file", "sample"]
+
+SECRET: Final = frozenset({"pg_dsn", "pgpassword", "s3_access_key", "s3_secret_key", "stac_api_url"})
+"""Settings that are, or may hold, what nobody else may see."""
+
+QUOTED: Final = 60
+"""Characters of a value that a message quotes."""
 
 _SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -129,12 +135,12 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(stated)
         except ValidationError as error:
-            problems = _problems(error)
+            problems = _problems(error, stated)
             wrong = {each["loc"][0] for each in error.errors() if each["loc"]}
         try:  # what does not agree among those that are right each by itself
             cls.model_validate({name: value for name, value in stated.items() if name not in wrong})
         except ValidationError as error:
-            problems += [problem for problem in _problems(error) if problem not in problems]
+            problems += [problem for problem in _problems(error, stated) if problem not in problems]
         raise SettingsError(
             "The settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems),
             hint="Mend the environment or the .env file and run again; the README's table explains each.",
@@ -203,8 +209,9 @@ class Settings(BaseModel):
                 if f"{key}/".startswith(f"{other}/") or other.startswith(f"{key}/")
             ]
             if _KEY.fullmatch(key) is None:
+                shown = repr(key) if "@" not in key else "what it names"
                 problems.append(
-                    f"{name}: {key!r} is no key: letters, digits, . _ - and /, no part that begins with a dot"
+                    f"{name}: {shown} is no key: letters, digits, . _ - and /, no part that begins with a dot"
                 )
             elif taken:
                 problems.append(f"{name}: {key!r} clashes with {taken[0]!r}, {meanings[taken[0]]}")
@@ -294,8 +301,8 @@ def _is_web_address(text: str) -> bool:
         return False
 
 
-def _problems(error: ValidationError) -> list[str]:
-    """Sentences about what is wrong, without the values, which may be secrets."""
+def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:
+    """Sentences about what is wrong, each with the value of the variable that it begins with."""
     problems = []
     for each in error.errors():
         message = each["msg"].removeprefix("Value error, ")
@@ -303,4 +310,16 @@ def _problems(error: ValidationError) -> list[str]:
             problems.append(f"{str(each['loc'][0]).upper()}: {message[0].lower()}{message[1:]}")
         else:
             problems += message.splitlines()
-    return problems
+    return [f"{problem}{_got(problem, stated)}" for problem in problems]
+
+
+def _got(problem: str, stated: Mapping[str, str]) -> str:
+    """The value of the variable, for its owner to recognise; nothing where it is, or may hold, a secret."""
+    name = problem.split(maxsplit=1)[0].rstrip(":").lower()
+    value = stated.get(name, "")
+    secrets = [stated[each] for each in SECRET if each in stated]
+    if not value or name in SECRET or "@" in value or any(each in value for each in secrets):
+        return ""
+    if f"({value})" in problem or repr(value) in problem:
+        return ""
+    return f" (got {value[:QUOTED]!r}{'…' if len(value) > QUOTED else ''})"

@@ -41,24 +41,29 @@ def test_whoever_may_not_install_is_told_of_all_that_is_missing_at_once(tmp_path
 @contextmanager
 def a_ui(folder: Path, *, daemon: str, webserver: str) -> Iterator[subprocess.Popen[str]]:
     """Run `scripts/ui` with other programs in the places of Dagster's; each writes down its process."""
-    programs = folder / "venv" / "bin"
-    programs.mkdir(parents=True)
-    for name, command in {
+    programs = {
         "dagster-daemon": f"echo $$ >'{folder}/daemon'; {daemon}",
         "dagster-webserver": f"echo $$ >'{folder}/webserver'; {webserver}",
-        "python": f"exec '{sys.executable}' \"$@\"",
-    }.items():
-        (programs / name).write_text(f"#!/bin/sh\n{command}\n")
-        (programs / name).chmod(0o755)
-    locked = (REPOSITORY / name for name in ("requirements.lock", "pyproject.toml"))
-    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()
-    (folder / "venv" / ".prepared").write_text(stamp)
-    environment = {**environment_of(folder), "OAM_MOSAIC_VENV": str(folder / "venv")}
+    }
+    environment = {**environment_of(folder), **prepared(folder, programs)}
     with subprocess.Popen([REPOSITORY / "scripts" / "ui"], env=environment, text=True) as ui:
         try:
             yield ui
         finally:
             ui.kill()
+
+
+def prepared(folder: Path, commands: dict[str, str]) -> dict[str, str]:
+    """Make what the scripts take for a finished environment, with these programs; what names it to them."""
+    programs = folder / "venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, command in {**commands, "python": f"exec '{sys.executable}' \"$@\""}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{command}\n")
+        (programs / name).chmod(0o755)
+    locked = (REPOSITORY / name for name in ("requirements.lock", "pyproject.toml"))
+    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()
+    (folder / "venv" / ".prepared").write_text(stamp)
+    return {"OAM_MOSAIC_VENV": str(folder / "venv")}
 
 
 def is_at_work(note: Path) -> bool:
@@ -74,6 +79,66 @@ def until(happens: Callable[[], bool]) -> None:
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def run(script: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [REPOSITORY / "scripts" / script, *arguments],
+        env={**environment_of(cwd), **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("script", ["run", "ui"])
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_help_is_given_without_setting_anything_up(tmp_path: Path, script: str, asked: str) -> None:
+    told = run(script, asked, cwd=tmp_path, OAM_MOSAIC_VENV=str(tmp_path / "venv"))
+    assert told.returncode == 0
+    assert told.stdout.startswith(f"usage: scripts/{script}")
+    assert told.stderr == ""
+    assert not (tmp_path / "venv").exists()
+
+
+def test_what_the_ui_does_not_know_is_wrong_usage(tmp_path: Path) -> None:
+    told = run("ui", "--port=1", cwd=tmp_path, OAM_MOSAIC_VENV=str(tmp_path / "venv"))
+    assert told.returncode == 2
+    assert told.stderr.startswith("usage: scripts/ui")
+    assert not (tmp_path / "venv").exists()
+
+
+def test_the_ui_says_of_wrong_settings_what_the_command_says(tmp_path: Path) -> None:
+    told = run("ui", cwd=tmp_path, ZOOM_MAX="3", **prepared(tmp_path, {}))
+    assert told.returncode == 2
+    assert told.stderr.startswith("oam-mosaic: The settings are wrong:\n  - ZOOM_MAX: ")
+    assert "\nWhat to do: " in told.stderr
+
+
+def test_paths_count_from_the_folder_of_whoever_starts_a_run(tmp_path: Path) -> None:
+    shown = ("$*", "$PWD", "$STAC_ITEMS", "$MOSAIC_STORE", "${DAGSTER_HOME# }", "${TIPPECANOE-unset}")
+    show = "".join(f'echo "{each}"; ' for each in shown) + "exit 3"
+    told = run(
+        "run",
+        "--confirm",
+        "why not",
+        cwd=tmp_path,
+        STAC_ITEMS="my items.ndjson",
+        MOSAIC_STORE="/elsewhere",
+        DAGSTER_HOME=" ",
+        **prepared(tmp_path, {"oam-mosaic": show}),
+    )
+    assert told.returncode == 3, told.stderr
+    assert told.stdout.splitlines() == [
+        "build --confirm why not",
+        str(REPOSITORY),
+        f"{tmp_path}/my items.ndjson",
+        "/elsewhere",
+        "",
+        "unset",
+    ]
 
 
 @pytest.mark.parametrize("dead", ["daemon", "webserver"])

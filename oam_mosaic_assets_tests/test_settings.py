@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oam_mosaic_assets import settings as settings_module
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.object_store import check_key
 from oam_mosaic_assets.settings import _KEY, Settings
@@ -52,6 +53,53 @@ def test_no_secret_is_ever_shown() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.read({**environment, "STAC_ITEMS": "items.ndjson", "ZOOM_MAX": SECRET, "PGPORT": SECRET})
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ZOOM_MAX", "abc"),
+        ("TEST_MODE", "perhaps"),
+        ("MOSAIC_CRON", "daily"),
+        ("S3_ENDPOINT", "ftp://x"),
+        ("MOSAIC_ALIASES", "/root.pmtiles"),
+    ],
+)
+def test_a_wrong_value_is_quoted(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({name: value})
+    assert caught.value.message.count(repr(value)) == 1
+
+
+def test_a_wrong_value_that_is_long_is_cut() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({"ZOOM_MAX": "9" * 61})
+    assert f"(got '{'9' * 60}'…)" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"STAC_API_URL": f"ftp://stac.example.org/?key={SECRET}"},
+        {"MOSAIC_CRON": f"postgresql://me:{SECRET}@db"},
+        {"MOSAIC_ALIASES": f"me:{SECRET}@db"},
+        {"LOG_LEVEL": f"x{SECRET}", "S3_SECRET_KEY": SECRET},
+        {"PG_DSN": SECRET, "PGPASSWORD": SECRET, "STAC_ITEMS": "x", "S3_ACCESS_KEY": SECRET},
+    ],
+)
+def test_a_wrong_value_that_may_hold_a_secret_is_not_quoted(environment: dict[str, str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read(environment)
+    assert SECRET not in str(caught.value)
+
+
+def test_every_setting_that_is_a_secret_is_known_as_one() -> None:
+    hidden = {
+        name
+        for name, field in Settings.model_fields.items()
+        if "SecretStr" in str(field.annotation) or not field.repr
+    }
+    assert hidden == settings_module.SECRET
 
 
 @pytest.mark.parametrize(

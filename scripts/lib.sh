@@ -6,6 +6,24 @@ venv=${OAM_MOSAIC_VENV:-$root/.venv}
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { printf '%s\n' "$*" >&2; exit 2; }
 
+# describe "$1" TEXT: where help is asked for, prints it and ends.
+describe() {
+  case $1 in -h | --help) printf '%s\n' "$2"; exit 0 ;; esac
+}
+
+# Goes to the root, where the .env file lies. Paths in the environment stay those that the caller meant.
+go_to_root() {
+  local name value
+  for name in STAC_ITEMS MOSAIC_STORE MOSAIC_SCRATCH DAGSTER_HOME TIPPECANOE; do
+    value=${!name-}
+    case $value in
+    /*) ;;
+    *[![:space:]]*) export "$name=$PWD/$value" ;;
+    esac
+  done
+  cd "$root"
+}
+
 # The oldest Python that the project supports, or a newer one.
 find_python() {
   local candidate

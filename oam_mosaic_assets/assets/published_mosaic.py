@@ -14,8 +14,8 @@ from oam_mosaic_assets import __version__
 from oam_mosaic_assets.assets.stac_footprints import SET_ASIDE
 from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.picture import as_markdown, world_picture
-from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Pointer, tilejson
+from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
+from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Pointer, counts, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.errors import AuditFailed, HeldBack
 from oam_mosaic_assets.gateways.object_store import StoredObject
@@ -197,13 +197,15 @@ def _metadata(
     batches = (
         shapely.from_wkb(rows["geometry"].to_numpy()) for rows in read_batches(footprints, ("geometry",))
     )
-    picture = as_markdown(world_picture(batches), f"{pointer.images:,} images, {pointer.build}")
+    in_words = counts(pointer.images, pointer.set_aside, candidate.manifest["outside_test_box"])
+    picture = as_markdown(world_picture(batches), f"Build {pointer.build}: {in_words}. {LEGEND}")
     address = releases.store.public_address(releases.keys.archive)
     return {
         "coverage": dg.MetadataValue.md(picture),
         "address": dg.MetadataValue.url(address),
         "dagster/uri": address,
         "build": pointer.build,
+        "counts": in_words,
         "images": pointer.images,
         "set aside": pointer.set_aside,
         "set aside by reason": candidate.manifest["set_aside"],

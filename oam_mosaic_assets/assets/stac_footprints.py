@@ -12,7 +12,9 @@ from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.drawing_order import SCHEMA
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
+from oam_mosaic_assets.core.release import counts
 from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, write_snapshot
+from oam_mosaic_assets.core.snapshot import Snapshot as Found
 from oam_mosaic_assets.errors import CatalogueUnavailable, EmptyCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
 from oam_mosaic_assets.gateways.releases import Releases
@@ -29,6 +31,9 @@ REPORTED_EVERY = 1000
 
 SHOWN = 20
 """Of those set aside, in the metadata; all of them are in the table beside the footprints."""
+
+QUOTED = 60
+"""Characters of a value that a message quotes."""
 
 _MEANINGS = {
     "id": "The STAC item's id, an opaque string.",
@@ -102,20 +107,11 @@ def stac_footprints(
                 hint="Run again; if it happens twice, look for what changes the catalogue while it is read.",
             )
         if not found.drawable:
-            raise EmptyCatalogue(
-                f"{catalogue.origin} holds no image that can be drawn ({read:,} read, "
-                f"{found.set_aside_count:,} set aside); an empty mosaic is never published.",
-                hint="See that COLLECTION and the source are the ones you mean, and that TEST_MODE is off.",
-            )
+            raise _empty(catalogue, found, set_aside)
         build = releases.name_build(started, found.digest, run=context.run.run_id)
     seconds = time.perf_counter() - clock
-    context.log.info(
-        "%s: %s images to draw, %s set aside, from %s",
-        build,
-        f"{found.drawable:,}",
-        found.set_aside_count,
-        catalogue.origin,
-    )
+    said = counts(found.drawable, found.set_aside_count, found.outside, verb="to draw")
+    context.log.info("%s: %s", build, said)
     facts = {
         "source": catalogue.kind,
         "origin": catalogue.origin,
@@ -145,6 +141,26 @@ def stac_footprints(
             "seconds": round(seconds, 2),
         },
         data_version=dg.DataVersion(found.digest[:16]),
+    )
+
+
+def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> EmptyCatalogue:
+    """What there was in place of images that can be drawn."""
+    what = "nothing was read"
+    if found.set_aside or found.outside:
+        reasons = [f"{reason} {count:,}" for reason, count in found.set_aside.items()]
+        if found.outside:
+            reasons.append(f"outside the test box {found.outside:,}")
+        what = f"{found.catalogued + found.outside:,} read: {', '.join(reasons)}"
+    first = pl.read_parquet(set_aside, n_rows=1, glob=False).rows(named=True)
+    quoted = "".join(
+        f" (the first: {row['id']}, {row['reason']}, {row['value'][:QUOTED]!r})" for row in first
+    )
+    return EmptyCatalogue(
+        f"{catalogue.origin} holds no image that can be drawn; {what}{quoted}. "
+        "An empty mosaic is never published.",
+        hint="See that COLLECTION and the source are the ones you mean, that it holds STAC items, and that "
+        "TEST_MODE is off; docs/operation.md explains the reasons.",
     )
 
 

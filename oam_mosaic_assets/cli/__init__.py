@@ -49,13 +49,21 @@ def _run(stated: argparse.Namespace, stopped_by: Callable[[], int]) -> int:
     try:
         return command(stated)
     except MosaicError as error:
-        print(f"oam-mosaic: {error.message}", file=sys.stderr)  # noqa: T201
-        if error.hint:
-            print(f"\nWhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("oam-mosaic: stopped; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+        return explain(error)
+    except KeyboardInterrupt as stopped:
+        where = f" in {stopped}" if str(stopped) else ""
+        print(  # noqa: T201
+            f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr
+        )
         return 128 + stopped_by()
+
+
+def explain(error: MosaicError) -> int:
+    """Say what happened and what to do about it; returns the exit code."""
+    print(f"oam-mosaic: {error.message}", file=sys.stderr)  # noqa: T201
+    if error.hint:
+        print(f"\nWhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` takes no word on what it is told
 from rich.console import Console
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, published_mosaic
@@ -20,7 +22,7 @@ from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import Passing, Refused, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
-from oam_mosaic_assets.resources.failures import EXIT_CODE, cause_of
+from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, WHAT_TO_DO, cause_of
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
 from oam_mosaic_assets.settings import Settings
 
@@ -30,6 +32,25 @@ LOCATION = "__repository__@oam-mosaic"
 
 PLAIN_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 """The instance's settings where the current folder holds none."""
+
+WRITTEN = (
+    ".",
+    "history",
+    "history/runs",
+    "history/runs.db",
+    "history/runs/index.db",
+    "schedules/schedules.db",
+)
+"""What Dagster writes to in its home, where it keeps its records there; its own error would be SQLite's."""
+
+UNCAPTURED: Mapping[str, Any] = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
+"""What a command says is for whoever gave it; Dagster is left nothing to capture. The processes it starts
+for that would each print a traceback at Ctrl-C."""
 
 
 def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -> int:
@@ -46,10 +67,10 @@ def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -
     settings = Settings.read()
     stated = {CONFIRM_TAG: confirm, BUILD_TAG: build}
     tags = {LOCATION_TAG: LOCATION, **{name: value for name, value in stated.items() if value}}
-    # A copy of standard error: Dagster turns the real one into the run's compute log while steps run.
+    # a stream of its own: each line at once and in UTF-8, whatever standard error is set to
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
-        _announce(console, settings)
+        _announce(console, settings, reads_catalogue=build is None)
         log_to = LinesAbove(console) if console.is_terminal else stream
         with _instance(settings.dagster_home.absolute()) as instance, _progress(console) as progress:
             definitions = build_definitions(settings, log_to=log_to, progress=progress)
@@ -64,10 +85,11 @@ def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -
         return 0 if result.success else _explain(console, result, is_public=bool(published))
 
 
-def _announce(console: Console, settings: Settings) -> None:
+def _announce(console: Console, settings: Settings, *, reads_catalogue: bool) -> None:
     for remark in settings.remarks():
         console.print(f"Note  {remark}")
-    console.print(f"From  {catalogue_of(settings).origin}")
+    if reads_catalogue:
+        console.print(f"From  {catalogue_of(settings).origin}")
     console.print(f"To    {store_of(settings).public_address(settings.keys.archive)}\n")
 
 
@@ -78,13 +100,17 @@ def _instance(home: Path) -> dg.DagsterInstance:
             # Dagster reads its settings only from its home
             stated = Path("dagster.yaml")
             (home / "dagster.yaml").write_text(stated.read_text() if stated.exists() else PLAIN_INSTANCE)
+        for path in map(home.joinpath, WRITTEN):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     except OSError as error:
+        where = "" if error.filename in {None, str(home)} else f": {error.filename}"
         raise SettingsError(
-            f"DAGSTER_HOME, {home}, cannot be used: {error.strerror}.",
+            f"DAGSTER_HOME, {home}, cannot be used: {error.strerror}{where}.",
             hint="Let this user write there, or set DAGSTER_HOME to another folder.",
         ) from None
     os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.get()
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=UNCAPTURED))
 
 
 def _progress(console: Console) -> AbstractContextManager[Progress]:
@@ -102,8 +128,7 @@ def _published(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
 
 def _report(console: Console, settings: Settings, published: Mapping[str, Any], run: str) -> None:
     console.print(
-        f"\nPublished {published['build']}: {published['images']:,} images, "
-        f"{published['set aside']:,} set aside, {published['bytes'] / 1e6:.1f} MB\n\n"
+        f"\nPublished {published['build']}: {published['counts']}, {published['bytes'] / 1e6:.1f} MB\n\n"
         f"  archive   {published['address']}\n"
         f"  TileJSON  {store_of(settings).public_address(settings.keys.tilejson)}\n"
         f"  manifest  {published['manifest']}\n"
@@ -113,23 +138,30 @@ def _report(console: Console, settings: Settings, published: Mapping[str, Any], 
 
 def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: bool) -> int:
     """Say why a run failed, and with which code the command exits."""
-    outcome = "It is public, but it could not be looked at afterwards." if is_public else "Not published."
-    cause = "Something else went wrong."
+    outcome = "It is public, but could not be looked at afterwards" if is_public else "Not published"
+    cause = ""
     for event in result.all_events:
         if event.is_run_failure and event.job_failure_data.error is not None:
-            cause = cause_of(event.job_failure_data.error)
+            cause = cause or cause_of(event.job_failure_data.error)
         if not event.is_step_failure:
             continue
         error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
-        if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-            raise KeyboardInterrupt  # Dagster has recorded it; the command ends as any that is stopped
+        if error is not None and error.cls_name == INTERRUPTED:
+            # Dagster has recorded it; the command ends as any that is stopped
+            raise KeyboardInterrupt(event.step_key)
         if stated is not None:
-            console.print(f"\n{outcome} {stated.description}")
-            return int(str(stated.metadata[EXIT_CODE].value)) if EXIT_CODE in stated.metadata else 1
+            values = {name: value.value for name, value in stated.metadata.items()}
+            hint = str(values.get(WHAT_TO_DO, ""))
+            message = (stated.description or "").removesuffix(hint).rstrip()
+            console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}")
+            return int(str(values.get(EXIT_CODE, 1)))
+        if error is not None:
+            cause = f"a fault in {event.step_key}: {cause_of(error)}"
     failed = [each for each in result.get_asset_check_evaluations() if not each.passed and each.blocking]
     if failed:
         return _explain_checks(console, failed, is_public=is_public)
-    console.print(f"\n{outcome} {cause}\n\nThe log of run {result.run_id} is in Dagster's UI.")
+    cause = cause or "something else went wrong"
+    console.print(f"\n{outcome}: {cause}\n\nThe log of run {result.run_id} is in Dagster's UI.")
     return 1
 
 
@@ -140,14 +172,16 @@ def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation],
     if is_public:
         outcome = "It is public, but the check of what the store now holds failed"
     elif are_guards:
-        outcome = "Not published. The build is held back until a person decides; what is public stays"
+        outcome = "Not published: the build is held back until a person decides; what is public stays"
     else:
-        outcome = "Not published. What is public stays as it was, for the audit said no"
-    console.print(f"\n{outcome}:\n")
+        outcome = "Not published: the audit said no; what is public stays as it was"
+    console.print(f"\n{outcome}.\n")
     for each in failed:
         console.print(f"  {each.check_name}: {each.description}")
     if is_public:
         return Passing.exit_code
     if builds and are_guards:
-        console.print(f"\nIf that is right, say so: oam-mosaic publish {builds.pop()} --confirm REASON")
+        console.print(
+            f"\nWhat to do: if that is right, say so: oam-mosaic publish {builds.pop()} --confirm REASON"
+        )
     return Refused.exit_code

@@ -27,7 +27,8 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     current = releases.current()
     pointer = current[0] if current else None
     compared = pointer if ask_catalogue and not settings.test_mode else None  # that shows a part of it
-    comparison = compare(catalogue_of(settings), releases, compared) if compared else None
+    catalogue = catalogue_of(settings)
+    comparison = compare(catalogue, releases, compared) if compared else None
     verdict = judge_freshness(
         pointer,
         differences=releases.differences(pointer) if pointer else [],
@@ -36,7 +37,13 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         warn_hours=settings.fresh_warn_hours,
         fail_hours=settings.fresh_fail_hours,
     )
-    facts: dict[str, Any] = {"fresh": verdict.passed, "text": verdict.text, **verdict.numbers}
+    facts: dict[str, Any] = {
+        "store": releases.store.origin,
+        "source": catalogue.origin,
+        "fresh": verdict.passed,
+        "text": verdict.text,
+        **verdict.numbers,
+    }
     if compared and comparison is None:
         facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
     if pointer:
@@ -44,6 +51,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         facts |= {
             "snapshot": pointer.snapshot_taken_at,
             "published": pointer.published_at,
+            "read_from": pointer.source,
             "set_aside": pointer.set_aside,
             "bytes": pointer.size,
             "sha256": pointer.sha256,

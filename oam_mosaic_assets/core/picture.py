@@ -24,6 +24,12 @@ WIDTH: Final = 960
 HEIGHT: Final = 474
 """Pixels."""
 
+LEGEND: Final = (
+    "Orange: images; a dot stands for some 26,000 km², the larger and brighter the more images touch it. "
+    "Grey: land, for orientation only."
+)
+"""What the colours mean, for whoever shows the picture."""
+
 MAX_BYTES: Final = 44_000
 """Of a PNG, such that it stays below 60 kB as base64: enough for one entry of an event log."""
 
@@ -48,21 +54,18 @@ _COLUMNS: Final = WIDTH // _STEP + 1
 _MOST: Final = 1000
 """Images; a dot that stands for as many, or more, is the largest and brightest."""
 
-_FACET: Final = 28.0
-"""Pixels; an edge of the triangles that land is made of."""
-
 _TONES: Final = 12
 _HEATS: Final = 10
 _ALPHAS: Final = 6
 """Steps of tone, of heat and, at the world's edge, of opacity: few, for the picture's weight."""
 
-_SEA, _GRATICULE, _SHELF, _LOWLAND, _HIGHLAND, _COAST = 0, 46, 34, 92, 176, 255
+_SEA, _GRATICULE, _EDGE, _LAND, _COAST = 0, 46, 92, 128, 255
 """Tones, 0 to 255, as all layers are until they are coloured."""
 
 _TURN: Final = 360.0
 """Degrees."""
 
-_BLUES: Final = np.array([[10, 25, 46], [42, 68, 98], [66, 97, 130], [112, 147, 180]], dtype=np.float64)
+_BLUES: Final = np.array([[10, 20, 36], [31, 46, 66], [54, 74, 97], [92, 116, 141]], dtype=np.float64)
 _EMBERS: Final = np.array(
     [[255, 106, 26], [255, 150, 48], [255, 205, 110], [255, 252, 236]], dtype=np.float64
 )
@@ -129,10 +132,10 @@ def world_picture(footprints: Geometries | Iterable[Geometries], *, max_bytes: i
 
 
 def as_markdown(png: bytes, caption: str) -> str:
-    """A picture as markdown that carries it along; the caption is shown as it is, whatever it holds."""
+    """A picture as markdown that carries it along; the caption below is shown as it is, whatever it holds."""
     # CommonMark takes any escaped ASCII punctuation literally; a line break could end the paragraph.
     text = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(caption.split()))
-    return f"![{text}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    return f"![Map of the world](data:image/png;base64,{base64.b64encode(png).decode()})\n\n{text}"
 
 
 def _boxes(footprints: Geometries) -> NDArray[np.float64]:
@@ -196,32 +199,13 @@ def _backdrop() -> Image.Image:
         on_land.polygon(_fine_path(outline), fill=0)
     tones = _canvas(_SEA)
     on_tones = ImageDraw.Draw(tones)
-    on_tones.line(_fine_path(_WORLD), fill=_LOWLAND, width=6)
+    on_tones.line(_fine_path(_WORLD), fill=_EDGE, width=6)
     for line in _graticule():
         on_tones.line(_fine_path(line), fill=_GRATICULE, width=3)
-    for shore in shores:
-        on_tones.line([*shore, shore[1]], fill=_SHELF, width=15)
-    tones.paste(_facets(), mask=land)
+    tones.paste(_LAND, mask=land)
     for shore in shores:
         on_tones.line(shore, fill=_COAST, width=2)
     return tones.reduce(_FINE)
-
-
-def _facets() -> Image.Image:
-    """What land is made of: a mesh of triangles, as if folded from paper. It has no meaning."""
-    random = np.random.default_rng(7)
-    across, down = np.meshgrid(
-        np.arange(-_FACET, WIDTH + _FACET, _FACET), np.arange(-_FACET, HEIGHT + _FACET, _FACET * 0.85)
-    )
-    moved = random.uniform(-_FACET / 3, _FACET / 3, (across.size, 2))
-    points = np.column_stack([across.ravel(), down.ravel()]) + moved
-    triangles = shapely.get_parts(shapely.delaunay_triangles(shapely.multipoints(points * _FINE)))
-    tones = random.choice(np.linspace(_LOWLAND, _HIGHLAND, 6), len(triangles)).astype(int).tolist()
-    facets = _canvas()
-    on_facets = ImageDraw.Draw(facets)
-    for corners, tone in zip(shapely.get_coordinates(triangles).reshape(-1, 8).tolist(), tones, strict=True):
-        on_facets.polygon(corners, fill=tone)
-    return facets
 
 
 def _graticule() -> list[shapely.LineString]:

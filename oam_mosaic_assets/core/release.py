@@ -218,6 +218,20 @@ def tilejson_address(archive_address: str) -> dict[str, Any]:
     }
 
 
+def counts(drawn: int, set_aside: int, outside: int = 0, *, verb: str = "drawn") -> str:
+    """What became of a catalogue's images, in words: everywhere the same ones.
+
+    Args:
+        drawn: images in the mosaic.
+        set_aside: images that cannot be drawn.
+        outside: images that lie outside the box that was asked for.
+        verb: `to draw` where they are not yet drawn.
+    """
+    catalogued = drawn + set_aside + outside
+    beyond = f", {outside:,} outside the test box" if outside else ""
+    return f"{catalogued:,} images in the catalogue: {drawn:,} {verb}, {set_aside:,} set aside{beyond}"
+
+
 def as_json(value: Mapping[str, Any]) -> bytes:
     """JSON for people and programs: indented, keys in the order given, ends with a newline."""
     return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()

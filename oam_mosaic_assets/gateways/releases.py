@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from oam_mosaic_assets.core.release import (
     ARCHIVE,
+    AUDIT,
     CLAIM,
     MANIFEST,
     TILEJSON,
@@ -151,6 +152,11 @@ class Releases:
             and (found := self.store.get_bytes(key)) is not None
             and json.loads(found[0])["run"] == run
         ]
+
+    def held(self) -> list[str]:
+        """The builds that are staged and audited, the oldest first: those a person may publish."""
+        staged = [each.key for each in self.store.keys(self.keys.staging_root)]
+        return [self._staged_build(key) for key in staged if key.endswith(f"/{AUDIT}")]
 
     def publish(
         self,

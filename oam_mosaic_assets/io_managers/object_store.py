@@ -85,11 +85,11 @@ class ObjectStoreIOManager(dg.IOManager):
             key = self.keys.staging(build, f"{asset}.json")
             found = self.store.get_bytes(key)
             if found is None:
-                raise self._gone(key, build)
+                raise self._gone(key, build, context)
             description = json.loads(found[0])
             scratch: Scratch = context.resources.scratch
             folder = scratch.shared_folder(f"staged-{build}")
-            etags = {each["name"]: self._fetch(build, each, folder) for each in description["files"]}
+            etags = {each["name"]: self._fetch(build, each, folder, context) for each in description["files"]}
         files = tuple(folder / name for name in etags)
         return Artifact(build=build, files=files, facts=description["facts"], etags=etags)
 
@@ -104,14 +104,14 @@ class ObjectStoreIOManager(dg.IOManager):
                 self.store.delete([self.keys.staging(artifact.build, name) for name in names])
             raise
 
-    def _fetch(self, build: str, stated: dict[str, Any], folder: Path) -> str:
+    def _fetch(self, build: str, stated: dict[str, Any], folder: Path, context: dg.InputContext) -> str:
         """Copy one file into the folder; its ETag."""
         key, target = self.keys.staging(build, stated["name"]), folder / stated["name"]
         if (etag := self._fetched.get(target)) and (present := self.store.head(key)) and present.etag == etag:
             return etag
         stored = self.store.get_file(key, target)
         if stored is None:
-            raise self._gone(key, build)
+            raise self._gone(key, build, context)
         if sha256_of(target) != stated["sha256"]:
             raise StoreUnavailable(
                 f"{key} in {self.store.origin} is not what was stored there: its digest differs.",
@@ -125,21 +125,37 @@ class ObjectStoreIOManager(dg.IOManager):
         run = context.step_context.dagster_run
         if tagged := run.tags.get(BUILD_TAG):
             return tagged
-        records = context.instance.fetch_materializations(context.asset_key, limit=_LOOKED_BACK).records
-        for record in sorted(records, key=lambda each: each.run_id != run.run_id):  # this run's own first
-            materialization = record.asset_materialization
-            build = materialization and materialization.metadata.get(BUILD)
-            if build:
-                return str(build.value)
+        if recorded := next(self._recorded(context), None):
+            return recorded
         raise StoreRefused(
             f"{context.asset_key.to_user_string()} was never materialised here.",
             hint="Materialise the whole chain: job `global_mosaic`, or `oam-mosaic build`.",
         )
 
-    def _gone(self, key: str, build: str) -> MosaicError:
+    def _recorded(self, context: dg.InputContext) -> Iterator[str]:
+        """The builds that the asset was materialised for, as Dagster recorded it; this run's own first."""
+        run = context.step_context.dagster_run.run_id
+        records = context.instance.fetch_materializations(context.asset_key, limit=_LOOKED_BACK).records
+        for record in sorted(records, key=lambda each: each.run_id != run):
+            materialization = record.asset_materialization
+            build = materialization and materialization.metadata.get(BUILD)
+            if build:
+                yield str(build.value)
+
+    def _gone(self, key: str, build: str, context: dg.InputContext) -> MosaicError:
         """Why a staged object is not there: what became public may have taken it away."""
-        current = Releases(self.store, self.keys).current()
+        releases = Releases(self.store, self.keys)
+        current = releases.current()
         public = current[0].build if current else ""
+        if public != build and build not in self._recorded(context):  # only named: it need never have been
+            held = ", ".join(releases.held()) or "none"
+            swept = (
+                f" If it did, it was deleted when the newer {public} became public." if public > build else ""
+            )
+            return StoreRefused(
+                f"No build {build} waits in {self.store.origin}; staged there: {held}.{swept}",
+                hint="Name one that is staged, or build anew: `oam-mosaic build`.",
+            )
         if public > build:
             return PublicationLost(
                 f"The newer mosaic {public} is public; what was staged of {build} was deleted then.",

@@ -7,7 +7,7 @@ from typing import Any, Final, TextIO
 
 import dagster as dg
 
-from oam_mosaic_assets.resources.failures import cause_of
+from oam_mosaic_assets.resources.failures import INTERRUPTED, cause_of
 
 _FAILURES: Final = frozenset({dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RESOURCE_INIT_FAILURE})
 
@@ -31,16 +31,24 @@ def _why(record: logging.LogRecord) -> str:
     if event is None or event.event_type not in _FAILURES:
         return ""
     failure: Any = event.event_specific_data
+    if failure.error is not None and failure.error.cls_name == INTERRUPTED:
+        return " It was stopped."
     stated = getattr(failure, "user_failure_data", None)
     return " " + (stated.description if stated else cause_of(failure.error)).partition("\n")[0]
 
 
-def _is_for_people(record: logging.LogRecord) -> bool:
-    """Whether someone said it, or something failed; not that a step began, or could not."""
-    if _said(record).startswith("Dependencies for step"):
-        return False
-    event = getattr(record, "dagster_meta", {}).get("dagster_event")
-    return event is None or record.levelno >= logging.ERROR
+def _was_said(record: logging.LogRecord) -> bool:
+    """Whether someone said it; not that a step began, failed or could not begin."""
+    is_event = getattr(record, "dagster_meta", {}).get("dagster_event") is not None
+    return not is_event and not _said(record).startswith("Dependencies for step")
+
+
+def _was_said_or_failed(record: logging.LogRecord) -> bool:
+    """The same, and what failed; a run that failed for its step has nothing to add."""
+    event: dg.DagsterEvent | None = getattr(record, "dagster_meta", {}).get("dagster_event")
+    if event is None or record.levelno < logging.ERROR:
+        return _was_said(record)
+    return not event.is_run_failure or event.job_failure_data.error is not None
 
 
 def console_logger(level: str, stream: TextIO | None = None) -> dg.LoggerDefinition:
@@ -48,13 +56,14 @@ def console_logger(level: str, stream: TextIO | None = None) -> dg.LoggerDefinit
 
     Args:
         level: `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`.
-        stream: where the lines go; None is standard error.
+        stream: where the lines go. Whoever gives one tells himself what failed. None is standard error, where
+            failures are lines as well.
     """
 
     def console(_: dg.InitLoggerContext) -> logging.Logger:
         handler = logging.StreamHandler(stream or sys.stderr)
         handler.setFormatter(_Plain())
-        handler.addFilter(_is_for_people)
+        handler.addFilter(_was_said_or_failed if stream is None else _was_said)
         plain = logging.getLogger(f"oam-mosaic.{id(handler)}")  # each run writes to its own stream
         plain.setLevel(level)
         plain.propagate = False

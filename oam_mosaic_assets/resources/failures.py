@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 EXIT_CODE = "exit_code"
 """Under this name a failure's metadata holds what the command line exits with."""
 
+WHAT_TO_DO = "what to do"
+"""Under this name it holds the hint."""
+
+INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
+"""Class of the error by which Dagster records that a step was stopped."""
+
 _POLARS_IS_FULL: Final = (f"os error {errno.ENOSPC}", f"os error {errno.EDQUOT}", "thrift: transport error")
 """What polars says instead of an OSError; the last where the disk ends within a file's own description."""
 
@@ -72,7 +78,7 @@ def failure_of(error: MosaicError) -> dg.Failure:
         description=str(error),
         metadata={
             "kind": type(error).__name__,
-            "what to do": error.hint or "See the message.",
+            WHAT_TO_DO: error.hint or "See the message.",
             "a rerun may help": error.rerun_may_help,
             EXIT_CODE: error.exit_code,
         },

@@ -6,6 +6,7 @@ import dagster as dg
 
 from oam_mosaic_assets.errors import HeldBack, MosaicError
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.failures import INTERRUPTED
 
 
 @dg.failure_hook(required_resource_keys={"releases"})
@@ -31,7 +32,7 @@ def discard_where_interrupted(context: dg.InitResourceContext) -> None:
     run = context.run.run_id
     failures = context.instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE)
     errors = [each.dagster_event.step_failure_data.error for each in failures if each.dagster_event]
-    if dg.DagsterExecutionInterruptedError.__name__ in {error.cls_name for error in errors if error}:
+    if INTERRUPTED in {error.cls_name for error in errors if error}:
         _discard(run, context.instance, context.resources.releases, context.log)
 
 

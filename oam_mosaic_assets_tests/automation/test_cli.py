@@ -82,7 +82,7 @@ def test_a_build_that_published_exits_with_0_and_says_what_and_where(
     shell: Shell, built: subprocess.CompletedProcess[str]
 ) -> None:
     assert built.returncode == PUBLISHED, built.stderr
-    assert f"{IMAGES - 1} images, 1 set aside" in built.stderr
+    assert f"{IMAGES} images in the catalogue: {IMAGES - 1} drawn, 1 set aside" in built.stderr
     for name in ("global-mosaic.pmtiles", "global-mosaic.json"):
         assert (shell.store / name).as_uri() in built.stderr
 
@@ -156,7 +156,9 @@ def test_a_build_that_a_guard_holds_back_exits_with_3_and_a_person_lets_it_pass(
 def test_a_build_whose_catalogue_does_not_answer_exits_with_1(shell: Shell) -> None:
     failed = shell.run("build", STAC_ITEMS="", PGHOST="127.0.0.1", PGPORT="1")
     assert failed.returncode == PASSING, failed.stderr
-    assert "Not published." in failed.stderr
+    assert "Not published: PostgreSQL at 127.0.0.1:1/" in failed.stderr
+    assert failed.stderr.count("connection failed") == 1, "a failure is told once"
+    assert failed.stderr.endswith("What to do: See that the database is up and reachable, then run again.\n")
     assert "127.0.0.1:1" in failed.stderr
     assert "Traceback" not in failed.stderr
 
@@ -172,7 +174,7 @@ sys.exit(main(["build"]))
 """
     done = shell.python(code)
     assert done.returncode == PASSING, done.stderr
-    assert f"{IMAGES - 1} images, 1 set aside" in done.stderr
+    assert f"{IMAGES} images in the catalogue: {IMAGES - 1} drawn, 1 set aside" in done.stderr
     assert "It is public, but the check of what the store now holds failed" in done.stderr
     assert "mosaic_is_fresh: global-mosaic.pmtiles is gone" in done.stderr
     assert "Not published" not in done.stderr
@@ -190,8 +192,9 @@ sys.exit(main(["build"]))
 """
     failed = shell.python(code)
     assert failed.returncode == PASSING, failed.stderr
-    assert "[stac_footprints] error: Execution of step" in failed.stderr
-    assert "Not published. ZeroDivisionError: the map has no width" in failed.stderr
+    assert (
+        "Not published: a fault in stac_footprints: ZeroDivisionError: the map has no width" in failed.stderr
+    )
     assert "Dependencies for step" not in failed.stderr
 
 

@@ -176,17 +176,33 @@ def test_the_same_images_give_the_same_bytes_in_any_order_and_in_any_batches() -
 )
 def test_a_caption_is_shown_as_it_is(caption: str) -> None:
     png = picture_of()
-    (paragraph,) = (
-        token for token in MarkdownIt().parse(as_markdown(png, caption)) if token.type == "inline"
+    picture, below = (
+        token.children or []
+        for token in MarkdownIt().parse(as_markdown(png, caption))
+        if token.type == "inline"
     )
-    (image,) = paragraph.children or []
+    (image,) = picture
     assert image.type == "image"
-    assert "".join(each.content for each in image.children or []) == caption
     assert str(image.attrs["src"]).startswith("data:image/png;base64,")
+    assert {each.type for each in below} <= {"text", "text_special"}
+    assert "".join(each.content for each in below) == caption
 
 
 def test_a_caption_of_several_lines_becomes_one() -> None:
-    assert as_markdown(b"", "one\n\n# two\r\n").startswith(r"![one \# two](")
+    assert as_markdown(b"", "one\n\n# two\r\n").endswith("\n\none \\# two")
+
+
+def test_land_has_one_colour_far_from_that_of_images() -> None:
+    """So that nobody takes it for data: in the heart of Australia, of the Sahara and of Siberia."""
+    plain, lit = (pixels(png)[..., :3] for png in (picture_of(), picture_of(image_at(*KATHMANDU))))
+    (land,) = {
+        tuple(colour)
+        for lon, lat in ((134.0, -25.0), (5.0, 24.0), (100.0, 63.0))
+        for colour in plain[around(lon, lat, reach=8)].tolist()
+    }
+    brightest = lit[around(*KATHMANDU)].sum(axis=1).max()
+    assert brightest > 2 * sum(land)
+    assert land[0] < land[2], "bluish, where images are reddish"
 
 
 @settings(deadline=None)

@@ -22,6 +22,9 @@ from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable, ids_in
 LONGEST_LINE: Final = 64 * 1024 * 1024
 """Bytes. A line is held in memory whole; no item is that long, but a whole catalogue in one line is."""
 
+NAMED: Final = 10
+"""Collections that a message names."""
+
 _GZIP: Final = b"\x1f\x8b"
 _PARQUET: Final = b"PAR1"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -126,11 +129,27 @@ class ItemsFile:
     def _ours(
         self, items: Iterator[Item | Unreadable], before: tuple[int, ...]
     ) -> Iterator[Item | Unreadable]:
-        """Leave out what is another collection's, and see at the end that the file is still the same."""
-        ours = (None, self._collection)
+        """Leave out what is another collection's, and see at the end that the file is still the same.
+
+        Raises:
+            CatalogueRefused: all items are other collections'.
+        """
+        ours, any_is_ours = (None, self._collection), False
+        others: dict[str, None] = {}
         for item in items:
-            if self._collection is None or isinstance(item, Unreadable) or item.get("collection") in ours:
+            if isinstance(item, Unreadable):
                 yield item
+            elif self._collection is None or item.get("collection") in ours:
+                any_is_ours = True
+                yield item
+            elif len(others) <= NAMED:
+                others[str(item["collection"])[:SHOWN_CHARACTERS]] = None
+        if others and not any_is_ours:
+            named = ", ".join(list(others)[:NAMED]) + (", …" if len(others) > NAMED else "")
+            raise CatalogueRefused(
+                f"{self._path} holds no item of the collection {self._collection}, but of: {named}",
+                hint="Set COLLECTION to the one you mean.",
+            )
         if self._state() != before:
             raise CatalogueUnavailable(
                 f"{self._path} was changed while it was read",

@@ -160,6 +160,17 @@ def test_a_snapshot_is_as_old_as_the_look_at_the_file_not_as_the_file(path: Path
         assert snapshot.taken_at.tzinfo is UTC
 
 
+def test_where_all_items_are_of_other_collections_these_are_named(path: Path) -> None:
+    others = [an_item(str(number), collection=f"other-{number % 12}") for number in range(30)]
+    path.write_bytes(lines_of(*others) + b"?\n")
+    named = ", ".join(f"other-{number}" for number in range(10))
+    with pytest.raises(CatalogueRefused, match=rf"no item of the collection mine, but of: {named}, …\n"):
+        read(path, "mine")
+    path.write_bytes(lines_of(others[0]))
+    with pytest.raises(CatalogueRefused, match=r"but of: other-0\n"):
+        read(path, "mine")
+
+
 def test_a_catalogue_is_called_by_the_path_and_the_collection() -> None:
     assert ItemsFile("data/items.ndjson").origin == "items_file data/items.ndjson"
     assert ItemsFile(Path("data/items.ndjson"), "oam").origin == "items_file data/items.ndjson oam"

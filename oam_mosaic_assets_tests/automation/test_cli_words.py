@@ -1,0 +1,154 @@
+"""What the command `oam-mosaic` says where something is not as its user thinks: once, and plainly."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
+from oam_mosaic_assets_tests.automation.test_cli import PASSING, PUBLISHED, REFUSED, WRONG, Shell, read_all
+from oam_mosaic_assets_tests.chain import quick_folder, slow_tippecanoe, some_items, write_items
+
+IMAGES = 30
+NEVER_STAGED = "20260115T030000Z-3f9c2a7d41be"
+STOPPED = "oam-mosaic: stopped in global_mosaic_pmtiles; what is public stays public and whole."
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    with quick_folder() as folder:
+        write_items(folder / "items.ndjson", some_items(IMAGES))
+        yield Shell(folder, environment_of(folder, STAC_ITEMS=str(folder / "items.ndjson")))
+
+
+def test_a_build_that_was_never_staged_is_not_called_lost(shell: Shell) -> None:
+    assert shell.run("build").returncode == PUBLISHED
+    write_items(shell.folder / "items.ndjson", some_items(IMAGES - 10))
+    assert shell.run("build").returncode == REFUSED
+    (held,) = (path.name for path in (shell.store / "mosaic" / "staging").iterdir())
+
+    told = shell.run("publish", NEVER_STAGED, "--confirm", "why not")
+
+    assert told.returncode == WRONG, told.stderr
+    assert f"Not published: No build {NEVER_STAGED} waits in {shell.store.as_uri()}" in told.stderr
+    assert f"staged there: {held}." in told.stderr
+    assert "If it did, it was deleted when the newer" in told.stderr
+    assert "Nothing needs to be done" not in told.stderr
+
+
+def test_a_publication_does_not_say_what_it_does_not_read(shell: Shell) -> None:
+    told = shell.run("publish", NEVER_STAGED, "--confirm", "why not", STAC_ITEMS="")
+    assert told.returncode == WRONG, told.stderr
+    assert "staged there: none." in told.stderr
+    assert "became public" not in told.stderr, "nothing is"
+    assert re.findall(r"^(\w+)  ", told.stderr, re.MULTILINE) == ["To"]
+
+
+@pytest.mark.parametrize("on", ["terminal", "pipe"])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
+def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: signal.Signals) -> None:
+    """Ctrl-C reaches every process of the terminal, not only the command; so does a shell that ends a job."""
+    number = shell.folder / "number"
+    ours, theirs = pty.openpty() if on == "terminal" else os.pipe()
+    environment = {**shell.environment, "TIPPECANOE": slow_tippecanoe(shell.folder, number), "TERM": "xterm"}
+    try:
+        with subprocess.Popen(
+            [program("oam-mosaic"), "build"],
+            env=environment,
+            cwd=shell.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        ) as process:
+            os.close(theirs)
+            deadline = time.monotonic() + 60
+            while not number.exists() or not number.read_text().endswith("\n"):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            os.killpg(process.pid, sign)
+            shown = read_all(ours)
+            assert process.wait(timeout=60) == 128 + sign
+    finally:
+        os.close(ours)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines()
+    assert STOPPED in lines
+    unexplained = ("Traceback", "File ", "KeyboardInterrupt", "error", "failure", "watch_orphans")
+    assert not [line for line in lines if any(each in line for each in unexplained)], shown
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["no item", "[1]"], "2 read: not_an_item 2 (the first: row 1, not_an_item, 'no item')"),
+        (
+            [{"type": "Feature", "properties": {}, "geometry": None}],
+            "1 read: no_id 1 (the first: row 1, no_id,",
+        ),
+        ([], "nothing was read"),
+    ],
+    ids=["lines that are no items", "plain GeoJSON", "an empty file"],
+)
+def test_a_file_without_an_image_is_refused_with_what_was_in_it(
+    shell: Shell, rows: list[Mapping[str, Any] | str], said: str
+) -> None:
+    write_items(shell.folder / "items.ndjson", rows)
+    told = shell.run("build")
+    assert told.returncode == REFUSED, told.stderr
+    assert f"holds no image that can be drawn; {said}" in told.stderr
+
+
+def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shell: Shell) -> None:
+    items = [{**item, "geometry": None} for item in some_items(IMAGES)]
+    write_items(shell.folder / "items.ndjson", [*some_items(IMAGES, first=IMAGES), *items])
+    held = shell.run("build")
+    assert held.returncode == REFUSED
+    assert (
+        "Not published: the build is held back until a person decides; what is public stays.\n" in held.stderr
+    )
+    assert "60 images in the catalogue: 30 to draw, 30 set aside" in held.stderr
+
+
+def test_status_says_which_store_and_which_source_it_speaks_of(shell: Shell) -> None:
+    told = shell.run("status")
+    assert told.returncode == PASSING
+    assert re.search(rf"^store +{re.escape(shell.store.as_uri())}$", told.stdout, re.MULTILINE)
+    assert re.search(r"^source +items_file .*items\.ndjson openaerialmap$", told.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("part", [".", "history", "history/runs.db"])
+def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shell: Shell, part: str) -> None:
+    assert shell.run("build").returncode == PUBLISHED
+    locked = Path(shell.environment["DAGSTER_HOME"]) / part
+    mode = locked.stat().st_mode
+    locked.chmod(mode & ~0o222)
+    # to root everything is writable, but for this
+    mortal = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] if os.getuid() == 0 else []
+    try:
+        told = subprocess.run(
+            [*mortal, program("oam-mosaic"), "build"],
+            env=shell.environment,
+            cwd=shell.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        locked.chmod(mode)
+    assert told.returncode == WRONG, told.stderr
+    where = "" if part == "." else f": {locked}"
+    home = shell.environment["DAGSTER_HOME"]
+    assert f"DAGSTER_HOME, {home}, cannot be used: Permission denied{where}.\n" in told.stderr
+    assert "What to do: Let this user write there" in told.stderr
+    assert "sqlite" not in told.stderr
