@@ -32,6 +32,7 @@ exit codes:
 examples:
   oam-mosaic build                          the sample, into ./data/store
   STAC_ITEMS=items.ndjson oam-mosaic build  a file of STAC items
+  oam-mosaic doctor                         is there everything that a build needs?
   oam-mosaic status                         what is public, how old, still whole?
   oam-mosaic validate global-mosaic.pmtiles
 """
@@ -101,6 +102,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     publish.set_defaults(command=_publish)
 
+    doctor = commands.add_parser(
+        "doctor",
+        help="before the first run: check everything that a build needs, and say what is missing",
+        description="Asks the source, tries each right and each promise of the store on objects of its own, "
+        "which it deletes again, and looks at this machine. Publishes nothing. Exits 2 where a person must "
+        "change something before a build can succeed, 1 where something cannot be reached right now.",
+    )
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(command=_doctor)
+
     status = commands.add_parser(
         "status",
         help="say what is public, how old it is, and whether it is still what was published",
@@ -153,6 +164,12 @@ def _publish(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
 
     return run_job("publish_held_build", confirm=stated.confirm, build=stated.build)
+
+
+def _doctor(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.doctor import show_findings  # noqa: PLC0415
+
+    return show_findings(as_json=stated.json)
 
 
 def _status(stated: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ def write_sample(images: int, output: Path | None) -> int:
         raise SettingsError(f"--images: {error}.", hint="Give a larger number.") from None
     with catalogue.snapshot() as snapshot:
         try:
-            opened = output.open("w", encoding="utf-8") if output else _standard_output()
+            opened = output.open("w", encoding="utf-8") if output else standard_output()
         except OSError as error:
             raise SettingsError(
                 f"--output: {output} cannot be written: {error.strerror}.", hint="Name another file."
@@ -124,7 +124,7 @@ def show_archive(path: Path, *, as_json: bool) -> int:
 
 
 def _print(facts: Mapping[str, Any], *, as_json: bool) -> None:
-    with _standard_output() as target:
+    with standard_output() as target:
         if as_json:
             target.write(json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
             return
@@ -134,7 +134,7 @@ def _print(facts: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 @contextmanager
-def _standard_output() -> Iterator[TextIO]:
+def standard_output() -> Iterator[TextIO]:
     """What reads it may stop early, as in `oam-mosaic sample | head`: no fault, and no answer either."""
     try:
         yield sys.stdout

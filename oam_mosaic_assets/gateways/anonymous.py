@@ -55,6 +55,14 @@ class AnonymousReader:
         """
         return self._ask("HEAD", address, {}, _head)
 
+    def headers(self, method: str, address: str, sent: Mapping[str, str]) -> Mapping[str, str]:
+        """Ask with these headers, and return those of the answer; none where a stranger may not ask so.
+
+        Raises:
+            StoreUnavailable: as `read`.
+        """
+        return self._ask(method, address, sent, lambda answer: answer.headers) or {}
+
     def _ask(
         self,
         method: str,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from pydantic import SecretStr
 
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
+    from oam_mosaic_assets.gateways.diagnosis.probed_bucket import ProbedBucket
 
 
 def store_of(settings: Settings) -> ObjectStore:
@@ -17,38 +23,30 @@ def store_of(settings: Settings) -> ObjectStore:
         return FolderStore(settings.mosaic_store)
     from oam_mosaic_assets.gateways.s3_store import S3Store  # noqa: PLC0415
 
-    return S3Store(
-        settings.s3_bucket,
-        region=settings.s3_region,
-        endpoint=settings.endpoint_url,
-        access_key=_revealed(settings.s3_access_key),
-        secret_key=_revealed(settings.s3_secret_key),
-        public_base=settings.s3_public_url,
-    )
+    return S3Store(settings.s3_bucket, **_s3(settings))
 
 
-def catalogue_of(settings: Settings) -> Catalogue:
-    """The one source that the settings name, else the sample."""
+def probed_bucket_of(settings: Settings) -> ProbedBucket:
+    """The bucket that the settings name, asked by somebody who waits for the answer."""
+    from oam_mosaic_assets.gateways.diagnosis.probed_bucket import ProbedBucket  # noqa: PLC0415
+
+    haste: dict[str, Any] = {"connect_timeout": 5.0, "read_timeout": 15.0, "attempts": 2}
+    return ProbedBucket(settings.s3_bucket, **_s3(settings), **haste)
+
+
+def catalogue_of(settings: Settings, *, patient: bool = True) -> Catalogue:
+    """The one source that the settings name, else the sample.
+
+    Args:
+        patient: whether a STAC API that does not answer is asked again and again.
+    """
     if settings.source == "pgstac":
-        from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue  # noqa: PLC0415
-
-        parts = {
-            "host": settings.pghost,
-            "port": settings.pgport,
-            "user": settings.pguser,
-            "password": _revealed(settings.pgpassword),
-            "dbname": settings.pgdatabase,
-        }
-        stated = {name: value for name, value in parts.items() if value is not None}
-        return PgstacCatalogue(
-            _revealed(settings.pg_dsn) or stated,
-            settings.collection,
-            statement_timeout_seconds=settings.pg_statement_timeout,
-        )
+        return pgstac_of(settings)
     if settings.stac_api_url is not None:
         from oam_mosaic_assets.gateways.catalogue.stac_api import StacApiCatalogue  # noqa: PLC0415
 
-        return StacApiCatalogue(settings.stac_api_url, settings.collection)
+        haste: dict[str, Any] = {} if patient else {"timeout_seconds": 15.0, "retries": 1}
+        return StacApiCatalogue(settings.stac_api_url, settings.collection, **haste)
     if settings.stac_items is not None:
         from oam_mosaic_assets.gateways.catalogue.items_file import ItemsFile  # noqa: PLC0415
 
@@ -56,6 +54,39 @@ def catalogue_of(settings: Settings) -> Catalogue:
     from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue  # noqa: PLC0415
 
     return SampleCatalogue()
+
+
+def pgstac_of(settings: Settings) -> PgstacCatalogue:
+    """The database that the settings name.
+
+    Raises:
+        CatalogueRefused: its address cannot be read.
+    """
+    from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue  # noqa: PLC0415
+
+    parts = {
+        "host": settings.pghost,
+        "port": settings.pgport,
+        "user": settings.pguser,
+        "password": _revealed(settings.pgpassword),
+        "dbname": settings.pgdatabase,
+    }
+    stated = {name: value for name, value in parts.items() if value is not None}
+    return PgstacCatalogue(
+        _revealed(settings.pg_dsn) or stated,
+        settings.collection,
+        statement_timeout_seconds=settings.pg_statement_timeout,
+    )
+
+
+def _s3(settings: Settings) -> dict[str, Any]:
+    return {
+        "region": settings.s3_region,
+        "endpoint": settings.endpoint_url,
+        "access_key": _revealed(settings.s3_access_key),
+        "secret_key": _revealed(settings.s3_secret_key),
+        "public_base": settings.s3_public_url,
+    }
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

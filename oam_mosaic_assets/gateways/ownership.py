@@ -6,7 +6,7 @@ What is somebody else's is kept before anything takes its place, and waits for a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,6 +32,20 @@ def build_shown(store: ObjectStore, keys: Keys, present: StoredObject) -> str | 
     return None
 
 
+def foreign_objects(
+    store: ObjectStore, keys: Keys, *, written_before: Collection[str]
+) -> Iterator[StoredObject]:
+    """What somebody else put under fixed keys.
+
+    Args:
+        written_before: fixed keys that the public build wrote, so that they are ours.
+    """
+    for key in (*keys.fixed_archives(), keys.tilejson):
+        present = None if key in written_before else store.head(key)
+        if present is not None and build_shown(store, keys, present) is None:
+            yield present
+
+
 def keep_foreign(
     store: ObjectStore,
     keys: Keys,
@@ -51,17 +65,14 @@ def keep_foreign(
         HeldBack: there is something, and nobody has said that it may be replaced.
     """
     found = []
-    for key in (*keys.fixed_archives(), keys.tilejson):
-        present = None if key in written_before else store.head(key)
-        if present is None or build_shown(store, keys, present) is not None:
-            continue
+    for present in foreign_objects(store, keys, written_before=written_before):
         # named by its ETag: what takes its place before a person decides is kept as well
-        name = f"{present.etag[:16]}-{key.replace('/', '_')}"
+        name = f"{present.etag[:16]}-{present.key.replace('/', '_')}"
         kept = keys.release(f"{FOREIGN}{datetime.now(UTC):%Y%m%d}", name)
         if store.head(kept) is None:
             store.copy(present, kept, Headers("application/octet-stream"))
         found.append(
-            f"{key} in {store.origin} holds {present.size:,} bytes that no build of ours wrote "
+            f"{present.key} in {store.origin} holds {present.size:,} bytes that no build of ours wrote "
             f"({present.written_at:%Y-%m-%d}); a copy is kept as {kept}."
         )
     if found and confirmed is None:

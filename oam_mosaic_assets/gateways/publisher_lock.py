@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Lock, Thread
-from typing import Final
+from typing import Final, NamedTuple
 
 from oam_mosaic_assets.core.release import as_json
 from oam_mosaic_assets.errors import MosaicError, PublicationLost
@@ -34,6 +34,20 @@ LOOKS: Final = 60
 HEADERS: Final = Headers("application/json")
 
 
+class Holder(NamedTuple):
+    """What a lock says of its publisher.
+
+    Attributes:
+        build: what is being published.
+        since: when the lock was taken, ISO 8601; empty where it does not say.
+        until: when it ends unless it is renewed.
+    """
+
+    build: str
+    since: str
+    until: datetime
+
+
 class PublisherLock:
     """One publisher's claim to the lock.
 
@@ -51,6 +65,7 @@ class PublisherLock:
         self._lifetime = lifetime
         self._writer = secrets.token_hex(8)
         self._etag = ""
+        self._since = ""
         self._renewing = Lock()
         self._released = Event()
 
@@ -102,7 +117,7 @@ class PublisherLock:
                     return self._write(if_absent=True)
                 if found[1].etag != seen:
                     seen, changed = found[1].etag, time.monotonic()
-                is_first_look, (holder, until) = not holder, _stated(found[0])
+                is_first_look, (holder, _, until) = not holder, _stated(found[0])
                 # what stands still has ended as well: the clock of its publisher may be another one
                 if until <= datetime.now(UTC) or time.monotonic() > changed + lifetime:
                     return self._write(if_match=seen)
@@ -132,8 +147,13 @@ class PublisherLock:
                 self._store.delete([self._key])
 
     def _write(self, *, if_match: str | None = None, if_absent: bool = False) -> None:
-        until = datetime.now(UTC) + self._lifetime
-        content = as_json({"build": self._build, "writer": self._writer, "until": until.isoformat()})
+        now = datetime.now(UTC)
+        if not self._etag:
+            self._since = now.isoformat(timespec="seconds")
+        until = (now + self._lifetime).isoformat()
+        content = as_json(
+            {"build": self._build, "writer": self._writer, "since": self._since, "until": until}
+        )
         self._etag = self._store.put_bytes(
             self._key, content, HEADERS, if_match=if_match, if_absent=if_absent
         ).etag
@@ -142,10 +162,17 @@ class PublisherLock:
         return f'"{self._writer}"'.encode() in content
 
 
-def _stated(lock: bytes) -> tuple[str, datetime]:
-    """Who holds a lock and until when; one that cannot be read has ended."""
+def holder_of(store: ObjectStore, key: str) -> Holder | None:
+    """Who holds a lock; None where nobody does. Raises as `ObjectStore.get_bytes`."""
+    found = store.get_bytes(key)
+    return None if found is None else _stated(found[0])
+
+
+def _stated(lock: bytes) -> Holder:
+    """What a lock says; one that cannot be read has ended."""
     try:
         stated = json.loads(lock)
-        return str(stated["build"]), datetime.fromisoformat(stated["until"]).astimezone(UTC)
+        until = datetime.fromisoformat(stated["until"]).astimezone(UTC)
+        return Holder(str(stated["build"]), str(stated.get("since", "")), until)
     except (ValueError, KeyError, TypeError):
-        return "an unknown publisher", datetime(1970, 1, 1, tzinfo=UTC)
+        return Holder("an unknown publisher", "", datetime(1970, 1, 1, tzinfo=UTC))

@@ -67,6 +67,15 @@ _TEMPLATES: Final = (
 )
 _TEMPLATE_TAG: Final = "pgstac:base_item"
 
+_ACCESS: Final = """
+    SELECT current_user::text, rolsuper, 'pgstac.' || relname,
+           has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT'),
+           has_table_privilege(pg_class.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+    FROM pg_roles LEFT JOIN pg_class ON relnamespace = to_regnamespace('pgstac')
+         AND relname IN ('migrations', 'collections', 'items', 'base_items')
+    WHERE rolname = current_user ORDER BY relname
+"""
+
 _ABSENT: Final = "𒍟※"
 """pgSTAC's mark for what the template has and the item has not."""
 
@@ -83,8 +92,30 @@ _REFUSALS: Final = (
     "certificate",
     "invalid ",
 )
+_CANCELLED: Final = "57014"
 _REFUSING_CLASSES: Final = ("0A", "28", "3D", "3F", "42")
 """Classes of SQLSTATE: not supported, authorisation, no such database or schema, access and names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who reads a database, and with which rights.
+
+    Attributes:
+        user: the name of the role.
+        is_superuser: whether it may do everything.
+        unreadable: tables that a build reads and the user may not.
+        writable: tables that a build reads and the user may change.
+        postgres: version of the server.
+        pgstac: version of pgSTAC; None where it cannot be read.
+    """
+
+    user: str
+    is_superuser: bool
+    unreadable: tuple[str, ...]
+    writable: tuple[str, ...]
+    postgres: str
+    pgstac: str | None
 
 
 class PgstacCatalogue:
@@ -95,6 +126,9 @@ class PgstacCatalogue:
             `user`, `password`, `dbname`). What it leaves open libpq settles as it does for psql.
         collection: the collection's id.
         statement_timeout_seconds: how long the server may take for the count, or for the next thousand items.
+
+    Attributes:
+        database: HOST:PORT/DATABASE.
 
     Raises:
         CatalogueRefused: the address cannot be read.
@@ -113,24 +147,34 @@ class PgstacCatalogue:
         self._parts: dict[str, Any] = _CONNECTION | parts
         self._collection = collection
         self._timeout = f"{round(statement_timeout_seconds * 1000)}ms"
-        self._database = _place(parts)
+        self.database = _place(parts)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.origin!r})"
 
     @property
     def origin(self) -> str:
-        return f"pgstac {self._database} {self._collection}"
+        return f"pgstac {self.database} {self._collection}"
 
     @contextmanager
     def snapshot(self) -> Iterator[PgstacSnapshot]:
-        connection = self._guarded(lambda: psycopg.connect(**self._parts))
-        try:
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
+        with self._connected() as connection:
             yield self._open(connection)
-        finally:
-            connection.close()
+
+    def access(self) -> Access:
+        """See what the user may do, whether or not it can read the collection. Raises as `snapshot`."""
+        with self._connected() as connection:
+            rows = self._guarded(lambda: connection.execute(_ACCESS).fetchall())
+            is_known = any(table == "pgstac.migrations" and may_read for *_, table, may_read, _ in rows)
+            versions = self._guarded(lambda: connection.execute(_VERSION).fetchall()) if is_known else []
+            return Access(
+                user=rows[0][0],
+                is_superuser=rows[0][1],
+                unreadable=tuple(table for *_, table, may_read, _ in rows if table and not may_read),
+                writable=tuple(table for *_, table, _, may_write in rows if may_write),
+                postgres=str(connection.info.parameter_status("server_version")).split()[0],
+                pgstac=next((name for (name,) in versions), None),
+            )
 
     def count(self) -> int:
         with self.snapshot() as snapshot:
@@ -140,6 +184,16 @@ class PgstacCatalogue:
         with self.snapshot() as snapshot:
             yield from snapshot.ids()
 
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[TupleRow]]:
+        connection = self._guarded(lambda: psycopg.connect(**self._parts))
+        try:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            yield connection
+        finally:
+            connection.close()
+
     def _open(self, connection: psycopg.Connection[TupleRow]) -> PgstacSnapshot:
         def ask(question: str, **values: object) -> list[TupleRow]:
             return self._guarded(lambda: connection.execute(question, values).fetchall())
@@ -147,20 +201,20 @@ class PgstacCatalogue:
         ((taken_at, _, is_pgstac, has_templates, has_content),) = ask(_LOOK_AROUND, timeout=self._timeout)
         if not is_pgstac:
             raise CatalogueRefused(
-                f"there is no pgSTAC in {self._database}",
+                f"there is no pgSTAC in {self.database}",
                 hint="Name the database that the STAC API reads; its tables are in the schema pgstac.",
             )
         version = next((name for (name,) in ask(_VERSION)), "unknown")
         if not has_content or not version.startswith(KNOWN_VERSIONS):
             raise CatalogueRefused(
-                f"{self._database} holds pgSTAC {version}, whose tables are not known here",
+                f"{self.database} holds pgSTAC {version}, whose tables are not known here",
                 hint="Read the catalogue through its STAC API until this version is supported.",
             )
         found = ask(_TEMPLATE, collection=self._collection)
         if not found:
             others = ", ".join(name for (name,) in ask(_COLLECTIONS, limit=COLLECTIONS_NAMED))
             raise CatalogueRefused(
-                f"{self._database} has no collection {self._collection!r}; there are: {others or 'none'}",
+                f"{self.database} has no collection {self._collection!r}; there are: {others or 'none'}",
                 hint="Set COLLECTION to one of these.",
             )
         current = found[0][0]
@@ -193,7 +247,7 @@ class PgstacCatalogue:
         told = " ".join((error.diag.message_primary or str(error)).split())
         if password := self._parts.get("password"):
             told = told.replace(str(password), "***")
-        message = f"PostgreSQL at {self._database}: {told}"
+        message = f"PostgreSQL at {self.database}: {told}"
         if error.sqlstate is None:
             refused = any(words in told for words in _REFUSALS)
             hint = "Check the user, the password and the name of the database."
@@ -202,9 +256,10 @@ class PgstacCatalogue:
             hint = "See that the user has the role pgstac_read, or SELECT on all tables of the schema pgstac."
         if refused:
             return CatalogueRefused(message, hint=hint)
-        return CatalogueUnavailable(
-            message, hint="See that the database is up and reachable, then run again."
-        )
+        hint = "See that the database is up and reachable, then run again."
+        if error.sqlstate == _CANCELLED:
+            hint = "See what keeps the database busy, or raise PG_STATEMENT_TIMEOUT; then run again."
+        return CatalogueUnavailable(message, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,80 @@
+"""Everything that a build needs, looked at in one go."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Iterator
+from typing import Final
+
+from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
+from oam_mosaic_assets.gateways.diagnosis.machine import examine_machine, examine_tippecanoe
+from oam_mosaic_assets.gateways.diagnosis.publication import examine_publication
+from oam_mosaic_assets.gateways.diagnosis.room import (
+    SCRATCH_SIZES,
+    ArchiveSize,
+    examine_folder,
+    examine_room,
+    examine_store_folder,
+)
+from oam_mosaic_assets.gateways.diagnosis.source import examine_source
+from oam_mosaic_assets.gateways.from_settings import probed_bucket_of, store_of
+from oam_mosaic_assets.settings import Settings
+
+_SOURCES: Final = {
+    "pgstac": "a pgSTAC database",
+    "stac_api": "a STAC API",
+    "items_file": "a file of items",
+    "sample": "the made-up sample",
+}
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at settings, source, store and machine; nothing that this writes is left anywhere."""
+    place = f"s3://{settings.s3_bucket}" if settings.publishes_to_s3 else "a folder"
+    yield Finding("settings", State.OK, f"readable: from {_SOURCES[settings.source]} into {place}")
+    for remark in settings.remarks():
+        yield Finding("settings", State.WARNING, remark)
+    images = yield from examine_source(settings)
+    is_usable, published = yield from _store(settings)
+    archive = ArchiveSize.expected(published=published, images=images)
+    if is_usable and not settings.publishes_to_s3:
+        copies = len(("staged", "released", *settings.keys.fixed_archives()))
+        yield from examine_room(
+            "store room", settings.mosaic_store, archive, archives=copies, setting="MOSAIC_STORE"
+        )
+    yield examine_tippecanoe(settings.tippecanoe)
+    scratch = examine_folder("scratch", settings.mosaic_scratch, setting="MOSAIC_SCRATCH")
+    yield scratch
+    if not scratch.is_in_the_way:
+        yield from examine_room(
+            "scratch room",
+            settings.mosaic_scratch,
+            archive,
+            archives=SCRATCH_SIZES,
+            setting="MOSAIC_SCRATCH",
+        )
+    yield examine_folder("Dagster's home", settings.dagster_home, setting="DAGSTER_HOME")
+    yield examine_machine()
+
+
+def _store(settings: Settings) -> Generator[Finding, None, tuple[bool, int | None]]:
+    """Try the store out, then look at what is in it.
+
+    Returns:
+        Whether it can be read, and what `examine_publication` returns.
+    """
+    keys = settings.keys
+    if settings.publishes_to_s3:
+        from oam_mosaic_assets.gateways.diagnosis.bucket import BucketExamination  # noqa: PLC0415  # slow to import
+
+        found = list(BucketExamination(probed_bucket_of(settings), keys).findings())
+        needed = {"bucket", "bucket: list", "bucket: read"}
+    else:
+        probe = keys.staging(f"doctor-{secrets.token_hex(8)}", "probe")
+        found = [examine_store_folder(settings.mosaic_store, probe)]
+        needed = {"store"}
+    yield from found
+    if any(each.is_in_the_way and each.subject in needed for each in found):
+        yield Finding("public mosaic", State.UNTRIED, "not looked at: the store cannot be read")
+        return False, None
+    return True, (yield from examine_publication(store_of(settings), keys))

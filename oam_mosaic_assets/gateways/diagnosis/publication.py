@@ -1,0 +1,66 @@
+"""What a publisher would find in the store: a mosaic, another publisher's lock, somebody else's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterator
+from datetime import UTC, datetime
+
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.errors import MosaicError
+from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.ownership import foreign_objects
+from oam_mosaic_assets.gateways.publisher_lock import holder_of
+from oam_mosaic_assets.gateways.releases import Releases
+
+
+def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, None, int | None]:
+    """What is public, who publishes at this moment, and what the next publication waits for.
+
+    Returns:
+        Size of the public archive in bytes; None where there is none.
+    """
+    try:
+        current = Releases(store, keys).current()
+        pointer = current[0] if current else None
+        text = "none yet: the first build makes it"
+        if pointer is not None:
+            since = datetime.fromisoformat(pointer.published_at)
+            text = f"{pointer.build} with {pointer.images:,} images, public since {since:%Y-%m-%d %H:%M} UTC"
+        yield Finding("public mosaic", State.OK, text)
+        yield _lock(store, keys)
+        yield from _foreign(store, keys, pointer.etags if pointer else ())
+    except MosaicError as error:
+        yield Finding.of("public mosaic", error)
+        return None
+    return pointer.size if pointer else None
+
+
+def _lock(store: ObjectStore, keys: Keys) -> Finding:
+    subject, holder = "publisher's lock", holder_of(store, keys.lock)
+    if holder is None:
+        return Finding(subject, State.OK, "nobody is publishing")
+    since = f" since {holder.since}" if holder.since else ""
+    if holder.until <= datetime.now(UTC):
+        text = f"left by {holder.build}, ended at {holder.until:%Y-%m-%d %H:%M} UTC; the next build takes it"
+        return Finding(subject, State.OK, text)
+    return Finding(
+        subject,
+        State.WARNING,
+        f"{holder.build} is being published{since}; a build that is ready meanwhile waits for that",
+        "Nothing needs to be done: the lock ends with its publisher, or two minutes after it was killed.",
+    )
+
+
+def _foreign(store: ObjectStore, keys: Keys, ours: Collection[str]) -> Iterator[Finding]:
+    found = list(foreign_objects(store, keys, written_before=ours))
+    for each in found:
+        yield Finding(
+            "foreign objects",
+            State.WARNING,
+            f"{each.key} holds {each.size:,} bytes that no build of ours wrote ({each.written_at:%Y-%m-%d}); "
+            "a build keeps a copy and waits for a person",
+            "If that may be replaced, say so then: oam-mosaic publish BUILD --confirm REASON.",
+        )
+    if not found:
+        yield Finding("foreign objects", State.OK, "none under the fixed keys")

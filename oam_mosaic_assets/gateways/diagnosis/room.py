@@ -1,0 +1,136 @@
+"""Whether folders can be written to, and have room for what a build puts there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Self
+
+from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State, tried
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers
+
+WHOLE_CATALOGUE: Final = 22_792
+BYTES_PER_IMAGE: Final = 2_060
+"""Of an archive; both as measured in docs/performance.md."""
+
+SCRATCH_SIZES: Final = 10
+"""Archives that one build's files are as large as."""
+
+_PROBE: Final = Headers("text/plain")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSize:
+    """How large the next archive is thought to be.
+
+    Attributes:
+        bytes: of it.
+        basis: how that is known.
+    """
+
+    bytes: int
+    basis: str
+
+    @classmethod
+    def expected(cls, *, published: int | None, images: int | None) -> Self:
+        """As large as the last one, else in proportion to the number of images."""
+        if published is not None:
+            return cls(published, f"the last archive has {in_words(published)}")
+        if images is not None:
+            return cls(images * BYTES_PER_IMAGE, f"guessed from {images:,} images")
+        return cls(WHOLE_CATALOGUE * BYTES_PER_IMAGE, f"as measured with {WHOLE_CATALOGUE:,} images")
+
+
+def examine_store_folder(root: Path, key: str) -> Finding:
+    """Write an object, replace it on a condition, read it and delete it; nothing is left of it.
+
+    Args:
+        root: of the store. Where it is missing, its place is tried in a folder that is removed again.
+        key: of the object.
+    """
+
+    def try_it() -> None:
+        with ExitStack() as held:
+            folder = root
+            if not root.exists():
+                beside = tempfile.TemporaryDirectory(prefix=".doctor-", dir=_nearest(root))
+                folder = Path(held.enter_context(beside))
+            store = FolderStore(folder)
+            held.callback(store.delete, [key])
+            first = store.put_bytes(key, b"first", _PROBE, if_absent=True)
+            store.put_bytes(key, b"second", _PROBE, if_match=first.etag)
+            found = store.get_bytes(key)
+            if found is None or found[0] != b"second":
+                raise StoreUnavailable(
+                    f"{root} does not hold what was just written there",
+                    hint="Check the disk, or the mount, that holds the folder.",
+                )
+
+    text = f"{root.absolute()}: objects can be written, replaced, read and deleted"
+    try:
+        finding = tried("store", text, try_it)
+    except OSError as fault:
+        return _unusable("store", root, fault, setting="MOSAIC_STORE")
+    if finding.is_in_the_way:
+        finding = replace(finding, hint=f"{finding.hint} MOSAIC_STORE names it.")
+    return finding
+
+
+def examine_folder(subject: str, folder: Path, *, setting: str) -> Finding:
+    """Write a file into a folder, or beside the place where it is to be made; nothing is left of it."""
+    try:
+        with tempfile.TemporaryFile(prefix=".doctor-", dir=_nearest(folder)) as file:
+            file.write(b"probe")
+            file.flush()
+    except OSError as fault:
+        return _unusable(subject, folder, fault, setting=setting)
+    return Finding(subject, State.OK, f"{folder.absolute()} can be written to")
+
+
+def examine_room(
+    subject: str, folder: Path, archive: ArchiveSize, *, archives: int, setting: str
+) -> Iterator[Finding]:
+    """Compare the free space with what a build needs.
+
+    Args:
+        archives: how many archives a build puts there, or files as large as so many.
+    """
+    try:
+        free, need = shutil.disk_usage(_nearest(folder)).free, archive.bytes * archives
+    except OSError:  # said by what tried to write there
+        return
+    text = f"{in_words(free)} free, a build needs some {in_words(need)} ({archive.basis})"
+    if free >= need:
+        yield Finding(subject, State.OK, text)
+        return
+    state = State.WRONG if free < archive.bytes else State.WARNING
+    yield Finding(subject, state, text, f"Free some space, or point {setting} at a larger disk.")
+
+
+def in_words(size: float) -> str:
+    """A number of bytes, to be read by people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"  # noqa: PLR2004
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+
+
+def _unusable(subject: str, folder: Path, fault: OSError, *, setting: str) -> Finding:
+    return Finding(
+        subject,
+        State.WRONG,
+        f"{folder.absolute()} cannot be used: {fault.strerror}",
+        f"Let this user write there, or set {setting} to another folder with room.",
+    )

@@ -1,0 +1,102 @@
+"""Whether the source of images answers, and with something to draw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from itertools import islice
+from typing import Final
+
+from oam_mosaic_assets.errors import MosaicError
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue
+from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
+from oam_mosaic_assets.gateways.from_settings import catalogue_of, pgstac_of
+from oam_mosaic_assets.settings import Settings
+
+MOST_READ: Final = 10_000
+"""Items of a file that does not say how many it holds; a second's reading."""
+
+SLOW: Final = 0.25
+"""Share of the time that an answer may take; on a busy day it is easily four times as slow."""
+
+
+def examine_source(settings: Settings) -> Generator[Finding, None, int | None]:
+    """Ask it how many images it has; a database also for the rights of its user.
+
+    Returns:
+        How many images it has, or at least has; None is unknown.
+    """
+    if settings.source == "pgstac":
+        try:
+            for each in _database(settings):
+                yield each
+                if each.is_in_the_way:
+                    yield Finding("images", State.UNTRIED, "not counted: the database cannot be read")
+                    return None
+        except MosaicError as error:
+            yield Finding.of("database", error)
+            yield Finding("images", State.UNTRIED, "not counted: the database cannot be read")
+            return None
+    began = time.monotonic()
+    try:
+        catalogue = catalogue_of(settings, patient=False)
+        images, text = _count(catalogue)
+    except MosaicError as error:
+        yield Finding.of("images", error)
+        return None
+    yield _judge(settings, images, f"{text} in {catalogue.origin}", seconds=time.monotonic() - began)
+    return images
+
+
+def _count(catalogue: Catalogue) -> tuple[int | None, str]:
+    with catalogue.snapshot() as snapshot:
+        if snapshot.expected is not None:
+            return snapshot.expected, f"{snapshot.expected:,}"
+        if catalogue.kind == "stac_api":  # pages are slow
+            return None, "an unknown number"
+        read = sum(1 for _ in islice(snapshot.items(), MOST_READ))
+        return read, f"{read:,}{' or more' if read == MOST_READ else ''}"
+
+
+def _judge(settings: Settings, images: int | None, text: str, *, seconds: float) -> Finding:
+    if images == 0:
+        return Finding(
+            "images",
+            State.WRONG,
+            f"{text}, and an empty catalogue never replaces a mosaic",
+            "See COLLECTION and the source.",
+        )
+    allowed = settings.pg_statement_timeout
+    if settings.source == "pgstac" and seconds > SLOW * allowed:
+        return Finding(
+            "images",
+            State.WARNING,
+            f"{text}, counted in {seconds:.1f} s; an answer may take {allowed} s",
+            "Raise PG_STATEMENT_TIMEOUT, or see what keeps the database busy.",
+        )
+    return Finding("images", State.OK, text)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    catalogue = pgstac_of(settings)
+    access = catalogue.access()
+    pgstac = f" with pgSTAC {access.pgstac}" if access.pgstac else ""
+    yield Finding("database", State.OK, f"{catalogue.database} answers: PostgreSQL {access.postgres}{pgstac}")
+    subject = "database user"
+    if access.unreadable:
+        yield Finding(
+            subject,
+            State.WRONG,
+            f"{access.user} may not read {', '.join(access.unreadable)}",
+            f"As the owner of pgSTAC: GRANT pgstac_read TO {access.user}",
+        )
+    elif access.is_superuser or access.writable:
+        may = "is a superuser" if access.is_superuser else f"may write to {', '.join(access.writable)}"
+        yield Finding(
+            subject,
+            State.WARNING,
+            f"{access.user} {may}, and a build only reads",
+            "Give it a user of its own that has nothing but the role pgstac_read.",
+        )
+    else:
+        yield Finding(subject, State.OK, f"{access.user} may read what a build needs, and change nothing")

@@ -1,0 +1,205 @@
+"""What is said of folders, disks and this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oam_mosaic_assets.gateways.diagnosis.checkup import examine
+from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State, exit_code
+from oam_mosaic_assets.gateways.diagnosis.machine import (
+    WHOLE_CATALOGUE_BYTES,
+    examine_machine,
+    memory_limit,
+)
+from oam_mosaic_assets.gateways.diagnosis.room import (
+    ArchiveSize,
+    examine_folder,
+    examine_room,
+    examine_store_folder,
+    in_words,
+)
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+
+KEY = "mosaic/staging/doctor-1/probe"
+
+
+def everything_in(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+def stated(folder: Path, **more: str) -> Settings:
+    """An installation that keeps everything in a folder."""
+    places = {"MOSAIC_STORE": "store", "MOSAIC_SCRATCH": "scratch", "DAGSTER_HOME": "dagster"}
+    return Settings.read({name: str(folder / place) for name, place in places.items()} | more)
+
+
+def beyond_ok(findings: list[Finding]) -> dict[str, State]:
+    return {each.subject: each.state for each in findings if each.state is not State.OK}
+
+
+def test_a_newcomers_machine_is_well_and_nothing_is_left_on_it(tmp_path: Path) -> None:
+    findings = list(examine(stated(tmp_path)))
+
+    assert beyond_ok(findings) == {}
+    assert everything_in(tmp_path) == []
+
+
+def test_a_store_that_is_there_is_tried_itself_and_stays_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "mosaic").mkdir()
+    (tmp_path / "mosaic" / "latest.json").write_text("kept")
+
+    assert examine_store_folder(tmp_path, KEY).state is State.OK
+    assert [each.name for each in everything_in(tmp_path)] == [".lock", "mosaic", "latest.json"]
+
+    (tmp_path / "mosaic" / "staging").write_text("in the way")
+    refused = examine_store_folder(tmp_path, KEY)
+    assert refused.state is State.WRONG
+    assert "cannot write mosaic/staging/doctor-1/probe" in refused.text
+
+
+@pytest.mark.parametrize("place", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])
+def test_a_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a-file").touch()
+    findings = list(examine(stated(tmp_path, **{place: str(tmp_path / "a-file" / "below")})))
+
+    (wrong,) = (each for each in findings if each.state is State.WRONG)
+    assert f"{tmp_path}/a-file/below cannot be used: Not a directory" in wrong.text
+    assert place in wrong.hint
+    assert exit_code(findings) == 2
+
+
+@pytest.mark.parametrize("place", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])
+def test_a_full_disk_is_named_with_its_setting(tmp_path: Path, place: str) -> None:
+    with a_small_disk() as disk:
+        fill(disk, 0)
+        findings = list(examine(stated(tmp_path, **{place: str(disk / "below")})))
+        assert [each.name for each in disk.iterdir()] == ["filler"]
+
+    (wrong,) = (each for each in findings if each.state is State.WRONG)
+    assert "No space left on device" in wrong.text
+    assert str(disk) in wrong.text
+    assert place in wrong.hint
+    assert exit_code(findings) == 2
+
+
+def test_a_disk_that_is_too_small_for_a_build_is_told_before_it_is_full(tmp_path: Path) -> None:
+    with a_small_disk() as disk:
+        findings = list(examine(stated(tmp_path, MOSAIC_SCRATCH=str(disk / "below"))))
+
+    assert beyond_ok(findings) == {"scratch room": State.WRONG}
+    (wrong,) = (each for each in findings if each.state is State.WRONG)
+    assert wrong.text == "1.0 MB free, a build needs some 41 MB (guessed from 2,000 images)"
+    assert "MOSAIC_SCRATCH" in wrong.hint
+
+
+@pytest.mark.parametrize(
+    ("archive", "state"), [(50_000, State.OK), (500_000, State.WARNING), (5_000_000, State.WRONG)]
+)
+def test_room_is_compared_with_what_a_build_needs(archive: int, state: State) -> None:
+    with a_small_disk() as disk:
+        (finding,) = examine_room("scratch room", disk, ArchiveSize(archive, ""), archives=10, setting="X")
+
+    assert finding.state is state
+
+
+@pytest.mark.parametrize(
+    ("published", "images", "size", "basis"),
+    [
+        (1_000_000, 5, 1_000_000, "the last archive has 1.0 MB"),
+        (None, 1000, 2_060_000, "guessed from 1,000 images"),
+        (None, None, 46_951_520, "as measured with 22,792 images"),
+    ],
+)
+def test_what_is_known_best_says_how_large_an_archive_will_be(
+    published: int | None, images: int | None, size: int, basis: str
+) -> None:
+    assert ArchiveSize.expected(published=published, images=images) == ArchiveSize(size, basis)
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Root may write everywhere; so this is somebody else for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_folder_of_somebody_else_is_named() -> None:
+    finding = examine_folder("scratch", Path("/usr/share/scratch"), setting="MOSAIC_SCRATCH")
+
+    assert finding.state is State.WRONG
+    assert "/usr/share/scratch cannot be used: Permission denied" in finding.text
+
+
+def test_a_tippecanoe_that_is_missing_is_named(tmp_path: Path) -> None:
+    findings = list(examine(stated(tmp_path, TIPPECANOE=str(tmp_path / "tippecanoe"))))
+
+    assert beyond_ok(findings) == {"tippecanoe": State.WRONG}
+    (wrong,) = (each for each in findings if each.state is State.WRONG)
+    assert str(tmp_path / "tippecanoe") in wrong.text
+    assert "TIPPECANOE" in wrong.hint
+
+
+# Memory
+
+
+def a_group(folder: Path, membership: str, **limits: str) -> int | None:
+    """The limit of a process in groups with such limits; names have `__` for `/`."""
+    for name, limit in limits.items():
+        file = folder / "groups" / name.replace("__", "/").replace("_max", ".max")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{limit}\n")
+    (folder / "membership").write_text(f"{membership}\n")
+    return memory_limit(folder / "groups", folder / "membership")
+
+
+def test_the_least_limit_of_the_groups_above_a_process_counts(tmp_path: Path) -> None:
+    limits = {"a__b__memory_max": "max", "a__memory_max": "500000000", "memory_max": "600000000"}
+    assert a_group(tmp_path, "0::/a/b", **limits) == 500_000_000
+
+
+def test_in_a_container_the_group_that_is_mounted_counts(tmp_path: Path) -> None:
+    assert a_group(tmp_path, "0::/docker/of-the-host", memory_max="300000000") == 300_000_000
+
+
+def test_groups_of_the_first_version_count_too(tmp_path: Path) -> None:
+    membership = "4:cpu,cpuacct:/a\n3:memory:/a"
+    assert a_group(tmp_path, membership, **{"memory__a__memory.limit_in_bytes": "7"}) == 7
+
+
+def test_no_limit_is_none(tmp_path: Path) -> None:
+    assert a_group(tmp_path, "0::/a", a__memory_max="max") is None
+    assert memory_limit(tmp_path, tmp_path / "missing") is None
+
+
+def test_too_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = WHOLE_CATALOGUE_BYTES - 1
+    monkeypatch.setattr("oam_mosaic_assets.gateways.diagnosis.machine.memory_limit", lambda: limit)
+    finding = examine_machine()
+
+    assert finding.state is State.WARNING
+    assert "of memory (the limit of its cgroup)" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1500, "1.5 kB"),
+        (47e6, "47 MB"),
+        (25.2e9, "25 GB"),
+        (3e12, "3.0 TB"),
+    ],
+)
+def test_sizes_are_readable(size: float, words: str) -> None:
+    assert in_words(size) == words
