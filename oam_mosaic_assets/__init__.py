@@ -1,7 +1,7 @@
 """OpenAerialMap's global mosaic as a Dagster asset graph: a map of its rooms.
 
     definitions   wires everything below into one `Definitions`; the only place that does
-    automation    when it runs: jobs, schedules, freshness
+    automation    when it runs, and who is told: jobs, schedules, alerts
     checks        asset checks; each asks `core.audit` and reports its verdict
     assets        one file an asset, named after it: read, call core, write, report
     io_managers   what travels between assets, as objects in the store

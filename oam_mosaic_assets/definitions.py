@@ -7,13 +7,14 @@ from typing import Any, TextIO
 import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
+from oam_mosaic_assets.automation.alerting import alerts_sensor
 from oam_mosaic_assets.automation.jobs import CHAIN, global_mosaic, mosaic_freshness, publish_held_build
 from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshness
 from oam_mosaic_assets.checks.mosaic_audit import mosaic_audit
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
-from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
+from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
 from oam_mosaic_assets.resources.auditor import Auditor
@@ -53,6 +54,7 @@ def build_definitions(
         warn_window=timedelta(hours=settings.fresh_warn_hours),
         fail_window=timedelta(hours=settings.fresh_fail_hours),
     )
+    channels = channels_of(settings)
     *upstream, published = CHAIN
     return dg.Definitions(
         assets=[
@@ -62,6 +64,7 @@ def build_definitions(
         asset_checks=[mosaic_audit, mosaic_is_fresh],
         jobs=[global_mosaic, publish_held_build, mosaic_freshness],
         schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
+        sensors=[alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else [],
         # one process, also for what the UI starts: four more would take longer to start than they save
         executor=dg.in_process_executor,
         loggers={"console": console_logger(settings.log_level, log_to)},

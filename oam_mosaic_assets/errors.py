@@ -7,7 +7,8 @@
     │   ├── TilingFailed            tippecanoe failed, or was killed
     │   ├── DiskFull                no room for scratch files or for the store
     │   ├── PublicationLost         another publisher was at work, or was faster
-    │   └── NotAsPublished          what the public address answers is not what was written
+    │   ├── NotAsPublished          what the public address answers is not what was written
+    │   └── AlertNotSent            a channel of the alerts did not take one
     ├── Standing            a person must change something first (exit code 2)
     │   ├── SettingsError           the environment is wrong; names every problem at once
     │   ├── CatalogueRefused        wrong password, unknown collection, unknown pgSTAC, unreadable file
@@ -75,6 +76,10 @@ class PublicationLost(Passing):
 
 class NotAsPublished(Passing):
     """The public address does not answer with what was just written there."""
+
+
+class AlertNotSent(Passing):
+    """A webhook or a mail server did not take an alert; it is tried again a minute later."""
 
 
 class Standing(MosaicError):

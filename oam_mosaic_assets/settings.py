@@ -33,7 +33,18 @@ TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
 
 SourceKind = Literal["pgstac", "stac_api", "items_file", "sample"]
 
-SECRET: Final = frozenset({"pg_dsn", "pgpassword", "s3_access_key", "s3_secret_key", "stac_api_url"})
+SECRET: Final = frozenset(
+    {
+        "pg_dsn",
+        "pgpassword",
+        "s3_access_key",
+        "s3_secret_key",
+        "stac_api_url",
+        "alert_webhook_url",
+        "alert_slack_url",
+        "alert_smtp_url",
+    }
+)
 """Settings that are, or may hold, what nobody else may see."""
 
 QUOTED: Final = 60
@@ -42,6 +53,9 @@ QUOTED: Final = 60
 _SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 """A key that every store takes (`object_store.check_key`) and that stands in an address as it is."""
+
+_MAILBOX: Final = re.compile(r"[A-Za-z0-9_.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+"""An address of e-mail as it stands in a header, and nothing that could end the header."""
 
 _SAMPLE: Final = "sample"
 _TEST: Final = "test"
@@ -114,6 +128,14 @@ class Settings(BaseModel):
     ] = "INFO"
     dagster_home: Path = Path("data/dagster")
 
+    # the alerts
+    alert_webhook_url: SecretStr | None = None
+    alert_slack_url: SecretStr | None = None
+    alert_smtp_url: SecretStr | None = None
+    alert_email_from: str | None = None
+    alert_email_to: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
+    alert_ui_url: str | None = None
+
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the environment, or the one given.
@@ -149,6 +171,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = [*self._source_problems(), *self._store_problems(), *self._key_problems()]
+        problems += self._alert_problems()
         if self.zoom_min > self.zoom_max:
             problems.append(f"ZOOM_MIN ({self.zoom_min}) must not be above ZOOM_MAX ({self.zoom_max})")
         if self.fresh_warn_hours >= self.fresh_fail_hours:
@@ -217,6 +240,27 @@ class Settings(BaseModel):
                 problems.append(f"{name}: {key!r} clashes with {taken[0]!r}, {meanings[taken[0]]}")
             else:
                 meanings[key] = meaning
+        return problems
+
+    def _alert_problems(self) -> list[str]:
+        problems = []
+        for name in ("alert_webhook_url", "alert_slack_url"):
+            secret: SecretStr | None = getattr(self, name)
+            if secret is not None and not _is_web_address(secret.get_secret_value()):
+                problems.append(f"{name.upper()} must be a web address that begins with http:// or https://")
+        if self.alert_smtp_url is not None and not _is_mail_server(self.alert_smtp_url.get_secret_value()):
+            problems.append(
+                "ALERT_SMTP_URL must be smtp://user:password@host:587, or smtps://, or without user"
+            )
+        if len({self.alert_smtp_url is None, self.alert_email_from is None, not self.alert_email_to}) > 1:
+            problems.append("ALERT_SMTP_URL, ALERT_EMAIL_FROM and ALERT_EMAIL_TO go together: all, or none")
+        mailboxes = [each for each in (self.alert_email_from, *self.alert_email_to) if each is not None]
+        if not all(map(_MAILBOX.fullmatch, mailboxes)):
+            problems.append("ALERT_EMAIL_FROM and ALERT_EMAIL_TO must hold plain addresses: me@example.org")
+        if self.alert_ui_url is not None and (
+            not _is_web_address(self.alert_ui_url) or "@" in self.alert_ui_url
+        ):
+            problems.append("ALERT_UI_URL must be a web address without a password: it is sent to everyone")
         return problems
 
     @property
@@ -299,6 +343,16 @@ def _is_web_address(text: str) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets without an IPv6 address, or a port that is no number
         return False
+
+
+def _is_mail_server(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_whole = parts.scheme in {"smtp", "smtps"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    has_more = parts.path not in {"", "/"} or parts.query or parts.fragment
+    return is_whole and not has_more and bool(parts.username) == bool(parts.password)
 
 
 def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:

@@ -18,6 +18,13 @@ from oam_mosaic_assets.settings import _KEY, Settings
 SECRET = "s3cr3t-and-private"
 
 
+MAIL = {
+    "ALERT_SMTP_URL": "smtps://me:p%40ss@mail.example.org",
+    "ALERT_EMAIL_FROM": "mosaic@example.org",
+    "ALERT_EMAIL_TO": "ann@example.org",
+}
+
+
 def test_without_settings_the_sample_goes_into_a_folder() -> None:
     settings = Settings.read({})
     assert (settings.source, settings.publishes_to_s3) == ("sample", False)
@@ -47,6 +54,11 @@ def test_no_secret_is_ever_shown() -> None:
         "S3_ACCESS_KEY": SECRET,
         "S3_SECRET_KEY": SECRET,
         "S3_BUCKET": "b",
+        "ALERT_WEBHOOK_URL": f"https://hooks.example.org/{SECRET}",
+        "ALERT_SLACK_URL": f"https://hooks.example.org/{SECRET}",
+        "ALERT_SMTP_URL": f"smtp://me:{SECRET}@mail.example.org",
+        "ALERT_EMAIL_FROM": "mosaic@example.org",
+        "ALERT_EMAIL_TO": "ann@example.org",
     }
     settings = Settings.read(environment)
     assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json()
@@ -276,6 +288,20 @@ def test_keys_that_only_begin_alike_do_not_clash(aliases: str) -> None:
         ({"MOSAIC_PUBLISH": "ftp"}, "MOSAIC_PUBLISH"),
         ({"MOSAIC_PUBLISH": "folder", "S3_BUCKET": "b"}, "MOSAIC_PUBLISH"),
         ({"TEST_MODE": "2"}, "TEST_MODE"),
+        ({"ALERT_WEBHOOK_URL": "hooks.example.org"}, "ALERT_WEBHOOK_URL"),
+        ({"ALERT_SLACK_URL": "ftp://hooks.example.org"}, "ALERT_SLACK_URL"),
+        ({"ALERT_UI_URL": "dagster.example.org"}, "ALERT_UI_URL"),
+        ({"ALERT_UI_URL": "https://me:you@dagster.example.org"}, "ALERT_UI_URL"),
+        ({"ALERT_SMTP_URL": "smtp://mail"}, "ALERT_EMAIL_FROM"),
+        ({"ALERT_EMAIL_TO": "ann@example.org"}, "ALERT_SMTP_URL"),
+        ({**MAIL, "ALERT_SMTP_URL": "https://mail"}, "ALERT_SMTP_URL must"),
+        ({**MAIL, "ALERT_SMTP_URL": "smtp://"}, "ALERT_SMTP_URL must"),
+        ({**MAIL, "ALERT_SMTP_URL": "smtp://me@mail"}, "ALERT_SMTP_URL must"),
+        ({**MAIL, "ALERT_SMTP_URL": "smtp://mail:many"}, "ALERT_SMTP_URL must"),
+        ({**MAIL, "ALERT_SMTP_URL": "smtp://mail/?x=1"}, "ALERT_SMTP_URL must"),
+        ({**MAIL, "ALERT_EMAIL_FROM": "Mosaic <m@example.org>"}, "ALERT_EMAIL_FROM"),
+        ({**MAIL, "ALERT_EMAIL_TO": "ann@example.org, ben"}, "ALERT_EMAIL_TO"),
+        ({**MAIL, "ALERT_EMAIL_TO": "ann@example.org\nBcc: all@example.org"}, "ALERT_EMAIL_TO"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error(environment: dict[str, str], named: str) -> None:
@@ -349,6 +375,11 @@ def test_a_variable_others_rely_on_has_its_default_and_can_be_set(name: str) -> 
         assert getattr(Settings.read({name: nothing}), field) == default
 
 
+def test_letters_go_to_every_recipient() -> None:
+    settings = Settings.read({**MAIL, "ALERT_EMAIL_TO": "ann@example.org, ben+oam@example.org"})
+    assert settings.alert_email_to == ("ann@example.org", "ben+oam@example.org")
+
+
 @pytest.mark.parametrize("name", ["PG_DSN", "PGPASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"])
 def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
     assert getattr(Settings.read({name: ""}), name.lower()) is None
@@ -357,3 +388,11 @@ def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
 def test_the_readme_lists_every_setting() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in readme] == []
+
+
+def test_every_secret_is_known_as_one() -> None:
+    held_as_secrets = {
+        name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+    }
+
+    assert held_as_secrets <= SECRET

@@ -143,6 +143,14 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("file", type=Path, metavar="FILE", help="a PMTiles archive of footprints")
     validate.add_argument("--json", action="store_true", help="for programs")
     validate.set_defaults(command=_validate)
+
+    alerts = commands.add_parser(
+        "test-alerts",
+        help="send a test message through each channel of the alerts",
+        description="Says of each channel whether it took the message. Exits 1 where one did not, 2 where "
+        "none is set up.",
+    )
+    alerts.set_defaults(command=_test_alerts)
     return parser
 
 
@@ -188,3 +196,9 @@ def _validate(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.light import show_archive  # noqa: PLC0415
 
     return show_archive(stated.file, as_json=stated.json)
+
+
+def _test_alerts(_: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.alerts import send_test  # noqa: PLC0415
+
+    return send_test()

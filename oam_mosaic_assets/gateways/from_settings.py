@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from oam_mosaic_assets.core.alerts import Message
+from oam_mosaic_assets.gateways.alerts import Email, Webhook
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.settings import Settings
@@ -87,6 +89,18 @@ def _s3(settings: Settings) -> dict[str, Any]:
         "secret_key": _revealed(settings.s3_secret_key),
         "public_base": settings.s3_public_url,
     }
+
+
+def channels_of(settings: Settings) -> list[Webhook | Email]:
+    """The channels of the alerts that the settings name; none where they name none."""
+    channels: list[Webhook | Email] = []
+    if address := _revealed(settings.alert_webhook_url):
+        channels.append(Webhook("webhook", address, variable="ALERT_WEBHOOK_URL", write=Message.as_json))
+    if address := _revealed(settings.alert_slack_url):
+        channels.append(Webhook("Slack", address, variable="ALERT_SLACK_URL", write=Message.as_slack))
+    if (address := _revealed(settings.alert_smtp_url)) and settings.alert_email_from:
+        channels.append(Email(address, sender=settings.alert_email_from, recipients=settings.alert_email_to))
+    return channels
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

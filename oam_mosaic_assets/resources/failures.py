@@ -88,6 +88,11 @@ def failure_of(error: MosaicError) -> dg.Failure:
 
 def cause_of(error: SerializableErrorInfo) -> str:
     """Class and message of what lies under the errors that Dagster wraps around it."""
+    return root_of(error).message.strip()
+
+
+def root_of(error: SerializableErrorInfo) -> SerializableErrorInfo:
+    """What lies under the errors that Dagster wraps around it."""
     while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
-    return error.message.strip()
+    return error

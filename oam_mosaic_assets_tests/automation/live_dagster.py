@@ -2,6 +2,7 @@
 
 - `environment_of`: what a maintainer's shell says, and nothing of the shell that the tests run in.
 - `running_dagster`, `running_webserver`: the processes, and `LiveDagster`, which asks them as the UI does.
+- `running_daemon`: the daemon alone.
 """
 
 from __future__ import annotations
@@ -58,9 +59,15 @@ def program(name: str) -> str:
 @contextmanager
 def running_dagster(folder: Path, environment: Mapping[str, str]) -> Iterator[LiveDagster]:
     """Run webserver and daemon; see `running_webserver`."""
-    daemon = ["dagster-daemon", "run", "-w", str(WORKSPACE)]
-    with _running(daemon, folder, environment), running_webserver(folder, environment) as live:
+    with running_daemon(folder, environment), running_webserver(folder, environment) as live:
         yield live
+
+
+@contextmanager
+def running_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
+    """Run the daemon, which ends with the block, and everything that it started with it; yields its log."""
+    with _running(["dagster-daemon", "run", "-w", str(WORKSPACE)], folder, environment):
+        yield folder / "dagster-daemon.log"
 
 
 @contextmanager

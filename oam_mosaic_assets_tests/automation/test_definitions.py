@@ -23,8 +23,13 @@ SECRETS = {
     "PG_DSN": "postgresql://reader:pg-S3cr3t@127.0.0.1:1/eoapi",
     "S3_ACCESS_KEY": "AKIA-S3CR3T",
     "S3_SECRET_KEY": "s3-S3cr3t",
+    "ALERT_WEBHOOK_URL": "http://127.0.0.1:1/hook-S3cr3t",
+    "ALERT_SLACK_URL": "http://127.0.0.1:1/slack-S3cr3t",
+    "ALERT_SMTP_URL": "smtp://me:smtp-S3cr3t@127.0.0.1:1",
+    "ALERT_EMAIL_FROM": "mosaic@example.org",
+    "ALERT_EMAIL_TO": "ann@example.org",
 }
-NEVER_SHOWN = ["pg-S3cr3t", "AKIA-S3CR3T", "s3-S3cr3t"]
+NEVER_SHOWN = ["pg-S3cr3t", "AKIA-S3CR3T", "s3-S3cr3t", "hook-S3cr3t", "slack-S3cr3t", "smtp-S3cr3t"]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +99,7 @@ def test_no_secret_is_shown_in_the_ui_or_kept_by_dagster() -> None:
             shown = str(dagster.ask(EVERYTHING_SHOWN, location=LOCATION, job=job))
         assert "Connection refused" in shown, "the failed run is among it"
         assert "mosaic_plan" in shown, "the resources are among it"
+        assert "Sends one alert" in shown, "the sensor is among it"
         kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     for secret in NEVER_SHOWN:
         assert secret not in failed.stdout + failed.stderr
@@ -104,6 +110,8 @@ def test_no_secret_is_shown_in_the_ui_or_kept_by_dagster() -> None:
 EVERYTHING_SHOWN = """
 query Everything($location: RepositorySelector!, $job: PipelineSelector!) {
   instance { info }
+  sensorsOrError(repositorySelector: $location) {
+    ... on Sensors { results { name description metadata { assetKeys { path } } } } }
   allTopLevelResourceDetailsOrError(repositorySelector: $location) {
     __typename
     ... on ResourceDetailsList { results {

@@ -1,0 +1,233 @@
+"""What is wrong now, as Dagster's records say: the build, a build that waits, what is public.
+
+Nothing is remembered here: the same records always say the same. A run that was terminated says nothing, nor
+does a failed one that Dagster will start again; what the runs before it said holds until then.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+from dagster._core.definitions.freshness import FreshnessState  # what the record holds; exported nowhere
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+)
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
+
+from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.automation.jobs import global_mosaic, mosaic_freshness
+from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
+from oam_mosaic_assets.core.alerts import Condition
+from oam_mosaic_assets.core.audit import GUARDS
+from oam_mosaic_assets.core.release import build_name
+from oam_mosaic_assets.errors import HeldBack
+from oam_mosaic_assets.io_managers.object_store import BUILD
+from oam_mosaic_assets.resources.failures import root_of
+
+LOOKED_AT: Final = 25
+"""Runs of a job that are looked at, the newest first."""
+
+RETRY_GRACE: Final = timedelta(minutes=10)
+"""After that, a retry that Dagster promised and did not start is not to be waited for."""
+
+LOOKS_WITHIN: Final = timedelta(hours=2)
+"""Dagster's own freshness policy knows events only; it is asked where nothing looks at the store."""
+
+_TAG_DELAY: Final = timedelta(minutes=1)
+"""Dagster writes whether it will retry only after it has written that the run failed."""
+
+_SEE_RUN: Final = "See the run's log in Dagster's UI."
+_SEE_BUILDS: Final = (
+    "See in Dagster's UI why no newer build was published, or who else writes to the bucket; "
+    "oam-mosaic status says how it is now."
+)
+_FRESH: Final = next(iter(mosaic_is_fresh.check_keys))
+_TOLD_BY: Final = {
+    dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+}
+
+
+def conditions_of(instance: dg.DagsterInstance, *, now: datetime) -> list[Condition]:
+    """All that is wrong now.
+
+    Args:
+        now: UTC.
+    """
+    return [*_builds(instance, now), *_freshness(instance, now)]
+
+
+@dataclass(slots=True)
+class _Failure:
+    """Why a run failed.
+
+    Attributes:
+        text: what happened; names no exception's message but those of our own errors, which hold no secret.
+        kind: the class of our error; empty where it is none of ours.
+        checks: the blocking checks that said no.
+    """
+
+    text: str = ""
+    advice: str = _SEE_RUN
+    kind: str = ""
+    build: str = ""
+    checks: set[str] = field(default_factory=set)
+
+    @property
+    def is_held(self) -> bool:
+        return self.kind == HeldBack.__name__ or (
+            not self.kind and bool(self.checks) and self.checks <= GUARDS
+        )
+
+
+def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
+    """The build failed where the newest run did; one waits until a newer one, or itself, is published."""
+    published, publisher = _published(instance)
+    is_newest = True
+    for record in _ended(instance, global_mosaic.name, now):
+        run = record.dagster_run
+        if run.is_success and run.asset_selection and published_mosaic.key not in run.asset_selection:
+            continue  # somebody made a part of it
+        if run.is_success or (run.run_id != publisher and _is_named_after(published, record)):
+            return
+        failure = _failure(instance, run.run_id)
+        if failure.is_held and failure.build == published:
+            return
+        if failure.checks == {_FRESH.name}:  # published; `freshness` tells the rest
+            return
+        if not failure.is_held and not is_newest:
+            continue
+        yield Condition(
+            key="held" if failure.is_held else "build",
+            since=_ended_at(record),
+            text=failure.text,
+            advice=failure.advice,
+            build=failure.build,
+            run=run.run_id,
+        )
+        if failure.is_held:
+            return
+        is_newest = False
+
+
+def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
+    """What is public, by the last look at it."""
+    looked_at = None
+    for record in instance.event_log_storage.get_asset_check_execution_history(
+        _FRESH, limit=1, status=set(COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES)
+    ):
+        if record.event is None or record.event.dagster_event is None:
+            continue
+        looked_at = datetime.fromtimestamp(record.event.timestamp, UTC)
+        found = record.event.dagster_event.asset_check_evaluation_data
+        if not found.passed and found.severity is dg.AssetCheckSeverity.ERROR:
+            yield _not_fresh(
+                looked_at, found.description or "", build=_build(found.metadata), run=record.run_id
+            )
+            return
+    look = next(_ended(instance, mosaic_freshness.name, now), None)
+    if look and look.dagster_run.is_failure and (not looked_at or _ended_at(look) > looked_at):
+        failure, run = _failure(instance, look.dagster_run.run_id), look.dagster_run.run_id
+        text = f"It could not be looked at. {failure.text}"
+        yield _not_fresh(_ended_at(look), text, advice=failure.advice, run=run)
+        return
+    state = instance.get_freshness_state_records([published_mosaic.key]).get(published_mosaic.key)
+    if (
+        state
+        and state.freshness_state is FreshnessState.FAIL
+        and (not looked_at or now - looked_at > LOOKS_WITHIN)
+    ):
+        yield _not_fresh(
+            state.updated_at,
+            "Dagster knows of no publication within FRESH_FAIL_HOURS, and nothing looks at the store.",
+        )
+
+
+def _not_fresh(
+    since: datetime, text: str, *, advice: str = _SEE_BUILDS, build: str = "", run: str = ""
+) -> Condition:
+    return Condition(key="freshness", since=since, text=text, advice=advice, build=build, run=run)
+
+
+def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg.RunRecord]:
+    """The runs of a job that say how it stands, the newest first."""
+    filters = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+    for record in instance.get_run_records(filters, limit=LOOKED_AT):
+        if record.dagster_run.is_success or not _is_retried(instance, record, now):
+            yield record
+
+
+def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
+    """Whether another run stands, or will stand, for a failed one."""
+    run, ago = record.dagster_run, now - _ended_at(record)
+    if not instance.run_retries_enabled or run.remote_job_origin is None:  # such as one of `oam-mosaic build`
+        return False
+    if AUTO_RETRY_RUN_ID_TAG in run.tags:
+        return True
+    promised = run.tags.get(WILL_RETRY_TAG)
+    return ago < _TAG_DELAY if promised is None else promised == "true" and ago < RETRY_GRACE
+
+
+def _published(instance: dg.DagsterInstance) -> tuple[str, str]:
+    """The build that was published last, and the run that did it; empty where there is none."""
+    event = instance.get_latest_materialization_event(published_mosaic.key)
+    if event is None or event.asset_materialization is None:
+        return "", ""
+    return _build(event.asset_materialization.metadata), event.run_id
+
+
+def _is_named_after(build: str, record: dg.RunRecord) -> bool:
+    """Whether a build is newer than a run: it was named in a later second than the run began in."""
+    stamp, _, _ = build_name(_utc(record.create_timestamp), "").partition("-")
+    return build.partition("-")[0] > stamp
+
+
+def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:
+    """Read why a run failed."""
+    failure = _Failure()
+    unknown, refusals, ending = "", [], ""
+    for entry in instance.all_logs(run, of_type=_TOLD_BY):
+        event = entry.dagster_event
+        if event is None:
+            continue
+        if event.is_step_materialization:
+            metadata = event.step_materialization_data.materialization.metadata
+            failure.build = _build(metadata) or failure.build
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            found = event.asset_check_evaluation_data
+            if not found.passed and found.blocking and found.severity is dg.AssetCheckSeverity.ERROR:
+                failure.checks.add(found.check_name)
+                failure.build = _build(found.metadata) or failure.build
+                refusals.append(f"{found.check_name}: {found.description}")
+                failure.advice = _value(found.metadata, "what to do") or _SEE_RUN
+        elif event.is_step_failure:
+            error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
+            if stated is not None and (kind := _value(stated.metadata, "kind")):
+                failure.kind, failure.advice = kind, _value(stated.metadata, "what to do") or _SEE_RUN
+                failure.text = (stated.description or "").removesuffix(f"\n{failure.advice}")
+            elif error is not None and not refusals:
+                unknown = f"The step {event.step_key} ended with {root_of(error).cls_name}."
+        elif event.is_run_failure:
+            ending = (event.message or "").partition("\n")[0]
+    failure.text = failure.text or "\n".join(refusals) or unknown or ending
+    return failure
+
+
+def _value(metadata: Mapping[str, dg.MetadataValue], name: str) -> str:
+    return str(metadata[name].value) if name in metadata else ""
+
+
+def _build(metadata: Mapping[str, dg.MetadataValue]) -> str:
+    return _value(metadata, BUILD)
+
+
+def _ended_at(record: dg.RunRecord) -> datetime:
+    return datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
+
+
+def _utc(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,157 @@
+"""The channels that alerts go out by: a webhook, Slack's webhook, e-mail.
+
+Each sends one message, waits no longer than some seconds, follows no redirect, and never names its address,
+which may be a secret by itself: errors say the variable that holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from oam_mosaic_assets.core.alerts import Message
+from oam_mosaic_assets.errors import AlertNotSent
+
+SECONDS: Final = 5.0
+"""For a connection, and for each answer."""
+
+_PORTS: Final = {"smtp": 587, "smtps": 465}
+
+
+class Webhook:
+    """Posts JSON.
+
+    Args:
+        address: may hold user and password, for HTTP basic authentication.
+        variable: the setting that holds the address.
+        write: what the JSON says.
+    """
+
+    def __init__(
+        self, name: str, address: str, *, variable: str, write: Callable[[Message], Mapping[str, Any]]
+    ) -> None:
+        parts = urlsplit(address)
+        self.name = name
+        self._address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        self._credentials = _credentials(parts)
+        self._variable = variable
+        self._write = write
+
+    def send(self, message: Message) -> str:
+        import requests  # noqa: PLC0415  # slow to import, seldom needed
+
+        try:
+            with requests.Session() as session:
+                session.auth = self._credentials or _as_it_is  # or requests looks into ~/.netrc
+                answer = session.post(
+                    self._address,
+                    data=json.dumps(self._write(message)),
+                    headers={"Content-Type": "application/json"},
+                    timeout=SECONDS,
+                    allow_redirects=False,
+                    stream=True,
+                )
+                answer.close()
+        except (requests.RequestException, OSError, ValueError) as error:
+            trouble = type(error).__name__  # its text holds the address
+        else:
+            if HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+                return ""
+            trouble = str(answer.status_code)
+            if answer.is_redirect:
+                trouble += ", a redirect, which is not followed"
+        raise AlertNotSent(
+            f"The address in {self._variable} did not take the alert: {trouble}.",
+            hint=f"See {self._variable} and the service behind it; oam-mosaic test-alerts tries it.",
+        )
+
+
+class Email:
+    """Sends a letter by SMTP: TLS from the start for `smtps`, else STARTTLS where the server offers it.
+
+    A password never goes over a line that anybody can read, and certificates are always checked.
+
+    Args:
+        address: `smtp://user:password@host:587` or `smtps://…`; user and password may be left out.
+        trust: whom to believe about certificates; None is what the system believes.
+    """
+
+    name = "e-mail"
+
+    def __init__(
+        self, address: str, *, sender: str, recipients: Sequence[str], trust: ssl.SSLContext | None = None
+    ) -> None:
+        parts = urlsplit(address)
+        self._host = parts.hostname or ""
+        self._port = parts.port or _PORTS[parts.scheme]
+        self._is_tls = parts.scheme == "smtps"
+        self._credentials = _credentials(parts)
+        self._sender = sender
+        self._recipients = tuple(recipients)
+        self._trust = trust
+
+    def send(self, message: Message) -> str:
+        try:
+            with closing(self._connect()) as server:
+                self._introduce(server)
+                refused = server.send_message(self._letter(message), self._sender, self._recipients)
+                with suppress(smtplib.SMTPException, OSError):  # the letter was taken, whatever comes now
+                    server.quit()
+        except smtplib.SMTPResponseException as error:
+            trouble = f"{type(error).__name__} {error.smtp_code}"  # its text is the server's
+        except (smtplib.SMTPException, OSError, ValueError) as error:
+            trouble = type(error).__name__
+        else:
+            return f"refused by the server: {', '.join(refused)}" if refused else ""
+        raise AlertNotSent(
+            f"The mail server in ALERT_SMTP_URL did not take the alert: {trouble}.",
+            hint="See ALERT_SMTP_URL, ALERT_EMAIL_FROM, ALERT_EMAIL_TO; oam-mosaic test-alerts tries them.",
+        )
+
+    def _connect(self) -> smtplib.SMTP:
+        if self._is_tls:
+            return smtplib.SMTP_SSL(self._host, self._port, timeout=SECONDS, context=self._context())
+        return smtplib.SMTP(self._host, self._port, timeout=SECONDS)
+
+    def _introduce(self, server: smtplib.SMTP) -> None:
+        server.ehlo_or_helo_if_needed()
+        if not self._is_tls and server.has_extn("starttls"):
+            server.starttls(context=self._context())
+        elif not self._is_tls and self._credentials:
+            raise AlertNotSent(
+                "The mail server in ALERT_SMTP_URL offers no STARTTLS, so the password was not sent.",
+                hint="Use smtps://, or a server that offers it, or leave user and password out.",
+            )
+        if self._credentials:
+            server.login(*self._credentials)
+
+    def _context(self) -> ssl.SSLContext:
+        return self._trust or ssl.create_default_context()
+
+    def _letter(self, message: Message) -> EmailMessage:
+        letter = EmailMessage(policy=SMTP)
+        letter["Subject"] = f"OpenAerialMap mosaic: {message.title}"
+        letter["From"] = self._sender
+        letter["To"] = ", ".join(self._recipients)
+        letter["Date"] = formatdate()
+        letter["Message-ID"] = make_msgid(domain=self._sender.rpartition("@")[2])
+        letter["Auto-Submitted"] = "auto-generated"
+        letter.set_content(message.as_text(), cte="quoted-printable")
+        return letter
+
+
+def _credentials(address: SplitResult) -> tuple[str, str] | None:
+    return (unquote(address.username), unquote(address.password or "")) if address.username else None
+
+
+def _as_it_is(request: Any) -> Any:
+    return request

@@ -1,0 +1,208 @@
+"""The channels of the alerts, against real servers: what arrives, and what is said where nothing does."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from oam_mosaic_assets.cli import main
+from oam_mosaic_assets.core.alerts import Message
+from oam_mosaic_assets.errors import AlertNotSent
+from oam_mosaic_assets.gateways.alerts import Email, Webhook
+from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import Answer, ScriptedApi, scripted_api
+from oam_mosaic_assets_tests.servers.smtp import MailServer, running_smtp, self_signed
+
+SECRET = "T0ps3cr3t"
+SENDER, PEOPLE = "mosaic@example.org", ["ann@example.org", "ben@example.org"]
+MESSAGE = Message(
+    event="opened",
+    key="build",
+    since=datetime(2026, 1, 15, 3, tzinfo=UTC),
+    text="Flood — “Überflutung”\n.\nBcc: all@example.org",
+    advice="Mend it.",
+)
+
+
+@pytest.fixture
+def web() -> Iterator[ScriptedApi]:
+    with scripted_api(Answer({}), others={f"/{SECRET}": Answer("ok")}) as server:
+        yield server
+
+
+def webhook(address: str) -> Webhook:
+    return Webhook("webhook", address, variable="ALERT_WEBHOOK_URL", write=Message.as_json)
+
+
+def refusal(channel: Webhook | Email) -> str:
+    """What is said of a channel that takes nothing; never what is secret."""
+    with pytest.raises(AlertNotSent) as caught:
+        channel.send(MESSAGE)
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + repr(channel)
+    assert caught.value.hint
+    return caught.value.message
+
+
+def test_a_webhook_is_posted_the_message_as_json(web: ScriptedApi) -> None:
+    assert webhook(f"{web.address}/{SECRET}").send(MESSAGE) == ""
+    ((method, path, headers, body),) = web.asked
+    assert (method, path) == ("POST", f"/{SECRET}")
+    assert headers["Content-Type"] == "application/json"
+    assert "Authorization" not in headers
+    assert json.loads(body) == MESSAGE.as_json()
+
+
+def test_a_webhook_with_user_and_password_is_sent_them_in_a_header(web: ScriptedApi) -> None:
+    webhook(web.address.replace("//", f"//me:p%40{SECRET}@") + f"/{SECRET}").send(MESSAGE)
+    assert web.asked[0][2]["Authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 500])
+def test_another_answer_than_yes_is_an_error_that_names_the_variable_only(
+    status: int, web: ScriptedApi
+) -> None:
+    web.others[f"/{SECRET}"] = Answer(SECRET, status)
+    assert f"in ALERT_WEBHOOK_URL did not take the alert: {status}" in refusal(
+        webhook(f"{web.address}/{SECRET}")
+    )
+
+
+def test_a_redirect_is_not_followed(web: ScriptedApi) -> None:
+    web.others |= {
+        f"/{SECRET}": Answer("", 307, headers={"Location": f"{web.address}/else"}),
+        "/else": Answer("ok"),
+    }
+    assert "redirect" in refusal(webhook(f"{web.address}/{SECRET}"))
+    assert [path for _, path, _, _ in web.asked] == [f"/{SECRET}"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [f"http://127.0.0.1:1/{SECRET}", f"https://me:{SECRET}@127.0.0.1:1/", f"http://{SECRET}..invalid/"],
+)
+def test_an_address_that_does_not_answer_is_an_error_that_does_not_show_it(address: str) -> None:
+    assert "ALERT_WEBHOOK_URL" in refusal(webhook(address))
+
+
+def test_a_server_that_takes_too_long_is_not_waited_for(
+    web: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oam_mosaic_assets.gateways.alerts.SECONDS", 0.2)
+    web.others[f"/{SECRET}"] = Answer("ok", seconds=1)
+    assert "ReadTimeout" in refusal(webhook(f"{web.address}/{SECRET}"))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return self_signed(tmp_path_factory.mktemp("tls"))
+
+
+def email(server: MailServer, *, scheme: str = "smtp", user: str = "", trust: Path | None = None) -> Email:
+    context = ssl.create_default_context(cafile=trust) if trust else None
+    address = f"{scheme}://{user}127.0.0.1:{server.port}"
+    return Email(address, sender=SENDER, recipients=PEOPLE, trust=context)
+
+
+def test_a_letter_arrives_whole_and_its_text_makes_no_header() -> None:
+    with running_smtp() as server:
+        assert email(server).send(MESSAGE) == ""
+    assert server.envelopes == [(SENDER, PEOPLE)]
+    (letter,) = server.letters
+    assert letter["Subject"] == "OpenAerialMap mosaic: The build failed"
+    assert letter["From"] == SENDER
+    assert letter["To"] == ", ".join(PEOPLE)
+    assert letter["Bcc"] is None
+    assert letter["Auto-Submitted"] == "auto-generated"
+    assert letter["Message-ID"].endswith("@example.org>")
+    assert letter.get_content().splitlines() == MESSAGE.as_text().splitlines()
+
+
+def test_a_letter_that_was_taken_is_sent_whatever_the_server_says_afterwards() -> None:
+    with running_smtp() as server:
+        server.farewell = "421 I am tired"
+        assert email(server).send(MESSAGE) == ""
+    assert len(server.letters) == 1
+
+
+def test_a_recipient_who_is_refused_is_named_and_the_others_get_theirs() -> None:
+    with running_smtp() as server:
+        server.refuses = {PEOPLE[0]}
+        assert PEOPLE[0] in email(server).send(MESSAGE)
+        assert server.envelopes == [(SENDER, PEOPLE[1:])]
+        server.refuses = {*PEOPLE}
+        assert "SMTPRecipientsRefused" in refusal(email(server))
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_a_password_is_sent_encrypted(scheme: str, certificate: tuple[Path, Path]) -> None:
+    with running_smtp(certificate=certificate[0], is_tls=scheme == "smtps") as server:
+        server.accounts = {"me@x": f"p:@/{SECRET}"}
+        email(server, scheme=scheme, user=f"me%40x:p%3A%40%2F{SECRET}@", trust=certificate[1]).send(MESSAGE)
+        assert len(server.letters) == 1
+        assert not any(line.startswith(b"AUTH") for line in server.heard)
+        wrong = email(server, scheme=scheme, user=f"me:{SECRET}@", trust=certificate[1])
+        assert "SMTPAuthenticationError 535" in refusal(wrong)
+
+
+def test_a_password_is_not_sent_where_anybody_could_read_it() -> None:
+    with running_smtp() as server:
+        server.accounts = {"me": SECRET}
+        assert "offers no STARTTLS" in refusal(email(server, user=f"me:{SECRET}@"))
+        assert not any(line.startswith(b"AUTH") for line in server.heard)
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    scheme: str, certificate: tuple[Path, Path]
+) -> None:
+    with running_smtp(certificate=certificate[0], is_tls=scheme == "smtps") as server:
+        assert "SSLCertVerificationError" in refusal(email(server, scheme=scheme, user=f"me:{SECRET}@"))
+        assert server.letters == []
+
+
+def test_a_mail_server_that_hangs_up_or_is_not_there_is_an_error() -> None:
+    with running_smtp() as server:
+        server.is_down = True
+        assert "ALERT_SMTP_URL" in refusal(email(server))
+    assert "ConnectionRefusedError" in refusal(email(server))
+
+
+def test_the_command_says_of_each_channel_whether_it_took_the_message(
+    web: ScriptedApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    web.others["/slack"] = Answer("ok")
+    monkeypatch.setenv("ALERT_WEBHOOK_URL", f"{web.address}/{SECRET}")
+    monkeypatch.setenv("ALERT_SLACK_URL", f"{web.address}/slack")
+    monkeypatch.setenv("ALERT_EMAIL_FROM", SENDER)
+    monkeypatch.setenv("ALERT_EMAIL_TO", ",".join(PEOPLE))
+    with running_smtp() as server:
+        monkeypatch.setenv("ALERT_SMTP_URL", f"smtp://127.0.0.1:{server.port}")
+        assert main(["test-alerts"]) == 0
+        assert capsys.readouterr().out.split() == ["webhook", "sent", "Slack", "sent", "e-mail", "sent"]
+        bodies = [json.loads(body) for _, _, _, body in web.asked]
+        assert bodies[0]["event"] == "test"
+        assert bodies[1]["text"].startswith("This is a test of the alerts.")
+        assert len(server.letters) == 1
+
+        web.others[f"/{SECRET}"] = Answer("no", 403)
+        assert main(["test-alerts"]) == 1
+    told = capsys.readouterr().out
+    assert SECRET not in told
+    assert "webhook   failed. The address in ALERT_WEBHOOK_URL did not take the alert: 403." in told
+    assert "Slack     sent" in told
+
+
+def test_the_command_says_that_nothing_is_set_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ALERT_WEBHOOK_URL", "ALERT_SLACK_URL", "ALERT_SMTP_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["test-alerts"]) == 2
+    assert "ALERT_WEBHOOK_URL" in capsys.readouterr().err
