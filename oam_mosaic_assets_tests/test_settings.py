@@ -395,4 +395,4 @@ def test_every_secret_is_known_as_one() -> None:
         name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
     }
 
-    assert held_as_secrets <= SECRET
+    assert held_as_secrets <= settings_module.SECRET
