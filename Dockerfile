@@ -20,7 +20,8 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY oam_mosaic_assets oam_mosaic_assets
 # the wheel is made by the hatchling that is locked
 RUN /opt/build/bin/hatchling build --target wheel --directory /build/dist \
- && VIRTUAL_ENV=/opt/oam-mosaic /opt/build/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode dist/*.whl
+ && VIRTUAL_ENV=/opt/oam-mosaic /opt/build/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode dist/*.whl \
+ && rm -f /opt/oam-mosaic/.lock  # uv's, which everyone may write
 
 
 FROM docker.io/library/python:3.12-slim-bookworm

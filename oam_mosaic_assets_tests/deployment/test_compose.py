@@ -120,11 +120,17 @@ def test_every_command_of_ours_is_there_and_every_file_that_it_names() -> None:
     in_the_image = {name for line in copied for name in line.split()}
     for name in OURS:
         first, *arguments = SERVICES[name]["command"]
-        assert shutil.which(program(first)), f"{name}: {first}"
+        assert shutil.which(program(first)) or first == "sh", f"{name}: {first}"
         for argument in arguments:
             if argument.startswith("deploy/"):
                 assert (REPOSITORY / argument).is_file(), f"{name}: {argument}"
                 assert "deploy" in in_the_image
+    shell = SERVICES["sample"]["command"][2]
+    assert all(place in shell for place in ("/data/items.ndjson", "cp /here/pgstac-backup.dump /data/"))
+    assert SERVICES["catalogue"]["entrypoint"][2:] == [
+        "/catalogue/pgstac-backup.dump",
+        "/catalogue/items.ndjson",
+    ]
     mounted = SERVICES["catalogue"]["entrypoint"][1]
     assert (REPOSITORY / mounted.removeprefix("/")).is_file()
 
@@ -157,6 +163,12 @@ def test_the_volumes_are_declared_and_all_are_used() -> None:
 def test_the_s3_server_of_development_is_the_one_that_the_tests_run_on() -> None:
     (locked,) = re.findall(r"^moto==(\S+)", (REPOSITORY / "requirements-dev.lock").read_text(), re.MULTILINE)
     assert SERVICES["s3"]["image"] == f"docker.io/motoserver/moto:{locked}"
+
+
+def test_no_image_but_ours_sees_the_settings() -> None:
+    for name in {*SERVICES} - OURS:
+        assert not any(mount.startswith(".:") for mount in SERVICES[name].get("volumes", [])), name
+        assert "env_file" not in SERVICES[name], name
 
 
 def test_the_image_takes_what_is_deployed_and_no_settings() -> None:
