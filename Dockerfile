@@ -3,7 +3,9 @@
 #   docker build -t oam-mosaic .
 #   docker run --rm -v mosaic:/data oam-mosaic
 #
-# All that is written goes to /data (and /tmp). Settings come from the environment; the README lists them.
+# All that is written goes to /data and /tmp; the rest can be read-only. Settings come from the environment; the README
+# lists them. compose.yaml starts the processes, and says how each is seen to be healthy. In production, DAGSTER_HOME is
+# /srv/oam-mosaic/deploy, which holds the configuration and nothing else.
 
 FROM docker.io/library/python:3.12-slim-bookworm AS build
 
@@ -18,7 +20,8 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY oam_mosaic_assets oam_mosaic_assets
 # the wheel is made by the hatchling that is locked
 RUN /opt/build/bin/hatchling build --target wheel --directory /build/dist \
- && VIRTUAL_ENV=/opt/oam-mosaic /opt/build/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode dist/*.whl
+ && VIRTUAL_ENV=/opt/oam-mosaic /opt/build/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode dist/*.whl \
+ && rm -f /opt/oam-mosaic/.lock  # uv's, which everyone may write
 
 
 FROM docker.io/library/python:3.12-slim-bookworm
@@ -26,7 +29,10 @@ FROM docker.io/library/python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="oam-mosaic-assets" \
       org.opencontainers.image.description="OpenAerialMap's global mosaic: catalogue to audited, published PMTiles" \
       org.opencontainers.image.source="https://github.com/hotosm/oam-mosaic-assets" \
-      org.opencontainers.image.licenses="BSD-2-Clause"
+      org.opencontainers.image.documentation="https://github.com/hotosm/oam-mosaic-assets/blob/main/docs/deployment.md" \
+      org.opencontainers.image.vendor="Humanitarian OpenStreetMap Team" \
+      org.opencontainers.image.licenses="BSD-2-Clause" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.12-slim-bookworm"
 
 RUN useradd --system --uid 10001 --create-home --home-dir /data --shell /usr/sbin/nologin mosaic
 
@@ -34,6 +40,7 @@ COPY --from=build /opt/oam-mosaic /opt/oam-mosaic
 COPY LICENSE NOTICE /usr/share/doc/oam-mosaic/
 WORKDIR /srv/oam-mosaic
 COPY dagster.yaml workspace.yaml ./
+COPY deploy deploy
 
 ENV PATH=/opt/oam-mosaic/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -35,6 +35,7 @@ CONFIRM_TAG = "oam-mosaic/confirm"
     owners=["team:openaerialmap"],
     hooks={discard_staged},
     code_version="1",
+    pool="publication",  # limited in production alone: only there is a slot freed that a killed run held
 )
 def published_mosaic(
     context: dg.AssetExecutionContext,

@@ -2,19 +2,18 @@
 
 - `environment_of`: what a maintainer's shell says, and nothing of the shell that the tests run in.
 - `running_dagster`, `running_webserver`: the processes, and `LiveDagster`, which asks them as the UI does.
-- `running_daemon`: the daemon alone.
+- `running_daemon`: the daemon alone; `running_program`: any one of the processes.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ import requests
 
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import REPOSITORY
+from oam_mosaic_assets_tests.servers.postgres import free_port
 
 WORKSPACE: Final = REPOSITORY / "workspace.yaml"
 LOCATION: Final = {"repositoryLocationName": "oam-mosaic", "repositoryName": "__repository__"}
@@ -66,35 +66,43 @@ def running_dagster(folder: Path, environment: Mapping[str, str]) -> Iterator[Li
 @contextmanager
 def running_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
     """Run the daemon, which ends with the block, and everything that it started with it; yields its log."""
-    with _running(["dagster-daemon", "run", "-w", str(WORKSPACE)], folder, environment):
+    with running_program(["dagster-daemon", "run", "-w", str(WORKSPACE)], folder, environment):
         yield folder / "dagster-daemon.log"
 
 
 @contextmanager
-def running_webserver(folder: Path, environment: Mapping[str, str]) -> Iterator[LiveDagster]:
+def running_webserver(
+    folder: Path, environment: Mapping[str, str], *options: str, workspace: Path = WORKSPACE
+) -> Iterator[LiveDagster]:
     """Run a webserver, which ends with the block, and everything that it started with it.
 
     Args:
         folder: where it is started and leaves its log; holds no `.env` file.
         environment: as of `environment_of`.
+        options: further ones of `dagster-webserver`.
+        workspace: the file that names the code location.
 
     Raises:
         RuntimeError: it did not start; the message quotes what it said.
     """
-    port = _free_port()
-    serve = ["dagster-webserver", "-w", str(WORKSPACE), "-h", "127.0.0.1", "-p", str(port)]
-    with _running(serve, folder, environment) as webserver:
+    port = free_port()
+    serve = ["dagster-webserver", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port), *options]
+    with running_program(serve, folder, environment) as webserver:
         live = LiveDagster(f"http://127.0.0.1:{port}", webserver, folder)
         live.wait_until_ready()
         yield live
 
 
 @contextmanager
-def _running(
+def running_program(
     command: list[str], folder: Path, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that was installed beside this Python; it and all that it started end with the block.
+
+    What it says is added to its log in the folder, where `LiveDagster.said` finds it.
+    """
     name, *arguments = command
-    with (folder / f"{name}.log").open("wb") as log:
+    with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "--", program(name), *arguments],
             stdin=subprocess.DEVNULL,
@@ -107,15 +115,9 @@ def _running(
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its code server and its runs as well
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its code server and its runs as well
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class LiveDagster:
 
     def said(self) -> str:
         """The logs of both processes."""
-        return "\n".join(path.read_text() for path in sorted(self.folder.glob("dagster-*.log")))
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("dagster*.log")))
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """Send a query or a mutation; its `data`."""

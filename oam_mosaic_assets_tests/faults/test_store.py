@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,6 +15,7 @@ from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.s3_store import S3Store
 from oam_mosaic_assets_tests.chain import (
+    REPOSITORY,
     Outcome,
     Site,
     public_mosaic_is_whole,
@@ -104,16 +103,14 @@ def allow(ceph: CephServer, bucket: str, *denials: dict[str, Any]) -> None:
     client_of(ceph).put_bucket_policy(Bucket=bucket, Policy=policy)
 
 
-README = Path(__file__).parents[2] / "README.md"
+POLICY = REPOSITORY / "deploy" / "s3" / "publisher.json"
 
 
-def test_the_rights_that_the_readme_names_are_enough(
+def test_the_rights_of_the_documented_policy_are_enough(
     publisher_site: Site, ceph: CephServer, bucket: str
 ) -> None:
     site = publisher_site
-    documented = re.search(r"```json\n(\{.*?s3:PutObjectAcl.*?)```", README.read_text(), re.DOTALL)
-    assert documented is not None
-    policy = json.loads(documented[1].replace("oin-hotosm-temp", bucket))
+    policy = json.loads(POLICY.read_text().replace("oin-hotosm-temp", bucket))
     for statement in policy["Statement"]:
         statement["Principal"] = {"AWS": [principal(PUBLISHER)]}
     client_of(ceph).put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))

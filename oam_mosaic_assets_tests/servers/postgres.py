@@ -117,6 +117,12 @@ class PostgresServer:
             )
         return self.database(name, version)
 
+    def create_empty(self, name: str) -> PgstacDatabase:
+        """Create a database without pgSTAC, for somebody else's tables."""
+        with self._maintenance() as connection:
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        return self.database(name, "none")
+
     def drop(self, name: str) -> None:
         """Remove a database, whoever is connected to it."""
         with self._maintenance() as connection:
@@ -147,7 +153,7 @@ class PostgresServer:
         }
         # The kernel ends the server when the tests die, even by SIGKILL.
         command = ["setpriv", "--pdeathsig", "QUIT", "--"]
-        command += [_program("postgres"), "-D", str(self.folder / "data")]
+        command += [server_program("postgres"), "-D", str(self.folder / "data")]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with (self.folder / "log").open("ab") as log:
@@ -230,7 +236,7 @@ def _create_cluster(server: PostgresServer) -> None:
         shutil.chown(password_file, account)
     made = subprocess.run(
         [
-            _program("initdb"),
+            server_program("initdb"),
             f"--pgdata={server.folder / 'data'}",
             f"--username={server.user}",
             f"--pwfile={password_file}",
@@ -265,7 +271,7 @@ def _migrate(database: PgstacDatabase) -> None:
         raise RuntimeError(f"{WHAT_TO_INSTALL}\n{migrated.stderr}" if missing else migrated.stderr)
 
 
-def _program(name: str) -> str:
+def server_program(name: str) -> str:
     """Find one of the server's programs, which Debian keeps off the PATH; the newest if there are several."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     search = os.pathsep.join([*map(str, reversed(folders)), os.environ.get("PATH", "")])

@@ -1,0 +1,56 @@
+"""Makes the bucket of development where there is none, and lets maps on other sites read it.
+
+A bucket that is there already is left as it is, and so is every bucket on Amazon: what it is called, who may
+do what in it and what it forgets are decided by a person.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from oam_mosaic_assets.gateways.s3_client import connect
+from oam_mosaic_assets.settings import Settings
+
+HERE = Path(__file__).parent
+
+
+def prepare() -> str:
+    """Prepare the bucket that the environment names; what was done.
+
+    Raises:
+        ClientError: the server refuses.
+    """
+    settings = Settings.read()
+    where = f"{settings.s3_bucket} on {settings.endpoint_url}"
+    if settings.endpoint_url.endswith(("amazonaws.com", "amazonaws.com.cn")):
+        return f"{where}: on Amazon's servers, and left as it is"
+    access_key, secret_key = settings.s3_access_key, settings.s3_secret_key
+    client = connect(
+        settings.endpoint_url,
+        region=settings.s3_region,
+        credentials=(
+            access_key and access_key.get_secret_value(),
+            secret_key and secret_key.get_secret_value(),
+        ),
+        virtual_hosts=False,
+        timeouts=(10, 60),
+        attempts=5,
+    )
+    try:
+        client.head_bucket(Bucket=settings.s3_bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "404":
+            raise
+    else:
+        return f"{where}: there already, and left as it is"
+    client.create_bucket(Bucket=settings.s3_bucket)
+    client.put_bucket_cors(
+        Bucket=settings.s3_bucket, CORSConfiguration=json.loads((HERE / "cors.json").read_text())
+    )
+    return f"{where}: made"
+
+
+if __name__ == "__main__":
+    sys.stderr.write(f"{prepare()}\n")

@@ -1,0 +1,51 @@
+"""Who starts runs in production, and how it is known that one died with the code server that ran it.
+
+Of a run whose process dies, the code server itself says so. Where the server dies as well, nobody does:
+Dagster's own launcher cannot be asked, and the run would count as started for hours, in its slot of the pool.
+"""
+
+import json
+from typing import Any
+
+import dagster as dg
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._grpc.client import DagsterGrpcClient
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+from dagster._serdes import deserialize_value
+
+
+class CodeServerRunLauncher(DefaultRunLauncher):
+    """Starts runs in the code server, and asks it whether it still has them."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Run monitoring asks by this, and marks as failed what is not at work."""
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Whether the code server that answers now is the one that runs it.
+
+        Where none answers nothing is known, and nobody could try again: the run counts as at work until one
+        does, or its time is over.
+        """
+        address: dict[str, Any] | None = json.loads(run.tags.get(GRPC_INFO_TAG, "null"))
+        if address is None:  # `oam-mosaic build`: a process that this launcher did not start
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "it was not started in a code server")
+        client = DagsterGrpcClient(
+            host=address["host"],
+            port=address.get("port"),
+            socket=address.get("socket"),
+            use_ssl=bool(address.get("use_ssl")),
+        )
+        try:
+            answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id))
+        except DagsterUserCodeUnreachableError:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server does not answer")
+        if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(
+            WorkerStatus.NOT_FOUND, "the code server that ran it is gone, and the run with it"
+        )

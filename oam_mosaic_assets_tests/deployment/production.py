@@ -1,0 +1,171 @@
+"""Production on one machine: the processes of `compose.yaml`, with the files in `deploy/`, on real servers.
+
+PostgreSQL holds the catalogue and Dagster's storage, Ceph the store and the runs' logs. Code server,
+webserver, a read-only webserver and the daemon are started as the image starts them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import yaml
+
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.live_dagster import (
+    LiveDagster,
+    environment_of,
+    running_program,
+    running_webserver,
+)
+from oam_mosaic_assets_tests.chain import REPOSITORY
+from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, free_port
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+
+DEPLOY: Final = REPOSITORY / "deploy"
+COMPOSE: Final[dict[str, Any]] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
+SERVICE_OF_CODE: Final = "code-server"
+
+_PATIENCE_SECONDS: Final = 180.0
+
+
+def command_of(service: str) -> list[str]:
+    """How the compose file starts a service."""
+    command = COMPOSE["services"][service]["command"]
+    return list(command) if isinstance(command, list) else shlex.split(command)
+
+
+class Production:
+    """The processes, and where what they need lies.
+
+    Attributes:
+        home: `DAGSTER_HOME`, which holds the configuration alone.
+        dagster: the webserver.
+        visitor: the read-only one.
+    """
+
+    def __init__(self, folder: Path, catalogue: PgstacDatabase, storage: PgstacDatabase, s3: Bucket) -> None:
+        self.folder = folder
+        self._port = str(free_port())
+        self.environment = environment_of(
+            folder,
+            **catalogue.environment,
+            S3_BUCKET=s3.name,
+            S3_ENDPOINT=s3.server.endpoint,
+            S3_ACCESS_KEY=s3.server.access_key,
+            S3_SECRET_KEY=s3.server.secret_key,
+            AWS_ACCESS_KEY_ID=s3.server.access_key,
+            AWS_SECRET_ACCESS_KEY=s3.server.secret_key,
+            AWS_DEFAULT_REGION=s3.server.region,
+            AWS_ENDPOINT_URL_S3=s3.server.endpoint,
+            DAGSTER_PG_HOST=storage.host,
+            DAGSTER_PG_PORT=str(storage.port),
+            DAGSTER_PG_USER=storage.user,
+            DAGSTER_PG_PASSWORD=storage.password,
+            DAGSTER_PG_DATABASE=storage.name,
+            CODE_SERVER_HOST="127.0.0.1",
+            CODE_SERVER_PORT=self._port,
+        )
+        self.home = Path(self.environment["DAGSTER_HOME"])
+        (self.home / "dagster.yaml").write_bytes((DEPLOY / "dagster.yaml").read_bytes())
+        self._ends = ExitStack()
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.read(self.environment)
+
+    @property
+    def store(self) -> ObjectStore:
+        return store_of(self.settings)
+
+    @property
+    def keys(self) -> Keys:
+        return self.settings.keys
+
+    @contextmanager
+    def running(self) -> Iterator[Production]:
+        """Run all of it for as long as the block lasts."""
+        workspace = DEPLOY / "workspace.yaml"
+        with self._ends as ends:
+            self.start_code_server()
+            self.dagster: LiveDagster = ends.enter_context(
+                running_webserver(self.folder, self.environment, workspace=workspace)
+            )
+            self.visitor: LiveDagster = ends.enter_context(
+                running_webserver(self.folder, self.environment, "--read-only", workspace=workspace)
+            )
+            daemon = ["dagster-daemon", "run", "-w", str(workspace)]
+            self.daemon = ends.enter_context(running_program(daemon, self.folder, self.environment))
+            yield self
+
+    def start_code_server(self) -> None:
+        """Start it, in the place of the one before, and wait until it is healthy."""
+        command = [
+            {"0.0.0.0": "127.0.0.1", "4000": self._port}.get(word, word)  # noqa: S104
+            for word in command_of(SERVICE_OF_CODE)
+        ]
+        self.code_server = self._ends.enter_context(running_program(command, self.folder, self.environment))
+        check = ["dagster", "api", "grpc-health-check", "-p", self._port]
+        until(lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0, self.said)
+
+    def process_of_the_run(self) -> psutil.Process:
+        """The process in which the code server executes the one run that is at work."""
+        server = psutil.Process(self.code_server.pid)
+        (process,) = (child for child in server.children() if "spawn_main" in " ".join(child.cmdline()))
+        return process
+
+    def slots(self) -> list[str]:
+        """The runs that hold a slot of the pool `publication`."""
+        pool = self.dagster.ask(
+            """
+            { instance { concurrencyLimit(concurrencyKey: "publication") { claimedSlots { runId } } } }
+            """
+        )["instance"]["concurrencyLimit"]
+        return [slot["runId"] for slot in pool["claimedSlots"]]
+
+    def retry_of(self, run: str) -> str:
+        """Wait until the daemon starts a run again; the new run's id."""
+        found: list[str] = []
+        until(lambda: bool(found.extend(self.dagster.runs(parent_run_id=run)) or found), self.said)
+        return found[0]
+
+    def kill_everything_of_the_code_server(self) -> None:
+        """What a container's death does: server and run are gone at once."""
+        for process in (*psutil.Process(self.code_server.pid).children(recursive=True),):
+            process.kill()
+        self.code_server.send_signal(signal.SIGKILL)
+        self.code_server.wait()
+
+    def said(self) -> str:
+        return self.dagster.said()
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket, and the server that it is on."""
+
+    server: S3Server
+    name: str
+
+
+def until(happens: Callable[[], bool], said: Callable[[], str]) -> None:
+    """Wait until something is the case.
+
+    Raises:
+        AssertionError: it never was; with what the processes said.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not happens():
+        assert time.monotonic() < deadline, said()
+        time.sleep(0.3)

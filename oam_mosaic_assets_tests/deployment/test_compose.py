@@ -1,0 +1,177 @@
+"""What `compose.yaml` says is what the specification allows, the image holds, and the settings know."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.live_dagster import program
+from oam_mosaic_assets_tests.chain import REPOSITORY
+from oam_mosaic_assets_tests.deployment.production import COMPOSE, DEPLOY
+
+EXAMPLE = (REPOSITORY / ".env.example").read_text()
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name for name, service in SERVICES.items() if "build" in service}
+ONCE = {"mosaicker", "catalogue", "sample", "bucket"}
+VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::?-([^{}]*))?\}")
+
+
+def exampled() -> list[str]:
+    """The variables that `.env.example` shows, as it shows them."""
+    return re.findall(r"^#?([A-Z][A-Z0-9_]*)=", EXAMPLE, re.MULTILINE)
+
+
+def interpolated(value: Any, environment: dict[str, str]) -> Any:
+    """What compose makes of a value: each variable by the environment, else by its default."""
+    if isinstance(value, dict):
+        return {key: interpolated(each, environment) for key, each in value.items()}
+    if isinstance(value, list):
+        return [interpolated(each, environment) for each in value]
+    if not isinstance(value, str):
+        return value
+    return VARIABLE.sub(lambda found: environment.get(found[1], found[2] or ""), value)
+
+
+def settings_of(service: str, **stated: str) -> Settings:
+    """The settings that a service reads where `.env` states these."""
+    environment = {**stated, **interpolated(SERVICES[service]["environment"], stated)}
+    return Settings.read(environment)
+
+
+def test_it_is_what_the_compose_specification_allows() -> None:
+    checked = subprocess.run(
+        [program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", REPOSITORY / "compose.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_example_shows_every_setting_once_and_no_secret() -> None:
+    shown = exampled()
+    assert len(shown) == len({*shown})
+    assert {*shown} >= {name.upper() for name in Settings.model_fields}
+    for name, value in re.findall(r"^#?(\w*(?:PASSWORD|SECRET_KEY|ACCESS_KEY))=(.*)$", EXAMPLE, re.MULTILINE):
+        assert value == "change-me", name
+
+
+def test_the_example_changes_nothing_as_it_is() -> None:
+    assert not re.findall(r"^[^#\s]", EXAMPLE, re.MULTILINE)
+
+
+def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
+    text = re.sub(r"\s#.*", "", (REPOSITORY / "compose.yaml").read_text())
+    used = VARIABLE.findall(text)
+    assert text.count("${") == len(used), "a form that the test cannot read"
+    assert {name for name, _ in used} <= {*exampled()}
+
+
+@pytest.mark.parametrize("service", ["mosaicker", "code-server", "webserver", "daemon"])
+def test_without_an_env_file_the_sources_and_stores_are_those_of_development(service: str) -> None:
+    settings = settings_of(service)
+    assert settings.source == "pgstac"
+    assert settings.pghost in SERVICES
+    assert settings.publishes_to_s3
+    assert settings.endpoint_url == "http://s3.localhost:9000"
+    assert SERVICES["s3"]["networks"]["default"]["aliases"] == ["s3.localhost"]
+
+
+def test_another_source_can_be_named_in_the_env_file() -> None:
+    settings = settings_of("mosaicker", PGHOST="", PGPASSWORD="", STAC_API_URL="https://example.org/stac")
+    assert settings.source == "stac_api"
+
+
+def test_the_runs_logs_go_where_the_mosaic_goes() -> None:
+    stated = {
+        "S3_ENDPOINT": "https://s3.example.org",
+        "S3_REGION": "eu-west-3",
+        "S3_ACCESS_KEY": "a key",
+        "S3_SECRET_KEY": "a secret",
+    }
+    environment = interpolated(SERVICES["code-server"]["environment"], stated)
+    assert {name: value for name, value in environment.items() if name.startswith("AWS_")} == {
+        "AWS_ACCESS_KEY_ID": "a key",
+        "AWS_SECRET_ACCESS_KEY": "a secret",
+        "AWS_DEFAULT_REGION": "eu-west-3",
+        "AWS_ENDPOINT_URL_S3": "https://s3.example.org",
+    }
+
+
+def test_whatever_dagsters_configuration_asks_of_the_environment_is_set() -> None:
+    asked = {
+        name
+        for file in ("dagster.yaml", "workspace.yaml")
+        for name in re.findall(r"env: (\w+)", (DEPLOY / file).read_text())
+    }
+    assert asked
+    for service in ("code-server", "webserver", "webserver-read-only", "daemon"):
+        assert asked <= {*SERVICES[service]["environment"]}, service
+
+
+def test_every_command_of_ours_is_there_and_every_file_that_it_names() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    in_the_image = {name for line in copied for name in line.split()}
+    for name in OURS:
+        first, *arguments = SERVICES[name]["command"]
+        assert shutil.which(program(first)) or first == "sh", f"{name}: {first}"
+        for argument in arguments:
+            if argument.startswith("deploy/"):
+                assert (REPOSITORY / argument).is_file(), f"{name}: {argument}"
+                assert "deploy" in in_the_image
+    shell = SERVICES["sample"]["command"][2]
+    assert all(place in shell for place in ("/data/items.ndjson", "cp /here/pgstac-backup.dump /data/"))
+    assert SERVICES["catalogue"]["entrypoint"][2:] == [
+        "/catalogue/pgstac-backup.dump",
+        "/catalogue/items.ndjson",
+    ]
+    mounted = SERVICES["catalogue"]["entrypoint"][1]
+    assert (REPOSITORY / mounted.removeprefix("/")).is_file()
+
+
+def test_every_service_is_hardened_limited_and_watched() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert (service["mem_limit"], service["cpus"]) == ("2g", 2), name
+        assert service["restart"] == ("no" if name in ONCE else "unless-stopped"), name
+        assert ("healthcheck" in service) == (name not in ONCE), name
+        assert any(mount.split(":")[0] == "/tmp" for mount in service["tmpfs"]), name  # noqa: S108
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+
+
+def test_what_a_service_waits_for_can_come_to_pass() -> None:
+    for name, service in SERVICES.items():
+        for other, condition in service.get("depends_on", {}).items():
+            wanted = "service_completed_successfully" if other in ONCE else "service_healthy"
+            assert condition == {"condition": wanted}, f"{name} waits for {other}"
+
+
+def test_the_volumes_are_declared_and_all_are_used() -> None:
+    used = {mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])}
+    assert {name for name in used if not name.startswith(".")} == {*COMPOSE["volumes"]}
+
+
+def test_the_s3_server_of_development_is_the_one_that_the_tests_run_on() -> None:
+    (locked,) = re.findall(r"^moto==(\S+)", (REPOSITORY / "requirements-dev.lock").read_text(), re.MULTILINE)
+    assert SERVICES["s3"]["image"] == f"docker.io/motoserver/moto:{locked}"
+
+
+def test_no_image_but_ours_sees_the_settings() -> None:
+    for name in {*SERVICES} - OURS:
+        assert not any(mount.startswith(".:") for mount in SERVICES[name].get("volumes", [])), name
+        assert "env_file" not in SERVICES[name], name
+
+
+def test_the_image_takes_what_is_deployed_and_no_settings() -> None:
+    ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    assert "!deploy" in ignored
+    assert not Path(DEPLOY, ".env").exists()

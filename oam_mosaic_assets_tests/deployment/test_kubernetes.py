@@ -1,0 +1,146 @@
+"""What is handed to Kubernetes and to Dagster's chart.
+
+The CronJob is held against Kubernetes' own schema. The chart's schema is in no package: of its values, the
+parts that are Kubernetes' objects are held against that schema, and what becomes of `dagster.yaml` against
+ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any, Final
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.deployment.production import DEPLOY, command_of
+
+VERSIONS: Final = ("1.31", "1.37")
+KUBERNETES: Final = DEPLOY / "kubernetes"
+CRONJOB: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "cronjob.yaml").read_text())
+VALUES: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+INSTANCE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
+CODE: Final[dict[str, Any]] = VALUES["dagster-user-deployments"]["deployments"][0]
+PODS: Final = {
+    "code server": CODE,
+    "webserver": VALUES["dagsterWebserver"],
+    "daemon": VALUES["dagsterDaemon"],
+}
+
+
+def snake(name: str) -> str:
+    return re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name)
+
+
+def valid(document: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+def pod_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The pod that the chart makes of such values, as far as it copies them."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a-pod"},
+        "spec": {
+            "securityContext": values["podSecurityContext"],
+            "containers": [
+                {
+                    "name": "a-container",
+                    "image": "{repository}:{tag}".format(**values["image"]),
+                    "imagePullPolicy": values["image"]["pullPolicy"],
+                    "envFrom": [{"secretRef": secret} for secret in values["envSecrets"]],
+                    "securityContext": values["securityContext"],
+                    "resources": values["resources"],
+                    "volumeMounts": values["volumeMounts"],
+                }
+            ],
+            "volumes": values["volumes"],
+        },
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_cronjob_is_what_kubernetes_takes(version: str) -> None:
+    valid(CRONJOB, version)
+
+
+def test_a_misspelt_field_would_be_seen() -> None:
+    misspelt = copy.deepcopy(CRONJOB)
+    misspelt["spec"]["concurencyPolicy"] = "Forbid"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        valid(misspelt, VERSIONS[-1])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", PODS)
+def test_the_charts_pods_are_what_kubernetes_takes(name: str, version: str) -> None:
+    valid(pod_of(PODS[name]), version)
+
+
+def test_every_container_is_hardened_limited_and_has_where_to_write() -> None:
+    job = CRONJOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = job["containers"]
+    hardened = [
+        (job["securityContext"], container, job["volumes"]),
+        *((each["podSecurityContext"], each, each["volumes"]) for each in PODS.values()),
+    ]
+    for pod, each, volumes in hardened:
+        assert pod["runAsNonRoot"] is True
+        assert pod["runAsUser"] == pod["fsGroup"] == 10001
+        assert each["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {mount["mountPath"] for mount in each["volumeMounts"]} == {"/data", "/tmp"}  # noqa: S108
+        assert {volume["name"] for volume in volumes} == {mount["name"] for mount in each["volumeMounts"]}
+        assert all("sizeLimit" in volume["emptyDir"] for volume in volumes)
+        assert {"cpu", "memory"} <= {*each["resources"]["limits"]}
+    for each in (container, CODE):
+        assert each["resources"]["limits"]["cpu"] == "2"
+        assert each["resources"]["limits"]["memory"] == "2Gi"
+
+
+def test_the_cronjob_runs_one_build_at_a_time_and_tries_again_where_that_may_help() -> None:
+    spec, job = CRONJOB["spec"], CRONJOB["spec"]["jobTemplate"]["spec"]
+    assert (spec["schedule"], spec["timeZone"]) == (Settings().mosaic_cron, "Etc/UTC")
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert job["activeDeadlineSeconds"] == INSTANCE["run_monitoring"]["max_runtime_seconds"]
+    assert job["backoffLimit"] == INSTANCE["run_retries"]["max_retries"]
+    assert job["template"]["spec"]["containers"][0]["args"] == command_of("mosaicker")
+
+
+def test_the_chart_is_told_what_deploy_dagster_yaml_says() -> None:
+    more = VALUES["additionalInstanceConfig"]
+    assert more == {name: INSTANCE[name] for name in ("nux", "run_monitoring", "run_retries", "concurrency")}
+    # the chart writes none of these itself, or the file would say them twice
+    daemon = VALUES["dagsterDaemon"]
+    assert not any(daemon[part]["enabled"] for part in ("runMonitoring", "runRetries", "runCoordinator"))
+    launcher = VALUES["runLauncher"]["config"]["customRunLauncher"]
+    assert {**INSTANCE["run_launcher"], "config": {}} == launcher
+    logs = VALUES["computeLogManager"]["config"]["s3ComputeLogManager"]
+    assert {snake(name): value for name, value in logs.items()} == INSTANCE["compute_logs"]["config"]
+    retention = VALUES["retention"]
+    assert retention["schedule"]["purgeAfterDays"] == INSTANCE["retention"]["schedule"]["purge_after_days"]
+    assert retention["sensor"]["purgeAfterDays"] == INSTANCE["retention"]["sensor"]["purge_after_days"]
+    database = INSTANCE["storage"]["postgres"]["postgres_db"]
+    assert VALUES["postgresql"]["postgresqlScheme"] == database["scheme"]
+    assert VALUES["telemetry"] == INSTANCE["telemetry"]
+
+
+def test_the_chart_starts_the_code_server_as_the_compose_file_does() -> None:
+    started = ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", str(CODE["port"])]  # noqa: S104
+    module = CODE["dagsterApiGrpcArgs"][:2]
+    assert [*started, *module] == command_of("code-server")
+    workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
+    assert CODE["name"] == workspace["load_from"][0]["grpc_server"]["location_name"]
+
+
+def test_no_secret_is_written_down() -> None:
+    written = re.compile(r"(?i)(password|secret_?key|access_?key): *['\"]?\w")
+    for path in KUBERNETES.iterdir():
+        assert not written.search(path.read_text()), path.name
