@@ -36,7 +36,8 @@ ALLOWED = {
 }
 """What each room may import of the project; definitions and cli may import all."""
 
-CORE_LIBRARIES = {"numpy", "shapely", "polars", "antimeridian", "pmtiles", "PIL"}
+CORE_LIBRARIES = {"numpy", "shapely", "polars", "antimeridian", "pmtiles", "PIL", "google"}
+"""Of google, Protocol Buffers alone are installed."""
 
 DAGSTER_ROOMS = {"resources", "io_managers", "assets", "checks", "automation", "definitions", "cli"}
 
