@@ -17,7 +17,7 @@ from oam_mosaic_assets_tests.automation.live_dagster import (
     program,
     running_webserver,
 )
-from oam_mosaic_assets_tests.chain import quick_folder
+from oam_mosaic_assets_tests.chain import Site, quick_folder
 
 SECRETS = {
     "PG_DSN": "postgresql://reader:pg-S3cr3t@127.0.0.1:1/eoapi",
@@ -75,10 +75,16 @@ def test_every_asset_check_and_job_is_described() -> None:
         assert definitions.resolve_job_def(name).description, name
 
 
-def test_no_asset_waits_in_a_pool() -> None:
-    """A run that was killed keeps its slot, and every later one would wait for it."""
+def test_only_publication_has_a_pool_and_embedded_nothing_limits_it(
+    site: Site, instance: dg.DagsterInstance
+) -> None:
+    """A run that was killed keeps its slot, and where nothing frees it every later one would wait for it."""
     graph = build_definitions(Settings.read({})).resolve_asset_graph()
-    assert [key for key in graph.materializable_asset_keys if graph.get(key).pools] == []
+    pools = {key.to_user_string(): graph.get(key).pools for key in graph.materializable_asset_keys}
+    assert {name: each for name, each in pools.items() if each} == {"published_mosaic": {"publication"}}
+    site.published()
+    assert instance.get_concurrency_config().pool_config.default_pool_limit is None
+    assert instance.event_log_storage.get_concurrency_keys() == set()
 
 
 def test_no_secret_is_shown_in_the_ui_or_kept_by_dagster() -> None:
