@@ -86,7 +86,19 @@ def test_every_module_says_what_belongs_in_it() -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize("command", [["--help"], ["status"], ["sample"], ["validate", "missing.pmtiles"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["status"],
+        ["releases"],
+        ["hold", "--reason", "x"],
+        ["resume"],
+        ["takedown", "--list"],
+        ["sample"],
+        ["validate", "missing.pmtiles"],
+    ],
+)
 def test_light_commands_import_no_dagster(command: list[str], tmp_path: Path) -> None:
     program = (
         "import sys\n"

@@ -1,4 +1,4 @@
-"""`oam-mosaic build` and `publish`: run a Dagster job in this process, against the instance the UI shows."""
+"""The commands that run a Dagster job, in this process, against the instance that the UI shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import dagster as dg
 from rich.console import Console
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, published_mosaic
-from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+from oam_mosaic_assets.assets.rollback import REASON_TAG
+from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
+from oam_mosaic_assets.automation.jobs import PLAIN_LOG, rollback
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.definitions import build_definitions
@@ -32,19 +34,28 @@ PLAIN_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 """The instance's settings where the current folder holds none."""
 
 
-def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -> int:
+def run_job(
+    job: str,
+    *,
+    confirm: str | None = None,
+    build: str | None = None,
+    reason: str | None = None,
+    takedown: str | None = None,
+) -> int:
     """Run a job to its end and say what came of it.
 
     Args:
         job: the job's name.
         confirm: why a person lets the build pass the guards.
         build: the earlier build to work on.
+        reason: why a rollback is made.
+        takedown: why an image has to go from what is public.
 
     Returns:
         The exit code.
     """
     settings = Settings.read()
-    stated = {CONFIRM_TAG: confirm, BUILD_TAG: build}
+    stated = {CONFIRM_TAG: confirm, BUILD_TAG: build, REASON_TAG: reason, TAKEDOWN_TAG: takedown}
     tags = {LOCATION_TAG: LOCATION, **{name: value for name, value in stated.items() if value}}
     # A copy of standard error: Dagster turns the real one into the run's compute log while steps run.
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
@@ -101,8 +112,9 @@ def _published(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
 
 
 def _report(console: Console, settings: Settings, published: Mapping[str, Any], run: str) -> None:
+    done = f"Rolled back from {published['rolled back from']} to" if "reason" in published else "Published"
     console.print(
-        f"\nPublished {published['build']}: {published['images']:,} images, "
+        f"\n{done} {published['build']}: {published['images']:,} images, "
         f"{published['set aside']:,} set aside, {published['bytes'] / 1e6:.1f} MB\n\n"
         f"  archive   {published['address']}\n"
         f"  TileJSON  {store_of(settings).public_address(settings.keys.tilejson)}\n"
@@ -113,7 +125,9 @@ def _report(console: Console, settings: Settings, published: Mapping[str, Any], 
 
 def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: bool) -> int:
     """Say why a run failed, and with which code the command exits."""
-    outcome = "It is public, but it could not be looked at afterwards." if is_public else "Not published."
+    outcome = "Not rolled back." if result.job_def.name == rollback.name else "Not published."
+    if is_public:
+        outcome = "It is public, but it could not be looked at afterwards."
     cause = "Something else went wrong."
     for event in result.all_events:
         if event.is_run_failure and event.job_failure_data.error is not None:

@@ -27,6 +27,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     current = releases.current()
     pointer = current[0] if current else None
     compared = pointer if ask_catalogue and not settings.test_mode else None  # that shows a part of it
+    hold = releases.holds.present()
     comparison = compare(catalogue_of(settings), releases, compared) if compared else None
     verdict = judge_freshness(
         pointer,
@@ -35,6 +36,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         now=datetime.now(UTC),
         warn_hours=settings.fresh_warn_hours,
         fail_hours=settings.fresh_fail_hours,
+        held=str(hold) if hold else "",
     )
     facts: dict[str, Any] = {"fresh": verdict.passed, "text": verdict.text, **verdict.numbers}
     if compared and comparison is None:
