@@ -8,10 +8,17 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.automation.alerting import alerts_sensor
-from oam_mosaic_assets.automation.jobs import CHAIN, global_mosaic, mosaic_freshness, publish_held_build
+from oam_mosaic_assets.automation.jobs import (
+    CHAIN,
+    global_mosaic,
+    mosaic_freshness,
+    publish_held_build,
+    rollback,
+)
 from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshness
 from oam_mosaic_assets.checks.mosaic_audit import mosaic_audit
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
+from oam_mosaic_assets.core.history import Retention
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of
@@ -49,7 +56,8 @@ def build_definitions(
         fresh_fail_hours=settings.fresh_fail_hours,
         remarks=tuple(settings.remarks()),
     )
-    releases = Releases(store, keys)
+    retention = Retention(builds=settings.retain_builds, days=settings.retain_days)
+    releases = Releases(store, keys, retention=retention)
     freshness = dg.FreshnessPolicy.time_window(
         warn_window=timedelta(hours=settings.fresh_warn_hours),
         fail_window=timedelta(hours=settings.fresh_fail_hours),
@@ -62,7 +70,7 @@ def build_definitions(
             published.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=freshness)),
         ],
         asset_checks=[mosaic_audit, mosaic_is_fresh],
-        jobs=[global_mosaic, publish_held_build, mosaic_freshness],
+        jobs=[global_mosaic, publish_held_build, rollback, mosaic_freshness],
         schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
         sensors=[alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else [],
         # one process, also for what the UI starts: four more would take longer to start than they save

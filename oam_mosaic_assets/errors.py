@@ -13,11 +13,13 @@
     │   ├── SettingsError           the environment is wrong; names every problem at once
     │   ├── CatalogueRefused        wrong password, unknown collection, unknown pgSTAC, unreadable file
     │   ├── StoreRefused            no such bucket, no right to do this
+    │   ├── RollbackRefused         the build to roll back to is not there, is public, or is not whole
     │   ├── TippecanoeMissing       the program is not there, or is another one
     │   └── ArchiveUnreadable       a file that is no PMTiles archive, or a broken one
     └── Refused             the audit or a guard said no; a person must decide (exit code 3)
         ├── EmptyCatalogue          an empty catalogue never replaces a mosaic
         ├── AuditFailed             the archive does not show what the catalogue holds
+        ├── PublicationHeld         a person has said that nothing is to be published for now
         └── HeldBack                whole and audited, but unlike the last one: someone confirms it
 
 Every error says in its message what happened and in its hint what to do. Neither ever holds a secret.
@@ -101,6 +103,10 @@ class StoreRefused(Standing):
     """The object store answers, but refuses: no such bucket, no right."""
 
 
+class RollbackRefused(Standing):
+    """The build to roll back to is not there, is public already, or is not whole."""
+
+
 class TippecanoeMissing(Standing):
     """The program tippecanoe is not there, cannot be started, or is another one."""
 
@@ -122,6 +128,10 @@ class EmptyCatalogue(Refused):
 
 class AuditFailed(Refused):
     """The staged archive does not show what the catalogue holds; it is not published."""
+
+
+class PublicationHeld(Refused):
+    """A person has put a hold on publication; it lasts until somebody ends it."""
 
 
 class HeldBack(Refused):

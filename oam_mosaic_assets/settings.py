@@ -116,6 +116,8 @@ class Settings(BaseModel):
     mosaic_scratch: Path = Path("data/scratch")
     mosaic_prefix: str = "mosaic/"
     mosaic_aliases: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
+    retain_builds: Annotated[int, Field(ge=1)] = 7
+    retain_days: Annotated[float, Field(ge=0.0, le=36_500.0)] = 30.0
 
     # the guards, the schedule, the log
     max_set_aside_share: Share = 0.02

@@ -89,7 +89,18 @@ def test_every_module_says_what_belongs_in_it() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["--help"], ["doctor"], ["status"], ["sample"], ["validate", "missing.pmtiles"], ["test-alerts"]],
+    [
+        ["--help"],
+        ["doctor"],
+        ["status"],
+        ["releases"],
+        ["hold", "--reason", "x"],
+        ["resume"],
+        ["takedown", "--list"],
+        ["sample"],
+        ["validate", "missing.pmtiles"],
+        ["test-alerts"],
+    ],
 )
 def test_light_commands_import_no_dagster(command: list[str], tmp_path: Path) -> None:
     program = (

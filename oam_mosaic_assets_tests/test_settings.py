@@ -283,6 +283,8 @@ def test_keys_that_only_begin_alike_do_not_clash(aliases: str) -> None:
         ({"FRESH_FAIL_HOURS": "inf"}, "FRESH_FAIL_HOURS"),
         ({"FRESH_WARN_HOURS": "36"}, "FRESH_WARN_HOURS"),
         ({"FRESH_WARN_HOURS": "0.00001", "FRESH_FAIL_HOURS": "0.00002"}, "FRESH_FAIL_HOURS"),
+        ({"RETAIN_BUILDS": "0"}, "RETAIN_BUILDS"),
+        ({"RETAIN_DAYS": "nan"}, "RETAIN_DAYS"),
         ({"ZOOM_MAX": "7"}, "ZOOM_MAX"),
         ({"ZOOM_MAX": "19"}, "ZOOM_MAX"),
         ({"MOSAIC_PUBLISH": "ftp"}, "MOSAIC_PUBLISH"),
@@ -361,6 +363,8 @@ CONTRACT = {
     "DAGSTER_HOME": ("dagster_home", Path("data/dagster"), Path("elsewhere")),
     "MAX_SET_ASIDE_SHARE": ("max_set_aside_share", 0.02, 0.5),
     "MAX_SHRINK_SHARE": ("max_shrink_share", 0.10, 0.5),
+    "RETAIN_BUILDS": ("retain_builds", 7, 3),
+    "RETAIN_DAYS": ("retain_days", 30.0, 1.5),
 }
 """Variables that others rely on: the field, what it is where nobody sets it, and another value."""
 

@@ -11,9 +11,10 @@ import dagster as dg
 import shapely
 
 from oam_mosaic_assets import __version__
-from oam_mosaic_assets.assets.stac_footprints import SET_ASIDE
+from oam_mosaic_assets.assets.stac_footprints import SET_ASIDE, TAKEDOWN_TAG
 from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
 from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Pointer, counts, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
@@ -63,6 +64,7 @@ def published_mosaic(
         pointer = releases.publish(
             candidate,
             confirmed=confirmed,
+            despite_hold=TAKEDOWN_TAG in context.run.tags,
             say=lambda text: progress.step(context.log, "publishing", None, text),
             warn=context.log.warning,
         )
@@ -160,6 +162,7 @@ def _candidate(
         pointer=pointer,
         manifest=manifest,
         tilejson=_tilejson_of(archive, build),
+        names_any=lambda ids: any(names_any(path, ids) for path in footprints.files),
     )
 
 

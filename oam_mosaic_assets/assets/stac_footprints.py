@@ -1,9 +1,10 @@
 """The catalogue's images as footprints, in one snapshot; those that cannot be drawn beside them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -11,7 +12,9 @@ import polars as pl
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.drawing_order import SCHEMA
-from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
+from oam_mosaic_assets.core.footprint import Footprint, SetAside, as_id, read_item
+from oam_mosaic_assets.core.geometry import TAKEN_DOWN
+from oam_mosaic_assets.core.names import text_names_any
 from oam_mosaic_assets.core.release import counts
 from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, write_snapshot
 from oam_mosaic_assets.core.snapshot import Snapshot as Found
@@ -25,6 +28,9 @@ from oam_mosaic_assets.resources.staging import discard_staged
 
 FOOTPRINTS = "footprints.parquet"
 SET_ASIDE = "set_aside.parquet"
+
+TAKEDOWN_TAG = "oam-mosaic/takedown"
+"""Tag of a run that is to take an image off the public mosaic; holds the reason. No hold stops it."""
 
 REPORTED_EVERY = 1000
 """Images between two words of progress."""
@@ -88,9 +94,12 @@ def stac_footprints(
     for remark in mosaic_plan.remarks:
         context.log.warning(remark)
     with failing_clearly(), catalogue.snapshot() as snapshot:
+        if TAKEDOWN_TAG not in context.run.tags:
+            releases.holds.refuse()  # asked again before anything becomes public
+        taken_down = releases.takedowns.ids()
         folder = scratch.folder("stac_footprints")
         footprints, set_aside = folder / FOOTPRINTS, folder / SET_ASIDE
-        rows = _read(context, snapshot, progress)
+        rows = _read(context, snapshot, progress, taken_down)
         found = write_snapshot(
             rows,
             taken_at=snapshot.taken_at,
@@ -108,7 +117,7 @@ def stac_footprints(
             )
         if not found.drawable:
             raise _empty(catalogue, found, set_aside)
-        build = releases.name_build(started, found.digest, run=context.run.run_id)
+        build = releases.staged.name_build(started, found.digest, run=context.run.run_id)
     seconds = time.perf_counter() - clock
     said = counts(found.drawable, found.set_aside_count, found.outside, verb="to draw")
     context.log.info("%s: %s", build, said)
@@ -173,13 +182,22 @@ def _first_set_aside(table: Path) -> dg.TableMetadataValue:
     )
 
 
+def _is_one_of(taken_down: Collection[str], item: Mapping[str, Any] | Unreadable) -> bool:
+    if isinstance(item, Unreadable):  # its text would stand in the list of those set aside
+        return text_names_any(item.text, taken_down)
+    return as_id(item.get("id")) in taken_down
+
+
 def _read(
-    context: dg.AssetExecutionContext, snapshot: Snapshot, progress: Progress
+    context: dg.AssetExecutionContext, snapshot: Snapshot, progress: Progress, taken_down: Collection[str]
 ) -> Iterator[Footprint | SetAside]:
+    """What each item is; one that was taken down is counted, and named nowhere."""
     whole = snapshot.expected
     of_all = f" of {whole:,}" if whole else ""
     for row, item in enumerate(snapshot.items(), start=1):
-        if isinstance(item, Unreadable):
+        if _is_one_of(taken_down, item):
+            yield SetAside("", TAKEN_DOWN, "")
+        elif isinstance(item, Unreadable):
             yield SetAside(f"row {item.row}", "not_an_item", item.text)
         else:
             yield read_item(item, row=row, now=snapshot.taken_at)

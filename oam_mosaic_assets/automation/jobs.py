@@ -7,6 +7,7 @@ import dagster as dg
 from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
 from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
 from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.rollback import turn_back
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.resources.staging import discard_staged
@@ -33,6 +34,17 @@ publish_held_build = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
 )
+
+
+@dg.job(
+    description="Make an earlier build public again and hold publication: `oam-mosaic rollback`.",
+    executor_def=dg.in_process_executor,
+    config=PLAIN_LOG,
+)
+def rollback() -> None:
+    """A step that makes nothing anew, so no asset's own."""
+    turn_back()
+
 
 mosaic_freshness = dg.define_asset_job(
     "mosaic_freshness",

@@ -51,7 +51,7 @@ def mosaic_audit(
             on_progress=lambda share: progress.step(context.log, "auditing", share, text),
         )
         if audit.failures:  # it can never be published, by nobody
-            releases.discard(archive.build)
+            releases.staged.discard(archive.build)
     confirmed = context.run.tags.get(CONFIRM_TAG)
     found = {verdict.name: verdict for verdict in audit.verdicts}
     for name in CHECKS:

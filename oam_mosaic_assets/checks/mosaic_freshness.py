@@ -30,6 +30,7 @@ def mosaic_is_fresh(
     with failing_clearly():
         current = releases.current()
         pointer = current[0] if current else None
+        hold = releases.holds.present()
         differences = releases.differences(pointer) if pointer else []
     comparison = None
     if pointer and mosaic_plan.box is None:  # what lies in the box is not the catalogue
@@ -46,6 +47,7 @@ def mosaic_is_fresh(
         now=datetime.now(UTC),
         warn_hours=mosaic_plan.fresh_warn_hours,
         fail_hours=mosaic_plan.fresh_fail_hours,
+        held=str(hold) if hold else "",
     )
     context.log.info(verdict.text)
     return dg.AssetCheckResult(

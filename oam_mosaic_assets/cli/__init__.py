@@ -10,7 +10,7 @@ from pathlib import Path
 from oam_mosaic_assets import __version__
 from oam_mosaic_assets.cli.signals import stoppable
 from oam_mosaic_assets.core.release import is_build_name
-from oam_mosaic_assets.errors import MosaicError
+from oam_mosaic_assets.errors import MosaicError, SettingsError
 
 DESCRIPTION = """\
 OpenAerialMap's global mosaic: where in the world is there openly licensed imagery?
@@ -35,6 +35,7 @@ examples:
   oam-mosaic doctor                         is there everything that a build needs?
   oam-mosaic status                         what is public, how old, still whole?
   oam-mosaic validate global-mosaic.pmtiles
+  oam-mosaic rollback --reason "islands are missing"
 """
 
 
@@ -112,6 +113,61 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(command=_doctor)
 
+    releases = commands.add_parser(
+        "releases",
+        help="list what was published, and which of it is public",
+        description="The newest first: build, snapshot, publication, images, bytes; then which is public, "
+        "and which was before it.",
+    )
+    releases.add_argument("--json", action="store_true", help="for programs")
+    releases.set_defaults(command=_releases)
+
+    rollback = commands.add_parser(
+        "rollback",
+        help="make an earlier build public again, and hold publication",
+        description="Runs the Dagster job `rollback` in this process. No later build becomes public until "
+        "`oam-mosaic resume`.",
+    )
+    rollback.add_argument(
+        "build", metavar="BUILD", type=_named, nargs="?", help="its name; without it, the one before"
+    )
+    rollback.add_argument("--reason", metavar="REASON", required=True, type=_stated, help="recorded with it")
+    rollback.set_defaults(command=_rollback)
+
+    hold = commands.add_parser(
+        "hold",
+        help="let no build become public until `oam-mosaic resume`",
+        description="Whoever builds is refused with this reason, by whatever means; nothing of that build is "
+        "kept. What is public stays.",
+    )
+    hold.add_argument(
+        "--reason", metavar="REASON", required=True, type=_stated, help="told to whoever builds"
+    )
+    hold.set_defaults(command=_hold)
+
+    resume = commands.add_parser(
+        "resume",
+        help="end a hold",
+        description="The next build is published again; none is made by this command. "
+        "What a hold has stopped was not kept.",
+    )
+    resume.set_defaults(command=_resume)
+
+    takedown = commands.add_parser(
+        "takedown",
+        help="take an image off everything that is public or kept, and off every later build",
+        description="Puts the image on a private list, publishes a mosaic without it even while publication "
+        "is held, deletes every build that holds it, and reads all that is left to see that nothing does. "
+        "An id that begins with a dash stands last, after `--`.",
+    )
+    takedown.add_argument("id", metavar="ID", nargs="?", help="the STAC item's")
+    takedown.add_argument("--reason", metavar="REASON", type=_stated, help="kept on the private list")
+    takedown.add_argument("--confirm", metavar="REASON", help="let the new build pass the guards")
+    takedown.add_argument("--list", action="store_true", help="say what was taken down")
+    takedown.add_argument("--undo", metavar="ID", help="take an image off the list")
+    takedown.add_argument("--json", action="store_true", help="with --list, for programs")
+    takedown.set_defaults(command=_takedown)
+
     status = commands.add_parser(
         "status",
         help="say what is public, how old it is, and whether it is still what was published",
@@ -162,6 +218,12 @@ def _named(build: str) -> str:
     return build
 
 
+def _stated(reason: str) -> str:
+    if not reason.strip():
+        raise argparse.ArgumentTypeError("a reason cannot be empty")
+    return reason.strip()
+
+
 def _build(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
 
@@ -178,6 +240,44 @@ def _doctor(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.doctor import show_findings  # noqa: PLC0415
 
     return show_findings(as_json=stated.json)
+
+
+def _releases(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.releases import show_releases  # noqa: PLC0415
+
+    return show_releases(as_json=stated.json)
+
+
+def _rollback(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
+
+    return run_job("rollback", build=stated.build, reason=stated.reason)
+
+
+def _hold(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.releases import hold  # noqa: PLC0415
+
+    return hold(stated.reason)
+
+
+def _resume(_: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.releases import resume  # noqa: PLC0415
+
+    return resume()
+
+
+def _takedown(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli import takedown  # noqa: PLC0415
+
+    if [stated.id is not None, stated.undo is not None, stated.list].count(True) != 1:
+        raise SettingsError("Give one of ID, --undo ID and --list.", hint="See oam-mosaic takedown --help.")
+    if stated.list:
+        return takedown.list_takedowns(as_json=stated.json)
+    if stated.undo is not None:
+        return takedown.undo(stated.undo)
+    if stated.reason is None:
+        raise SettingsError("A takedown needs a reason.", hint="Give --reason REASON; it is kept in private.")
+    return takedown.take_down(stated.id, reason=stated.reason, confirm=stated.confirm)
 
 
 def _status(stated: argparse.Namespace) -> int:

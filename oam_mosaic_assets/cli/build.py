@@ -1,4 +1,4 @@
-"""`oam-mosaic build` and `publish`: run a Dagster job in this process, against the instance the UI shows."""
+"""The commands that run a Dagster job, in this process, against the instance that the UI shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` take
 from rich.console import Console
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, published_mosaic
-from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+from oam_mosaic_assets.assets.rollback import REASON_TAG
+from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
+from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.definitions import build_definitions
@@ -53,24 +55,33 @@ UNCAPTURED: Mapping[str, Any] = {
 for that would each print a traceback at Ctrl-C."""
 
 
-def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -> int:
+def run_job(
+    job: str,
+    *,
+    confirm: str | None = None,
+    build: str | None = None,
+    reason: str | None = None,
+    takedown: str | None = None,
+) -> int:
     """Run a job to its end and say what came of it.
 
     Args:
         job: the job's name.
         confirm: why a person lets the build pass the guards.
         build: the earlier build to work on.
+        reason: why a rollback is made.
+        takedown: why an image has to go from what is public.
 
     Returns:
         The exit code.
     """
     settings = Settings.read()
-    stated = {CONFIRM_TAG: confirm, BUILD_TAG: build}
+    stated = {CONFIRM_TAG: confirm, BUILD_TAG: build, REASON_TAG: reason, TAKEDOWN_TAG: takedown}
     tags = {LOCATION_TAG: LOCATION, **{name: value for name, value in stated.items() if value}}
     # a stream of its own: each line at once and in UTF-8, whatever standard error is set to
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
-        _announce(console, settings, reads_catalogue=build is None)
+        _announce(console, settings, reads_catalogue=job == global_mosaic.name)
         log_to = LinesAbove(console) if console.is_terminal else stream
         with _instance(settings.dagster_home.absolute()) as instance, _progress(console) as progress:
             definitions = build_definitions(settings, log_to=log_to, progress=progress)
@@ -127,8 +138,9 @@ def _published(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
 
 
 def _report(console: Console, settings: Settings, published: Mapping[str, Any], run: str) -> None:
+    done = f"Rolled back from {published['rolled back from']} to" if "reason" in published else "Published"
     console.print(
-        f"\nPublished {published['build']}: {published['counts']}, {published['bytes'] / 1e6:.1f} MB\n\n"
+        f"\n{done} {published['build']}: {published['counts']}, {published['bytes'] / 1e6:.1f} MB\n\n"
         f"  archive   {published['address']}\n"
         f"  TileJSON  {store_of(settings).public_address(settings.keys.tilejson)}\n"
         f"  manifest  {published['manifest']}\n"
@@ -138,7 +150,9 @@ def _report(console: Console, settings: Settings, published: Mapping[str, Any], 
 
 def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: bool) -> int:
     """Say why a run failed, and with which code the command exits."""
-    outcome = "It is public, but could not be looked at afterwards" if is_public else "Not published"
+    outcome = "Not rolled back" if result.job_def.name == rollback.name else "Not published"
+    if is_public:
+        outcome = "It is public, but could not be looked at afterwards"
     cause = ""
     for event in result.all_events:
         if event.is_run_failure and event.job_failure_data.error is not None:

@@ -27,6 +27,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     current = releases.current()
     pointer = current[0] if current else None
     compared = pointer if ask_catalogue and not settings.test_mode else None  # that shows a part of it
+    hold = releases.holds.present()
     catalogue = catalogue_of(settings)
     comparison = compare(catalogue, releases, compared) if compared else None
     verdict = judge_freshness(
@@ -36,6 +37,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         now=datetime.now(UTC),
         warn_hours=settings.fresh_warn_hours,
         fail_hours=settings.fresh_fail_hours,
+        held=str(hold) if hold else "",
     )
     facts: dict[str, Any] = {
         "store": releases.store.origin,

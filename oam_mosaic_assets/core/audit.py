@@ -14,6 +14,7 @@ import numpy as np
 
 from oam_mosaic_assets.core.archive import Archive, is_vector
 from oam_mosaic_assets.core.drawn import Drawn
+from oam_mosaic_assets.core.geometry import TAKEN_DOWN
 from oam_mosaic_assets.core.placement import Tile
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, TilingPlan
 
@@ -194,12 +195,14 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
 
     Args:
         catalogued: images read, also those outside the box that was asked for.
-        set_aside: those that cannot be drawn, by reason.
+        set_aside: those that are not drawn, by reason; what was taken down on purpose holds nothing back.
         most: the largest share, 0 to 1, that still publishes on its own.
     """
-    name, count = "few_images_are_set_aside", sum(set_aside.values())
+    name, undrawn = "few_images_are_set_aside", {**set_aside}
+    undrawn.pop(TAKEN_DOWN, None)
+    count = sum(undrawn.values())
     share = count / catalogued if catalogued else 0.0
-    reasons = ", ".join(f"{reason} {number}" for reason, number in set_aside.items()) or "none"
+    reasons = ", ".join(f"{reason} {number}" for reason, number in undrawn.items()) or "none"
     text = f"{count:,} of {catalogued:,} images ({share:.2%}) are set aside: {reasons}"
     if share > most:
         return Verdict.failing(name, f"{text}; more than {most:.2%}", set_aside=count, share=share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +10,10 @@ import polars as pl
 
 from oam_mosaic_assets.core.footprint import as_id
 from oam_mosaic_assets.core.freshness import Comparison
+from oam_mosaic_assets.core.geometry import TAKEN_DOWN
 
-NAMELESS: Final = ("not_an_item", "no_id")
-"""Reasons for being set aside whose rows have no id: they are named by where they stood."""
+NAMELESS: Final = ("not_an_item", "no_id", TAKEN_DOWN)
+"""Reasons for being set aside whose rows have no id."""
 
 
 def known_ids(footprints: Path, set_aside: Path) -> set[str]:
@@ -27,22 +28,25 @@ def known_ids(footprints: Path, set_aside: Path) -> set[str]:
     return {*drawn, *aside}
 
 
-def compare_ids(catalogue: Iterable[object], known: set[str]) -> Comparison:
+def compare_ids(
+    catalogue: Iterable[object], known: set[str], *, taken_down: Collection[str] = ()
+) -> Comparison:
     """Hold the catalogue against what a build answers for.
 
     Args:
         catalogue: what stands as the id of each item; one that is no id is counted, and nothing else.
         known: see `known_ids`.
+        taken_down: ids that no build shows: neither lacking nor departed.
     """
     catalogued = 0
     lacking: set[str] = set()
-    departed = set(known)
+    departed = known.difference(taken_down)
     for value in catalogue:
         catalogued += 1
         name = as_id(value)
         if name is None:
             continue
         departed.discard(name)
-        if name not in known:
+        if name not in known and name not in taken_down:
             lacking.add(name)
     return Comparison(catalogued=catalogued, lacking=len(lacking), departed=len(departed))

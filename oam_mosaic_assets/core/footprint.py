@@ -84,7 +84,8 @@ class SetAside:
     """An image that cannot be drawn.
 
     Attributes:
-        id: the item's id, or `row N` where there is none, or none that can be written down.
+        id: the item's id, or `row N` where there is none, or none that can be written down; empty where the
+            image was taken down.
         reason: one of the keys of `core.geometry.REASONS`.
         value: what is wrong, shortened.
     """

@@ -68,6 +68,7 @@ def judge_freshness(
     now: datetime,
     warn_hours: float,
     fail_hours: float,
+    held: str = "",
 ) -> Freshness:
     """Judge by the snapshot last compared with the catalogue, not by when something was uploaded.
 
@@ -78,6 +79,7 @@ def judge_freshness(
         now: UTC.
         warn_hours: age at which the mosaic is late.
         fail_hours: age at which it is stale.
+        held: why no build becomes public; empty where one may.
     """
     if pointer is None:
         return Freshness(passed=False, is_late_only=False, text="nothing was ever published here")
@@ -89,6 +91,8 @@ def judge_freshness(
         numbers["lacking"] = comparison.lacking
         numbers["departed"] = comparison.departed
         texts.append(str(comparison))
+    if held:
+        texts.append(held)
     if age >= fail_hours:
         texts.insert(0, f"the mosaic is stale: no build for {_hours(age)}, {fail_hours:g} h are allowed")
     elif age >= warn_hours:

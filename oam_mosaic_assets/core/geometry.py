@@ -66,6 +66,8 @@ class Undrawable(Exception):
         self.value = shortened(value)
 
 
+TAKEN_DOWN: Final = "taken_down"
+
 REASONS: Final[Mapping[str, str]] = {
     "not_an_item": "the row is no STAC item",
     "no_id": "the item has no id",
@@ -77,6 +79,7 @@ REASONS: Final[Mapping[str, str]] = {
     "no_way_round": "the outline goes round the world, and which side of it is inside cannot be told",
     "too_large": "it would cover more of the map than any image does",
     "beyond_repair": "the outline touches or crosses itself in a way that cannot be resolved",
+    TAKEN_DOWN: "the image was taken down: `oam-mosaic takedown`",
     "no_area": "no area is left after repair, or within Web Mercator's latitudes",
 }
 """Why an image can be set aside, and what the word means."""

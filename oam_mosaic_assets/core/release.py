@@ -41,12 +41,14 @@ class Keys:
         tilejson: the fixed public key of the TileJSON.
         aliases: further fixed keys that get the same archive.
         prefix: what everything else lies under; ends in a slash.
+        shared: the prefix of what all places of one store have in common; empty is `prefix`.
     """
 
     archive: str = ARCHIVE
     tilejson: str = TILEJSON
     aliases: tuple[str, ...] = ()
     prefix: str = "mosaic/"
+    shared: str = ""
 
     @property
     def pointer(self) -> str:
@@ -57,6 +59,16 @@ class Keys:
     def lock(self) -> str:
         """Held by the publisher at work."""
         return f"{self.prefix}publisher.lock"
+
+    @property
+    def hold(self) -> str:
+        """Lies there while nothing is to be published."""
+        return f"{self.prefix}hold.json"
+
+    @property
+    def taken_down(self) -> str:
+        """The private list of images that no build may show; what TEST_MODE builds obeys the same."""
+        return f"{self.shared or self.prefix}taken_down.json"
 
     @property
     def staging_root(self) -> str:
@@ -77,7 +89,7 @@ class Keys:
         return f"{self.releases_root}{build}/{name}"
 
     def footprints(self, build: str = "") -> str:
-        """The private footprints of a published build, kept to compare later snapshots with."""
+        """The private footprints of a published build, kept as long as the build is."""
         return f"{self.prefix}cache/footprints/{build}" + (".parquet" if build else "")
 
     def set_aside(self, build: str = "") -> str:
@@ -91,6 +103,7 @@ class Keys:
             tilejson=root + self.tilejson,
             aliases=tuple(root + alias for alias in self.aliases),
             prefix=root + self.prefix,
+            shared=self.shared or self.prefix,
         )
 
     def fixed_archives(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def compare(catalogue: Catalogue, releases: Releases, pointer: Pointer) -> Compa
         ):
             return _counts(catalogue, pointer, why="the ids of this build were not kept")
         known = known_ids(footprints, set_aside)
-    return compare_ids(ids, known)
+    return compare_ids(ids, known, taken_down=releases.takedowns.ids())
 
 
 def _counts(catalogue: Catalogue, pointer: Pointer, *, why: str) -> Comparison | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Lock, Thread
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from oam_mosaic_assets.core.release import as_json
 from oam_mosaic_assets.errors import MosaicError, PublicationLost
@@ -70,7 +70,7 @@ class PublisherLock:
         self._released = Event()
 
     @contextmanager
-    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+    def held(self, say: Callable[[str], None]) -> Iterator[Self]:
         """Hold it for the block.
 
         Args:
@@ -82,7 +82,7 @@ class PublisherLock:
         try:
             self._take(say)
             Thread(target=self._keep, name="publisher-lock", daemon=True).start()
-            yield
+            yield self
         finally:
             with suppress(MosaicError):  # what came of the block must be seen; the lock ends by itself
                 self._release()

@@ -8,40 +8,27 @@ true. Publishers that share nothing but the store keep out of each other's way b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from oam_mosaic_assets.core.release import (
-    ARCHIVE,
-    AUDIT,
-    CLAIM,
-    MANIFEST,
-    TILEJSON,
-    Keys,
-    Pointer,
-    as_json,
-    build_name,
-    tilejson_address,
-)
-from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused
+from oam_mosaic_assets.core.history import Retention
+from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, TILEJSON, Keys, Pointer, as_json
+from oam_mosaic_assets.errors import MosaicError, PublicationLost
+from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
-from oam_mosaic_assets.gateways.ownership import FOREIGN, build_shown, keep_foreign
+from oam_mosaic_assets.gateways.ownership import keep_foreign
+from oam_mosaic_assets.gateways.public_keys import JSON, PMTILES, PublicKeys
 from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock
-from oam_mosaic_assets.gateways.read_back import Expected, read_back
-
-PMTILES: Final = "application/vnd.pmtiles"
-JSON: Final = "application/json"
+from oam_mosaic_assets.gateways.read_back import Expected
+from oam_mosaic_assets.gateways.staged_builds import StagedBuilds
+from oam_mosaic_assets.gateways.sweeping import sweep
+from oam_mosaic_assets.gateways.takedowns import Takedowns
 
 RELEASE_CACHING: Final = "public, max-age=86400, immutable"
 """A release never changes; a day, not a year, so that caches forget an image that was taken down."""
-
-FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
-
-ABANDONED_SECONDS: Final = 6 * 3600.0
-"""An upload that was begun this long ago has nobody who finishes it."""
 
 READ_BACK: Final = 1024
 """Bytes compared at either end of the archive; the header is in the first 127."""
@@ -60,6 +47,7 @@ class Candidate:
         pointer: what `latest.json` is to say, but for times and ETags.
         manifest: all that is recorded of the build.
         tilejson: makes the TileJSON from the archive's public address.
+        names_any: whether it draws or names one of these images.
     """
 
     archive: StoredObject
@@ -70,6 +58,7 @@ class Candidate:
     pointer: Pointer
     manifest: Mapping[str, Any]
     tilejson: Callable[[str], Mapping[str, Any]]
+    names_any: Callable[[frozenset[str]], bool]
 
     @property
     def expected(self) -> Expected:
@@ -85,84 +74,48 @@ class Releases:
         store: ObjectStore,
         keys: Keys,
         *,
+        retention: Retention = Retention(),  # noqa: B008  # frozen
         patience_seconds: float = 90.0,
         lock_lifetime: timedelta = LIFETIME,
     ) -> None:
         """Look at a store.
 
         Args:
+            retention: how long releases are kept.
             patience_seconds: how long the public address may answer with what a cache still holds.
             lock_lifetime: how long after its last sign of life a publisher is taken for dead.
         """
         self.store = store
         self.keys = keys
-        self.patience_seconds = patience_seconds
+        self.retention = retention
         self.lock_lifetime = lock_lifetime
+        self.public = PublicKeys(store, keys, patience_seconds=patience_seconds)
+        self.staged = StagedBuilds(store, keys)
+        self.holds = Holds(store, keys)
+        self.takedowns = Takedowns(store, keys)
 
     def current(self) -> tuple[Pointer, StoredObject] | None:
-        """What the pointer says, and which object said so; None where nothing was published yet.
+        """See `PublicKeys.current`."""
+        return self.public.current()
 
-        Raises:
-            StoreRefused: what lies there is no pointer of ours.
-        """
-        found = self.store.get_bytes(self.keys.pointer)
-        if found is None:
-            return None
-        try:
-            return Pointer.from_json(found[0]), found[1]
-        except ValueError as error:
-            raise StoreRefused(
-                f"{self.keys.pointer} in {self.store.origin} cannot be read: {error}.",
-                hint="See who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
-            ) from None
+    def differences(self, pointer: Pointer) -> list[str]:
+        """See `PublicKeys.differences`."""
+        return self.public.differences(pointer)
 
-    def name_build(self, started: datetime, digest: str, *, run: str) -> str:
-        """Name a build as no other is named in this store.
-
-        The name is claimed by a staged object. Where two builds of one snapshot began in the same second, one
-        of them is named after the next.
+    def lock(self, build: str) -> PublisherLock:
+        """The lock under which all of this is changed.
 
         Args:
-            started: UTC.
-            digest: of its snapshot.
-            run: who claims the name.
+            build: what is to be done, for whoever waits.
         """
-        claim = as_json({"run": run})
-        while True:
-            build = build_name(started, digest)
-            started += timedelta(seconds=1)
-            key = self.keys.staging(build, CLAIM)
-            try:
-                self.store.put_bytes(key, claim, _json("private, no-store"), if_absent=True)
-            except PreconditionFailed:
-                continue
-            # the claim of a build that is public went when it became so
-            if self.store.head(self.keys.release(build, ARCHIVE)) is None:
-                return build
-            with suppress(MosaicError):  # the next publication sweeps it up
-                self.store.delete([key])
-
-    def named_by(self, run: str) -> list[str]:
-        """The builds that are staged under a name which this run claimed."""
-        claims = [each.key for each in self.store.keys(self.keys.staging_root)]
-        return [
-            self._staged_build(key)
-            for key in claims
-            if key.endswith(f"/{CLAIM}")
-            and (found := self.store.get_bytes(key)) is not None
-            and json.loads(found[0])["run"] == run
-        ]
-
-    def held(self) -> list[str]:
-        """The builds that are staged and audited, the oldest first: those a person may publish."""
-        staged = [each.key for each in self.store.keys(self.keys.staging_root)]
-        return [self._staged_build(key) for key in staged if key.endswith(f"/{AUDIT}")]
+        return PublisherLock(self.store, self.keys.lock, build, lifetime=self.lock_lifetime)
 
     def publish(
         self,
         candidate: Candidate,
         *,
         confirmed: str | None = None,
+        despite_hold: bool = False,
         say: Callable[[str], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> Pointer:
@@ -170,17 +123,22 @@ class Releases:
 
         Args:
             confirmed: why a person lets a build pass that would be held back.
+            despite_hold: an image has to go from what is public.
             say: told what is being done.
             warn: told what went wrong after all was public.
 
         Raises:
-            PublicationLost: another publisher is at work or was faster, or what is public is newer.
+            PublicationHeld: a person has put a hold on publication.
+            PublicationLost: another publisher is at work or was faster, or what is public is newer; or the
+                build shows an image that was taken down since.
             HeldBack: a foreign object lies under a fixed key; a person must confirm.
             NotAsPublished: the public address does not answer with what was written.
         """
         build = candidate.pointer.build
-        lock = PublisherLock(self.store, self.keys.lock, build, lifetime=self.lock_lifetime)
-        with lock.held(say):
+        with self.lock(build).held(say) as lock:
+            if not despite_hold:
+                self.holds.refuse()
+            self._refuse_taken_down(candidate)
             before = self.current()
             self._refuse_older(candidate, before)
             keep_foreign(
@@ -190,49 +148,31 @@ class Releases:
                 confirmed=confirmed,
                 say=say,
             )
-            released = self._release(
-                candidate, lock, say, is_public=before is not None and before[0].build == build
-            )
-            with self._or_as_before():
-                etags = self._turn_fixed_keys(candidate, released, say)
+            released = self._release(candidate, lock, say, before=before[0].build if before else "")
+            with self.public.or_as_before():
+                described = candidate.tilejson(self.store.public_address(self.keys.archive))
+                etags = self.public.turn(released, candidate.expected, described, say)
                 lock.renew()
                 now = datetime.now(UTC).isoformat()
                 pointer = replace(candidate.pointer, etags=etags, published_at=now)
-                self._turn_pointer(pointer, before)
-            self._read_back(self.keys.pointer, Expected.whole(pointer.to_json(), JSON))
+                self.public.turn_pointer(pointer, before)
+            self.public.read_back(self.keys.pointer, Expected.whole(pointer.to_json(), JSON))
             say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
             try:
-                self._tidy(candidate, before[0].build if before else None)
+                self._keep_tables(candidate)
+                sweep(self.store, self.keys, build, self.retention)
             except MosaicError as error:  # it is public, and the next publication tidies up as well
                 warn(f"{build} is public, but not all that it leaves behind was taken away. {error}")
         return pointer
 
-    def differences(self, pointer: Pointer) -> list[str]:
-        """What lies under the fixed keys and is not what the pointer says: deleted, or overwritten."""
-        found = []
-        for key, etag in pointer.etags.items():
-            present = self.store.head(key)
-            if present is None:
-                found.append(f"{key} is gone")
-            elif present.etag != etag:
-                build = build_shown(self.store, self.keys, present)
-                found.append(
-                    f"{key} shows {build}, whose publication did not end"
-                    if build not in (None, pointer.build)
-                    else f"{key} was overwritten on {present.written_at:%Y-%m-%d %H:%M} UTC"
-                )
-            elif self.store.read_publicly(key, length=1) is None:
-                found.append(f"{key} is not publicly readable")
-        if self.store.head(pointer.archive) is None:
-            found.append(f"{pointer.archive} is gone")
-        return found
-
-    def discard(self, build: str) -> None:
-        """Delete all that is staged of a build."""
-        self.store.delete([each.key for each in self.store.keys(self.keys.staging(build))])
-
-    def _staged_build(self, key: str) -> str:
-        return key.removeprefix(self.keys.staging_root).split("/", 1)[0]
+    def _refuse_taken_down(self, candidate: Candidate) -> None:
+        """A takedown may have come between this build's snapshot and now."""
+        taken_down = self.takedowns.ids()
+        if taken_down and candidate.names_any(taken_down):
+            raise PublicationLost(
+                f"{candidate.pointer.build} shows an image that was taken down since its snapshot.",
+                hint="Build again; the next build leaves it out.",
+            )
 
     def _refuse_older(self, candidate: Candidate, before: tuple[Pointer, StoredObject] | None) -> None:
         taken = candidate.pointer.snapshot_taken_at
@@ -244,14 +184,22 @@ class Releases:
             )
 
     def _release(
-        self, candidate: Candidate, lock: PublisherLock, say: Callable[[str], None], *, is_public: bool
+        self, candidate: Candidate, lock: PublisherLock, say: Callable[[str], None], *, before: str
     ) -> StoredObject:
         """Write the build's own objects, read the archive back, and take all away again if it fails.
 
         A build that is public already stays: its publication failed after the pointer was turned, and is
         repeated.
+
+        Args:
+            before: the public build; empty where there is none.
         """
         build, key = candidate.pointer.build, candidate.pointer.archive
+        is_public = before == build
+        history = {
+            "published_at": datetime.now(UTC).isoformat(),
+            "previous": self._stated_before(build) if is_public else before,
+        }
         say(f"copying the archive to {key}")
         address = self.store.public_address(key)
         try:
@@ -264,123 +212,37 @@ class Releases:
                     f"The staged archive {candidate.archive.key} is no longer the one that was audited.",
                     hint="Build again; if it happens twice, see who else writes to this place.",
                 ) from None
-            self._read_back(key, candidate.expected)
+            self.public.read_back(key, candidate.expected)
             for name, content in (
-                (MANIFEST, {**candidate.manifest, "address": address}),
+                (MANIFEST, {**candidate.manifest, **history, "address": address}),
                 (TILEJSON, candidate.tilejson(address)),
             ):
-                self.store.put_bytes(
-                    self.keys.release(build, name), as_json(content), _json(RELEASE_CACHING), public=True
-                )
-                self._read_back(self.keys.release(build, name), Expected.whole(as_json(content), JSON))
+                headers = Headers(JSON, RELEASE_CACHING)
+                self.store.put_bytes(self.keys.release(build, name), as_json(content), headers, public=True)
+                self.public.read_back(self.keys.release(build, name), Expected.whole(as_json(content), JSON))
             lock.renew()  # the last moment at which all of it can be taken back
         except BaseException:
             if not is_public:
-                with suppress(MosaicError):  # what failed first must be seen; `_tidy` comes by later
+                with suppress(MosaicError):  # what failed first must be seen; the next sweep comes by later
                     self.store.delete(
                         [self.keys.release(build, name) for name in (ARCHIVE, MANIFEST, TILEJSON)]
                     )
             raise
         return released
 
-    def _turn_fixed_keys(
-        self, candidate: Candidate, released: StoredObject, say: Callable[[str], None]
-    ) -> dict[str, str]:
-        document = as_json(candidate.tilejson(self.store.public_address(self.keys.archive)))
-        etags = self._turn(released, document, say)
-        for key in self.keys.fixed_archives():
-            self._read_back(key, candidate.expected)
-        self._read_back(self.keys.tilejson, Expected.whole(document, JSON))
-        return etags
-
-    def _turn(self, released: StoredObject, document: bytes, say: Callable[[str], None]) -> dict[str, str]:
-        """Let the fixed keys show a release and its TileJSON; their ETags."""
-        etags = {}
-        for key in self.keys.fixed_archives():
-            say(f"copying the archive to {key}")
-            etags[key] = self.store.copy(released, key, Headers(PMTILES, FIXED_CACHING), public=True).etag
-        key = self.keys.tilejson
-        etags[key] = self.store.put_bytes(key, document, _json(FIXED_CACHING), public=True).etag
-        return etags
-
-    def _turn_pointer(self, pointer: Pointer, before: tuple[Pointer, StoredObject] | None) -> None:
+    def _stated_before(self, build: str) -> str:
+        """What the manifest of a public build says was public before it."""
+        found = self.store.get_bytes(self.keys.release(build, MANIFEST))
         try:
-            self.store.put_bytes(
-                self.keys.pointer,
-                pointer.to_json(),
-                _json(FIXED_CACHING),
-                public=True,
-                if_match=before[1].etag if before else None,
-                if_absent=before is None,
-            )
-        except PreconditionFailed:
-            raise PublicationLost(
-                f"Another publisher turned {self.keys.pointer} while {pointer.build} was being published.",
-                hint="Run the build again, and let only one publisher write to this place.",
-            ) from None
+            return str(json.loads(found[0])["previous"]) if found else ""
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return ""
 
-    def _read_back(self, key: str, expected: Expected) -> None:
-        read_back(self.store, key, expected, patience_seconds=self.patience_seconds)
-
-    @contextmanager
-    def _or_as_before(self) -> Iterator[None]:
-        """Where fixed keys or pointer cannot be turned, let the fixed keys show again what the pointer says.
-
-        What another publisher does now is his; and where nothing was public before, the next build finds that
-        what lies there is ours.
-        """
-        try:
-            yield
-        except PublicationLost:
-            raise
-        except BaseException:
-            with suppress(MosaicError, PreconditionFailed):  # what failed first must be seen
-                self._show_again()
-            raise
-
-    def _show_again(self) -> None:
-        before = self.current()  # asked again: it may have been turned, and only the answer was lost
-        released = before and self.store.head(before[0].archive)
-        document = before and self.store.get_bytes(self.keys.release(before[0].build, TILEJSON))
-        if before is None or not released or not document or not self.differences(before[0]):
-            return
-        described = json.loads(document[0]) | tilejson_address(self.store.public_address(self.keys.archive))
-        etags = self._turn(released, as_json(described), lambda _: None)
-        self._turn_pointer(replace(before[0], etags=etags), before)
-
-    def _tidy(self, candidate: Candidate, previous: str | None) -> None:
-        """Keep what later snapshots are compared with; take away what can never be public.
-
-        A staged build that began before this one is older than what is public, so it would be refused. A
-        release without a manifest was never finished.
-        """
+    def _keep_tables(self, candidate: Candidate) -> None:
+        """Keep what later snapshots are compared with."""
         build = candidate.pointer.build
-        doomed: list[str] = []
-        for table, key_of in (
-            (candidate.footprints, self.keys.footprints),
-            (candidate.set_aside, self.keys.set_aside),
+        for table, key in (
+            (candidate.footprints, self.keys.footprints(build)),
+            (candidate.set_aside, self.keys.set_aside(build)),
         ):
-            self.store.copy(table, key_of(build), Headers("application/vnd.apache.parquet"))
-            kept = {key_of(each) for each in (build, previous) if each}
-            doomed += [each.key for each in self.store.keys(key_of()) if each.key not in kept]
-        doomed += [
-            each.key
-            for each in self.store.keys(self.keys.staging_root)
-            if self._staged_build(each.key) <= build
-        ]
-        releases: dict[str, list[str]] = {}
-        root = self.keys.releases_root
-        for each in self.store.keys(root):
-            releases.setdefault(each.key.removeprefix(root).split("/", 1)[0], []).append(each.key)
-        for name, present in releases.items():
-            if not name.startswith(FOREIGN) and self.keys.release(name, MANIFEST) not in present:
-                doomed += present
-        self.store.delete(doomed)
-        # whoever holds the lock is the only one who writes what is public; others may be staging
-        for public in (self.keys.releases_root, *self.keys.fixed_archives()):
-            self.store.abandon_uploads(public, older_than_seconds=0.0)
-        self.store.abandon_uploads(self.keys.prefix, older_than_seconds=ABANDONED_SECONDS)
-
-
-def _json(caching: str) -> Headers:
-    return Headers(JSON, caching)
+            self.store.copy(table, key, Headers("application/vnd.apache.parquet"))

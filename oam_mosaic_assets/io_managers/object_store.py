@@ -148,7 +148,7 @@ class ObjectStoreIOManager(dg.IOManager):
         current = releases.current()
         public = current[0].build if current else ""
         if public != build and build not in self._recorded(context):  # only named: it need never have been
-            held = ", ".join(releases.held()) or "none"
+            held = ", ".join(releases.staged.waiting()) or "none"
             swept = (
                 f" If it did, it was deleted when the newer {public} became public." if public > build else ""
             )

@@ -42,8 +42,8 @@ def _discard(run: str, instance: dg.DagsterInstance, releases: Releases, log: lo
     worked_on = {str(each.metadata["build"].value) for each in materializations if each}
     try:
         # a name may be claimed already, and nothing materialised yet
-        for build in worked_on.union(releases.named_by(run)):
-            releases.discard(build)
+        for build in worked_on.union(releases.staged.named_by(run)):
+            releases.staged.discard(build)
     except MosaicError as error:  # the failure itself must stay the one that is seen
         if log:
             log.warning("What the run had staged could not be deleted yet: %s", error)

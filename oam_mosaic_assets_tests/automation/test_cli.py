@@ -21,7 +21,19 @@ from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import a_page, scripted_api
 
 IMAGES = 30
-COMMANDS = ["build", "publish", "doctor", "status", "sample", "validate"]
+COMMANDS = [
+    "build",
+    "publish",
+    "releases",
+    "rollback",
+    "hold",
+    "resume",
+    "takedown",
+    "doctor",
+    "status",
+    "sample",
+    "validate",
+]
 
 PUBLISHED, PASSING, WRONG, REFUSED = 0, 1, 2, 3
 

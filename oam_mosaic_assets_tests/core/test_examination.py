@@ -195,6 +195,12 @@ def test_too_many_set_aside_wait_for_a_person(set_aside: int, passed: bool) -> N
     assert "no_area" in verdict.text
 
 
+def test_what_was_taken_down_on_purpose_waits_for_nobody() -> None:
+    verdict = audit.judge_set_aside(catalogued=100, set_aside={"no_area": 1, "taken_down": 9}, most=0.02)
+    assert verdict.passed
+    assert verdict.text == "1 of 100 images (1.00%) are set aside: no_area 1"
+
+
 @pytest.mark.parametrize(
     ("catalogued", "before", "passed"), [(90, 100, True), (89, 100, False), (500, 100, True), (1, None, True)]
 )

@@ -145,3 +145,14 @@ def test_where_nothing_was_published_nothing_is_fresh() -> None:
     found = judge_freshness(None, differences=[], comparison=None, now=NOW, warn_hours=25, fail_hours=36)
     assert not found.passed
     assert "nothing was ever published" in found.text
+
+
+def test_what_was_taken_down_is_neither_lacking_nor_departed() -> None:
+    found = compare_ids(["a", "b", "new"], {"a", "c"}, taken_down={"b", "c"})
+    assert (found.catalogued, found.lacking, found.departed) == (3, 1, 0)
+
+
+def test_the_list_of_what_was_taken_down_holds_in_test_mode_too() -> None:
+    keys = Keys(prefix="maps/").below("test/").below("sample/")
+    assert keys.taken_down == "maps/taken_down.json"
+    assert keys.hold == "sample/test/maps/hold.json"

@@ -56,6 +56,34 @@ def any_site(request: pytest.FixtureRequest) -> Site:
     return found
 
 
+@pytest.fixture
+def new_site(site: Site) -> Iterator[Site]:
+    """The one that publishes to a folder, in which nothing was ever published."""
+    with _emptied(site):
+        yield site
+
+
+@pytest.fixture(params=["folder", "moto", "ceph"])
+def place(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """An installation on each kind of store in turn, in which nothing was ever published."""
+    found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
+    with _emptied(found):
+        yield found
+
+
+@contextmanager
+def _emptied(site: Site) -> Iterator[None]:
+    def empty() -> None:
+        site.store.delete([each.key for each in site.store.keys("")])
+        write_items(site.items, some_items(IMAGES))
+
+    environment = dict(site.environment)
+    empty()
+    yield
+    site.environment = environment
+    empty()
+
+
 @contextmanager
 def _installation_on(server: S3Server, instance: dg.DagsterInstance) -> Iterator[Site]:
     with quick_folder() as folder:

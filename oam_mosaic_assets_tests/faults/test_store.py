@@ -43,7 +43,7 @@ def test_a_bucket_that_is_missing_leaves_the_mosaic(moto_site: Site) -> None:
 
     assert not outcome.success
     assert outcome.kind == "StoreRefused"
-    assert "cannot write s3://oin-hotosm-tmep/mosaic/staging/" in outcome.text
+    assert "cannot read s3://oin-hotosm-tmep/mosaic/hold.json" in outcome.text
     assert "NoSuchBucket" in outcome.text
     assert "Create the bucket, or correct S3_BUCKET" in outcome.text
     assert outcome.exit_code == 2
@@ -215,7 +215,7 @@ def test_a_server_that_is_too_busy_for_ever_leaves_the_mosaic(
 
     assert not outcome.success
     assert outcome.kind == "StoreUnavailable"
-    assert "PutObject is answered with SlowDown" in outcome.text
+    assert "GetObject is answered with SlowDown" in outcome.text
     assert "The server is busy or ill; run again later" in outcome.text
     assert site.stays_whole() == before
     site.recovers(before)

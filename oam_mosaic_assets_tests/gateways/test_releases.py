@@ -17,25 +17,25 @@ def test_builds_of_one_snapshot_that_begin_in_one_second_have_names_of_their_own
     releases = Releases(store, Keys())
 
     def name(run: int) -> str:
-        return releases.name_build(STARTED, DIGEST, run=str(run))
+        return releases.staged.name_build(STARTED, DIGEST, run=str(run))
 
     with ThreadPoolExecutor(4) as runs:
         names = list(runs.map(name, range(4)))
 
     assert sorted(names) == [f"20260115T03000{second}Z-3f9c2a7d41be" for second in range(4)]
-    assert [releases.named_by(str(run)) for run in range(4)] == [[name] for name in names]
+    assert [releases.staged.named_by(str(run)) for run in range(4)] == [[name] for name in names]
     for each in names:
-        releases.discard(each)
+        releases.staged.discard(each)
     assert list(store.keys("")) == []
 
 
 def test_the_name_of_a_public_build_is_not_given_again(store: ObjectStore) -> None:
     releases = Releases(store, Keys())
-    build = releases.name_build(STARTED, DIGEST, run="first")
+    build = releases.staged.name_build(STARTED, DIGEST, run="first")
     store.put_bytes(releases.keys.release(build, ARCHIVE), b"public", Headers("text/plain"))
-    releases.discard(build)
+    releases.staged.discard(build)
 
-    second = releases.name_build(STARTED, DIGEST, run="second")
+    second = releases.staged.name_build(STARTED, DIGEST, run="second")
 
     assert second > build
-    assert releases.named_by("second") == [second]
+    assert releases.staged.named_by("second") == [second]

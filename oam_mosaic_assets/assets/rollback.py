@@ -1,0 +1,66 @@
+"""`published_mosaic` turned back to an earlier build: a step of its own, for nothing is made anew."""
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.core.release import counts
+from oam_mosaic_assets.errors import SettingsError
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.rollback import roll_back
+from oam_mosaic_assets.io_managers.object_store import BUILD_TAG
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
+
+REASON_TAG = "oam-mosaic/reason"
+"""Tag of a run that rolls back; holds why."""
+
+
+@dg.op(out=dg.Out(dg.Nothing), description="Makes an earlier build public again, and holds publication.")
+def turn_back(
+    context: dg.OpExecutionContext,
+    releases: dg.ResourceParam[Releases],
+    progress: dg.ResourceParam[Progress],
+    scratch: Scratch,
+) -> None:
+    """Turn fixed keys, TileJSON, aliases and pointer to the build that the run's tag names.
+
+    Without that tag it is the build that was public before. Recorded as a materialisation of
+    `published_mosaic`.
+    """
+    tags = context.run.tags
+    with failing_clearly():
+        if not tags.get(REASON_TAG):
+            raise SettingsError(
+                f"A rollback needs a reason: the run has no tag {REASON_TAG}.",
+                hint="Give one: oam-mosaic rollback --reason REASON, or the tag in the launchpad.",
+            )
+        pointer, before = roll_back(
+            releases,
+            tags.get(BUILD_TAG),
+            reason=tags[REASON_TAG],
+            folder=scratch.folder("rollback"),
+            say=lambda text: progress.step(context.log, "turning", None, text),
+        )
+    progress.step(context.log, "turning", 1.0, pointer.build)
+    address = releases.store.public_address
+    context.log_event(
+        dg.AssetMaterialization(
+            published_mosaic.key,
+            description=f"Rolled back from {before}: {tags[REASON_TAG]}",
+            metadata={
+                "address": dg.MetadataValue.url(address(releases.keys.archive)),
+                "dagster/uri": address(releases.keys.archive),
+                "build": pointer.build,
+                "rolled back from": before,
+                "reason": tags[REASON_TAG],
+                "counts": counts(pointer.images, pointer.set_aside),
+                "images": pointer.images,
+                "set aside": pointer.set_aside,
+                "bytes": pointer.size,
+                "sha256": pointer.sha256,
+                "snapshot": pointer.snapshot_taken_at,
+                "manifest": dg.MetadataValue.url(address(pointer.manifest)),
+            },
+        )
+    )

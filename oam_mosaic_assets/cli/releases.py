@@ -1,0 +1,98 @@
+"""The commands about what was published: releases, hold, resume. None needs Dagster."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from oam_mosaic_assets.core.history import Retention, one_before
+from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.gateways.history import read_releases
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.settings import Settings
+
+
+def releases_of(settings: Settings) -> Releases:
+    """What the settings name."""
+    retention = Retention(builds=settings.retain_builds, days=settings.retain_days)
+    return Releases(store_of(settings), settings.keys, retention=retention)
+
+
+def show_releases(*, as_json: bool) -> int:
+    """List what was published and is still there, the newest first."""
+    releases = releases_of(Settings.read())
+    current, hold = releases.current(), releases.holds.present()
+    there = read_releases(releases.store, releases.keys)
+    public = current[0].build if current else ""
+    before = one_before(public, there)
+    listed = [
+        {
+            "build": each.build,
+            "snapshot": each.pointer and each.pointer.snapshot_taken_at,
+            "published": each.published_at.isoformat(),
+            "images": each.pointer and each.pointer.images,
+            "bytes": each.pointer and each.pointer.size,
+            "state": "public" if each.build == public else "before it" if each.build == before else "",
+        }
+        for each in there
+    ]
+    if as_json:
+        held = hold and {"since": hold.since, "reason": hold.reason}
+        print(json.dumps({"held": held, "releases": listed}, ensure_ascii=False, indent=2))  # noqa: T201
+        return 0
+    _show(listed)
+    if public and public not in {each.build for each in there}:
+        print(f"{public} is public, but its release is gone")  # noqa: T201
+    if hold:
+        print(f"{hold}; oam-mosaic resume")  # noqa: T201
+    return 0
+
+
+def _show(listed: list[dict[str, Any]]) -> None:
+    if not listed:
+        print("nothing was published here")  # noqa: T201
+    elif sys.stdout.isatty():
+        table = Table(box=None, pad_edge=False)
+        for name in listed[0]:
+            is_number, is_name = name in ("images", "bytes"), name == "build"
+            table.add_column(name, justify="right" if is_number else "left", no_wrap=is_name, overflow="fold")
+        for each in listed:
+            table.add_row(*map(_text, each.values()))
+        Console(highlight=False, markup=False).print(table)
+    else:
+        for each in listed:
+            print("  ".join(_text(value) for value in each.values()).rstrip())  # noqa: T201
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "unreadable"
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return text[:19] if text[10:11] == "T" else text  # a moment, to the second
+
+
+def hold(reason: str) -> int:
+    """Let nothing be published until `resume`."""
+    releases = releases_of(Settings.read())
+    with releases.lock("a hold").held(_say):
+        placed = releases.holds.place(reason)
+    print(f"{placed}; oam-mosaic resume")  # noqa: T201
+    return 0
+
+
+def resume() -> int:
+    """End the hold."""
+    releases = releases_of(Settings.read())
+    with releases.lock("the end of a hold").held(_say):
+        held = releases.holds.present()
+        releases.holds.put_back(None)
+    print(f"{held}: ended. The next build is published." if held else "nothing was held")  # noqa: T201
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201

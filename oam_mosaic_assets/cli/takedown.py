@@ -1,0 +1,91 @@
+"""`oam-mosaic takedown`: an image off everything that is public and kept, and off every later build."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from oam_mosaic_assets.cli.releases import releases_of
+from oam_mosaic_assets.core.footprint import as_id
+from oam_mosaic_assets.errors import MosaicError, Passing, SettingsError
+from oam_mosaic_assets.gateways.from_settings import catalogue_of
+from oam_mosaic_assets.gateways.purge import Purged, purge
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.settings import Settings
+
+
+def take_down(name: str, *, reason: str, confirm: str | None) -> int:
+    """Put an image on the list, publish a mosaic without it, delete what holds it, and see that nothing does.
+
+    Args:
+        name: the image's id.
+        reason: a person's.
+        confirm: why the new build may pass the guards.
+
+    Returns:
+        0 where nothing in this place names the image any more, whatever became of the build.
+    """
+    from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
+
+    if as_id(name) is None:
+        raise SettingsError(f"{name!r} cannot be an image's id.", hint="Give the id of the STAC item.")
+    settings = Settings.read()
+    releases = releases_of(settings)
+    releases.takedowns.add(name, reason)
+    code = run_job("global_mosaic", confirm=confirm, takedown=reason)
+    with TemporaryDirectory(prefix="oam-mosaic-") as folder:
+        found = purge(releases, name, folder=Path(folder), say=lambda text: print(text, file=sys.stderr))  # noqa: T201
+    if not found.left:
+        releases.takedowns.mark_gone(name)
+    _report(settings, releases, name, found)
+    return (code or Passing.exit_code) if found.left else 0
+
+
+def _report(settings: Settings, releases: Releases, name: str, found: Purged) -> None:
+    print(f"{name} is on the list of what was taken down; no build shows it")  # noqa: T201
+    try:
+        ids = catalogue_of(settings).ids()
+        if ids is not None and name not in set(ids):
+            print("the catalogue holds no image of this id")  # noqa: T201
+    except MosaicError:
+        pass  # the run has said so
+    for each in found.deleted:
+        print(f"deleted: {each}")  # noqa: T201
+    searched = f"{found.searched:,} objects in {releases.store.origin} were read"
+    if found.left:
+        print(f"{searched}; still named in {', '.join(found.left)}. Mend the cause and run this again")  # noqa: T201
+    else:
+        print(f"{searched}; none that is left names it")  # noqa: T201
+
+
+def list_takedowns(*, as_json: bool) -> int:
+    """List what was taken down."""
+    releases = releases_of(Settings.read())
+    those = [
+        {
+            "id": each.id,
+            "since": each.since,
+            "reason": each.reason,
+            "gone": each.gone.get(releases.keys.prefix),
+        }
+        for each in releases.takedowns.all()
+    ]
+    if as_json:
+        print(json.dumps(those, ensure_ascii=False, indent=2))  # noqa: T201
+        return 0
+    for each in those:
+        gone = f"gone {str(each['gone'])[:19]}" if each["gone"] else "not gone yet: run it again"
+        print(f"{each['id']}  {str(each['since'])[:19]}  {gone}  {each['reason']}")  # noqa: T201
+    if not those:
+        print("nothing was taken down")  # noqa: T201
+    return 0
+
+
+def undo(name: str) -> int:
+    """Take an image off the list: the next build shows it again, if the catalogue still holds it."""
+    if not releases_of(Settings.read()).takedowns.remove(name):
+        raise SettingsError(f"{name!r} was not taken down.", hint="See what was: oam-mosaic takedown --list.")
+    print(f"{name} is off the list; the next build shows it, if the catalogue holds it")  # noqa: T201
+    return 0

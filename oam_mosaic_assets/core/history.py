@@ -1,0 +1,108 @@
+"""The releases there are: which was public before which, and which have had their time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long a release is kept: while it is among the newest, and while it is young.
+
+    Attributes:
+        builds: how many are the newest.
+        days: since its publication.
+    """
+
+    builds: int = 7
+    days: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A build that was published.
+
+    Attributes:
+        build: its name.
+        published_at: UTC.
+        previous: what was public before it; empty where nothing was, or where that is not known.
+        pointer: what `latest.json` says where it is public, but for ETags; None where its manifest does not
+            tell.
+    """
+
+    build: str
+    published_at: datetime
+    previous: str = ""
+    pointer: Pointer | None = None
+
+
+def release_of(build: str, manifest: Any, keys: Keys, *, written_at: datetime) -> Release:
+    """What a manifest says of a release. Whatever stands there, the release is one.
+
+    Args:
+        build: the release's name.
+        manifest: the JSON of its manifest; None where it is none.
+        keys: of the store.
+        written_at: when the manifest was written, UTC; taken where it does not say when it was published.
+    """
+    try:
+        pointer = _pointer(build, manifest, keys)
+        published_at = datetime.fromisoformat(manifest["published_at"]).astimezone(UTC)
+        previous = str(manifest["previous"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Release(build=build, published_at=written_at)
+    return Release(build=build, published_at=published_at, previous=previous, pointer=pointer)
+
+
+def _pointer(build: str, manifest: Mapping[str, Any], keys: Keys) -> Pointer:
+    if manifest["build"] != build:
+        raise ValueError("it is another build's")
+    stated = Pointer(
+        build=build,
+        digest=manifest["snapshot"]["digest"],
+        snapshot_taken_at=manifest["snapshot"]["taken_at"],
+        checked_at=manifest["snapshot"]["taken_at"],
+        published_at=manifest["published_at"],
+        source=manifest["source"],
+        images=manifest["images"],
+        set_aside=sum(manifest["set_aside"].values()),
+        archive=keys.release(build, ARCHIVE),
+        manifest=keys.release(build, MANIFEST),
+        size=manifest["archive"]["bytes"],
+        sha256=manifest["archive"]["sha256"],
+    )
+    return Pointer.from_json(stated.to_json())  # sees to the types
+
+
+def one_before(public: str, releases: Iterable[Release]) -> str:
+    """The release that was public before another; empty where there is none.
+
+    That is what its manifest says; where that one is gone, the newest of the older ones.
+    """
+    there = {each.build: each for each in releases}
+    stated = there[public].previous if public in there else ""
+    return stated if stated in there else max((each for each in there if each < public), default="")
+
+
+def outlived(
+    releases: Sequence[Release], retention: Retention, *, spared: Collection[str], now: datetime
+) -> list[str]:
+    """The releases to delete: those that are neither among the newest nor young.
+
+    Args:
+        releases: all there are.
+        retention: how long they are kept.
+        spared: those that are needed, whatever their age.
+        now: UTC.
+    """
+    newest = sorted((each.build for each in releases), reverse=True)[: retention.builds]
+    return [
+        each.build
+        for each in releases
+        if each.build not in {*newest, *spared} and now - each.published_at > timedelta(days=retention.days)
+    ]

@@ -1,0 +1,86 @@
+"""Whether a file names an image: an archive's tiles inflated, Parquet read, anything else as text.
+
+An id is opaque and may be as short as a letter. So only what is exactly the id counts: a property, a cell, or
+a string in quotes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import polars as pl
+
+from oam_mosaic_assets.core.archive import Archive, BrokenArchive, is_vector, open_archive
+from oam_mosaic_assets.core.vector_tile import BrokenTile, read_layers
+
+
+def names_any(path: Path, ids: Collection[str]) -> bool:
+    """Whether the file names one of these images.
+
+    Args:
+        path: of a file of any kind; what it is shows in its first bytes.
+        ids: of the images.
+    """
+    with path.open("rb") as content:
+        head = content.read(8)
+    try:
+        if head.startswith(b"PMTiles"):
+            with open_archive(path) as archive:
+                return _archive_names(archive, frozenset(ids))
+        if head.startswith(b"PAR1"):
+            return _table_names(path, ids)
+    except (BrokenArchive, pl.exceptions.PolarsError):
+        pass  # what nobody can read as what it seems to be
+    with path.open("rb") as lines:
+        wanted = _quoted(ids)
+        return any(each in line for line in lines for each in wanted)
+
+
+def text_names_any(text: str, ids: Collection[str]) -> bool:
+    """The same of a text."""
+    return text in ids or any(each in text.encode(errors="replace") for each in _quoted(ids))
+
+
+def _archive_names(archive: Archive, ids: frozenset[str]) -> bool:
+    wanted = _quoted(ids)
+    if any(each in json.dumps(archive.metadata, ensure_ascii=False).encode() for each in wanted):
+        return True
+    if not is_vector(archive):
+        return False
+    seen: set[tuple[int, int]] = set()
+    for directory in archive.directories():
+        columns = (directory.tile_id, directory.offset, directory.length)
+        for tile_id, offset, length in zip(*(each.tolist() for each in columns), strict=True):
+            if (offset, length) in seen:
+                continue
+            seen.add((offset, length))
+            if _tile_names(archive.tile(tile_id, offset, length), ids):
+                return True
+    return False
+
+
+def _tile_names(tile: bytes, ids: frozenset[str]) -> bool:
+    try:
+        return any(not ids.isdisjoint(layer.values) for layer in read_layers(tile))
+    except BrokenTile:
+        return any(each.encode() in tile for each in ids)
+
+
+def _table_names(path: Path, ids: Collection[str]) -> bool:
+    table = pl.scan_parquet(path, glob=False)
+    texts = [name for name, kind in table.collect_schema().items() if kind == pl.String()]
+    if not texts:
+        return False
+    found = table.select(pl.any_horizontal(pl.col(texts).is_in(list(ids))).any()).collect(engine="streaming")
+    return bool(found.item())
+
+
+def _quoted(ids: Collection[str]) -> set[bytes]:
+    """The ids as JSON and as Python write them."""
+    return {
+        written.encode()
+        for each in ids
+        for written in (json.dumps(each), json.dumps(each, ensure_ascii=False), repr(each))
+    }

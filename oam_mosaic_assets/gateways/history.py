@@ -1,0 +1,52 @@
+"""The releases that lie in a store, and how one is deleted whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+
+from oam_mosaic_assets.core.history import Release, release_of
+from oam_mosaic_assets.core.release import MANIFEST, Keys, is_build_name
+from oam_mosaic_assets.gateways.object_store import ObjectStore, StoredObject
+
+
+def released_objects(store: ObjectStore, keys: Keys) -> dict[str, list[StoredObject]]:
+    """All that lies under `builds/`, build by build; what is kept of a foreign object is not there."""
+    found: dict[str, list[StoredObject]] = {}
+    for each in store.keys(keys.releases_root):
+        build = each.key.removeprefix(keys.releases_root).split("/", 1)[0]
+        if is_build_name(build):
+            found.setdefault(build, []).append(each)
+    return found
+
+
+def read_releases(
+    store: ObjectStore, keys: Keys, objects: Mapping[str, Collection[StoredObject]] | None = None
+) -> list[Release]:
+    """The releases there are, the newest first. One without a manifest was never finished.
+
+    Args:
+        objects: what `released_objects` found, where that was asked already.
+    """
+    found = []
+    for build, present in (released_objects(store, keys) if objects is None else objects).items():
+        stated = next((each for each in present if each.key == keys.release(build, MANIFEST)), None)
+        read = None if stated is None else store.get_bytes(stated.key)
+        if read is None:
+            continue
+        try:
+            manifest = json.loads(read[0])
+        except (ValueError, RecursionError):
+            manifest = None
+        found.append(release_of(build, manifest, keys, written_at=read[1].written_at))
+    return sorted(found, key=lambda each: each.build, reverse=True)
+
+
+def delete_releases(store: ObjectStore, keys: Keys, builds: Collection[str]) -> None:
+    """Delete releases with their footprints and lists; first what makes them releases."""
+    if not builds:
+        return
+    objects = released_objects(store, keys)
+    store.delete([keys.release(build, MANIFEST) for build in builds])
+    store.delete(each.key for build in builds for each in objects.get(build, ()))
+    store.delete([key for build in builds for key in (keys.footprints(build), keys.set_aside(build))])

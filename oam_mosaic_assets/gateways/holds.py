@@ -1,0 +1,71 @@
+"""A hold: while it lies in the store, no build becomes public. Every publisher asks for it under the lock."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from oam_mosaic_assets.core.release import Keys, as_json
+from oam_mosaic_assets.errors import PublicationHeld
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+
+_HEADERS: Final = Headers("application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why no build becomes public.
+
+    Attributes:
+        since: UTC, ISO 8601.
+        reason: a person's.
+    """
+
+    since: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"publication is held since {self.since[:16].replace('T', ' ')} UTC because {self.reason}"
+
+
+class Holds:
+    """The hold of a store, or none."""
+
+    def __init__(self, store: ObjectStore, keys: Keys) -> None:
+        self._store = store
+        self._key = keys.hold
+
+    def present(self) -> Hold | None:
+        """The hold; None where there is none. One that cannot be read holds all the same."""
+        found = self._store.get_bytes(self._key)
+        if found is None:
+            return None
+        try:
+            stated = json.loads(found[0])
+            return Hold(str(stated["since"]), str(stated["reason"]))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return Hold(found[1].written_at.isoformat(), f"of a reason that {self._key} does not tell")
+
+    def refuse(self) -> None:
+        """Raise `PublicationHeld` where there is one."""
+        hold = self.present()
+        if hold is not None:
+            raise PublicationHeld(
+                f"P{str(hold)[1:]}; oam-mosaic resume.",
+                hint="What is public stays. If the cause is gone: oam-mosaic resume, then oam-mosaic build.",
+            )
+
+    def place(self, reason: str) -> Hold:
+        """Hold. To be called under the lock, so that no publisher is past asking."""
+        hold = Hold(datetime.now(UTC).isoformat(), reason)
+        self.put_back(hold)
+        return hold
+
+    def put_back(self, hold: Hold | None) -> None:
+        """Make it what it was."""
+        if hold is None:
+            self._store.delete([self._key])
+        else:
+            self._store.put_bytes(self._key, as_json(asdict(hold)), _HEADERS)

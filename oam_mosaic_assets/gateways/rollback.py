@@ -1,0 +1,133 @@
+"""An earlier build made public again, and a hold so that no later one takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from oam_mosaic_assets.core.artifact import sha256_of
+from oam_mosaic_assets.core.history import Release, one_before
+from oam_mosaic_assets.core.names import names_any
+from oam_mosaic_assets.core.release import TILEJSON, Pointer
+from oam_mosaic_assets.errors import MosaicError, RollbackRefused
+from oam_mosaic_assets.gateways.history import read_releases
+from oam_mosaic_assets.gateways.holds import Holds
+from oam_mosaic_assets.gateways.object_store import StoredObject
+from oam_mosaic_assets.gateways.public_keys import JSON, PMTILES
+from oam_mosaic_assets.gateways.read_back import Expected
+from oam_mosaic_assets.gateways.releases import READ_BACK, Releases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Whole:
+    """A release that was read and found to be what its manifest says."""
+
+    pointer: Pointer
+    archive: StoredObject
+    expected: Expected
+    described: dict[str, Any]
+
+
+def roll_back(
+    releases: Releases, build: str | None, *, reason: str, folder: Path, say: Callable[[str], None]
+) -> tuple[Pointer, str]:
+    """Make an earlier build public, and hold publication; or leave everything as it is.
+
+    Args:
+        build: None is the one that was public before.
+        reason: a person's, for the hold.
+        folder: empty, for a copy of its archive.
+        say: told what is being done.
+
+    Returns:
+        What is public now, and the build that was.
+
+    Raises:
+        RollbackRefused: there is no such build, or it cannot be made public; names those there are.
+        PublicationLost: another publisher is at work.
+        NotAsPublished: the public address does not answer with what was written.
+    """
+    public = releases.public
+    with releases.lock(build or "a rollback").held(say) as lock:
+        before = public.current()
+        there = read_releases(releases.store, releases.keys)
+        if before is None:
+            raise _refused("Nothing was published here yet", [])
+        target = _target(build, before[0].build, there)
+        found = _whole(releases, target, there, folder)
+        lock.renew()
+        why = f"of a rollback to {target.build}: {reason}"
+        with _held_or_as_before(releases.holds, why), public.or_as_before():
+            etags = public.turn(found.archive, found.expected, found.described, say)
+            lock.renew()
+            pointer = replace(found.pointer, etags=etags, published_at=datetime.now(UTC).isoformat())
+            public.turn_pointer(pointer, before)
+        public.read_back(releases.keys.pointer, Expected.whole(pointer.to_json(), JSON))
+    say(f"{target.build} is public again at {releases.store.public_address(releases.keys.archive)}")
+    return pointer, before[0].build
+
+
+@contextmanager
+def _held_or_as_before(holds: Holds, reason: str) -> Iterator[None]:
+    """Hold first: were it killed after the pointer is turned, the next build would undo it."""
+    before = holds.present()
+    try:
+        holds.place(reason)
+        yield
+    except BaseException:
+        with suppress(MosaicError):  # what failed first must be seen
+            holds.put_back(before)
+        raise
+
+
+def _target(build: str | None, public: str, there: Sequence[Release]) -> Release:
+    wanted = build or one_before(public, there)
+    if not wanted:
+        raise _refused(f"No build is left that was public before {public}", there)
+    if wanted == public:
+        raise _refused(f"{wanted} is the public one", there)
+    found = next((each for each in there if each.build == wanted), None)
+    if found is None:
+        raise _refused(f"There is no build {wanted}", there)
+    return found
+
+
+def _whole(releases: Releases, target: Release, there: Sequence[Release], folder: Path) -> _Whole:
+    store, keys, build = releases.store, releases.keys, target.build
+    if target.pointer is None:
+        raise _refused(f"{build} is not whole: its manifest cannot be read", there)
+    path = folder / "archive.pmtiles"
+    archive = store.get_file(target.pointer.archive, path)
+    if archive is None:
+        raise _refused(f"{build} is not whole: {target.pointer.archive} is gone", there)
+    if sha256_of(path) != target.pointer.sha256:
+        raise _refused(f"{build} is not whole: {target.pointer.archive} is not what its manifest says", there)
+    document = store.get_bytes(keys.release(build, TILEJSON))
+    try:
+        described = releases.public.described_here(document[0]) if document else None
+    except (ValueError, TypeError, RecursionError):
+        described = None
+    if described is None:
+        raise _refused(f"{build} is not whole: its TileJSON is gone, or cannot be read", there)
+    taken_down = releases.takedowns.ids()
+    if taken_down and names_any(path, taken_down):
+        raise _refused(f"{build} shows an image that was taken down since", there)
+    with path.open("rb") as content:
+        head = content.read(READ_BACK)
+        content.seek(max(0, archive.size - READ_BACK))
+        tail = content.read()
+    path.unlink()
+    expected = Expected(content_type=PMTILES, size=archive.size, head=head, tail=tail)
+    return _Whole(pointer=target.pointer, archive=archive, expected=expected, described=described)
+
+
+def _refused(what: str, there: Sequence[Release]) -> RollbackRefused:
+    names = ", ".join(each.build for each in there) or "none"
+    return RollbackRefused(
+        f"{what}. What is public stays.",
+        hint=f"Name another build; there are: {names}. See oam-mosaic releases.",
+    )

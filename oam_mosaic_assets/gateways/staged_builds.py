@@ -1,0 +1,69 @@
+"""What is staged: builds that are not public, under names that no other has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from oam_mosaic_assets.core.release import ARCHIVE, AUDIT, CLAIM, Keys, as_json, build_name
+from oam_mosaic_assets.errors import MosaicError
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
+
+
+class StagedBuilds:
+    """The private side of a store."""
+
+    def __init__(self, store: ObjectStore, keys: Keys) -> None:
+        self.store = store
+        self.keys = keys
+
+    def name_build(self, started: datetime, digest: str, *, run: str) -> str:
+        """Name a build as no other is named in this store.
+
+        The name is claimed by a staged object. Where two builds of one snapshot began in the same second, one
+        of them is named after the next.
+
+        Args:
+            started: UTC.
+            digest: of its snapshot.
+            run: who claims the name.
+        """
+        claim = as_json({"run": run})
+        while True:
+            build = build_name(started, digest)
+            started += timedelta(seconds=1)
+            key = self.keys.staging(build, CLAIM)
+            try:
+                self.store.put_bytes(key, claim, Headers("application/json"), if_absent=True)
+            except PreconditionFailed:
+                continue
+            # the claim of a build that is public went when it became so
+            if self.store.head(self.keys.release(build, ARCHIVE)) is None:
+                return build
+            with suppress(MosaicError):  # the next publication sweeps it up
+                self.store.delete([key])
+
+    def named_by(self, run: str) -> list[str]:
+        """The builds that are staged under a name which this run claimed."""
+        return [
+            build
+            for build, each in self.objects()
+            if each.key == self.keys.staging(build, CLAIM)
+            and (found := self.store.get_bytes(each.key)) is not None
+            and json.loads(found[0])["run"] == run
+        ]
+
+    def waiting(self) -> list[str]:
+        """The builds that are staged and audited, the oldest first: those a person may publish."""
+        return [build for build, each in self.objects() if each.key == self.keys.staging(build, AUDIT)]
+
+    def objects(self) -> Iterator[tuple[str, StoredObject]]:
+        """All that is staged, each with the build that it is of."""
+        for each in self.store.keys(self.keys.staging_root):
+            yield each.key.removeprefix(self.keys.staging_root).split("/", 1)[0], each
+
+    def discard(self, build: str) -> None:
+        """Delete all that is staged of a build."""
+        self.store.delete([each.key for each in self.store.keys(self.keys.staging(build))])

@@ -1,0 +1,44 @@
+"""What is taken away once a build is public: what can never be public, and what has had its time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from oam_mosaic_assets.core.history import Retention, one_before, outlived
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.gateways.history import delete_releases, read_releases, released_objects
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.staged_builds import StagedBuilds
+
+ABANDONED_SECONDS: Final = 6 * 3600.0
+"""An upload that was begun this long ago has nobody who finishes it."""
+
+
+def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> None:
+    """Tidy up after a publication, under its lock.
+
+    A staged build that began before the public one is older than what is public, so it would be refused. A
+    release without a manifest was never finished. The public release and the one before it are never deleted.
+
+    Args:
+        public: the build that has just become public.
+        retention: how long the others are kept.
+    """
+    objects = released_objects(store, keys)
+    releases = read_releases(store, keys, objects)
+    spared = {public, one_before(public, releases)}
+    unfinished = objects.keys() - {each.build for each in releases}
+    delete_releases(
+        store,
+        keys,
+        [*outlived(releases, retention, spared=spared, now=datetime.now(UTC)), *unfinished],
+    )
+    kept = {key_of(build) for build in objects for key_of in (keys.footprints, keys.set_aside)}
+    cached = [each.key for root in (keys.footprints(), keys.set_aside()) for each in store.keys(root)]
+    store.delete([key for key in cached if key not in kept])
+    store.delete([each.key for build, each in StagedBuilds(store, keys).objects() if build <= public])
+    # whoever holds the lock is the only one who writes what is public; others may be staging
+    for root in (keys.releases_root, *keys.fixed_archives()):
+        store.abandon_uploads(root, older_than_seconds=0.0)
+    store.abandon_uploads(keys.prefix, older_than_seconds=ABANDONED_SECONDS)

@@ -1,0 +1,112 @@
+"""The private list of images that were taken down: no build shows them, and nothing else here names them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from oam_mosaic_assets.core.release import Keys, as_json
+from oam_mosaic_assets.errors import PublicationLost, StoreRefused
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
+
+_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takedown:
+    """One image that is not to be shown.
+
+    Attributes:
+        id: the STAC item's, an opaque string.
+        reason: a person's.
+        since: UTC, ISO 8601.
+        gone: when it was last seen that nothing in a place names the image, by the place's prefix.
+    """
+
+    id: str
+    reason: str
+    since: str
+    gone: dict[str, str] = field(default_factory=dict)
+
+
+class Takedowns:
+    """The list of a store. It is read by every build, so one that cannot be read stops them all."""
+
+    def __init__(self, store: ObjectStore, keys: Keys) -> None:
+        self._store = store
+        self._key = keys.taken_down
+        self._place = keys.prefix
+
+    def all(self) -> list[Takedown]:
+        """All of them, the oldest first. Raises `StoreRefused`: the list cannot be read."""
+        return self._read()[0]
+
+    def ids(self) -> frozenset[str]:
+        """The ids that no build may show."""
+        return frozenset(each.id for each in self.all())
+
+    def add(self, name: str, reason: str) -> None:
+        """Put an image on the list; one that stands there already keeps its date."""
+        now = datetime.now(UTC).isoformat()
+
+        def added(those: list[Takedown]) -> list[Takedown]:
+            since = next((each.since for each in those if each.id == name), now)
+            others = [each for each in those if each.id != name]
+            return [*others, Takedown(id=name, reason=reason, since=since)]
+
+        self._change(added)
+
+    def mark_gone(self, name: str) -> None:
+        """Write down that nothing in this place names the image."""
+        gone = {self._place: datetime.now(UTC).isoformat()}
+        self._change(
+            lambda those: [
+                replace(each, gone=each.gone | gone) if each.id == name else each for each in those
+            ]
+        )
+
+    def remove(self, name: str) -> bool:
+        """Take an image off the list; whether it stood there."""
+        there = name in self.ids()
+        self._change(lambda those: [each for each in those if each.id != name])
+        return there
+
+    def _change(self, change: Callable[[list[Takedown]], list[Takedown]]) -> None:
+        for _ in range(_ATTEMPTS):
+            those, etag = self._read()
+            content = as_json({"images": [asdict(each) for each in change(those)]})
+            try:
+                self._store.put_bytes(
+                    self._key, content, Headers("application/json"), if_match=etag, if_absent=etag is None
+                )
+            except PreconditionFailed:
+                continue  # somebody else changed it
+            return
+        raise PublicationLost(
+            f"{self._key} in {self._store.origin} was changed by others each time it was to be written.",
+            hint="Run again.",
+        )
+
+    def _read(self) -> tuple[list[Takedown], str | None]:
+        found = self._store.get_bytes(self._key)
+        if found is None:
+            return [], None
+        try:
+            those = [
+                Takedown(
+                    id=str(each["id"]),
+                    reason=str(each["reason"]),
+                    since=str(each["since"]),
+                    gone=dict(each["gone"]),
+                )
+                for each in json.loads(found[0])["images"]
+            ]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise StoreRefused(
+                f"{self._key} in {self._store.origin} lists what was taken down and cannot be read: {error}.",
+                hint="Mend it by hand; until then nothing is built, for an image might be shown again.",
+            ) from None
+        return those, found[1].etag

@@ -1,0 +1,57 @@
+"""Which release was public before another, and which have had their time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from oam_mosaic_assets.core.history import Release, Retention, one_before, outlived, release_of
+from oam_mosaic_assets.core.release import Keys
+
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+def releases(*ages: float, previous: str = "") -> list[Release]:
+    """Releases named `a`, `b`, …, of these ages in days."""
+    return [
+        Release(build="abcdefghij"[index], published_at=NOW - timedelta(days=age), previous=previous)
+        for index, age in enumerate(ages)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("builds", "days", "doomed"),
+    [
+        (2, 10.0, "ab"),
+        (3, 10.0, "a"),
+        (4, 0.0, ""),
+        (1, 0.0, "abc"),
+        (1, 35.0, "a"),
+    ],
+)
+def test_a_release_is_kept_while_it_is_new_or_young(builds: int, days: float, doomed: str) -> None:
+    found = outlived(releases(40, 30, 20, 5), Retention(builds=builds, days=days), spared=(), now=NOW)
+    assert "".join(found) == doomed
+
+
+def test_what_is_needed_is_kept_whatever_its_age() -> None:
+    found = outlived(releases(40, 30, 20, 5), Retention(builds=1, days=0), spared=("a", "c"), now=NOW)
+    assert found == ["b"]
+
+
+def test_the_one_before_is_what_was_public_then() -> None:
+    there = [*releases(3, 2), Release(build="c", published_at=NOW, previous="a")]
+    assert one_before("c", there) == "a"
+
+
+def test_where_that_one_is_gone_it_is_the_newest_of_the_older_ones() -> None:
+    there = [*releases(3, 2), Release(build="c", published_at=NOW, previous="gone")]
+    assert one_before("c", there) == "b"
+    assert one_before("a", there) == ""
+
+
+@pytest.mark.parametrize("manifest", [None, 7, [], {}, {"build": "a"}, {"build": "b", "snapshot": 1}])
+def test_a_manifest_that_does_not_tell_makes_a_release_all_the_same(manifest: object) -> None:
+    found = release_of("a", manifest, Keys(), written_at=NOW)
+    assert found == Release(build="a", published_at=NOW)

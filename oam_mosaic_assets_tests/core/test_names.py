@@ -1,0 +1,54 @@
+"""Whether a file names an image: exactly that one, wherever it may stand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from oam_mosaic_assets.core.names import names_any, text_names_any
+from oam_mosaic_assets_tests.core.scene import Scene
+
+
+def test_an_archive_names_what_it_draws_and_nothing_else(scene: Scene) -> None:
+    assert names_any(scene.archive, {"nobody's", "a field"})
+    assert not names_any(scene.archive, {"a", "a fiel", "field"})
+
+
+def test_an_archive_names_what_its_metadata_quotes(scene: Scene) -> None:
+    assert names_any(scene.archive, {scene.snapshot.digest})
+
+
+def test_what_is_cut_short_is_searched_as_it_is(scene: Scene, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"PMTiles\x03" + b'{"id": "a field"}')
+    assert names_any(broken, {"a field"})
+    broken.write_bytes(b"PAR1" + b'{"id": "a field"}')
+    assert names_any(broken, {"a field"})
+    assert not names_any(broken, {"a"})
+
+
+@pytest.mark.parametrize("column", ["id", "value"])
+def test_a_table_names_what_a_cell_is(column: str, tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    pl.DataFrame({"id": ["x", None], "value": ["y", "z"], "size": [1, 2]}).with_columns(
+        pl.lit("it's").alias(column)
+    ).write_parquet(path)
+    assert names_any(path, {"it's"})
+    assert not names_any(path, {"it", "1"})
+    pl.DataFrame({"size": [1]}).write_parquet(path)
+    assert not names_any(path, {"1"})
+
+
+@pytest.mark.parametrize("name", ["a", "it's", 'say "é"', "back\\slash", "\u2028"])
+def test_text_names_what_stands_in_quotes(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    for written in (json.dumps(name), json.dumps(name, ensure_ascii=False), repr(name)):
+        path.write_text(f'{{"of": {written}}}\n', encoding="utf-8")
+        assert names_any(path, {name, "b"})
+        assert text_names_any(path.read_text(encoding="utf-8"), {name})
+    path.write_text(f"a {name} that is part of something", encoding="utf-8")
+    assert not names_any(path, {name})
+    assert text_names_any(name, {name})

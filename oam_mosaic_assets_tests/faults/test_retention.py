@@ -1,0 +1,73 @@
+"""Which releases are left after a publication."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from oam_mosaic_assets.core.release import MANIFEST, Pointer
+from oam_mosaic_assets.gateways.history import released_objects
+from oam_mosaic_assets.gateways.object_store import Headers
+from oam_mosaic_assets_tests.chain import Site
+
+FOREIGN = "mosaic/builds/foreign-20250801/an-old-archive"
+JSON = Headers("application/json")
+
+
+def published(site: Site) -> Pointer:
+    outcome = site.run()
+    assert outcome.success, outcome.log
+    return site.stays_whole()
+
+
+def age(site: Site, build: str, days: float) -> None:
+    """Let a release have been published so long ago."""
+    key = site.keys.release(build, MANIFEST)
+    found = site.store.get_bytes(key)
+    assert found is not None
+    moment = datetime.now(UTC) - timedelta(days=days)
+    manifest = json.loads(found[0]) | {"published_at": moment.isoformat()}
+    site.store.put_bytes(key, json.dumps(manifest).encode(), JSON, public=True)
+
+
+def builds(site: Site) -> list[str]:
+    """The builds there are, each with its tables or without any."""
+    found = list(released_objects(site.store, site.keys))
+    for root in (site.keys.footprints(), site.keys.set_aside()):
+        assert [each.key for each in site.store.keys(root)] == [f"{root}{build}.parquet" for build in found]
+    return found
+
+
+def test_what_is_neither_new_nor_young_goes_and_what_is_needed_stays(place: Site) -> None:
+    site = place
+    site.environment |= {"RETAIN_BUILDS": "2", "RETAIN_DAYS": "10"}
+    site.store.put_bytes(FOREIGN, b"somebody else's", JSON)
+    first, second, third = (published(site).build for _ in range(3))
+    assert builds(site) == [first, second, third], "they are young"
+    for build, days in ((first, 12), (second, 11), (third, 9)):
+        age(site, build, days)
+
+    fourth = published(site).build
+
+    assert builds(site) == [third, fourth]
+    assert site.store.head(FOREIGN) is not None
+    for build in (third, fourth):
+        age(site, build, 20)
+    fifth = published(site).build
+    assert builds(site) == [fourth, fifth], "the one before is needed, however old"
+
+
+def test_after_a_rollback_what_was_public_then_is_kept(place: Site) -> None:
+    site = place
+    first, second = (published(site).build for _ in range(2))
+    assert site.command("rollback", "--reason", "it is wrong") == 0
+    assert site.command("resume") == 0
+    for build in (first, second):
+        age(site, build, 90)
+
+    site.environment |= {"RETAIN_BUILDS": "1", "RETAIN_DAYS": "1"}
+    third = published(site).build
+
+    assert builds(site) == [first, third]
+    assert site.command("rollback", "--reason", "so is this") == 0
+    assert site.stays_whole().build == first

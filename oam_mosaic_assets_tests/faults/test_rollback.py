@@ -1,0 +1,220 @@
+"""An earlier build made public again: whole or not at all, and not undone by the next build."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets_tests.chain import Outcome, Site, some_items, write_items
+from oam_mosaic_assets_tests.faults.conftest import IMAGES
+
+BINARY = Headers("application/octet-stream")
+WHY = "the islands are missing"
+ANOTHER = "20260101T000000Z-another"
+BRIEF = timedelta(seconds=2)
+
+
+def published(site: Site, images: int) -> Pointer:
+    """Publish so many images."""
+    write_items(site.items, some_items(images))
+    outcome = site.run()
+    assert outcome.success, outcome.log
+    return site.stays_whole()
+
+
+def rolled_back(site: Site, build: str = "", **resources: Any) -> Outcome:
+    tags = {"oam-mosaic/reason": WHY} | ({"oam-mosaic/build": build} if build else {})
+    return site.run(job="rollback", tags=tags, **resources)
+
+
+def listed(site: Site, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capfd.readouterr()
+    assert site.command("releases", "--json") == 0
+    found: dict[str, Any] = json.loads(capfd.readouterr().out)
+    return found
+
+
+def test_the_build_before_is_public_again_until_somebody_resumes(
+    place: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = place
+    site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
+    first, second = published(site, IMAGES), published(site, IMAGES + 1)
+
+    assert site.command("rollback", "--reason", WHY) == 0
+
+    told = capfd.readouterr().err
+    assert f"Rolled back from {second.build} to {first.build}" in told
+    after = site.stays_whole()
+    assert (after.build, after.images, after.sha256) == (first.build, IMAGES, first.sha256)
+    assert after.checked_at == first.checked_at, "it is as old as its snapshot"
+    assert site.run(job="mosaic_freshness").success
+    seen = listed(site, capfd)
+    assert seen["held"]["reason"] == f"of a rollback to {first.build}: {WHY}"
+    assert [(each["build"], each["state"], each["images"]) for each in seen["releases"]] == [
+        (second.build, "", IMAGES + 1),
+        (first.build, "public", IMAGES),
+    ]
+    assert site.store.read_publicly(site.keys.hold) is None
+
+    assert site.command("build") == 3
+    told = capfd.readouterr().err
+    assert "Publication is held since 20" in told
+    assert f"because of a rollback to {first.build}: {WHY}; oam-mosaic resume" in told
+    assert site.stays_whole() == after
+
+    assert site.command("resume") == 0
+    third = published(site, IMAGES + 2)
+    seen = listed(site, capfd)
+    assert seen["held"] is None
+    states = {each["build"]: each["state"] for each in seen["releases"]}
+    assert states == {third.build: "public", second.build: "", first.build: "before it"}
+
+
+def test_a_rollback_stands_in_the_lineage_with_its_reason(new_site: Site) -> None:
+    site = new_site
+    first, second = published(site, IMAGES), published(site, IMAGES)
+
+    outcome = rolled_back(site)
+
+    assert outcome.success, outcome.log
+    record = site.instance.fetch_materializations(dg.AssetKey("published_mosaic"), limit=1).records[0]
+    assert record.run_id == outcome.run_id
+    assert record.asset_materialization is not None
+    told = {name: each.value for name, each in record.asset_materialization.metadata.items()}
+    assert told["build"] == first.build
+    assert told["rolled back from"] == second.build
+    assert told["reason"] == WHY
+    assert told["address"] == site.store.public_address(site.keys.archive)
+    assert site.command("resume") == 0
+
+
+def test_a_build_that_was_at_work_when_a_hold_came_is_refused_and_taken_away(place: Site) -> None:
+    site = place
+    before = published(site, IMAGES)
+    releases = Releases(site.store, site.keys)
+
+    class Late(Releases):
+        """Somebody holds once the build has read the catalogue."""
+
+        def publish(self, *rest: Any, **options: Any) -> Pointer:
+            releases.holds.place(WHY)
+            return super().publish(*rest, **options)
+
+    outcome = site.run(releases=Late(site.store, site.keys))
+
+    assert outcome.kind == "PublicationHeld"
+    assert outcome.exit_code == 3
+    assert site.stays_whole() == before
+
+
+def test_a_rollback_waits_for_another_publisher_and_gives_up(place: Site) -> None:
+    site = place
+    _, before = published(site, IMAGES), published(site, IMAGES + 1)
+    releases = Releases(site.store, site.keys, lock_lifetime=BRIEF)
+
+    with PublisherLock(site.store, site.keys.lock, ANOTHER, lifetime=BRIEF).held(lambda _: None):
+        outcome = rolled_back(site, releases=releases)
+
+    assert outcome.kind == "PublicationLost"
+    assert f"{ANOTHER} is being published" in outcome.text
+    assert site.stays_whole() == before
+    assert site.store.head(site.keys.hold) is None
+    site.recovers(before)
+
+
+@pytest.mark.parametrize("key", ["coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"])
+def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(
+    place: Site, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = place
+    site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
+    _, before = published(site, IMAGES), published(site, IMAGES + 1)
+    kind, failed = type(site.store), [False]
+
+    def failing(name: str) -> Any:
+        call = getattr(kind, name)
+
+        def meet(self: Any, *arguments: Any, **options: Any) -> StoredObject:
+            if (arguments[1] if name == "copy" else arguments[0]) == key and not failed[0]:
+                failed[0] = True
+                raise StoreUnavailable("the store is gone", hint="Run again.")
+            stored: StoredObject = call(self, *arguments, **options)
+            return stored
+
+        return meet
+
+    with monkeypatch.context() as patch:
+        for name in ("copy", "put_bytes"):
+            patch.setattr(kind, name, failing(name))
+        outcome = rolled_back(site)
+
+    assert "the store is gone" in outcome.text
+    assert failed[0]
+    after = site.stays_whole()
+    assert (after.build, after.images) == (before.build, IMAGES + 1)
+    assert site.run(job="mosaic_freshness").success
+    assert site.store.head(site.keys.hold) is None
+    assert site.recovers(before).images == IMAGES + 1
+
+
+def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(place: Site) -> None:
+    site = place
+    assert "Nothing was published here yet" in rolled_back(site).text
+    first = published(site, IMAGES)
+    assert f"No build is left that was public before {first.build}" in rolled_back(site).text
+    second = published(site, IMAGES + 1)
+    names = f"there are: {second.build}, {first.build}"
+
+    for build, said in (
+        (second.build, f"{second.build} is the public one"),
+        (ANOTHER, f"no build {ANOTHER}"),
+    ):
+        outcome = rolled_back(site, build)
+        assert outcome.kind == "RollbackRefused"
+        assert said in outcome.text
+        assert names in outcome.text
+        assert outcome.exit_code == 2
+
+    archive = site.store.get_bytes(first.archive)
+    assert archive is not None
+    site.store.put_bytes(first.archive, archive[0][:-1] + b"x", BINARY, public=True)
+    assert f"{first.archive} is not what its manifest says" in rolled_back(site, first.build).text
+    site.store.delete([first.archive])
+    assert f"{first.archive} is gone" in rolled_back(site, first.build).text
+    site.store.put_bytes(first.archive, archive[0], BINARY, public=True)
+    site.store.delete([site.keys.release(first.build, "global-mosaic.json")])
+    assert "its TileJSON is gone" in rolled_back(site, first.build).text
+    site.store.put_bytes(first.manifest, b"{", BINARY, public=True)
+    assert "its manifest cannot be read" in rolled_back(site, first.build).text
+    assert site.store.head(site.keys.hold) is None
+    assert site.stays_whole() == second
+
+
+def test_a_hold_is_told_by_status_and_lets_a_build_that_waits_be(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = new_site
+    published(site, IMAGES)
+    write_items(site.items, some_items(IMAGES - 10))
+    held = site.run()
+    assert site.command("hold", "--reason", WHY) == 0
+    capfd.readouterr()
+
+    assert site.command("status") == 0
+    assert "publication is held since 20" in capfd.readouterr().out
+    assert site.command("publish", held.build, "--confirm", "cleaned up") == 3
+    assert site.command("resume") == 0
+    assert site.command("publish", held.build, "--confirm", "cleaned up") == 0
+
+    assert site.stays_whole().build == held.build
+    write_items(site.items, some_items(IMAGES))

@@ -1,0 +1,188 @@
+"""An image that was taken down: on no map, in no build, in no object but the private list."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from typing import Any
+
+import polars as pl
+import pytest
+from pmtiles.reader import MemorySource, Reader, all_tiles
+
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.gateways.object_store import Headers
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole, some_items, write_items
+from oam_mosaic_assets_tests.faults.conftest import IMAGES
+
+GZIP = 31
+GONE = some_items(1)[0]["id"]
+ODD = "--x'); DROP TABLE items; -- ../../\"é\\"
+WHY = "the pilot asked for it"
+
+
+def published(site: Site) -> Pointer:
+    outcome = site.run()
+    assert outcome.success, outcome.log
+    return public_mosaic_is_whole(site.store, site.keys)
+
+
+def naming(site: Site, name: str) -> list[str]:
+    """The keys of everything in the store that holds the id anywhere, tiles inflated and Parquet read."""
+    return [each.key for each in site.store.keys("") if holds(site, each.key, name)]
+
+
+def holds(site: Site, key: str, name: str) -> bool:
+    found = site.store.get_bytes(key)
+    assert found is not None
+    content = found[0]
+    if content.startswith(b"PMTiles"):
+        read = MemorySource(content)
+        inflated = [zlib.decompress(tile, GZIP) for _, tile in all_tiles(read)]
+        metadata = json.dumps(Reader(read).metadata(), ensure_ascii=False).encode()
+        return any(name.encode() in each for each in [*inflated, metadata])
+    if content.startswith(b"PAR1"):
+        return name in repr(pl.read_parquet(io.BytesIO(content)).rows())
+    written = {name, json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1]}
+    return any(each.encode() in content for each in written)
+
+
+def test_the_scan_of_this_test_finds_what_is_there(place: Site) -> None:
+    site = place
+    before = published(site)
+    found = naming(site, GONE)
+    assert {site.keys.archive, before.archive, site.keys.footprints(before.build)} <= set(found)
+
+
+def test_an_image_is_taken_off_everything_and_off_every_later_build(
+    place: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = place
+    foreign = "mosaic/builds/foreign-20250801/old"
+    first, second = published(site), published(site)
+    archive = site.store.get_bytes(first.archive)
+    assert archive is not None
+    site.store.put_bytes(foreign, archive[0], Headers("application/octet-stream"))
+    write_items(site.items, some_items(IMAGES - 10))
+    waiting = site.run()  # a guard holds it back; it is staged
+    assert not waiting.success
+    write_items(site.items, some_items(IMAGES))
+    assert site.command("hold", "--reason", "a look at the islands") == 0
+    capfd.readouterr()
+
+    assert site.command("takedown", GONE, "--reason", WHY) == 0
+
+    told = capfd.readouterr().out
+    for deleted in (first.build, second.build, foreign):
+        assert f"deleted: {deleted}" in told
+    assert "none that is left names it" in told
+    assert naming(site, GONE) == [site.keys.taken_down]
+    assert site.store.read_publicly(site.keys.taken_down) is None
+    after = site.stays_whole()
+    assert (after.images, after.set_aside) == (IMAGES - 1, 1)
+    manifest = site.store.read_publicly(after.manifest)
+    assert manifest is not None
+    assert json.loads(manifest)["set_aside"] == {"taken_down": 1}
+    assert site.run(job="mosaic_freshness").success
+    assert site.command("status", "--catalogue") == 0
+    assert "the catalogue holds no more" in capfd.readouterr().out
+    assert site.command("build") == 3, "the hold is still there"
+    (run, *_) = (each for each in site.instance.get_runs() if each.tags.get("oam-mosaic/takedown") == WHY)
+    assert GONE not in repr(run.tags)
+
+    assert site.command("resume") == 0
+    assert published(site).images == IMAGES - 1
+    assert naming(site, GONE) == [site.keys.taken_down]
+
+    assert site.command("takedown", "--list") == 0
+    assert f"{GONE}  20" in (told := capfd.readouterr().out)
+    assert "  gone 20" in told
+    assert site.command("takedown", "--undo", GONE) == 0
+    assert published(site).images == IMAGES
+    assert site.command("takedown", "--undo", GONE) == 2
+
+
+def test_an_id_is_an_opaque_string_and_need_not_be_in_the_catalogue(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = new_site
+    items = some_items(IMAGES)
+    items[3]["id"] = ODD
+    unreadable = json.dumps({"id": ODD})[:-1]  # no JSON: its text would stand in the list
+    write_items(site.items, [*items, unreadable])
+    published_with_dirt = site.run({"MAX_SET_ASIDE_SHARE": "0.1"})
+    assert published_with_dirt.success, published_with_dirt.log
+    capfd.readouterr()
+
+    assert site.command("takedown", "--reason", WHY, "--", ODD) == 0
+    assert site.command("takedown", "nobody's", "--reason", WHY) == 0
+
+    assert "the catalogue holds no image of this id" in capfd.readouterr().out
+    assert naming(site, ODD) == [site.keys.taken_down]
+    assert public_mosaic_is_whole(site.store, site.keys).set_aside == 2
+    assert site.command("takedown", "\ud800", "--reason", WHY) == 2
+
+
+def test_a_build_that_read_the_catalogue_before_is_not_published(place: Site) -> None:
+    site = place
+    before = published(site)
+
+    class Late(Releases):
+        """Somebody takes an image down once the build has read the catalogue."""
+
+        def publish(self, *rest: Any, **options: Any) -> Pointer:
+            self.takedowns.add(GONE, WHY)
+            return super().publish(*rest, **options)
+
+    outcome = site.run(releases=Late(site.store, site.keys))
+
+    assert outcome.kind == "PublicationLost"
+    assert "shows an image that was taken down since its snapshot" in outcome.text
+    assert site.stays_whole() == before
+    rollback = site.run(job="rollback", tags={"oam-mosaic/reason": WHY})
+    assert not rollback.success
+    assert site.recovers(before).images == IMAGES - 1
+    back = site.run(job="rollback", tags={"oam-mosaic/reason": WHY})
+    assert back.kind == "RollbackRefused"
+    assert f"{before.build} shows an image that was taken down since" in back.text
+
+
+def test_where_no_build_can_be_made_that_is_said_and_a_second_call_ends_it(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = new_site
+    first, second = published(site), published(site)
+    items = site.items.read_bytes()
+    write_items(site.items, some_items(IMAGES - 10))
+    waiting = site.run()
+    assert waiting.failed_checks
+    site.items.unlink()
+
+    assert site.command("takedown", GONE, "--reason", WHY) == 2
+    told = capfd.readouterr().out
+    assert f"deleted: {first.build}" in told
+    assert f"deleted: {waiting.build}" in told
+    assert list(site.store.keys(site.keys.staging(waiting.build))) == []
+    assert "still named in" in told
+    assert site.keys.archive in told
+    assert public_mosaic_is_whole(site.store, site.keys) == second
+    assert site.command("takedown", "--list") == 0
+    assert "not gone yet" in capfd.readouterr().out
+
+    site.items.write_bytes(items)
+    assert site.command("takedown", GONE, "--reason", WHY) == 0
+    assert naming(site, GONE) == [site.keys.taken_down]
+
+
+def test_a_list_that_cannot_be_read_stops_every_build(new_site: Site) -> None:
+    site = new_site
+    before = published(site)
+    site.store.put_bytes(site.keys.taken_down, b"{", Headers("application/json"))
+
+    outcome = site.run()
+
+    assert outcome.kind == "StoreRefused"
+    assert "lists what was taken down and cannot be read" in outcome.text
+    assert public_mosaic_is_whole(site.store, site.keys) == before
