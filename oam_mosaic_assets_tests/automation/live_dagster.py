@@ -58,9 +58,15 @@ def program(name: str) -> str:
 @contextmanager
 def running_dagster(folder: Path, environment: Mapping[str, str]) -> Iterator[LiveDagster]:
     """Run webserver and daemon; see `running_webserver`."""
-    daemon = ["dagster-daemon", "run", "-w", str(WORKSPACE)]
-    with _running(daemon, folder, environment), running_webserver(folder, environment) as live:
+    with running_daemon(folder, environment), running_webserver(folder, environment) as live:
         yield live
+
+
+@contextmanager
+def running_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a daemon, which ends with the block, and everything that it started with it."""
+    with _running(["dagster-daemon", "run", "-w", str(WORKSPACE)], folder, environment) as daemon:
+        yield daemon
 
 
 @contextmanager
