@@ -22,6 +22,7 @@ from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
 from oam_mosaic_assets.resources.failures import EXIT_CODE, cause_of
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
+from oam_mosaic_assets.resources.records import recording_clearly
 from oam_mosaic_assets.settings import Settings
 
 LOCATION_TAG = ".dagster/repository"
@@ -51,7 +52,8 @@ def run_job(job: str, *, confirm: str | None = None, build: str | None = None) -
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
         _announce(console, settings)
         log_to = LinesAbove(console) if console.is_terminal else stream
-        with _instance(settings.dagster_home.absolute()) as instance, _progress(console) as progress:
+        home = settings.dagster_home.absolute()
+        with recording_clearly(home), _instance(home) as instance, _progress(console) as progress:
             definitions = build_definitions(settings, log_to=log_to, progress=progress)
             try:
                 result = definitions.resolve_job_def(job).execute_in_process(
