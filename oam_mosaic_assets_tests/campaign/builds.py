@@ -31,6 +31,11 @@ class Ended:
         published = [line for line in lines if line.startswith("Published")]
         return (told or published or lines or [""])[-1]
 
+    @property
+    def tail(self) -> str:
+        """The last of what it said."""
+        return self.said[-1500:]
+
 
 class Build(Protocol):
     """A build at work."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ MEMORY_GROUPS: Final = Path("/sys/fs/cgroup")
 def a_control_group(mib: int) -> Iterator[Path]:
     """A control group that may take so much memory, of whichever version this machine has."""
     first = (MEMORY_GROUPS / "memory").is_dir()
-    group = (MEMORY_GROUPS / "memory" if first else MEMORY_GROUPS) / f"mosaic-campaign-{os.getpid()}"
+    group = (MEMORY_GROUPS / "memory" if first else MEMORY_GROUPS) / f"mosaic-campaign-{uuid.uuid4()}"
     if not first:
         with suppress(OSError):
             (MEMORY_GROUPS / "cgroup.subtree_control").write_text("+memory")
@@ -177,13 +178,3 @@ def a_control_group(mib: int) -> Iterator[Path]:
                 time.sleep(0.1)  # the kernel is not done with who died in it
             else:
                 break
-
-
-def clock(offset: str) -> Inject:
-    """Let the build's clock be wrong."""
-
-    def inject(lane: Lane) -> Ended:
-        (library,) = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-        return lane.command(LD_PRELOAD=str(library), FAKETIME=offset, FAKETIME_DONT_FAKE_MONOTONIC="1").wait()
-
-    return inject

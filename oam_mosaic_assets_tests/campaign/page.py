@@ -7,41 +7,62 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from oam_mosaic_assets_tests.campaign.injection import Injection
 from oam_mosaic_assets_tests.campaign.run import Result
 
 BEGINNING: Final = "<!-- the table of scripts/faults -->\n"
 END: Final = "<!-- its end -->\n"
 
+READS, INVALID = 3, 4
+"""Columns of the table."""
 
-def write_page(path: Path, results: Sequence[Result]) -> None:
-    """Put the table into the page, between its two marks."""
+
+def write_page(path: Path, results: Sequence[Result], order: Sequence[Injection]) -> None:
+    """Put the table into the page, between its two marks; rows of injections that were not done now stay.
+
+    Args:
+        order: all injections; rows of others go.
+    """
     before, _, rest = path.read_text().partition(BEGINNING)
-    after = rest.partition(END)[2]
-    path.write_text(f"{before}{BEGINNING}\n{_table(results)}\n{END}{after}")
+    there, _, after = rest.partition(END)
+    found = [_cells(line) for line in there.splitlines() if line.startswith("| ")][2:]
+    rows = {(cells[0], cells[1]): cells for cells in found}
+    rows |= {_place(each.injection): _row(each) for each in results}
+    chosen = [rows[_place(each)] for each in order if _place(each) in rows]
+    path.write_text(f"{before}{BEGINNING}\n{_table(chosen)}\n{END}{after}")
 
 
-def _table(results: Sequence[Result]) -> str:
-    reads, invalid = sum(each.reads for each in results), sum(each.invalid for each in results)
-    failed = sum(bool(each.problems) for each in results)
-    lines = [
-        f"{len(results)} injections, {failed} not as they must be; {reads:,} reads, {invalid} invalid.",
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    reads, invalid = (sum(int(row[column]) for row in rows) for column in (READS, INVALID))
+    failed = sum(row[-1] != "yes" for row in rows)
+    head = [
+        f"{len(rows)} injections, {failed} not as they must be; {reads:,} reads, {invalid} invalid.",
         "",
-        "| where | what is injected | how it ended | reads | invalid | left behind | next build |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| where | what is injected | how it ended | reads | invalid | left | next build | as it must be |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for each in results:
-        by = " (Dagster's run)" if each.injection.by_dagster else ""
-        cells = [
-            each.injection.where + by,
-            each.injection.what,
-            f"{each.ended.how}: {_plain(each.ended.head)}",
-            f"{each.reads}",
-            f"{each.invalid}",
-            ", ".join(each.left) or "nothing",
-            each.next_build,
-        ]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def _place(injection: Injection) -> tuple[str, str]:
+    return injection.where + " (Dagster's run)" * injection.by_dagster, injection.what
+
+
+def _row(result: Result) -> list[str]:
+    cells = [
+        *_place(result.injection),
+        f"{result.ended.how}: {_plain(result.ended.head)}",
+        f"{result.reads}",
+        f"{result.invalid}",
+        ", ".join(result.left) or "nothing",
+        result.next_build,
+        "no" if result.problems else "yes",
+    ]
+    return [cell.replace("|", "/") for cell in cells]
+
+
+def _cells(line: str) -> list[str]:
+    return line.removeprefix("| ").removesuffix(" |").split(" | ")
 
 
 def _plain(head: str) -> str:

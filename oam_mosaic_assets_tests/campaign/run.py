@@ -58,18 +58,20 @@ class Result:
 
 
 def run(
-    ceph: CephServer, injections: Sequence[Injection], *, lanes: int, say: Callable[[str], object] = print
+    ceph: CephServer, injections: Sequence[Injection], *, lanes: int, tell: Callable[[int, Result], object]
 ) -> list[Result]:
     """Do injections, several at a time in installations of their own; what came of each, in their order.
 
     Args:
         lanes: how many installations for those of the command; those of Dagster's runs have one more.
+        tell: told of each as it ends, and how many have.
     """
     results: dict[int, Result] = {}
     waiting: dict[bool, queue.SimpleQueue[int]] = {False: queue.SimpleQueue(), True: queue.SimpleQueue()}
     for number, injection in enumerate(injections):
         waiting[injection.by_dagster].put(number)
     faults: list[BaseException] = []
+    telling = threading.Lock()
 
     def work(*, by_dagster: bool) -> None:
         try:
@@ -80,7 +82,8 @@ def run(
                     except queue.Empty:
                         return
                     results[number] = _inject(lane, reader, injections[number])
-                    say(f"{len(results):3}/{len(injections)}  {results[number].line}")
+                    with telling:
+                        tell(len(results), results[number])
         except BaseException as fault:  # noqa: BLE001  # raised below, where it is seen
             faults.append(fault)
 
@@ -108,7 +111,7 @@ def _inject(lane: Lane, reader: Reader, injection: Injection) -> Result:
             f"it ended with {ended.how}, not with {' or '.join(sorted(injection.ends))}: {ended.said}"
         )
     if "Traceback" in ended.said:
-        problems.append(f"it ended with a traceback: {ended.said}")
+        problems.append(f"it ended with a traceback: {ended.tail}")
     lane.proxy.forget()
     left = _left(lane, injection)
     if left and not injection.leaves:
@@ -123,7 +126,7 @@ def _inject(lane: Lane, reader: Reader, injection: Injection) -> Result:
         following = lane.start().wait()
         next_build = f"{following.how}, {time.monotonic() - again:.0f} s"
         if following.how not in {"0", "SUCCESS"}:
-            problems.append(f"the next build ended with {following.how}: {following.said}")
+            problems.append(f"the next build ended with {following.how}: {following.tail}")
         pointer = lane.is_whole()
         if pointer.images < 1:
             problems.append("the mosaic is empty")

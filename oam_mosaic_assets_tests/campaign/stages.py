@@ -15,6 +15,7 @@ from typing import Final
 import psycopg
 
 from oam_mosaic_assets_tests.campaign.builds import Build
+from oam_mosaic_assets_tests.campaign.dagster_runs import DagsterBuild
 from oam_mosaic_assets_tests.campaign.lane import Lane
 from oam_mosaic_assets_tests.servers.s3_proxy import Spoiled
 
@@ -126,7 +127,8 @@ def packs(lane: Lane) -> Iterator[Met]:
         return False
 
     def go_on(build: Build) -> None:
-        time.sleep(1.0 if lane.dagster else 0.0)  # what the UI asked for is on its way
+        if isinstance(build, DagsterBuild):  # what the UI asked for is on its way
+            _until(lambda: build.status() == "CANCELING", build)
         with suppress(ProcessLookupError):
             os.kill(build.pid, signal.SIGCONT)
 
