@@ -6,6 +6,7 @@ Where `proxy.py` breaks connections after so many bytes, this one breaks a certa
 from __future__ import annotations
 
 import http.client
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _HOST: Final = "127.0.0.1"
@@ -119,6 +120,11 @@ class S3Proxy(ThreadingHTTPServer):
         """Let everything through again."""
         with self._lock:
             self._rules, self.calls, self.spoiled = [], [], 0
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that cut its connection: it was killed."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def meet(self, call: Call) -> Spoiled | None:
         """Take note of a call; what happens to it."""
