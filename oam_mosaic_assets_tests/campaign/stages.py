@@ -129,6 +129,7 @@ def packs(lane: Lane) -> Iterator[Met]:
     def go_on(build: Build) -> None:
         if isinstance(build, DagsterBuild):  # what the UI asked for is on its way
             _until(lambda: build.status() == "CANCELING", build)
+            time.sleep(2.0)
         with suppress(ProcessLookupError):
             os.kill(build.pid, signal.SIGCONT)
 
