@@ -26,6 +26,7 @@ from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
 from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, WHAT_TO_DO, cause_of
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
+from oam_mosaic_assets.resources.records import recording_clearly
 from oam_mosaic_assets.settings import Settings
 
 LOCATION_TAG = ".dagster/repository"
@@ -83,7 +84,8 @@ def run_job(
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
         _announce(console, settings, reads_catalogue=job == global_mosaic.name)
         log_to = LinesAbove(console) if console.is_terminal else stream
-        with _instance(settings.dagster_home.absolute()) as instance, _progress(console) as progress:
+        home = settings.dagster_home.absolute()
+        with recording_clearly(home), _instance(home) as instance, _progress(console) as progress:
             definitions = build_definitions(settings, log_to=log_to, progress=progress)
             try:
                 result = definitions.resolve_job_def(job).execute_in_process(

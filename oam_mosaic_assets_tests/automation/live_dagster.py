@@ -64,10 +64,10 @@ def running_dagster(folder: Path, environment: Mapping[str, str]) -> Iterator[Li
 
 
 @contextmanager
-def running_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Run the daemon, which ends with the block, and everything that it started with it; yields its log."""
-    with running_program(["dagster-daemon", "run", "-w", str(WORKSPACE)], folder, environment):
-        yield folder / "dagster-daemon.log"
+def running_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the daemon, which ends with the block, and everything that it started with it."""
+    with running_program(["dagster-daemon", "run", "-w", str(WORKSPACE)], folder, environment) as daemon:
+        yield daemon
 
 
 @contextmanager

@@ -350,13 +350,14 @@ def test_a_daemon_tells_what_it_finds_and_the_next_one_tells_only_what_is_new() 
     with quick_folder() as folder, servers() as (web, mail):
         items = folder / "items.ndjson"
         environment = environment_of(folder, STAC_ITEMS=str(items), **alert_settings(web, mail))
+        log = folder / "dagster-daemon.log"
         for _ in range(2):
             assert build(environment, folder) != 0
-        with running_daemon(folder, environment) as log:
+        with running_daemon(folder, environment):
             wait_for(mail.letters, 1, log)
         write_items(items, some_items(30))
         assert build(environment, folder) == 0
-        with running_daemon(folder, environment) as log:
+        with running_daemon(folder, environment):
             wait_for(mail.letters, 2, log)
         kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     posted = [json.loads(body) for _, path, _, body in web.asked if path == HOOK]

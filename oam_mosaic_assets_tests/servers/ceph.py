@@ -133,8 +133,11 @@ def principal(name: str) -> str:
 
 
 @contextmanager
-def running_ceph() -> Iterator[CephServer]:
+def running_ceph(*settings: str) -> Iterator[CephServer]:
     """A gateway to an empty cluster of its own; both end with the block.
+
+    Args:
+        settings: further lines of its configuration, such as `rgw multipart min part size = 1024`.
 
     Should this process be killed instead, then the kernel kills the daemons. It also does so when the thread
     which entered the block ends, hence that thread has to stay.
@@ -147,9 +150,8 @@ def running_ceph() -> Iterator[CephServer]:
         mon_port, gateway_port = _free_ports(2)
         fsid = str(uuid.uuid4())
         _config(folder).write_text(
-            _CONFIG.format(
-                fsid=fsid, folder=folder, host=_HOST, mon_port=mon_port, gateway_port=gateway_port
-            ),
+            _CONFIG.format(fsid=fsid, folder=folder, host=_HOST, mon_port=mon_port, gateway_port=gateway_port)
+            + "\n".join([*settings, ""]),
             encoding="utf-8",
         )
         (folder / "mon").mkdir()

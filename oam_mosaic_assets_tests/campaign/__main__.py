@@ -1,0 +1,45 @@
+"""The fault campaign: `scripts/faults`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from oam_mosaic_assets_tests.campaign.injections import INJECTIONS
+from oam_mosaic_assets_tests.campaign.page import write_page
+from oam_mosaic_assets_tests.campaign.run import SMALL_PARTS, Result, run
+from oam_mosaic_assets_tests.servers.ceph import running_ceph
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  # it is a command
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="some ten of them, as the gate does")
+    parser.add_argument("--only", metavar="TEXT", help="those whose name holds this")
+    parser.add_argument("--lanes", type=int, default=2, help="installations at work at the same time")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="keep the table of this page")
+    stated = parser.parse_args()
+    chosen = [
+        each
+        for each in INJECTIONS
+        if (not stated.short or each.short) and (not stated.only or stated.only in each.name)
+    ]
+
+    def tell(number: int, result: Result) -> None:
+        say(f"{number:3}/{len(chosen)}  {result.line}")
+        if stated.write:
+            write_page(stated.write, [result], INJECTIONS)
+
+    with running_ceph(SMALL_PARTS) as ceph:
+        results = run(ceph, chosen, lanes=stated.lanes, tell=tell)
+    failed = [each for each in results if each.problems]
+    reads = sum(each.reads for each in results)
+    say(f"{len(results)} injections, {len(failed)} not as they must be; {reads} reads")
+    return 1 if failed else 0
+
+
+sys.exit(main())

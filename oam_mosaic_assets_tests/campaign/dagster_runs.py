@@ -1,0 +1,130 @@
+"""Builds that Dagster's daemon runs: started, stopped and looked at as the UI does it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import requests
+
+from oam_mosaic_assets_tests.automation.live_dagster import (
+    LiveDagster,
+    running_daemon,
+    running_webserver,
+)
+from oam_mosaic_assets_tests.campaign.builds import BUILD_SECONDS, Ended
+
+ENDED: Final = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+
+_RUN: Final = """
+query Run($run: ID!) { runOrError(runId: $run) { ... on Run {
+  status
+  eventConnection(limit: 1000) { events { __typename ... on MessageEvent { message }
+    ... on ExecutionStepFailureEvent { error { message } failureMetadata { description } } } }
+} } }
+"""
+
+
+@dataclass(slots=True)
+class Dagster:
+    """A daemon and a webserver, each of which can be ended and started again."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    live: LiveDagster
+    _held: dict[str, ExitStack] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path, environment: Mapping[str, str]) -> Iterator[Dagster]:
+        """Run both for the block."""
+        with ExitStack() as daemon, ExitStack() as webserver:
+            daemon.enter_context(running_daemon(folder, environment))
+            live = webserver.enter_context(running_webserver(folder, environment))
+            made = cls(folder, environment, live, {"daemon": daemon, "webserver": webserver})
+            try:
+                yield made
+            finally:
+                for each in made._held.values():
+                    each.close()
+
+    def restart_daemon(self) -> None:
+        """Kill the daemon and all that it started, and start it again."""
+        self._held["daemon"].close()
+        self._held["daemon"].enter_context(running_daemon(self.folder, self.environment))
+
+    def restart_webserver(self) -> None:
+        """Kill the webserver and all that it started, and start it again."""
+        self._held["webserver"].close()
+        self.live = self._held["webserver"].enter_context(running_webserver(self.folder, self.environment))
+
+
+@dataclass(slots=True)
+class DagsterBuild:
+    """A run of `global_mosaic`."""
+
+    dagster: Dagster
+    run: str
+    scratch: Path
+
+    @property
+    def pid(self) -> int:
+        """Of the process that holds the scratch folder."""
+        for each in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                opened = (file.path for file in each.open_files())
+                if each.name() != "tippecanoe" and any(path.startswith(str(self.scratch)) for path in opened):
+                    return each.pid
+        raise ProcessLookupError(f"no process works on run {self.run}")
+
+    def is_running(self) -> bool:
+        return self.status() not in ENDED
+
+    def status(self) -> str:
+        """As Dagster has it."""
+        return str(self._ask()["status"])
+
+    def stop(self) -> None:
+        """Stop it, as the UI's button does, which waits until its process is gone."""
+        stop = self.dagster.live.terminate
+        threading.Thread(target=stop, args=(self.run,), daemon=True).start()
+
+    def wait(self) -> Ended:
+        """Wait for its end; one whose process is gone stays as it is for six hours."""
+        deadline, gone = time.monotonic() + BUILD_SECONDS, 0
+        while (status := self.status()) not in ENDED and time.monotonic() < deadline:
+            time.sleep(0.5)
+            gone = 0 if status != "STARTED" or self._is_at_work() else gone + 1
+            if gone > 20:
+                break
+        while self._is_at_work() and time.monotonic() < deadline:
+            time.sleep(0.2)  # the run's process takes its things away after it has said so
+        said = []
+        for event in self._ask()["eventConnection"]["events"]:
+            if event["__typename"] == "ExecutionStepFailureEvent":
+                stated = event["failureMetadata"] or event["error"]
+                said += [str(stated.get("description") or stated.get("message"))]
+        return Ended(status, "\n".join(said).strip() or f"the run is {status}")
+
+    def abandon(self) -> None:
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            psutil.Process(self.pid).kill()
+
+    def _is_at_work(self) -> bool:
+        try:
+            return self.pid > 0
+        except ProcessLookupError:
+            return False
+
+    def _ask(self) -> dict[str, Any]:
+        for _ in range(60):
+            with suppress(requests.RequestException):  # the webserver may be on its way up
+                return self.dagster.live.ask(_RUN, run=self.run)["runOrError"]
+            time.sleep(1)
+        raise RuntimeError(f"the webserver is gone: {self.dagster.live.said()}")

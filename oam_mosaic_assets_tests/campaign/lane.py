@@ -1,0 +1,213 @@
+"""One installation that faults are injected into: its servers, its builds, and what they leave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from oam_mosaic_assets.core.release import MANIFEST, Keys, Pointer
+from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
+from oam_mosaic_assets_tests.campaign.builds import Build, CommandBuild
+from oam_mosaic_assets_tests.campaign.dagster_runs import Dagster, DagsterBuild
+from oam_mosaic_assets_tests.campaign.reader import Reader
+from oam_mosaic_assets_tests.chain import public_mosaic_is_whole, quick_folder, some_items
+from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
+from oam_mosaic_assets_tests.servers.ceph import CephServer
+from oam_mosaic_assets_tests.servers.pgstac_items import load_items
+from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer, running_postgres
+from oam_mosaic_assets_tests.servers.proxy import PASS, Proxy, running_proxy
+from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, running_s3_proxy
+
+IMAGES: Final = 300
+
+
+@dataclass(slots=True)
+class Lane:
+    """An installation: pgSTAC, a bucket of Ceph's behind a proxy, and the programs; maybe Dagster's daemon.
+
+    Attributes:
+        catalogue_proxy: what stands between the builds and PostgreSQL.
+        proxy: what stands between the builds and Ceph.
+        dagster: where builds are runs of Dagster's daemon.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    postgres: PostgresServer
+    database: PgstacDatabase
+    ceph: CephServer
+    bucket: str
+    catalogue_proxy: Proxy
+    proxy: S3Proxy
+    dagster: Dagster | None = None
+    altered: int = 0
+    begun: list[Build] = field(default_factory=list)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.read(self.environment)
+
+    @property
+    def keys(self) -> Keys:
+        return self.settings.keys
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "scratch"
+
+    def start(self, **settings: str) -> Build:
+        """Begin a build, as the lane does it."""
+        if self.dagster is None:
+            return self.command(**settings)
+        assert not settings
+        build = DagsterBuild(self.dagster, self.dagster.live.launch("global_mosaic"), self.scratch)
+        self.begun.append(build)
+        return build
+
+    def command(
+        self,
+        *,
+        before: Sequence[str] = (),
+        module: str | None = None,
+        **settings: str,
+    ) -> Build:
+        """Begin `oam-mosaic build` as a process.
+
+        Args:
+            before: a command that starts it.
+            module: started in the command's place.
+            settings: what the environment says beyond the lane's.
+        """
+        command = [program("python"), "-m", module] if module else [program("oam-mosaic")]
+        log = self.folder / f"build-{len(self.begun)}.log"
+        with log.open("wb") as said:
+            process = subprocess.Popen(
+                [*before, "setpriv", "--pdeathsig", "KILL", "--", *command, "build"],
+                env=self.environment | settings,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+        build = CommandBuild(process, log)
+        self.begun.append(build)
+        return build
+
+    def let_tippecanoe(self, script: str = 'exec "$real" "$@"') -> None:
+        """Say in shell what tippecanoe does from now on; `$real` is the real one."""
+        (self.folder / "tippecanoe.does").write_text(f"{script}\n")
+
+    def alter_catalogue(self) -> None:
+        """Move one image, so that the next mosaic differs from all before."""
+        self.altered += 1
+        (item,) = some_items(1)
+        for corner in item["geometry"]["coordinates"][0]:
+            corner[0] += self.altered * 0.01
+        load_items(self.database, [item])
+
+    def heal(self) -> None:
+        """End every fault, and what is left of the builds that met them."""
+        self.proxy.forget()
+        self.catalogue_proxy.set_fault(PASS)
+        self.let_tippecanoe()
+        for build in self.begun:
+            if build.is_running():
+                build.abandon()
+        self.begun.clear()
+
+    def is_whole(self) -> Pointer:
+        """See that all that is public is whole, tile by tile; returns the pointer."""
+        return public_mosaic_is_whole(store_of(self.settings), self.keys)
+
+    def left_behind(self) -> list[str]:
+        """Name what is neither public nor kept on purpose."""
+        store, keys = store_in(self.ceph, self.bucket), self.keys
+        present = [each.key for each in store.keys(keys.prefix)]
+        released = [each.removeprefix(keys.releases_root) for each in present if keys.releases_root in each]
+        builds = {each.split("/", 1)[0] for each in released}
+        halves = [each for each in builds if keys.release(each, MANIFEST) not in present]
+        staged = [each for each in present if each.startswith(keys.staging_root)]
+        uploads = client_of(self.ceph).list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        found = {
+            "process": self._processes(),
+            "scratch folder": list(self.scratch.glob("*")),
+            "staged object": staged,
+            "lock": [each for each in present if each == keys.lock],
+            "half release": halves,
+            "unfinished upload": uploads,
+        }
+        return [f"{len(those)} {what}{'s' * (len(those) > 1)}" for what, those in found.items() if those]
+
+    def _processes(self) -> list[int]:
+        """Processes of a build: they work in the scratch folder, or were told of it."""
+        found = []
+        for each in psutil.process_iter():
+            try:
+                names = [*each.cmdline(), *(opened.path for opened in each.open_files())]
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+            if any(name.startswith(str(self.scratch)) for name in names) and each.pid != os.getpid():
+                found.append(each.pid)
+        return found
+
+
+@contextmanager
+def running_lane(ceph: CephServer, *, with_dagster: bool) -> Iterator[Lane]:
+    """An installation with servers of its own but for Ceph; all of it ends with the block."""
+    with ExitStack() as held:
+        folder = held.enter_context(quick_folder())
+        postgres = held.enter_context(running_postgres())
+        database = postgres.create_pgstac("campaign")
+        load_items(database, some_items(IMAGES))
+        between = held.enter_context(running_proxy(f"http://{database.host}:{database.port}"))
+        proxy = held.enter_context(running_s3_proxy(ceph.endpoint))
+        bucket = new_bucket(ceph)
+        environment = environment_of(
+            folder,
+            **replace(database, port=int(between.server_address[1])).environment,
+            S3_BUCKET=bucket,
+            S3_ENDPOINT=proxy.endpoint,
+            S3_ACCESS_KEY=ceph.access_key,
+            S3_SECRET_KEY=ceph.secret_key,
+            TIPPECANOE=str(_a_tippecanoe(folder)),
+            NO_PROXY="127.0.0.1",
+            AWS_EC2_METADATA_DISABLED="true",
+        )
+        lane = Lane(folder, environment, postgres, database, ceph, bucket, between, proxy)
+        lane.let_tippecanoe()
+        if with_dagster:
+            lane.dagster = held.enter_context(Dagster.running(folder, environment))
+        yield lane
+
+
+@contextmanager
+def being_read(lane: Lane) -> Iterator[Reader]:
+    """Let a stranger read what is public in a lane, for the block; it begins with a mosaic."""
+    ended = lane.start().wait()
+    if ended.how not in {"0", "SUCCESS"}:
+        raise RuntimeError(f"there is no mosaic to begin with: {ended.said}")
+    lane.heal()
+    reader = Reader(f"{lane.ceph.endpoint}/{lane.bucket}", store_in(lane.ceph, lane.bucket), lane.keys)
+    with reader.reading():
+        yield reader
+
+
+def _a_tippecanoe(folder: Path) -> Path:
+    """A program with tippecanoe's version that does what `let_tippecanoe` says."""
+    made = folder / "tippecanoe"
+    made.write_text(
+        f"#!/bin/sh\nreal='{find_tippecanoe()}'\n"
+        f'[ "$1" = --version ] && exec "$real" --version\n. \'{folder}/tippecanoe.does\'\n'
+    )
+    made.chmod(0o755)
+    return made

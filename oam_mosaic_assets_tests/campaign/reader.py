@@ -1,0 +1,89 @@
+"""A stranger who reads what is public, past every fault, for as long as the campaign lasts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import requests
+
+from oam_mosaic_assets.core.release import MANIFEST, Keys, Pointer
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+
+PAUSE_SECONDS: Final = 0.05
+
+
+class Reader:
+    """Reads the pointer, the archive that it names with its manifest, and the fixed key, again and again.
+
+    Attributes:
+        reads: how often all of it was read.
+        invalid: what was read and is no whole archive of a known build, or is not what is said of it.
+    """
+
+    def __init__(self, address: str, store: ObjectStore, keys: Keys) -> None:
+        """Look at a bucket.
+
+        Args:
+            address: where the public reads its keys.
+            store: the same bucket, to learn which builds there are.
+        """
+        self.reads = 0
+        self.invalid: list[str] = []
+        self._address = address
+        self._store = store
+        self._keys = keys
+        self._session = requests.Session()
+        self._known: dict[str, str] = {}
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Read until the block of `reading` ends."""
+        while not self._ended.wait(PAUSE_SECONDS):
+            try:
+                wrong = list(self._look())
+            except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+                wrong = [f"{type(error).__name__}: {error}"]
+            self.reads += 1
+            self.invalid += wrong
+
+    def _look(self) -> Iterator[str]:
+        """Say what is wrong with what is public now."""
+        pointer = Pointer.from_json(self._get(self._keys.pointer))
+        stated = json.loads(self._get(pointer.manifest))["archive"]["sha256"]
+        if stated != pointer.sha256:
+            yield f"the manifest of {pointer.build} states another archive than the pointer"
+        found = hashlib.sha256(self._get(pointer.archive)).hexdigest()
+        if found != stated:
+            yield f"{pointer.archive} is not what the manifest states: {found}"
+        fixed = hashlib.sha256(self._get(self._keys.archive)).hexdigest()
+        if fixed not in self._known:
+            self._learn()
+        if fixed not in self._known:
+            yield f"{self._keys.archive} is no build's whole archive: {fixed}"
+        json.loads(self._get(self._keys.tilejson))
+
+    def _get(self, key: str) -> bytes:
+        answer = self._session.get(f"{self._address}/{key}", timeout=60)
+        answer.raise_for_status()
+        return answer.content
+
+    def _learn(self) -> None:
+        for each in self._store.keys(self._keys.releases_root):
+            if each.key.endswith(f"/{MANIFEST}") and (found := self._store.get_bytes(each.key)):
+                self._known[json.loads(found[0])["archive"]["sha256"]] = each.key
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read for the block, in a thread of its own."""
+        thread = threading.Thread(target=self.run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()

@@ -1,0 +1,163 @@
+"""Where a build is: each stage is met, and the build held there, while something happens to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from oam_mosaic_assets_tests.campaign.builds import Build
+from oam_mosaic_assets_tests.campaign.dagster_runs import DagsterBuild
+from oam_mosaic_assets_tests.campaign.lane import Lane
+from oam_mosaic_assets_tests.servers.s3_proxy import Spoiled
+
+PATIENCE_SECONDS: Final = 240.0
+
+
+class NotMet(AssertionError):
+    """The build ended, or went by, without being met: the fault was not injected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A stage that a build is awaited at.
+
+    Attributes:
+        wait: returns when the build is there.
+        let_go: lets it go on from there, if it still can.
+    """
+
+    wait: Callable[[Build], None]
+    let_go: Callable[[Build], None] = lambda _: None
+
+
+Stage = Callable[[Lane], AbstractContextManager[Met]]
+
+
+def asks(operation: str, key: str, *, served: bool = False, goes_on: bool = False, skip: int = 0) -> Stage:
+    """The build has sent this call, and waits for the answer, which never comes.
+
+    Args:
+        operation, key: as of `S3Proxy.spoil`.
+        served: whether the server has done what is asked by then.
+        goes_on: the answer comes after all.
+        skip: so many such calls are let through first.
+    """
+
+    @contextmanager
+    def met(lane: Lane) -> Iterator[Met]:
+        reached, released = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            reached.set()
+            released.wait(PATIENCE_SECONDS)
+
+        lane.proxy.spoil(
+            operation,
+            key,
+            Spoiled(
+                before=None if served else hold,
+                after=hold if served else None,
+                cut=not served and not goes_on,
+                cut_answer=served and not goes_on,
+                times=1,
+            ),
+            skip=skip,
+        )
+        try:
+            yield Met(
+                lambda build: _until(reached.is_set, build), lambda _: released.set() if goes_on else None
+            )
+        finally:
+            released.set()
+
+    return met
+
+
+@contextmanager
+def reads(lane: Lane) -> Iterator[Met]:
+    """The build waits for the catalogue's rows."""
+    connection = lane.database.connect()
+    try:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        waiting = "SELECT 1 FROM pg_locks WHERE relation = 'pgstac.items'::regclass AND NOT granted"
+        yield Met(lambda build: _until(lambda: connection.execute(waiting).fetchone() is not None, build))
+    finally:
+        with suppress(psycopg.Error):  # the fault may be the server's end
+            connection.close()
+
+
+@contextmanager
+def tiles(lane: Lane) -> Iterator[Met]:
+    """Tippecanoe is at work, and takes longer than anyone waits."""
+    number = lane.folder / "tippecanoe.number"
+    number.unlink(missing_ok=True)
+    lane.let_tippecanoe(f"echo $$ >'{number}'; exec sleep 600")
+    yield Met(lambda build: _until(lambda: number.exists() and number.read_text().endswith("\n"), build))
+
+
+def tippecanoes_process(lane: Lane) -> int:
+    """The number of the process that `tiles` met."""
+    return int((lane.folder / "tippecanoe.number").read_text())
+
+
+@contextmanager
+def packs(lane: Lane) -> Iterator[Met]:
+    """The build is putting the tiles into the archive; it is halted within a millisecond."""
+    lane.let_tippecanoe(
+        "made=${1#--output=}; number=$PPID\n"
+        "setsid sh -c '"
+        'until [ -e "$1/global-mosaic.pmtiles.spool" ]; do [ -d "$1" ] || exit; done; kill -STOP "$2"'
+        '\' sh "${made%/*}" "$number" >/dev/null 2>&1 </dev/null &\n'
+        'exec "$real" "$@"'
+    )
+
+    def is_halted(build: Build) -> bool:
+        with suppress(OSError, ProcessLookupError):
+            return Path(f"/proc/{build.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return False
+
+    def go_on(build: Build) -> None:
+        if isinstance(build, DagsterBuild):  # what the UI asked for is on its way
+            _until(lambda: build.status() == "CANCELING", build)
+            time.sleep(2.0)
+        with suppress(ProcessLookupError):
+            os.kill(build.pid, signal.SIGCONT)
+
+    yield Met(lambda build: _until(lambda: is_halted(build), build), go_on)
+
+
+def _until(happens: Callable[[], bool], build: Build) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    looked = time.monotonic()
+    while not happens():
+        if time.monotonic() > looked + 1.0:
+            looked = time.monotonic()
+            if not build.is_running() and not happens():
+                raise NotMet(f"the build ended before: {build.wait()}")
+        if time.monotonic() > deadline:
+            raise NotMet("the build did not get that far")
+        time.sleep(0.01)
+
+
+STAGES: Final[dict[str, Stage]] = {
+    "reading the catalogue": reads,
+    "writing GeoJSON": asks("PutObject", "*/footprints.geojsonl"),
+    "tiling": tiles,
+    "packing tiles": packs,
+    "uploading to staging": asks("PutObject", "*/staging/*/global-mosaic.pmtiles", served=True),
+    "auditing": asks("PutObject", "*/audit.json"),
+    "copying to the release": asks("CopyObject", "*/builds/*/global-mosaic.pmtiles", served=True),
+    "copying to the fixed key": asks("CopyObject", "global-mosaic.pmtiles", served=True),
+    "turning the pointer": asks("PutObject", "*/latest.json", served=True),
+    "tidying up": asks("DeleteObjects", ""),
+}
