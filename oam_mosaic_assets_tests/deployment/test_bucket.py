@@ -86,6 +86,7 @@ def test_what_is_published_is_public_by_policy_and_nothing_else_is(ceph: CephSer
     keys, build = Keys(), "20260115T030000Z-3f9c2a7d41be"
     public = {keys.archive, keys.tilejson, keys.pointer}
     public |= {keys.release(build, name) for name in (ARCHIVE, TILEJSON, MANIFEST)}
+    public.add(f"{keys.prefix}doctor-0")  # a probe of `oam-mosaic doctor`
     private = {keys.lock, keys.staging(build, ARCHIVE), keys.footprints(build), keys.set_aside(build)}
     private |= {keys.release(build, CLAIM), keys.release(build, AUDIT), "mosaic/logs/run", "somebody-elses"}
     bucket = new_bucket(ceph)

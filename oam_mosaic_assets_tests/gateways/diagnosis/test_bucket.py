@@ -275,6 +275,17 @@ def test_public_objects_that_nobody_can_read_are_named(ceph: CephServer, name: s
     assert left_in(ceph, name) == []
 
 
+def test_a_bucket_that_ignores_acls_is_public_by_the_documented_policy(ceph: CephServer, name: str) -> None:
+    client = client_of(ceph)
+    client.put_public_access_block(
+        Bucket=name, PublicAccessBlockConfiguration={"IgnorePublicAcls": True, "BlockPublicPolicy": False}
+    )
+    assert beyond_ok(examined(bucket_on(ceph, name))) == {"bucket: public": State.WRONG}
+
+    client.put_bucket_policy(Bucket=name, Policy=json.dumps(documented("public-read.json", name)))
+    assert beyond_ok(examined(bucket_on(ceph, name))) == {}
+
+
 def test_a_server_that_ignores_the_condition_on_a_copy_is_told_of(moto: S3Server) -> None:
     name = new_bucket(moto)
     client_of(moto).put_bucket_cors(Bucket=name, CORSConfiguration=documented("cors.json"))
