@@ -47,9 +47,10 @@ def document(name: str, bucket: str = DOCUMENTED_BUCKET) -> Any:
 
 
 def requests_of_the_store() -> set[str]:
-    """The requests that the store's source makes of an S3 client."""
+    """The requests that the source of the store, and of what tries it out, makes of an S3 client."""
     made = set()
-    for path in (REPOSITORY / "oam_mosaic_assets" / "gateways").glob("s3_*.py"):
+    gateways = REPOSITORY / "oam_mosaic_assets" / "gateways"
+    for path in (*gateways.glob("s3_*.py"), *gateways.glob("diagnosis/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
