@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,18 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(stated, stopped_by)
 
 
-def _run(stated: argparse.Namespace, stopped_by: Callable[[], int]) -> int:
+def _run(stated: argparse.Namespace, stopped_by: Callable[[], signal.Signals | None]) -> int:
     command: Callable[[argparse.Namespace], int] = stated.command
     try:
         return command(stated)
     except MosaicError as error:
         return explain(error)
     except KeyboardInterrupt as stopped:
-        where = f" in {stopped}" if str(stopped) else ""
-        print(  # noqa: T201
-            f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr
-        )
-        return 128 + stopped_by()
+        return _stopped(stopped_by() or signal.SIGINT, f" in {stopped}" if str(stopped) else "")
+    except Exception:
+        if sign := stopped_by():  # compiled modules make another error of it while they are imported
+            return _stopped(sign, "")
+        raise
+
+
+def _stopped(by: signal.Signals, where: str) -> int:
+    print(f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+    return 128 + by
 
 
 def explain(error: MosaicError) -> int:

@@ -12,25 +12,25 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], signal.Signals]]:
-    """Let either signal raise `KeyboardInterrupt`; yields what tells which one came first.
+def stoppable() -> Iterator[Callable[[], signal.Signals | None]]:
+    """Let either signal raise `KeyboardInterrupt`; yields what tells, once, which one came first.
 
     Dagster puts handlers of its own in place of ours while a run is at work. So the number of each signal is
     also written into a pipe, which Python does whoever handles it.
     """
     if threading.current_thread() is not threading.main_thread():  # Python hears signals in no other
-        yield lambda: signal.SIGINT
+        yield lambda: None
         return
     ours, pythons = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     told_before = signal.set_wakeup_fd(pythons, warn_on_full_buffer=False)
     handled_before = {each: signal.signal(each, signal.default_int_handler) for each in STOPPING}
 
-    def first() -> signal.Signals:
+    def first() -> signal.Signals | None:
         try:
             numbers = os.read(ours, 64)
         except BlockingIOError:
             numbers = b""
-        return next((sign for sign in map(signal.Signals, numbers) if sign in STOPPING), signal.SIGINT)
+        return next((sign for sign in map(signal.Signals, numbers) if sign in STOPPING), None)
 
     try:
         yield first

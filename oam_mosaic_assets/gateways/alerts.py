@@ -7,10 +7,11 @@ which may be a secret by itself: errors say the variable that holds it.
 from __future__ import annotations
 
 import json
+import logging
 import smtplib
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
@@ -50,7 +51,7 @@ class Webhook:
         import requests  # noqa: PLC0415  # slow to import, seldom needed
 
         try:
-            with requests.Session() as session:
+            with _unlogged("urllib3.connection", "urllib3.connectionpool"), requests.Session() as session:
                 session.auth = self._credentials or _as_it_is  # or requests looks into ~/.netrc
                 answer = session.post(
                     self._address,
@@ -155,3 +156,20 @@ def _credentials(address: SplitResult) -> tuple[str, str] | None:
 
 def _as_it_is(request: Any) -> Any:
     return request
+
+
+@contextmanager
+def _unlogged(*names: str) -> Iterator[None]:
+    """Keep these logs still: they quote addresses, whatever a server answers."""
+    logs = [logging.getLogger(name) for name in names]
+    for log in logs:
+        log.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        for log in logs:
+            log.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:  # noqa: ARG001  # logging asks so
+    return False

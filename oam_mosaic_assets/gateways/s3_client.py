@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+from oam_mosaic_assets.errors import StoreRefused
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -77,11 +79,18 @@ def connect(
 
     Raises:
         BotoCoreError: half a pair of credentials, a profile that is not there.
+        StoreRefused: an address that botocore takes for none.
     """
     # Half a second, which a command that works on a local folder need not spend.
     from boto3.session import Session  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
+    from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url  # noqa: PLC0415
 
+    if not (is_valid_endpoint_url(endpoint) or is_valid_ipv6_endpoint_url(endpoint)):
+        raise StoreRefused(
+            f"{endpoint} is no address of an S3 server",
+            hint="Correct S3_ENDPOINT, S3_REGION: a host's name has letters, digits, - and dots, but no _.",
+        )
     access_key, secret_key = credentials
     connect_timeout, read_timeout = timeouts
     client = Session().client(

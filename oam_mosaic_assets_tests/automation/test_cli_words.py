@@ -9,11 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from oam_mosaic_assets import cli
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
 from oam_mosaic_assets_tests.automation.test_cli import PASSING, PUBLISHED, REFUSED, WRONG, Shell, read_all
 from oam_mosaic_assets_tests.chain import quick_folder, slow_tippecanoe, some_items, write_items
@@ -152,3 +154,22 @@ def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shel
     assert f"DAGSTER_HOME, {home}, cannot be used: Permission denied{where}.\n" in told.stderr
     assert "What to do: Let this user write there" in told.stderr
     assert "sqlite" not in told.stderr
+
+
+def test_a_signal_that_an_import_makes_another_error_of_stops_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As numpy does."""
+
+    def import_and_stop(_: object) -> int:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise ImportError("numpy failed to import")
+
+    monkeypatch.setattr(cli, "_status", import_and_stop)
+    assert cli.main(["status"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "oam-mosaic: stopped; what is public stays public and whole.\n"
+
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    with pytest.raises(ImportError):
+        cli.main(["status"])

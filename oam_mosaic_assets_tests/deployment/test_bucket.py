@@ -47,9 +47,10 @@ def document(name: str, bucket: str = DOCUMENTED_BUCKET) -> Any:
 
 
 def requests_of_the_store() -> set[str]:
-    """The requests that the store's source makes of an S3 client."""
+    """The requests that the source of the store, and of what tries it out, makes of an S3 client."""
     made = set()
-    for path in (REPOSITORY / "oam_mosaic_assets" / "gateways").glob("s3_*.py"):
+    gateways = REPOSITORY / "oam_mosaic_assets" / "gateways"
+    for path in (*gateways.glob("s3_*.py"), *gateways.glob("diagnosis/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
@@ -86,6 +87,7 @@ def test_what_is_published_is_public_by_policy_and_nothing_else_is(ceph: CephSer
     keys, build = Keys(), "20260115T030000Z-3f9c2a7d41be"
     public = {keys.archive, keys.tilejson, keys.pointer}
     public |= {keys.release(build, name) for name in (ARCHIVE, TILEJSON, MANIFEST)}
+    public.add(f"{keys.prefix}doctor-0")  # a probe of `oam-mosaic doctor`
     private = {keys.lock, keys.staging(build, ARCHIVE), keys.footprints(build), keys.set_aside(build)}
     private |= {keys.release(build, CLAIM), keys.release(build, AUDIT), "mosaic/logs/run", "somebody-elses"}
     bucket = new_bucket(ceph)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import socket
 import ssl
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -87,6 +90,20 @@ def test_a_redirect_is_not_followed(web: ScriptedApi) -> None:
 )
 def test_an_address_that_does_not_answer_is_an_error_that_does_not_show_it(address: str) -> None:
     assert "ALERT_WEBHOOK_URL" in refusal(webhook(address))
+
+
+def test_no_log_shows_the_address_whatever_the_server_answers(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as taken:
+                taken.recv(65536)
+                taken.sendall(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n")
+
+        Thread(target=answer, daemon=True).start()
+        with caplog.at_level(logging.DEBUG):
+            webhook(f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}").send(MESSAGE)
+    assert SECRET not in caplog.text
 
 
 def test_a_server_that_takes_too_long_is_not_waited_for(

@@ -76,15 +76,16 @@ def test_a_missing_bucket_is_refused(
 
 
 @every_use
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_a_server_that_is_not_there_is_unavailable(
-    folder: Path, use: Callable[[S3Store, Path], object]
+    folder: Path, host: str, use: Callable[[S3Store, Path], object]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     store = S3Store(
         "bucket",
         region="us-east-1",
-        endpoint=f"http://127.0.0.1:{port}",
+        endpoint=f"http://{host}:{port}",
         access_key="a",
         secret_key="s",
         attempts=1,
@@ -95,6 +96,18 @@ def test_a_server_that_is_not_there_is_unavailable(
     assert "S3_ENDPOINT" in raised.value.hint
     with pytest.raises(StoreUnavailable, match="ConnectionError"):
         store.read_publicly("a")
+
+
+@every_use
+@pytest.mark.parametrize("endpoint", ["http://s3_server:9000", "http://s3..example.org"])
+def test_an_address_that_is_none_is_refused(
+    folder: Path, endpoint: str, use: Callable[[S3Store, Path], object]
+) -> None:
+    store = S3Store("bucket", region="us-east-1", endpoint=endpoint, access_key="a", secret_key="s")
+
+    with pytest.raises(StoreRefused, match=endpoint) as raised:
+        use(store, folder)
+    assert "S3_ENDPOINT" in raised.value.hint
 
 
 def test_a_wrong_secret_is_refused_and_not_told(ceph: CephServer) -> None:

@@ -280,7 +280,7 @@ class BucketExamination:
             subject,
             State.WARNING,
             f"maps on other sites cannot read it: {'; '.join(lacking)}",
-            "Give the bucket the CORS configuration of the README (aws s3api put-bucket-cors).",
+            "Give the bucket the CORS configuration in deploy/s3/cors.json (aws s3api put-bucket-cors).",
         )
 
 

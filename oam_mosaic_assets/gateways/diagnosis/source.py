@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from oam_mosaic_assets.errors import MosaicError
-from oam_mosaic_assets.gateways.catalogue.source import Catalogue
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Unreadable
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, pgstac_of
 from oam_mosaic_assets.settings import Settings
@@ -54,8 +54,8 @@ def _count(catalogue: Catalogue) -> tuple[int | None, str]:
             return snapshot.expected, f"{snapshot.expected:,}"
         if catalogue.kind == "stac_api":  # pages are slow
             return None, "an unknown number"
-        read = sum(1 for _ in islice(snapshot.items(), MOST_READ))
-        return read, f"{read:,}{' or more' if read == MOST_READ else ''}"
+        read = [not isinstance(each, Unreadable) for each in islice(snapshot.items(), MOST_READ)]
+        return sum(read), f"{sum(read):,}{' or more' if len(read) == MOST_READ else ''}"
 
 
 def _judge(settings: Settings, images: int | None, text: str, *, seconds: float) -> Finding:

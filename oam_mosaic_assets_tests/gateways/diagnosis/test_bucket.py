@@ -23,7 +23,7 @@ from oam_mosaic_assets_tests.servers.postgres import free_port
 from oam_mosaic_assets_tests.servers.proxy import Fault, http_answer, running_proxy
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+DOCUMENTS = Path(__file__).parents[3] / "deploy" / "s3"
 KEYS = Keys(aliases=("oam/coverage.pmtiles",))
 TEXT = Headers("text/plain")
 
@@ -63,18 +63,16 @@ def left_in(server: S3Server, name: str) -> list[str]:
     return [each["Key"] for each in [*objects, *uploads]]
 
 
-def documented(marker: str) -> Any:
-    """The JSON of the README that holds a marker."""
-    blocks = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
-    (block,) = (each for each in blocks if marker in each)
-    return json.loads(block)
+def documented(name: str, bucket: str = "") -> Any:
+    """A document of `deploy/s3/`, for a bucket."""
+    return json.loads((DOCUMENTS / name).read_text().replace("oin-hotosm-temp", bucket))
 
 
 @pytest.fixture
 def name(ceph: CephServer) -> str:
     """An empty bucket of Ceph's with the documented CORS configuration."""
     made = new_bucket(ceph)
-    client_of(ceph).put_bucket_cors(Bucket=made, CORSConfiguration=documented("CORSRules"))
+    client_of(ceph).put_bucket_cors(Bucket=made, CORSConfiguration=documented("cors.json"))
     return made
 
 
@@ -96,12 +94,11 @@ def publisher(ceph: CephServer, name: str) -> tuple[ProbedBucket, Callable[..., 
 EVERYTHING = {"Effect": "Allow", "Action": "s3:*"}
 
 
-def test_the_rights_that_the_readme_names_are_enough(
+def test_the_rights_that_are_documented_are_enough(
     ceph: CephServer, name: str, publisher: tuple[ProbedBucket, Callable[..., None]]
 ) -> None:
     bucket, allow = publisher
-    text = json.dumps(documented("s3:PutObjectAcl")["Statement"]).replace("oin-hotosm-temp", name)
-    allow(*json.loads(text))
+    allow(*documented("publisher.json", name)["Statement"])
 
     findings = examined(bucket, keys=Keys())
 
@@ -241,7 +238,7 @@ def test_a_store_that_falls_silent_is_asked_no_further(ceph: CephServer, name: s
 
 def test_maps_on_other_sites_are_thought_of(ceph: CephServer, name: str) -> None:
     bucket, client = bucket_on(ceph, name), client_of(ceph)
-    rules = documented("CORSRules")
+    rules = documented("cors.json")
 
     rules["CORSRules"][0]["ExposeHeaders"].remove("Content-Range")
     client.put_bucket_cors(Bucket=name, CORSConfiguration=rules)
@@ -278,9 +275,20 @@ def test_public_objects_that_nobody_can_read_are_named(ceph: CephServer, name: s
     assert left_in(ceph, name) == []
 
 
+def test_a_bucket_that_ignores_acls_is_public_by_the_documented_policy(ceph: CephServer, name: str) -> None:
+    client = client_of(ceph)
+    client.put_public_access_block(
+        Bucket=name, PublicAccessBlockConfiguration={"IgnorePublicAcls": True, "BlockPublicPolicy": False}
+    )
+    assert beyond_ok(examined(bucket_on(ceph, name))) == {"bucket: public": State.WRONG}
+
+    client.put_bucket_policy(Bucket=name, Policy=json.dumps(documented("public-read.json", name)))
+    assert beyond_ok(examined(bucket_on(ceph, name))) == {}
+
+
 def test_a_server_that_ignores_the_condition_on_a_copy_is_told_of(moto: S3Server) -> None:
     name = new_bucket(moto)
-    client_of(moto).put_bucket_cors(Bucket=name, CORSConfiguration=documented("CORSRules"))
+    client_of(moto).put_bucket_cors(Bucket=name, CORSConfiguration=documented("cors.json"))
     findings = examined(bucket_on(moto, name))
 
     assert beyond_ok(findings)["bucket: pinned copy"] is State.WARNING

@@ -222,9 +222,10 @@ def test_a_file_is_read_to_see_how_many_it_holds(tmp_path: Path) -> None:
     (well,), images = examined(STAC_ITEMS=str(path))
     assert (well.state, images) == (OK, 7)
 
-    path.write_bytes(b"")
-    (empty,), images = examined(STAC_ITEMS=str(path))
-    assert (empty.state, images) == (WRONG, 0)
+    for content in (b"", b"\x7fELF\nno item\n"):
+        path.write_bytes(content)
+        (empty,), images = examined(STAC_ITEMS=str(path))
+        assert (empty.state, images) == (WRONG, 0)
 
     path.unlink()
     (missing,), _ = examined(STAC_ITEMS=str(path))
