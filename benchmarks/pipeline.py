@@ -149,9 +149,8 @@ def plain() -> dict[str, Any]:
 
 def ours() -> dict[str, Any]:
     """The job, as `oam-mosaic build` runs it."""
-    import dagster as dg
-
     from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+    from oam_mosaic_assets.cli.build import instance_at
     from oam_mosaic_assets.definitions import build_definitions
     from oam_mosaic_assets.gateways.from_settings import store_of
     from oam_mosaic_assets.gateways.releases import Releases
@@ -159,7 +158,7 @@ def ours() -> dict[str, Any]:
 
     settings = Settings.read()
     job = build_definitions(settings).resolve_job_def("global_mosaic")
-    with dg.DagsterInstance.get() as instance:
+    with instance_at(settings.dagster_home) as instance:
         clock = Clock()
         result = job.execute_in_process(instance=instance, run_config=PLAIN_LOG)
         found = Releases(store_of(settings), settings.keys).current()

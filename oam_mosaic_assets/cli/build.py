@@ -85,7 +85,7 @@ def run_job(
         _announce(console, settings, reads_catalogue=job == global_mosaic.name)
         log_to = LinesAbove(console) if console.is_terminal else stream
         home = settings.dagster_home.absolute()
-        with recording_clearly(home), _instance(home) as instance, _progress(console) as progress:
+        with recording_clearly(home), instance_at(home) as instance, _progress(console) as progress:
             definitions = build_definitions(settings, log_to=log_to, progress=progress)
             try:
                 result = definitions.resolve_job_def(job).execute_in_process(
@@ -106,14 +106,22 @@ def _announce(console: Console, settings: Settings, *, reads_catalogue: bool) ->
     console.print(f"To    {store_of(settings).public_address(settings.keys.archive)}\n")
 
 
-def _instance(home: Path) -> dg.DagsterInstance:
+def instance_at(home: Path) -> dg.DagsterInstance:
+    """The instance whose records the UI shows, as a command uses it.
+
+    Raises:
+        SettingsError: its folder cannot be used.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "dagster.yaml").exists():
             # Dagster reads its settings only from its home
             stated = Path("dagster.yaml")
             (home / "dagster.yaml").write_text(stated.read_text() if stated.exists() else PLAIN_INSTANCE)
-        for path in map(home.joinpath, WRITTEN):
+        os.environ["DAGSTER_HOME"] = str(home)
+        ref = InstanceRef.from_dir(str(home), overrides=UNCAPTURED)
+        keeps_records_here = ref.storage_data and ref.storage_data.class_name == "DagsterSqliteStorage"
+        for path in map(home.joinpath, WRITTEN if keeps_records_here else ()):
             if path.exists() and not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     except OSError as error:
@@ -122,8 +130,7 @@ def _instance(home: Path) -> dg.DagsterInstance:
             f"DAGSTER_HOME, {home}, cannot be used: {error.strerror}{where}.",
             hint="Let this user write there, or set DAGSTER_HOME to another folder.",
         ) from None
-    os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=UNCAPTURED))
+    return dg.DagsterInstance.from_ref(ref)
 
 
 def _progress(console: Console) -> AbstractContextManager[Progress]:
