@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import smtplib
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -16,6 +17,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from http import HTTPStatus
+from threading import Timer
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -24,6 +26,9 @@ from oam_mosaic_assets.errors import AlertNotSent
 
 SECONDS: Final = 5.0
 """For a connection, and for each answer."""
+
+CONVERSATION_SECONDS: Final = 15.0
+"""For all answers of a mail server: there is one for each recipient, and a tick ends after a minute."""
 
 _PORTS: Final = {"smtp": 587, "smtps": 465}
 
@@ -102,7 +107,7 @@ class Email:
 
     def send(self, message: Message) -> str:
         try:
-            with closing(self._connect()) as server:
+            with closing(self._connect()) as server, _cut_off(server, CONVERSATION_SECONDS):
                 self._introduce(server)
                 refused = server.send_message(self._letter(message), self._sender, self._recipients)
                 with suppress(smtplib.SMTPException, OSError):  # the letter was taken, whatever comes now
@@ -156,6 +161,24 @@ def _credentials(address: SplitResult) -> tuple[str, str] | None:
 
 def _as_it_is(request: Any) -> Any:
     return request
+
+
+@contextmanager
+def _cut_off(server: smtplib.SMTP, seconds: float) -> Iterator[None]:
+    """End a conversation that takes longer; whoever reads or writes is told that the server is gone."""
+
+    def cut() -> None:
+        if line := server.sock:
+            with suppress(OSError):  # it has ended by itself
+                socket.socket.shutdown(line, socket.SHUT_RDWR)  # TLS's own would wait for an answer
+
+    timer = Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

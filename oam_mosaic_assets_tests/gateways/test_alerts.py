@@ -6,8 +6,10 @@ import json
 import logging
 import socket
 import ssl
+import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -123,6 +125,26 @@ def email(server: MailServer, *, scheme: str = "smtp", user: str = "", trust: Pa
     context = ssl.create_default_context(cafile=trust) if trust else None
     address = f"{scheme}://{user}127.0.0.1:{server.port}"
     return Email(address, sender=SENDER, recipients=PEOPLE, trust=context)
+
+
+def test_a_mail_server_that_answers_slowly_many_times_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("oam_mosaic_assets.gateways.alerts.CONVERSATION_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as taken, taken.makefile("rwb", 0) as line, suppress(OSError):
+                line.write(b"220 slow\r\n")
+                while line.readline():
+                    time.sleep(0.2)
+                    line.write(b"250 yes\r\n")
+
+        Thread(target=answer, daemon=True).start()
+        began = time.monotonic()
+        slow = Email(f"smtp://127.0.0.1:{server.getsockname()[1]}", sender=SENDER, recipients=PEOPLE * 50)
+        assert "ALERT_SMTP_URL did not take the alert" in refusal(slow)
+    assert time.monotonic() - began < 5
 
 
 def test_a_letter_arrives_whole_and_its_text_makes_no_header() -> None:
