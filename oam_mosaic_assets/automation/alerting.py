@@ -68,6 +68,10 @@ def alerts_sensor(channels: Sequence[Channel], *, ui: str) -> dg.SensorDefinitio
                     context.log.error("%s: %s", channel.name, error)  # noqa: TRY400  # the trace says no more
                     said.append(f"{error.message} It is tried again.")
                     break
+                except Exception as error:  # noqa: BLE001  # a tick that fails forgets whom it has told
+                    context.log.error("%s: %s", channel.name, type(error).__name__)  # noqa: TRY400  # may hold a secret
+                    said.append(f"{channel.name} failed with {type(error).__name__}. It is tried again.")
+                    break
                 ledger.note(channel.name, message)
                 context.log.info("%s: %s. %s", channel.name, message.title, remark)
         context.update_cursor(ledger.to_text())

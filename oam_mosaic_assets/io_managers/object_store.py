@@ -107,8 +107,10 @@ class ObjectStoreIOManager(dg.IOManager):
     def _fetch(self, build: str, stated: dict[str, Any], folder: Path, context: dg.InputContext) -> str:
         """Copy one file into the folder; its ETag."""
         key, target = self.keys.staging(build, stated["name"]), folder / stated["name"]
-        if (etag := self._fetched.get(target)) and (present := self.store.head(key)) and present.etag == etag:
-            return etag
+        if (etag := self._fetched.get(target)) and target.exists():
+            present = self.store.head(key)
+            if present and present.etag == etag:
+                return etag
         stored = self.store.get_file(key, target)
         if stored is None:
             raise self._gone(key, build, context)

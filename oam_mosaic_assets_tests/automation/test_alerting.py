@@ -28,6 +28,7 @@ from oam_mosaic_assets.automation import conditions
 from oam_mosaic_assets.checks import mosaic_freshness
 from oam_mosaic_assets.core.freshness import Freshness
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.gateways.alerts import Email
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program, running_daemon
@@ -138,6 +139,24 @@ def test_a_channel_that_is_down_is_tried_again_until_it_takes_the_alert_once(wat
     watched.mail.is_down = False
     assert watched.tick(3) == ["opened build"]
     assert len(watched.told(SLACK)) == len(watched.mail.letters) == 1
+
+
+def test_a_channel_that_fails_in_an_unforeseen_way_does_not_let_the_others_be_told_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise RuntimeError(SECRET)
+
+    watched.site.run(BROKEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(Email, "send", broken)
+        watched.tick(3)
+    assert len(watched.told()) == len(watched.told(SLACK)) == 1
+    assert "RuntimeError" in watched.said[-1]
+    assert SECRET not in "".join(watched.said)
+
+    watched.tick(2)
+    assert len(watched.mail.letters) == len(watched.told()) == 1
 
 
 def test_nothing_secret_is_said_or_remembered(

@@ -13,6 +13,7 @@ from oam_mosaic_assets.gateways.diagnosis.room import (
     SCRATCH_SIZES,
     ArchiveSize,
     examine_folder,
+    examine_home,
     examine_room,
     examine_store_folder,
 )
@@ -53,7 +54,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             archives=SCRATCH_SIZES,
             setting="MOSAIC_SCRATCH",
         )
-    yield examine_folder("Dagster's home", settings.dagster_home, setting="DAGSTER_HOME")
+    yield examine_home(settings.dagster_home)
     yield examine_machine()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -91,6 +92,17 @@ def examine_folder(subject: str, folder: Path, *, setting: str) -> Finding:
     except OSError as fault:
         return _unusable(subject, folder, fault, setting=setting)
     return Finding(subject, State.OK, f"{folder.absolute()} can be written to")
+
+
+def examine_home(home: Path) -> Finding:
+    """Where Dagster keeps its records: in its home, unless the configuration there names another storage."""
+    subject, configuration = "Dagster's home", home / "dagster.yaml"
+    try:
+        if re.search(r"^storage:", configuration.read_text(), re.MULTILINE):
+            return Finding(subject, State.OK, f"{configuration} names a storage of its own, not tried")
+    except OSError:  # there is none, or it is not for us to read
+        pass
+    return examine_folder(subject, home, setting="DAGSTER_HOME")
 
 
 def examine_room(

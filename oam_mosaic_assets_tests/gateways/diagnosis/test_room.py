@@ -18,6 +18,7 @@ from oam_mosaic_assets.gateways.diagnosis.machine import (
 from oam_mosaic_assets.gateways.diagnosis.room import (
     ArchiveSize,
     examine_folder,
+    examine_home,
     examine_room,
     examine_store_folder,
     in_words,
@@ -188,6 +189,17 @@ def test_too_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert finding.state is State.WARNING
     assert "of memory (the limit of its cgroup)" in finding.text
+
+
+def test_a_home_that_names_another_storage_need_not_be_writable(tmp_path: Path) -> None:
+    missing = tmp_path / "file" / "home"
+    (tmp_path / "file").touch()
+    assert examine_home(missing).state is State.WRONG
+
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\nstorage:\n  postgres: {}\n")
+    finding = examine_home(tmp_path)
+    assert finding.state is State.OK
+    assert "names a storage of its own" in finding.text
 
 
 @pytest.mark.parametrize(
