@@ -49,6 +49,7 @@ def foreign_objects(
 def keep_foreign(
     store: ObjectStore,
     keys: Keys,
+    build: str,
     *,
     written_before: Collection[str],
     confirmed: str | None,
@@ -57,6 +58,7 @@ def keep_foreign(
     """Keep what somebody else put under keys that a publication is about to write for the first time.
 
     Args:
+        build: the one to be published.
         written_before: fixed keys that the public build wrote, so that they are ours.
         confirmed: why a person lets them be replaced.
         say: told what was kept.
@@ -78,7 +80,7 @@ def keep_foreign(
     if found and confirmed is None:
         raise HeldBack(
             " ".join(found),
-            hint="If that may be replaced, say so: oam-mosaic publish BUILD --confirm REASON.",
+            hint=f"If that may be replaced, say so: oam-mosaic publish {build} --confirm REASON.",
         )
     for each in found:
         say(each)

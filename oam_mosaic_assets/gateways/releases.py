@@ -144,6 +144,7 @@ class Releases:
             keep_foreign(
                 self.store,
                 self.keys,
+                build,
                 written_before=before[0].etags if before else (),
                 confirmed=confirmed,
                 say=say,
