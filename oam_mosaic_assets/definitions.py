@@ -1,5 +1,6 @@
 """Wires the rooms into one `Definitions`; the only place that does."""
 
+import math
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, TextIO
@@ -58,9 +59,9 @@ def build_definitions(
     )
     retention = Retention(builds=settings.retain_builds, days=settings.retain_days)
     releases = Releases(store, keys, retention=retention)
-    freshness = dg.FreshnessPolicy.time_window(
-        warn_window=timedelta(hours=settings.fresh_warn_hours),
-        fail_window=timedelta(hours=settings.fresh_fail_hours),
+    freshness = dg.FreshnessPolicy.time_window(  # whole seconds: the UI cannot show a fraction of one
+        warn_window=timedelta(seconds=math.floor(settings.fresh_warn_hours * 3600)),
+        fail_window=timedelta(seconds=math.ceil(settings.fresh_fail_hours * 3600)),
     )
     channels = channels_of(settings)
     *upstream, published = CHAIN

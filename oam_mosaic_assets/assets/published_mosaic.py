@@ -202,14 +202,14 @@ def _metadata(
         shapely.from_wkb(rows["geometry"].to_numpy()) for rows in read_batches(footprints, ("geometry",))
     )
     in_words = counts(pointer.images, pointer.set_aside, candidate.manifest["outside_test_box"])
-    picture = as_markdown(world_picture(batches), f"Build {pointer.build}: {in_words}. {LEGEND}")
+    picture = as_markdown(world_picture(batches), f"Build {pointer.build}. {in_words}. {LEGEND}")
     address = releases.store.public_address(releases.keys.archive)
     return {
         "coverage": dg.MetadataValue.md(picture),
+        "counts": in_words,
         "address": dg.MetadataValue.url(address),
         "dagster/uri": address,
         "build": pointer.build,
-        "counts": in_words,
         "images": pointer.images,
         "set aside": pointer.set_aside,
         "set aside by reason": candidate.manifest["set_aside"],
@@ -218,6 +218,6 @@ def _metadata(
         "sha256": pointer.sha256,
         "snapshot": pointer.snapshot_taken_at,
         "manifest": dg.MetadataValue.url(releases.store.public_address(pointer.manifest)),
-        **{f"seconds: {stage}": spent for stage, spent in seconds.items()},
         "seconds": round(sum(seconds.values()), 2),
+        **{f"seconds: {stage}": spent for stage, spent in seconds.items()},
     }

@@ -18,7 +18,7 @@ from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
 from oam_mosaic_assets.assets.published_mosaic import published_mosaic
 from oam_mosaic_assets.automation.jobs import global_mosaic, mosaic_freshness
-from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
+from oam_mosaic_assets.checks.mosaic_freshness import WHAT_HELPS, mosaic_is_fresh
 from oam_mosaic_assets.core.alerts import Condition
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.core.release import build_name
@@ -39,10 +39,6 @@ _TAG_DELAY: Final = timedelta(minutes=1)
 """Dagster writes whether it will retry only after it has written that the run failed."""
 
 _SEE_RUN: Final = "See the run's log in Dagster's UI."
-_SEE_BUILDS: Final = (
-    "See in Dagster's UI why no newer build was published, or who else writes to the bucket; "
-    "oam-mosaic status says how it is now."
-)
 _FRESH: Final = next(iter(mosaic_is_fresh.check_keys))
 _TOLD_BY: Final = {
     dg.DagsterEventType.STEP_FAILURE,
@@ -148,7 +144,7 @@ def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Conditio
 
 
 def _not_fresh(
-    since: datetime, text: str, *, advice: str = _SEE_BUILDS, build: str = "", run: str = ""
+    since: datetime, text: str, *, advice: str = WHAT_HELPS, build: str = "", run: str = ""
 ) -> Condition:
     return Condition(key="freshness", since=since, text=text, advice=advice, build=build, run=run)
 

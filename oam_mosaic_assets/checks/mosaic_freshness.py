@@ -1,6 +1,7 @@
 """Whether what is public is what we published, and young enough: asked of the store, not of the event log."""
 
 from datetime import UTC, datetime
+from typing import Final
 
 import dagster as dg
 
@@ -11,7 +12,12 @@ from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.failures import WHAT_TO_DO, failing_clearly
+
+WHAT_HELPS: Final = (
+    "See in Dagster's UI why no newer build was published, or who else writes to the bucket; "
+    "oam-mosaic status says how it is now."
+)
 
 
 @dg.asset_check(
@@ -54,5 +60,5 @@ def mosaic_is_fresh(
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.WARN if verdict.is_late_only else dg.AssetCheckSeverity.ERROR,
         description=verdict.text,
-        metadata=dict(verdict.numbers),
+        metadata={**({} if verdict.passed else {WHAT_TO_DO: WHAT_HELPS}), **verdict.numbers},
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy  # exported nowhere
 
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.settings import Settings
@@ -153,3 +154,13 @@ query Everything($location: RepositorySelector!, $job: PipelineSelector!) {
   } } }
 }
 """
+
+
+def test_windows_of_freshness_are_whole_seconds_for_the_ui_shows_no_others() -> None:
+    settings = Settings.read({"FRESH_WARN_HOURS": "0.017", "FRESH_FAIL_HOURS": "0.0171"})
+    (spec,) = build_definitions(settings).resolve_assets_def("published_mosaic").specs
+    found = spec.freshness_policy
+    assert isinstance(found, TimeWindowFreshnessPolicy)
+    assert found.warn_window is not None
+    windows = [window.to_timedelta().total_seconds() for window in (found.warn_window, found.fail_window)]
+    assert windows == [61.0, 62.0]

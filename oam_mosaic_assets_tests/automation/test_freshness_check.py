@@ -53,6 +53,7 @@ def test_a_fresh_mosaic_is_green_and_says_how_old_and_how_large_it_is(site: Site
     assert f"{build} is 0 min old and shows {IMAGES} images" in evaluation.description
     assert "the catalogue holds no more" in evaluation.description
     assert evaluation.metadata["lacking"].value == 0
+    assert "what to do" not in evaluation.metadata
 
 
 def test_a_late_mosaic_is_a_warning_in_a_green_run(site: Site) -> None:
@@ -107,6 +108,7 @@ def test_an_overwritten_object_turns_the_run_red_by_name(site: Site) -> None:
     outcome, _ = look(site)
     assert not outcome.success
     assert f"{site.keys.archive} was overwritten on " in outcome.failed_checks[CHECK.name]
+    assert "who else writes to the bucket" in outcome.metadata["what to do"]
 
 
 def test_a_file_that_strangers_cannot_read_turns_the_run_red_by_name(site: Site) -> None:

@@ -55,7 +55,9 @@ class Production:
         visitor: the read-only one.
     """
 
-    def __init__(self, folder: Path, catalogue: PgstacDatabase, storage: PgstacDatabase, s3: Bucket) -> None:
+    def __init__(
+        self, folder: Path, catalogue: PgstacDatabase, storage: PgstacDatabase, s3: Bucket, **settings: str
+    ) -> None:
         self.folder = folder
         self._port = str(free_port())
         self.environment = environment_of(
@@ -76,6 +78,7 @@ class Production:
             DAGSTER_PG_DATABASE=storage.name,
             CODE_SERVER_HOST="127.0.0.1",
             CODE_SERVER_PORT=self._port,
+            **settings,
         )
         self.home = Path(self.environment["DAGSTER_HOME"])
         (self.home / "dagster.yaml").write_bytes((DEPLOY / "dagster.yaml").read_bytes())
