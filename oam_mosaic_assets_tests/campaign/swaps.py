@@ -177,18 +177,19 @@ def letters_of(tile: bytes | None) -> set[str]:
 
 
 @contextmanager
-def reading(script: str, task: Mapping[str, Any], answers: dict[str, Any], name: str) -> Iterator[None]:
-    """Run one of the scripts beside `package.json`, and put what it met among the answers."""
-    command = ["node", script, json.dumps(task)]
+def reading(
+    *command: str, task: Mapping[str, Any], answers: dict[str, Any], name: str, folder: Path = BROWSER
+) -> Iterator[None]:
+    """Run a program that reads, and put what it met among the answers."""
     with subprocess.Popen(
-        command, cwd=BROWSER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, json.dumps(task)], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "at work\n", f"{script} did not begin"
+            assert process.stdout.readline() == "at work\n", f"{command} did not begin"
             yield
             said, _ = process.communicate(timeout=120)
-            assert process.returncode == 0, f"{script} ended with {process.returncode}"
+            assert process.returncode == 0, f"{command} ended with {process.returncode}"
             answers[name] = json.loads(said)
         finally:
             process.kill()
@@ -224,12 +225,15 @@ def swap(ceph: CephServer, publications: int) -> dict[str, Any]:
         python = {name: PythonReader(root, tiles, follows=name == "release") for name in ("release", "fixed")}
         threads = [threading.Thread(target=each.read, args=(is_over,)) for each in python.values()]
         task = {"address": f"{root}mosaic/latest.json", "tiles": tiles, "follow": FOLLOWED}
-        held.enter_context(reading("read.mjs", task, answers, "JavaScript, release"))
+        held.enter_context(
+            reading("node", "read.mjs", task=task, answers=answers, name="JavaScript, release")
+        )
         task = {"address": root + ARCHIVE, "tiles": tiles, "follow": 0}
-        held.enter_context(reading("read.mjs", task, answers, "JavaScript, fixed"))
+        held.enter_context(reading("node", "read.mjs", task=task, answers=answers, name="JavaScript, fixed"))
         places = [item["geometry"]["coordinates"][0][0] for item in some_items(SQUARES)]
         task = {"page": f"{held.enter_context(served(BROWSER))}/map.html", "root": root, "places": places}
-        held.enter_context(reading("map.mjs", task, answers, "MapLibre"))
+        maps = (sys.executable, "-m", "oam_mosaic_assets_tests.campaign.map_reader")
+        held.enter_context(reading(*maps, task=task, answers=answers, name="MapLibre", folder=REPOSITORY))
         for thread in threads:
             thread.start()
         try:
