@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -331,6 +333,13 @@ class Settings(BaseModel):
 
 def _env_file() -> dict[str, str]:
     try:
+        with suppress(FileNotFoundError), Path(".env").open(encoding="utf-8") as lines:
+            for each in parse_stream(lines):
+                if each.error or (each.key is not None and each.value is None):
+                    raise SettingsError(
+                        f"Line {each.original.line} of the file .env is no NAME=value.",
+                        hint="Mend it: what cannot be read there would silently count as not set.",
+                    )
         return {name: value for name, value in dotenv_values(".env").items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

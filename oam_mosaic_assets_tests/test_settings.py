@@ -400,3 +400,16 @@ def test_every_secret_is_known_as_one() -> None:
     }
 
     assert held_as_secrets <= settings_module.SECRET
+
+
+@pytest.mark.parametrize(
+    "line", ["S3_BUCKET", "FOO BAR=baz", 'TEST_MODE="1'], ids=["no value", "two words", "an open quote"]
+)
+def test_a_line_of_the_env_file_that_says_nothing_is_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"# ours\nZOOM_MAX=12\n{line}\n")
+
+    with pytest.raises(SettingsError, match=r"Line 3 of the file \.env is no NAME=value"):
+        Settings.read()

@@ -91,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         "lineage are in the UI afterwards (scripts/ui).",
     )
     build.add_argument(
-        "--confirm", metavar="REASON", help="let this build pass the guards; the reason is recorded"
+        "--confirm",
+        metavar="REASON",
+        type=_stated,
+        help="let this build pass the guards; the reason stands in the public manifest",
     )
     build.set_defaults(command=_build)
 
@@ -105,7 +108,11 @@ def _parser() -> argparse.ArgumentParser:
         "build", metavar="BUILD", type=_named, help="its name, such as 20260115T030000Z-3f9c2a7d41be"
     )
     publish.add_argument(
-        "--confirm", metavar="REASON", required=True, help="why it may pass; recorded with it"
+        "--confirm",
+        metavar="REASON",
+        required=True,
+        type=_stated,
+        help="why it may pass; stands in the public manifest",
     )
     publish.set_defaults(command=_publish)
 
@@ -168,7 +175,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     takedown.add_argument("id", metavar="ID", nargs="?", help="the STAC item's")
     takedown.add_argument("--reason", metavar="REASON", type=_stated, help="kept on the private list")
-    takedown.add_argument("--confirm", metavar="REASON", help="let the new build pass the guards")
+    takedown.add_argument(
+        "--confirm",
+        metavar="REASON",
+        type=_stated,
+        help="let the new build pass the guards; stands in the public manifest",
+    )
     takedown.add_argument("--list", action="store_true", help="say what was taken down")
     takedown.add_argument("--undo", metavar="ID", help="take an image off the list")
     takedown.add_argument("--json", action="store_true", help="with --list, for programs")

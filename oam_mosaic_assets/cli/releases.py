@@ -40,13 +40,17 @@ def show_releases(*, as_json: bool) -> int:
         }
         for each in there
     ]
+    waiting = releases.staged.waiting()
     if as_json:
         held = hold and {"since": hold.since, "reason": hold.reason}
-        print(json.dumps({"held": held, "releases": listed}, ensure_ascii=False, indent=2))  # noqa: T201
+        document = {"held": held, "waiting": waiting, "releases": listed}
+        print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201
         return 0
     _show(listed)
     if public and public not in {each.build for each in there}:
         print(f"{public} is public, but its release is gone")  # noqa: T201
+    for build in waiting:
+        print(f"{build} is audited and waits: oam-mosaic publish {build} --confirm REASON")  # noqa: T201
     if hold:
         print(f"{hold}; oam-mosaic resume")  # noqa: T201
     return 0

@@ -48,7 +48,7 @@ def _report(settings: Settings, releases: Releases, name: str, found: Purged) ->
     try:
         ids = catalogue_of(settings).ids()
         if ids is not None and name not in set(ids):
-            print("the catalogue holds no image of this id")  # noqa: T201
+            print("NOTE: the catalogue holds no image of this id; if it was mistyped, --undo it")  # noqa: T201
     except MosaicError:
         pass  # the run has said so
     for each in found.deleted:

@@ -21,19 +21,42 @@ def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, No
         Size of the public archive in bytes; None where there is none.
     """
     try:
-        current = Releases(store, keys).current()
+        releases = Releases(store, keys)
+        current = releases.current()
         pointer = current[0] if current else None
         text = "none yet: the first build makes it"
         if pointer is not None:
             since = datetime.fromisoformat(pointer.published_at)
             text = f"{pointer.build} with {pointer.images:,} images, public since {since:%Y-%m-%d %H:%M} UTC"
-        yield Finding("public mosaic", State.OK, text)
+        differences = releases.differences(pointer) if pointer else []
+        if differences:
+            yield Finding(
+                "public mosaic",
+                State.WARNING,
+                f"{text}; but {'; '.join(differences)}",
+                "The next build puts it right; see who else writes to this place.",
+            )
+        else:
+            yield Finding("public mosaic", State.OK, text)
+        yield from _waiting(releases)
         yield _lock(store, keys)
         yield from _foreign(store, keys, pointer.etags if pointer else ())
     except MosaicError as error:
         yield Finding.of("public mosaic", error)
         return None
     return pointer.size if pointer else None
+
+
+def _waiting(releases: Releases) -> Iterator[Finding]:
+    if hold := releases.holds.present():
+        yield Finding("hold", State.WARNING, str(hold), "Builds are refused until: oam-mosaic resume.")
+    for build in releases.staged.waiting():
+        yield Finding(
+            "held build",
+            State.WARNING,
+            f"{build} is audited and not public: a guard held it back, or it is being published",
+            f"If it is right, say so: oam-mosaic publish {build} --confirm REASON.",
+        )
 
 
 def _lock(store: ObjectStore, keys: Keys) -> Finding:

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from oam_mosaic_assets.core.release import Keys, Pointer
+from oam_mosaic_assets.core.release import AUDIT, Keys, Pointer
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
 from oam_mosaic_assets.gateways.diagnosis.publication import examine_publication
+from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 
@@ -40,6 +41,13 @@ def a_pointer(**etags: str) -> Pointer:
     )
 
 
+def publish(store: ObjectStore) -> None:
+    written = store.put_bytes(KEYS.archive, b"ours", JSON, public=True)
+    pointer = a_pointer(**{KEYS.archive: written.etag})
+    store.put_bytes(pointer.archive, b"ours", JSON, public=True)
+    store.put_bytes(KEYS.pointer, pointer.to_json(), JSON)
+
+
 def test_an_empty_store_waits_for_the_first_build(store: ObjectStore) -> None:
     findings = examined(store)
 
@@ -49,8 +57,7 @@ def test_an_empty_store_waits_for_the_first_build(store: ObjectStore) -> None:
 
 
 def test_what_is_public_is_said_and_how_large_it_is(store: ObjectStore) -> None:
-    written = store.put_bytes(KEYS.archive, b"ours", JSON)
-    store.put_bytes(KEYS.pointer, a_pointer(**{KEYS.archive: written.etag}).to_json(), JSON)
+    publish(store)
 
     def examine() -> Iterator[Finding]:
         size = yield from examine_publication(store, KEYS)
@@ -114,3 +121,25 @@ def test_what_is_no_pointer_is_named(store: ObjectStore) -> None:
 
     assert (finding.subject, finding.state) == ("public mosaic", State.WRONG)
     assert "mosaic/latest.json" in finding.text
+
+
+def test_a_public_archive_that_is_gone_is_said(store: ObjectStore) -> None:
+    publish(store)
+    store.delete([KEYS.archive])
+
+    finding = examined(store)["public mosaic"]
+
+    assert finding.state is State.WARNING
+    assert finding.text.endswith(f"but {KEYS.archive} is gone")
+
+
+def test_what_keeps_the_next_build_from_being_public_is_said(store: ObjectStore) -> None:
+    Holds(store, KEYS).place("the islands are missing")
+    store.put_bytes(KEYS.staging(BUILD, AUDIT), b"{}", JSON)
+
+    found = examined(store)
+
+    assert found["hold"].state is found["held build"].state is State.WARNING
+    assert "the islands are missing" in found["hold"].text
+    assert found["held build"].text.startswith(BUILD)
+    assert f"oam-mosaic publish {BUILD} --confirm REASON" in found["held build"].hint
