@@ -120,6 +120,12 @@ def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shel
     )
     assert "60 images in the catalogue: 30 to draw, 30 set aside" in held.stderr
 
+    listed = shell.run("releases")
+    assert listed.returncode == 0
+    assert re.search(
+        r"^(\S+) is audited and waits: oam-mosaic publish \1 --confirm REASON$", listed.stdout, re.MULTILINE
+    )
+
 
 def test_status_says_which_store_and_which_source_it_speaks_of(shell: Shell) -> None:
     told = shell.run("status")
