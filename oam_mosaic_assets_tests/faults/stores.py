@@ -1,15 +1,18 @@
-"""Folder stores in which something goes wrong at the moment that a test chooses."""
+"""Stores in which something goes wrong at the moment that a test chooses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.folder_store import FolderStore
-from oam_mosaic_assets.gateways.object_store import StoredObject
+from oam_mosaic_assets.gateways.object_store import ObjectStore, StoredObject
 
 
 class Meddled(FolderStore):
@@ -51,3 +54,28 @@ class Forgetful(FolderStore):
 
     def delete(self, keys: Iterable[str]) -> None:
         raise StoreUnavailable(f"cannot delete {', '.join(keys)}", hint="Run again.")
+
+
+@contextmanager
+def failing_at(store: ObjectStore, key: str, *, for_good: bool = False) -> Iterator[None]:
+    """Let stores of this kind fail when the key is written; `for_good` also whatever is tried after that."""
+    kind, failed = type(store), [False]
+
+    def failing(name: str) -> Any:
+        call = getattr(kind, name)
+
+        def meet(self: Any, *arguments: Any, **options: Any) -> StoredObject:
+            target = arguments[1] if name == "copy" else arguments[0]
+            if (target == key and not failed[0]) or (failed[0] and for_good):
+                failed[0] = True
+                raise StoreUnavailable("the store is gone", hint="Run again.")
+            stored: StoredObject = call(self, *arguments, **options)
+            return stored
+
+        return meet
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("copy", "put_bytes"):
+            patch.setattr(kind, name, failing(name))
+        yield
+    assert failed[0], f"{key} was never written"

@@ -7,36 +7,19 @@ from typing import Any
 
 import pytest
 
-from oam_mosaic_assets.errors import StoreUnavailable
-from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
+from oam_mosaic_assets_tests.faults.stores import failing_at
 from oam_mosaic_assets_tests.servers.buckets import client_of
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 
 ARCHIVE = Headers("application/vnd.pmtiles")
 
 
-def ended(site: Site, key: str, monkeypatch: pytest.MonkeyPatch, *, for_good: bool) -> None:
+def ended(site: Site, key: str, *, for_good: bool) -> None:
     """Run, and let the store fail when the key is written; `for_good` also whatever is tried afterwards."""
-    kind, failed = type(site.store), [False]
-
-    def failing(name: str) -> Any:
-        call = getattr(kind, name)
-
-        def meet(self: Any, *arguments: Any, **options: Any) -> StoredObject:
-            target = arguments[1] if name == "copy" else arguments[0]
-            if (target == key and not failed[0]) or (failed[0] and for_good):
-                failed[0] = True
-                raise StoreUnavailable("the store is gone", hint="Run again.")
-            stored: StoredObject = call(self, *arguments, **options)
-            return stored
-
-        return meet
-
-    with monkeypatch.context() as patch:
-        for name in ("copy", "put_bytes"):
-            patch.setattr(kind, name, failing(name))
+    with failing_at(site.store, key, for_good=for_good):
         outcome = site.run()
     assert not outcome.success
     assert "the store is gone" in outcome.text
@@ -56,12 +39,12 @@ def aliased(any_site: Site) -> Any:
 
 
 @pytest.mark.parametrize("key", ["coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"])
-def test_the_mosaic_before_is_shown_again(aliased: Site, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mosaic_before_is_shown_again(aliased: Site, key: str) -> None:
     site = aliased
     before = site.published()
     write_items(site.items, some_items(IMAGES + 1))
 
-    ended(site, key, monkeypatch, for_good=False)
+    ended(site, key, for_good=False)
 
     after = site.stays_whole()
     assert (after.build, after.images) == (before.build, IMAGES)
@@ -69,14 +52,12 @@ def test_the_mosaic_before_is_shown_again(aliased: Site, key: str, monkeypatch: 
     assert site.recovers(before).images == IMAGES + 1
 
 
-def test_where_the_store_is_gone_for_good_the_next_build_settles_it(
-    aliased: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_store_is_gone_for_good_the_next_build_settles_it(aliased: Site) -> None:
     site = aliased
     before = site.published()
     write_items(site.items, some_items(IMAGES + 1))
 
-    ended(site, "mosaic/latest.json", monkeypatch, for_good=True)
+    ended(site, "mosaic/latest.json", for_good=True)
 
     noticed = site.run(job="mosaic_freshness")
     assert not noticed.success
@@ -85,12 +66,10 @@ def test_where_the_store_is_gone_for_good_the_next_build_settles_it(
     assert site.recovers(before).images == IMAGES + 1
 
 
-def test_a_first_publication_that_was_not_ended_holds_nobody_up(
-    aliased: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_publication_that_was_not_ended_holds_nobody_up(aliased: Site) -> None:
     site = aliased
 
-    ended(site, "mosaic/latest.json", monkeypatch, for_good=True)
+    ended(site, "mosaic/latest.json", for_good=True)
 
     assert site.store.head(site.keys.archive) is not None
     outcome = site.run()
@@ -112,15 +91,13 @@ def test_an_upload_that_was_not_ended_is_taken_away_by_the_next_build(
     site.recovers(before)  # and nothing is left
 
 
-def test_a_tilejson_shown_again_names_the_fixed_address(
-    aliased: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tilejson_shown_again_names_the_fixed_address(aliased: Site) -> None:
     site = aliased
     site.published()
     described = site.store.read_publicly(site.keys.tilejson)
     write_items(site.items, some_items(IMAGES + 1))
 
-    ended(site, "mosaic/latest.json", monkeypatch, for_good=False)
+    ended(site, "mosaic/latest.json", for_good=False)
 
     again = site.store.read_publicly(site.keys.tilejson)
     assert again is not None

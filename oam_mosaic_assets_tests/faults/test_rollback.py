@@ -10,12 +10,12 @@ import dagster as dg
 import pytest
 
 from oam_mosaic_assets.core.release import Pointer
-from oam_mosaic_assets.errors import StoreUnavailable
-from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import Outcome, Site, some_items, write_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
+from oam_mosaic_assets_tests.faults.stores import failing_at
 
 BINARY = Headers("application/octet-stream")
 WHY = "the islands are missing"
@@ -133,33 +133,14 @@ def test_a_rollback_waits_for_another_publisher_and_gives_up(place: Site) -> Non
 
 
 @pytest.mark.parametrize("key", ["coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"])
-def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(
-    place: Site, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(place: Site, key: str) -> None:
     site = place
     site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
     _, before = published(site, IMAGES), published(site, IMAGES + 1)
-    kind, failed = type(site.store), [False]
-
-    def failing(name: str) -> Any:
-        call = getattr(kind, name)
-
-        def meet(self: Any, *arguments: Any, **options: Any) -> StoredObject:
-            if (arguments[1] if name == "copy" else arguments[0]) == key and not failed[0]:
-                failed[0] = True
-                raise StoreUnavailable("the store is gone", hint="Run again.")
-            stored: StoredObject = call(self, *arguments, **options)
-            return stored
-
-        return meet
-
-    with monkeypatch.context() as patch:
-        for name in ("copy", "put_bytes"):
-            patch.setattr(kind, name, failing(name))
+    with failing_at(site.store, key):
         outcome = rolled_back(site)
 
     assert "the store is gone" in outcome.text
-    assert failed[0]
     after = site.stays_whole()
     assert (after.build, after.images) == (before.build, IMAGES + 1)
     assert site.run(job="mosaic_freshness").success
