@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from oam_mosaic_assets.core.cron import problem_with
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.errors import SettingsError
@@ -180,8 +181,8 @@ class Settings(BaseModel):
             problems.append(f"ZOOM_MIN ({self.zoom_min}) must not be above ZOOM_MAX ({self.zoom_max})")
         if self.fresh_warn_hours >= self.fresh_fail_hours:
             problems.append("FRESH_WARN_HOURS must be less than FRESH_FAIL_HOURS")
-        if len(self.mosaic_cron.split()) != len(("minute", "hour", "day", "month", "weekday")):
-            problems.append("MOSAIC_CRON must have five fields, such as `0 3 * * *`")
+        if problem := problem_with(self.mosaic_cron):
+            problems.append(f"MOSAIC_CRON {problem}")
         if problems:
             raise ValueError("\n".join(problems))
         return self

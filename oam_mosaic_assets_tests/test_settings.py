@@ -73,6 +73,7 @@ def test_no_secret_is_ever_shown() -> None:
         ("ZOOM_MAX", "abc"),
         ("TEST_MODE", "perhaps"),
         ("MOSAIC_CRON", "daily"),
+        ("MOSAIC_CRON", "61 3 * * *"),
         ("S3_ENDPOINT", "ftp://x"),
         ("MOSAIC_ALIASES", "/root.pmtiles"),
     ],
