@@ -150,7 +150,7 @@ def test_the_ui_ends_when_either_of_its_processes_does(tmp_path: Path, dead: str
     assert not is_at_work(tmp_path / other)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_ui_ends_both_of_its_processes(tmp_path: Path, sign: signal.Signals) -> None:
     notes = [tmp_path / "daemon", tmp_path / "webserver"]
     with a_ui(tmp_path, daemon=AT_WORK, webserver=AT_WORK) as ui:

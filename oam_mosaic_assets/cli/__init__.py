@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ exit codes:
   1  failed; a rerun may help
   2  wrong usage or settings; a person must change something first
   3  refused by the audit or a guard; a person must decide
-  130, 143  stopped by SIGINT, by SIGTERM
+  129, 130, 143  stopped by SIGHUP, by SIGINT, by SIGTERM
 
 examples:
   oam-mosaic build                          the sample, into ./data/store
@@ -62,7 +63,10 @@ def _run(stated: argparse.Namespace, stopped_by: Callable[[], signal.Signals | N
 
 
 def _stopped(by: signal.Signals, where: str) -> int:
-    print(f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+    try:
+        print(f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+    except OSError:  # the terminal is closed, and Python would write what is left once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return 128 + by
 
 

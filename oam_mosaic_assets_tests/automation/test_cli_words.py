@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,9 +18,10 @@ from typing import Any
 import pytest
 
 from oam_mosaic_assets import cli
+from oam_mosaic_assets.cli.signals import stoppable
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
 from oam_mosaic_assets_tests.automation.test_cli import PASSING, PUBLISHED, REFUSED, WRONG, Shell, read_all
-from oam_mosaic_assets_tests.chain import quick_folder, slow_tippecanoe, some_items, write_items
+from oam_mosaic_assets_tests.chain import is_running, quick_folder, slow_tippecanoe, some_items, write_items
 
 IMAGES = 30
 NEVER_STAGED = "20260115T030000Z-3f9c2a7d41be"
@@ -87,6 +90,46 @@ def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: s
     assert STOPPED in lines
     unexplained = ("Traceback", "File ", "KeyboardInterrupt", "error", "failure", "watch_orphans")
     assert not [line for line in lines if any(each in line for each in unexplained)], shown
+
+
+def test_a_terminal_that_is_closed_stops_what_runs_on_it(shell: Shell) -> None:
+    """The command is told by SIGHUP, and what it says then cannot be written any more."""
+    number = shell.folder / "number"
+    on_terminal = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", on_terminal, program("oam-mosaic"), "build"],
+        env={**shell.environment, "TIPPECANOE": slow_tippecanoe(shell.folder, number), "TERM": "xterm"},
+        cwd=shell.folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        deadline = time.monotonic() + 60
+        while not number.exists() or not number.read_text().endswith("\n"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            if select.select([ours], [], [], 0.02)[0]:
+                os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert not is_running(int(number.read_text()))
+    assert not [*(shell.store / "mosaic").glob("staging/*/*")]
+    assert not [*(shell.folder / "scratch").iterdir()]
+
+
+def test_what_nohup_started_goes_on_when_its_terminal_is_closed() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(
