@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -115,6 +116,16 @@ def test_the_ui_says_of_wrong_settings_what_the_command_says(tmp_path: Path) -> 
     assert told.returncode == 2
     assert told.stderr.startswith("oam-mosaic: The settings are wrong:\n  - ZOOM_MAX: ")
     assert "\nWhat to do: " in told.stderr
+
+
+@pytest.mark.parametrize("port", ["taken", "none", "70000"])
+def test_the_ui_says_of_a_port_that_it_cannot_have_which_and_why(tmp_path: Path, port: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted = str(taken.getsockname()[1]) if port == "taken" else port
+        told = run("ui", cwd=tmp_path, PORT=wanted, **prepared(tmp_path, {}))
+    assert told.returncode == 2
+    why = "Address already in use" if port == "taken" else "it is none"
+    assert told.stderr.startswith(f"oam-mosaic: The UI cannot have port {wanted}: {why}.\n")
 
 
 def test_paths_count_from_the_folder_of_whoever_starts_a_run(tmp_path: Path) -> None:

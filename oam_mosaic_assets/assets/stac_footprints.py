@@ -18,7 +18,7 @@ from oam_mosaic_assets.core.names import text_names_any
 from oam_mosaic_assets.core.release import counts
 from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, write_snapshot
 from oam_mosaic_assets.core.snapshot import Snapshot as Found
-from oam_mosaic_assets.errors import CatalogueUnavailable, EmptyCatalogue
+from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, EmptyCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
@@ -40,6 +40,9 @@ SHOWN = 20
 
 QUOTED = 60
 """Characters of a value that a message quotes."""
+
+_NO_STAC = frozenset({"not_an_item", "no_id"})
+"""Where nothing else was read, it is another thing that was read."""
 
 _MEANINGS = {
     "id": "The STAC item's id, an opaque string.",
@@ -153,8 +156,8 @@ def stac_footprints(
     )
 
 
-def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> EmptyCatalogue:
-    """What there was in place of images that can be drawn."""
+def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefused | EmptyCatalogue:
+    """What there was in place of images that can be drawn: no catalogue, or an empty one."""
     what = "nothing was read"
     if found.set_aside or found.outside:
         reasons = [f"{reason} {count:,}" for reason, count in found.set_aside.items()]
@@ -165,6 +168,11 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> EmptyCatalogu
     quoted = "".join(
         f" (the first: {row['id']}, {row['reason']}, {row['value'][:QUOTED]!r})" for row in first
     )
+    if found.set_aside and found.set_aside.keys() <= _NO_STAC:
+        return CatalogueRefused(
+            f"{catalogue.origin} holds no STAC items; {what}{quoted}.",
+            hint="Name another source; `oam-mosaic sample` shows what a file of items looks like.",
+        )
     return EmptyCatalogue(
         f"{catalogue.origin} holds no image that can be drawn; {what}{quoted}. "
         "An empty mosaic is never published.",

@@ -154,7 +154,7 @@ class PgstacCatalogue:
 
     @property
     def origin(self) -> str:
-        return f"pgstac {self.database} {self._collection}"
+        return f"pgSTAC {self.database}, collection {self._collection}"
 
     @contextmanager
     def snapshot(self) -> Iterator[PgstacSnapshot]:

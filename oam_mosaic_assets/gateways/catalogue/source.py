@@ -59,8 +59,8 @@ class Catalogue(Protocol):
     """A source of STAC items.
 
     Attributes:
-        origin: what to call it in logs and manifests, such as `pgstac db.example.org:5432/eoapi
-            openaerialmap`. Never holds a password.
+        origin: what to call it in logs and manifests, such as `pgSTAC db.example.org:5432/eoapi,
+            collection openaerialmap`. Never holds a password.
         kind: `pgstac`, `stac_api`, `items_file` or `sample`.
     """
 

@@ -75,7 +75,7 @@ class StacApiCatalogue:
 
     @property
     def origin(self) -> str:
-        return f"stac_api {self._address.geturl()} {self._collection}"
+        return f"STAC API {self._address.geturl()}, collection {self._collection}"
 
     @contextmanager
     def snapshot(self) -> Iterator[StacApiSnapshot]:

@@ -145,7 +145,7 @@ def test_an_address_that_cannot_be_read_is_refused_without_being_shown(address: 
 def test_a_catalogue_says_where_it_is_but_no_password(connection: str | dict[str, str | int]) -> None:
     catalogue = PgstacCatalogue(connection, COLLECTION)
 
-    assert catalogue.origin == "pgstac db.example.org:6543/eoapi openaerialmap"
+    assert catalogue.origin == "pgSTAC db.example.org:6543/eoapi, collection openaerialmap"
     assert repr(catalogue) == "PgstacCatalogue('pgstac db.example.org:6543/eoapi openaerialmap')"
 
 
@@ -158,4 +158,4 @@ def test_what_the_settings_leave_open_is_taken_as_psql_takes_it(
     catalogue = PgstacCatalogue({}, COLLECTION)
 
     assert catalogue.count() == 1
-    assert catalogue.origin == f"pgstac 127.0.0.1:{database.port}/{database.name} openaerialmap"
+    assert catalogue.origin == f"pgSTAC 127.0.0.1:{database.port}/{database.name}, collection openaerialmap"
