@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     model_validator,
@@ -29,6 +27,7 @@ from pydantic import (
 from oam_mosaic_assets.core.cron import problem_with
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
+from oam_mosaic_assets.environment import env_file, near_misses
 from oam_mosaic_assets.errors import SettingsError
 
 TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
@@ -141,6 +140,8 @@ class Settings(BaseModel):
     alert_email_to: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
     alert_ui_url: str | None = None
 
+    _near_misses: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the environment, or the one given.
@@ -152,18 +153,22 @@ class Settings(BaseModel):
         Raises:
             SettingsError: names every problem there is.
         """
+        ours = [name.upper() for name in cls.model_fields]
         if environment is None:
-            for name, value in _env_file().items():
+            for name, value in env_file(ours, os.environ).items():
                 os.environ.setdefault(name, value)
             environment = os.environ
         stated = {
             name: value for name in cls.model_fields if (value := environment.get(name.upper(), "").strip())
         }
         try:
-            return cls.model_validate(stated)
+            settings = cls.model_validate(stated)
         except ValidationError as error:
             problems = _problems(error, stated)
             wrong = {each["loc"][0] for each in error.errors() if each["loc"]}
+        else:
+            settings._near_misses = near_misses(environment, ours)
+            return settings
         try:  # what does not agree among those that are right each by itself
             cls.model_validate({name: value for name, value in stated.items() if name not in wrong})
         except ValidationError as error:
@@ -302,7 +307,10 @@ class Settings(BaseModel):
 
     def remarks(self) -> list[str]:
         """What a person who set these may not expect."""
-        remarks = []
+        remarks = [
+            f"{name} is set and no setting; {meant} may be meant, and is not set."
+            for name, meant in self._near_misses.items()
+        ]
         if self.s3_access_key is not None and not self.publishes_to_s3:
             remarks.append(
                 "S3 keys are set, but not S3_BUCKET, S3_ENDPOINT or MOSAIC_PUBLISH=s3: nothing goes to S3."
@@ -330,23 +338,6 @@ class Settings(BaseModel):
     @property
     def _names_s3(self) -> bool:
         return bool({"s3_bucket", "s3_endpoint"} & self.model_fields_set)
-
-
-def _env_file() -> dict[str, str]:
-    try:
-        with suppress(FileNotFoundError), Path(".env").open(encoding="utf-8") as lines:
-            for each in parse_stream(lines):
-                if each.error or (each.key is not None and each.value is None):
-                    raise SettingsError(
-                        f"Line {each.original.line} of the file .env is no NAME=value.",
-                        hint="Mend it: what cannot be read there would silently count as not set.",
-                    )
-        return {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(
-            f"The file .env cannot be read: {reason}.", hint="Mend it, or take it out of this folder."
-        ) from None  # the error holds the file's text, secrets included
 
 
 def _is_web_address(text: str) -> bool:
