@@ -71,11 +71,17 @@ def _stopped(by: signal.Signals, where: str) -> int:
 
 
 def explain(error: MosaicError) -> int:
-    """Say what happened and what to do about it; returns the exit code."""
+    """Say what happened, what to do about it and of which kind it is; returns the exit code."""
     print(f"oam-mosaic: {error.message}", file=sys.stderr)  # noqa: T201
     if error.hint:
         print(f"\nWhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
+    print(f"\n{kind_of(type(error).__name__)}", file=sys.stderr)  # noqa: T201
     return error.exit_code
+
+
+def kind_of(name: str) -> str:
+    """Where the documentation says more about what failed."""
+    return f"Kind: {name}, in docs/operation.md"
 
 
 def _parser() -> argparse.ArgumentParser:

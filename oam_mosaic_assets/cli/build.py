@@ -18,10 +18,11 @@ from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, published_mos
 from oam_mosaic_assets.assets.rollback import REASON_TAG
 from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
+from oam_mosaic_assets.cli import kind_of
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.definitions import build_definitions
-from oam_mosaic_assets.errors import Passing, Refused, SettingsError
+from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
 from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, WHAT_TO_DO, cause_of
@@ -176,7 +177,7 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
             values = {name: value.value for name, value in stated.metadata.items()}
             hint = str(values.get(WHAT_TO_DO, ""))
             message = (stated.description or "").removesuffix(hint).rstrip()
-            console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}")
+            console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}\n\n{kind_of(str(values['kind']))}")
             return int(str(values.get(EXIT_CODE, 1)))
         if error is not None:
             cause = f"a fault in {event.step_key}: {cause_of(error)}"
@@ -203,8 +204,10 @@ def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation],
         console.print(f"  {each.check_name}: {each.description}")
     if is_public:
         return Passing.exit_code
+    kind = HeldBack if are_guards else AuditFailed
     if builds and are_guards:
         console.print(
             f"\nWhat to do: if that is right, say so: oam-mosaic publish {builds.pop()} --confirm REASON"
         )
-    return Refused.exit_code
+    console.print(f"\n{kind_of(kind.__name__)}")
+    return kind.exit_code

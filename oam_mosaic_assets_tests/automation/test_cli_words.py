@@ -158,6 +158,8 @@ def test_a_file_without_an_image_is_refused_with_what_was_in_it(
     told = shell.run("build")
     assert told.returncode == (WRONG if "no STAC" in said else REFUSED), told.stderr
     assert said in told.stderr
+    kind = "CatalogueRefused" if told.returncode == WRONG else "EmptyCatalogue"
+    assert told.stderr.endswith(f"\nKind: {kind}, in docs/operation.md\n")
 
 
 def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shell: Shell) -> None:
@@ -165,6 +167,7 @@ def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shel
     write_items(shell.folder / "items.ndjson", [*some_items(IMAGES, first=IMAGES), *items])
     held = shell.run("build")
     assert held.returncode == REFUSED
+    assert held.stderr.endswith("\nKind: HeldBack, in docs/operation.md\n")
     assert (
         "Not published: the build is held back until a person decides; what is public stays.\n" in held.stderr
     )
