@@ -58,7 +58,8 @@ def roll_back(
         if before is None:
             raise _refused("Nothing was published here yet", [])
         target = _target(build, before[0].build, there)
-        found = _whole(releases, target, there, folder)
+        others = [each for each in there if each.build not in {target.build, before[0].build}]
+        found = _whole(releases, target, others, folder)
         lock.renew()
         why = f"of a rollback to {target.build}: {reason}"
         with _held_or_as_before(releases.holds, why), public.or_as_before():
@@ -86,36 +87,39 @@ def _held_or_as_before(holds: Holds, reason: str) -> Iterator[None]:
 
 def _target(build: str | None, public: str, there: Sequence[Release]) -> Release:
     wanted = build or one_before(public, there)
+    others = [each for each in there if each.build != public]
     if not wanted:
-        raise _refused(f"No build is left that was public before {public}", there)
+        raise _refused(f"No build is left that was public before {public}", others)
     if wanted == public:
-        raise _refused(f"{wanted} is the public one", there)
-    found = next((each for each in there if each.build == wanted), None)
+        raise _refused(f"{wanted} is the public one", others)
+    found = next((each for each in others if each.build == wanted), None)
     if found is None:
-        raise _refused(f"There is no build {wanted}", there)
+        raise _refused(f"There is no build {wanted}", others)
     return found
 
 
-def _whole(releases: Releases, target: Release, there: Sequence[Release], folder: Path) -> _Whole:
+def _whole(releases: Releases, target: Release, others: Sequence[Release], folder: Path) -> _Whole:
     store, keys, build = releases.store, releases.keys, target.build
     if target.pointer is None:
-        raise _refused(f"{build} is not whole: its manifest cannot be read", there)
+        raise _refused(f"{build} is not whole: its manifest cannot be read", others)
     path = folder / "archive.pmtiles"
     archive = store.get_file(target.pointer.archive, path)
     if archive is None:
-        raise _refused(f"{build} is not whole: {target.pointer.archive} is gone", there)
+        raise _refused(f"{build} is not whole: {target.pointer.archive} is gone", others)
     if sha256_of(path) != target.pointer.sha256:
-        raise _refused(f"{build} is not whole: {target.pointer.archive} is not what its manifest says", there)
+        raise _refused(
+            f"{build} is not whole: {target.pointer.archive} is not what its manifest says", others
+        )
     document = store.get_bytes(keys.release(build, TILEJSON))
     try:
         described = releases.public.described_here(document[0]) if document else None
     except (ValueError, TypeError, RecursionError):
         described = None
     if described is None:
-        raise _refused(f"{build} is not whole: its TileJSON is gone, or cannot be read", there)
+        raise _refused(f"{build} is not whole: its TileJSON is gone, or cannot be read", others)
     taken_down = releases.takedowns.ids()
     if taken_down and names_any(path, taken_down):
-        raise _refused(f"{build} shows an image that was taken down since", there)
+        raise _refused(f"{build} shows an image that was taken down since", others)
     with path.open("rb") as content:
         head = content.read(READ_BACK)
         content.seek(max(0, archive.size - READ_BACK))
@@ -125,8 +129,8 @@ def _whole(releases: Releases, target: Release, there: Sequence[Release], folder
     return _Whole(pointer=target.pointer, archive=archive, expected=expected, described=described)
 
 
-def _refused(what: str, there: Sequence[Release]) -> RollbackRefused:
-    names = ", ".join(each.build for each in there) or "none"
+def _refused(what: str, others: Sequence[Release]) -> RollbackRefused:
+    names = ", ".join(each.build for each in others) or "none"
     return RollbackRefused(
         f"{what}. What is public stays.",
         hint=f"Name another build; there are: {names}. See oam-mosaic releases.",
