@@ -88,7 +88,11 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
         run = record.dagster_run
         if run.is_success and run.asset_selection and published_mosaic.key not in run.asset_selection:
             continue  # somebody made a part of it
-        if run.is_success or (run.run_id != publisher and _is_named_after(published, record)):
+        if run.is_success:
+            return
+        if run.run_id != publisher and (
+            _is_named_after(published, record) or _is_retry_of_one(run, publisher, instance)
+        ):
             return
         failure = _failure(instance, run.run_id)
         if failure.is_held and failure.build == published:
@@ -180,6 +184,13 @@ def _is_named_after(build: str, record: dg.RunRecord) -> bool:
     """Whether a build is newer than a run: it was named in a later second than the run began in."""
     stamp, _, _ = build_name(_utc(record.create_timestamp), "").partition("-")
     return build.partition("-")[0] > stamp
+
+
+def _is_retry_of_one(run: dg.DagsterRun, publisher: str, instance: dg.DagsterInstance) -> bool:
+    """Whether a run and the publisher are retries of one run, or one is the other's: they made one build."""
+    if not publisher or (publishing := instance.get_run_by_id(publisher)) is None:
+        return False
+    return (run.root_run_id or run.run_id) == (publishing.root_run_id or publisher)
 
 
 def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:

@@ -303,6 +303,17 @@ def test_a_run_that_dagster_will_start_again_is_no_alert_until_its_retries_are_u
     assert watched.tick(2) == [], "it is still the same"
 
 
+def test_a_retry_whose_build_the_run_before_it_has_published_is_no_alert(watched: Watched) -> None:
+    """That one had counted as failed, and was at work still."""
+    instance = watched.site.instance
+    watched.site.published()
+    (publisher,) = instance.get_runs(dg.RunsFilter(job_name="global_mosaic"))
+    crash(instance, publisher)
+    assert watched.tick(2) == []
+    crash(instance)
+    assert watched.tick(2) == ["opened build"]
+
+
 def test_a_retry_that_never_came_is_not_waited_for(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     crash(watched.site.instance, remote_job_origin=ORIGIN)
     monkeypatch.setattr(conditions, "RETRY_GRACE", timedelta())
