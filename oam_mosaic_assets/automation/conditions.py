@@ -26,8 +26,8 @@ from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.io_managers.object_store import BUILD
 from oam_mosaic_assets.resources.failures import root_of
 
-LOOKED_AT: Final = 25
-"""Runs of a job that are looked at, the newest first."""
+AT_A_TIME: Final = 25
+"""Runs of a job that are read at once, the newest first; the newest one or two decide, as a rule."""
 
 RETRY_GRACE: Final = timedelta(minutes=10)
 """After that, a retry that Dagster promised and did not start is not to be waited for."""
@@ -156,9 +156,12 @@ def _not_fresh(
 def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg.RunRecord]:
     """The runs of a job that say how it stands, the newest first."""
     filters = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
-    for record in instance.get_run_records(filters, limit=LOOKED_AT):
-        if record.dagster_run.is_success or not _is_retried(instance, record, now):
-            yield record
+    last = None
+    while records := instance.get_run_records(filters, limit=AT_A_TIME, cursor=last):
+        for record in records:
+            if record.dagster_run.is_success or not _is_retried(instance, record, now):
+                yield record
+        last = records[-1].dagster_run.run_id
 
 
 def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:

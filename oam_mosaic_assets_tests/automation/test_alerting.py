@@ -207,6 +207,19 @@ def test_a_build_that_waits_is_one_alert_until_a_person_publishes_it(watched: Wa
     assert watched.tick(2) == ["resolved build"]
 
 
+def test_a_build_that_waits_is_not_forgotten_however_many_fail_after_it(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "AT_A_TIME", 2)
+    watched.site.published()
+    write_items(watched.site.items, some_items(20))
+    watched.site.run()
+    assert watched.tick() == ["opened held"]
+    for _ in range(5):
+        crash(watched.site.instance)
+    assert watched.tick(2) == ["opened build"], "it still waits"
+
+
 def test_a_stale_mosaic_is_one_alert_however_often_it_is_looked_at(watched: Watched) -> None:
     site = watched.site
     pointer = site.published()
