@@ -196,7 +196,7 @@ def _brief_session() -> Iterator[requests.Session]:
         def get_connection_with_tls_context(self, *stated: Any, **named: Any) -> Any:
             pool: Any = super().get_connection_with_tls_context(*stated, **named)
 
-            class Connection(pool.ConnectionCls):  # type: ignore[misc,name-defined]  # HTTP's or HTTPS's
+            class Connection(pool.ConnectionCls):  # type: ignore[misc]  # HTTP's or HTTPS's
                 def _new_conn(self) -> socket.socket:
                     line: socket.socket = super()._new_conn()
                     lines.append(line.dup())  # TLS takes the line itself away
