@@ -79,6 +79,9 @@ _ACCESS: Final = """
 _ABSENT: Final = "𒍟※"
 """pgSTAC's mark for what the template has and the item has not."""
 
+_SHORTEST_MASKED: Final = 4
+"""Characters of a password from which on it is masked in what the driver says."""
+
 # Of a connection that is refused, libpq tells no SQLSTATE, only the server's words. Where these are not in
 # English the refusal is taken for an outage; the words are shown either way.
 _REFUSALS: Final = (
@@ -245,9 +248,10 @@ class PgstacCatalogue:
 
     def _failure(self, error: psycopg.Error) -> MosaicError:
         told = " ".join((error.diag.message_primary or str(error)).split())
-        if password := self._parts.get("password"):
-            told = told.replace(str(password), "***")
-        message = f"PostgreSQL at {self.database}: {told}"
+        password = str(self._parts.get("password") or "")
+        # a letter or two stand in every text: masked there, they would be told by what is missing
+        shown = told.replace(password, "***") if len(password) >= _SHORTEST_MASKED else told
+        message = f"PostgreSQL at {self.database}: {shown}"
         if error.sqlstate is None:
             refused = any(words in told for words in _REFUSALS)
             hint = "Check the user, the password and the name of the database."
