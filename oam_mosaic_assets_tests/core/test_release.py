@@ -118,6 +118,13 @@ def test_at_the_warning_age_it_is_late_and_at_the_failing_age_stale() -> None:
     assert "stale" in text
 
 
+def test_a_snapshot_from_the_future_is_young_only_by_a_wrong_clock() -> None:
+    assert fresh(-0.2)[0]
+    passed, late_only, text = fresh(-24)
+    assert (passed, late_only) == (False, True)
+    assert text.startswith("its snapshot lies 24.0 h ahead of this machine's clock: set the clock")
+
+
 def test_what_someone_deleted_is_named_however_young_the_mosaic_is() -> None:
     passed, late_only, text = fresh(1, differences=("global-mosaic.pmtiles is gone",))
     assert (passed, late_only) == (False, False)
