@@ -125,6 +125,7 @@ class Settings(BaseModel):
     max_set_aside_share: Share = 0.02
     max_shrink_share: Share = 0.10
     mosaic_cron: str = "0 3 * * *"
+    follow_catalogue: bool = False
     fresh_warn_hours: Hours = 25.0
     fresh_fail_hours: Hours = 36.0
     log_level: Annotated[

@@ -124,6 +124,7 @@ def _candidate(
         source=facts["source"],
         images=facts["images"],
         set_aside=sum(facts["set_aside"].values()),
+        basis=facts["basis"],
         archive=releases.keys.release(build, ARCHIVE),
         manifest=releases.keys.release(build, MANIFEST),
         size=archive.size,

@@ -106,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         type=_stated,
         help="let this build pass the guards; the reason stands in the public manifest",
     )
+    build.add_argument(
+        "--anew", action="store_true", help="build even if nothing changed since the public build"
+    )
     build.set_defaults(command=_build)
 
     publish = commands.add_parser(
@@ -255,7 +258,7 @@ def _stated(reason: str) -> str:
 def _build(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
 
-    return run_job("global_mosaic", confirm=stated.confirm)
+    return run_job("global_mosaic", confirm=stated.confirm, anew=stated.anew)
 
 
 def _publish(stated: argparse.Namespace) -> int:

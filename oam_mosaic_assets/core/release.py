@@ -131,6 +131,7 @@ class Pointer:
         manifest: key of its manifest.
         size: of the archive, bytes.
         sha256: of the archive, hex.
+        basis: digest of all that it was made from; empty where that is not known. See `Watch.basis`.
         etags: of each fixed key when it was written; another one means that someone overwrote it.
     """
 
@@ -146,6 +147,7 @@ class Pointer:
     manifest: str
     size: int
     sha256: str
+    basis: str = ""
     etags: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
