@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from oam_mosaic_assets.core.cron import problem_with
+from oam_mosaic_assets.core.product import MOSAIC, Product, chosen
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.environment import env_file, near_misses
@@ -78,6 +79,13 @@ def _list(value: object) -> object:
     )
 
 
+def _products(value: object) -> object:
+    words = _list(value)
+    return (
+        chosen(words) if isinstance(words, tuple) and all(isinstance(each, str) for each in words) else value
+    )
+
+
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
@@ -105,6 +113,7 @@ class Settings(BaseModel):
     zoom_min: Annotated[int, Field(ge=0, le=DEEPEST)] = 0
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
+    mosaic_products: Annotated[tuple[Product, ...], BeforeValidator(_products)] = chosen(())
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None
@@ -231,6 +240,7 @@ class Settings(BaseModel):
         meanings = {
             plain.archive: "the mosaic itself",
             plain.tilejson: "the mosaic's TileJSON",
+            **{each.name: f"the product {each.word!r}" for each in self.mosaic_products if each != MOSAIC},
             _SAMPLE: "the sample's place on S3",
             _TEST: "the place of what TEST_MODE builds",
         }
@@ -299,7 +309,7 @@ class Settings(BaseModel):
 
         Builds of a test mode have a place of their own in a folder too: each is guarded by what it is like.
         """
-        keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix)
+        keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix, products=self.mosaic_products)
         if self.test_mode:
             keys = keys.below(f"{_TEST}/")
         if self.publishes_to_s3 and self.source == "sample":

@@ -392,6 +392,12 @@ def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
     assert getattr(Settings.read({name: ""}), name.lower()) is None
 
 
+def test_the_mosaic_is_among_the_products_whatever_is_asked_for() -> None:
+    assert [each.word for each in Settings.read({"MOSAIC_PRODUCTS": "mosaic"}).keys.products] == ["mosaic"]
+    with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic"):
+        Settings.read({"MOSAIC_PRODUCTS": "maps"})
+
+
 def test_the_readme_lists_every_setting() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in readme] == []

@@ -6,7 +6,7 @@ from typing import Final
 import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
-from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
@@ -21,7 +21,7 @@ WHAT_HELPS: Final = (
 
 
 @dg.asset_check(
-    asset=published_mosaic,
+    asset=PUBLISHED,
     name="mosaic_is_fresh",
     blocking=True,
     description="The public mosaic is there, is the one we published, and its snapshot is young enough.",

@@ -14,7 +14,7 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` takes no word on what it is told
 from rich.console import Console
 
-from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, PUBLISHED
 from oam_mosaic_assets.assets.rollback import REASON_TAG
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNCHANGED
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
@@ -149,7 +149,7 @@ def _progress(console: Console) -> AbstractContextManager[Progress]:
 def _published(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
     """What this run's materialisation says was published; empty where nothing was."""
     for event in result.all_events:
-        if event.is_step_materialization and event.asset_key == published_mosaic.key:
+        if event.is_step_materialization and event.asset_key == PUBLISHED:
             metadata = event.step_materialization_data.materialization.metadata
             return {name: value.value for name, value in metadata.items()}
     return {}

@@ -50,8 +50,27 @@ def test_the_pointer_survives_the_store() -> None:
     assert Pointer.from_json(POINTER.to_json()) == POINTER
 
 
+def test_a_pointer_that_knows_the_archive_only_is_read() -> None:
+    """Versions before there were other products wrote such."""
+    stated = json.loads(POINTER.to_json())
+    del stated["products"]
+    assert Pointer.from_json(json.dumps(stated).encode()).released == {
+        "global-mosaic.pmtiles": POINTER.archive
+    }
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b"null", b'{"build": 1}', b"\xff", replace(POINTER, format=2).to_json()]
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"build": 1}',
+        b"\xff",
+        replace(POINTER, format=2).to_json(),
+        replace(POINTER, products={"a.json": {"key": "a"}}).to_json(),
+    ],
 )
 def test_what_is_no_pointer_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="it "):
