@@ -15,7 +15,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
@@ -106,18 +105,23 @@ def _spooled(mbtiles: Path, low_zooms: Iterable[tuple[int, int, int, bytes]], sp
     places, length = array("q"), array("q")
     tile_id = array("q")
     digests = bytearray()
+
+    def add(zoom: int, x: int, y: int, content: bytes) -> None:
+        places.extend((zoom, x, y))
+        length.append(len(content))
+        digests.extend(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
+        spool.write(content)
+        if len(length) % _BATCH == 0:
+            tile_id.frombytes(_ids(places).tobytes())
+            del places[:]
+
+    for tile in low_zooms:
+        add(*tile)
     with closing(_opened(mbtiles)) as database:
-        rows = _rows(database, "SELECT zoom_level, tile_column, tile_row, tile_data FROM tiles")
-        # MBTiles counts rows from the south
-        tiles = ((zoom, x, (1 << zoom) - 1 - row, content) for zoom, x, row, content in rows)
-        for zoom, column, row, content in chain(low_zooms, tiles):
-            places.extend((zoom, column, row))
-            length.append(len(content))
-            digests += hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
-            spool.write(content)
-            if len(length) % _BATCH == 0:
-                tile_id.frombytes(_ids(places).tobytes())
-                places = array("q")
+        for zoom, column, row, content in _rows(
+            database, "SELECT zoom_level, tile_column, tile_row, tile_data FROM tiles"
+        ):
+            add(zoom, column, (1 << zoom) - 1 - row, content)  # MBTiles counts rows from the south
     tile_id.frombytes(_ids(places).tobytes())
     spool.flush()
     lengths = np.frombuffer(length, np.int64)
