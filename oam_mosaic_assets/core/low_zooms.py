@@ -101,10 +101,13 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan) -> Iterator[Tile]:
         extent = np.maximum(east - west, south - north)
         middles.append(np.column_stack([west + east, north + south]) / 2.0)
         extents.append(extent)
-        for zoom in zooms:
-            shown = np.flatnonzero(is_shown(extent, zoom))
-            if len(shown):
-                _add_outlines(sheets[zoom], _pieces(projected[shown], zoom), [names[each] for each in shown])
+        parts, image = shapely.get_parts(projected, return_index=True)
+        for zoom in reversed(zooms):  # what is simplified for a zoom is less work at the one before
+            shown = is_shown(extent[image], zoom)
+            if not shown.any():
+                break
+            parts, image = shapely.simplify(parts[shown], _SIMPLIFIED / (EXTENT << zoom)), image[shown]
+            _add_outlines(sheets[zoom], _pieces(parts, image, zoom), names)
     for zoom in zooms:
         counted = [middle[~is_shown(extent, zoom)] for middle, extent in zip(middles, extents, strict=True)]
         yield from _finished(sheets.pop(zoom), _squares(np.concatenate(counted), zoom), plan.layer, zoom)
@@ -121,16 +124,16 @@ def is_shown(extent: NDArray[np.float64], zoom: int) -> NDArray[np.bool_]:
     return shown
 
 
-def _pieces(projected: Geometries, zoom: int) -> _Pieces:
+def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
     """Cut images into tiles, on the tiles' grid.
 
     Args:
-        projected: the map is the unit square.
+        parts: polygons; the map is the unit square.
+        image: index of the image that each is a part of.
         zoom: of the tiles.
     """
-    parts, image = shapely.get_parts(projected, return_index=True)
     parts = shapely.transform(parts, lambda points: points * float(EXTENT << zoom))
-    parts = as_drawn(shapely.simplify(parts, _SIMPLIFIED), _THINNEST)
+    parts = as_drawn(parts, _THINNEST)
     bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * _MARGIN
     west, north, east, south = np.clip(np.floor(bounds / EXTENT).astype(np.int64), 0, (1 << zoom) - 1).T
     columns = east - west + 1
