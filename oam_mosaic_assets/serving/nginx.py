@@ -122,7 +122,7 @@ def _common(front: Front) -> str:
   proxy_cache_path {_quoted(cache)} levels=1:2 keys_zone={zone}:8m max_size={front.cache_mb}m inactive=1d
     use_temp_path=off;
   proxy_cache {zone};
-  proxy_cache_key "$proxy_uri";
+  proxy_cache_key "$server_port/$tile";
   proxy_cache_valid 200 204 1d;
   proxy_cache_lock on;
   proxy_cache_use_stale error timeout updating http_500 http_502 http_503 http_504;
@@ -134,7 +134,6 @@ def _common(front: Front) -> str:
   proxy_connect_timeout 5s;
   proxy_read_timeout 30s;
   upstream martin {{ server 127.0.0.1:{front.martin_port} max_fails=0;  keepalive 32; }}
-  map $uri $proxy_uri {{ default "$proxy_host/$tile"; }}
 
   # the zooms that are not of the raster coverage but of the imagery itself
   map $z $of_imagery {{ default 0;  {_deeper(front)} }}
@@ -262,7 +261,7 @@ def _unless_empty(front: Front, locations: str) -> str:
     if front.build:
         return locations
     return """\
-    location ~ "/\\d+/\\d+/\\d+" {
+    location ~ "/(?<z>\\d+)/\\d+/\\d+" {
       types { }
       return 503 "Nothing is published yet; try again later.\\n";
     }"""

@@ -82,9 +82,14 @@ class Supervisor:
             raise
         vector, raster, viewer = self._settings.serve_ports
         self._log.info(
-            "listening on %s: vector tiles %d, raster tiles %d, viewer %d",
-            self._settings.serve_address, vector, raster, viewer,
-        )  # fmt: skip
+            "listening on %s: vector tiles %d, raster tiles %d, viewer %d; asking %s in %s",
+            self._settings.serve_address,
+            vector,
+            raster,
+            viewer,
+            self._settings.keys.pointer,
+            self._store.origin,
+        )
         return self
 
     def __exit__(
