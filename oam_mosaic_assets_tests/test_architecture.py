@@ -19,6 +19,7 @@ ALLOWED = {
     "errors": set[str](),
     "settings": {"core", "errors"},
     "gateways": {"gateways", "core", "errors", "settings"},
+    "serving": {"serving", "gateways", "core", "errors", "settings"},
     "resources": {"resources", "gateways", "core", "errors", "settings"},
     "io_managers": {"io_managers", "resources", "gateways", "core", "errors", "settings"},
     "assets": {"assets", "io_managers", "resources", "gateways", "core", "errors", "settings"},
