@@ -8,7 +8,7 @@ from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
-from oam_mosaic_assets.core.release import ARCHIVE
+from oam_mosaic_assets.core.product import MOSAIC
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -45,7 +45,7 @@ def global_mosaic_pmtiles(
             stac_footprints.path,
             footprints_geojson.path,
             scratch.folder("global_mosaic_pmtiles"),
-            name=ARCHIVE,
+            name=MOSAIC.name,
             snapshot=footprints_geojson.facts["snapshot"]["digest"],
             progress=progress,
             log=context.log,
@@ -61,7 +61,7 @@ def global_mosaic_pmtiles(
         stage="global_mosaic_pmtiles",
         seconds=seconds,
         digests={archive.name: digest},
-        archive={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
+        product={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
         plan=plan.digest(version),
         versions={"tippecanoe": version},
     )
