@@ -174,10 +174,12 @@ def _lies_within(local: Geometries) -> NDArray[np.bool_]:
 
 def _polygons(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
     """The polygons that geometries consist of, and which each belongs to; points and lines are left out."""
-    parts, of = shapely.get_parts(geometries, return_index=True)
-    parts, again = shapely.get_parts(parts, return_index=True)  # collections hold multipolygons
+    parts, of = geometries, np.arange(len(geometries))
+    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():  # collections hold multipolygons
+        parts, again = shapely.get_parts(parts, return_index=True)
+        of = of[again]
     solid = shapely.area(parts) > 0.0
-    return parts[solid], of[again][solid]
+    return parts[solid], of[solid]
 
 
 def _add_outlines(sheets: defaultdict[int, _Sheet], pieces: _Pieces, names: list[str]) -> None:
