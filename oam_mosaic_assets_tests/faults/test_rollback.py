@@ -211,6 +211,7 @@ def test_a_hold_is_told_by_status_and_lets_a_build_that_waits_be(
     assert rows[0].index(f"{IMAGES}") == names.index("images")
     assert site.command("publish", held.build, "--confirm", "cleaned up") == 3
     assert site.command("resume") == 0
+    assert f"the next build is published. It said: {both}\n" in capfd.readouterr().out
     assert site.command("publish", held.build, "--confirm", "cleaned up") == 0
 
     assert site.stays_whole().build == held.build
