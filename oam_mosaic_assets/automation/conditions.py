@@ -16,7 +16,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
-from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.automation.jobs import global_mosaic, mosaic_freshness
 from oam_mosaic_assets.checks.mosaic_freshness import WHAT_HELPS, mosaic_is_fresh
 from oam_mosaic_assets.core.alerts import Condition
@@ -86,7 +86,7 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
     is_newest = True
     for record in _ended(instance, global_mosaic.name, now):
         run = record.dagster_run
-        if run.is_success and run.asset_selection and published_mosaic.key not in run.asset_selection:
+        if run.is_success and run.asset_selection and PUBLISHED not in run.asset_selection:
             continue  # somebody made a part of it
         if run.is_success:
             return
@@ -135,7 +135,7 @@ def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Conditio
         text = f"It could not be looked at. {failure.text}"
         yield _not_fresh(_ended_at(look), text, advice=failure.advice, run=run)
         return
-    state = instance.get_freshness_state_records([published_mosaic.key]).get(published_mosaic.key)
+    state = instance.get_freshness_state_records([PUBLISHED]).get(PUBLISHED)
     if (
         state
         and state.freshness_state is FreshnessState.FAIL
@@ -177,7 +177,7 @@ def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetim
 
 def _published(instance: dg.DagsterInstance) -> tuple[str, str]:
     """The build that was published last, and the run that did it; empty where there is none."""
-    event = instance.get_latest_materialization_event(published_mosaic.key)
+    event = instance.get_latest_materialization_event(PUBLISHED)
     if event is None or event.asset_materialization is None:
         return "", ""
     return _build(event.asset_materialization.metadata), event.run_id

@@ -14,9 +14,9 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` takes no word on what it is told
 from rich.console import Console
 
-from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, PUBLISHED
 from oam_mosaic_assets.assets.rollback import REASON_TAG
-from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNCHANGED
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
 from oam_mosaic_assets.cli import kind_of
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
@@ -64,6 +64,7 @@ def run_job(
     build: str | None = None,
     reason: str | None = None,
     takedown: str | None = None,
+    anew: bool = False,
 ) -> int:
     """Run a job to its end and say what came of it.
 
@@ -73,12 +74,19 @@ def run_job(
         build: the earlier build to work on.
         reason: why a rollback is made.
         takedown: why an image has to go from what is public.
+        anew: build even if nothing changed.
 
     Returns:
         The exit code.
     """
     settings = Settings.read()
-    stated = {CONFIRM_TAG: confirm, BUILD_TAG: build, REASON_TAG: reason, TAKEDOWN_TAG: takedown}
+    stated = {
+        CONFIRM_TAG: confirm,
+        BUILD_TAG: build,
+        REASON_TAG: reason,
+        TAKEDOWN_TAG: takedown,
+        ANEW_TAG: "yes" if anew else None,
+    }
     tags = {LOCATION_TAG: LOCATION, **{name: value for name, value in stated.items() if value}}
     # a stream of its own: each line at once and in UTF-8, whatever standard error is set to
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
@@ -141,13 +149,21 @@ def _progress(console: Console) -> AbstractContextManager[Progress]:
 def _published(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
     """What this run's materialisation says was published; empty where nothing was."""
     for event in result.all_events:
-        if event.is_step_materialization and event.asset_key == published_mosaic.key:
+        if event.is_step_materialization and event.asset_key == PUBLISHED:
             metadata = event.step_materialization_data.materialization.metadata
             return {name: value.value for name, value in metadata.items()}
     return {}
 
 
 def _report(console: Console, settings: Settings, published: Mapping[str, Any], run: str) -> None:
+    if UNCHANGED in published:
+        console.print(
+            f"\nNothing changed since {published['build']}, which stays public: {published['counts']}.\n"
+            f"It is up to date with the catalogue of {published['snapshot']}.\n\n"
+            f"  archive   {published['address']}\n"
+            f"  run       {run}, in Dagster's UI\n"
+        )
+        return
     done = f"Rolled back from {published['rolled back from']} to" if "reason" in published else "Published"
     console.print(
         f"\n{done} {published['build']}: {published['counts']}, {published['bytes'] / 1e6:.1f} MB\n\n"

@@ -64,6 +64,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
             "archive": address(settings.keys.archive),
             "tilejson": address(settings.keys.tilejson),
             "manifest": address(pointer.manifest),
+            "products": [address(key) for name in pointer.released for key in settings.keys.fixed(name)],
         }
     _print(facts, as_json=as_json)
     return 0 if verdict.passed else 1

@@ -412,6 +412,7 @@ def test_validate_exits_with_2_where_there_is_no_archive(shell: Shell) -> None:
         assert "Traceback" not in told.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(
     "arguments",

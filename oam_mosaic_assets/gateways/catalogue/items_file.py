@@ -184,5 +184,8 @@ class ItemsFileSnapshot:
     expected: int | None
     _items: Callable[[], Iterator[Item | Unreadable]]
 
+    def watermark(self) -> None:
+        return None
+
     def items(self) -> Iterator[Item | Unreadable]:
         return self._items()

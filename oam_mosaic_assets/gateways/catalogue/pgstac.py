@@ -8,6 +8,8 @@ all the rest, and drops every null.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -59,6 +61,14 @@ _VERSION: Final = "SELECT version FROM pgstac.migrations ORDER BY datetime DESC,
 _COLLECTIONS: Final = "SELECT id FROM pgstac.collections ORDER BY id LIMIT %(limit)s"
 _COUNT: Final = "SELECT count(*) FROM pgstac.items WHERE collection = %(collection)s"
 _ITEMS: Final = "SELECT id, geometry, content::text FROM pgstac.items WHERE collection = %(collection)s"
+# No table of pgSTAC's tells when a row last changed, so all of them are hashed: a sum of 64 bits, as rows
+# have no order. 22,792 items take 0.1 s.
+_WATERMARK: Final = """
+    SELECT count(*)::text || '-' || coalesce(sum(hashtextextended(
+        content::text, hashtextextended(coalesce(geometry::text, ''), hashtextextended(id, 0))
+    )), 0)::text
+    FROM pgstac.items WHERE collection = %(collection)s
+"""
 _IDS: Final = "SELECT id FROM pgstac.items WHERE collection = %(collection)s"
 _TEMPLATE: Final = "SELECT base_item FROM pgstac.collections WHERE id = %(collection)s"
 # Since 0.10 an item names the template it was stored with; one that names none was stored with the first.
@@ -227,6 +237,7 @@ class PgstacCatalogue:
             taken_at=taken_at.astimezone(UTC),
             expected=count,
             _templates=_Templates(dict(tagged), first=first, current=current),
+            _ask=lambda question: str(ask(question, collection=self._collection)[0][0]),
             _rows=lambda question: self._rows(connection, question),
         )
 
@@ -272,6 +283,11 @@ class _Templates:
     first: Item
     current: Item
 
+    def digest(self) -> str:
+        """Changes when any of them does, 16 hex digits."""
+        stated = json.dumps([dict(self.by_tag), self.first, self.current], sort_keys=True)
+        return hashlib.sha256(stated.encode()).hexdigest()[:16]
+
     def complete(self, item: dict[str, Any]) -> Item:
         """Put back into an item what its template holds. The parts are shared: nothing may change them."""
         tag = item.pop(_TEMPLATE_TAG, None)
@@ -289,7 +305,11 @@ class PgstacSnapshot:
     taken_at: datetime
     expected: int
     _templates: _Templates
+    _ask: Callable[[str], str]
     _rows: Callable[[str], Iterator[TupleRow]]
+
+    def watermark(self) -> str:
+        return f"{self._ask(_WATERMARK)}-{self._templates.digest()}"
 
     def ids(self) -> Iterator[str]:
         return (name for (name,) in self._rows(_IDS))

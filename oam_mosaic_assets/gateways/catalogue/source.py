@@ -45,6 +45,13 @@ class Snapshot(Protocol):
     @property
     def is_exact(self) -> bool: ...
 
+    def watermark(self) -> str | None:
+        """Another text as soon as anything of any item is another; None where that is not cheap to say.
+
+        Raises: as `items`.
+        """
+        ...
+
     def items(self) -> Iterator[Item | Unreadable]:
         """Stream every item once, in no particular order, never holding all of them.
 

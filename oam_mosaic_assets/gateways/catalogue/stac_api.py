@@ -161,6 +161,9 @@ class StacApiSnapshot:
     _collection: str
     _pages: Callable[[], Iterator[Mapping[str, Any]]]
 
+    def watermark(self) -> None:
+        return None
+
     def items(self) -> Iterator[Item | Unreadable]:
         seen: set[str] = set()
         ours = (None, self._collection)

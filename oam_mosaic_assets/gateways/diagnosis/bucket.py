@@ -189,7 +189,7 @@ class BucketExamination:
         if aborting.is_in_the_way:
             yield Finding("bucket: fixed keys", State.UNTRIED, "not tried: no upload can be aborted")
             return
-        fixed = (*self._keys.fixed_archives(), self._keys.tilejson)
+        fixed = self._keys.all_fixed()
         refusals = [each for key in fixed if (each := self._fixed_key(key)).is_in_the_way]
         yield from refusals or [Finding("bucket: fixed keys", State.OK, f"{', '.join(fixed)} can be written")]
 

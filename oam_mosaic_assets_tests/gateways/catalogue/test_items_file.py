@@ -65,7 +65,7 @@ def test_the_last_line_needs_no_end(path: Path) -> None:
     assert read(path) == [an_item("a")]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")], ids=["nothing", "blank", "gzip"])
 def test_an_empty_file_is_a_catalogue_without_items(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 

@@ -12,7 +12,8 @@ from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
 from oam_mosaic_assets_tests.gateways.catalogue.items import MANY, an_item, everything_told
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION, load_items
-from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer, free_port
+from oam_mosaic_assets_tests.servers.ports import free_port
+from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer
 
 PASSWORD = "kept: to/our@selves"
 
