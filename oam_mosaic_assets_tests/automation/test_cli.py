@@ -229,6 +229,7 @@ def test_a_folder_that_nobody_can_make_is_named_and_exits_with_2(shell: Shell, n
     failed = shell.run("build", **{name: "/proc/none/below"})
     assert failed.returncode == WRONG, failed.stderr
     assert "/proc/none" in failed.stderr
+    assert name in failed.stderr
     assert "a fault in" not in failed.stderr
 
 
