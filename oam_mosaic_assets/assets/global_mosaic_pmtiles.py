@@ -7,7 +7,7 @@ import dagster as dg
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
-from oam_mosaic_assets.core.release import ARCHIVE
+from oam_mosaic_assets.core.product import MOSAIC
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -41,7 +41,7 @@ def global_mosaic_pmtiles(
             plan,
             footprints_geojson.path,
             scratch.folder("global_mosaic_pmtiles"),
-            name=ARCHIVE,
+            name=MOSAIC.name,
             snapshot=footprints_geojson.facts["snapshot"]["digest"],
             progress=progress,
             log=context.log,
@@ -57,7 +57,7 @@ def global_mosaic_pmtiles(
         stage="global_mosaic_pmtiles",
         seconds=seconds,
         digests={archive.name: digest},
-        archive={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
+        product={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
         plan=plan.digest(version),
         versions={"tippecanoe": version},
     )
