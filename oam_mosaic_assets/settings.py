@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -88,6 +89,7 @@ def _products(value: object) -> object:
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
 
 
@@ -142,6 +144,24 @@ class Settings(BaseModel):
     ] = "INFO"
     dagster_home: Path = Path("data/dagster")
 
+    # the tile server
+    martin: Path | None = None
+    nginx: Path | None = None
+    titiler_url: str = (
+        "https://api.imagery.hotosm.org/raster/collections/openaerialmap/tiles/WebMercatorQuad/{z}/{x}/{y}.png"
+        "?assets=visual&nodata=0"
+    )
+    serve_address: str = "127.0.0.1"
+    serve_vector_port: Port = 3004
+    serve_raster_port: Port = 8084
+    serve_viewer_port: Port = 8085
+    serve_vector_url: str | None = None
+    serve_raster_url: str | None = None
+    serve_viewer_url: str | None = None
+    serve_viewer: Path = Path("viewer/dist")
+    serve_poll_seconds: Annotated[float, Field(ge=0.1, le=3600.0)] = 10.0
+    serve_cache_mb: Annotated[int, Field(ge=16)] = 256
+
     # the alerts
     alert_webhook_url: SecretStr | None = None
     alert_slack_url: SecretStr | None = None
@@ -191,7 +211,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = [*self._source_problems(), *self._store_problems(), *self._key_problems()]
-        problems += self._alert_problems()
+        problems += [*self._alert_problems(), *self._serving_problems()]
         if self.zoom_min > self.zoom_max:
             problems.append(f"ZOOM_MIN ({self.zoom_min}) must not be above ZOOM_MAX ({self.zoom_max})")
         if self.fresh_warn_hours >= self.fresh_fail_hours:
@@ -284,6 +304,31 @@ class Settings(BaseModel):
             problems.append("ALERT_UI_URL must be a web address without a password: it is sent to everyone")
         return problems
 
+    def _serving_problems(self) -> list[str]:
+        problems = []
+        if len({*self.serve_ports}) < len(self.serve_ports):
+            problems.append("SERVE_VECTOR_PORT, SERVE_RASTER_PORT and SERVE_VIEWER_PORT must differ")
+        try:
+            ip_address(self.serve_address)
+        except ValueError:
+            problems.append("SERVE_ADDRESS must be an IP address to listen on, such as 0.0.0.0")
+        template = re.sub(r"\{[zxy]\}", "0", self.titiler_url)
+        places = ("{z}", "{x}", "{y}")
+        if not all(self.titiler_url.count(each) == 1 for each in places) or not _is_plain_address(template):
+            problems.append("TITILER_URL must be a web address with {z}, {x} and {y} in it, once each")
+        for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):
+            address: str | None = getattr(self, name)
+            if address is not None and not _is_plain_address(address):
+                problems.append(
+                    f"{name.upper()} must be a web address without a password: it is told to maps"
+                )
+        return problems
+
+    @property
+    def serve_ports(self) -> tuple[int, int, int]:
+        """Of vector tiles, raster tiles, and the viewer."""
+        return self.serve_vector_port, self.serve_raster_port, self.serve_viewer_port
+
     @property
     def source(self) -> SourceKind:
         """Where the images are read from."""
@@ -357,6 +402,11 @@ def _is_web_address(text: str) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets without an IPv6 address, or a port that is no number
         return False
+
+
+def _is_plain_address(text: str) -> bool:
+    """A web address of nothing but what stands in an address as it is: no password, nothing to escape."""
+    return re.fullmatch(r"https?://[A-Za-z0-9._~:/?!&()*+,=%-]+", text) is not None and _is_web_address(text)
 
 
 def _is_mail_server(text: str) -> bool:

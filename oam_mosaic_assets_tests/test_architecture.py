@@ -20,6 +20,7 @@ ALLOWED = {
     "environment": {"errors"},
     "settings": {"core", "environment", "errors"},
     "gateways": {"gateways", "core", "errors", "settings"},
+    "serving": {"serving", "gateways", "core", "errors", "settings"},
     "resources": {"resources", "gateways", "core", "errors", "settings"},
     "io_managers": {"io_managers", "resources", "gateways", "core", "errors", "settings"},
     "assets": {"assets", "io_managers", "resources", "gateways", "core", "errors", "settings"},

@@ -387,6 +387,25 @@ def test_letters_go_to_every_recipient() -> None:
     assert settings.alert_email_to == ("ann@example.org", "ben+oam@example.org")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVE_ADDRESS", "localhost"),
+        ("SERVE_RASTER_PORT", "3004"),
+        ("SERVE_VECTOR_PORT", "0"),
+        ("SERVE_VECTOR_URL", "tiles.example.org"),
+        ("SERVE_RASTER_URL", "https://me:secret@tiles.example.org"),
+        ("TITILER_URL", "https://titiler.example.org/{z}/{x}.png"),
+        ("TITILER_URL", "https://titiler.example.org/{z}/{x}/{y}/{y}.png"),
+        ("TITILER_URL", "https://titiler.example.org/{z}/{x}/{y}.png?x=$host"),
+        ("TITILER_URL", 'https://titiler.example.org/{z}/{x}/{y}.png";'),
+    ],
+)
+def test_what_the_tile_server_cannot_use_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.read({name: value})
+
+
 @pytest.mark.parametrize("name", ["PG_DSN", "PGPASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"])
 def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
     assert getattr(Settings.read({name: ""}), name.lower()) is None

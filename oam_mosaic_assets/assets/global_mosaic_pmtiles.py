@@ -5,6 +5,7 @@ import time
 import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
+from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.product import MOSAIC
@@ -20,11 +21,12 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
     kinds={"tippecanoe", "pmtiles"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def global_mosaic_pmtiles(
     context: dg.AssetExecutionContext,
     footprints_geojson: Artifact,
+    stac_footprints: Artifact,
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     progress: dg.ResourceParam[Progress],
     tippecanoe: TippecanoeResource,
@@ -36,9 +38,11 @@ def global_mosaic_pmtiles(
     """
     clock, plan = time.perf_counter(), mosaic_plan.tiling
     with failing_clearly():
+        refuse_mixture(footprints_geojson, stac_footprints)
         version = tippecanoe.version()
         archive = tippecanoe.build(
             plan,
+            stac_footprints.path,
             footprints_geojson.path,
             scratch.folder("global_mosaic_pmtiles"),
             name=MOSAIC.name,

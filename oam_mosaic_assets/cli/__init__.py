@@ -231,6 +231,15 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--json", action="store_true", help="for programs")
     validate.set_defaults(command=_validate)
 
+    serve = commands.add_parser(
+        "serve",
+        help="serve what is public as tiles to maps that cannot read PMTiles, until stopped",
+        description="Runs Martin and nginx: vector tiles on port 3004, the raster address on 8084, the "
+        "viewer on 8085, on the loopback interface unless SERVE_ADDRESS says otherwise. Turns to a new "
+        "release by itself. Needs no key: it reads what is public. docs/serving.md says more.",
+    )
+    serve.set_defaults(command=_serve)
+
     alerts = commands.add_parser(
         "test-alerts",
         help="send a test message through each channel of the alerts",
@@ -327,6 +336,12 @@ def _validate(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.light import show_archive  # noqa: PLC0415
 
     return show_archive(stated.file, as_json=stated.json)
+
+
+def _serve(_: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.serve import serve  # noqa: PLC0415
+
+    return serve()
 
 
 def _test_alerts(_: argparse.Namespace) -> int:

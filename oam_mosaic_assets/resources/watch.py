@@ -70,6 +70,7 @@ class Watch:
             watermark,
             sorted(self._releases.takedowns.ids()),
             self._tiling.digest(self._tippecanoe.version()),
+            [each.name for each in self._releases.keys.products],
             self._box,
             __version__,
         ]
