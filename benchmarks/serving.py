@@ -2,7 +2,7 @@
 
     python benchmarks/serving.py global-mosaic.pmtiles [--seconds 20] [--connections 64]
 
-Needs Martin (scripts/install-martin), nginx and wrk (Debian's) on the PATH. Three runs: tiles that nobody asked
+Needs Martin (scripts/install-martin), nginx and wrk (Debian's) on the PATH. Three runs: tiles nobody asked
 for before, the same again from nginx's cache, and addresses anywhere at z12, most of which have no tile.
 """
 
