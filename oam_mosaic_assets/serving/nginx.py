@@ -73,7 +73,7 @@ def nginx_configuration(front: Front) -> str:
 load_module {_quoted(front.njs)};
 daemon off;
 {"user root;" if front.as_root else ""}
-worker_processes auto;
+worker_processes 2;
 worker_shutdown_timeout {SHUTDOWN_SECONDS}s;
 pid {_quoted(front.folder / "nginx.pid")};
 error_log stderr error;
