@@ -173,7 +173,11 @@ def _server(front: Front, port: int, locations: str) -> str:
       {"try_files /health.json =500;" if front.build else "error_page 503 /health.json;  return 503;"}
     }}
     location = /health.json {{ root {_quoted(front.documents)}; }}
-    location @nothing {{ return 404 "There is nothing at this address.\\n"; }}
+    error_page 404 @nothing;  # what is for ourselves alone
+    location @nothing {{
+      types {{ }}
+      return 404 "There is nothing at this address.\\n";
+    }}
 {locations}
   }}
 """
