@@ -100,6 +100,7 @@ def _common(front: Front) -> str:
   js_set $tile tiles.tile;
   js_set $row tiles.row;
   access_log off;
+  log_not_found off;
   server_tokens off;
   sendfile on;
   tcp_nopush on;
