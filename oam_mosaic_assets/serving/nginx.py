@@ -15,6 +15,9 @@ from oam_mosaic_assets.serving.martin import RASTER, VECTOR
 DEEPEST_TILE: Final = 22
 """The last zoom of the raster address; single pixels of the finest imagery are larger than its pixels."""
 
+COVERAGE_ZOOM: Final = 15
+"""The last zoom that coverage would have, where a release has none."""
+
 SHUTDOWN_SECONDS: Final = 10
 """How long a worker of the configuration before may take to answer what it was asked."""
 
@@ -275,10 +278,6 @@ def _unless_empty(front: Front, locations: str) -> str:
 def _deeper(front: Front) -> str:
     last = front.raster_zooms[1] if front.raster_zooms else COVERAGE_ZOOM
     return "  ".join(f"{zoom} 1;" for zoom in range(last + 1, DEEPEST_TILE + 1))
-
-
-COVERAGE_ZOOM: Final = 15
-"""The last zoom that coverage would have, where a release has none."""
 
 
 def _quoted(path: Path, end: str = "") -> str:
