@@ -6,12 +6,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import dagster as dg
-
-if TYPE_CHECKING:
-    from _typeshed import UnraisableHookArgs
 
 INTERRUPTS: Final = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 
@@ -28,7 +25,7 @@ def interrupts_arrive() -> Iterator[None]:
     """
     before = sys.unraisablehook
 
-    def hook(lost: "UnraisableHookArgs") -> None:
+    def hook(lost: "sys.UnraisableHookArgs") -> None:
         if not issubclass(lost.exc_type, INTERRUPTS):
             before(lost)
             return
