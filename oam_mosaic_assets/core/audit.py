@@ -40,6 +40,9 @@ CHECKS: Final[Mapping[str, str]] = {
 GUARDS: Final = frozenset({"few_images_are_set_aside", "catalogue_did_not_shrink"})
 """Judgements that a person may overrule."""
 
+ARCHIVE_CHECKS: Final = {name: text for name, text in CHECKS.items() if name not in GUARDS}
+"""Those of an archive of footprints by itself; guards are about the build's catalogue."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

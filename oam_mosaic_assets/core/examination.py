@@ -41,7 +41,14 @@ def examine(
     try:
         with open_archive(archive) as opened:
             ids = {name: index for index, name in enumerate(names)}
-            drawn = read_drawn(opened, ids, layer=plan.layer, outlined=outlined, on_progress=on_progress)
+            drawn = read_drawn(
+                opened,
+                ids,
+                layer=plan.layer,
+                fields=plan.fields,
+                outlined=outlined,
+                on_progress=on_progress,
+            )
             return [
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn, extent=extent),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -133,29 +133,37 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
         yield rows.slice(start, BATCH).collect()
 
 
-def write_geojson(footprints: Path, geojson: Path, *, thinnest: float) -> int:
-    """Write what tippecanoe reads: a feature a line, in drawing order, `id` its only property.
+def write_geojson(
+    footprints: Path,
+    geojson: Path,
+    *,
+    thinnest: float,
+    columns: Sequence[str] = ("id",),
+    properties: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> int:
+    """Write what tippecanoe reads: a feature a line, in drawing order.
 
     Args:
         footprints: the GeoParquet.
         geojson: where newline-delimited GeoJSON goes, RFC 7946.
         thinnest: degrees; footprints narrower than this are widened so far that tippecanoe's rounding to
             its grid leaves something of them.
+        columns: of the footprints, from which the properties are made.
+        properties: of a feature, from those columns of its row.
 
     Returns:
         How many footprints had to be widened.
     """
     widened = 0
     with geojson.open("w", encoding="utf-8") as lines:
-        for batch in read_batches(footprints, ("id", "geometry")):
+        for batch in read_batches(footprints, (*columns, "geometry")):
             geometries = shapely.from_wkb(batch["geometry"].to_numpy())
             widened += int(too_thin(geometries, thinnest).sum())
             geometries = as_drawn(geometries, thinnest)
-            for name, geometry in zip(batch["id"], shapely.to_geojson(geometries), strict=True):
-                lines.write(
-                    f'{{"type":"Feature","properties":{{"id":{json.dumps(name, ensure_ascii=False)}}},'
-                    f'"geometry":{geometry}}}\n'
-                )
+            rows = batch.select(columns).iter_rows(named=True)
+            for row, geometry in zip(rows, shapely.to_geojson(geometries), strict=True):
+                stated = json.dumps(properties(row), ensure_ascii=False, separators=(",", ":"))
+                lines.write(f'{{"type":"Feature","properties":{stated},"geometry":{geometry}}}\n')
     return widened
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 EXTENT: Final = 4096
@@ -35,6 +35,8 @@ class TilingPlan:
         attribution: HTML that a map shows in its corner.
         zoom_min: first zoom.
         zoom_max: last zoom; every footprint is drawn there.
+        fields: the features' properties, `String` or `Number` each; the first one names the image.
+        more: further options of tippecanoe's.
     """
 
     layer: str = "globalcoverage"
@@ -43,6 +45,8 @@ class TilingPlan:
     attribution: str = '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors'
     zoom_min: int = 0
     zoom_max: int = 15
+    fields: Mapping[str, str] = field(default_factory=lambda: {"id": "String"})
+    more: tuple[str, ...] = ()
 
     def arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
         """What tippecanoe is called with, after its own name.
@@ -70,6 +74,7 @@ class TilingPlan:
             "--simplify-only-low-zooms",
             "--json-progress",
             "--progress-interval=0.5",
+            *self.more,
             source,
         ]
 
@@ -113,6 +118,6 @@ class TilingPlan:
                 "description": "Footprints of images, the newest on top",
                 "minzoom": self.zoom_min,
                 "maxzoom": self.zoom_max,
-                "fields": {"id": "String"},
+                "fields": dict(self.fields),
             }
         ]
