@@ -10,6 +10,7 @@ import dagster as dg
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.automation.alerting import alerts_sensor
 from oam_mosaic_assets.automation.chain import audits_of, chain_of
+from oam_mosaic_assets.automation.following import catalogue_sensor
 from oam_mosaic_assets.automation.jobs import (
     global_mosaic,
     mosaic_freshness,
@@ -32,6 +33,7 @@ from oam_mosaic_assets.resources.progress import LoggedProgress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_at_the_end
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
+from oam_mosaic_assets.resources.watch import Watch
 from oam_mosaic_assets.settings import TEST_BOX, Settings
 
 
@@ -60,7 +62,11 @@ def build_definitions(
         remarks=tuple(settings.remarks()),
     )
     retention = Retention(builds=settings.retain_builds, days=settings.retain_days)
-    releases = Releases(store, keys, retention=retention)
+    releases = overrides.get("releases") or Releases(store, keys, retention=retention)
+    catalogue = overrides.get("catalogue") or catalogue_of(settings)
+    tippecanoe = overrides.get("tippecanoe") or TippecanoeResource(
+        program=str(settings.tippecanoe) if settings.tippecanoe else None
+    )
     freshness = dg.FreshnessPolicy.time_window(  # whole seconds: the UI cannot show a fraction of one
         warn_window=timedelta(seconds=math.floor(settings.fresh_warn_hours * 3600)),
         fail_window=timedelta(seconds=math.ceil(settings.fresh_fail_hours * 3600)),
@@ -75,13 +81,16 @@ def build_definitions(
         asset_checks=[*audits_of(keys.products), mosaic_is_fresh],
         jobs=[global_mosaic, publish_held_build, rollback, mosaic_freshness],
         schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
-        sensors=[alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else [],
+        sensors=[
+            catalogue_sensor(is_on=settings.follow_catalogue),
+            *([alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else []),
+        ],
         # one process, also for what the UI starts: four more would take longer to start than they save
         executor=dg.in_process_executor,
         loggers={"console": console_logger(settings.log_level, log_to)},
         resources={
             "io_manager": _io_manager(ObjectStoreIOManager(store, keys)),
-            "catalogue": catalogue_of(settings),
+            "catalogue": catalogue,
             "mosaic_plan": plan,
             "progress": LoggedProgress(),
             "releases": releases,
@@ -92,9 +101,8 @@ def build_definitions(
                 max_shrink_share=plan.max_shrink_share,
             ),
             "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
-            "tippecanoe": TippecanoeResource(
-                program=str(settings.tippecanoe) if settings.tippecanoe else None
-            ),
+            "tippecanoe": tippecanoe,
+            "watch": Watch(catalogue, releases, tippecanoe, tiling=plan.tiling, box=plan.box),
             **overrides,
         },
     )

@@ -22,6 +22,7 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 def details_pmtiles(
     context: dg.AssetExecutionContext,
     details_geojson: Artifact,
+    stac_footprints: Artifact,
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     progress: dg.ResourceParam[Progress],
     tippecanoe: TippecanoeResource,
@@ -33,6 +34,7 @@ def details_pmtiles(
     """
     return make_tiles(
         context,
+        stac_footprints,
         details_geojson,
         DETAILS,
         mosaic_plan.details,

@@ -14,7 +14,7 @@ from oam_mosaic_assets.resources.staging import discard_staged
     kinds={"geojson", "polars"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def footprints_geojson(
     stac_footprints: Artifact, mosaic_plan: dg.ResourceParam[MosaicPlan], scratch: Scratch

@@ -17,11 +17,12 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
     kinds={"tippecanoe", "pmtiles"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def global_mosaic_pmtiles(
     context: dg.AssetExecutionContext,
     footprints_geojson: Artifact,
+    stac_footprints: Artifact,
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     progress: dg.ResourceParam[Progress],
     tippecanoe: TippecanoeResource,
@@ -33,6 +34,7 @@ def global_mosaic_pmtiles(
     """
     return make_tiles(
         context,
+        stac_footprints,
         footprints_geojson,
         MOSAIC,
         mosaic_plan.tiling,

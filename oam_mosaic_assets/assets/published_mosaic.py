@@ -141,6 +141,7 @@ def _candidate(
         source=facts["source"],
         images=facts["images"],
         set_aside=sum(facts["set_aside"].values()),
+        basis=facts["basis"],
         archive=mosaic["key"],
         manifest=keys.release(build, MANIFEST),
         size=archive.size,

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.product import Product
@@ -39,9 +40,7 @@ def write_lines(
     """
     clock = time.perf_counter()
     with failing_clearly():
-        widened = write_geojson(
-            footprints.path, geojson, thinnest=plan.thinnest, columns=columns, properties=properties
-        )
+        widened = write_geojson(footprints.path, geojson, plan=plan, columns=columns, properties=properties)
     seconds = time.perf_counter() - clock
     return dg.MaterializeResult(
         value=with_facts(footprints, geojson, stage=stage, seconds=seconds, widened=widened),
@@ -55,6 +54,7 @@ def write_lines(
 
 def make_tiles(
     context: dg.AssetExecutionContext,
+    footprints: Artifact,
     geojson: Artifact,
     product: Product,
     plan: TilingPlan,
@@ -67,7 +67,8 @@ def make_tiles(
 
     Args:
         context: of the product's asset.
-        geojson: newline-delimited, in drawing order.
+        footprints: of the snapshot.
+        geojson: the same as tippecanoe reads it.
         product: what it is.
         plan: how it is tiled.
         tippecanoe: what makes it.
@@ -76,9 +77,11 @@ def make_tiles(
     """
     clock = time.perf_counter()
     with failing_clearly():
+        refuse_mixture(geojson, footprints)
         version = tippecanoe.version()
         archive = tippecanoe.build(
             plan,
+            footprints.path,
             geojson.path,
             scratch.folder(product.asset),
             name=product.name,

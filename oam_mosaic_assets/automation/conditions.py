@@ -26,8 +26,8 @@ from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.io_managers.object_store import BUILD
 from oam_mosaic_assets.resources.failures import root_of
 
-LOOKED_AT: Final = 25
-"""Runs of a job that are looked at, the newest first."""
+AT_A_TIME: Final = 25
+"""Runs of a job that are read at once, the newest first; the newest one or two decide, as a rule."""
 
 RETRY_GRACE: Final = timedelta(minutes=10)
 """After that, a retry that Dagster promised and did not start is not to be waited for."""
@@ -88,7 +88,11 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
         run = record.dagster_run
         if run.is_success and run.asset_selection and PUBLISHED not in run.asset_selection:
             continue  # somebody made a part of it
-        if run.is_success or (run.run_id != publisher and _is_named_after(published, record)):
+        if run.is_success:
+            return
+        if run.run_id != publisher and (
+            _is_named_after(published, record) or _is_retry_of_one(run, publisher, instance)
+        ):
             return
         failure = _failure(instance, run.run_id)
         if failure.is_held and failure.build == published:
@@ -152,9 +156,12 @@ def _not_fresh(
 def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg.RunRecord]:
     """The runs of a job that say how it stands, the newest first."""
     filters = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
-    for record in instance.get_run_records(filters, limit=LOOKED_AT):
-        if record.dagster_run.is_success or not _is_retried(instance, record, now):
-            yield record
+    last = None
+    while records := instance.get_run_records(filters, limit=AT_A_TIME, cursor=last):
+        for record in records:
+            if record.dagster_run.is_success or not _is_retried(instance, record, now):
+                yield record
+        last = records[-1].dagster_run.run_id
 
 
 def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
@@ -180,6 +187,13 @@ def _is_named_after(build: str, record: dg.RunRecord) -> bool:
     """Whether a build is newer than a run: it was named in a later second than the run began in."""
     stamp, _, _ = build_name(_utc(record.create_timestamp), "").partition("-")
     return build.partition("-")[0] > stamp
+
+
+def _is_retry_of_one(run: dg.DagsterRun, publisher: str, instance: dg.DagsterInstance) -> bool:
+    """Whether a run and the publisher are retries of one run, or one is the other's: they made one build."""
+    if not publisher or (publishing := instance.get_run_by_id(publisher)) is None:
+        return False
+    return (run.root_run_id or run.run_id) == (publishing.root_run_id or publisher)
 
 
 def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:

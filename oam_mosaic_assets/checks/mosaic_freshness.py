@@ -34,10 +34,8 @@ def mosaic_is_fresh(
 ) -> dg.AssetCheckResult:
     """Look at pointer, objects and catalogue. Blocking, so that a stale mosaic turns its run red."""
     with failing_clearly():
-        current = releases.current()
-        pointer = current[0] if current else None
+        pointer, differences = releases.looked_at()
         hold = releases.holds.present()
-        differences = releases.differences(pointer) if pointer else []
     comparison = None
     if pointer and mosaic_plan.box is None:  # what lies in the box is not the catalogue
         try:

@@ -88,11 +88,7 @@ def details_plan(zoom_max: int) -> TilingPlan:
         description="What is known of each image of OpenAerialMap: title, licence, dates, addresses.",
         zoom_max=min(DEEPEST, zoom_max),
         fields={name: each.kind for name, each in PROPERTIES.items()},
-        more=(
-            # readers begin at z8; above, what is dropped costs nobody anything, and tiles stay loadable
-            "--drop-polygons",
-            "--base-zoom=8",
-            # where images lie by the thousand on each other, all of them are drawn at the last zoom
-            "--maximum-tile-bytes=2000000",
-        ),
+        # readers begin at z8, a zoom before the mosaic shows all; before it a share of the images is enough
+        whole=8,
+        thinned=True,
     )

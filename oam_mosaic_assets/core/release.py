@@ -169,6 +169,7 @@ class Pointer:
         manifest: key of its manifest.
         size: of the archive, bytes.
         sha256: of the archive, hex.
+        basis: digest of all that it was made from; empty where that is not known. See `Watch.basis`.
         etags: of each fixed key when it was written; another one means that someone overwrote it.
         products: what the build published, by name, each with its own key (`key`), `bytes`, `sha256` and
             `content_type`; empty where a version wrote it that knew the archive only.
@@ -186,6 +187,7 @@ class Pointer:
     manifest: str
     size: int
     sha256: str
+    basis: str = ""
     etags: Mapping[str, str] = field(default_factory=dict)
     products: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     format: int = FORMAT

@@ -8,6 +8,7 @@ true. Publishers that share nothing but the store keep out of each other's way b
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import keep_foreign
 from oam_mosaic_assets.gateways.public_keys import JSON, Part, PublicKeys
-from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock
+from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock, holder_of
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.staged_builds import StagedBuilds
 from oam_mosaic_assets.gateways.sweeping import sweep
@@ -89,6 +90,29 @@ class Releases:
     def differences(self, pointer: Pointer) -> list[str]:
         """See `PublicKeys.differences`."""
         return self.public.differences(pointer)
+
+    def looked_at(self) -> tuple[Pointer | None, list[str]]:
+        """What the pointer says is public, and what differs from it.
+
+        While a publisher is at work they differ for a moment: its end is waited for, for a lock's lifetime.
+        """
+        deadline = time.monotonic() + self.lock_lifetime.total_seconds()
+        while True:
+            current = self.current()
+            if current is None:
+                return None, []
+            differences = self.differences(current[0])
+            if not differences or time.monotonic() > deadline or not self._is_changing(current[1]):
+                return current[0], differences
+            time.sleep(1.0)
+
+    def _is_changing(self, pointer: StoredObject) -> bool:
+        """Whether a publisher is at work, or has turned the pointer since it was read."""
+        holder = holder_of(self.store, self.keys.lock)
+        if holder and holder.until > datetime.now(UTC):
+            return True
+        now = self.current()
+        return now is None or now[1].etag != pointer.etag
 
     def lock(self, build: str) -> PublisherLock:
         """The lock under which all of this is changed.
@@ -166,11 +190,19 @@ class Releases:
 
     def _refuse_older(self, candidate: Candidate, before: tuple[Pointer, StoredObject] | None) -> None:
         taken = candidate.pointer.snapshot_taken_at
-        if before and datetime.fromisoformat(before[0].snapshot_taken_at) > datetime.fromisoformat(taken):
+        if before and (public := datetime.fromisoformat(before[0].snapshot_taken_at)) > (
+            datetime.fromisoformat(taken)
+        ):
+            hint = "Nothing needs to be done; the newer mosaic stays public."
+            if public > datetime.now(UTC):
+                hint = (
+                    "That is later than this machine's clock says: set the clock. Where it was the other one "
+                    "that ran ahead, run `oam-mosaic rollback`, then `oam-mosaic resume`, and build again."
+                )
             raise PublicationLost(
                 f"The public mosaic {before[0].build} shows the catalogue of {before[0].snapshot_taken_at}; "
                 f"this build's snapshot is older ({taken}).",
-                hint="Nothing needs to be done; the newer mosaic stays public.",
+                hint=hint,
             )
 
     def _release(
@@ -192,9 +224,7 @@ class Releases:
         }
         address = self.store.public_address(candidate.pointer.archive)
         try:
-            released = [
-                self._copied(each, self.keys.release(build, each.name), say) for each in candidate.parts
-            ]
+            released = [self._copied(each, build, before, say) for each in candidate.parts]
             lock.renew()
             for name, content in (
                 (MANIFEST, {**candidate.manifest, **history, "address": address}),
@@ -212,19 +242,39 @@ class Releases:
             raise
         return released
 
-    def _copied(self, part: Part, key: str, say: Callable[[str], None]) -> Part:
-        """A staged product as one of the release, read back."""
+    def _copied(self, part: Part, build: str, public: str, say: Callable[[str], None]) -> Part:
+        """A staged product as one of the release, read back.
+
+        Args:
+            public: the public build; empty where there is none.
+        """
+        key = self.keys.release(build, part.name)
         say(f"copying to {key}")
         headers = Headers(part.content_type, RELEASE_CACHING)
         try:
             stored = self.store.copy(part.stored, key, headers, public=True)
         except PreconditionFailed:
-            raise PublicationLost(
-                f"The staged {part.stored.key} is no longer the one that was audited.",
-                hint="Build again; if it happens twice, see who else writes to this place.",
-            ) from None
+            raise self._overtaken(part.stored.key, build, public) from None
         self.public.read_back(key, part.expected)
         return replace(part, stored=stored)
+
+    def _overtaken(self, key: str, build: str, public: str) -> PublicationLost:
+        """Why what is staged is not what was audited."""
+        if self.store.head(key) is not None:
+            return PublicationLost(
+                f"The staged {key} was replaced after its audit.",
+                hint="Build again; if it happens twice, see who else writes to this place.",
+            )
+        if public > build:
+            return PublicationLost(
+                f"Another publisher was faster: {public} became public while {build} was being made, "
+                "and what was staged of it was deleted then.",
+                hint="Nothing needs to be done; the newer mosaic stays public.",
+            )
+        return PublicationLost(
+            f"The staged {key} was deleted after its audit.",
+            hint="Build again; if it happens twice, see who else deletes in this place.",
+        )
 
     def _stated_before(self, build: str) -> str:
         """What the manifest of a public build says was public before it."""

@@ -58,7 +58,8 @@ def roll_back(
         if before is None:
             raise _refused("Nothing was published here yet", [])
         target = _target(build, before[0].build, there)
-        found = _whole(releases, target, there, folder)
+        others = [each for each in there if each.build not in {target.build, before[0].build}]
+        found = _whole(releases, target, others, folder)
         lock.renew()
         why = f"of a rollback to {target.build}: {reason}"
         keep_foreign(
@@ -95,50 +96,51 @@ def _held_or_as_before(holds: Holds, reason: str) -> Iterator[None]:
 
 def _target(build: str | None, public: str, there: Sequence[Release]) -> Release:
     wanted = build or one_before(public, there)
+    others = [each for each in there if each.build != public]
     if not wanted:
-        raise _refused(f"No build is left that was public before {public}", there)
+        raise _refused(f"No build is left that was public before {public}", others)
     if wanted == public:
-        raise _refused(f"{wanted} is the public one", there)
-    found = next((each for each in there if each.build == wanted), None)
+        raise _refused(f"{wanted} is the public one", others)
+    found = next((each for each in others if each.build == wanted), None)
     if found is None:
-        raise _refused(f"There is no build {wanted}", there)
+        raise _refused(f"There is no build {wanted}", others)
     return found
 
 
-def _whole(releases: Releases, target: Release, there: Sequence[Release], folder: Path) -> _Whole:
+def _whole(releases: Releases, target: Release, others: Sequence[Release], folder: Path) -> _Whole:
     store, keys, build = releases.store, releases.keys, target.build
     if target.pointer is None:
-        raise _refused(f"{build} is not whole: its manifest cannot be read", there)
-    parts = [_part(releases, target.pointer, name, there, folder) for name in target.pointer.released]
+        raise _refused(f"{build} is not whole: its manifest cannot be read", others)
+    parts = [_part(releases, target.pointer, name, others, folder) for name in target.pointer.released]
     document = store.get_bytes(keys.release(build, TILEJSON))
     try:
         described = releases.public.described_here(document[0]) if document else None
     except (ValueError, TypeError, RecursionError):
         described = None
     if described is None:
-        raise _refused(f"{build} is not whole: its TileJSON is gone, or cannot be read", there)
+        raise _refused(f"{build} is not whole: its TileJSON is gone, or cannot be read", others)
     return _Whole(pointer=target.pointer, parts=parts, described=described)
 
 
-def _part(releases: Releases, pointer: Pointer, name: str, there: Sequence[Release], folder: Path) -> Part:
+def _part(releases: Releases, pointer: Pointer, name: str, others: Sequence[Release], folder: Path) -> Part:
     """A product of a release, read whole."""
     key, path = pointer.released[name], folder / "released"
     stated = pointer.products.get(name, {"sha256": pointer.sha256, "content_type": PMTILES})
     stored = releases.store.get_file(key, path)
     if stored is None:
-        raise _refused(f"{pointer.build} is not whole: {key} is gone", there)
+        raise _refused(f"{pointer.build} is not whole: {key} is gone", others)
     if sha256_of(path) != stated["sha256"]:
-        raise _refused(f"{pointer.build} is not whole: {key} is not what its manifest says", there)
+        raise _refused(f"{pointer.build} is not whole: {key} is not what its manifest says", others)
     taken_down = releases.takedowns.ids()
     if taken_down and names_any(path, taken_down):
-        raise _refused(f"{pointer.build} shows an image that was taken down since", there)
+        raise _refused(f"{pointer.build} shows an image that was taken down since", others)
     expected = Expected.of_file(path, stated["content_type"])
     path.unlink()
     return Part(name=name, stored=stored, expected=expected)
 
 
-def _refused(what: str, there: Sequence[Release]) -> RollbackRefused:
-    names = ", ".join(each.build for each in there) or "none"
+def _refused(what: str, others: Sequence[Release]) -> RollbackRefused:
+    names = ", ".join(each.build for each in others) or "none"
     return RollbackRefused(
         f"{what}. What is public stays.",
         hint=f"Name another build; there are: {names}. See oam-mosaic releases.",

@@ -3,6 +3,7 @@
 import logging
 
 import dagster as dg
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG  # what a retry is known by; exported nowhere
 
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.errors import HeldBack, MosaicError
@@ -47,7 +48,17 @@ def discard_at_the_end(context: dg.InitResourceContext) -> None:
         _discard(run, context.instance, context.resources.releases, context.log)
 
 
+def _is_retried(run: str, instance: dg.DagsterInstance) -> bool:
+    """Whether a retry stands for this run: Dagster took it for dead, and it works on with what was staged."""
+    known = instance.get_run_by_id(run)
+    if known is None or not known.is_failure:
+        return False
+    return bool(instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run}), limit=1))
+
+
 def _discard(run: str, instance: dg.DagsterInstance, releases: Releases, log: logging.Logger | None) -> None:
+    if _is_retried(run, instance):
+        return
     records = instance.get_records_for_run(run, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
     materializations = [each.asset_materialization for each in records]
     worked_on = {str(each.metadata["build"].value) for each in materializations if each}

@@ -221,6 +221,14 @@ def test_a_folder_that_cannot_be_used_is_named_and_exits_with_2(shell: Shell, na
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.parametrize("name", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])
+def test_a_folder_that_nobody_can_make_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
+    failed = shell.run("build", **{name: "/proc/none/below"})
+    assert failed.returncode == WRONG, failed.stderr
+    assert "/proc/none" in failed.stderr
+    assert "a fault in" not in failed.stderr
+
+
 def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell) -> None:
     environment = {name: value for name, value in shell.environment.items() if name != "DAGSTER_HOME"}
     (shell.folder / ".env").write_text("DAGSTER_HOME=rel/d\n")
@@ -401,6 +409,7 @@ def test_validate_exits_with_2_where_there_is_no_archive(shell: Shell) -> None:
         assert "Traceback" not in told.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(
     "arguments",

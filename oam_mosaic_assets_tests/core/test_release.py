@@ -90,7 +90,7 @@ def test_the_tilejson_holds_what_version_3_demands() -> None:
     assert document["tilejson"] == "3.0.0"
     assert document["tiles"] == ["pmtiles://https://example.org/a.pmtiles/{z}/{x}/{y}"]
     assert document["vector_layers"][0]["id"] == "globalcoverage"
-    assert document["vector_layers"][0]["fields"] == {"id": "String"}
+    assert document["vector_layers"][0]["fields"] == {"id": "String", "count": "Number"}
     assert (document["minzoom"], document["maxzoom"], document["scheme"]) == (0, 15, "xyz")
     assert "OpenAerialMap" in document["attribution"]
     json.dumps(document, allow_nan=False)
@@ -135,6 +135,13 @@ def test_at_the_warning_age_it_is_late_and_at_the_failing_age_stale() -> None:
     passed, late_only, text = fresh(36)
     assert (passed, late_only) == (False, False)
     assert "stale" in text
+
+
+def test_a_snapshot_from_the_future_is_young_only_by_a_wrong_clock() -> None:
+    assert fresh(-0.2)[0]
+    passed, late_only, text = fresh(-24)
+    assert (passed, late_only) == (False, True)
+    assert text.startswith("its snapshot lies 24.0 h ahead of this machine's clock: set the clock")
 
 
 def test_what_someone_deleted_is_named_however_young_the_mosaic_is() -> None:

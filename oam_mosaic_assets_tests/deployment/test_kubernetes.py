@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.deployment.production import DEPLOY, command_of
 
@@ -22,6 +23,7 @@ VERSIONS: Final = ("1.31", "1.37")
 KUBERNETES: Final = DEPLOY / "kubernetes"
 CRONJOB: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "cronjob.yaml").read_text())
 VALUES: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+SERVE: Final[list[dict[str, Any]]] = [*yaml.safe_load_all((KUBERNETES / "serve.yaml").read_text())]
 INSTANCE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
 CODE: Final[dict[str, Any]] = VALUES["dagster-user-deployments"]["deployments"][0]
 PODS: Final = {
@@ -68,6 +70,20 @@ def test_the_cronjob_is_what_kubernetes_takes(version: str) -> None:
     valid(CRONJOB, version)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_tile_server_is_what_kubernetes_takes_and_is_given_no_key(version: str) -> None:
+    for document in SERVE:
+        valid(document, version)
+    pod = SERVE[0]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    settings = Settings.read({each["name"]: each["value"] for each in container["env"]})
+    assert settings.keys == Keys()
+    assert settings.s3_access_key is None
+    ports = tuple(each["containerPort"] for each in container["ports"])
+    assert ports == tuple(each["port"] for each in SERVE[1]["spec"]["ports"]) == settings.serve_ports
+    assert container["args"] == command_of("martin")
+
+
 def test_a_misspelt_field_would_be_seen() -> None:
     misspelt = copy.deepcopy(CRONJOB)
     misspelt["spec"]["concurencyPolicy"] = "Forbid"
@@ -84,8 +100,10 @@ def test_the_charts_pods_are_what_kubernetes_takes(name: str, version: str) -> N
 def test_every_container_is_hardened_limited_and_has_where_to_write() -> None:
     job = CRONJOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = job["containers"]
+    served = SERVE[0]["spec"]["template"]["spec"]
     hardened = [
         (job["securityContext"], container, job["volumes"]),
+        (served["securityContext"], served["containers"][0], served["volumes"]),
         *((each["podSecurityContext"], each, each["volumes"]) for each in PODS.values()),
     ]
     for pod, each, volumes in hardened:
