@@ -412,9 +412,17 @@ def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
 
 
 def test_the_mosaic_is_among_the_products_whatever_is_asked_for() -> None:
+    assert [each.word for each in Settings.read({}).keys.products] == ["mosaic", "details"]
+    assert Settings.read({"MOSAIC_PRODUCTS": " details,"}).keys == Settings.read({}).keys
     assert [each.word for each in Settings.read({"MOSAIC_PRODUCTS": "mosaic"}).keys.products] == ["mosaic"]
-    with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic"):
+    with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic, d"):
         Settings.read({"MOSAIC_PRODUCTS": "maps"})
+
+
+def test_a_product_and_an_alias_have_no_key_in_common() -> None:
+    with pytest.raises(SettingsError, match=r"'global-data.pmtiles' clashes .* the product 'details'"):
+        Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles"})
+    Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles", "MOSAIC_PRODUCTS": "mosaic"})
 
 
 def test_the_readme_lists_every_setting() -> None:

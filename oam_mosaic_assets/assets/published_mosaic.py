@@ -243,7 +243,9 @@ def _metadata(
     )
     in_words = counts(pointer.images, pointer.set_aside, candidate.manifest["outside_test_box"])
     picture = as_markdown(world_picture(batches), f"Build {pointer.build}. {in_words}. {LEGEND}")
-    address = releases.store.public_address(releases.keys.archive)
+    public = releases.store.public_address
+    address = public(releases.keys.archive)
+    others = {name: each for name, each in pointer.products.items() if name != MOSAIC.name}
     return {
         "coverage": dg.MetadataValue.md(picture),
         "counts": in_words,
@@ -255,10 +257,11 @@ def _metadata(
         "set aside by reason": candidate.manifest["set_aside"],
         "tiles": candidate.manifest["archive"]["tiles"],
         "bytes": pointer.size,
-        **{f"bytes: {name}": each["bytes"] for name, each in pointer.products.items() if name != MOSAIC.name},
+        **{f"bytes: {name}": each["bytes"] for name, each in others.items()},
+        **{f"address: {name}": dg.MetadataValue.url(public(releases.keys.root + name)) for name in others},
         "sha256": pointer.sha256,
         "snapshot": pointer.snapshot_taken_at,
-        "manifest": dg.MetadataValue.url(releases.store.public_address(pointer.manifest)),
+        "manifest": dg.MetadataValue.url(public(pointer.manifest)),
         "seconds": round(sum(seconds.values()), 2),
         **{f"seconds: {stage}": spent for stage, spent in seconds.items()},
     }
