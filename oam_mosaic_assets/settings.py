@@ -132,6 +132,15 @@ class Settings(BaseModel):
     ] = "INFO"
     dagster_home: Path = Path("data/dagster")
 
+    # the viewer's page
+    serve_viewer: Path = Path("viewer/dist")
+    serve_vector_url: str | None = None
+    serve_raster_url: str | None = None
+    stac_item_url: str = "https://api.imagery.hotosm.org/stac/collections/openaerialmap/items/{id}"
+    preview_url: str = (
+        "https://api.imagery.hotosm.org/raster/collections/openaerialmap/items/{id}/preview.png"
+    )
+
     # the alerts
     alert_webhook_url: SecretStr | None = None
     alert_slack_url: SecretStr | None = None
@@ -175,7 +184,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = [*self._source_problems(), *self._store_problems(), *self._key_problems()]
-        problems += self._alert_problems()
+        problems += [*self._alert_problems(), *self._viewer_problems()]
         if self.zoom_min > self.zoom_max:
             problems.append(f"ZOOM_MIN ({self.zoom_min}) must not be above ZOOM_MAX ({self.zoom_max})")
         if self.fresh_warn_hours >= self.fresh_fail_hours:
@@ -267,6 +276,20 @@ class Settings(BaseModel):
             problems.append("ALERT_UI_URL must be a web address without a password: it is sent to everyone")
         return problems
 
+    def _viewer_problems(self) -> list[str]:
+        problems = []
+        for name in ("serve_vector_url", "serve_raster_url"):
+            address: str | None = getattr(self, name)
+            if address is not None and not _is_plain_address(address):
+                problems.append(
+                    f"{name.upper()} must be a web address without a password: it is told to maps"
+                )
+        for name in ("stac_item_url", "preview_url"):
+            template: str = getattr(self, name)
+            if template.count("{id}") != 1 or not _is_plain_address(template.replace("{id}", "0")):
+                problems.append(f"{name.upper()} must be a web address with {{id}} in it, once")
+        return problems
+
     @property
     def source(self) -> SourceKind:
         """Where the images are read from."""
@@ -354,6 +377,11 @@ def _is_web_address(text: str) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets without an IPv6 address, or a port that is no number
         return False
+
+
+def _is_plain_address(text: str) -> bool:
+    """A web address of nothing but what stands in an address as it is: no password, nothing to escape."""
+    return re.fullmatch(r"https?://[A-Za-z0-9._~:/?!&()*+,=%-]+", text) is not None and _is_web_address(text)
 
 
 def _is_mail_server(text: str) -> bool:

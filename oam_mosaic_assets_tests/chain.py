@@ -259,6 +259,9 @@ class Site:
         self.environment = {
             "MOSAIC_SCRATCH": str(self.folder / "scratch"),
             "ZOOM_MAX": "10",
+            "SERVE_VIEWER": str(
+                self.folder / "viewer"
+            ),  # whether this clone's page is built is nobody's business
             **({} if "S3_BUCKET" in self.environment else {"MOSAIC_STORE": str(self.folder / "store")}),
             **self.environment,
         }

@@ -18,9 +18,10 @@ from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
 from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Pointer, counts, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
-from oam_mosaic_assets.errors import AuditFailed, HeldBack
+from oam_mosaic_assets.errors import AuditFailed, HeldBack, MosaicError
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.releases import READ_BACK, Candidate, Releases
+from oam_mosaic_assets.gateways.viewer import Viewer
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -43,6 +44,7 @@ def published_mosaic(
     stac_footprints: Artifact,
     global_mosaic_pmtiles: Artifact,
     releases: dg.ResourceParam[Releases],
+    viewer: dg.ResourceParam[Viewer],
     auditor: dg.ResourceParam[Auditor],
     progress: dg.ResourceParam[Progress],
 ) -> dg.MaterializeResult[None]:
@@ -68,6 +70,7 @@ def published_mosaic(
             say=lambda text: progress.step(context.log, "publishing", None, text),
             warn=context.log.warning,
         )
+    page = _page(context, viewer, pointer.build)
     progress.step(context.log, "publishing", 1.0, pointer.build)
     seconds = {
         **global_mosaic_pmtiles.facts["seconds"],
@@ -75,8 +78,21 @@ def published_mosaic(
         "published_mosaic": round(time.perf_counter() - clock, 2),
     }
     return dg.MaterializeResult(
-        metadata=_metadata(releases, candidate, pointer, stac_footprints.path, seconds)
+        metadata=_metadata(releases, candidate, pointer, stac_footprints.path, seconds) | page
     )
+
+
+def _page(context: dg.AssetExecutionContext, viewer: Viewer, build: str) -> dict[str, Any]:
+    """Publish the page and link it; the mosaic is public, whatever becomes of the page."""
+    if not viewer.is_built:
+        context.log.info("the viewer was not built, so no page is published; scripts/build-viewer builds it")
+        return {}
+    try:
+        viewer.publish()
+    except MosaicError as error:
+        context.log.warning(f"{build} is public, but its page could not be. {error}")
+        return {}
+    return {"viewer": dg.MetadataValue.url(viewer.address(build))}
 
 
 def refuse_mixture(archive: Artifact, footprints: Artifact) -> None:
