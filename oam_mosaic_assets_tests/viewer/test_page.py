@@ -168,7 +168,7 @@ def test_another_build_that_becomes_public_is_told(stranger: Stranger, published
     stranger.opens()
     newer = with_pointer(published.store, build="20990101T000000Z-0123456789ab")
     stranger.page.route("**/latest.json", lambda route: route.fulfill(body=newer))
-    stranger.page.clock.run_for(61_000)
+    stranger.page.clock.fast_forward(61_000)
     expect(stranger.page.locator(".notice")).to_contain_text("A newer mosaic is public")
 
 

@@ -38,7 +38,13 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     the("back").hidden = chosen === null || atPlace.length < 2;
     the("approach").hidden = chosen === null;
     the("selection").hidden = false;
-    the("panel").scrollTop = 0;
+  };
+  const showChosen = (id: string): void => {
+    show(nameOf(details.of(id)), imageDetails(details.of(id), mosaic.config));
+  };
+  const bringUp = (): void => {
+    the("selection").scrollIntoView({ block: "start" });
+    the("selection").focus({ preventScroll: true });
   };
 
   const choose = async (id: string): Promise<void> => {
@@ -46,13 +52,13 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     stage.choose(id);
     stage.pointAt(null);
     keepImageInAddress(id);
-    show(nameOf(details.of(id)), imageDetails(details.of(id), mosaic.config));
-    the("selection").focus({ preventScroll: true });
+    showChosen(id);
+    bringUp();
     const where = stage.boundsOf(id) ?? stage.bounds();
     const middle = { west: (where.west + where.east) / 2, south: (where.south + where.north) / 2 };
     await details.load({ ...middle, east: middle.west, north: middle.south }, Infinity);
     if (chosen !== id) return;
-    show(nameOf(details.of(id)), imageDetails(details.of(id), mosaic.config));
+    showChosen(id);
     say(`Chosen: ${nameOf(details.of(id))}`);
   };
 
@@ -62,7 +68,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     keepImageInAddress(null);
     show(`${images(atPlace.length)} here, the newest first`, imageList(known(atPlace), (id) => void choose(id), stage.pointAt));
     say(`${images(atPlace.length)} here`);
-    the("selection").focus({ preventScroll: true });
+    bringUp();
   };
 
   const close = (): void => {
@@ -95,7 +101,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
       atPlace = [];
       void choose(id);
     });
-    if (chosen !== null) the("selection-title").textContent = nameOf(details.of(chosen));
+    if (chosen !== null && the("selection-title").textContent !== nameOf(details.of(chosen))) showChosen(chosen);
   };
 
   map.on("click", ({ point }) => void pick(point.x, point.y));
@@ -127,7 +133,13 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   map.once("idle", followAddress);
 }
 
-function showInView(stage: Stage, details: Details, say: (text: string) => void, choose: (id: string) => void): void {
+let sayView = ""; // said once, and not again when something else was said in between
+
+function showInView(stage: Stage, details: Details, sayAny: (text: string) => void, choose: (id: string) => void): void {
+  const say = (text: string): void => {
+    if (text !== sayView) sayAny(text);
+    sayView = text;
+  };
   const { lng, lat } = stage.map.getCenter();
   const here = stage.countryHere() || place(((((lng + 180) % 360) + 360) % 360) - 180, lat);
   the("where").textContent = here;

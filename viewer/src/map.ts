@@ -95,7 +95,8 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
     const source = (event as { sourceId?: string }).sourceId;
     if (error.name !== "AbortError") tell(source === "mosaic" ? error : new Error(error.message));
   });
-  await new Promise<void>((done) => map.once("load", () => done()));
+  const base = coarse(), everywhere = places(archive); // while the map begins to draw
+  await new Promise<void>((done) => map.once("style.load", () => done()));
 
   let land: Land | null = null;
   let found: Place[] = [];
@@ -111,8 +112,8 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
   };
   map.on("zoom", refine);
   await Promise.all([
-    coarse().then((read) => { if (!land) show(read); }, tell),
-    places(archive).then((read) => {
+    base.then((read) => { if (!land) show(read); }, tell),
+    everywhere.then((read) => {
       found = read;
       setData(map, "places", {
         type: "FeatureCollection",
