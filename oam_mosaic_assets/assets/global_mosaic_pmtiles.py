@@ -5,9 +5,10 @@ import time
 import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
+from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
-from oam_mosaic_assets.core.release import ARCHIVE
+from oam_mosaic_assets.core.product import MOSAIC
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -20,11 +21,12 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
     kinds={"tippecanoe", "pmtiles"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def global_mosaic_pmtiles(
     context: dg.AssetExecutionContext,
     footprints_geojson: Artifact,
+    stac_footprints: Artifact,
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     progress: dg.ResourceParam[Progress],
     tippecanoe: TippecanoeResource,
@@ -36,12 +38,14 @@ def global_mosaic_pmtiles(
     """
     clock, plan = time.perf_counter(), mosaic_plan.tiling
     with failing_clearly():
+        refuse_mixture(footprints_geojson, stac_footprints)
         version = tippecanoe.version()
         archive = tippecanoe.build(
             plan,
+            stac_footprints.path,
             footprints_geojson.path,
             scratch.folder("global_mosaic_pmtiles"),
-            name=ARCHIVE,
+            name=MOSAIC.name,
             snapshot=footprints_geojson.facts["snapshot"]["digest"],
             progress=progress,
             log=context.log,
@@ -57,7 +61,7 @@ def global_mosaic_pmtiles(
         stage="global_mosaic_pmtiles",
         seconds=seconds,
         digests={archive.name: digest},
-        archive={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
+        product={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
         plan=plan.digest(version),
         versions={"tippecanoe": version},
     )

@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,42 +69,59 @@ def read_metadata(mbtiles: Path) -> dict[str, str]:
         return dict(_rows(database, "SELECT name, value FROM metadata"))
 
 
-def write_pmtiles(mbtiles: Path, target: Path, metadata: Mapping[str, Any]) -> None:
+def write_pmtiles(
+    mbtiles: Path,
+    target: Path,
+    metadata: Mapping[str, Any],
+    *,
+    low_zooms: Iterable[tuple[int, int, int, bytes]] = (),
+    zoom_min: int | None = None,
+) -> None:
     """Write the tiles of an MBTiles file as a PMTiles archive. Equal tiles and metadata give equal bytes.
 
     Args:
         mbtiles: gzipped vector tiles; its metadata state `minzoom`, `maxzoom`, `bounds` and `center`.
         target: where the archive goes; must not exist. A file beside it holds tiles until they are sorted.
         metadata: the JSON object that the archive shows to its readers.
+        low_zooms: tiles of further zooms: zoom, column, row from the north, and what each holds, gzipped.
+        zoom_min: the first zoom where it is another than the MBTiles'.
 
     Raises:
         BrokenTiles: it is no MBTiles file, or not a whole one.
     """
     stated = read_metadata(mbtiles)
+    if zoom_min is not None:
+        stated["minzoom"] = str(zoom_min)
     beside = target.with_name(f"{target.name}.spool")
     try:
         with beside.open("x+b") as spool, target.open("xb") as archive:
-            _write(archive, spool.fileno(), _spooled(mbtiles, spool), stated, metadata)
+            _write(archive, spool.fileno(), _spooled(mbtiles, low_zooms, spool), stated, metadata)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _spooled(mbtiles: Path, spool: IO[bytes]) -> _Spool:
+def _spooled(mbtiles: Path, low_zooms: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> _Spool:
     """Copy every tile into the spool."""
     places, length = array("q"), array("q")
     tile_id = array("q")
     digests = bytearray()
+
+    def add(zoom: int, x: int, y: int, content: bytes) -> None:
+        places.extend((zoom, x, y))
+        length.append(len(content))
+        digests.extend(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
+        spool.write(content)
+        if len(length) % _BATCH == 0:
+            tile_id.frombytes(_ids(places).tobytes())
+            del places[:]
+
+    for tile in low_zooms:
+        add(*tile)
     with closing(_opened(mbtiles)) as database:
         for zoom, column, row, content in _rows(
             database, "SELECT zoom_level, tile_column, tile_row, tile_data FROM tiles"
         ):
-            places.extend((zoom, column, (1 << zoom) - 1 - row))  # MBTiles counts rows from the south
-            length.append(len(content))
-            digests += hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
-            spool.write(content)
-            if len(length) % _BATCH == 0:
-                tile_id.frombytes(_ids(places).tobytes())
-                places = array("q")
+            add(zoom, column, (1 << zoom) - 1 - row, content)  # MBTiles counts rows from the south
     tile_id.frombytes(_ids(places).tobytes())
     spool.flush()
     lengths = np.frombuffer(length, np.int64)

@@ -17,11 +17,20 @@ EXTENT: Final = 4096
 BUFFER: Final = 5 / 256
 """How far tippecanoe draws beyond a tile's edge, in tiles: its default buffer of 5 "screen pixels"."""
 
+PIXELS: Final = 256
+"""Pixels along a tile's edge: what low zooms are true to."""
+
+LOW_ZOOMS: Final = 1
+"""Counted up whenever `core.low_zooms` draws the same footprints otherwise."""
+
+WHOLE_FROM: Final = 9
+"""The zoom from which every image is drawn as itself; before it, those smaller than a pixel are counted."""
+
 DEEPEST: Final = 18
 """The largest zoom offered: a tile unit is 4 cm there, finer than any image is placed."""
 
 SHALLOWEST: Final = 8
-"""The smallest `zoom_max`: above it tippecanoe merges small footprints, so that not every image is drawn."""
+"""The smallest `zoom_max`: every image is drawn there, and above it a tile would hold too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +43,7 @@ class TilingPlan:
         description: a sentence for readers.
         attribution: HTML that a map shows in its corner.
         zoom_min: first zoom.
-        zoom_max: last zoom; every footprint is drawn there.
+        zoom_max: last zoom.
     """
 
     layer: str = "globalcoverage"
@@ -45,7 +54,7 @@ class TilingPlan:
     zoom_max: int = 15
 
     def arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
-        """What tippecanoe is called with, after its own name.
+        """What tippecanoe is called with, after its own name, to make the zooms from `whole_from` on.
 
         Args:
             source: newline-delimited GeoJSON, in drawing order.
@@ -59,14 +68,15 @@ class TilingPlan:
             f"--name={self.name}",
             f"--description={self.description}",
             f"--attribution={self.attribution}",
-            f"--minimum-zoom={self.zoom_min}",
+            f"--minimum-zoom={self.whole_from}",
             f"--maximum-zoom={self.zoom_max}",
             # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
             "--preserve-input-order",
-            # keeps the tiles of low zooms loadable; at the last zoom the audit finds out if it ever strikes
-            "--drop-densest-as-needed",
-            # at the last zoom every image is drawn, however small, and exactly where it lies
-            "--no-tiny-polygon-reduction-at-maximum-zoom",
+            # every image is drawn at every zoom, however small and however many there are
+            "--no-tiny-polygon-reduction",
+            "--no-feature-limit",
+            "--no-tile-size-limit",
+            # at the last zoom exactly where it lies
             "--simplify-only-low-zooms",
             "--json-progress",
             "--progress-interval=0.5",
@@ -74,13 +84,23 @@ class TilingPlan:
         ]
 
     @property
+    def whole_from(self) -> int:
+        """The first zoom that tippecanoe makes, of all images; `core.low_zooms` makes those before it."""
+        return max(self.zoom_min, min(WHOLE_FROM, self.zoom_max))
+
+    @property
     def thinnest(self) -> float:
         """Degrees that are two units of the tile grid at `zoom_max`: what is narrower may be rounded away."""
-        return 2.0 * 360.0 / (float(EXTENT) * (1 << self.zoom_max))
+        return self.thinnest_at(self.zoom_max)
+
+    @staticmethod
+    def thinnest_at(zoom: int) -> float:
+        """Degrees that are two units of the tile grid at a zoom."""
+        return 2.0 * 360.0 / (float(EXTENT) * (1 << zoom))
 
     def digest(self, version: str) -> str:
         """Of the plan and tippecanoe's version, 12 hex digits: another one means other tiles."""
-        recipe = [version, asdict(self), self.arguments(source="", target="", temporary="")]
+        recipe = [version, LOW_ZOOMS, asdict(self), self.arguments(source="", target="", temporary="")]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def metadata(self, made: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
@@ -107,12 +127,13 @@ class TilingPlan:
 
     def vector_layers(self) -> list[dict[str, Any]]:
         """The list of layers and their fields, as TileJSON and PMTiles both want it."""
+        counted = {"count": "Number"} if self.zoom_min < self.whole_from else {}
         return [
             {
                 "id": self.layer,
                 "description": "Footprints of images, the newest on top",
                 "minzoom": self.zoom_min,
                 "maxzoom": self.zoom_max,
-                "fields": {"id": "String"},
+                "fields": {"id": "String", **counted},
             }
         ]

@@ -22,9 +22,6 @@ ASSETS: Final = "assets/"
 DETAILS: Final = "global-data.pmtiles"
 """The archive with what is known of each image, beside the mosaic's own in a build that has it."""
 
-LOCAL_VECTOR: Final = "http://127.0.0.1:3004"
-LOCAL_RASTER: Final = "http://127.0.0.1:8084"
-
 ASSET_CACHING: Final = "public, max-age=31536000, immutable"
 
 TYPES: Final = {
@@ -104,7 +101,8 @@ def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
     keys = settings.keys
     vector, raster = settings.serve_vector_url, settings.serve_raster_url
     if not settings.publishes_to_s3:  # a folder is looked at on this machine
-        vector, raster = vector or LOCAL_VECTOR, raster or LOCAL_RASTER
+        vector = vector or f"http://127.0.0.1:{settings.serve_vector_port}"
+        raster = raster or f"http://127.0.0.1:{settings.serve_raster_port}"
     is_sample = settings.source == "sample"  # no catalogue holds its images
     return {
         "root": "../" * keys.viewer.count("/"),

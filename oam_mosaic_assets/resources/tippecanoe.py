@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_metadata, write_pmtiles
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import TilingFailed
@@ -28,6 +29,7 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
     def build(
         self,
         plan: TilingPlan,
+        footprints: Path,
         geojson: Path,
         folder: Path,
         *,
@@ -36,11 +38,12 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         progress: Progress,
         log: logging.Logger,
     ) -> Path:
-        """Tile footprints.
+        """Tile footprints: the low zooms here, those that show every image by tippecanoe.
 
         Args:
             plan: what to make.
-            geojson: newline-delimited, in drawing order.
+            footprints: the GeoParquet, in drawing order.
+            geojson: the same, newline-delimited.
             folder: empty; holds tippecanoe's intermediate files and the archive.
             name: of the archive's file.
             snapshot: digest that the archive carries.
@@ -55,12 +58,18 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         self._tippecanoe().run(
             plan.arguments(source=str(geojson), target=str(made), temporary=str(folder)),
             on_progress=lambda share: progress.step(
-                log, "tiling", share, f"z{plan.zoom_min}-{plan.zoom_max} by tippecanoe"
+                log, "tiling", share, f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
             ),
         )
         archive = folder / name
         try:
-            write_pmtiles(made, archive, plan.metadata(read_metadata(made), snapshot))
+            write_pmtiles(
+                made,
+                archive,
+                plan.metadata(read_metadata(made), snapshot),
+                low_zooms=low_zoom_tiles(footprints, plan),
+                zoom_min=plan.zoom_min,
+            )
         except BrokenTiles as error:
             raise TilingFailed(
                 f"tippecanoe ended well, but left no whole tiles: {error}.",

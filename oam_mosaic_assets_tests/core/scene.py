@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.geometry import drawable
+from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import read_metadata, write_pmtiles
 from oam_mosaic_assets.core.snapshot import Snapshot, write_geojson, write_snapshot
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
@@ -133,10 +134,16 @@ def made_from(
     snapshot = snapshot_of(rows, folder)
     footprints, geojson = folder / "footprints.parquet", folder / "footprints.geojsonl"
     raw, archive = folder / "raw.mbtiles", folder / "mosaic.pmtiles"
-    write_geojson(footprints, geojson, thinnest=plan.thinnest)
+    write_geojson(footprints, geojson, plan=plan)
     Tippecanoe().run(plan.arguments(source=str(geojson), target=str(raw), temporary=str(folder)))
     stated = plan.metadata(read_metadata(raw), snapshot.digest)
-    write_pmtiles(raw, archive, {**stated, **(metadata or {})})
+    write_pmtiles(
+        raw,
+        archive,
+        {**stated, **(metadata or {})},
+        low_zooms=low_zoom_tiles(footprints, plan),
+        zoom_min=plan.zoom_min,
+    )
     return Scene(
         folder=folder,
         plan=plan,

@@ -46,8 +46,9 @@ def test_the_archive_holds_what_tippecanoe_writes_as_pmtiles(scene: Scene, tmp_p
     own = tmp_path / "own.pmtiles"
     Tippecanoe().run(PLAN.arguments(source=str(scene.geojson), target=str(own), temporary=str(tmp_path)))
 
-    assert tiles_of(scene.archive) == tiles_of(own)
-    ours, its = pieces_of(scene.archive), pieces_of(own)
+    write_pmtiles(scene.folder / "raw.mbtiles", tmp_path / "ours.pmtiles", {})
+    assert tiles_of(tmp_path / "ours.pmtiles") == tiles_of(own)
+    ours, its = pieces_of(tmp_path / "ours.pmtiles"), pieces_of(own)
     described = [name for name in its.header if not name.endswith(("_offset", "_length", "entries_count"))]
     assert {name: ours.header[name] for name in described} == {name: its.header[name] for name in described}
     assert len(ours.entries) == ours.header["tile_entries_count"] <= its.header["tile_entries_count"]
@@ -132,7 +133,7 @@ def test_tiles_that_lie_nowhere_are_no_archive(tmp_path: Path, lost: str) -> Non
 def test_a_full_disk_is_no_whole_archive(scene: Scene, tmp_path: Path) -> None:
     with (
         pytest.raises(OSError, match="File too large"),
-        room_for(scene.archive.stat().st_size // 2),
+        room_for(scene.archive.stat().st_size // 4),
     ):
         write_pmtiles(scene.folder / "raw.mbtiles", tmp_path / "a.pmtiles", {})
 
@@ -154,7 +155,27 @@ def test_a_name_with_a_meaning_in_addresses_is_a_name(scene: Scene, tmp_path: Pa
 
     write_pmtiles(odd, tmp_path / "a.pmtiles", {})
 
-    assert tiles_of(tmp_path / "a.pmtiles") == tiles_of(scene.archive)
+    of_tippecanoe = {
+        place: tile for place, tile in tiles_of(scene.archive).items() if place[0] >= PLAN.whole_from
+    }
+    assert tiles_of(tmp_path / "a.pmtiles") == of_tippecanoe
+
+
+def test_tiles_of_further_zooms_are_packed_with_the_others(tmp_path: Path) -> None:
+    path = mbtiles(tmp_path / "a.mbtiles", [(2, 3, 0, b"two"), (2, 0, 0, b"same")], PLACE | {"minzoom": "2"})
+
+    write_pmtiles(
+        path, tmp_path / "a.pmtiles", {}, low_zooms=[(0, 0, 0, b"zero"), (1, 1, 0, b"same")], zoom_min=0
+    )
+
+    assert tiles_of(tmp_path / "a.pmtiles") == {
+        (0, 0, 0): b"zero",
+        (1, 1, 0): b"same",
+        (2, 0, 0): b"same",
+        (2, 3, 0): b"two",
+    }
+    header = pieces_of(tmp_path / "a.pmtiles").header
+    assert (header["min_zoom"], header["max_zoom"], header["tile_contents_count"]) == (0, 3, 3)
 
 
 def test_the_archive_knows_nothing_of_the_machine_that_made_it(scene: Scene) -> None:

@@ -50,8 +50,27 @@ def test_the_pointer_survives_the_store() -> None:
     assert Pointer.from_json(POINTER.to_json()) == POINTER
 
 
+def test_a_pointer_that_knows_the_archive_only_is_read() -> None:
+    """Versions before there were other products wrote such."""
+    stated = json.loads(POINTER.to_json())
+    del stated["products"]
+    assert Pointer.from_json(json.dumps(stated).encode()).released == {
+        "global-mosaic.pmtiles": POINTER.archive
+    }
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b"null", b'{"build": 1}', b"\xff", replace(POINTER, format=2).to_json()]
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"build": 1}',
+        b"\xff",
+        replace(POINTER, format=2).to_json(),
+        replace(POINTER, products={"a.json": {"key": "a"}}).to_json(),
+    ],
 )
 def test_what_is_no_pointer_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="it "):
@@ -71,7 +90,7 @@ def test_the_tilejson_holds_what_version_3_demands() -> None:
     assert document["tilejson"] == "3.0.0"
     assert document["tiles"] == ["pmtiles://https://example.org/a.pmtiles/{z}/{x}/{y}"]
     assert document["vector_layers"][0]["id"] == "globalcoverage"
-    assert document["vector_layers"][0]["fields"] == {"id": "String"}
+    assert document["vector_layers"][0]["fields"] == {"id": "String", "count": "Number"}
     assert (document["minzoom"], document["maxzoom"], document["scheme"]) == (0, 15, "xyz")
     assert "OpenAerialMap" in document["attribution"]
     json.dumps(document, allow_nan=False)
@@ -116,6 +135,13 @@ def test_at_the_warning_age_it_is_late_and_at_the_failing_age_stale() -> None:
     passed, late_only, text = fresh(36)
     assert (passed, late_only) == (False, False)
     assert "stale" in text
+
+
+def test_a_snapshot_from_the_future_is_young_only_by_a_wrong_clock() -> None:
+    assert fresh(-0.2)[0]
+    passed, late_only, text = fresh(-24)
+    assert (passed, late_only) == (False, True)
+    assert text.startswith("its snapshot lies 24.0 h ahead of this machine's clock: set the clock")
 
 
 def test_what_someone_deleted_is_named_however_young_the_mosaic_is() -> None:

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Browser, Route, expect, sync_playwright
 
-from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
 from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
 from oam_mosaic_assets_tests.chain import quick_folder
@@ -174,7 +174,7 @@ def test_another_build_that_becomes_public_is_told(stranger: Stranger, published
 
 def test_one_build_can_be_looked_at(stranger: Stranger, published: Published) -> None:
     """The link in Dagster names it."""
-    (event,) = published.site.instance.fetch_materializations(published_mosaic.key, limit=1).records
+    (event,) = published.site.instance.fetch_materializations(PUBLISHED, limit=1).records
     materialised = event.asset_materialization
     assert materialised is not None
     link = materialised.metadata["viewer"]
