@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -152,10 +153,17 @@ class Stranger:
         """Open the page at a view (`zoom/latitude/longitude`, perhaps with more of the address)."""
         self.page.goto(f"{self.root}mosaic/viewer/index.html{query}{f'#map={view}' if view else ''}")
         if waits:
-            self.page.wait_for_function(
+            self.waits_until(
                 "window.mosaicMap?.loaded() && "
                 "!document.querySelector('#in-view-body').textContent.includes('being drawn')"
             )
+
+    def waits_until(self, truth: str, *, patience_seconds: float = 30.0) -> None:
+        """Ask the page again and again; its policy lets playwright's own waiting not evaluate text there."""
+        until = time.monotonic() + patience_seconds
+        while not self.page.evaluate(f"Boolean({truth})"):
+            assert time.monotonic() < until, truth
+            self.page.wait_for_timeout(50)
 
     def looks_at(self, name: str, zoom: float) -> None:
         """Open the page with an image in the middle of the map."""

@@ -116,7 +116,7 @@ def test_of_several_images_at_a_place_one_is_chosen_from_a_list(stranger: Strang
 def test_a_click_far_out_goes_to_the_place(stranger: Stranger) -> None:
     stranger.looks_at(TINY, 2)
     stranger.page.mouse.click(*stranger.middle())
-    stranger.page.wait_for_function("mosaicMap.getZoom() >= 7 && !mosaicMap.isMoving()")
+    stranger.waits_until("mosaicMap.getZoom() >= 7 && !mosaicMap.isMoving()")
 
 
 def test_the_address_keeps_position_and_selection(stranger: Stranger) -> None:
@@ -195,7 +195,7 @@ def test_in_the_dark_it_is_dark(stranger: Stranger) -> None:
     assert page.evaluate("mosaicMap.getPaintProperty('sea', 'background-color')") == "#12171b"
     assert stranger.orange() > 3
     page.emulate_media(color_scheme="light")
-    page.wait_for_function("mosaicMap.getPaintProperty('sea', 'background-color') === '#dfe6ea'")
+    stranger.waits_until("mosaicMap.getPaintProperty('sea', 'background-color') === '#dfe6ea'")
 
 
 @pytest.mark.parametrize("stranger", [PHONE], indirect=True)
@@ -229,7 +229,7 @@ def test_by_keyboard_alone(stranger: Stranger) -> None:
     expect(page.locator("#selection")).to_be_hidden()
     expect(page.locator("#map canvas")).to_be_focused()
     page.keyboard.press("-")
-    page.wait_for_function("mosaicMap.getZoom() < 14 && !mosaicMap.isMoving()")
+    stranger.waits_until("mosaicMap.getZoom() < 14 && !mosaicMap.isMoving()")
     listed = page.locator("#in-view-body button")
     listed.first.focus()
     page.keyboard.press("Enter")
@@ -338,7 +338,7 @@ def test_the_page_is_small_and_there_at_once(stranger: Stranger, published: Publ
     assets = published.store / "mosaic" / "viewer" / "assets"
     ours = [path for path in assets.glob("*.js") if not path.name.startswith("maplibre")]
     assert 3_000 < sum(map(_packed, ours)) < 60_000
-    stranger.page.wait_for_function("window.mosaicMap?.loaded()")
+    stranger.waits_until("window.mosaicMap?.loaded()")
 
 
 def _packed(path: Path) -> int:
