@@ -189,6 +189,7 @@ function approachImage(stage: Stage, id: string): void {
 function followPointer(stage: Stage, details: Details): void {
   const { map } = stage;
   const tip = the("tip");
+  if (!matchMedia("(hover: hover)").matches) return; // a finger chooses at once
   let frame = 0;
   const leave = (): void => {
     cancelAnimationFrame(frame);

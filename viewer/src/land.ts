@@ -22,16 +22,30 @@ async function read(url: string): Promise<Land> {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`the land: ${answer.status}`);
   const world = (await answer.json()) as World;
-  return {
-    land: feature(world, world.objects.land),
-    borders: mesh(world, world.objects.countries, (one, other) => one !== other),
-    countries: feature(world, world.objects.countries).features as Country[],
-  };
+  const countries = feature(world, world.objects.countries).features as Country[];
+  const land = feature(world, world.objects.land);
+  for (const { geometry } of [...countries, ...land.features]) unroll(geometry as Polygon | MultiPolygon);
+  return { land, borders: mesh(world, world.objects.countries, (one, other) => one !== other), countries };
+}
+
+/** The rings are joined across the antimeridian, for globes: on a plane they go on beyond 180 degrees. */
+function unroll(geometry: Polygon | MultiPolygon): void {
+  const polygons = geometry.type === "Polygon" ? [geometry.coordinates] : geometry.coordinates;
+  for (const ring of polygons.flat()) {
+    const first = ring[0]![0]!;
+    let before = first;
+    for (const position of ring) {
+      position[0] = position[0]! - 360 * Math.round((position[0]! - before) / 360);
+      before = position[0];
+    }
+    if (before !== first) ring.push([before, -90], [first, -90], [...ring[0]!]); // round the pole
+  }
 }
 
 export function countryAt(countries: readonly Country[], longitude: number, latitude: number): string {
   const x = ((((longitude + 180) % 360) + 360) % 360) - 180;
-  return countries.find((each) => holds(each.geometry, x, latitude))?.properties.name ?? "";
+  const isIn = ({ geometry }: Country): boolean => [x, x - 360, x + 360].some((turned) => holds(geometry, turned, latitude));
+  return countries.find(isIn)?.properties.name ?? "";
 }
 
 function holds(geometry: Polygon | MultiPolygon, x: number, y: number): boolean {

@@ -10,7 +10,6 @@ import { coarse, countryAt, fine, type Country, type Land } from "./land";
 import { places, type Place } from "./places";
 
 export const OUTLINES_FROM = 6; // the zoom from which nearly every image has a feature of its own
-const FINE_LAND_FROM = 2;
 const REACH_PX = 6; // of a finger, and of a dot
 
 const PALETTES = {
@@ -105,12 +104,6 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
     setData(map, "land", read.land);
     setData(map, "borders", read.borders);
   };
-  const refine = (): void => {
-    if (map.getZoom() < FINE_LAND_FROM) return;
-    map.off("zoom", refine);
-    fine().then(show, tell);
-  };
-  map.on("zoom", refine);
   await Promise.all([
     base.then((read) => { if (!land) show(read); }, tell),
     everywhere.then((read) => {
@@ -123,7 +116,7 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
       });
     }, tell),
   ]);
-  refine();
+  void fine().then(show, tell);
 
   const query = (where?: PointLike | [PointLike, PointLike]): string[] => {
     const options = { layers: ["outlines-fill", "outlines-corners"] };
