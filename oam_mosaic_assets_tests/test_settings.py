@@ -15,7 +15,8 @@ from oam_mosaic_assets import settings as settings_module
 from oam_mosaic_assets.environment import env_file
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.object_store import check_key
-from oam_mosaic_assets.settings import _KEY, Settings
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.values import KEY
 
 SECRET = "s3cr3t-and-private"
 
@@ -253,7 +254,7 @@ def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
         Settings.read({"MOSAIC_ALIASES": aliases})
 
 
-@given(key=st.from_regex(_KEY, fullmatch=True))
+@given(key=st.from_regex(KEY, fullmatch=True))
 def test_a_key_that_the_settings_take_is_one_for_every_store(key: str) -> None:
     assert check_key(key) == key
 
