@@ -38,7 +38,15 @@ MOSAIC: Final = Product(
 )
 """The archive of all footprints: no build is without it."""
 
-PRODUCTS: Final = (MOSAIC,)
+DETAILS: Final = Product(
+    word="details",
+    name="global-data.pmtiles",
+    content_type=PMTILES,
+    asset="details_pmtiles",
+)
+"""The footprints with what is known of each image."""
+
+PRODUCTS: Final = (MOSAIC, DETAILS)
 """All there are, in the order in which they are published; the mandatory one first."""
 
 

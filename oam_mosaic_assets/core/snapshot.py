@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -137,8 +137,15 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
         yield rows.slice(start, BATCH).collect()
 
 
-def write_geojson(footprints: Path, geojson: Path, *, plan: TilingPlan) -> int:
-    """Write what tippecanoe reads: in drawing order, a feature a line, `id` its only property.
+def write_geojson(
+    footprints: Path,
+    geojson: Path,
+    *,
+    plan: TilingPlan,
+    columns: Sequence[str] = ("id",),
+    properties: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> int:
+    """Write what tippecanoe reads: a feature a line, in drawing order.
 
     A footprint that tippecanoe's rounding to its grid would wipe out is widened: where it is too narrow for
     some zooms only, for these it has a line each, and another for the zooms from there on.
@@ -146,24 +153,25 @@ def write_geojson(footprints: Path, geojson: Path, *, plan: TilingPlan) -> int:
     Args:
         footprints: the GeoParquet.
         geojson: where newline-delimited GeoJSON goes, RFC 7946.
-        plan: the zooms from `whole_from` on are tippecanoe's.
+        plan: the zooms from `whole_from` on show every footprint.
+        columns: of the footprints, from which the properties are made.
+        properties: of a feature, from those columns of its row.
 
     Returns:
         How many footprints had to be widened for the last zoom.
     """
     widened = 0
     with geojson.open("w", encoding="utf-8") as lines:
-        for batch in read_batches(footprints, ("id", "geometry")):
+        for batch in read_batches(footprints, (*columns, "geometry")):
             geometries = shapely.from_wkb(batch["geometry"].to_numpy())
-            names = [json.dumps(name, ensure_ascii=False) for name in batch["id"]]
+            rows = batch.select(columns).iter_rows(named=True)
+            stated = [json.dumps(properties(row), ensure_ascii=False, separators=(",", ":")) for row in rows]
             last = as_drawn(geometries, plan.thinnest)
             widened += int((last != geometries).sum())
             image, zooms, areas = _by_zoom(geometries, last, plan)
             for each, zoom, area in zip(image, zooms, shapely.to_geojson(areas), strict=True):
                 limits = f'"tippecanoe":{{"minzoom":{zoom[0]},"maxzoom":{zoom[1]}}},' if zoom else ""
-                lines.write(
-                    f'{{"type":"Feature",{limits}"properties":{{"id":{names[each]}}},"geometry":{area}}}\n'
-                )
+                lines.write(f'{{"type":"Feature",{limits}"properties":{stated[each]},"geometry":{area}}}\n')
     return widened
 
 

@@ -58,7 +58,7 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         self._tippecanoe().run(
             plan.arguments(source=str(geojson), target=str(made), temporary=str(folder)),
             on_progress=lambda share: progress.step(
-                log, "tiling", share, f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
+                log, "tiling", share, f"z{plan.made_from}-{plan.zoom_max} by tippecanoe"
             ),
         )
         archive = folder / name

@@ -124,17 +124,19 @@ def made_from(
     *,
     plan: TilingPlan = PLAN,
     metadata: Mapping[str, Any] | None = None,
+    **described: Any,
 ) -> Scene:
     """Make a mosaic as the assets do.
 
     Args:
         folder: a new one.
         metadata: what the archive says of itself that it should not.
+        described: the features' properties, as `write_geojson` takes them.
     """
     snapshot = snapshot_of(rows, folder)
     footprints, geojson = folder / "footprints.parquet", folder / "footprints.geojsonl"
     raw, archive = folder / "raw.mbtiles", folder / "mosaic.pmtiles"
-    write_geojson(footprints, geojson, plan=plan)
+    write_geojson(footprints, geojson, plan=plan, **described)
     Tippecanoe().run(plan.arguments(source=str(geojson), target=str(raw), temporary=str(folder)))
     stated = plan.metadata(read_metadata(raw), snapshot.digest)
     write_pmtiles(
