@@ -151,6 +151,7 @@ def _candidate(
     manifest = {
         "build": build,
         "snapshot": facts["snapshot"],
+        "watermark": pointer.digest,  # no source has a time of change that can be relied on
         "source": facts["source"],
         "catalogued": pointer.images + pointer.set_aside,
         "images": pointer.images,

@@ -96,7 +96,8 @@ def resume() -> int:
     with releases.lock("the end of a hold").held(_say):
         held = releases.holds.present()
         releases.holds.put_back(None)
-    print(f"{held}: ended. The next build is published." if held else "nothing was held")  # noqa: T201
+    ended = f"The hold is ended; the next build is published. It said: {held}"
+    print(ended if held else "nothing was held")  # noqa: T201
     return 0
 
 

@@ -21,7 +21,7 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.grid import Geometries, project, tile_ids
-from oam_mosaic_assets.core.snapshot import MITRE, as_drawn, read_batches
+from oam_mosaic_assets.core.snapshot import MITRE, read_batches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import POLYGON, new_layer, polygon_commands, tile_of
 
@@ -33,8 +33,8 @@ _MARGIN: Final = round(BUFFER * EXTENT)
 _PIXEL: Final = EXTENT // PIXELS
 """Tile units."""
 
-_THINNEST: Final = 2.0
-"""Tile units; a part of an image that is narrower is widened, so that rounding leaves something of it."""
+_WIDENED: Final = 2.0
+"""Tile units by which an outline is moved out where rounding would leave nothing of a part of it."""
 
 _SIMPLIFIED: Final = 1.0
 """Tile units by which an outline may stray; tippecanoe's as well."""
@@ -133,7 +133,6 @@ def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
         zoom: of the tiles.
     """
     parts = shapely.transform(parts, lambda points: points * float(EXTENT << zoom))
-    parts = as_drawn(parts, _THINNEST)
     bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * _MARGIN
     west, north, east, south = np.clip(np.floor(bounds / EXTENT).astype(np.int64), 0, (1 << zoom) - 1).T
     columns = east - west + 1
@@ -150,7 +149,7 @@ def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
     rounded = shapely.transform(polygon, np.rint)
     # what rounding folds, a spike above all, is widened as well and put on the grid with care
     broken = ~shapely.is_valid(rounded)
-    wide = shapely.buffer(polygon[broken], _THINNEST, join_style="mitre", mitre_limit=MITRE)
+    wide = shapely.buffer(polygon[broken], _WIDENED, join_style="mitre", mitre_limit=MITRE)
     rounded[broken] = shapely.set_precision(wide, 1.0)
     polygon, again = _polygons(rounded)
     of = of[again]
@@ -175,10 +174,12 @@ def _lies_within(local: Geometries) -> NDArray[np.bool_]:
 
 def _polygons(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
     """The polygons that geometries consist of, and which each belongs to; points and lines are left out."""
-    parts, of = shapely.get_parts(geometries, return_index=True)
-    parts, again = shapely.get_parts(parts, return_index=True)  # collections hold multipolygons
+    parts, of = geometries, np.arange(len(geometries))
+    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():  # collections hold multipolygons
+        parts, again = shapely.get_parts(parts, return_index=True)
+        of = of[again]
     solid = shapely.area(parts) > 0.0
-    return parts[solid], of[again][solid]
+    return parts[solid], of[solid]
 
 
 def _add_outlines(sheets: defaultdict[int, _Sheet], pieces: _Pieces, names: list[str]) -> None:

@@ -45,7 +45,7 @@ REFUSALS: Final = frozenset(
         errno.ELOOP,
     }
 )
-_ELSEWHERE: Final = "Choose a folder that this user may write to."
+_ELSEWHERE: Final = "Set MOSAIC_STORE to a folder that this user may write to."
 
 
 class FolderStore:

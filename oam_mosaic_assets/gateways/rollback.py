@@ -140,8 +140,6 @@ def _part(releases: Releases, pointer: Pointer, name: str, others: Sequence[Rele
 
 
 def _refused(what: str, others: Sequence[Release]) -> RollbackRefused:
-    names = ", ".join(each.build for each in others) or "none"
-    return RollbackRefused(
-        f"{what}. What is public stays.",
-        hint=f"Name another build; there are: {names}. See oam-mosaic releases.",
-    )
+    names = ", ".join(each.build for each in others)
+    advice = f"Name another build; there are: {names}." if names else "There is no other build to go back to."
+    return RollbackRefused(f"{what}. What is public stays.", hint=f"{advice} See oam-mosaic releases.")

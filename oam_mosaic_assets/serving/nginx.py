@@ -15,6 +15,9 @@ from oam_mosaic_assets.serving.martin import RASTER, VECTOR
 DEEPEST_TILE: Final = 22
 """The last zoom of the raster address; single pixels of the finest imagery are larger than its pixels."""
 
+COVERAGE_ZOOM: Final = 15
+"""The last zoom that coverage would have, where a release has none."""
+
 SHUTDOWN_SECONDS: Final = 10
 """How long a worker of the configuration before may take to answer what it was asked."""
 
@@ -73,7 +76,7 @@ def nginx_configuration(front: Front) -> str:
 load_module {_quoted(front.njs)};
 daemon off;
 {"user root;" if front.as_root else ""}
-worker_processes auto;
+worker_processes 2;
 worker_shutdown_timeout {SHUTDOWN_SECONDS}s;
 pid {_quoted(front.folder / "nginx.pid")};
 error_log stderr error;
@@ -100,6 +103,7 @@ def _common(front: Front) -> str:
   js_set $tile tiles.tile;
   js_set $row tiles.row;
   access_log off;
+  log_not_found off;
   server_tokens off;
   sendfile on;
   tcp_nopush on;
@@ -173,7 +177,11 @@ def _server(front: Front, port: int, locations: str) -> str:
       {"try_files /health.json =500;" if front.build else "error_page 503 /health.json;  return 503;"}
     }}
     location = /health.json {{ root {_quoted(front.documents)}; }}
-    location @nothing {{ return 404 "There is nothing at this address.\\n"; }}
+    error_page 404 @nothing;  # what is for ourselves alone
+    location @nothing {{
+      types {{ }}
+      return 404 "There is nothing at this address.\\n";
+    }}
 {locations}
   }}
 """
@@ -270,10 +278,6 @@ def _unless_empty(front: Front, locations: str) -> str:
 def _deeper(front: Front) -> str:
     last = front.raster_zooms[1] if front.raster_zooms else COVERAGE_ZOOM
     return "  ".join(f"{zoom} 1;" for zoom in range(last + 1, DEEPEST_TILE + 1))
-
-
-COVERAGE_ZOOM: Final = 15
-"""The last zoom that coverage would have, where a release has none."""
 
 
 def _quoted(path: Path, end: str = "") -> str:

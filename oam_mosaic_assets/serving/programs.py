@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -133,6 +134,7 @@ class Program:
     def end(self) -> str:
         """How it ended, in words, with the last that it said."""
         if not self.is_running:
+            self._end_orphans()
             self._listener.join(1.0)
         code = self._child.poll()
         how = "has not ended" if code is None else f"ended with exit code {code}"
@@ -154,6 +156,11 @@ class Program:
             os.killpg(self.pid, signal.SIGKILL)
             self._child.wait()
         self._listener.join(1.0)
+
+    def _end_orphans(self) -> None:
+        """End what it started and left behind: workers of a killed nginx would keep its ports."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _listen(self, log: logging.Logger) -> None:
         if self._child.stdout is None:

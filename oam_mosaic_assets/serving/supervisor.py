@@ -90,6 +90,8 @@ class Supervisor:
             self._settings.keys.pointer,
             self._store.origin,
         )
+        if not self._settings.serve_viewer.is_dir():
+            self._log.warning("there is no viewer in %s (SERVE_VIEWER)", self._settings.serve_viewer)
         return self
 
     def __exit__(

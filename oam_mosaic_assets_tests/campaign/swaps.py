@@ -173,7 +173,8 @@ class PythonReader:
 def letters_of(tile: bytes | None) -> set[str]:
     """Whose images a tile shows."""
     assert tile is not None, "the tile is not there"
-    return {value[0] for layer in read_layers(gzip.decompress(tile)) for value in layer.values if value}
+    layers = read_layers(gzip.decompress(tile))
+    return {value[0] for layer in layers for value in layer.values if isinstance(value, str)}
 
 
 @contextmanager

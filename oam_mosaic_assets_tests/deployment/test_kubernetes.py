@@ -1,8 +1,8 @@
 """What is handed to Kubernetes and to Dagster's chart.
 
-The CronJob is held against Kubernetes' own schema. The chart's schema is in no package: of its values, the
-parts that are Kubernetes' objects are held against that schema, and what becomes of `dagster.yaml` against
-ours.
+The CronJob is held against Kubernetes' own schema. The chart's is in no package, and docs/deployment.md says
+how the values were held against it by hand. Here, their parts that are Kubernetes' objects are held against
+that schema, and what becomes of `dagster.yaml` against ours.
 """
 
 from __future__ import annotations
@@ -156,6 +156,19 @@ def test_the_chart_starts_the_code_server_as_the_compose_file_does() -> None:
     assert [*started, *module] == command_of("code-server")
     workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
     assert CODE["name"] == workspace["load_from"][0]["grpc_server"]["location_name"]
+
+
+def test_the_webservers_listen_where_a_user_may_and_are_looked_at_there() -> None:
+    webserver = VALUES["dagsterWebserver"]
+    port = webserver["service"]["port"]
+    assert port >= 1024
+    assert webserver["readinessProbe"]["httpGet"]["port"] == port
+    assert ["-p", str(port)] == command_of("webserver")[-2:]
+
+
+def test_nothing_of_ours_may_ask_the_cluster_for_anything() -> None:
+    assert VALUES["rbacEnabled"] is False
+    assert VALUES["dagster-user-deployments"]["rbacEnabled"] is False, "the subchart reads its own alone"
 
 
 def test_no_secret_is_written_down() -> None:

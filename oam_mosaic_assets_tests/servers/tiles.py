@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +22,9 @@ import pytest
 from oam_mosaic_assets.core.release import ARCHIVE, Keys, Pointer
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.serving.martin import RASTER_ARCHIVE
-from oam_mosaic_assets.serving.programs import free_port
-from oam_mosaic_assets_tests.automation.live_dagster import program
+from oam_mosaic_assets_tests.servers.ports import free_port
 
+SERVE: Final = Path(sys.executable).with_name("oam-mosaic")
 PATIENCE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.3
 PMTILES: Final = Headers("application/vnd.pmtiles", "public, max-age=86400, immutable")
@@ -135,9 +136,7 @@ def serving(folder: Path, store: Mapping[str, str], **settings: str) -> Iterator
     }
     log = folder / "log"
     with log.open("wb") as said:
-        process = subprocess.Popen(
-            [program("oam-mosaic"), "serve"], cwd=folder, env=environment, stdout=said, stderr=said
-        )
+        process = subprocess.Popen([SERVE, "serve"], cwd=folder, env=environment, stdout=said, stderr=said)
     server = Serving(process, ports, log, folder / "scratch")
     try:
         server.until(lambda: bool(server.health()))

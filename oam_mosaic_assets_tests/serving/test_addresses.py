@@ -93,7 +93,8 @@ def test_thousands_of_requests_inside_and_outside_answer_as_the_archive_says(
     for _ in range(10_000):
         z, x, y = chance.choice(places)
         if chance.random() < 0.8:
-            z, x, y = chance.randrange(LAST + 6), chance.randrange(1100), chance.randrange(1100)
+            z = chance.randrange(LAST + 3)
+            x, y = (chance.randrange(2**z + 2) for _ in "xy")
         answer = served.ask(VECTOR, f"/globalcoverage/{z}/{x}/{y}", Accept_Encoding="gzip")
         exists = z <= LAST and x < 2**z and y < 2**z
         expected = (200 if (z, x, y) in tiles else 204) if exists else 404
@@ -101,7 +102,7 @@ def test_thousands_of_requests_inside_and_outside_answer_as_the_archive_says(
         if expected == 200:
             assert answer.content == tiles[z, x, y]
         if expected == 404:
-            assert answer.content.startswith(b"There is no such tile: zooms are 0 to 10")
+            assert answer.plain.startswith(b"There is no such tile: zooms are 0 to 10")
 
 
 NONE = "there is no such tile"
@@ -135,7 +136,6 @@ NOTHING = "nothing at this address"
         ("/3/0/0", NOTHING),
         ("/3/0.5/0.png", NOTHING),
         ("/a/0/0.png", NOTHING),
-        ("/../health/1.png", NOTHING),
         ("/probe", NOTHING),
         ("/impossible", NOTHING),
     ],
@@ -219,12 +219,12 @@ def test_a_tilejson_is_what_the_specification_says_and_tells_of_this_release(
 def test_the_tilejson_has_the_mosaics_own_bounds_and_fields(served: Serving, mosaic: Path) -> None:
     told = json.loads(served.ask(VECTOR, "/globalcoverage").content)
     with mosaic.open("rb") as file:
-        header = Reader(MmapSource(file)).header()
+        header, stated = Reader(MmapSource(file)).header(), Reader(MmapSource(file)).metadata()
     sides = ("min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7")
     assert told["bounds"] == pytest.approx([header[side] / 1e7 for side in sides], abs=1e-5)
-    (layer,) = told["vector_layers"]
-    assert layer["id"] == "globalcoverage"
-    assert list(layer["fields"]) == ["id"]
+    (layer,), (expected,) = told["vector_layers"], stated["vector_layers"]
+    assert layer["id"] == expected["id"] == "globalcoverage"
+    assert layer["fields"] == expected["fields"]
 
 
 @pytest.mark.parametrize("name", ["WMTSCapabilities.xml", "josm.xml", "qgis.xml"])

@@ -17,12 +17,11 @@ import pytest
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import ObjectStore
-from oam_mosaic_assets_tests.automation.live_dagster import program
 from oam_mosaic_assets_tests.core.archives import pieces_of
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, Spoiled, running_s3_proxy
-from oam_mosaic_assets_tests.servers.tiles import JSON, Answer, Serving, release, serving
+from oam_mosaic_assets_tests.servers.tiles import JSON, SERVE, Answer, Serving, release, serving
 
 FIRST = "20260115T030000Z-3f9c2a7d41be"
 SECOND = "20260116T030000Z-aaaaaaaaaaaa"
@@ -151,8 +150,7 @@ def test_a_server_that_was_killed_is_started_again(
     release(store, FIRST, mosaic)
     server.serves(FIRST)
     killed = children_of(server, name)[0]
-    for each in [*killed.children(), killed]:
-        each.kill()
+    killed.kill()
     server.until(lambda: bool(children_of(server, name)) and killed.pid not in psutil.pids())
     z_x_y = "5/16/15"  # which nginx has not kept
     server.until(lambda: server.ask(0, f"/globalcoverage/{z_x_y}").status in {200, 204})
@@ -193,7 +191,7 @@ def test_no_secret_reaches_another_process(tmp_path: Path, store: FolderStore, m
 def test_a_second_server_in_the_same_place_is_refused(server: Serving, tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "MOSAIC_SCRATCH": str(server.scratch)}
     refused = subprocess.run(
-        [program("oam-mosaic"), "serve"],
+        [SERVE, "serve"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

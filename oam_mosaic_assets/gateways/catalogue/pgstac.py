@@ -89,8 +89,7 @@ _ACCESS: Final = """
 _ABSENT: Final = "𒍟※"
 """pgSTAC's mark for what the template has and the item has not."""
 
-_SHORTEST_MASKED: Final = 4
-"""Characters of a password from which on it is masked in what the driver says."""
+_SHORTEST_MASKED: Final = 4  # a letter or two stand in every text, and would be told by what is masked
 
 # Of a connection that is refused, libpq tells no SQLSTATE, only the server's words. Where these are not in
 # English the refusal is taken for an outage; the words are shown either way.
@@ -258,10 +257,9 @@ class PgstacCatalogue:
         raise failure
 
     def _failure(self, error: psycopg.Error) -> MosaicError:
-        told = " ".join((error.diag.message_primary or str(error)).split())
-        password = str(self._parts.get("password") or "")
-        # a letter or two stand in every text: masked there, they would be told by what is missing
-        shown = told.replace(password, "***") if len(password) >= _SHORTEST_MASKED else told
+        told = shown = " ".join((error.diag.message_primary or str(error)).split())
+        if len(password := str(self._parts.get("password") or "")) >= _SHORTEST_MASKED:
+            shown = told.replace(password, "***")
         message = f"PostgreSQL at {self.database}: {shown}"
         if error.sqlstate is None:
             refused = any(words in told for words in _REFUSALS)

@@ -81,7 +81,7 @@ def examine_store_folder(root: Path, key: str, probes: str) -> Finding:
         finding = tried("store", text, try_it)
     except OSError as fault:
         return _unusable("store", root, fault, setting="MOSAIC_STORE")
-    if finding.is_in_the_way:
+    if finding.is_in_the_way and "MOSAIC_STORE" not in finding.hint:
         finding = replace(finding, hint=f"{finding.hint} MOSAIC_STORE names it.")
     return finding
 
