@@ -24,7 +24,7 @@ from oam_mosaic_assets.core.history import Retention
 from oam_mosaic_assets.core.product import DETAILS, MOSAIC
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
-from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of
+from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of, viewer_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
 from oam_mosaic_assets.resources.auditor import Auditor, of_footprints
@@ -94,6 +94,7 @@ def build_definitions(
             "mosaic_plan": plan,
             "progress": LoggedProgress(),
             "releases": releases,
+            "viewer": viewer_of(settings, store),
             "auditor": Auditor(
                 releases,
                 {MOSAIC.name: of_footprints(plan.tiling), DETAILS.name: of_footprints(plan.details)},

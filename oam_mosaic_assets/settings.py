@@ -161,6 +161,10 @@ class Settings(BaseModel):
     serve_viewer: Path = Path("viewer/dist")
     serve_poll_seconds: Annotated[float, Field(ge=0.1, le=3600.0)] = 10.0
     serve_cache_mb: Annotated[int, Field(ge=16)] = 256
+    stac_item_url: str = "https://api.imagery.hotosm.org/stac/collections/openaerialmap/items/{id}"
+    preview_url: str = (
+        "https://api.imagery.hotosm.org/raster/collections/openaerialmap/items/{id}/preview.png"
+    )
 
     # the alerts
     alert_webhook_url: SecretStr | None = None
@@ -322,6 +326,10 @@ class Settings(BaseModel):
                 problems.append(
                     f"{name.upper()} must be a web address without a password: it is told to maps"
                 )
+        for name in ("stac_item_url", "preview_url"):
+            stated: str = getattr(self, name)
+            if stated.count("{id}") != 1 or not _is_plain_address(stated.replace("{id}", "0")):
+                problems.append(f"{name.upper()} must be a web address with {{id}} in it, once")
         return problems
 
     @property

@@ -265,6 +265,7 @@ class Site:
             "MOSAIC_SCRATCH": str(self.folder / "scratch"),
             "ZOOM_MAX": "10",
             "MOSAIC_PRODUCTS": "mosaic",
+            "SERVE_VIEWER": str(self.folder / "viewer"),  # whether this clone's page is built matters to none
             **({} if "S3_BUCKET" in self.environment else {"MOSAIC_STORE": str(self.folder / "store")}),
             **self.environment,
         }
