@@ -56,7 +56,7 @@ def chosen(words: Collection[str]) -> tuple[Product, ...]:
     Raises:
         ValueError: there is no product of such a word.
     """
-    known = {each.word for each in PRODUCTS}
+    known = [each.word for each in PRODUCTS]
     if unknown := [each for each in words if each not in known]:
         raise ValueError(f"{', '.join(map(repr, unknown))} is no product; there are: {', '.join(known)}")
     return tuple(each for each in PRODUCTS if each is MOSAIC or each.word in words)
