@@ -184,12 +184,15 @@ class Stranger:
         )
         return set(found)
 
-    def orange(self, *, reach: int = 25) -> int:
-        """How many pixels around the middle of the map have the colour of imagery."""
-        x, y = self.middle()
+    def orange(self, name: str, *, reach: int = 20) -> int:
+        """How many pixels around an image have the colour of imagery."""
+        box = self.page.locator("#map").bounding_box()
+        at = self.page.evaluate("place => mosaicMap.project(place)", list(PLACES[name][:2]))
+        assert box is not None
+        x, y = box["x"] + at["x"], box["y"] + at["y"]
         clip = {"x": x - reach, "y": y - reach, "width": 2.0 * reach, "height": 2.0 * reach}
         pixels = np.asarray(Image.open(BytesIO(self.page.screenshot(clip=clip))).convert("RGB")).astype(int)
-        return int((pixels[..., 0] - pixels[..., 2] > 40).sum())
+        return int((pixels[..., 0] - pixels[..., 2] > 25).sum())
 
 
 def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserContext, Stranger]:

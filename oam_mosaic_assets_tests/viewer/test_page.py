@@ -35,7 +35,19 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def published() -> Iterator[Published]:
+    with quick_folder() as folder, published_site(folder) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def root(published: Published) -> Iterator[str]:
+    with serving(published.store) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(root: str) -> Iterator[Browser]:  # playwright's loop begins after Dagster's have ended
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
@@ -47,18 +59,6 @@ def browser() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def published() -> Iterator[Published]:
-    with quick_folder() as folder, published_site(folder) as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-def root(published: Published) -> Iterator[str]:
-    with serving(published.store) as address:
-        yield address
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def stranger(browser: Browser, root: str, request: pytest.FixtureRequest) -> Ite
 @pytest.mark.parametrize("zoom", [0, 3, 8, 14])
 def test_every_place_with_imagery_is_seen_at_every_zoom(stranger: Stranger, name: str, zoom: int) -> None:
     stranger.looks_at(name, zoom)
-    assert stranger.orange() > 3
-    if zoom >= 8:
+    assert stranger.orange(name) > 3
+    if zoom == 14 or (zoom == 8 and name == ALONE):
         assert name in stranger.drawn()
 
 
@@ -113,10 +113,11 @@ def test_of_several_images_at_a_place_one_is_chosen_from_a_list(stranger: Strang
     expect(page.locator("#selection-title")).to_contain_text("3 images")
 
 
-def test_a_click_far_out_goes_to_the_place(stranger: Stranger) -> None:
-    stranger.looks_at(TINY, 2)
+@pytest.mark.parametrize("zoom", [2, 8])
+def test_a_click_on_what_is_too_small_to_be_chosen_goes_closer(stranger: Stranger, zoom: int) -> None:
+    stranger.looks_at(TINY, zoom)
     stranger.page.mouse.click(*stranger.middle())
-    stranger.waits_until("mosaicMap.getZoom() >= 7 && !mosaicMap.isMoving()")
+    stranger.waits_until(f"mosaicMap.getZoom() >= {zoom + 3} && !mosaicMap.isMoving()")
 
 
 def test_the_address_keeps_position_and_selection(stranger: Stranger) -> None:
@@ -193,7 +194,7 @@ def test_in_the_dark_it_is_dark(stranger: Stranger) -> None:
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", colour)[:3])) < 60
     assert page.evaluate("mosaicMap.getPaintProperty('sea', 'background-color')") == "#12171b"
-    assert stranger.orange() > 3
+    assert stranger.orange(ALONE) > 3
     page.emulate_media(color_scheme="light")
     stranger.waits_until("mosaicMap.getPaintProperty('sea', 'background-color') === '#dfe6ea'")
 
@@ -274,8 +275,7 @@ def test_nobody_is_shut_out(stranger: Stranger) -> None:
     page = stranger.page
     stranger.opens(f"14/5.6/-0.2&image={ALONE}")
     expect(page.locator("#selection-title")).to_have_text("Field by the lagoon")
-    for closed in page.locator("details:not([open]) > summary").all():
-        closed.click()
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     # as an extension would, for the page's policy lets no other script in
     page.evaluate((BROWSER / "node_modules" / "axe-core" / "axe.min.js").read_text())
     assert serious(page.evaluate("axe.run()")["violations"]) == []

@@ -86,7 +86,11 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   const pick = async (x: number, y: number): Promise<void> => {
     if (map.getZoom() < OUTLINES_FROM) return approachPlace(stage, x, y, say);
     atPlace = stage.pick({ x, y });
-    if (atPlace.length === 0) return close();
+    if (atPlace.length === 0) {
+      close();
+      if (stage.isDrawn({ x, y })) goCloser(stage, x, y, say);
+      return;
+    }
     cameFrom = map.getCanvas();
     const { lng, lat } = map.unproject([x, y]);
     await details.load({ west: lng, east: lng, south: lat, north: lat }, Infinity);
@@ -176,7 +180,11 @@ function approachPlace({ map, places }: Stage, x: number, y: number, say: (text:
     return Math.hypot(at.x - x, at.y - y) <= CLOSE_PX;
   });
   if (!near) return say("No imagery here");
-  map.easeTo({ center: map.unproject([x, y]), zoom: Math.max(OUTLINES_FROM + 1, Math.min(PLACE_ZOOM, map.getZoom() + 4)) });
+  goCloser({ map }, x, y, say);
+}
+
+function goCloser({ map }: Pick<Stage, "map">, x: number, y: number, say: (text: string) => void): void {
+  map.easeTo({ center: map.unproject([x, y]), zoom: Math.max(OUTLINES_FROM + 1, map.getZoom() + 4) });
   say("Closer to the imagery");
 }
 

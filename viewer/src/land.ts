@@ -42,9 +42,27 @@ function unroll(geometry: Polygon | MultiPolygon): void {
   }
 }
 
+const boxes = new WeakMap<Country, [number, number, number, number]>();
+
+function boxOf(country: Country): [number, number, number, number] {
+  let box = boxes.get(country);
+  if (!box) {
+    box = [Infinity, Infinity, -Infinity, -Infinity];
+    const { geometry } = country;
+    for (const [x = 0, y = 0] of geometry.type === "Polygon" ? geometry.coordinates.flat() : geometry.coordinates.flat(2)) {
+      box = [Math.min(box[0], x), Math.min(box[1], y), Math.max(box[2], x), Math.max(box[3], y)];
+    }
+    boxes.set(country, box);
+  }
+  return box;
+}
+
 export function countryAt(countries: readonly Country[], longitude: number, latitude: number): string {
   const x = ((((longitude + 180) % 360) + 360) % 360) - 180;
-  const isIn = ({ geometry }: Country): boolean => [x, x - 360, x + 360].some((turned) => holds(geometry, turned, latitude));
+  const isIn = (country: Country): boolean => [x, x - 360, x + 360].some((turned) => {
+    const [west, south, east, north] = boxOf(country);
+    return turned >= west && turned <= east && latitude >= south && latitude <= north && holds(country.geometry, turned, latitude);
+  });
   return countries.find(isIn)?.properties.name ?? "";
 }
 

@@ -3,7 +3,7 @@
 import maplibregl from "maplibre-gl/dist/maplibre-gl-csp.js";
 import workerUrl from "maplibre-gl/dist/maplibre-gl-csp-worker.js?url";
 import "maplibre-gl/dist/maplibre-gl.css";
-import type { ExpressionSpecification, FilterSpecification, LayerSpecification, Map as MapLibreMap, PointLike } from "maplibre-gl";
+import type { ExpressionSpecification, FilterSpecification, LayerSpecification, MapGeoJSONFeature, Map as MapLibreMap, PointLike } from "maplibre-gl";
 import { FetchSource, PMTiles, Protocol } from "pmtiles";
 import type { Bounds } from "./details";
 import { coarse, countryAt, fine, type Country, type Land } from "./land";
@@ -23,6 +23,7 @@ export interface Stage {
   countries: () => readonly Country[];
   places: () => readonly Place[];
   pick: (point: { x: number; y: number }) => string[];
+  isDrawn: (point: { x: number; y: number }) => boolean; // something, perhaps too small to have an id here
   inView: () => string[];
   choose: (id: string | null) => void;
   pointAt: (id: string | null) => void;
@@ -118,9 +119,13 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
   ]);
   void fine().then(show, tell);
 
-  const query = (where?: PointLike | [PointLike, PointLike]): string[] => {
+  const drawn = (where?: PointLike | [PointLike, PointLike]): MapGeoJSONFeature[] => {
     const options = { layers: ["outlines-fill", "outlines-corners"] };
-    const features = where ? map.queryRenderedFeatures(where, options) : map.queryRenderedFeatures(options);
+    return where ? map.queryRenderedFeatures(where, options) : map.queryRenderedFeatures(options);
+  };
+  const around = ({ x, y }: { x: number; y: number }): [PointLike, PointLike] => [[x - REACH_PX, y - REACH_PX], [x + REACH_PX, y + REACH_PX]];
+  const query = (where?: PointLike | [PointLike, PointLike]): string[] => {
+    const features = drawn(where);
     return [...new Set(features.map((each) => each.properties["id"]).filter((id): id is string => typeof id === "string"))];
   };
   const only = (layers: string[], id: string | null): void => {
@@ -130,11 +135,12 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
     map,
     countries: () => land?.countries ?? [],
     places: () => found,
-    pick: ({ x, y }) => {
+    pick: (point) => {
       if (map.getZoom() < OUTLINES_FROM) return [];
-      const exact = query([x, y]);
-      return exact.length ? exact : query([[x - REACH_PX, y - REACH_PX], [x + REACH_PX, y + REACH_PX]]);
+      const exact = query([point.x, point.y]);
+      return exact.length ? exact : query(around(point));
     },
+    isDrawn: (point) => drawn(around(point)).length > 0,
     inView: () => (map.getZoom() < OUTLINES_FROM ? [] : query()),
     choose: (id) => only(["chosen-fill", "chosen-line"], id),
     pointAt: (id) => only(["pointed"], id),
