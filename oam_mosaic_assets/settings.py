@@ -327,8 +327,8 @@ class Settings(BaseModel):
                     f"{name.upper()} must be a web address without a password: it is told to maps"
                 )
         for name in ("stac_item_url", "preview_url"):
-            template: str = getattr(self, name)
-            if template.count("{id}") != 1 or not _is_plain_address(template.replace("{id}", "0")):
+            linked: str = getattr(self, name)
+            if linked.count("{id}") != 1 or not _is_plain_address(linked.replace("{id}", "0")):
                 problems.append(f"{name.upper()} must be a web address with {{id}} in it, once")
         return problems
 
