@@ -140,6 +140,7 @@ def _candidate(
         "unknown_values": facts["unknown_values"],
         "outside_test_box": facts["outside_test_box"],
         "archive": {**facts["archive"], "key": pointer.archive, "plan": facts["plan"]},
+        "taken_over": facts["taken_over"],
         "tiles_by_zoom": audit.number("tiles_by_zoom"),
         "images_by_zoom": audit.number("images_by_zoom"),
         "audit": [{"check": each.name, "passed": each.passed, "text": each.text} for each in audit.verdicts],

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -121,7 +121,7 @@ def write_snapshot(
         unknown=dict(sorted(unknown.items())),
         bounds=bounds,
         newest=newest,
-        digest=_digest(footprints, aside),
+        digest=_digest(footprints, map(astuple, aside)),
     )
 
 
@@ -131,6 +131,11 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
     total = rows.select(pl.len()).collect().item()
     for start in range(0, total, BATCH):
         yield rows.slice(start, BATCH).collect()
+
+
+def snapshot_digest(footprints: Path, set_aside: Path) -> str:
+    """The digest of a snapshot, from the files that `write_snapshot` made of it."""
+    return _digest(footprints, pl.read_parquet(set_aside, glob=False).iter_rows())
 
 
 def write_geojson(footprints: Path, geojson: Path, *, thinnest: float) -> int:
@@ -211,10 +216,10 @@ def _geo(kinds: set[str], extent: tuple[float, ...] | None) -> str:
     return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}})
 
 
-def _digest(footprints: Path, aside: Iterable[SetAside]) -> str:
+def _digest(footprints: Path, aside: Iterable[tuple[str, ...]]) -> str:
     whole = hashlib.sha256()
     for batch in read_batches(footprints, ("digest",)):
         whole.update(b"".join(batch["digest"]))
     for each in aside:
-        whole.update(json.dumps([each.id, each.reason, each.value]).encode())
+        whole.update(json.dumps(each).encode())
     return whole.hexdigest()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -16,6 +15,12 @@ EXTENT: Final = 4096
 
 BUFFER: Final = 5 / 256
 """How far tippecanoe draws beyond a tile's edge, in tiles: its default buffer of 5 "screen pixels"."""
+
+WHOLE_FROM: Final = 9
+"""The zoom from which every image is drawn as itself, and nothing is left out: so its tiles are local."""
+
+RECIPE: Final = 2
+"""Raised when the same footprints are to give other tiles for a reason that no argument shows."""
 
 DEEPEST: Final = 18
 """The largest zoom offered: a tile unit is 4 cm there, finer than any image is placed."""
@@ -45,7 +50,9 @@ class TilingPlan:
     zoom_max: int = 15
 
     def arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
-        """What tippecanoe is called with, after its own name.
+        """What tippecanoe is called with for the zooms from `whole_from` on, after its own name.
+
+        No image is left out, so each tile depends on nothing but the images that reach it.
 
         Args:
             source: newline-delimited GeoJSON, in drawing order.
@@ -53,25 +60,42 @@ class TilingPlan:
             temporary: a folder for its intermediate files.
         """
         return [
+            *self._common(target, temporary, self.whole_from, self.zoom_max),
+            # every image is drawn at every zoom, however small and however many there are
+            "--no-tiny-polygon-reduction",
+            "--no-feature-limit",
+            "--no-tile-size-limit",
+            # at the last zoom exactly where it lies
+            "--simplify-only-low-zooms",
+            source,
+        ]
+
+    def low_arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
+        """The same for the zooms before `whole_from`, which are made of all images at once."""
+        return [
+            *self._common(target, temporary, self.zoom_min, self.whole_from - 1),
+            # keeps the tiles of low zooms loadable
+            "--drop-densest-as-needed",
+            source,
+        ]
+
+    def _common(self, target: str, temporary: str, zoom_min: int, zoom_max: int) -> list[str]:
+        return [
             f"--output={target}",
             f"--temporary-directory={temporary}",
             f"--layer={self.layer}",
-            f"--name={self.name}",
-            f"--description={self.description}",
-            f"--attribution={self.attribution}",
-            f"--minimum-zoom={self.zoom_min}",
-            f"--maximum-zoom={self.zoom_max}",
+            f"--minimum-zoom={zoom_min}",
+            f"--maximum-zoom={zoom_max}",
             # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
             "--preserve-input-order",
-            # keeps the tiles of low zooms loadable; at the last zoom the audit finds out if it ever strikes
-            "--drop-densest-as-needed",
-            # at the last zoom every image is drawn, however small, and exactly where it lies
-            "--no-tiny-polygon-reduction-at-maximum-zoom",
-            "--simplify-only-low-zooms",
             "--json-progress",
             "--progress-interval=0.5",
-            source,
         ]
+
+    @property
+    def whole_from(self) -> int:
+        """The first zoom that holds every image as itself."""
+        return max(self.zoom_min, min(WHOLE_FROM, self.zoom_max))
 
     @property
     def thinnest(self) -> float:
@@ -80,16 +104,15 @@ class TilingPlan:
 
     def digest(self, version: str) -> str:
         """Of the plan and tippecanoe's version, 12 hex digits: another one means other tiles."""
-        recipe = [version, asdict(self), self.arguments(source="", target="", temporary="")]
+        calls = [each(source="", target="", temporary="") for each in (self.low_arguments, self.arguments)]
+        recipe = [RECIPE, version, asdict(self), calls]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
-    def metadata(self, made: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
+    def metadata(self, version: str, snapshot: str) -> dict[str, Any]:
         """What the archive says of itself.
 
-        Tippecanoe's own metadata holds its command line with the paths of the machine, and a list of ids.
-
         Args:
-            made: the metadata that tippecanoe wrote.
+            version: tippecanoe's.
             snapshot: the digest of the snapshot that was drawn.
         """
         return {
@@ -99,8 +122,7 @@ class TilingPlan:
             "type": "overlay",
             "format": "pbf",
             "version": "2",
-            "generator": made.get("generator", "tippecanoe"),
-            "antimeridian_adjusted_bounds": made.get("antimeridian_adjusted_bounds", ""),
+            "generator": f"tippecanoe {version}",
             "snapshot": snapshot,
             "vector_layers": self.vector_layers(),
         }

@@ -1,0 +1,88 @@
+"""What is made anew of an archive whose footprints changed, and what is taken over from the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.changes import Changes, changes_between, deepest_zooms, reached_tiles
+from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.tiling import TilingPlan
+
+LARGEST_SHARE: Final = 0.5
+"""Of all images that reach a tile to be made: with more, making everything takes no longer."""
+
+
+class TooMuchChanged(Exception):
+    """Everything is to be made anew; the message says how much changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splice:
+    """What is to be made.
+
+    Attributes:
+        changes: what changed.
+        tiles: those to be made, of the zooms from `plan.whole_from` on.
+        deepest: the last zoom that each image of the new snapshot is drawn at for that; -1 for none.
+    """
+
+    changes: Changes
+    tiles: Stretches
+    deepest: NDArray[np.int8]
+
+
+def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
+    """Find what is to be made where the footprints `before` are drawn and `now` are to be.
+
+    Raises:
+        TooMuchChanged: it would be most of the archive.
+    """
+    changes = changes_between(before, now)
+    if changes.images > LARGEST_SHARE * changes.of:
+        raise TooMuchChanged(f"{changes.images:,} images changed, of {changes.of:,}")
+    tiles = reached_tiles(changes.areas, plan)
+    deepest = deepest_zooms(now, tiles, plan)
+    near = int((deepest == plan.zoom_max).sum())
+    if near > LARGEST_SHARE * len(deepest):
+        raise TooMuchChanged(
+            f"{changes.images:,} images changed, and {near:,} of {len(deepest):,} lie where they do"
+        )
+    return Splice(changes=changes, tiles=tiles, deepest=deepest)
+
+
+def write_selected(geojson: Path, target: Path, splice: Splice, plan: TilingPlan) -> int:
+    """Write those features that a splice needs, each down to the zoom at which it is needed.
+
+    Args:
+        geojson: of all images, a feature a line, in drawing order.
+        target: where they go.
+
+    Returns:
+        How many there are.
+    """
+    with geojson.open("rb") as lines, target.open("xb") as selected:
+        for line, zoom in zip(lines, splice.deepest.tolist(), strict=True):
+            if zoom == plan.zoom_max:
+                selected.write(line)
+            elif zoom >= 0:  # tippecanoe leaves it out of the zooms after that
+                selected.write(b'{"tippecanoe":{"maxzoom":%d},' % zoom + line[1:])
+    return int((splice.deepest >= 0).sum())
+
+
+def spliced(splice: Splice, plan: TilingPlan, *, before: Source, made: Source) -> tuple[Source, Source]:
+    """What an archive holds from `plan.whole_from` on: what is taken over, and what is made anew.
+
+    Args:
+        before: the whole archive before.
+        made: what tippecanoe made; tiles besides those of the splice do not count.
+    """
+    _, others = Stretches.of_zooms(0, plan.whole_from - 1).cut(before.entries)
+    _, kept = splice.tiles.cut(others)
+    fresh, _ = splice.tiles.cut(made.entries)
+    return Source(before.descriptor, kept), Source(made.descriptor, fresh)

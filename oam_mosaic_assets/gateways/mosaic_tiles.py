@@ -1,0 +1,161 @@
+"""The mosaic's archive from footprints: all of it by tippecanoe, or only what changed since the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.directory import Directory
+from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles, spooled
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
+from oam_mosaic_assets.core.splice import Splice, TooMuchChanged, splice_between, spliced, write_selected
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.errors import TilingFailed
+from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprints:
+    """What is to be drawn.
+
+    Attributes:
+        table: the GeoParquet.
+        geojson: the same, newline-delimited, as tippecanoe reads it.
+        snapshot: the digest of the snapshot.
+        bounds: west, south, east, north of all of them, degrees.
+    """
+
+    table: Path
+    geojson: Path
+    snapshot: str
+    bounds: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """An earlier build that is to be taken over where nothing changed.
+
+    Attributes:
+        build: its name.
+        archive: its audited archive, made by the same plan and program.
+        footprints: the GeoParquet that it shows.
+    """
+
+    build: str
+    archive: Path
+    footprints: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """How an archive was made.
+
+    Attributes:
+        tiles_made: tiles of it that are fresh.
+        tiles_reused: tiles of it that were taken over.
+        changed: images that were added, removed or altered; None where all was made anew.
+        why_anew: why all was made anew; empty where it was not.
+    """
+
+    tiles_made: int
+    tiles_reused: int
+    changed: int | None
+    why_anew: str
+
+
+def make_mosaic(
+    tippecanoe: Tippecanoe,
+    plan: TilingPlan,
+    footprints: Footprints,
+    target: Path,
+    *,
+    before: Before | str,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Made:
+    """Write the archive. The same footprints give the same bytes, whatever was taken over.
+
+    Args:
+        target: where it goes; must not exist. Its folder holds intermediate files.
+        before: what to take over, or why there is nothing.
+        on_progress: called with the share done, 0 to 1.
+
+    Raises:
+        TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
+    """
+    folder = target.parent
+    changed, splice, why = None, None, before if isinstance(before, str) else ""
+    if isinstance(before, Before):
+        try:
+            splice = splice_between(before.footprints, footprints.table, plan)
+            changed = splice.changes.images
+        except TooMuchChanged as error:
+            why = f"{error}"
+    with ExitStack() as held:
+        run = _Run(tippecanoe, folder, held, on_progress)
+        fresh = [run.low_zooms(plan, footprints.geojson)] if plan.zoom_min < plan.whole_from else []
+        if splice is None or isinstance(before, str):
+            fresh.append(run.all_images(plan, footprints.geojson))
+            sources = fresh
+        else:
+            archive = Source.of_archive(held.enter_context(open_archive(before.archive)))
+            some = run.some_images(plan, footprints.geojson, splice)
+            kept, made = spliced(splice, plan, before=archive, made=some)
+            fresh.append(made)
+            sources = [*fresh, kept]
+        place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=footprints.bounds)
+        write_archive(target, sources, place, plan.metadata(tippecanoe.version(), footprints.snapshot))
+        made_now, whole = (
+            sum(int(each.entries.run_length.sum()) for each in some) for some in (fresh, sources)
+        )
+    return Made(tiles_made=made_now, tiles_reused=whole - made_now, changed=changed, why_anew=why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Tippecanoe at work in a folder; what it makes is kept open."""
+
+    tippecanoe: Tippecanoe
+    folder: Path
+    held: ExitStack
+    on_progress: Callable[[float], None]
+
+    def low_zooms(self, plan: TilingPlan, geojson: Path) -> Source:
+        made = self.folder / "low.mbtiles"
+        self.tippecanoe.run(
+            plan.low_arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
+        )
+        return self._spooled(made)
+
+    def all_images(self, plan: TilingPlan, geojson: Path) -> Source:
+        made = self.folder / "whole.mbtiles"
+        arguments = plan.arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
+        self.tippecanoe.run(arguments, on_progress=self.on_progress)
+        return self._spooled(made)
+
+    def some_images(self, plan: TilingPlan, geojson: Path, splice: Splice) -> Source:
+        selected = self.folder / "selected.geojsonl"
+        if write_selected(geojson, selected, splice, plan):
+            return self.all_images(plan, selected)
+        return Source(-1, Directory.empty())  # tippecanoe takes nothing for an error
+
+    def _spooled(self, mbtiles: Path) -> Source:
+        """The tiles in a file of their own; the MBTiles go."""
+        spool = self.held.enter_context(self._scratch_file(mbtiles.with_suffix(".spool")))
+        try:
+            with closing(read_tiles(mbtiles)) as tiles:
+                source = spooled(tiles, spool)
+        except BrokenTiles as error:
+            raise TilingFailed(
+                f"tippecanoe ended well, but left no whole tiles: {error}.",
+                hint="Run the build again; see that the disk with the scratch folder is sound.",
+            ) from None
+        mbtiles.unlink()
+        return source
+
+    def _scratch_file(self, path: Path) -> IO[bytes]:
+        self.held.callback(path.unlink, missing_ok=True)
+        return path.open("x+b")
