@@ -17,7 +17,7 @@ from oam_mosaic_assets.resources.staging import discard_staged
     kinds={"geojson", "polars"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def footprints_geojson(
     stac_footprints: Artifact, mosaic_plan: dg.ResourceParam[MosaicPlan], scratch: Scratch
@@ -26,7 +26,7 @@ def footprints_geojson(
     clock = time.perf_counter()
     with failing_clearly():
         geojson = scratch.folder("footprints_geojson") / "footprints.geojsonl"
-        widened = write_geojson(stac_footprints.path, geojson, thinnest=mosaic_plan.tiling.thinnest)
+        widened = write_geojson(stac_footprints.path, geojson, plan=mosaic_plan.tiling)
     seconds = time.perf_counter() - clock
     return dg.MaterializeResult(
         value=with_facts(

@@ -27,7 +27,7 @@ BEFORE = "before"
     kinds={"tippecanoe", "pmtiles"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def global_mosaic_pmtiles(
     context: dg.AssetExecutionContext,

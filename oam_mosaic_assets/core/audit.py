@@ -16,7 +16,9 @@ from oam_mosaic_assets.core.archive import Archive, is_vector
 from oam_mosaic_assets.core.drawn import Drawn
 from oam_mosaic_assets.core.geometry import TAKEN_DOWN
 from oam_mosaic_assets.core.placement import Tile
-from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, TilingPlan
+from oam_mosaic_assets.core.snapshot import MITRE
+from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
+from oam_mosaic_assets.core.truth import LowZoom
 
 Bounds = tuple[float, float, float, float]
 """West, south, east, north, degrees."""
@@ -30,8 +32,9 @@ COMPARED_OUTLINES: Final = 200
 CHECKS: Final[Mapping[str, str]] = {
     "archive_is_whole": "Every directory decodes, every tile inflates and parses.",
     "archive_is_as_asked": "Header and metadata say what the tiling plan asked for.",
-    "every_image_is_drawn": "Each footprint is drawn at the last zoom, and nothing else is.",
+    "every_image_is_drawn": "Each footprint is drawn at every zoom that shows all, and nothing else is.",
     "images_lie_where_they_should": "Each image is drawn in the tiles it reaches, and in no other.",
+    "low_zooms_are_true": "Within a pixel of each image something is drawn, and nothing elsewhere.",
     "few_images_are_set_aside": "The share of images that cannot be drawn stays below MAX_SET_ASIDE_SHARE.",
     "catalogue_did_not_shrink": "The catalogue lost no more of its images than MAX_SHRINK_SHARE.",
 }
@@ -102,7 +105,6 @@ def judge_header(
         "tile type": (is_vector(archive), True),
         "tile compression": (header["tile_compression"].name, "GZIP"),
         "zooms": ((header["min_zoom"], header["max_zoom"]), (plan.zoom_min, plan.zoom_max)),
-        # tippecanoe leaves a low zoom empty where all of it is too small to see there
         "deepest zoom that holds tiles": (max(drawn.tiles, default=None), plan.zoom_max),
         "addressed tiles": (header["addressed_tiles_count"], tiles),
         "layers": (metadata.get("vector_layers"), plan.vector_layers()),
@@ -114,29 +116,31 @@ def judge_header(
     wrong = [
         f"{what}: {found!r}, not {asked!r}" for what, (found, asked) in expected.items() if found != asked
     ]
-    if not _bounds_agree(archive.bounds, extent, plan.zoom_max):
+    if not _bounds_agree(archive.bounds, extent, plan):
         wrong.append(f"bounds: {archive.bounds}, but the footprints' are {extent}")
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
     return Verdict.passing(name, f"z{plan.zoom_min}-{plan.zoom_max}, {tiles:,} tiles, as planned")
 
 
-def _bounds_agree(bounds: Bounds, extent: Bounds, zoom_max: int) -> bool:
+def _bounds_agree(bounds: Bounds, extent: Bounds, plan: TilingPlan) -> bool:
     """Whether bounds are those of the footprints, to a unit of the last zoom and the buffer of its tiles.
 
-    So far a footprint that is widened to stay visible, or rounded to the grid, may reach beyond itself. Where
+    So far a footprint that is rounded to the grid may reach beyond itself, and as far as the tip of one that
+    is widened to stay visible at the first zoom of tippecanoe's. Where
     one reaches the antimeridian, tippecanoe draws it on both sides and states the width of the whole world.
     """
     west, south, east, north = extent
-    slack = (1.0 / EXTENT + BUFFER) * 360.0 / (1 << zoom_max)
+    slack = (1.0 / EXTENT + BUFFER) * 360.0 / (1 << plan.zoom_max)
+    slack += MITRE * plan.thinnest_at(plan.whole_from)
     stated = [extent]
     if west <= slack - 180.0 or east >= 180.0 - slack:
         stated.append((-180.0, south, 180.0, north))
     return any(np.allclose(bounds, each, rtol=0.0, atol=slack) for each in stated)
 
 
-def judge_completeness(names: Sequence[str], drawn: Drawn, *, zoom_max: int) -> Verdict:
-    """Fail when a footprint is not drawn at the last zoom, or something is drawn that is no footprint."""
+def judge_completeness(names: Sequence[str], drawn: Drawn, *, whole_from: int, zoom_max: int) -> Verdict:
+    """Fail when a footprint is not drawn from `whole_from` on, or something is drawn that is none."""
     name = "every_image_is_drawn"
     is_drawn = np.zeros(len(names), np.bool_)
     if zoom_max in drawn.tiles:  # else `drawn` tells of another zoom
@@ -146,12 +150,49 @@ def judge_completeness(names: Sequence[str], drawn: Drawn, *, zoom_max: int) -> 
     if missing:
         text = f"{len(missing)} of {len(names)} images are not drawn at z{zoom_max}, first {missing[:NAMED]}"
         return Verdict.failing(name, text, images_by_zoom=by_zoom)
+    lacking = {zoom: len(names) - drawn.images.get(zoom, 0) for zoom in range(whole_from, zoom_max)}
+    if any(lacking.values()):
+        each = ", ".join(f"{count} at z{zoom}" for zoom, count in lacking.items() if count)
+        return Verdict.failing(
+            name, f"of {len(names)} images some are not drawn: {each}", images_by_zoom=by_zoom
+        )
     if drawn.strangers:
         strangers = sorted(drawn.strangers)[:NAMED]
         text = f"{len(drawn.strangers)} ids are drawn that are no image's, first {strangers}"
         return Verdict.failing(name, text, images_by_zoom=by_zoom)
-    text = f"all {len(names):,} images are drawn at z{zoom_max}"
+    text = f"all {len(names):,} images are drawn at z{whole_from}-{zoom_max}"
     return Verdict.passing(name, text, images_by_zoom=by_zoom)
+
+
+def judge_low_zooms(images: int, found: Sequence[LowZoom]) -> Verdict:
+    """Fail when a low zoom shows nothing near an image, or something near none, or counts another number.
+
+    Args:
+        images: that should be drawn or counted at each zoom.
+        found: at the zooms before the plan's `whole_from`.
+    """
+    name, wrong = "low_zooms_are_true", []
+    for each in found:
+        said = f"z{each.zoom}: "
+        if each.faults:
+            wrong.append(f"{said}{len(each.faults)} tiles are not as they should be, first {each.faults[0]}")
+        for what, pixels in (("bare where images lie", each.bare), ("drawn where none lie", each.astray)):
+            if pixels:
+                x, y = pixels[0]
+                place = f"{each.zoom}/{x // PIXELS}/{y // PIXELS}"
+                wrong.append(f"{said}{len(pixels)} runs of pixels are {what}, first in {place}")
+        if each.images + each.counted != images:
+            wrong.append(f"{said}{each.images} images are drawn and {each.counted} counted, not {images}")
+    numbers = {
+        "counted_by_zoom": {str(each.zoom): each.counted for each in found},
+        "largest_low_tile": max((each.largest for each in found), default=0),
+    }
+    if wrong:
+        return Verdict.failing(name, "; ".join(wrong[:NAMED]), **numbers)
+    if not found:
+        return Verdict.passing(name, "every zoom shows all images", **numbers)
+    text = f"z{found[0].zoom}-{found[-1].zoom} show all {images:,} images to a pixel, or count them"
+    return Verdict.passing(name, text, **numbers)
 
 
 def judge_placement(

@@ -86,7 +86,7 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
         areas: as footprints have them, EPSG:4326.
         plan: how they are drawn.
     """
-    parts, _ = _on_the_map(as_drawn(areas, plan.thinnest))
+    parts, _ = _on_the_map(areas, plan)
     shapely.prepare(parts)
     bounds = shapely.bounds(parts)
     part, x, y = np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)
@@ -127,8 +127,8 @@ def _deepest(
     footprints: Path, trees: dict[int, shapely.STRtree], plan: TilingPlan
 ) -> Iterator[NDArray[np.int8]]:
     for batch in read_batches(footprints, ("geometry",)):
-        areas = as_drawn(shapely.from_wkb(batch["geometry"].to_numpy()), plan.thinnest)
-        parts, image = _on_the_map(areas)
+        areas = shapely.from_wkb(batch["geometry"].to_numpy())
+        parts, image = _on_the_map(areas, plan)
         deepest = np.full(len(areas), -1, np.int8)
         for zoom, tree in trees.items():  # ascending
             which = np.unique(tree.query(parts, predicate="intersects")[0])
@@ -137,12 +137,13 @@ def _deepest(
         yield deepest
 
 
-def _on_the_map(areas: Geometries) -> tuple[Geometries, Numbers]:
+def _on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:
     """Polygons in tile coordinates of zoom 0, and the area that each is a part of.
 
-    What comes near the antimeridian is drawn on both its sides.
+    What is narrow is as wide as at the first zoom, where it is the widest. What comes near the antimeridian
+    is drawn on both its sides.
     """
-    projected = project(areas, 0)
+    projected = project(as_drawn(areas, plan.thinnest_at(plan.whole_from)), 0)
     crossed = ~shapely.is_valid(projected)  # rings that nearly touch may cross when projected
     projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
     parts, of = shapely.get_parts(projected, return_index=True)

@@ -17,8 +17,8 @@ from pmtiles.tile import tileid_to_zxy
 from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
-from oam_mosaic_assets.core.grid import pairs_of, tile_positions, zoom_of
-from oam_mosaic_assets.core.tiling import EXTENT
+from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_positions, zoom_of
+from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, read_feature, read_layers
 
 MVT_VERSION: Final = 2
@@ -79,7 +79,7 @@ def read_drawn(
     """Read every tile of an archive.
 
     Args:
-        archive: gzipped vector tiles of one layer with the text property `id` on each feature.
+        archive: gzipped vector tiles of one layer, the text property `id` on each feature that is an image.
         ids: the index of each image that may be drawn; None takes any for an image.
         layer: the layer's name.
         outlined: indices of the images whose `pieces` are wanted.
@@ -103,6 +103,8 @@ class _Reading:
         self.layer = layer
         self.outlined = outlined
         self.deepest: int = archive.header["max_zoom"]
+        plan = TilingPlan(zoom_min=archive.header["min_zoom"], zoom_max=self.deepest)
+        self.first_whole = first_tile_id(plan.whole_from)
         self.remembered: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
         self.pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self.strangers: set[str] = set()
@@ -156,7 +158,7 @@ class _Reading:
         if drawn is not None:
             return drawn
         try:
-            drawn = self._decoded(self.archive.tile(tile_id, offset, length))
+            drawn = self._decoded(tile_id, self.archive.tile(tile_id, offset, length))
         except (BrokenArchive, BrokenTile) as error:
             self._blame(tile_id, run_length, error)
             drawn = []
@@ -165,13 +167,15 @@ class _Reading:
             self.remembered.popitem(last=False)
         return drawn
 
-    def _decoded(self, tile: bytes) -> list[int]:
-        layer = self._the_layer(tile)
+    def _decoded(self, tile_id: int, tile: bytes) -> list[int]:
+        layer = self._the_layer(tile_id, tile)
         if not 0 < len(layer.values) <= len(layer.features):
-            raise BrokenTile(f"{len(layer.features)} features share {len(layer.values)} ids")
+            raise BrokenTile(f"{len(layer.features)} features share {len(layer.values)} values")
         drawn = []
         for name in layer.values:
-            if name is None:
+            if isinstance(name, int) and "count" in layer.keys:
+                continue
+            if not isinstance(name, str):
                 index = None
             elif self.any_id is None:
                 index = self.ids.get(name)
@@ -183,25 +187,26 @@ class _Reading:
                 drawn.append(index)
         return drawn
 
-    def _the_layer(self, tile: bytes) -> Layer:
+    def _the_layer(self, tile_id: int, tile: bytes) -> Layer:
         layers = read_layers(tile)
         if len(layers) != 1 or layers[0].name != self.layer:
             raise BrokenTile(f"its layers are {[each.name for each in layers]}, not [{self.layer!r}]")
         layer = layers[0]
-        if layer.version != MVT_VERSION or layer.extent != EXTENT or layer.keys != ["id"]:
+        keys = (["id"], ["count"], ["id", "count"]) if tile_id < self.first_whole else (["id"],)
+        if layer.version != MVT_VERSION or layer.extent != EXTENT or list(layer.keys) not in keys:
             raise BrokenTile(
-                f"version {layer.version}, extent {layer.extent}, properties {layer.keys}, "
-                f"not {MVT_VERSION}, {EXTENT}, ['id']"
+                f"version {layer.version}, extent {layer.extent}, properties {list(layer.keys)}, "
+                f"not {MVT_VERSION}, {EXTENT}, {' or '.join(map(str, keys))}"
             )
         return layer
 
     def _outline(self, tile_id: int, run_length: int, offset: int, length: int) -> None:
         """Keep what a run of tiles draws of the images whose outlines are wanted."""
         try:
-            layer = self._the_layer(self.archive.tile(tile_id, offset, length))
+            layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
             for message in layer.features:
                 feature = read_feature(layer, message)
-                image = self.ids.get(feature.properties.get("id") or "")
+                image = self.ids.get(str(feature.properties.get("id", "")))
                 if image in self.outlined:
                     drawn = area(feature)
                     for tile in range(tile_id, tile_id + run_length):

@@ -15,6 +15,7 @@ from oam_mosaic_assets.core.grid import Geometries
 from oam_mosaic_assets.core.placement import Tile, chosen_by_digest, misplaced, outline_differs
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.core.truth import examine_low_zooms
 
 
 def examine(
@@ -26,7 +27,7 @@ def examine(
     extent: audit.Bounds,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
-    """Judge an archive: whole, as asked, complete, every image in its place.
+    """Judge an archive: whole, as asked, complete, every image in its place, low zooms true to a pixel.
 
     Args:
         archive: the PMTiles archive.
@@ -45,8 +46,9 @@ def examine(
             return [
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn, extent=extent),
-                audit.judge_completeness(names, drawn, zoom_max=plan.zoom_max),
+                audit.judge_completeness(names, drawn, whole_from=plan.whole_from, zoom_max=plan.zoom_max),
                 _placement(opened, names, _as_given(footprints, plan), drawn, outlined, plan.zoom_max),
+                audit.judge_low_zooms(len(names), examine_low_zooms(opened, footprints, plan)),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]

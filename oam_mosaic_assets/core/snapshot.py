@@ -23,12 +23,16 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.drawing_order import SCHEMA, SIDES, DrawingOrder
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
+from oam_mosaic_assets.core.tiling import TilingPlan
 
 BATCH: Final = 1024
 """Rows held in memory at a time; a footprint with its attributes is about 2 kB."""
 
 ROW_GROUP: Final = 8 * BATCH
 """Rows that are compressed together; a reader of one batch inflates no more."""
+
+MITRE: Final = 5.0
+"""How many times as far as a footprint is widened its tips may reach."""
 
 SET_ASIDE_SCHEMA: Final = pl.Schema({"id": pl.String(), "reason": pl.String(), "value": pl.String()})
 
@@ -138,30 +142,71 @@ def snapshot_digest(footprints: Path, set_aside: Path) -> str:
     return _digest(footprints, pl.read_parquet(set_aside, glob=False).iter_rows())
 
 
-def write_geojson(footprints: Path, geojson: Path, *, thinnest: float) -> int:
-    """Write what tippecanoe reads: a feature a line, in drawing order, `id` its only property.
+def write_geojson(
+    footprints: Path, geojson: Path, *, plan: TilingPlan, deepest: NDArray[np.int8] | None = None
+) -> int:
+    """Write what tippecanoe reads: in drawing order, a feature a line, `id` its only property.
+
+    A footprint that tippecanoe's rounding to its grid would wipe out is widened: where it is too narrow for
+    some zooms only, for these it has a line each, and another for the zooms from there on.
 
     Args:
         footprints: the GeoParquet.
         geojson: where newline-delimited GeoJSON goes, RFC 7946.
-        thinnest: degrees; footprints narrower than this are widened so far that tippecanoe's rounding to
-            its grid leaves something of them.
+        plan: the zooms from `whole_from` on are tippecanoe's.
+        deepest: the last zoom that each footprint is wanted at, before `whole_from` for those that are not
+            wanted at all; None wants all of them at every zoom.
 
     Returns:
-        How many footprints had to be widened.
+        How many footprints had to be widened for the last zoom.
     """
-    widened = 0
+    widened = start = 0
     with geojson.open("w", encoding="utf-8") as lines:
         for batch in read_batches(footprints, ("id", "geometry")):
-            geometries = shapely.from_wkb(batch["geometry"].to_numpy())
-            widened += int(too_thin(geometries, thinnest).sum())
-            geometries = as_drawn(geometries, thinnest)
-            for name, geometry in zip(batch["id"], shapely.to_geojson(geometries), strict=True):
-                lines.write(
-                    f'{{"type":"Feature","properties":{{"id":{json.dumps(name, ensure_ascii=False)}}},'
-                    f'"geometry":{geometry}}}\n'
-                )
+            last_zoom = np.full(len(batch), plan.zoom_max)
+            if deepest is not None:
+                last_zoom = deepest[start : start + len(batch)]
+            start += len(batch)
+            wanted = last_zoom >= plan.whole_from
+            geometries = shapely.from_wkb(batch["geometry"].to_numpy()[wanted])
+            names = [json.dumps(name, ensure_ascii=False) for name in batch["id"].filter(wanted)]
+            last = as_drawn(geometries, plan.thinnest)
+            widened += int((last != geometries).sum())
+            image, zooms, areas = _by_zoom(geometries, last, plan)
+            ends = last_zoom[wanted][image].tolist()
+            for each, zoom, end, area in zip(image, zooms, ends, shapely.to_geojson(areas), strict=True):
+                first, end = zoom[0], min(zoom[1], end)  # noqa: PLW2901
+                if first <= end:
+                    limits = f'"tippecanoe":{{"minzoom":{first},"maxzoom":{end}}},'
+                    if (first, end) == (plan.whole_from, plan.zoom_max):
+                        limits = ""
+                    lines.write(
+                        f'{{"type":"Feature",{limits}"properties":{{"id":{names[each]}}},"geometry":{area}}}\n'
+                    )
     return widened
+
+
+def _by_zoom(
+    geometries: NDArray[np.object_], last: NDArray[np.object_], plan: TilingPlan
+) -> tuple[list[int], list[tuple[int, int]], NDArray[np.object_]]:
+    """For each line its image, its first and last zoom, and its area; in the order of images."""
+    lines: list[tuple[int, tuple[int, int]]] = []
+    areas = [last]
+    first = np.full(len(geometries), plan.whole_from)
+    rest = np.arange(len(geometries))
+    for zoom in range(plan.whole_from, plan.zoom_max):
+        rest = rest[too_thin(geometries[rest], plan.thinnest_at(zoom))]
+        lines += [(image, (zoom, zoom)) for image in rest.tolist()]
+        areas.append(as_drawn(geometries[rest], plan.thinnest_at(zoom)))
+        first[rest] = zoom + 1
+    own = [(image, (zoom, plan.zoom_max)) for image, zoom in enumerate(first.tolist())]
+    lines = own + lines
+    order = np.argsort([image for image, _ in lines], kind="stable").tolist()
+    return (
+        [lines[each][0] for each in order],
+        [lines[each][1] for each in order],
+        np.concatenate(areas)[order],
+    )
 
 
 def as_drawn(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
@@ -174,7 +219,7 @@ def as_drawn(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.obj
     thin = too_thin(geometries, thinnest)
     wide = geometries.copy()
     # mitred, so that a widened rectangle stays one
-    wide[thin] = shapely.buffer(geometries[thin], thinnest, join_style="mitre")
+    wide[thin] = shapely.buffer(geometries[thin], thinnest, join_style="mitre", mitre_limit=MITRE)
     return wide
 
 
@@ -183,6 +228,9 @@ def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.boo
     # A strip's width is about twice its area over its outline; only what may be thin is looked at closely.
     width = 2.0 * shapely.area(geometries) / shapely.length(geometries)
     thin: NDArray[np.bool_] = width < 4.0 * thinnest
+    # most that only look thin, for their outline is ragged, have room round the middle of their widest line
+    middle, outline = shapely.point_on_surface(geometries[thin]), shapely.boundary(geometries[thin])
+    thin[thin] = shapely.distance(middle, outline) < thinnest / 2.0
     thin[thin] = shapely.is_empty(shapely.buffer(geometries[thin], -thinnest / 2.0))
     return thin
 

@@ -56,25 +56,6 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     return Splice(changes=changes, tiles=tiles, deepest=deepest)
 
 
-def write_selected(geojson: Path, target: Path, splice: Splice, plan: TilingPlan) -> int:
-    """Write those features that a splice needs, each down to the zoom at which it is needed.
-
-    Args:
-        geojson: of all images, a feature a line, in drawing order.
-        target: where they go.
-
-    Returns:
-        How many there are.
-    """
-    with geojson.open("rb") as lines, target.open("xb") as selected:
-        for line, zoom in zip(lines, splice.deepest.tolist(), strict=True):
-            if zoom == plan.zoom_max:
-                selected.write(line)
-            elif zoom >= 0:  # tippecanoe leaves it out of the zooms after that
-                selected.write(b'{"tippecanoe":{"maxzoom":%d},' % zoom + line[1:])
-    return int((splice.deepest >= 0).sum())
-
-
 def spliced(splice: Splice, plan: TilingPlan, *, before: Source, made: Source) -> tuple[Source, Source]:
     """What an archive holds from `plan.whole_from` on: what is taken over, and what is made anew.
 

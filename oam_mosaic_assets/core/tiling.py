@@ -16,17 +16,21 @@ EXTENT: Final = 4096
 BUFFER: Final = 5 / 256
 """How far tippecanoe draws beyond a tile's edge, in tiles: its default buffer of 5 "screen pixels"."""
 
-WHOLE_FROM: Final = 9
-"""The zoom from which every image is drawn as itself, and nothing is left out: so its tiles are local."""
+PIXELS: Final = 256
+"""Pixels along a tile's edge: what low zooms are true to."""
 
-RECIPE: Final = 2
-"""Raised when the same footprints are to give other tiles for a reason that no argument shows."""
+RECIPE: Final = 1
+"""Counted up whenever the same footprints give other tiles for a reason that no argument of tippecanoe shows:
+`core.low_zooms` draws otherwise, or GeoJSON is written otherwise. Nothing is taken over then."""
+
+WHOLE_FROM: Final = 9
+"""The zoom from which every image is drawn as itself; before it, those smaller than a pixel are counted."""
 
 DEEPEST: Final = 18
 """The largest zoom offered: a tile unit is 4 cm there, finer than any image is placed."""
 
 SHALLOWEST: Final = 8
-"""The smallest `zoom_max`: above it tippecanoe merges small footprints, so that not every image is drawn."""
+"""The smallest `zoom_max`: every image is drawn there, and above it a tile would hold too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class TilingPlan:
         description: a sentence for readers.
         attribution: HTML that a map shows in its corner.
         zoom_min: first zoom.
-        zoom_max: last zoom; every footprint is drawn there.
+        zoom_max: last zoom.
     """
 
     layer: str = "globalcoverage"
@@ -50,9 +54,7 @@ class TilingPlan:
     zoom_max: int = 15
 
     def arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
-        """What tippecanoe is called with for the zooms from `whole_from` on, after its own name.
-
-        No image is left out, so each tile depends on nothing but the images that reach it.
+        """What tippecanoe is called with, after its own name, to make the zooms from `whole_from` on.
 
         Args:
             source: newline-delimited GeoJSON, in drawing order.
@@ -60,52 +62,42 @@ class TilingPlan:
             temporary: a folder for its intermediate files.
         """
         return [
-            *self._common(target, temporary, self.whole_from, self.zoom_max),
+            f"--output={target}",
+            f"--temporary-directory={temporary}",
+            f"--layer={self.layer}",
+            f"--minimum-zoom={self.whole_from}",
+            f"--maximum-zoom={self.zoom_max}",
+            # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
+            "--preserve-input-order",
             # every image is drawn at every zoom, however small and however many there are
             "--no-tiny-polygon-reduction",
             "--no-feature-limit",
             "--no-tile-size-limit",
             # at the last zoom exactly where it lies
             "--simplify-only-low-zooms",
-            source,
-        ]
-
-    def low_arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
-        """The same for the zooms before `whole_from`, which are made of all images at once."""
-        return [
-            *self._common(target, temporary, self.zoom_min, self.whole_from - 1),
-            # keeps the tiles of low zooms loadable
-            "--drop-densest-as-needed",
-            source,
-        ]
-
-    def _common(self, target: str, temporary: str, zoom_min: int, zoom_max: int) -> list[str]:
-        return [
-            f"--output={target}",
-            f"--temporary-directory={temporary}",
-            f"--layer={self.layer}",
-            f"--minimum-zoom={zoom_min}",
-            f"--maximum-zoom={zoom_max}",
-            # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
-            "--preserve-input-order",
             "--json-progress",
             "--progress-interval=0.5",
+            source,
         ]
 
     @property
     def whole_from(self) -> int:
-        """The first zoom that holds every image as itself."""
+        """The first zoom that tippecanoe makes, of all images; `core.low_zooms` makes those before it."""
         return max(self.zoom_min, min(WHOLE_FROM, self.zoom_max))
 
     @property
     def thinnest(self) -> float:
         """Degrees that are two units of the tile grid at `zoom_max`: what is narrower may be rounded away."""
-        return 2.0 * 360.0 / (float(EXTENT) * (1 << self.zoom_max))
+        return self.thinnest_at(self.zoom_max)
+
+    @staticmethod
+    def thinnest_at(zoom: int) -> float:
+        """Degrees that are two units of the tile grid at a zoom."""
+        return 2.0 * 360.0 / (float(EXTENT) * (1 << zoom))
 
     def digest(self, version: str) -> str:
         """Of the plan and tippecanoe's version, 12 hex digits: another one means other tiles."""
-        calls = [each(source="", target="", temporary="") for each in (self.low_arguments, self.arguments)]
-        recipe = [RECIPE, version, asdict(self), calls]
+        recipe = [version, RECIPE, asdict(self), self.arguments(source="", target="", temporary="")]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def metadata(self, version: str, snapshot: str) -> dict[str, Any]:
@@ -129,12 +121,13 @@ class TilingPlan:
 
     def vector_layers(self) -> list[dict[str, Any]]:
         """The list of layers and their fields, as TileJSON and PMTiles both want it."""
+        counted = {"count": "Number"} if self.zoom_min < self.whole_from else {}
         return [
             {
                 "id": self.layer,
                 "description": "Footprints of images, the newest on top",
                 "minzoom": self.zoom_min,
                 "maxzoom": self.zoom_max,
-                "fields": {"id": "String"},
+                "fields": {"id": "String", **counted},
             }
         ]

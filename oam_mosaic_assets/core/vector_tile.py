@@ -1,4 +1,4 @@
-"""Reading Mapbox Vector Tiles (version 2): layers, features, polygons.
+"""Mapbox Vector Tiles (version 2): reading layers, features, polygons, and writing them.
 
 The audit reads every tile of an archive, a quarter of a million; decoders that make a dictionary of each
 feature need minutes. Here the compiled parser of Protocol Buffers reads a tile whole; what nobody asks for
@@ -7,15 +7,18 @@ stays in its message. Source: the Vector Tile Specification 2.1, the schema in i
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import shapely
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 _MOVE_TO, _LINE_TO, _CLOSE_PATH = 1, 2, 7
@@ -23,13 +26,13 @@ POLYGON: Final = 3
 """The geometry type of the specification."""
 
 _SCHEMA: Final = {
-    "Value": "1 string_value: string",
+    "Value": "1 string_value: string, 5 uint_value: uint64",
     "Feature": "2 tags: uint32*, 3 type: uint32, 4 geometry: uint32*",
     "Layer": "1 name: string, 2 features: Feature*, 3 keys: string*, 4 values: Value*, 5 extent: uint32, "
     "15 version: uint32",
     "Tile": "3 layers: Layer*",
 }
-"""The fields that are read, by message; a star stands for any number of them. Others are passed over."""
+"""The fields that are used, by message; a star stands for any number of them. Others are passed over."""
 
 _DEFAULT_EXTENT: Final = 4096
 
@@ -45,8 +48,8 @@ class Layer:
     Attributes:
         extent: units along a tile's edge.
         keys: names of properties.
-        values: the distinct property values; only text is read, anything else, empty text too,
-            stands as None.
+        values: the distinct property values; only text and unsigned numbers are read, anything else,
+            empty text and 0 too, stands as None.
         features: as messages, for `read_feature`; in drawing order.
     """
 
@@ -54,7 +57,7 @@ class Layer:
     version: int
     extent: int
     keys: Sequence[str]
-    values: list[str | None]
+    values: list[str | int | None]
     features: Sequence[Any]
 
 
@@ -64,17 +67,17 @@ class Feature:
 
     Attributes:
         kind: geometry type of the specification; `POLYGON` is 3.
-        properties: text properties by name; any other value is None.
+        properties: text and unsigned numbers by name; any other value is None.
         commands: the encoded geometry.
     """
 
     kind: int
-    properties: dict[str, str | None]
+    properties: dict[str, str | int | None]
     commands: Sequence[int]
 
 
-def _message_of_tiles() -> Any:
-    """The class of Protocol Buffers' messages that parses a tile."""
+def _messages() -> dict[str, Any]:
+    """The classes of Protocol Buffers' messages, by name."""
     file = FileDescriptorProto(name="vector_tile.proto", syntax="proto3")  # checks that text is UTF-8
     for name, fields in _SCHEMA.items():
         message = file.message_type.add(name=name)
@@ -93,10 +96,11 @@ def _message_of_tiles() -> Any:
             )
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    return GetMessageClass(pool.FindMessageTypeByName("Tile"))
+    return {name: GetMessageClass(pool.FindMessageTypeByName(name)) for name in _SCHEMA}
 
 
-_TILE: Final = _message_of_tiles()
+_MESSAGES: Final = _messages()
+_TILE: Final = _MESSAGES["Tile"]
 
 
 def read_layers(tile: bytes) -> list[Layer]:
@@ -112,7 +116,7 @@ def read_layers(tile: bytes) -> list[Layer]:
                 layer.version,
                 layer.extent or _DEFAULT_EXTENT,
                 layer.keys,
-                [value.string_value or None for value in layer.values],
+                [value.string_value or value.uint_value or None for value in layer.values],
                 layer.features,
             )
             for layer in _TILE.FromString(tile).layers
@@ -157,6 +161,47 @@ def area(feature: Feature) -> BaseGeometry:
         raise BrokenTile(f"no area can be made of its rings: {error}") from None
 
 
+def polygon_rings(
+    features: Sequence[Any],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """The rings of all polygons of a layer together, for what is too much to be made areas of.
+
+    Args:
+        features: a layer's, as messages.
+
+    Returns:
+        Points in tile units, one ring after another, none of them closed, shape (n, 2); how many points each
+        ring has; the index of the feature each ring is of.
+
+    Raises:
+        BrokenTile: the commands do not draw polygons, each ring by one command of each kind.
+    """
+    numbers, begins, sizes, of = array("q"), array("q"), array("q"), array("q")
+    for index, feature in enumerate(features):
+        commands, at = list(feature.geometry), 0
+        while at < len(commands):
+            size = (commands[at + 3] >> 3) + 1 if at + 3 < len(commands) else 0
+            drawn = [*commands[at : at + 4 : 3], *commands[at + 2 * size + 2 : at + 2 * size + 3]]
+            if size < 3 or drawn != [1 << 3 | _MOVE_TO, size - 1 << 3 | _LINE_TO, 1 << 3 | _CLOSE_PATH]:
+                raise BrokenTile("its commands do not draw polygons")
+            begins.append(len(numbers) + at)
+            sizes.append(size)
+            of.append(index)
+            at += 2 * size + 3
+        numbers.extend(commands)
+    whole, offsets, counts, owners = (np.frombuffer(each, np.int64) for each in (numbers, begins, sizes, of))
+    starts = np.cumsum(counts) - counts
+    places = 2 * np.arange(counts.sum()) + np.repeat(offsets - 2 * starts + 2, counts)
+    places[starts] -= 1
+    steps = np.column_stack([whole[places], whole[places + 1]])
+    points = np.cumsum((steps >> 1) ^ -(steps & 1), axis=0)
+    # each feature begins at the tile's corner
+    firsts = starts[np.flatnonzero(np.diff(owners, prepend=-1))]
+    before = np.concatenate([np.zeros((1, 2), np.int64), points])[firsts]
+    points -= np.repeat(before, np.diff(firsts, append=len(points)), axis=0)
+    return points.astype(np.float64), counts, owners
+
+
 def _clockwise_on_screen(polygon: shapely.Polygon) -> bool:
     """Outlines have a positive area by the surveyor's formula with y pointing down; holes a negative one."""
     return bool(shapely.is_ccw(polygon.exterior))
@@ -185,3 +230,43 @@ def _rings(commands: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
         raise BrokenTile("a ring is closed before it is begun") from None
     if ring:
         raise BrokenTile("a ring is not closed")
+
+
+def new_layer(**stated: Any) -> Any:
+    """A message that holds what is stated of a layer; messages written one after another are one."""
+    return _MESSAGES["Layer"](**stated)
+
+
+def tile_of(layer: bytes) -> bytes:
+    """The tile, not deflated, of one written layer."""
+    tile = _TILE()
+    tile.layers.add().MergeFromString(layer)
+    written: bytes = tile.SerializeToString()
+    return written
+
+
+def polygon_commands(
+    points: NDArray[np.int64], sizes: NDArray[np.int64], begins: NDArray[np.int64]
+) -> list[list[int]]:
+    """The geometries of features, encoded.
+
+    Args:
+        points: of all rings, one ring after another, none of them closed; shape (n, 2), tile units.
+        sizes: how many points each ring has.
+        begins: the first ring of each feature, ascending from 0.
+    """
+    starts = np.cumsum(sizes) - sizes
+    steps = np.diff(points, axis=0, prepend=0)
+    steps[starts[begins]] = points[starts[begins]]  # each feature begins at the tile's corner
+    # move to, 2 numbers; line to, 2 for each further point; close
+    lengths = 2 * sizes + 3
+    offsets = np.cumsum(lengths) - lengths
+    commands = np.empty(int(lengths.sum()), np.int64)
+    commands[offsets] = 1 << 3 | _MOVE_TO
+    commands[offsets + 3] = sizes - 1 << 3 | _LINE_TO
+    commands[offsets + lengths - 1] = 1 << 3 | _CLOSE_PATH
+    places = 2 * np.arange(len(points)) + np.repeat(offsets - 2 * starts + 2, sizes)
+    places[starts] -= 1  # before the command that the other points follow
+    commands[places], commands[places + 1] = ((steps << 1) ^ (steps >> 63)).T
+    whole, ends = commands.tolist(), [*offsets[begins[1:]].tolist(), len(commands)]
+    return [whole[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]

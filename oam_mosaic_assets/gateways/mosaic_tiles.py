@@ -10,9 +10,11 @@ from typing import IO
 
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.directory import Directory
+from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles, spooled
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
-from oam_mosaic_assets.core.splice import Splice, TooMuchChanged, splice_between, spliced, write_selected
+from oam_mosaic_assets.core.snapshot import write_geojson
+from oam_mosaic_assets.core.splice import Splice, TooMuchChanged, splice_between, spliced
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
@@ -96,13 +98,13 @@ def make_mosaic(
             why = f"{error}"
     with ExitStack() as held:
         run = _Run(tippecanoe, folder, held, on_progress)
-        fresh = [run.low_zooms(plan, footprints.geojson)] if plan.zoom_min < plan.whole_from else []
+        fresh = [run.low_zooms(plan, footprints.table)] if plan.zoom_min < plan.whole_from else []
         if splice is None or isinstance(before, str):
             fresh.append(run.all_images(plan, footprints.geojson))
             sources = fresh
         else:
             archive = Source.of_archive(held.enter_context(open_archive(before.archive)))
-            some = run.some_images(plan, footprints.geojson, splice)
+            some = run.some_images(plan, footprints.table, splice)
             kept, made = spliced(splice, plan, before=archive, made=some)
             fresh.append(made)
             sources = [*fresh, kept]
@@ -123,31 +125,27 @@ class _Run:
     held: ExitStack
     on_progress: Callable[[float], None]
 
-    def low_zooms(self, plan: TilingPlan, geojson: Path) -> Source:
-        made = self.folder / "low.mbtiles"
-        self.tippecanoe.run(
-            plan.low_arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
-        )
-        return self._spooled(made)
+    def low_zooms(self, plan: TilingPlan, footprints: Path) -> Source:
+        return spooled(low_zoom_tiles(footprints, plan), self._scratch_file("low.spool"))
 
     def all_images(self, plan: TilingPlan, geojson: Path) -> Source:
-        made = self.folder / "whole.mbtiles"
+        made = self.folder / "tippecanoe.mbtiles"
         arguments = plan.arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
         self.tippecanoe.run(arguments, on_progress=self.on_progress)
         return self._spooled(made)
 
-    def some_images(self, plan: TilingPlan, geojson: Path, splice: Splice) -> Source:
+    def some_images(self, plan: TilingPlan, footprints: Path, splice: Splice) -> Source:
+        if not (splice.deepest >= plan.whole_from).any():
+            return Source(-1, Directory.empty())  # tippecanoe takes nothing for an error
         selected = self.folder / "selected.geojsonl"
-        if write_selected(geojson, selected, splice, plan):
-            return self.all_images(plan, selected)
-        return Source(-1, Directory.empty())  # tippecanoe takes nothing for an error
+        write_geojson(footprints, selected, plan=plan, deepest=splice.deepest)
+        return self.all_images(plan, selected)
 
     def _spooled(self, mbtiles: Path) -> Source:
         """The tiles in a file of their own; the MBTiles go."""
-        spool = self.held.enter_context(self._scratch_file(mbtiles.with_suffix(".spool")))
         try:
             with closing(read_tiles(mbtiles)) as tiles:
-                source = spooled(tiles, spool)
+                source = spooled(tiles, self._scratch_file("tippecanoe.spool"))
         except BrokenTiles as error:
             raise TilingFailed(
                 f"tippecanoe ended well, but left no whole tiles: {error}.",
@@ -156,6 +154,9 @@ class _Run:
         mbtiles.unlink()
         return source
 
-    def _scratch_file(self, path: Path) -> IO[bytes]:
-        self.held.callback(path.unlink, missing_ok=True)
-        return path.open("x+b")
+    def _scratch_file(self, name: str) -> IO[bytes]:
+        """Open as long as the run; nobody else finds it."""
+        path = self.folder / name
+        opened = self.held.enter_context(path.open("x+b"))
+        path.unlink()
+        return opened

@@ -145,7 +145,7 @@ def the_run_shows_the_chain(dagster: LiveDagster, run: str) -> None:
     assert upstream == {
         "stac_footprints": set(),
         "footprints_geojson": {"stac_footprints"},
-        "global_mosaic_pmtiles": {"footprints_geojson"},
+        "global_mosaic_pmtiles": {"footprints_geojson", "stac_footprints"},
         "published_mosaic": {"global_mosaic_pmtiles", "stac_footprints"},
     }
     for name in CHAIN:

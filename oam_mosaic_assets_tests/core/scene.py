@@ -143,7 +143,7 @@ def made_from(
     snapshot = snapshot_of(rows, folder)
     footprints, geojson = folder / "footprints.parquet", folder / "footprints.geojsonl"
     archive = folder / "mosaic.pmtiles"
-    write_geojson(footprints, geojson, thinnest=plan.thinnest)
+    write_geojson(footprints, geojson, plan=plan)
     assert snapshot.bounds is not None
     shown = Footprints(table=footprints, geojson=geojson, snapshot=snapshot.digest, bounds=snapshot.bounds)
     made = make_mosaic(Tippecanoe(), plan, shown, archive, before=before)

@@ -71,7 +71,7 @@ def test_the_tilejson_holds_what_version_3_demands() -> None:
     assert document["tilejson"] == "3.0.0"
     assert document["tiles"] == ["pmtiles://https://example.org/a.pmtiles/{z}/{x}/{y}"]
     assert document["vector_layers"][0]["id"] == "globalcoverage"
-    assert document["vector_layers"][0]["fields"] == {"id": "String"}
+    assert document["vector_layers"][0]["fields"] == {"id": "String", "count": "Number"}
     assert (document["minzoom"], document["maxzoom"], document["scheme"]) == (0, 15, "xyz")
     assert "OpenAerialMap" in document["attribution"]
     json.dumps(document, allow_nan=False)

@@ -76,7 +76,7 @@ def test_an_empty_catalogue_gives_empty_files(tmp_path: Path) -> None:
     found = snapshot_of([], tmp_path / "s")
     assert (found.drawable, found.bounds, found.newest) == (0, None, None)
     assert pl.read_parquet(tmp_path / "s" / "footprints.parquet").height == 0
-    assert write_geojson(tmp_path / "s" / "footprints.parquet", tmp_path / "g", thinnest=PLAN.thinnest) == 0
+    assert write_geojson(tmp_path / "s" / "footprints.parquet", tmp_path / "g", plan=PLAN) == 0
 
 
 def test_only_what_touches_the_box_is_kept(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_more_than_a_batch_is_read_back_in_order(tmp_path: Path) -> None:
 )
 def test_ids_are_data(name: str, tmp_path: Path) -> None:
     snapshot_of([footprint(name, 0, 0, 1, 1)], tmp_path / "s")
-    write_geojson(tmp_path / "s" / "footprints.parquet", tmp_path / "g", thinnest=PLAN.thinnest)
+    write_geojson(tmp_path / "s" / "footprints.parquet", tmp_path / "g", plan=PLAN)
     (line,) = (tmp_path / "g").read_text().splitlines()
     feature: dict[str, Any] = json.loads(line)
     assert feature["properties"] == {"id": name}

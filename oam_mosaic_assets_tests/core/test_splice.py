@@ -176,7 +176,7 @@ def test_too_much_changed_is_made_anew(start: Scene, tmp_path: Path) -> None:
 def test_every_tile_that_draws_an_image_is_one_that_it_reaches(image: Footprint, tmp_path: Path) -> None:
     snapshot_of([image], tmp_path / "one")
     table, geojson = tmp_path / "one" / "footprints.parquet", tmp_path / "one.geojsonl"
-    write_geojson(table, geojson, thinnest=PLAN.thinnest)
+    write_geojson(table, geojson, plan=PLAN)
     made = tmp_path / "one.mbtiles"
     Tippecanoe().run(PLAN.arguments(source=str(geojson), target=str(made), temporary=str(tmp_path)))
     reached = reached_tiles(np.array([image.geometry], dtype=object), PLAN)

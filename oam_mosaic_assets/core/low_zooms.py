@@ -1,0 +1,242 @@
+"""The tiles of the low zooms, where most images are smaller than a pixel: made here, not by tippecanoe.
+
+A pixel is 1/256 of a tile. An image that reaches a pixel from west to east or from north to south is drawn as
+its footprint, with its `id`; the others are counted by the pixel that their middle lies in, and the pixel is
+drawn with the `count`. So at each zoom every image is drawn once, or counted once. Source: the Vector Tile
+Specification 2.1.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.grid import Geometries, project, tile_ids
+from oam_mosaic_assets.core.snapshot import MITRE, as_drawn, read_batches
+from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
+from oam_mosaic_assets.core.vector_tile import POLYGON, new_layer, polygon_commands, tile_of
+
+Numbers = NDArray[np.int64]
+
+_MARGIN: Final = round(BUFFER * EXTENT)
+"""Tile units that are drawn beyond a tile's edge."""
+
+_PIXEL: Final = EXTENT // PIXELS
+"""Tile units."""
+
+_THINNEST: Final = 2.0
+"""Tile units; a part of an image that is narrower is widened, so that rounding leaves something of it."""
+
+_SIMPLIFIED: Final = 1.0
+"""Tile units by which an outline may stray; tippecanoe's as well."""
+
+_SQUARE: Final = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * _PIXEL
+"""Corners of a pixel, clockwise on the screen."""
+
+
+class Tile(NamedTuple):
+    """A tile's place, and what it holds, gzipped."""
+
+    zoom: int
+    x: int
+    y: int
+    content: bytes
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """What is gathered of one tile.
+
+    Attributes:
+        outlines: features and their ids, as parts of the layer's message.
+        ids: how many.
+    """
+
+    outlines: bytearray = field(default_factory=bytearray)
+    ids: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pieces:
+    """What tiles draw of images: polygons in tile units.
+
+    Attributes:
+        tile: row and column as one number each, ascending.
+        image: whose footprint it is; ascending in a tile.
+        polygon: with whole numbers for coordinates.
+    """
+
+    tile: Numbers
+    image: Numbers
+    polygon: Geometries
+
+
+def low_zoom_tiles(footprints: Path, plan: TilingPlan) -> Iterator[Tile]:
+    """Draw the zooms of a plan that lie above the one from which all images are drawn as themselves.
+
+    Holds the middle of each image and the tiles of all these zooms, but no more than a batch of footprints.
+
+    Args:
+        footprints: the GeoParquet, in drawing order.
+        plan: which zooms, and the layer's name.
+
+    Returns:
+        The tiles in the order of PMTiles' ids; the same footprints give the same bytes.
+    """
+    zooms = range(plan.zoom_min, plan.whole_from)
+    sheets: dict[int, defaultdict[int, _Sheet]] = {zoom: defaultdict(_Sheet) for zoom in zooms}
+    middles, extents = [], []
+    for batch in read_batches(footprints, ("id", "geometry")) if zooms else ():
+        names, projected = batch["id"].to_list(), project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
+        west, north, east, south = shapely.bounds(projected).T
+        extent = np.maximum(east - west, south - north)
+        middles.append(np.column_stack([west + east, north + south]) / 2.0)
+        extents.append(extent)
+        for zoom in zooms:
+            shown = np.flatnonzero(is_shown(extent, zoom))
+            if len(shown):
+                _add_outlines(sheets[zoom], _pieces(projected[shown], zoom), [names[each] for each in shown])
+    for zoom in zooms:
+        counted = [middle[~is_shown(extent, zoom)] for middle, extent in zip(middles, extents, strict=True)]
+        yield from _finished(sheets.pop(zoom), _squares(np.concatenate(counted), zoom), plan.layer, zoom)
+
+
+def is_shown(extent: NDArray[np.float64], zoom: int) -> NDArray[np.bool_]:
+    """Which images are drawn as themselves at a low zoom: those that reach a pixel.
+
+    Args:
+        extent: the longer side of an image's frame; the map is the unit square.
+        zoom: below the plan's `whole_from`.
+    """
+    shown: NDArray[np.bool_] = extent * float(PIXELS << zoom) >= 1.0
+    return shown
+
+
+def _pieces(projected: Geometries, zoom: int) -> _Pieces:
+    """Cut images into tiles, on the tiles' grid.
+
+    Args:
+        projected: the map is the unit square.
+        zoom: of the tiles.
+    """
+    parts, image = shapely.get_parts(projected, return_index=True)
+    parts = shapely.transform(parts, lambda points: points * float(EXTENT << zoom))
+    parts = as_drawn(shapely.simplify(parts, _SIMPLIFIED), _THINNEST)
+    bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * _MARGIN
+    west, north, east, south = np.clip(np.floor(bounds / EXTENT).astype(np.int64), 0, (1 << zoom) - 1).T
+    columns = east - west + 1
+    tiles = columns * (south - north + 1)
+    which = np.repeat(np.arange(len(parts)), tiles)
+    ordinal = np.arange(len(which)) - np.repeat(np.cumsum(tiles) - tiles, tiles)
+    x, y = west[which] + ordinal % columns[which], north[which] + ordinal // columns[which]
+    local = _moved(parts[which], -EXTENT * np.column_stack([x, y]))
+    crosses = ~_lies_within(local)
+    local[crosses] = shapely.clip_by_rect(
+        local[crosses], -_MARGIN, -_MARGIN, EXTENT + _MARGIN, EXTENT + _MARGIN
+    )
+    polygon, of = _polygons(local)
+    rounded = shapely.transform(polygon, np.rint)
+    # what rounding folds, a spike above all, is widened as well and put on the grid with care
+    broken = ~shapely.is_valid(rounded)
+    wide = shapely.buffer(polygon[broken], _THINNEST, join_style="mitre", mitre_limit=MITRE)
+    rounded[broken] = shapely.set_precision(wide, 1.0)
+    polygon, again = _polygons(rounded)
+    of = of[again]
+    tile, image = (y[of] << zoom) + x[of], image[which[of]]
+    order = np.lexsort([image, tile])
+    return _Pieces(tile[order], image[order], polygon[order])
+
+
+def _moved(geometries: Geometries, offset: Numbers) -> Geometries:
+    points, of = shapely.get_coordinates(geometries, return_index=True)
+    moved: Geometries = shapely.set_coordinates(geometries.copy(), points + offset[of])
+    return moved
+
+
+def _lies_within(local: Geometries) -> NDArray[np.bool_]:
+    west, north, east, south = shapely.bounds(local).T
+    within: NDArray[np.bool_] = (np.minimum(west, north) >= -_MARGIN) & (
+        np.maximum(east, south) <= EXTENT + _MARGIN
+    )
+    return within
+
+
+def _polygons(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
+    """The polygons that geometries consist of, and which each belongs to; points and lines are left out."""
+    parts, of = shapely.get_parts(geometries, return_index=True)
+    parts, again = shapely.get_parts(parts, return_index=True)  # collections hold multipolygons
+    solid = shapely.area(parts) > 0.0
+    return parts[solid], of[again][solid]
+
+
+def _add_outlines(sheets: defaultdict[int, _Sheet], pieces: _Pieces, names: list[str]) -> None:
+    if not len(pieces.tile):
+        return
+    # clockwise on the screen, for y grows to the south
+    polygon = shapely.remove_repeated_points(shapely.orient_polygons(pieces.polygon, exterior_cw=False))
+    rings, of = shapely.get_rings(polygon, return_index=True)
+    points = shapely.get_coordinates(rings).astype(np.int64)
+    sizes = shapely.get_num_coordinates(rings).astype(np.int64)
+    ends = np.cumsum(sizes)
+    points = np.delete(points, ends - 1, axis=0)  # a ring is closed by a command
+    begins = np.flatnonzero(np.diff((pieces.tile << 32) + pieces.image, prepend=-1))
+    commands = polygon_commands(points, sizes - 1, np.searchsorted(of, begins))
+    tile, image = pieces.tile[begins], pieces.image[begins]
+    bounds = [*np.flatnonzero(np.diff(tile, prepend=-1)).tolist(), len(tile)]
+    for start, stop in pairwise(bounds):
+        sheet, layer = sheets[int(tile[start])], new_layer()
+        for each in range(start, stop):
+            layer.features.add(type=POLYGON, tags=(0, sheet.ids), geometry=commands[each])
+            layer.values.add(string_value=names[image[each]])
+            sheet.ids += 1
+        sheet.outlines += layer.SerializeToString()
+
+
+def _squares(middles: NDArray[np.float64], zoom: int) -> dict[int, tuple[Numbers, Numbers]]:
+    """By tile: the north-west corners of pixels that hold images, in pixels, and how many each holds."""
+    side = PIXELS << zoom
+    x, y = np.clip(np.floor(middles * side).astype(np.int64), 0, side - 1).T
+    tile = ((y // PIXELS) << zoom) + x // PIXELS
+    code, count = np.unique((tile * PIXELS + y % PIXELS) * PIXELS + x % PIXELS, return_counts=True)
+    tile, corner = code // PIXELS**2, np.column_stack([code % PIXELS, code // PIXELS % PIXELS])
+    bounds = [*np.flatnonzero(np.diff(tile, prepend=-1)).tolist(), len(tile)]
+    return {int(tile[start]): (corner[start:stop], count[start:stop]) for start, stop in pairwise(bounds)}
+
+
+def _finished(
+    sheets: defaultdict[int, _Sheet], squares: dict[int, tuple[Numbers, Numbers]], name: str, zoom: int
+) -> Iterator[Tile]:
+    tile = np.array(sorted({*sheets, *squares}), dtype=np.int64)
+    x, y = tile & (1 << zoom) - 1, tile >> zoom
+    for each in np.argsort(tile_ids(zoom, x, y)).tolist():
+        sheet, counted = sheets.get(int(tile[each])), squares.get(int(tile[each]))
+        # parts of a message, one after another, are the message; what is counted lies below the images
+        keys = (["id"] if sheet else []) + (["count"] if counted else [])
+        head = new_layer(name=name, version=2, extent=EXTENT, keys=keys)
+        tail = _add_squares(head, *counted, ids=sheet.ids if sheet else 0) if counted else new_layer()
+        outlines = sheet.outlines if sheet else b""
+        content = tile_of(head.SerializeToString() + outlines + tail.SerializeToString())
+        yield Tile(zoom, int(x[each]), int(y[each]), gzip.compress(content, 6, mtime=0))
+
+
+def _add_squares(head: Any, corner: Numbers, count: Numbers, *, ids: int) -> Any:
+    """Add a feature for each number of images, of all pixels that hold so many; the numbers come back."""
+    order = np.argsort(count, kind="stable")
+    corner, count = corner[order], count[order]
+    points = (corner[:, None, :] * _PIXEL + _SQUARE).reshape(-1, 2)
+    begins = np.flatnonzero(np.diff(count, prepend=0))
+    commands = polygon_commands(points, np.full(len(corner), len(_SQUARE)), begins)
+    tail, key = new_layer(), len(head.keys) - 1
+    for number, each in enumerate(begins.tolist()):
+        head.features.add(type=POLYGON, tags=(key, ids + number), geometry=commands[number])
+        tail.values.add(uint_value=int(count[each]))
+    return tail

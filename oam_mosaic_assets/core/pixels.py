@@ -1,0 +1,139 @@
+"""Areas as the pixels that they touch, held as runs along rows.
+
+Pixels are 1/256 of a tile of their zoom; x to the east, y to the south, from the north-west of the map. The
+ends of runs are numbered through all rows, so that millions of pixels are joined and compared as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.int64]
+Points = NDArray[np.float64]
+
+_MARGIN = 1
+"""Pixels round the map, so that growing by one leaves neither the row nor the numbers from 0 on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """A set of pixels.
+
+    Attributes:
+        side: of the map, in pixels.
+        begin: of each run; ascending, and no two runs touch.
+        end: the number after its last pixel.
+    """
+
+    side: int
+    begin: Numbers
+    end: Numbers
+
+    @classmethod
+    def of_runs(cls, side: int, row: Numbers, west: Numbers, east: Numbers) -> Self:
+        """Pixels in rows, each run from west to before east; in any order, and they may overlap."""
+        start = (row + _MARGIN) * (side + 2 * _MARGIN) + _MARGIN
+        return cls._joined(side, start + west, start + east)
+
+    @classmethod
+    def union(cls, side: int, sets: Sequence[Pixels]) -> Self:
+        """What lies in any of these."""
+        none = np.zeros(0, np.int64)
+        return cls._joined(
+            side,
+            np.concatenate([none, *(each.begin for each in sets)]),
+            np.concatenate([none, *(each.end for each in sets)]),
+        )
+
+    @classmethod
+    def _joined(cls, side: int, begin: Numbers, end: Numbers) -> Self:
+        order = np.argsort(begin)
+        order = order[(end > begin)[order]]
+        begin, reach = begin[order], np.maximum.accumulate(end[order])
+        is_first = np.ones(len(begin), np.bool_)
+        is_first[1:] = begin[1:] > reach[:-1]
+        firsts = np.flatnonzero(is_first)
+        return cls(side, begin[firsts], reach[np.append(firsts[1:], len(begin))[: len(firsts)] - 1])
+
+    def __len__(self) -> int:
+        """How many pixels."""
+        return int((self.end - self.begin).sum())
+
+    def halved(self) -> Pixels:
+        """The pixels of the zoom above that hold these."""
+        stride = self.side + 2 * _MARGIN
+        row, west = np.divmod(self.begin, stride)
+        east = self.end - row * stride
+        return Pixels.of_runs(
+            self.side // 2,
+            (row - _MARGIN) // 2,
+            (west - _MARGIN) // 2,
+            (east - _MARGIN + 1) // 2,
+        )
+
+    def grown(self) -> Pixels:
+        """These and the eight pixels round each."""
+        stride = self.side + 2 * _MARGIN
+        rows = [-stride, 0, stride]
+        return Pixels._joined(
+            self.side,
+            np.concatenate([self.begin + row - 1 for row in rows]),
+            np.concatenate([self.end + row + 1 for row in rows]),
+        )
+
+    def outside(self, other: Pixels) -> list[tuple[int, int]]:
+        """Of each run that the other set does not hold whole, column and row of the first pixel it lacks."""
+        if not len(other.begin):
+            first = self.begin
+        else:
+            place = np.searchsorted(other.begin, self.begin, side="right") - 1
+            covered = np.where(place < 0, self.begin, np.maximum(other.end[place], self.begin))
+            first = covered[covered < self.end]
+        rows, columns = np.divmod(first, self.side + 2 * _MARGIN)
+        return list(zip((columns - _MARGIN).tolist(), (rows - _MARGIN).tolist(), strict=True))
+
+
+def touched(points: Points, sizes: Numbers, of: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Every pixel that polygons have something in, as runs: row, west, east. To touch a side is not enough.
+
+    Args:
+        points: of all rings, one ring after another, none of them closed; shape (n, 2), pixels.
+        sizes: how many points each ring has.
+        of: which polygon each ring is of; ascending. Rings of one enclose by the rule of even and odd.
+    """
+    after = np.arange(1, len(points) + 1)
+    ends = np.cumsum(sizes)
+    after[ends - 1] = ends - sizes
+    is_up = points[after, 1] < points[:, 1]
+    low = np.where(is_up[:, None], points[after], points)
+    high = np.where(is_up[:, None], points, points[after])
+    polygon = np.repeat(of, sizes)
+    # every row that an edge passes
+    first = np.floor(low[:, 1]).astype(np.int64)
+    rows = np.ceil(high[:, 1]).astype(np.int64) - first
+    edge = np.repeat(np.arange(len(points)), rows)
+    row = np.arange(len(edge)) + np.repeat(first - (np.cumsum(rows) - rows), rows)
+    (x0, y0), (x1, y1) = low[edge].T, high[edge].T
+    height = y1 - y0
+    slope = np.divide(x1 - x0, height, out=np.zeros_like(height), where=height > 0.0)
+
+    def at(y: Points) -> Points:
+        x: Points = np.clip(x0 + (y - y0) * slope, np.minimum(x0, x1), np.maximum(x0, x1))
+        return x
+
+    enters, leaves = at(np.maximum(y0, row)), np.where(height > 0.0, at(np.minimum(y1, row + 1.0)), x1)
+    # what lies between is found where the rows' middles cross the edges
+    crosses = (y0 <= row + 0.5) & (y1 > row + 0.5)
+    x = at(row + 0.5)[crosses]
+    order = np.lexsort([x, row[crosses], polygon[edge[crosses]]])
+    x, across = x[order], row[crosses][order]
+    return (
+        np.concatenate([row, across[::2]]),
+        np.floor(np.concatenate([np.minimum(enters, leaves), x[::2]])).astype(np.int64),
+        np.ceil(np.concatenate([np.maximum(enters, leaves), x[1::2]])).astype(np.int64),
+    )

@@ -1,0 +1,223 @@
+"""What low zooms show: every image, as itself or counted; and the check that finds out where they do not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.audit import judge_low_zooms
+from oam_mosaic_assets.core.drawn import read_drawn
+from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.geometry import drawable
+from oam_mosaic_assets.core.low_zooms import Tile, low_zoom_tiles
+from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, WHOLE_FROM
+from oam_mosaic_assets.core.truth import examine_low_zooms
+from oam_mosaic_assets.core.vector_tile import new_layer, read_feature, read_layers, tile_of
+from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
+from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
+from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, Scene, footprint, made_from, snapshot_of
+
+PIXEL = 360.0 / PIXELS
+"""Degrees of longitude at z0."""
+
+LONELY = footprint("a flight in the desert", 20.0, 24.0, 20.001, 24.001)
+TOWN = tuple(
+    footprint(f"a flight over town {n}", 3.0 + n / 9999, 40, 3.001 + n / 9999, 40.001) for n in range(5)
+)
+SCENE = footprint("a satellite's scene", -70.0, -40.0, -66.0, -37.0)
+ISLAND = footprint("a satellite's scene of an island", 60.0, -40.0, 60.4, -39.7)
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """A few images far from each other."""
+    return made_from([LONELY, *TOWN, SCENE, ISLAND], tmp_path_factory.mktemp("sparse") / "mosaic")
+
+
+def tiles_of(images: list[Footprint], folder: Path, **plan: int) -> dict[tuple[int, int, int], Any]:
+    snapshot_of(images, folder)
+    found = low_zoom_tiles(folder / "footprints.parquet", replace(PLAN, **plan))
+    return {(tile.zoom, tile.x, tile.y): only_layer(tile) for tile in found}
+
+
+def only_layer(tile: Tile) -> Any:
+    (layer,) = read_layers(gzip.decompress(tile.content))
+    return layer
+
+
+def properties(layer: Any) -> list[dict[str, Any]]:
+    return [read_feature(layer, message).properties for message in layer.features]
+
+
+def text(scene: Scene, archive: Path | None = None) -> str:
+    with open_archive(archive or scene.archive) as opened:
+        found = examine_low_zooms(opened, scene.footprints, scene.plan)
+    verdict = judge_low_zooms(scene.snapshot.drawable, found)
+    return "" if verdict.passed else verdict.text
+
+
+def test_low_zooms_of_difficult_images_are_true(scene: Scene, sparse: Scene) -> None:
+    assert text(scene) == text(sparse) == ""
+    with open_archive(scene.archive) as archive:
+        found = examine_low_zooms(archive, scene.footprints, PLAN)
+    assert [each.zoom for each in found] == list(range(WHOLE_FROM))
+    assert {each.images + each.counted for each in found} == {len(IMAGES)}
+    assert 0 < found[3].images < found[8].images < len(IMAGES)
+
+
+def test_an_image_is_drawn_from_the_zoom_at_which_it_reaches_a_pixel(tmp_path: Path) -> None:
+    wide = footprint("wide", 10.0, 10.0, 10.0 + PIXEL / 16, 10.001)
+    narrow = footprint("narrow", 10.0, -10.0, 10.0 + PIXEL / 16.01, -9.999)
+    tiles = tiles_of([wide, narrow], tmp_path / "s")
+    assert properties(tiles[3, 4, 3]) == properties(tiles[3, 4, 4]) == [{"count": 1}]
+    assert properties(tiles[4, 8, 7]) == [{"id": "wide"}]
+    assert properties(tiles[4, 8, 8]) == [{"count": 1}]
+    assert properties(tiles[5, 16, 16]) == [{"id": "narrow"}]
+
+
+def test_smaller_ones_are_counted_by_the_pixel_of_their_middle(tmp_path: Path) -> None:
+    tiles = tiles_of([LONELY, *TOWN], tmp_path / "s")
+    assert sorted(each["count"] for each in properties(tiles[0, 0, 0])) == [1, 5]
+    column = int((LONELY.geometry.centroid.x + 180.0) / PIXEL)
+    steps = tiles[0, 0, 0].features[0].geometry
+    assert steps[0] == 9
+    assert steps[1] == 2 * column * EXTENT // PIXELS
+    assert sum(each["count"] for each in properties(tiles[8, 130, 96])) == 5
+
+
+def test_the_newest_image_is_drawn_last_and_squares_lie_below(tmp_path: Path) -> None:
+    from oam_mosaic_assets_tests.core.scene import PLAIN  # noqa: PLC0415
+
+    tiles = tiles_of([*PLAIN[:3], footprint("dot", 10.1, 10.1, 10.1001, 10.1001)], tmp_path / "s")
+    assert properties(tiles[5, 16, 15]) == [
+        {"count": 1},
+        {"id": "a river"},
+        {"id": "a town"},
+        {"id": "a field"},
+    ]
+
+
+def test_only_zooms_that_are_asked_for_are_drawn(tmp_path: Path) -> None:
+    assert {zoom for zoom, _, _ in tiles_of([LONELY], tmp_path / "1", zoom_min=4)} == set(
+        range(4, WHOLE_FROM)
+    )
+    assert tiles_of([LONELY], tmp_path / "2", zoom_min=WHOLE_FROM) == {}
+    shallow = tiles_of([LONELY], tmp_path / "3", zoom_max=8)
+    assert max(zoom for zoom, _, _ in shallow) == 7  # the last zoom shows every image as itself
+
+
+def test_tippecanoe_reads_what_is_written(scene: Scene) -> None:
+    decode = find_tippecanoe().with_name("tippecanoe-decode")
+    read = subprocess.run(
+        [decode, str(scene.archive), "5", "22", "15"], capture_output=True, text=True, check=True
+    )
+    (layer,) = json.loads(read.stdout)["features"]
+    drawn = {feature["properties"].get("id"): feature["geometry"] for feature in layer["features"]}
+    west, south = np.min(drawn["a spike and a hole"]["coordinates"][0], axis=0)
+    assert (west, south) == pytest.approx((70.0, 10.0), abs=360.0 / 32 / EXTENT * 4)
+    assert len(drawn["a spike and a hole"]["coordinates"]) == 2
+
+
+def shapes() -> Iterator[Footprint]:
+    """From far below a unit of the first whole zoom to a hundred pixels: boxes, triangles, round ones."""
+    chance, unit = np.random.default_rng(5), 360.0 / 2**WHOLE_FROM / EXTENT
+    for number in range(300):
+        turn = np.sort(chance.random((3, 4, 9)[number % 3]) * 2 * np.pi)
+        ring = np.column_stack([np.cos(turn), np.sin(turn)]) * unit * 10 ** chance.uniform(-2, 3.2, 2)
+        ring += chance.random(2) * [340, 160] - [170, 80]
+        yield Footprint(
+            id=f"shape {number}",
+            geometry=drawable({"type": "Polygon", "coordinates": [ring.tolist()]}),
+        )
+
+
+def test_images_of_any_size_are_shown_at_every_zoom(tmp_path: Path) -> None:
+    found = made_from(shapes(), tmp_path / "shapes")
+    assert text(found) == ""
+    with open_archive(found.archive) as archive:
+        images = read_drawn(archive, None, layer=PLAN.layer).images
+    assert [images[zoom] for zoom in range(PLAN.whole_from, PLAN.zoom_max + 1)] == [300, 300]
+    assert 0 < images[4] < images[8] < 300
+
+
+Change = Callable[[Any], None]
+
+
+def spoiled(scene: Scene, folder: Path, tile: tuple[int, int, int], change: Change) -> str:
+    """What is said when a tile's layer, as a message, is another."""
+    pieces = pieces_of(scene.archive)
+    entry = pieces.at(*tile)
+    content = gzip.decompress(pieces.packed(entry))
+    start = next(at for at in range(1, 11) if content[at] < 0x80) + 1  # behind the length
+    layer = new_layer()
+    layer.MergeFromString(content[start:])
+    change(layer)
+    pieces.replace(entry, gzip.compress(tile_of(layer.SerializeToString())))
+    return text(scene, assembled(pieces, folder / "spoiled.pmtiles"))
+
+
+def lose_first(layer: Any) -> None:
+    del layer.features[0]
+
+
+def shift(layer: Any) -> None:
+    layer.features[0].geometry[1] += 2 * 3 * EXTENT // PIXELS
+
+
+def add_one(layer: Any) -> None:
+    layer.values[layer.features[0].tags[1]].uint_value += 1
+
+
+def say_nothing(layer: Any) -> None:
+    del layer.features[0].tags[:]
+
+
+def repeat(layer: Any) -> None:
+    layer.features.add().CopyFrom(layer.features[0])
+
+
+def cut(layer: Any) -> None:
+    del layer.features[0].geometry[-1]
+
+
+@pytest.mark.parametrize(
+    ("tile", "change", "said"),
+    [
+        ((3, 4, 3), lose_first, "bare where images lie, first in 3/4/3"),
+        ((3, 4, 3), lose_first, "2 images are drawn and 5 counted, not 8"),
+        ((8, 142, 110), shift, "bare where images lie, first in 8/142/110"),
+        ((8, 142, 110), shift, "drawn where none lie, first in 8/142/110"),
+        ((8, 142, 110), add_one, "drawn and 7 counted, not 8"),
+        ((8, 142, 110), repeat, "drawn and 7 counted, not 8"),
+        ((8, 142, 110), say_nothing, "neither an id nor a count"),
+        ((8, 142, 110), cut, "do not draw polygons"),
+        ((6, 42, 39), lose_first, "bare where images lie, first in 6/42/39"),
+        ((6, 42, 39), lose_first, "1 images are drawn and 6 counted"),
+        ((6, 42, 39), shift, "drawn where none lie"),
+    ],
+)
+def test_a_tile_that_lies_is_found(
+    sparse: Scene, tmp_path: Path, tile: tuple[int, int, int], change: Change, said: str
+) -> None:
+    assert said in spoiled(sparse, tmp_path, tile, change)
+
+
+def test_a_lost_tile_of_a_low_zoom_is_found(sparse: Scene, tmp_path: Path) -> None:
+    def without(place: tuple[int, int, int]) -> Pieces:
+        pieces = pieces_of(sparse.archive)
+        pieces.entries.remove(pieces.at(*place))
+        return pieces
+
+    said = text(sparse, assembled(without((7, 39, 78)), tmp_path / "lost.pmtiles"))
+    assert "z7: " in said
+    assert "bare where images lie, first in 7/39/78" in said
+    assert "z6" not in said

@@ -1,0 +1,84 @@
+"""Areas as pixels, against the same question asked of shapely pixel by pixel."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import shapely
+
+from oam_mosaic_assets.core.pixels import Pixels, touched
+
+SIDE = 32
+
+Cells = set[tuple[int, int]]
+
+
+def cells(pixels: Pixels) -> Cells:
+    stride = pixels.side + 2
+    numbers = (n for run in zip(pixels.begin, pixels.end, strict=True) for n in range(*run))
+    return {(n % stride - 1, n // stride - 1) for n in numbers}
+
+
+def polygons(seed: int) -> list[shapely.Polygon]:
+    """Some with corners on the grid, some with holes, some smaller than a pixel."""
+    chance = np.random.default_rng(seed)
+    found = []
+    for _ in range(3):
+        size, place = chance.choice([0.4, 3.0, 12.0]), chance.random(2) * 18 + 1
+        area = shapely.convex_hull(shapely.multipoints(chance.random((6, 2)) * size + place))
+        if chance.random() < 0.5:
+            area = shapely.transform(area, np.rint)
+        if area.area > 0:
+            hole = shapely.buffer(area, -2)
+            found.append(shapely.difference(area, hole) if chance.random() < 0.5 else area)
+    return [area for area in found if isinstance(area, shapely.Polygon) and area.area > 0]
+
+
+def pixels_of(areas: list[shapely.Polygon]) -> Pixels:
+    rings, of = shapely.get_rings(areas, return_index=True)
+    points = [shapely.get_coordinates(ring)[:-1] for ring in rings]
+    sizes = np.array([len(each) for each in points])
+    return Pixels.of_runs(SIDE, *touched(np.concatenate(points), sizes, of))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_pixels_of_areas_are_those_they_have_something_in(seed: int) -> None:
+    areas = polygons(seed) or [shapely.box(1, 1, 2, 2)]
+    found = cells(pixels_of(areas))
+    whole = shapely.union_all(areas)
+    for x, y in product(range(SIDE), repeat=2):
+        inside = shapely.intersection(whole, shapely.box(x, y, x + 1, y + 1)).area
+        if inside > 1e-9:
+            assert (x, y) in found
+        elif not shapely.intersects(whole, shapely.box(x, y, x + 1, y + 1)):
+            assert (x, y) not in found
+
+
+def test_a_square_of_the_grid_is_one_pixel() -> None:
+    assert cells(pixels_of([shapely.box(5, 7, 6, 8)])) == {(5, 7)}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_they_are_halved_and_grown(seed: int) -> None:
+    pixels = pixels_of(polygons(seed) or [shapely.box(1, 1, 2, 2)])
+    round_about = (-1, 0, 1)
+    assert cells(pixels.halved()) == {(x // 2, y // 2) for x, y in cells(pixels)}
+    assert cells(pixels.grown()) == {
+        (x + dx, y + dy) for x, y in cells(pixels) for dx, dy in product(round_about, repeat=2)
+    }
+    assert len(pixels) == len(cells(pixels))
+
+
+def test_what_another_set_lacks_is_named() -> None:
+    some, other = pixels_of([shapely.box(2, 3, 6, 5)]), pixels_of([shapely.box(2, 3, 4, 4)])
+    assert some.outside(other) == [(4, 3), (2, 4)]
+    assert other.outside(some) == []
+    assert some.outside(Pixels.union(SIDE, [])) == [(2, 3), (2, 4)]
+    assert Pixels.union(SIDE, []).outside(some) == []
+
+
+def test_the_sides_of_the_map_are_not_neighbours() -> None:
+    east, west = pixels_of([shapely.box(SIDE - 1, 3, SIDE, 4)]), pixels_of([shapely.box(0, 4, 1, 5)])
+    assert east.outside(west.grown()) == [(SIDE - 1, 3)]
