@@ -9,8 +9,9 @@ from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.release import ARCHIVE
+from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.last_build import last_build
-from oam_mosaic_assets.gateways.mosaic_tiles import Before, Footprints
+from oam_mosaic_assets.gateways.mosaic_tiles import Footprints
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress

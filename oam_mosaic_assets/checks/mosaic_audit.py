@@ -1,18 +1,22 @@
 """The audit of the staged archive, as asset checks that block its publication."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 
-from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
+from oam_mosaic_assets.assets.global_mosaic_pmtiles import BEFORE, global_mosaic_pmtiles
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import CHECKS, Verdict
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.gateways.last_build import last_build
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
 
 _SPECS = [
     dg.AssetCheckSpec(
@@ -38,8 +42,9 @@ def mosaic_audit(
     auditor: dg.ResourceParam[Auditor],
     releases: dg.ResourceParam[Releases],
     progress: dg.ResourceParam[Progress],
+    scratch: Scratch,
 ) -> Iterator[dg.AssetCheckResult]:
-    """Read the whole staged archive and hold it against the footprints."""
+    """Hold the staged archive against the footprints; what it took over, against the build it is of."""
     facts = archive.facts["archive"]
     text = f"{facts['tiles']:,} tiles, {facts['bytes'] / 1e6:.1f} MB"
     progress.step(context.log, "auditing", 0.0, text)
@@ -48,6 +53,7 @@ def mosaic_audit(
         audit = auditor.of(
             archive,
             footprints,
+            before=_taken_over(archive, releases, scratch.shared_folder(BEFORE)),
             on_progress=lambda share: progress.step(context.log, "auditing", share, text),
         )
         if audit.failures:  # it can never be published, by nobody
@@ -73,6 +79,16 @@ def mosaic_audit(
                 "seconds": audit.seconds,
             },
         )
+
+
+def _taken_over(archive: Artifact, releases: Releases, folder: Path) -> Before | None:
+    """The build that the archive took tiles over from, as long as it is the public one."""
+    if archive.facts["taken_over"]["from"] is None:
+        return None
+    before = last_build(releases, folder, plan=archive.facts["plan"])
+    return (
+        before if isinstance(before, Before) and before.build == archive.facts["taken_over"]["from"] else None
+    )
 
 
 def _advice(audit: Audit, build: str) -> str:

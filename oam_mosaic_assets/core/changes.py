@@ -41,6 +41,7 @@ class Changes:
         removed: images that are drawn no longer.
         altered: images with another area or another place in the order.
         of: all images of the new snapshot.
+        names: ids of those that were added or altered.
         areas: where each of them lies and lay, EPSG:4326.
     """
 
@@ -48,6 +49,7 @@ class Changes:
     removed: int
     altered: int
     of: int
+    names: frozenset[str]
     areas: Geometries
 
     @property
@@ -75,6 +77,7 @@ def changes_between(before: Path, now: Path) -> Changes:
         removed=len(lay) - altered,
         altered=altered,
         of=int(rows[now].select(pl.len()).collect().item()),
+        names=frozenset(lies["id"]),
         areas=shapely.from_wkb(pl.concat([lay["geometry"], lies["geometry"]]).to_numpy()),
     )
 

@@ -23,6 +23,21 @@ class TooMuchChanged(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """An earlier build that is to be taken over where nothing changed.
+
+    Attributes:
+        build: its name.
+        archive: its audited archive, made by the same plan and program.
+        footprints: the GeoParquet that it shows.
+    """
+
+    build: str
+    archive: Path
+    footprints: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Splice:
     """What is to be made.
 

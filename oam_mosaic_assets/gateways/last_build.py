@@ -10,7 +10,7 @@ import polars as pl
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.snapshot import snapshot_digest
-from oam_mosaic_assets.gateways.mosaic_tiles import Before
+from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.releases import Releases
 
 

@@ -14,7 +14,7 @@ from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles, spooled
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.snapshot import write_geojson
-from oam_mosaic_assets.core.splice import Splice, TooMuchChanged, splice_between, spliced
+from oam_mosaic_assets.core.splice import Before, Splice, TooMuchChanged, splice_between, spliced
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
@@ -35,21 +35,6 @@ class Footprints:
     geojson: Path
     snapshot: str
     bounds: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """An earlier build that is to be taken over where nothing changed.
-
-    Attributes:
-        build: its name.
-        archive: its audited archive, made by the same plan and program.
-        footprints: the GeoParquet that it shows.
-    """
-
-    build: str
-    archive: Path
-    footprints: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

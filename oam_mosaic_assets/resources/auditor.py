@@ -4,13 +4,16 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.examination import examine
+from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.release import AUDIT, as_json
+from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.releases import Releases
@@ -61,6 +64,7 @@ class Auditor:
         archive: Artifact,
         footprints: Artifact,
         *,
+        before: Before | None = None,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> Audit:
         """The audit of exactly this archive: the one on record, else a new one.
@@ -70,6 +74,7 @@ class Auditor:
         Args:
             archive: the staged archive.
             footprints: what it was made from.
+            before: the public build that it took tiles over from; without it, all of the archive is read.
             on_progress: told now and then which share of the tiles is read, 0 to 1.
         """
         sha256 = archive.facts["archive"]["sha256"]
@@ -79,16 +84,22 @@ class Auditor:
             stated = json.loads(found[0])
             if stated["sha256"] == sha256:
                 return Audit(sha256, stated["seconds"], [Verdict(**each) for each in stated["verdicts"]])
-        made = self._examine(archive, footprints, sha256, on_progress)
+        made = self._examine(archive, footprints, before, sha256, on_progress)
         self.releases.store.put_bytes(key, as_json(asdict(made)), Headers("application/json"))
         return made
 
     def _examine(
-        self, archive: Artifact, footprints: Artifact, sha256: str, on_progress: Callable[[float], None]
+        self,
+        archive: Artifact,
+        footprints: Artifact,
+        before: Before | None,
+        sha256: str,
+        on_progress: Callable[[float], None],
     ) -> Audit:
         clock, facts = time.perf_counter(), archive.facts
         snapshot = facts["snapshot"]
-        verdicts = examine(
+        judge = examine if before is None else partial(reexamine, before=before)
+        verdicts = judge(
             archive.path,
             footprints.path,
             self.plan,
@@ -96,8 +107,8 @@ class Auditor:
             extent=tuple(snapshot["bounds"]),
             on_progress=on_progress,
         )
-        before = self.releases.current()
-        last = before[0] if before else None
+        public = self.releases.current()
+        last = public[0] if public else None
         # a sample says nothing of how large the real catalogue should be
         is_other = last is not None and (last.source == "sample") != (facts["source"] == "sample")
         catalogued = facts["images"] + sum(facts["set_aside"].values())

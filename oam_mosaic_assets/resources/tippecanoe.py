@@ -5,8 +5,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.gateways.mosaic_tiles import Before, Footprints, Made, make_mosaic
+from oam_mosaic_assets.gateways.mosaic_tiles import Footprints, Made, make_mosaic
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 from oam_mosaic_assets.resources.progress import Progress
 

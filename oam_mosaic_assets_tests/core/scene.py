@@ -17,8 +17,9 @@ from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.geometry import drawable
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.snapshot import Snapshot, write_geojson, write_snapshot
+from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
-from oam_mosaic_assets.gateways.mosaic_tiles import Before, Footprints, Made, make_mosaic
+from oam_mosaic_assets.gateways.mosaic_tiles import Footprints, Made, make_mosaic
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 
 NOW: Final = datetime(2026, 1, 15, 3, tzinfo=UTC)
