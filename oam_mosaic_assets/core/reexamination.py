@@ -38,7 +38,10 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.core.truth import examine_low_zooms
 
 SAMPLED: Final = 50
-"""Images that are looked at although they did not change, chosen by digest."""
+"""Images that are looked at, at the last zoom, although they did not change; chosen by digest."""
+
+OUTLINED: Final = 20
+"""Changed images whose outlines are compared at the zooms before the last, chosen by digest."""
 
 
 def reexamine(
@@ -117,14 +120,21 @@ class _Reading:
         self.archive, self.names, self.footprints, self.plan = archive, names, footprints, plan
         changed = [index for index, name in enumerate(names) if name in changes.names]
         self.changed = np.array(changed, np.int64)
-        self.sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
-        of_changed = chosen_by_digest([names[each] for each in changed], snapshot, audit.COMPARED_OUTLINES)
-        self.outlined = np.union1d(self.sampled, self.changed[of_changed])
+        sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
+        self.outlined = dict.fromkeys(range(plan.whole_from, plan.zoom_max), self._some(OUTLINED, snapshot))
+        self.outlined[plan.zoom_max] = np.union1d(sampled, self._some(audit.COMPARED_OUTLINES, snapshot))
         self.zooms = range(plan.whole_from, plan.zoom_max + 1)
         self.affected = self._reached(changes.areas)
-        sample = np.concatenate([np.empty(0, object), *self._areas(self.sampled)])
-        both = np.concatenate([self.affected.tile_ids, self._reached(sample).tile_ids])
-        self.looked_at = Stretches.of(both)
+        reached = [
+            tiles_reached(as_drawn(areas, plan.thinnest), plan.zoom_max) for areas in self._areas(sampled)
+        ]
+        self.looked_at = Stretches.of(np.concatenate([self.affected.tile_ids, *reached]))
+
+    def _some(self, count: int, snapshot: str) -> Numbers:
+        """So many of the images that changed, chosen by digest."""
+        names = [self.names[each] for each in self.changed.tolist()]
+        some: Numbers = self.changed[chosen_by_digest(names, snapshot, count)]
+        return some
 
     def verdicts(self, on_progress: Callable[[float], None]) -> tuple[Drawn, list[Verdict]]:
         """What is drawn, all in all, and whether it is complete and in its place."""
@@ -132,13 +142,16 @@ class _Reading:
         entries = entries.shifted(-self.archive.header["tile_data_offset"])
         low, high = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(entries)
         read, _ = self.looked_at.cut(high)
-        deepest = deepest_zooms(self.footprints, self.looked_at, self.plan)
+        of_affected = deepest_zooms(self.footprints, self.affected, self.plan)
+        of_last = Stretches.of(self.looked_at.of_zoom(self.plan.zoom_max))
+        deepest = deepest_zooms(self.footprints, of_last, self.plan)
         everyone = {name: index for index, name in enumerate(self.names)}
         found = [read_drawn(self.archive, everyone, layer=self.plan.layer, entries=[low], zoom=0)]
         undrawn: list[str] = []
         placed = []
         for number, zoom in enumerate(self.zooms):
-            drawn, images = self._read(read, zoom, np.flatnonzero(deepest >= zoom))
+            near = deepest if zoom == self.plan.zoom_max else of_affected
+            drawn, images = self._read(read, zoom, np.flatnonzero(near >= zoom))
             found.append(drawn)
             is_drawn = np.zeros(len(self.names), np.bool_)
             is_drawn[images[np.unique(drawn.pairs >> (2 * zoom))]] = True
@@ -154,7 +167,7 @@ class _Reading:
         """What the tiles of a zoom draw of these images; they are numbered as they stand here."""
         of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(read)
         ids = {self.names[each]: number for number, each in enumerate(images.tolist())}
-        outlined = np.flatnonzero(np.isin(images, self.outlined)).tolist()
+        outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
         layer = self.plan.layer
         return read_drawn(
             self.archive, ids, layer=layer, outlined=outlined, entries=[of_zoom], zoom=zoom
@@ -165,7 +178,7 @@ class _Reading:
         stray: list[Tile] = []
         differing: list[int] = []
         compared = first = 0
-        outlined = np.isin(images, self.outlined)
+        outlined = np.isin(images, self.outlined[zoom])
         for areas in self._areas(images):
             given = as_drawn(areas, self.plan.thinnest_at(zoom))
             of_batch = misplaced(given, first=first, drawn=drawn.pairs, zoom=zoom, within=self.looked_at)
