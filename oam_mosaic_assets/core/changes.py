@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import Geometries, project, tile_ids, tile_positions
-from oam_mosaic_assets.core.placement import TOLERANCE
+from oam_mosaic_assets.core.placement import UNIT
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
 
-REACH: Final = BUFFER + TOLERANCE
-"""In tiles: how far beyond a tile's edge an image may lie and yet be drawn in it; with what rounding adds."""
+WIDENED: Final = 32 * UNIT
+"""In tiles: two pixels. Rounding, simplifying and widening carry an image no farther at any zoom, and the
+middle of its frame, where it is counted by its pixel, lies no farther aside of it."""
+
+REACH: Final = BUFFER + WIDENED
+"""In tiles: how far beyond a tile's edge an image may lie and yet change it."""
 
 _DRAWN: Final = ("id", "geometry", "acquired_to")
 """The columns that decide what tiles look like."""
@@ -83,7 +87,7 @@ def changes_between(before: Path, now: Path) -> Changes:
 
 
 def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
-    """The tiles from `plan.whole_from` on that may draw something of these areas, and a few around them.
+    """The tiles that may show something of these areas, and a few around them.
 
     Args:
         areas: as footprints have them, EPSG:4326.
@@ -104,7 +108,7 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
         part, x, y = part[near], x[near], y[near]
         meets = shapely.intersects(parts[part], _boxes(x, y, zoom))
         part, x, y = part[meets], x[meets], y[meets]
-        if zoom >= plan.whole_from:
+        if zoom >= plan.zoom_min:
             found.append(np.unique(tile_ids(zoom, x, y)))
     return Stretches.of(np.concatenate([np.zeros(0, np.int64), *found]))
 
@@ -112,15 +116,15 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
 def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan) -> NDArray[np.int8]:
     """The last zoom at which each image may be drawn in one of these tiles; -1 where there is none.
 
-    What reaches a tile reaches the tile above it as well: of `reached_tiles`, all zooms before are meant too.
+    What reaches a tile reaches the tile above it as well, so all zooms before are meant too.
 
     Args:
         footprints: of all images, in drawing order.
-        tiles: of the zooms from `plan.whole_from` on.
+        tiles: of any zooms.
         plan: how they are drawn.
     """
     trees = {}
-    for zoom in range(plan.whole_from, plan.zoom_max + 1):
+    for zoom in range(plan.zoom_min, plan.zoom_max + 1):
         if len(ids := tiles.of_zoom(zoom)):
             trees[zoom] = shapely.STRtree(_boxes(*tile_positions(ids, zoom), zoom))
     return np.concatenate([np.zeros(0, np.int8), *_deepest(footprints, trees, plan)])

@@ -203,13 +203,17 @@ class _Reading:
         return drawn
 
     def _check_order(self, layer: Layer) -> None:
-        of_value = [self.ids.get(str(name), -1) for name in layer.values]
-        try:
-            order = [of_value[feature.tags[1]] for feature in layer.features]
-        except IndexError as error:
-            raise BrokenTile(f"not a feature: {error}") from None
+        order = self._images_of(layer)
         if order != sorted(order):
             raise BrokenTile("an older image is drawn over a newer one")
+
+    def _images_of(self, layer: Layer) -> list[int]:
+        """The image that each feature of a layer shows whose only property is `id`; -1 where it is none."""
+        of_value = [self.ids.get(str(name), -1) for name in layer.values]
+        try:
+            return [of_value[feature.tags[1]] for feature in layer.features]
+        except IndexError as error:
+            raise BrokenTile(f"not a feature: {error}") from None
 
     def _the_layer(self, tile_id: int, tile: bytes) -> Layer:
         layers = read_layers(tile)
@@ -228,7 +232,9 @@ class _Reading:
         """Keep what a run of tiles draws of the images whose outlines are wanted."""
         try:
             layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
-            for message in layer.features:
+            for message, asked in zip(layer.features, self._images_of(layer), strict=True):
+                if asked not in self.outlined:  # most are not, and reading one takes long
+                    continue
                 feature = read_feature(layer, message)
                 image = self.ids.get(str(feature.properties.get("id", "")))
                 if image in self.outlined:

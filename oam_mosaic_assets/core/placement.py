@@ -71,17 +71,18 @@ def misplaced(
     )
 
 
-def tiles_reached(geometries: Geometries, zoom: int) -> NDArray[np.int64]:
+def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDArray[np.int64]:
     """Ids of the tiles that images reach, buffers and what rounding may add included; ascending.
 
     Args:
         geometries: as they were given to tippecanoe, EPSG:4326.
         zoom: of the tiles.
+        margin: in tiles: how far more tiles reach.
     """
     if not len(geometries):
         return np.zeros(0, np.int64)
     projected = _on_the_grid(geometries, zoom)
-    found = [_tile_ids(pairs, zoom) for pairs in _reached(projected, 0, zoom, BUFFER + TOLERANCE)]
+    found = [_tile_ids(pairs, zoom) for pairs in _reached(projected, 0, zoom, BUFFER + TOLERANCE + margin)]
     return np.unique(np.concatenate(found))
 
 

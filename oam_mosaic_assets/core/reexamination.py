@@ -7,7 +7,7 @@ tiles a change reaches is found out as `placement` does it, not as those were ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ import shapely
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
 from oam_mosaic_assets.core.audit import Verdict
-from oam_mosaic_assets.core.changes import Changes, changes_between, deepest_zooms
+from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between, deepest_zooms
 from oam_mosaic_assets.core.directory import Directory, Numbers
 from oam_mosaic_assets.core.drawn import Drawn, read_drawn
 from oam_mosaic_assets.core.grid import Geometries, first_tile_id, zoom_of
@@ -72,27 +72,23 @@ def reexamine(
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those of the plan")]
             reading = _Reading(now, names, footprints, plan, changes, snapshot)
-            faults = _not_as_before(now, then, reading.affected, plan)
-            drawn, verdicts = reading.verdicts(on_progress)
+            faults = _not_as_before(now, then, reading.affected)
+            low_zooms = examine_low_zooms(now, footprints, plan)
+            drawn, verdicts = reading.verdicts({each.zoom: each.images for each in low_zooms}, on_progress)
             return [
                 _wholeness(drawn, faults, before.build),
                 audit.judge_header(now, plan, snapshot, drawn, extent=extent),
                 *verdicts,
-                audit.judge_low_zooms(len(names), examine_low_zooms(now, footprints, plan)),
+                audit.judge_low_zooms(len(names), low_zooms),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 
 
-def _not_as_before(now: Archive, then: Archive, affected: Stretches, plan: TilingPlan) -> list[str]:
+def _not_as_before(now: Archive, then: Archive, affected: Stretches) -> list[str]:
     """What differs from the archive before, although nothing changed there."""
-    low = Stretches.of_zooms(0, plan.whole_from - 1)
-    kept = []
-    for each in (now, then):
-        whole = Source.of_archive(each)
-        _, entries = affected.cut(low.cut(whole.entries)[1])
-        kept.append(Source(whole.descriptor, entries))
-    return differences(*kept)
+    both = [Source.of_archive(each) for each in (now, then)]
+    return differences(*(Source(each.descriptor, affected.cut(each.entries)[1]) for each in both))
 
 
 def _wholeness(drawn: Drawn, faults: Sequence[str], build: str) -> Verdict:
@@ -136,12 +132,19 @@ class _Reading:
         some: Numbers = self.changed[chosen_by_digest(names, snapshot, count)]
         return some
 
-    def verdicts(self, on_progress: Callable[[float], None]) -> tuple[Drawn, list[Verdict]]:
-        """What is drawn, all in all, and whether it is complete and in its place."""
+    def verdicts(
+        self, images: Mapping[int, int], on_progress: Callable[[float], None]
+    ) -> tuple[Drawn, list[Verdict]]:
+        """What is drawn, all in all, and whether it is complete and in its place.
+
+        Args:
+            images: how many are drawn as themselves at the low zooms.
+            on_progress: see `reexamine`.
+        """
         entries = Source.of_archive(self.archive).entries
         entries = entries.shifted(-self.archive.header["tile_data_offset"])
-        low, high = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(entries)
-        read, _ = self.looked_at.cut(high)
+        read, _ = self.looked_at.cut(entries)
+        low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(read)
         of_affected = deepest_zooms(self.footprints, self.affected, self.plan)
         of_last = Stretches.of(self.looked_at.of_zoom(self.plan.zoom_max))
         deepest = deepest_zooms(self.footprints, of_last, self.plan)
@@ -151,16 +154,16 @@ class _Reading:
         placed = []
         for number, zoom in enumerate(self.zooms):
             near = deepest if zoom == self.plan.zoom_max else of_affected
-            drawn, images = self._read(read, zoom, np.flatnonzero(near >= zoom))
+            drawn, nearby = self._read(read, zoom, np.flatnonzero(near >= zoom))
             found.append(drawn)
             is_drawn = np.zeros(len(self.names), np.bool_)
-            is_drawn[images[np.unique(drawn.pairs >> (2 * zoom))]] = True
+            is_drawn[nearby[np.unique(drawn.pairs >> (2 * zoom))]] = True
             undrawn += [
                 f"{self.names[each]} at z{zoom}" for each in self.changed[~is_drawn[self.changed]].tolist()
             ]
-            placed.append(self._placement(drawn, zoom, images))
+            placed.append(self._placement(drawn, zoom, nearby))
             on_progress((number + 1) / len(self.zooms))
-        drawn = self._together(found, entries)
+        drawn = self._together(found, entries, images)
         return drawn, [self._completeness(drawn, undrawn), _first_failure(placed)]
 
     def _read(self, read: Directory, zoom: int, images: Numbers) -> tuple[Drawn, Numbers]:
@@ -204,15 +207,19 @@ class _Reading:
             start += len(batch)
 
     def _reached(self, areas: Geometries) -> Stretches:
-        reached = [tiles_reached(as_drawn(areas, self.plan.thinnest_at(zoom)), zoom) for zoom in self.zooms]
-        return Stretches.of(np.concatenate([np.zeros(0, np.int64), *reached]))
+        """The tiles of all zooms in which these areas may change anything."""
+        reached = [np.zeros(0, np.int64)]
+        for zoom in range(self.plan.zoom_min, self.plan.zoom_max + 1):
+            given = as_drawn(areas, self.plan.thinnest_at(max(zoom, self.plan.whole_from)))
+            reached.append(tiles_reached(given, zoom, 0.0 if zoom in self.zooms else WIDENED))
+        return Stretches.of(np.concatenate(reached))
 
-    def _together(self, found: Sequence[Drawn], entries: Directory) -> Drawn:
+    def _together(self, found: Sequence[Drawn], entries: Directory, images: Mapping[int, int]) -> Drawn:
         """What is known of the whole archive; the images of zooms that show all of them are all."""
         return replace(
             found[0],
             tiles=_tiles_by_zoom(entries),
-            images={**found[0].images, **dict.fromkeys(self.zooms, len(self.names))},
+            images={**images, **dict.fromkeys(self.zooms, len(self.names))},
             strangers=frozenset().union(*(each.strangers for each in found)),
             faults=tuple(fault for each in found for fault in each.faults),
             fault_count=sum(each.fault_count for each in found),

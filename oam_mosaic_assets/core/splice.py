@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,7 +44,7 @@ class Splice:
 
     Attributes:
         changes: what changed.
-        tiles: those to be made, of the zooms from `plan.whole_from` on.
+        tiles: those to be made.
         deepest: the last zoom that each image of the new snapshot is drawn at for that; -1 for none.
     """
 
@@ -71,14 +72,12 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     return Splice(changes=changes, tiles=tiles, deepest=deepest)
 
 
-def spliced(splice: Splice, plan: TilingPlan, *, before: Source, made: Source) -> tuple[Source, Source]:
-    """What an archive holds from `plan.whole_from` on: what is taken over, and what is made anew.
+def spliced(splice: Splice, *, before: Source, made: Sequence[Source]) -> list[Source]:
+    """What an archive holds: what is made anew, and last what is taken over.
 
     Args:
         before: the whole archive before.
-        made: what tippecanoe made; tiles besides those of the splice do not count.
+        made: what was made; tiles besides those of the splice do not count.
     """
-    _, others = Stretches.of_zooms(0, plan.whole_from - 1).cut(before.entries)
-    _, kept = splice.tiles.cut(others)
-    fresh, _ = splice.tiles.cut(made.entries)
-    return Source(before.descriptor, kept), Source(made.descriptor, fresh)
+    fresh = [Source(each.descriptor, splice.tiles.cut(each.entries)[0]) for each in made]
+    return [*fresh, Source(before.descriptor, splice.tiles.cut(before.entries)[1])]

@@ -1,4 +1,7 @@
-"""Sets of tiles as stretches of tile ids: in PMTiles a cell's descendants are one stretch in each zoom."""
+"""Sets of tiles as stretches of tile ids: in PMTiles a cell's descendants are one stretch in each zoom.
+
+The ids of a zoom follow those of the zoom before, so a stretch may lie in several.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +48,9 @@ class Stretches:
 
     def of_zoom(self, zoom: int) -> Numbers:
         """Those of one zoom, ascending."""
-        within = slice(*np.searchsorted(self.begin, [first_tile_id(zoom), first_tile_id(zoom + 1)]))
-        begin, end = self.begin[within], np.minimum(self.end[within], first_tile_id(zoom + 1))
+        first, after = first_tile_id(zoom), first_tile_id(zoom + 1)
+        within = slice(np.searchsorted(self.end, first, side="right"), np.searchsorted(self.begin, after))
+        begin, end = np.maximum(self.begin[within], first), np.minimum(self.end[within], after)
         return Stretches(begin, end).tile_ids
 
     def hold(self, tile_ids: Numbers) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from typing import IO
 
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.directory import Directory
-from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
+from oam_mosaic_assets.core.low_zooms import Reached, low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles, spooled
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.snapshot import write_geojson
@@ -82,17 +82,14 @@ def make_mosaic(
         except TooMuchChanged as error:
             why = f"{error}"
     with ExitStack() as held:
-        run = _Run(tippecanoe, folder, held, on_progress)
-        fresh = [run.low_zooms(plan, footprints.table)] if plan.zoom_min < plan.whole_from else []
+        run = _Run(tippecanoe, plan, folder, held, on_progress)
         if splice is None or isinstance(before, str):
-            fresh.append(run.all_images(plan, footprints.geojson))
-            sources = fresh
+            fresh = sources = [run.low_zooms(footprints.table), run.all_images(footprints.geojson)]
         else:
             archive = Source.of_archive(held.enter_context(open_archive(before.archive)))
-            some = run.some_images(plan, footprints.table, splice)
-            kept, made = spliced(splice, plan, before=archive, made=some)
-            fresh.append(made)
-            sources = [*fresh, kept]
+            some = [run.low_zooms(footprints.table, splice), run.some_images(footprints.table, splice)]
+            sources = spliced(splice, before=archive, made=some)
+            fresh = sources[:-1]
         place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=footprints.bounds)
         write_archive(target, sources, place, plan.metadata(tippecanoe.version(), footprints.snapshot))
         made_now, whole = (
@@ -106,25 +103,27 @@ class _Run:
     """Tippecanoe at work in a folder; what it makes is kept open."""
 
     tippecanoe: Tippecanoe
+    plan: TilingPlan
     folder: Path
     held: ExitStack
     on_progress: Callable[[float], None]
 
-    def low_zooms(self, plan: TilingPlan, footprints: Path) -> Source:
-        return spooled(low_zoom_tiles(footprints, plan), self._scratch_file("low.spool"))
+    def low_zooms(self, footprints: Path, splice: Splice | None = None) -> Source:
+        only = None if splice is None else Reached(splice.tiles, splice.deepest)
+        return spooled(low_zoom_tiles(footprints, self.plan, only), self._scratch_file("low.spool"))
 
-    def all_images(self, plan: TilingPlan, geojson: Path) -> Source:
+    def all_images(self, geojson: Path) -> Source:
         made = self.folder / "tippecanoe.mbtiles"
-        arguments = plan.arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
+        arguments = self.plan.arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
         self.tippecanoe.run(arguments, on_progress=self.on_progress)
         return self._spooled(made)
 
-    def some_images(self, plan: TilingPlan, footprints: Path, splice: Splice) -> Source:
-        if not (splice.deepest >= plan.whole_from).any():
+    def some_images(self, footprints: Path, splice: Splice) -> Source:
+        if not (splice.deepest >= self.plan.whole_from).any():
             return Source(-1, Directory.empty())  # tippecanoe takes nothing for an error
         selected = self.folder / "selected.geojsonl"
-        write_geojson(footprints, selected, plan=plan, deepest=splice.deepest)
-        return self.all_images(plan, selected)
+        write_geojson(footprints, selected, plan=self.plan, deepest=splice.deepest)
+        return self.all_images(selected)
 
     def _spooled(self, mbtiles: Path) -> Source:
         """The tiles in a file of their own; the MBTiles go."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, all_tiles
 from pmtiles.tile import tileid_to_zxy
@@ -139,6 +139,7 @@ def test_no_tiles_at_all_are_an_archive_too(bench: Bench) -> None:
 
 @examples(100)
 @given(world=worlds, some=sets)
+@example(world={0: b"a", 1: b"b"}, some=Stretches.of(np.array([0, 1, 3, 4, 5, 20, 21])))
 def test_entries_are_cut_where_a_set_begins_and_ends(
     tmp_path_factory: pytest.TempPathFactory, world: dict[int, bytes], some: Stretches
 ) -> None:
