@@ -5,10 +5,12 @@
     checks        asset checks; each asks `core.audit` and reports its verdict
     assets        one file an asset, named after it: read, call core, write, report
     io_managers   what travels between assets, as objects in the store
+    serving       what is public as tiles: Martin, nginx, and what keeps them at work
     resources     gateways as Dagster resources
     gateways      the outside world: catalogue, tippecanoe, object store
     core          what a mosaic is: pure functions and frozen dataclasses
     settings      the environment, read once, every problem named at once
+    environment   the `.env` file, and names in either that are nearly a setting's
     errors        what can go wrong, and whether a rerun would help
     cli           the command `oam-mosaic`
 

@@ -9,28 +9,30 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.automation.alerting import alerts_sensor
+from oam_mosaic_assets.automation.chain import audits_of, chain_of
+from oam_mosaic_assets.automation.following import catalogue_sensor
 from oam_mosaic_assets.automation.jobs import (
-    CHAIN,
     global_mosaic,
     mosaic_freshness,
     publish_held_build,
     rollback,
 )
 from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshness
-from oam_mosaic_assets.checks.mosaic_audit import mosaic_audit
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.core.history import Retention
+from oam_mosaic_assets.core.product import MOSAIC
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
-from oam_mosaic_assets.resources.auditor import Auditor
+from oam_mosaic_assets.resources.auditor import Auditor, of_footprints
 from oam_mosaic_assets.resources.console import console_logger
 from oam_mosaic_assets.resources.progress import LoggedProgress
 from oam_mosaic_assets.resources.scratch import Scratch
-from oam_mosaic_assets.resources.staging import discard_where_interrupted
+from oam_mosaic_assets.resources.staging import discard_at_the_end
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
+from oam_mosaic_assets.resources.watch import Watch
 from oam_mosaic_assets.settings import TEST_BOX, Settings
 
 
@@ -58,41 +60,47 @@ def build_definitions(
         remarks=tuple(settings.remarks()),
     )
     retention = Retention(builds=settings.retain_builds, days=settings.retain_days)
-    releases = Releases(store, keys, retention=retention)
+    releases = overrides.get("releases") or Releases(store, keys, retention=retention)
+    catalogue = overrides.get("catalogue") or catalogue_of(settings)
+    tippecanoe = overrides.get("tippecanoe") or TippecanoeResource(
+        program=str(settings.tippecanoe) if settings.tippecanoe else None
+    )
     freshness = dg.FreshnessPolicy.time_window(  # whole seconds: the UI cannot show a fraction of one
         warn_window=timedelta(seconds=math.floor(settings.fresh_warn_hours * 3600)),
         fail_window=timedelta(seconds=math.ceil(settings.fresh_fail_hours * 3600)),
     )
     channels = channels_of(settings)
-    *upstream, published = CHAIN
+    *upstream, published = chain_of(keys.products)
     return dg.Definitions(
         assets=[
             *upstream,
             published.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=freshness)),
         ],
-        asset_checks=[mosaic_audit, mosaic_is_fresh],
+        asset_checks=[*audits_of(keys.products), mosaic_is_fresh],
         jobs=[global_mosaic, publish_held_build, rollback, mosaic_freshness],
         schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
-        sensors=[alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else [],
+        sensors=[
+            catalogue_sensor(is_on=settings.follow_catalogue),
+            *([alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else []),
+        ],
         # one process, also for what the UI starts: four more would take longer to start than they save
         executor=dg.in_process_executor,
         loggers={"console": console_logger(settings.log_level, log_to)},
         resources={
             "io_manager": _io_manager(ObjectStoreIOManager(store, keys)),
-            "catalogue": catalogue_of(settings),
+            "catalogue": catalogue,
             "mosaic_plan": plan,
             "progress": LoggedProgress(),
             "releases": releases,
             "auditor": Auditor(
                 releases,
-                plan.tiling,
+                {MOSAIC.name: of_footprints(plan.tiling)},
                 max_set_aside_share=plan.max_set_aside_share,
                 max_shrink_share=plan.max_shrink_share,
             ),
             "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
-            "tippecanoe": TippecanoeResource(
-                program=str(settings.tippecanoe) if settings.tippecanoe else None
-            ),
+            "tippecanoe": tippecanoe,
+            "watch": Watch(catalogue, releases, tippecanoe, tiling=plan.tiling, box=plan.box),
             **overrides,
         },
     )
@@ -106,7 +114,7 @@ def _io_manager(manager: ObjectStoreIOManager) -> dg.IOManagerDefinition:
     )
     def object_store_io_manager(context: dg.InitResourceContext) -> Iterator[ObjectStoreIOManager]:
         yield manager
-        discard_where_interrupted(context)
+        discard_at_the_end(context)
 
     return object_store_io_manager
 

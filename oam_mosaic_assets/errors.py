@@ -8,13 +8,15 @@
     │   ├── DiskFull                no room for scratch files or for the store
     │   ├── PublicationLost         another publisher was at work, or was faster
     │   ├── NotAsPublished          what the public address answers is not what was written
-    │   └── AlertNotSent            a channel of the alerts did not take one
+    │   ├── AlertNotSent            a channel of the alerts did not take one
+    │   └── ServerFailed            Martin or nginx does not serve a release
     ├── Standing            a person must change something first (exit code 2)
     │   ├── SettingsError           the environment is wrong; names every problem at once
     │   ├── CatalogueRefused        wrong password, unknown collection, unknown pgSTAC, unreadable file
     │   ├── StoreRefused            no such bucket, no right to do this
     │   ├── RollbackRefused         the build to roll back to is not there, is public, or is not whole
     │   ├── TippecanoeMissing       the program is not there, or is another one
+    │   ├── ServerMissing           Martin or nginx is not there, or cannot listen
     │   └── ArchiveUnreadable       a file that is no PMTiles archive, or a broken one
     └── Refused             the audit or a guard said no; a person must decide (exit code 3)
         ├── EmptyCatalogue          an empty catalogue never replaces a mosaic
@@ -84,6 +86,10 @@ class AlertNotSent(Passing):
     """A webhook or a mail server did not take an alert; it is tried again a minute later."""
 
 
+class ServerFailed(Passing):
+    """Martin or nginx does not serve a release; the last good one is served, and it is tried again."""
+
+
 class Standing(MosaicError):
     """A person must change something before a rerun can help."""
 
@@ -109,6 +115,10 @@ class RollbackRefused(Standing):
 
 class TippecanoeMissing(Standing):
     """The program tippecanoe is not there, cannot be started, or is another one."""
+
+
+class ServerMissing(Standing):
+    """Martin or nginx is not there, cannot be started, or cannot listen where it should."""
 
 
 class ArchiveUnreadable(Standing):

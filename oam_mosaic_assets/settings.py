@@ -9,25 +9,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     model_validator,
 )
 
+from oam_mosaic_assets.core.cron import problem_with
+from oam_mosaic_assets.core.product import MOSAIC, Product, chosen
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
+from oam_mosaic_assets.environment import env_file, near_misses
 from oam_mosaic_assets.errors import SettingsError
 
 TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
@@ -78,8 +80,16 @@ def _list(value: object) -> object:
     )
 
 
+def _products(value: object) -> object:
+    words = _list(value)
+    return (
+        chosen(words) if isinstance(words, tuple) and all(isinstance(each, str) for each in words) else value
+    )
+
+
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
 
 
@@ -105,6 +115,7 @@ class Settings(BaseModel):
     zoom_min: Annotated[int, Field(ge=0, le=DEEPEST)] = 0
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
+    mosaic_products: Annotated[tuple[Product, ...], BeforeValidator(_products)] = chosen(())
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None
@@ -125,12 +136,31 @@ class Settings(BaseModel):
     max_set_aside_share: Share = 0.02
     max_shrink_share: Share = 0.10
     mosaic_cron: str = "0 3 * * *"
+    follow_catalogue: bool = False
     fresh_warn_hours: Hours = 25.0
     fresh_fail_hours: Hours = 36.0
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(lambda v: str(v).upper())
     ] = "INFO"
     dagster_home: Path = Path("data/dagster")
+
+    # the tile server
+    martin: Path | None = None
+    nginx: Path | None = None
+    titiler_url: str = (
+        "https://api.imagery.hotosm.org/raster/collections/openaerialmap/tiles/WebMercatorQuad/{z}/{x}/{y}.png"
+        "?assets=visual&nodata=0"
+    )
+    serve_address: str = "127.0.0.1"
+    serve_vector_port: Port = 3004
+    serve_raster_port: Port = 8084
+    serve_viewer_port: Port = 8085
+    serve_vector_url: str | None = None
+    serve_raster_url: str | None = None
+    serve_viewer_url: str | None = None
+    serve_viewer: Path = Path("viewer/dist")
+    serve_poll_seconds: Annotated[float, Field(ge=0.1, le=3600.0)] = 10.0
+    serve_cache_mb: Annotated[int, Field(ge=16)] = 256
 
     # the alerts
     alert_webhook_url: SecretStr | None = None
@@ -139,6 +169,8 @@ class Settings(BaseModel):
     alert_email_from: str | None = None
     alert_email_to: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
     alert_ui_url: str | None = None
+
+    _near_misses: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -151,18 +183,22 @@ class Settings(BaseModel):
         Raises:
             SettingsError: names every problem there is.
         """
+        ours = [name.upper() for name in cls.model_fields]
         if environment is None:
-            for name, value in _env_file().items():
+            for name, value in env_file(ours, os.environ).items():
                 os.environ.setdefault(name, value)
             environment = os.environ
         stated = {
             name: value for name in cls.model_fields if (value := environment.get(name.upper(), "").strip())
         }
         try:
-            return cls.model_validate(stated)
+            settings = cls.model_validate(stated)
         except ValidationError as error:
             problems = _problems(error, stated)
             wrong = {each["loc"][0] for each in error.errors() if each["loc"]}
+        else:
+            settings._near_misses = near_misses(environment, ours)
+            return settings
         try:  # what does not agree among those that are right each by itself
             cls.model_validate({name: value for name, value in stated.items() if name not in wrong})
         except ValidationError as error:
@@ -175,13 +211,13 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         problems = [*self._source_problems(), *self._store_problems(), *self._key_problems()]
-        problems += self._alert_problems()
+        problems += [*self._alert_problems(), *self._serving_problems()]
         if self.zoom_min > self.zoom_max:
             problems.append(f"ZOOM_MIN ({self.zoom_min}) must not be above ZOOM_MAX ({self.zoom_max})")
         if self.fresh_warn_hours >= self.fresh_fail_hours:
             problems.append("FRESH_WARN_HOURS must be less than FRESH_FAIL_HOURS")
-        if len(self.mosaic_cron.split()) != len(("minute", "hour", "day", "month", "weekday")):
-            problems.append("MOSAIC_CRON must have five fields, such as `0 3 * * *`")
+        if problem := problem_with(self.mosaic_cron):
+            problems.append(f"MOSAIC_CRON {problem}")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -224,6 +260,7 @@ class Settings(BaseModel):
         meanings = {
             plain.archive: "the mosaic itself",
             plain.tilejson: "the mosaic's TileJSON",
+            **{each.name: f"the product {each.word!r}" for each in self.mosaic_products if each != MOSAIC},
             _SAMPLE: "the sample's place on S3",
             _TEST: "the place of what TEST_MODE builds",
         }
@@ -267,6 +304,31 @@ class Settings(BaseModel):
             problems.append("ALERT_UI_URL must be a web address without a password: it is sent to everyone")
         return problems
 
+    def _serving_problems(self) -> list[str]:
+        problems = []
+        if len({*self.serve_ports}) < len(self.serve_ports):
+            problems.append("SERVE_VECTOR_PORT, SERVE_RASTER_PORT and SERVE_VIEWER_PORT must differ")
+        try:
+            ip_address(self.serve_address)
+        except ValueError:
+            problems.append("SERVE_ADDRESS must be an IP address to listen on, such as 0.0.0.0")
+        template = re.sub(r"\{[zxy]\}", "0", self.titiler_url)
+        places = ("{z}", "{x}", "{y}")
+        if not all(self.titiler_url.count(each) == 1 for each in places) or not _is_plain_address(template):
+            problems.append("TITILER_URL must be a web address with {z}, {x} and {y} in it, once each")
+        for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):
+            address: str | None = getattr(self, name)
+            if address is not None and not _is_plain_address(address):
+                problems.append(
+                    f"{name.upper()} must be a web address without a password: it is told to maps"
+                )
+        return problems
+
+    @property
+    def serve_ports(self) -> tuple[int, int, int]:
+        """Of vector tiles, raster tiles, and the viewer."""
+        return self.serve_vector_port, self.serve_raster_port, self.serve_viewer_port
+
     @property
     def source(self) -> SourceKind:
         """Where the images are read from."""
@@ -292,7 +354,7 @@ class Settings(BaseModel):
 
         Builds of a test mode have a place of their own in a folder too: each is guarded by what it is like.
         """
-        keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix)
+        keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix, products=self.mosaic_products)
         if self.test_mode:
             keys = keys.below(f"{_TEST}/")
         if self.publishes_to_s3 and self.source == "sample":
@@ -301,7 +363,10 @@ class Settings(BaseModel):
 
     def remarks(self) -> list[str]:
         """What a person who set these may not expect."""
-        remarks = []
+        remarks = [
+            f"{name} is set and no setting; {meant} may be meant, and is not set."
+            for name, meant in self._near_misses.items()
+        ]
         if self.s3_access_key is not None and not self.publishes_to_s3:
             remarks.append(
                 "S3 keys are set, but not S3_BUCKET, S3_ENDPOINT or MOSAIC_PUBLISH=s3: nothing goes to S3."
@@ -331,29 +396,17 @@ class Settings(BaseModel):
         return bool({"s3_bucket", "s3_endpoint"} & self.model_fields_set)
 
 
-def _env_file() -> dict[str, str]:
-    try:
-        with suppress(FileNotFoundError), Path(".env").open(encoding="utf-8") as lines:
-            for each in parse_stream(lines):
-                if each.error or (each.key is not None and each.value is None):
-                    raise SettingsError(
-                        f"Line {each.original.line} of the file .env is no NAME=value.",
-                        hint="Mend it: what cannot be read there would silently count as not set.",
-                    )
-        return {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(
-            f"The file .env cannot be read: {reason}.", hint="Mend it, or take it out of this folder."
-        ) from None  # the error holds the file's text, secrets included
-
-
 def _is_web_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets without an IPv6 address, or a port that is no number
         return False
+
+
+def _is_plain_address(text: str) -> bool:
+    """A web address of nothing but what stands in an address as it is: no password, nothing to escape."""
+    return re.fullmatch(r"https?://[A-Za-z0-9._~:/?!&()*+,=%-]+", text) is not None and _is_web_address(text)
 
 
 def _is_mail_server(text: str) -> bool:

@@ -17,8 +17,10 @@ PACKAGE = Path(oam_mosaic_assets.__file__).parent
 ALLOWED = {
     "core": {"core"},
     "errors": set[str](),
-    "settings": {"core", "errors"},
+    "environment": {"errors"},
+    "settings": {"core", "environment", "errors"},
     "gateways": {"gateways", "core", "errors", "settings"},
+    "serving": {"serving", "gateways", "core", "errors", "settings"},
     "resources": {"resources", "gateways", "core", "errors", "settings"},
     "io_managers": {"io_managers", "resources", "gateways", "core", "errors", "settings"},
     "assets": {"assets", "io_managers", "resources", "gateways", "core", "errors", "settings"},

@@ -6,7 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from oam_mosaic_assets import errors
+from oam_mosaic_assets.cli import explain
 from oam_mosaic_assets.core.geometry import REASONS
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +25,15 @@ def first_column(heading: str) -> set[str]:
 def test_operation_says_what_to_do_about_each_kind_of_error() -> None:
     kinds = [kind for group in errors.MosaicError.__subclasses__() for kind in group.__subclasses__()]
     assert first_column("When a run is red") == {kind.__name__ for kind in kinds}
+
+
+@pytest.mark.parametrize("kind", sorted(first_column("When a run is red")))
+def test_the_terminal_says_the_kind_that_operation_lists(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error: errors.MosaicError = getattr(errors, kind)("It happened.", hint="Mend it.")
+    assert explain(error) == error.exit_code
+    assert capsys.readouterr().err.splitlines()[-1] == f"Kind: {kind}, in docs/operation.md"
 
 
 def test_operation_explains_each_reason_why_an_image_is_set_aside() -> None:

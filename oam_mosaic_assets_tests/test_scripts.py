@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -117,6 +118,16 @@ def test_the_ui_says_of_wrong_settings_what_the_command_says(tmp_path: Path) -> 
     assert "\nWhat to do: " in told.stderr
 
 
+@pytest.mark.parametrize("port", ["taken", "none", "70000"])
+def test_the_ui_says_of_a_port_that_it_cannot_have_which_and_why(tmp_path: Path, port: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted = str(taken.getsockname()[1]) if port == "taken" else port
+        told = run("ui", cwd=tmp_path, PORT=wanted, **prepared(tmp_path, {}))
+    assert told.returncode == 2
+    why = "Address already in use" if port == "taken" else "it is none"
+    assert told.stderr.startswith(f"oam-mosaic: The UI cannot have port {wanted}: {why}.\n")
+
+
 def test_paths_count_from_the_folder_of_whoever_starts_a_run(tmp_path: Path) -> None:
     shown = ("$*", "$PWD", "$STAC_ITEMS", "$MOSAIC_STORE", "${DAGSTER_HOME# }", "${TIPPECANOE-unset}")
     show = "".join(f'echo "{each}"; ' for each in shown) + "exit 3"
@@ -150,7 +161,7 @@ def test_the_ui_ends_when_either_of_its_processes_does(tmp_path: Path, dead: str
     assert not is_at_work(tmp_path / other)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_ui_ends_both_of_its_processes(tmp_path: Path, sign: signal.Signals) -> None:
     notes = [tmp_path / "daemon", tmp_path / "webserver"]
     with a_ui(tmp_path, daemon=AT_WORK, webserver=AT_WORK) as ui:

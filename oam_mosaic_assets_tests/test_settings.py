@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oam_mosaic_assets import settings as settings_module
+from oam_mosaic_assets.environment import env_file
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.object_store import check_key
 from oam_mosaic_assets.settings import _KEY, Settings
@@ -73,6 +75,7 @@ def test_no_secret_is_ever_shown() -> None:
         ("ZOOM_MAX", "abc"),
         ("TEST_MODE", "perhaps"),
         ("MOSAIC_CRON", "daily"),
+        ("MOSAIC_CRON", "61 3 * * *"),
         ("S3_ENDPOINT", "ftp://x"),
         ("MOSAIC_ALIASES", "/root.pmtiles"),
     ],
@@ -384,9 +387,34 @@ def test_letters_go_to_every_recipient() -> None:
     assert settings.alert_email_to == ("ann@example.org", "ben+oam@example.org")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVE_ADDRESS", "localhost"),
+        ("SERVE_RASTER_PORT", "3004"),
+        ("SERVE_VECTOR_PORT", "0"),
+        ("SERVE_VECTOR_URL", "tiles.example.org"),
+        ("SERVE_RASTER_URL", "https://me:secret@tiles.example.org"),
+        ("TITILER_URL", "https://titiler.example.org/{z}/{x}.png"),
+        ("TITILER_URL", "https://titiler.example.org/{z}/{x}/{y}/{y}.png"),
+        ("TITILER_URL", "https://titiler.example.org/{z}/{x}/{y}.png?x=$host"),
+        ("TITILER_URL", 'https://titiler.example.org/{z}/{x}/{y}.png";'),
+    ],
+)
+def test_what_the_tile_server_cannot_use_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.read({name: value})
+
+
 @pytest.mark.parametrize("name", ["PG_DSN", "PGPASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"])
 def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
     assert getattr(Settings.read({name: ""}), name.lower()) is None
+
+
+def test_the_mosaic_is_among_the_products_whatever_is_asked_for() -> None:
+    assert [each.word for each in Settings.read({"MOSAIC_PRODUCTS": "mosaic"}).keys.products] == ["mosaic"]
+    with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic"):
+        Settings.read({"MOSAIC_PRODUCTS": "maps"})
 
 
 def test_the_readme_lists_every_setting() -> None:
@@ -413,3 +441,50 @@ def test_a_line_of_the_env_file_that_says_nothing_is_refused(
 
     with pytest.raises(SettingsError, match=r"Line 3 of the file \.env is no NAME=value"):
         Settings.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("PG_DNS", "PG_DSN"),
+        ("STAC_ITEM", "STAC_ITEMS"),
+        ("S3_BUKET", "S3_BUCKET"),
+        ("s3_bucket", "S3_BUCKET"),
+    ],
+)
+def test_a_name_that_is_nearly_a_setting_is_refused_in_the_env_file_and_remarked_on_elsewhere(
+    name: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"{name}={SECRET}\n")
+    with pytest.raises(SettingsError) as caught:
+        Settings.read()
+    assert f"  - {name}: {meant} may be meant" in caught.value.message
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert name not in os.environ
+
+    remark = f"{name} is set and no setting; {meant} may be meant, and is not set."
+    assert Settings.read({name: SECRET}).remarks() == [remark]
+    assert Settings.read({name: " "}).remarks() == []
+
+
+def test_what_others_read_is_no_mistyped_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = (Path(__file__).parents[1] / ".env.example").read_text()
+    theirs = [line[1:].split("=")[0] for line in example.splitlines() if re.match(r"#[A-Z]\w*=", line)]
+    theirs += [
+        "AWS_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "PGHOSTADDR",
+        "PGSSLMODE",
+        "PGPASSFILE",
+        "PGDATA",
+        "PATH",
+        "PORT",
+    ]
+    ours = {name.upper() for name in Settings.model_fields}
+    others = {name: "x" for name in theirs if name not in ours}
+    assert {"DAGSTER_PG_HOST", "PORT", "MOSAIC_IMAGE"} <= others.keys()
+    assert Settings.read(others).remarks() == []
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("S3_ENDPOINT_URL=http://a\n")
+    assert env_file(ours, {"S3_ENDPOINT": "http://a"}), "what may be meant is set"

@@ -6,9 +6,10 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
-from oam_mosaic_assets.core.release import ARCHIVE
+from oam_mosaic_assets.core.product import MOSAIC
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.last_build import last_build
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints
@@ -49,8 +50,10 @@ def global_mosaic_pmtiles(
     with failing_clearly():
         refuse_mixture(footprints_geojson, stac_footprints)
         version, snapshot = tippecanoe.version(), footprints_geojson.facts["snapshot"]
-        archive = scratch.folder("global_mosaic_pmtiles") / ARCHIVE
-        before = last_build(releases, scratch.shared_folder(BEFORE), plan=plan.digest(version))
+        archive = scratch.folder("global_mosaic_pmtiles") / MOSAIC.name
+        before: Before | str = "the run was asked to"
+        if ANEW_TAG not in context.run.tags:
+            before = last_build(releases, scratch.shared_folder(BEFORE), plan=plan.digest(version))
         footprints = Footprints(
             table=stac_footprints.path,
             geojson=footprints_geojson.path,
@@ -73,7 +76,7 @@ def global_mosaic_pmtiles(
         stage="global_mosaic_pmtiles",
         seconds=seconds,
         digests={archive.name: digest},
-        archive={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
+        product={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
         plan=plan.digest(version),
         taken_over={
             "from": before.build if isinstance(before, Before) and not made.why_anew else None,

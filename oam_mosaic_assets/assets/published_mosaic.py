@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
-from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Pointer, counts, tilejson
+from oam_mosaic_assets.core.product import MOSAIC, Product
+from oam_mosaic_assets.core.release import MANIFEST, Pointer, counts, in_pointer, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.errors import AuditFailed, HeldBack
 from oam_mosaic_assets.gateways.object_store import StoredObject
-from oam_mosaic_assets.gateways.releases import READ_BACK, Candidate, Releases
+from oam_mosaic_assets.gateways.public_keys import Part
+from oam_mosaic_assets.gateways.read_back import Expected
+from oam_mosaic_assets.gateways.releases import Candidate, Releases
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -30,77 +33,87 @@ CONFIRM_TAG = "oam-mosaic/confirm"
 """Tag of a run whose build a person lets pass; holds the reason."""
 
 
-@dg.asset(
-    group_name="coverage",
-    kinds={"s3", "pmtiles"},
-    owners=["team:openaerialmap"],
-    hooks={discard_staged},
-    code_version="1",
-    pool="publication",  # limited in production alone: only there is a slot freed that a killed run held
-)
-def published_mosaic(
-    context: dg.AssetExecutionContext,
-    stac_footprints: Artifact,
-    global_mosaic_pmtiles: Artifact,
-    releases: dg.ResourceParam[Releases],
-    auditor: dg.ResourceParam[Auditor],
-    progress: dg.ResourceParam[Progress],
-) -> dg.MaterializeResult[None]:
-    """The public mosaic: `global-mosaic.pmtiles`, its TileJSON, its aliases, and the pointer `latest.json`.
+PUBLISHED = dg.AssetKey("published_mosaic")
 
-    The archive is copied within the store, pinned to the bytes that were audited, and read back as a stranger
-    would before this says that it is public.
-    """
-    clock = time.perf_counter()
-    confirmed = context.run.tags.get(CONFIRM_TAG)
-    with failing_clearly():
-        refuse_mixture(global_mosaic_pmtiles, stac_footprints)
-        audit = auditor.of(global_mosaic_pmtiles, stac_footprints)
-        _refuse(audit, global_mosaic_pmtiles.build, confirmed)
-        with open_archive(global_mosaic_pmtiles.path) as archive:
-            candidate = _candidate(
-                releases, archive, global_mosaic_pmtiles, stac_footprints, audit, confirmed
-            )
-        pointer = releases.publish(
-            candidate,
-            confirmed=confirmed,
-            despite_hold=TAKEDOWN_TAG in context.run.tags,
-            say=lambda text: progress.step(context.log, "publishing", None, text),
-            warn=context.log.warning,
-        )
-    progress.step(context.log, "publishing", 1.0, pointer.build)
-    seconds = {
-        **global_mosaic_pmtiles.facts["seconds"],
-        "audit": audit.seconds,
-        "published_mosaic": round(time.perf_counter() - clock, 2),
-    }
-    return dg.MaterializeResult(
-        metadata=_metadata(releases, candidate, pointer, stac_footprints.path, seconds)
+
+def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
+    """The asset that publishes these products of a build, together."""
+
+    @dg.asset(
+        key=PUBLISHED,
+        group_name="coverage",
+        kinds={"s3", "pmtiles"},
+        owners=["team:openaerialmap"],
+        ins={each.asset: dg.AssetIn() for each in products},
+        hooks={discard_staged},
+        code_version="1",
+        pool="publication",  # limited in production alone: only there is a slot freed that a killed run held
     )
+    def published_mosaic(
+        context: dg.AssetExecutionContext,
+        stac_footprints: Artifact,
+        releases: dg.ResourceParam[Releases],
+        auditor: dg.ResourceParam[Auditor],
+        progress: dg.ResourceParam[Progress],
+        **staged: Artifact,
+    ) -> dg.MaterializeResult[None]:
+        """The public mosaic: every product, the aliases, the TileJSON, and the pointer `latest.json`.
+
+        Every product is copied within the store, pinned to the bytes that were audited, and read back as a
+        stranger would before this says that it is public. All of them turn together, or none.
+        """
+        clock = time.perf_counter()
+        confirmed = context.run.tags.get(CONFIRM_TAG)
+        audits: dict[str, Audit] = {}
+        with failing_clearly():
+            for each in products:
+                refuse_mixture(staged[each.asset], stac_footprints)
+                audits[each.name] = auditor.of(each, staged[each.asset], stac_footprints)
+            _refuse(audits, stac_footprints.build, confirmed)
+            made = {each: staged[each.asset] for each in products}
+            with open_archive(made[MOSAIC].path) as archive:
+                candidate = _candidate(releases, archive, made, stac_footprints, audits, confirmed)
+            pointer = releases.publish(
+                candidate,
+                confirmed=confirmed,
+                despite_hold=TAKEDOWN_TAG in context.run.tags,
+                say=lambda text: progress.step(context.log, "publishing", None, text),
+                warn=context.log.warning,
+            )
+        progress.step(context.log, "publishing", 1.0, pointer.build)
+        seconds = {**candidate.manifest["seconds"], "published_mosaic": round(time.perf_counter() - clock, 2)}
+        return dg.MaterializeResult(
+            metadata=_metadata(releases, candidate, pointer, stac_footprints.path, seconds)
+        )
+
+    return published_mosaic
 
 
-def refuse_mixture(archive: Artifact, footprints: Artifact) -> None:
+def refuse_mixture(staged: Artifact, footprints: Artifact) -> None:
     """See that both are of one build: assets that are materialised one by one may be of several.
 
     Raises:
         AuditFailed: they are not.
     """
-    if archive.build != footprints.build:
+    if staged.build != footprints.build:
         raise AuditFailed(
-            f"The archive {archive.build} and the footprints {footprints.build} belong to different builds.",
+            f"{staged.path.name} of {staged.build} and the footprints of {footprints.build} "
+            "belong to different builds.",
             hint="Materialise the whole chain: job `global_mosaic`, or `oam-mosaic build`.",
         )
 
 
-def _refuse(audit: Audit, build: str, confirmed: str | None) -> None:
-    if audit.failures:
+def _refuse(audits: Mapping[str, Audit], build: str, confirmed: str | None) -> None:
+    failures = [f"{name}: {each.text}" for name, audit in audits.items() for each in audit.failures]
+    if failures:
         raise AuditFailed(
-            f"{build} did not pass its audit: {'; '.join(each.text for each in audit.failures)}.",
+            f"{build} did not pass its audit: {'; '.join(failures)}.",
             hint="The public mosaic stays as it was. Mend the cause of the failed checks and build again.",
         )
-    if audit.guards and not confirmed:
+    guards = [each.text for audit in audits.values() for each in audit.guards]
+    if guards and not confirmed:
         raise HeldBack(
-            f"{build} is held back: {'; '.join(each.text for each in audit.guards)}.",
+            f"{build} is held back: {'; '.join(guards)}.",
             hint=f"If that is right, say so: oam-mosaic publish {build} --confirm REASON.",
         )
 
@@ -108,13 +121,17 @@ def _refuse(audit: Audit, build: str, confirmed: str | None) -> None:
 def _candidate(
     releases: Releases,
     archive: Archive,
-    mosaic: Artifact,
+    made: Mapping[Product, Artifact],
     footprints: Artifact,
-    audit: Audit,
+    audits: Mapping[str, Audit],
     confirmed: str | None,
 ) -> Candidate:
-    facts, build = mosaic.facts, mosaic.build
-    staged = releases.keys.staging
+    facts, build, keys = made[MOSAIC].facts, footprints.build, releases.keys
+    products = {
+        each.name: _described(each, staged, audits[each.name], keys.release(build, each.name))
+        for each, staged in made.items()
+    }
+    audit, mosaic = audits[MOSAIC.name], products[MOSAIC.name]
     pointer = Pointer(
         build=build,
         digest=facts["snapshot"]["digest"],
@@ -124,28 +141,33 @@ def _candidate(
         source=facts["source"],
         images=facts["images"],
         set_aside=sum(facts["set_aside"].values()),
-        archive=releases.keys.release(build, ARCHIVE),
-        manifest=releases.keys.release(build, MANIFEST),
+        basis=facts["basis"],
+        archive=mosaic["key"],
+        manifest=keys.release(build, MANIFEST),
         size=archive.size,
-        sha256=facts["archive"]["sha256"],
+        sha256=mosaic["sha256"],
+        products=in_pointer(products),
     )
     manifest = {
         "build": build,
         "snapshot": facts["snapshot"],
+        "watermark": pointer.digest,  # no source has a time of change that can be relied on
         "source": facts["source"],
         "catalogued": pointer.images + pointer.set_aside,
         "images": pointer.images,
         "set_aside": facts["set_aside"],
-        "set_aside_list": releases.keys.set_aside(build),
+        "set_aside_list": keys.set_aside(build),
         "unknown_values": facts["unknown_values"],
         "outside_test_box": facts["outside_test_box"],
-        "archive": {**facts["archive"], "key": pointer.archive, "plan": facts["plan"]},
+        # the mosaic's own, as readers knew it before there were other products
+        "archive": {**facts["product"], "key": pointer.archive, "plan": facts["plan"]},
         "taken_over": facts["taken_over"],
         "tiles_by_zoom": audit.number("tiles_by_zoom"),
         "images_by_zoom": audit.number("images_by_zoom"),
-        "audit": [{"check": each.name, "passed": each.passed, "text": each.text} for each in audit.verdicts],
+        "audit": mosaic["audit"],
+        "products": products,
         "confirmed": confirmed,
-        "seconds": facts["seconds"] | {"audit": audit.seconds},
+        "seconds": _seconds(made, audits),
         "versions": {
             **facts["versions"],
             "oam-mosaic-assets": __version__,
@@ -155,11 +177,16 @@ def _candidate(
         },
     }
     return Candidate(
-        archive=_stored(staged, mosaic, mosaic.path),
-        footprints=_stored(staged, footprints, footprints.path),
-        set_aside=_stored(staged, footprints, footprints.file(SET_ASIDE)),
-        head=_read(mosaic.path, 0, READ_BACK),
-        tail=_read(mosaic.path, max(0, archive.size - READ_BACK), READ_BACK),
+        parts=[
+            Part(
+                name=each.name,
+                stored=_stored(keys.staging, staged, staged.path),
+                expected=Expected.of_file(staged.path, each.content_type),
+            )
+            for each, staged in made.items()
+        ],
+        footprints=_stored(keys.staging, footprints, footprints.path),
+        set_aside=_stored(keys.staging, footprints, footprints.file(SET_ASIDE)),
         pointer=pointer,
         manifest=manifest,
         tilejson=_tilejson_of(archive, build),
@@ -167,16 +194,29 @@ def _candidate(
     )
 
 
+def _described(product: Product, staged: Artifact, audit: Audit, key: str) -> dict[str, Any]:
+    """What the manifest says of a product."""
+    return {
+        "key": key,
+        "content_type": product.content_type,
+        **staged.facts["product"],
+        "plan": staged.facts.get("plan"),
+        "audit": [{"check": each.name, "passed": each.passed, "text": each.text} for each in audit.verdicts],
+    }
+
+
+def _seconds(made: Mapping[Product, Artifact], audits: Mapping[str, Audit]) -> dict[str, float]:
+    """How long each stage took; an audit is called after its product, the mosaic's just so."""
+    spent = {stage: each for staged in made.values() for stage, each in staged.facts["seconds"].items()}
+    return spent | {
+        "audit" if each == MOSAIC else f"audit of {each.word}": audits[each.name].seconds for each in made
+    }
+
+
 def _stored(key_of: Callable[[str, str], str], artifact: Artifact, file: Path) -> StoredObject:
     """The staged object as it was when it was fetched, so that a copy can be pinned to it."""
     key = key_of(artifact.build, file.name)
     return StoredObject(key, artifact.etags[file.name], file.stat().st_size, datetime.now(UTC))
-
-
-def _read(path: Path, start: int, length: int) -> bytes:
-    with path.open("rb") as content:
-        content.seek(start)
-        return content.read(length)
 
 
 def _tilejson_of(archive: Archive, build: str) -> Callable[[str], Mapping[str, Any]]:
@@ -216,6 +256,7 @@ def _metadata(
         "set aside by reason": candidate.manifest["set_aside"],
         "tiles": candidate.manifest["archive"]["tiles"],
         "bytes": pointer.size,
+        **{f"bytes: {name}": each["bytes"] for name, each in pointer.products.items() if name != MOSAIC.name},
         "sha256": pointer.sha256,
         "snapshot": pointer.snapshot_taken_at,
         "manifest": dg.MetadataValue.url(releases.store.public_address(pointer.manifest)),

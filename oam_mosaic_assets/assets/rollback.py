@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.core.release import counts
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.releases import Releases
@@ -46,7 +46,7 @@ def turn_back(
     address = releases.store.public_address
     context.log_event(
         dg.AssetMaterialization(
-            published_mosaic.key,
+            PUBLISHED,
             description=f"Rolled back from {before}: {tags[REASON_TAG]}",
             metadata={
                 "address": dg.MetadataValue.url(address(releases.keys.archive)),

@@ -15,22 +15,32 @@ from oam_mosaic_assets.core.drawing_order import SCHEMA
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, as_id, read_item
 from oam_mosaic_assets.core.geometry import TAKEN_DOWN
 from oam_mosaic_assets.core.names import text_names_any
-from oam_mosaic_assets.core.release import counts
+from oam_mosaic_assets.core.release import Pointer, counts
 from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, write_snapshot
 from oam_mosaic_assets.core.snapshot import Snapshot as Found
-from oam_mosaic_assets.errors import CatalogueUnavailable, EmptyCatalogue
+from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, EmptyCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.unchanged import note_unchanged
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
+from oam_mosaic_assets.resources.watch import Watch
 
 FOOTPRINTS = "footprints.parquet"
 SET_ASIDE = "set_aside.parquet"
 
 TAKEDOWN_TAG = "oam-mosaic/takedown"
 """Tag of a run that is to take an image off the public mosaic; holds the reason. No hold stops it."""
+
+ANEW_TAG = "oam-mosaic/anew"
+"""Tag of a run that builds even if nothing changed, and takes no tile over from the public build."""
+
+MUST_BUILD = frozenset({TAKEDOWN_TAG, ANEW_TAG})
+
+UNCHANGED = "nothing changed"
+"""Under this name the metadata of `published_mosaic` says that it was found to be what a build would make."""
 
 REPORTED_EVERY = 1000
 """Images between two words of progress."""
@@ -40,6 +50,9 @@ SHOWN = 20
 
 QUOTED = 60
 """Characters of a value that a message quotes."""
+
+_NO_STAC = frozenset({"not_an_item", "no_id"})
+"""Where nothing else was read, it is another thing that was read."""
 
 _MEANINGS = {
     "id": "The STAC item's id, an opaque string.",
@@ -77,6 +90,7 @@ _COLUMNS = dg.TableSchema(
     metadata={"dagster/column_schema": _COLUMNS},
     hooks={discard_staged},
     code_version="1",
+    output_required=False,  # where nothing changed there is none, and what would follow is skipped
 )
 def stac_footprints(
     context: dg.AssetExecutionContext,
@@ -84,11 +98,13 @@ def stac_footprints(
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     releases: dg.ResourceParam[Releases],
     progress: dg.ResourceParam[Progress],
+    watch: dg.ResourceParam[Watch],
     scratch: Scratch,
-) -> dg.MaterializeResult[Artifact]:
+) -> Iterator[dg.MaterializeResult[Artifact]]:
     """Every image's footprint, from one snapshot of the catalogue, as GeoParquet (EPSG:4326).
 
-    What cannot be drawn is set aside in a table of its own, with the reason and the offending value.
+    What cannot be drawn is set aside in a table of its own, with the reason and the offending value. Where
+    the catalogue's watermark says that nothing changed since the public build, nothing is read and made.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     for remark in mosaic_plan.remarks:
@@ -97,6 +113,12 @@ def stac_footprints(
         if TAKEDOWN_TAG not in context.run.tags:
             releases.holds.refuse()  # asked again before anything becomes public
         taken_down = releases.takedowns.ids()
+        basis = watch.basis(snapshot)
+        if not MUST_BUILD.intersection(context.run.tags):
+            pointer = note_unchanged(releases, basis, taken_at=snapshot.taken_at)
+            if pointer is not None:
+                _say_unchanged(context, pointer, releases)
+                return
         folder = scratch.folder("stac_footprints")
         footprints, set_aside = folder / FOOTPRINTS, folder / SET_ASIDE
         rows = _read(context, snapshot, progress, taken_down)
@@ -124,6 +146,7 @@ def stac_footprints(
     facts = {
         "source": catalogue.kind,
         "origin": catalogue.origin,
+        "basis": basis,
         "snapshot": {
             "taken_at": found.taken_at.isoformat(),
             "digest": found.digest,
@@ -136,7 +159,7 @@ def stac_footprints(
         "unknown_values": found.unknown,
         "seconds": {"stac_footprints": round(seconds, 2)},
     }
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         value=Artifact(build=build, files=(footprints, set_aside), facts=facts),
         metadata={
             "dagster/row_count": found.drawable,
@@ -153,8 +176,27 @@ def stac_footprints(
     )
 
 
-def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> EmptyCatalogue:
-    """What there was in place of images that can be drawn."""
+def _say_unchanged(context: dg.AssetExecutionContext, pointer: Pointer, releases: Releases) -> None:
+    """Record that the published mosaic was seen to be up to date; its age counts from here."""
+    in_words = counts(pointer.images, pointer.set_aside)
+    context.log.info("Nothing changed since %s: %s; it stays public", pointer.build, in_words)
+    context.log_event(
+        dg.AssetMaterialization(
+            "published_mosaic",
+            description=f"Nothing changed since {pointer.build}; it stays public.",
+            metadata={
+                "build": pointer.build,
+                UNCHANGED: True,
+                "counts": in_words,
+                "snapshot": pointer.checked_at,
+                "address": dg.MetadataValue.url(releases.store.public_address(releases.keys.archive)),
+            },
+        )
+    )
+
+
+def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefused | EmptyCatalogue:
+    """What there was in place of images that can be drawn: no catalogue, or an empty one."""
     what = "nothing was read"
     if found.set_aside or found.outside:
         reasons = [f"{reason} {count:,}" for reason, count in found.set_aside.items()]
@@ -165,6 +207,11 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> EmptyCatalogu
     quoted = "".join(
         f" (the first: {row['id']}, {row['reason']}, {row['value'][:QUOTED]!r})" for row in first
     )
+    if found.set_aside and found.set_aside.keys() <= _NO_STAC:
+        return CatalogueRefused(
+            f"{catalogue.origin} holds no STAC items; {what}{quoted}.",
+            hint="Name another source; `oam-mosaic sample` shows what a file of items looks like.",
+        )
     return EmptyCatalogue(
         f"{catalogue.origin} holds no image that can be drawn; {what}{quoted}. "
         "An empty mosaic is never published.",

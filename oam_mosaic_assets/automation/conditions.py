@@ -16,7 +16,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
-from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.automation.jobs import global_mosaic, mosaic_freshness
 from oam_mosaic_assets.checks.mosaic_freshness import WHAT_HELPS, mosaic_is_fresh
 from oam_mosaic_assets.core.alerts import Condition
@@ -26,8 +26,8 @@ from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.io_managers.object_store import BUILD
 from oam_mosaic_assets.resources.failures import root_of
 
-LOOKED_AT: Final = 25
-"""Runs of a job that are looked at, the newest first."""
+AT_A_TIME: Final = 25
+"""Runs of a job that are read at once, the newest first; the newest one or two decide, as a rule."""
 
 RETRY_GRACE: Final = timedelta(minutes=10)
 """After that, a retry that Dagster promised and did not start is not to be waited for."""
@@ -86,9 +86,13 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
     is_newest = True
     for record in _ended(instance, global_mosaic.name, now):
         run = record.dagster_run
-        if run.is_success and run.asset_selection and published_mosaic.key not in run.asset_selection:
+        if run.is_success and run.asset_selection and PUBLISHED not in run.asset_selection:
             continue  # somebody made a part of it
-        if run.is_success or (run.run_id != publisher and _is_named_after(published, record)):
+        if run.is_success:
+            return
+        if run.run_id != publisher and (
+            _is_named_after(published, record) or _is_retry_of_one(run, publisher, instance)
+        ):
             return
         failure = _failure(instance, run.run_id)
         if failure.is_held and failure.build == published:
@@ -131,7 +135,7 @@ def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Conditio
         text = f"It could not be looked at. {failure.text}"
         yield _not_fresh(_ended_at(look), text, advice=failure.advice, run=run)
         return
-    state = instance.get_freshness_state_records([published_mosaic.key]).get(published_mosaic.key)
+    state = instance.get_freshness_state_records([PUBLISHED]).get(PUBLISHED)
     if (
         state
         and state.freshness_state is FreshnessState.FAIL
@@ -152,9 +156,12 @@ def _not_fresh(
 def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg.RunRecord]:
     """The runs of a job that say how it stands, the newest first."""
     filters = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
-    for record in instance.get_run_records(filters, limit=LOOKED_AT):
-        if record.dagster_run.is_success or not _is_retried(instance, record, now):
-            yield record
+    last = None
+    while records := instance.get_run_records(filters, limit=AT_A_TIME, cursor=last):
+        for record in records:
+            if record.dagster_run.is_success or not _is_retried(instance, record, now):
+                yield record
+        last = records[-1].dagster_run.run_id
 
 
 def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
@@ -170,7 +177,7 @@ def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetim
 
 def _published(instance: dg.DagsterInstance) -> tuple[str, str]:
     """The build that was published last, and the run that did it; empty where there is none."""
-    event = instance.get_latest_materialization_event(published_mosaic.key)
+    event = instance.get_latest_materialization_event(PUBLISHED)
     if event is None or event.asset_materialization is None:
         return "", ""
     return _build(event.asset_materialization.metadata), event.run_id
@@ -180,6 +187,13 @@ def _is_named_after(build: str, record: dg.RunRecord) -> bool:
     """Whether a build is newer than a run: it was named in a later second than the run began in."""
     stamp, _, _ = build_name(_utc(record.create_timestamp), "").partition("-")
     return build.partition("-")[0] > stamp
+
+
+def _is_retry_of_one(run: dg.DagsterRun, publisher: str, instance: dg.DagsterInstance) -> bool:
+    """Whether a run and the publisher are retries of one run, or one is the other's: they made one build."""
+    if not publisher or (publishing := instance.get_run_by_id(publisher)) is None:
+        return False
+    return (run.root_run_id or run.run_id) == (publishing.root_run_id or publisher)
 
 
 def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:

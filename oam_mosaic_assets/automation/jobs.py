@@ -4,23 +4,18 @@ from typing import Any
 
 import dagster as dg
 
-from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
-from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
-from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.assets.rollback import turn_back
-from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.resources.staging import discard_staged
 
 PLAIN_LOG: dict[str, Any] = {"loggers": {"console": {}}}
 """Chooses our console logger; left to itself, Dagster writes every event of its own to standard error."""
 
-CHAIN = (stac_footprints, footprints_geojson, global_mosaic_pmtiles, published_mosaic)
-
 # One process: three more would spend four times as long on starting as a small mosaic takes.
 global_mosaic = dg.define_asset_job(
     "global_mosaic",
-    selection=dg.AssetSelection.assets(*CHAIN),
+    selection=dg.AssetSelection.assets(PUBLISHED).upstream(),
     description="From the catalogue to the published mosaic: read, tile, audit, publish.",
     hooks={discard_staged},  # for the audit too: a check has no hooks of its own
     executor_def=dg.in_process_executor,
@@ -29,7 +24,7 @@ global_mosaic = dg.define_asset_job(
 
 publish_held_build = dg.define_asset_job(
     "publish_held_build",
-    selection=dg.AssetSelection.assets(published_mosaic),
+    selection=dg.AssetSelection.assets(PUBLISHED),
     description="Publish a build that a guard held back: `oam-mosaic publish BUILD --confirm REASON`.",
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,

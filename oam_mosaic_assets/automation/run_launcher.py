@@ -1,11 +1,12 @@
-"""Who starts runs in production, and how it is known that one died with the code server that ran it.
+"""Who starts runs, and how it is known that one died with the code server that ran it.
 
 Of a run whose process dies, the code server itself says so. Where the server dies as well, nobody does:
 Dagster's own launcher cannot be asked, and the run would count as started for hours, in its slot of the pool.
 """
 
 import json
-from typing import Any
+import socket
+from typing import Any, Final
 
 import dagster as dg
 from dagster._core.errors import DagsterUserCodeUnreachableError
@@ -15,6 +16,8 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
+
+GONE: Final = "the code server that ran it is gone, and the run with it"
 
 
 class CodeServerRunLauncher(DefaultRunLauncher):
@@ -28,12 +31,14 @@ class CodeServerRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the code server that answers now is the one that runs it.
 
-        Where none answers nothing is known, and nobody could try again: the run counts as at work until one
-        does, or its time is over.
+        Where none answers over the network nothing is known, and nobody could try again: the run counts as at
+        work until one does, or its time is over. The daemon's own code server, at a socket, has ended then.
         """
         address: dict[str, Any] | None = json.loads(run.tags.get(GRPC_INFO_TAG, "null"))
         if address is None:  # `oam-mosaic build`: a process that this launcher did not start
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it was not started in a code server")
+        if address.get("socket") and is_deserted(address["socket"]):
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, GONE)
         client = DagsterGrpcClient(
             host=address["host"],
             port=address.get("port"),
@@ -46,6 +51,16 @@ class CodeServerRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server does not answer")
         if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(
-            WorkerStatus.NOT_FOUND, "the code server that ran it is gone, and the run with it"
-        )
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, GONE)
+
+
+def is_deserted(path: str) -> bool:
+    """Whether no server listens at a socket of this machine; none ever will, as the next has another."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        try:
+            asked.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return True
+        except OSError:  # it is there, but busy
+            pass
+    return False

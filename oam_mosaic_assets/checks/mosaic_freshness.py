@@ -6,7 +6,7 @@ from typing import Final
 import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
-from oam_mosaic_assets.assets.published_mosaic import published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
@@ -21,7 +21,7 @@ WHAT_HELPS: Final = (
 
 
 @dg.asset_check(
-    asset=published_mosaic,
+    asset=PUBLISHED,
     name="mosaic_is_fresh",
     blocking=True,
     description="The public mosaic is there, is the one we published, and its snapshot is young enough.",
@@ -34,10 +34,8 @@ def mosaic_is_fresh(
 ) -> dg.AssetCheckResult:
     """Look at pointer, objects and catalogue. Blocking, so that a stale mosaic turns its run red."""
     with failing_clearly():
-        current = releases.current()
-        pointer = current[0] if current else None
+        pointer, differences = releases.looked_at()
         hold = releases.holds.present()
-        differences = releases.differences(pointer) if pointer else []
     comparison = None
     if pointer and mosaic_plan.box is None:  # what lies in the box is not the catalogue
         try:

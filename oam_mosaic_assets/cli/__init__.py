@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ exit codes:
   1  failed; a rerun may help
   2  wrong usage or settings; a person must change something first
   3  refused by the audit or a guard; a person must decide
-  130, 143  stopped by SIGINT, by SIGTERM
+  129, 130, 143  stopped by SIGHUP, by SIGINT, by SIGTERM
 
 examples:
   oam-mosaic build                          the sample, into ./data/store
@@ -62,16 +63,25 @@ def _run(stated: argparse.Namespace, stopped_by: Callable[[], signal.Signals | N
 
 
 def _stopped(by: signal.Signals, where: str) -> int:
-    print(f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+    try:
+        print(f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+    except OSError:  # the terminal is closed, and Python would write what is left once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return 128 + by
 
 
 def explain(error: MosaicError) -> int:
-    """Say what happened and what to do about it; returns the exit code."""
+    """Say what happened, what to do about it and of which kind it is; returns the exit code."""
     print(f"oam-mosaic: {error.message}", file=sys.stderr)  # noqa: T201
     if error.hint:
         print(f"\nWhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
+    print(f"\n{kind_of(type(error).__name__)}", file=sys.stderr)  # noqa: T201
     return error.exit_code
+
+
+def kind_of(name: str) -> str:
+    """Where the documentation says more about what failed."""
+    return f"Kind: {name}, in docs/operation.md"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="REASON",
         type=_stated,
         help="let this build pass the guards; the reason stands in the public manifest",
+    )
+    build.add_argument(
+        "--anew", action="store_true", help="make every tile, even if nothing changed since the public build"
     )
     build.set_defaults(command=_build)
 
@@ -218,6 +231,15 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--json", action="store_true", help="for programs")
     validate.set_defaults(command=_validate)
 
+    serve = commands.add_parser(
+        "serve",
+        help="serve what is public as tiles to maps that cannot read PMTiles, until stopped",
+        description="Runs Martin and nginx: vector tiles on port 3004, the raster address on 8084, the "
+        "viewer on 8085, on the loopback interface unless SERVE_ADDRESS says otherwise. Turns to a new "
+        "release by itself. Needs no key: it reads what is public. docs/serving.md says more.",
+    )
+    serve.set_defaults(command=_serve)
+
     alerts = commands.add_parser(
         "test-alerts",
         help="send a test message through each channel of the alerts",
@@ -245,7 +267,7 @@ def _stated(reason: str) -> str:
 def _build(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
 
-    return run_job("global_mosaic", confirm=stated.confirm)
+    return run_job("global_mosaic", confirm=stated.confirm, anew=stated.anew)
 
 
 def _publish(stated: argparse.Namespace) -> int:
@@ -314,6 +336,12 @@ def _validate(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.light import show_archive  # noqa: PLC0415
 
     return show_archive(stated.file, as_json=stated.json)
+
+
+def _serve(_: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.serve import serve  # noqa: PLC0415
+
+    return serve()
 
 
 def _test_alerts(_: argparse.Namespace) -> int:

@@ -14,14 +14,15 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` takes no word on what it is told
 from rich.console import Console
 
-from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, published_mosaic
+from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, PUBLISHED
 from oam_mosaic_assets.assets.rollback import REASON_TAG
-from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNCHANGED
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
+from oam_mosaic_assets.cli import kind_of
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.definitions import build_definitions
-from oam_mosaic_assets.errors import Passing, Refused, SettingsError
+from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
 from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, WHAT_TO_DO, cause_of
@@ -63,6 +64,7 @@ def run_job(
     build: str | None = None,
     reason: str | None = None,
     takedown: str | None = None,
+    anew: bool = False,
 ) -> int:
     """Run a job to its end and say what came of it.
 
@@ -72,12 +74,19 @@ def run_job(
         build: the earlier build to work on.
         reason: why a rollback is made.
         takedown: why an image has to go from what is public.
+        anew: build even if nothing changed.
 
     Returns:
         The exit code.
     """
     settings = Settings.read()
-    stated = {CONFIRM_TAG: confirm, BUILD_TAG: build, REASON_TAG: reason, TAKEDOWN_TAG: takedown}
+    stated = {
+        CONFIRM_TAG: confirm,
+        BUILD_TAG: build,
+        REASON_TAG: reason,
+        TAKEDOWN_TAG: takedown,
+        ANEW_TAG: "yes" if anew else None,
+    }
     tags = {LOCATION_TAG: LOCATION, **{name: value for name, value in stated.items() if value}}
     # a stream of its own: each line at once and in UTF-8, whatever standard error is set to
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
@@ -140,13 +149,21 @@ def _progress(console: Console) -> AbstractContextManager[Progress]:
 def _published(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
     """What this run's materialisation says was published; empty where nothing was."""
     for event in result.all_events:
-        if event.is_step_materialization and event.asset_key == published_mosaic.key:
+        if event.is_step_materialization and event.asset_key == PUBLISHED:
             metadata = event.step_materialization_data.materialization.metadata
             return {name: value.value for name, value in metadata.items()}
     return {}
 
 
 def _report(console: Console, settings: Settings, published: Mapping[str, Any], run: str) -> None:
+    if UNCHANGED in published:
+        console.print(
+            f"\nNothing changed since {published['build']}, which stays public: {published['counts']}.\n"
+            f"It is up to date with the catalogue of {published['snapshot']}.\n\n"
+            f"  archive   {published['address']}\n"
+            f"  run       {run}, in Dagster's UI\n"
+        )
+        return
     done = f"Rolled back from {published['rolled back from']} to" if "reason" in published else "Published"
     console.print(
         f"\n{done} {published['build']}: {published['counts']}, {published['bytes'] / 1e6:.1f} MB\n\n"
@@ -176,7 +193,7 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
             values = {name: value.value for name, value in stated.metadata.items()}
             hint = str(values.get(WHAT_TO_DO, ""))
             message = (stated.description or "").removesuffix(hint).rstrip()
-            console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}")
+            console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}\n\n{kind_of(str(values['kind']))}")
             return int(str(values.get(EXIT_CODE, 1)))
         if error is not None:
             cause = f"a fault in {event.step_key}: {cause_of(error)}"
@@ -203,8 +220,10 @@ def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation],
         console.print(f"  {each.check_name}: {each.description}")
     if is_public:
         return Passing.exit_code
+    kind = HeldBack if are_guards else AuditFailed
     if builds and are_guards:
         console.print(
             f"\nWhat to do: if that is right, say so: oam-mosaic publish {builds.pop()} --confirm REASON"
         )
-    return Refused.exit_code
+    console.print(f"\n{kind_of(kind.__name__)}")
+    return kind.exit_code

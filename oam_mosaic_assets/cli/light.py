@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,6 +46,9 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         "fresh": verdict.passed,
         "text": verdict.text,
         **verdict.numbers,
+        "held": hold and asdict(hold) if as_json else str(hold or "no"),
+        "waiting": releases.staged.waiting(),
+        "remarks": settings.remarks(),
     }
     if compared and comparison is None:
         facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
@@ -52,7 +56,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         address = releases.store.public_address
         facts |= {
             "snapshot": pointer.snapshot_taken_at,
-            "published": pointer.published_at,
+            "public_since": pointer.published_at,
             "read_from": pointer.source,
             "set_aside": pointer.set_aside,
             "bytes": pointer.size,
@@ -60,6 +64,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
             "archive": address(settings.keys.archive),
             "tilejson": address(settings.keys.tilejson),
             "manifest": address(pointer.manifest),
+            "products": [address(key) for name in pointer.released for key in settings.keys.fixed(name)],
         }
     _print(facts, as_json=as_json)
     return 0 if verdict.passed else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -42,8 +43,7 @@ def show_releases(*, as_json: bool) -> int:
     ]
     waiting = releases.staged.waiting()
     if as_json:
-        held = hold and {"since": hold.since, "reason": hold.reason}
-        document = {"held": held, "waiting": waiting, "releases": listed}
+        document = {"held": hold and asdict(hold), "waiting": waiting, "releases": listed}
         print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201
         return 0
     _show(listed)
@@ -68,8 +68,10 @@ def _show(listed: list[dict[str, Any]]) -> None:
             table.add_row(*map(_text, each.values()))
         Console(highlight=False, markup=False).print(table)
     else:
-        for each in listed:
-            print("  ".join(_text(value) for value in each.values()).rstrip())  # noqa: T201
+        rows = [[*listed[0]], *([_text(value) for value in each.values()] for each in listed)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(map(str.ljust, row, widths)).rstrip())  # noqa: T201
 
 
 def _text(value: Any) -> str:
@@ -94,7 +96,8 @@ def resume() -> int:
     with releases.lock("the end of a hold").held(_say):
         held = releases.holds.present()
         releases.holds.put_back(None)
-    print(f"{held}: ended. The next build is published." if held else "nothing was held")  # noqa: T201
+    ended = f"The hold is ended; the next build is published. It said: {held}"
+    print(ended if held else "nothing was held")  # noqa: T201
     return 0
 
 

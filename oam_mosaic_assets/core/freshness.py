@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from oam_mosaic_assets.core.release import Pointer
+
+AHEAD_HOURS: Final = 0.25
+"""That the catalogue's clock may be ahead of this machine's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ class Freshness:
 
     Attributes:
         passed: all is well.
-        is_late_only: a build is due, but what is public is whole and not yet stale.
+        is_late_only: a build is due, or its age cannot be told, but what is public is whole and not stale.
         text: in words, with age and missing images.
         numbers: what it was judged by.
     """
@@ -97,10 +100,13 @@ def judge_freshness(
         texts.insert(0, f"the mosaic is stale: no build for {_hours(age)}, {fail_hours:g} h are allowed")
     elif age >= warn_hours:
         texts.insert(0, f"the mosaic is late: a build was due {_hours(age - warn_hours)} ago")
+    is_ahead = age < -AHEAD_HOURS
+    if is_ahead:
+        texts.insert(0, f"its snapshot lies {_hours(-age)} ahead of this machine's clock: set the clock")
     stale = bool(differences) or age >= fail_hours
     return Freshness(
-        passed=not stale and age < warn_hours,
-        is_late_only=not stale and age >= warn_hours,
+        passed=not stale and age < warn_hours and not is_ahead,
+        is_late_only=not stale and (age >= warn_hours or is_ahead),
         text="; ".join(texts),
         numbers=numbers,
     )

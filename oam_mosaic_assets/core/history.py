@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer
+from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer, in_pointer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,7 @@ def _pointer(build: str, manifest: Mapping[str, Any], keys: Keys) -> Pointer:
         manifest=keys.release(build, MANIFEST),
         size=manifest["archive"]["bytes"],
         sha256=manifest["archive"]["sha256"],
+        products=in_pointer(manifest.get("products", {})),
     )
     return Pointer.from_json(stated.to_json())  # sees to the types
 

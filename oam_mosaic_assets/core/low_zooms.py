@@ -21,7 +21,7 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.grid import Geometries, project, tile_ids
-from oam_mosaic_assets.core.snapshot import MITRE, as_drawn, read_batches
+from oam_mosaic_assets.core.snapshot import MITRE, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import POLYGON, new_layer, polygon_commands, tile_of
@@ -34,8 +34,8 @@ _MARGIN: Final = round(BUFFER * EXTENT)
 _PIXEL: Final = EXTENT // PIXELS
 """Tile units."""
 
-_THINNEST: Final = 2.0
-"""Tile units; a part of an image that is narrower is widened, so that rounding leaves something of it."""
+_WIDENED: Final = 2.0
+"""Tile units by which an outline is moved out where rounding would leave nothing of a part of it."""
 
 _SIMPLIFIED: Final = 1.0
 """Tile units by which an outline may stray; tippecanoe's as well."""
@@ -110,14 +110,20 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
         extent = np.maximum(east - west, south - north)
         middles.append(np.column_stack([west + east, north + south]) / 2.0)
         extents.append(extent)
-        for zoom in zooms:
-            shown = is_shown(extent, zoom)
-            if only is not None:
-                shown &= only.deepest[start : start + len(batch)] >= zoom
-            if shown.any():
-                pieces = _wanted(_pieces(projected[shown], zoom), zoom, only)
-                _add_outlines(sheets[zoom], pieces, [names[each] for each in np.flatnonzero(shown)])
+        deepest = np.full(len(batch), plan.whole_from) if only is None else only.deepest[start:][: len(batch)]
         start += len(batch)
+        parts, image = shapely.get_parts(projected, return_index=True)
+        wanted = _is_wanted(extent, deepest, zooms)[image]
+        parts, image = parts[wanted], image[wanted]
+        for zoom in reversed(zooms):  # what is simplified for a zoom is less work at the one before
+            shown = is_shown(extent[image], zoom)
+            if not shown.any():
+                break
+            parts, image = shapely.simplify(parts[shown], _SIMPLIFIED / (EXTENT << zoom)), image[shown]
+            here = deepest[image] >= zoom
+            if here.any():
+                pieces = _wanted(_pieces(parts[here], image[here], zoom), zoom, only)
+                _add_outlines(sheets[zoom], pieces, names)
     for zoom in zooms:
         counted = [middle[~is_shown(extent, zoom)] for middle, extent in zip(middles, extents, strict=True)]
         squares = _squares(np.concatenate(counted), zoom)
@@ -125,6 +131,15 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
             held = _held(np.array(list(squares), np.int64), zoom, only)
             squares = dict(each for each, is_held in zip(squares.items(), held, strict=True) if is_held)
         yield from _finished(sheets.pop(zoom), squares, plan.layer, zoom)
+
+
+def _is_wanted(
+    extent: NDArray[np.float64], deepest: NDArray[np.integer[Any]], zooms: range
+) -> NDArray[np.bool_]:
+    """Which images are drawn as themselves at some zoom at which they reach a wanted tile."""
+    last = np.minimum(deepest, zooms[-1])
+    shown: NDArray[np.bool_] = (last >= zooms[0]) & (extent * PIXELS * 2.0**last >= 1.0)
+    return shown
 
 
 def _wanted(pieces: _Pieces, zoom: int, only: Reached | None) -> _Pieces:
@@ -150,16 +165,15 @@ def is_shown(extent: NDArray[np.float64], zoom: int) -> NDArray[np.bool_]:
     return shown
 
 
-def _pieces(projected: Geometries, zoom: int) -> _Pieces:
+def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
     """Cut images into tiles, on the tiles' grid.
 
     Args:
-        projected: the map is the unit square.
+        parts: polygons; the map is the unit square.
+        image: index of the image that each is a part of.
         zoom: of the tiles.
     """
-    parts, image = shapely.get_parts(projected, return_index=True)
     parts = shapely.transform(parts, lambda points: points * float(EXTENT << zoom))
-    parts = as_drawn(shapely.simplify(parts, _SIMPLIFIED), _THINNEST)
     bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * _MARGIN
     west, north, east, south = np.clip(np.floor(bounds / EXTENT).astype(np.int64), 0, (1 << zoom) - 1).T
     columns = east - west + 1
@@ -176,7 +190,7 @@ def _pieces(projected: Geometries, zoom: int) -> _Pieces:
     rounded = shapely.transform(polygon, np.rint)
     # what rounding folds, a spike above all, is widened as well and put on the grid with care
     broken = ~shapely.is_valid(rounded)
-    wide = shapely.buffer(polygon[broken], _THINNEST, join_style="mitre", mitre_limit=MITRE)
+    wide = shapely.buffer(polygon[broken], _WIDENED, join_style="mitre", mitre_limit=MITRE)
     rounded[broken] = shapely.set_precision(wide, 1.0)
     polygon, again = _polygons(rounded)
     of = of[again]
@@ -201,10 +215,12 @@ def _lies_within(local: Geometries) -> NDArray[np.bool_]:
 
 def _polygons(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
     """The polygons that geometries consist of, and which each belongs to; points and lines are left out."""
-    parts, of = shapely.get_parts(geometries, return_index=True)
-    parts, again = shapely.get_parts(parts, return_index=True)  # collections hold multipolygons
+    parts, of = geometries, np.arange(len(geometries))
+    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():  # collections hold multipolygons
+        parts, again = shapely.get_parts(parts, return_index=True)
+        of = of[again]
     solid = shapely.area(parts) > 0.0
-    return parts[solid], of[again][solid]
+    return parts[solid], of[solid]
 
 
 def _add_outlines(sheets: defaultdict[int, _Sheet], pieces: _Pieces, names: list[str]) -> None:

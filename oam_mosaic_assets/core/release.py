@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
-ARCHIVE: Final = "global-mosaic.pmtiles"
+from oam_mosaic_assets.core.product import MOSAIC, Product
+
+ARCHIVE: Final = MOSAIC.name
 MANIFEST: Final = "manifest.json"
 TILEJSON: Final = "global-mosaic.json"
 AUDIT: Final = "audit.json"
@@ -20,6 +22,11 @@ CLAIM: Final = "claim.json"
 
 FORMAT: Final = 1
 """Of pointer and manifest. A reader of another format does not guess."""
+
+
+def audit_name(product: str) -> str:
+    """The staged object that holds a product's audit: of the archive, it tells that the build is audited."""
+    return AUDIT if product == ARCHIVE else f"audit-{product}.json"
 
 
 def build_name(started: datetime, digest: str) -> str:
@@ -40,15 +47,19 @@ class Keys:
         archive: the fixed public key of the archive.
         tilejson: the fixed public key of the TileJSON.
         aliases: further fixed keys that get the same archive.
+        root: what the fixed keys of the other products lie under; empty, or ends in a slash.
         prefix: what everything else lies under; ends in a slash.
         shared: the prefix of what all places of one store have in common; empty is `prefix`.
+        products: what builds publish here, the archive first.
     """
 
     archive: str = ARCHIVE
     tilejson: str = TILEJSON
     aliases: tuple[str, ...] = ()
+    root: str = ""
     prefix: str = "mosaic/"
     shared: str = ""
+    products: tuple[Product, ...] = (MOSAIC,)
 
     @property
     def pointer(self) -> str:
@@ -102,16 +113,43 @@ class Keys:
             archive=root + self.archive,
             tilejson=root + self.tilejson,
             aliases=tuple(root + alias for alias in self.aliases),
+            root=root + self.root,
             prefix=root + self.prefix,
             shared=self.shared or self.prefix,
+            products=self.products,
         )
 
     def fixed_archives(self) -> tuple[str, ...]:
         """Every fixed key of the archive, the main one first."""
         return (self.archive, *self.aliases)
 
+    def fixed(self, product: str) -> tuple[str, ...]:
+        """Every fixed key of a product, the main one first.
 
-_JSON_TYPES: Final = {"str": str, "int": int, "Mapping[str, str]": dict}
+        Args:
+            product: its name.
+        """
+        return self.fixed_archives() if product == ARCHIVE else (self.root + product,)
+
+    def fixed_of(self, products: Iterable[str]) -> tuple[str, ...]:
+        """Every fixed key that changes when these products do: theirs, and the TileJSON's."""
+        return (*(key for each in products for key in self.fixed(each)), self.tilejson)
+
+    def all_fixed(self) -> tuple[str, ...]:
+        """Every fixed key that builds write here."""
+        return self.fixed_of(each.name for each in self.products)
+
+    def product_at(self, fixed: str) -> str:
+        """The name of the product whose fixed key this is."""
+        return ARCHIVE if fixed in self.fixed_archives() else fixed.removeprefix(self.root)
+
+
+_JSON_TYPES: Final = {
+    "str": str,
+    "int": int,
+    "Mapping[str, str]": dict,
+    "Mapping[str, Mapping[str, Any]]": dict,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +169,10 @@ class Pointer:
         manifest: key of its manifest.
         size: of the archive, bytes.
         sha256: of the archive, hex.
+        basis: digest of all that it was made from; empty where that is not known. See `Watch.basis`.
         etags: of each fixed key when it was written; another one means that someone overwrote it.
+        products: what the build published, by name, each with its own key (`key`), `bytes`, `sha256` and
+            `content_type`; empty where a version wrote it that knew the archive only.
     """
 
     build: str
@@ -146,8 +187,15 @@ class Pointer:
     manifest: str
     size: int
     sha256: str
+    basis: str = ""
     etags: Mapping[str, str] = field(default_factory=dict)
+    products: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def released(self) -> Mapping[str, str]:
+        """The key of each product's own object in the release, by the product's name."""
+        return {ARCHIVE: self.archive} | {name: each["key"] for name, each in self.products.items()}
 
     def to_json(self) -> bytes:
         """As it stands in the store."""
@@ -179,6 +227,8 @@ class Pointer:
         ]
         if wrong:
             raise ValueError(f"it is no pointer: {wrong} are of another type")
+        if not all(_is_described(each) for each in pointer.products.values()):
+            raise ValueError("it is no pointer: a product lacks its key, bytes, sha256 or content type")
         for moment in (pointer.snapshot_taken_at, pointer.checked_at):
             if datetime.fromisoformat(moment).tzinfo is None:
                 raise ValueError(f"it is no pointer: {moment} has no time zone")
@@ -187,6 +237,25 @@ class Pointer:
     def age_hours(self, now: datetime) -> float:
         """Hours since the mosaic was last known to agree with the catalogue."""
         return (now - datetime.fromisoformat(self.checked_at)).total_seconds() / 3600.0
+
+
+_IN_POINTER: Final = {"key": str, "bytes": int, "sha256": str, "content_type": str}
+"""What is said of each product, and its type in JSON."""
+
+
+def in_pointer(products: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the pointer says of the products that a manifest describes.
+
+    Raises:
+        KeyError: the manifest leaves something out.
+    """
+    return {name: {what: each[what] for what in _IN_POINTER} for name, each in products.items()}
+
+
+def _is_described(product: Any) -> bool:
+    return isinstance(product, dict) and all(
+        isinstance(product.get(what), kind) for what, kind in _IN_POINTER.items()
+    )
 
 
 def tilejson(

@@ -181,13 +181,19 @@ def polygon_rings(
         commands, at = list(feature.geometry), 0
         while at < len(commands):
             size = (commands[at + 3] >> 3) + 1 if at + 3 < len(commands) else 0
-            drawn = [*commands[at : at + 4 : 3], *commands[at + 2 * size + 2 : at + 2 * size + 3]]
-            if size < 3 or drawn != [1 << 3 | _MOVE_TO, size - 1 << 3 | _LINE_TO, 1 << 3 | _CLOSE_PATH]:
+            end = at + 2 * size + 2
+            if not (
+                size > 2  # points enclose something
+                and end < len(commands)
+                and commands[at] == 1 << 3 | _MOVE_TO
+                and commands[at + 3] & 7 == _LINE_TO
+                and commands[end] == 1 << 3 | _CLOSE_PATH
+            ):
                 raise BrokenTile("its commands do not draw polygons")
             begins.append(len(numbers) + at)
             sizes.append(size)
             of.append(index)
-            at += 2 * size + 3
+            at = end + 1
         numbers.extend(commands)
     whole, offsets, counts, owners = (np.frombuffer(each, np.int64) for each in (numbers, begins, sizes, of))
     starts = np.cumsum(counts) - counts

@@ -18,17 +18,20 @@ from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from http import HTTPStatus
 from threading import Timer
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from oam_mosaic_assets.core.alerts import Message
 from oam_mosaic_assets.errors import AlertNotSent
 
+if TYPE_CHECKING:
+    import requests
+
 SECONDS: Final = 5.0
 """For a connection, and for each answer."""
 
 CONVERSATION_SECONDS: Final = 15.0
-"""For all answers of a mail server: there is one for each recipient, and a tick ends after a minute."""
+"""For all that a server says, be it ever so slowly: a tick ends after a minute."""
 
 _PORTS: Final = {"smtp": 587, "smtps": 465}
 
@@ -56,7 +59,7 @@ class Webhook:
         import requests  # noqa: PLC0415  # slow to import, seldom needed
 
         try:
-            with _unlogged("urllib3.connection", "urllib3.connectionpool"), requests.Session() as session:
+            with _unlogged("urllib3.connection", "urllib3.connectionpool"), _brief_session() as session:
                 session.auth = self._credentials or _as_it_is  # or requests looks into ~/.netrc
                 answer = session.post(
                     self._address,
@@ -107,7 +110,7 @@ class Email:
 
     def send(self, message: Message) -> str:
         try:
-            with closing(self._connect()) as server, _cut_off(server, CONVERSATION_SECONDS):
+            with closing(self._connect()) as server, _cut_off(lambda: [server.sock]):
                 self._introduce(server)
                 refused = server.send_message(self._letter(message), self._sender, self._recipients)
                 with suppress(smtplib.SMTPException, OSError):  # the letter was taken, whatever comes now
@@ -164,21 +167,52 @@ def _as_it_is(request: Any) -> Any:
 
 
 @contextmanager
-def _cut_off(server: smtplib.SMTP, seconds: float) -> Iterator[None]:
-    """End a conversation that takes longer; whoever reads or writes is told that the server is gone."""
+def _cut_off(lines: Callable[[], Sequence[socket.socket | None]]) -> Iterator[None]:
+    """End a conversation that takes too long; whoever reads or writes is told that the server is gone."""
 
     def cut() -> None:
-        if line := server.sock:
+        for line in filter(None, lines()):
             with suppress(OSError):  # it has ended by itself
                 socket.socket.shutdown(line, socket.SHUT_RDWR)  # TLS's own would wait for an answer
 
-    timer = Timer(seconds, cut)
+    timer = Timer(CONVERSATION_SECONDS, cut)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def _brief_session() -> Iterator[requests.Session]:
+    """A session that is cut off; a timeout of requests is for each piece of an answer alone."""
+    import requests  # noqa: PLC0415
+    from requests.adapters import HTTPAdapter  # noqa: PLC0415
+
+    lines: list[socket.socket] = []
+
+    class Noted(HTTPAdapter):
+        def get_connection_with_tls_context(self, *stated: Any, **named: Any) -> Any:
+            pool: Any = super().get_connection_with_tls_context(*stated, **named)
+
+            class Connection(pool.ConnectionCls):  # type: ignore[misc]  # HTTP's or HTTPS's
+                def _new_conn(self) -> socket.socket:
+                    line: socket.socket = super()._new_conn()
+                    lines.append(line.dup())  # TLS takes the line itself away
+                    return line
+
+            pool.ConnectionCls = Connection
+            return pool
+
+    with requests.Session() as session, _cut_off(lambda: lines):
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, Noted())
+        try:
+            yield session
+        finally:
+            for line in lines:
+                line.close()
 
 
 @contextmanager

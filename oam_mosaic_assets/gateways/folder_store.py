@@ -34,8 +34,18 @@ PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
 PARTIAL: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.partial")
 REFUSALS: Final = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+    }
 )
+_ELSEWHERE: Final = "Set MOSAIC_STORE to a folder that this user may write to."
 
 
 class FolderStore:
@@ -240,7 +250,10 @@ class FolderStore:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Hold the store's lock; short, never while content is written. The kernel frees a dead process's."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as fault:  # nobody can make a folder there, such as below /proc
+            raise StoreRefused(f"cannot make {self.root}: {fault.strerror}", hint=_ELSEWHERE) from fault
         with (self.root / ".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -271,7 +284,7 @@ class FolderStore:
             if fault.errno in NO_ROOM:
                 raise DiskFull(what, hint="Free some space, or choose a folder on a larger disk.") from fault
             if fault.errno in REFUSALS:
-                raise StoreRefused(what, hint="Choose a folder that this user may write to.") from fault
+                raise StoreRefused(what, hint=_ELSEWHERE) from fault
             raise StoreUnavailable(
                 what, hint="Check the disk, or the mount, that holds the folder."
             ) from fault

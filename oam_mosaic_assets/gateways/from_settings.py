@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from oam_mosaic_assets.gateways.diagnosis.probed_bucket import ProbedBucket
 
 
-def store_of(settings: Settings) -> ObjectStore:
-    """S3 where the settings name it, else the folder."""
+def store_of(settings: Settings, *, patient: bool = True) -> ObjectStore:
+    """S3 where the settings name it, else the folder.
+
+    Args:
+        patient: whether a server that does not answer is asked again and again.
+    """
     if not settings.publishes_to_s3:
         from oam_mosaic_assets.gateways.folder_store import FolderStore  # noqa: PLC0415
 
         return FolderStore(settings.mosaic_store)
     from oam_mosaic_assets.gateways.s3_store import S3Store  # noqa: PLC0415
 
-    return S3Store(settings.s3_bucket, **_s3(settings))
+    haste: dict[str, Any] = {} if patient else {"connect_timeout": 5.0, "read_timeout": 10.0, "attempts": 1}
+    return S3Store(settings.s3_bucket, **_s3(settings), **haste)
 
 
 def probed_bucket_of(settings: Settings) -> ProbedBucket:

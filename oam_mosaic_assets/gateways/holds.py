@@ -12,6 +12,7 @@ from oam_mosaic_assets.errors import PublicationHeld
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 
 _HEADERS: Final = Headers("application/json")
+_AND: Final = "; and because "
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Hold:
 
     Attributes:
         since: UTC, ISO 8601.
-        reason: a person's.
+        reason: a person's; of several holds, all of them.
     """
 
     since: str
@@ -58,8 +59,15 @@ class Holds:
             )
 
     def place(self, reason: str) -> Hold:
-        """Hold. To be called under the lock, so that no publisher is past asking."""
-        hold = Hold(datetime.now(UTC).isoformat(), reason)
+        """Hold; one that is there gets the reason as well, so that none is lost.
+
+        To be called under the lock, so that no publisher is past asking.
+        """
+        hold = self.present()
+        if hold is None:
+            hold = Hold(datetime.now(UTC).isoformat(), reason)
+        elif reason not in hold.reason.split(_AND):
+            hold = Hold(hold.since, f"{hold.reason}{_AND}{reason}")
         self.put_back(hold)
         return hold
 

@@ -6,11 +6,11 @@ What is somebody else's is kept before anything takes its place, and waits for a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from oam_mosaic_assets.core.release import ARCHIVE, Keys
+from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 
@@ -22,25 +22,27 @@ _COMPARED: Final = 16 * 1024
 
 
 def build_shown(store: ObjectStore, keys: Keys, present: StoredObject) -> str | None:
-    """The build whose archive or TileJSON an object under a fixed key is; None where it is not ours."""
+    """The build whose product or TileJSON an object under a fixed key is; None where it is not ours."""
     if present.key == keys.tilejson:
         return _described_build(store, keys, present.key)
+    product = keys.product_at(present.key)
     for each in store.keys(keys.releases_root):
         build, _, name = each.key.removeprefix(keys.releases_root).partition("/")
-        if name == ARCHIVE and each.size == present.size and _look_alike(store, each, present):
+        if name == product and each.size == present.size and _look_alike(store, each, present):
             return build
     return None
 
 
 def foreign_objects(
-    store: ObjectStore, keys: Keys, *, written_before: Collection[str]
+    store: ObjectStore, keys: Keys, fixed: Iterable[str], *, written_before: Collection[str]
 ) -> Iterator[StoredObject]:
     """What somebody else put under fixed keys.
 
     Args:
+        fixed: these keys.
         written_before: fixed keys that the public build wrote, so that they are ours.
     """
-    for key in (*keys.fixed_archives(), keys.tilejson):
+    for key in fixed:
         present = None if key in written_before else store.head(key)
         if present is not None and build_shown(store, keys, present) is None:
             yield present
@@ -50,6 +52,7 @@ def keep_foreign(
     store: ObjectStore,
     keys: Keys,
     build: str,
+    fixed: Iterable[str],
     *,
     written_before: Collection[str],
     confirmed: str | None,
@@ -59,6 +62,7 @@ def keep_foreign(
 
     Args:
         build: the one to be published.
+        fixed: the keys that it will write.
         written_before: fixed keys that the public build wrote, so that they are ours.
         confirmed: why a person lets them be replaced.
         say: told what was kept.
@@ -67,7 +71,7 @@ def keep_foreign(
         HeldBack: there is something, and nobody has said that it may be replaced.
     """
     found = []
-    for present in foreign_objects(store, keys, written_before=written_before):
+    for present in foreign_objects(store, keys, fixed, written_before=written_before):
         # named by its ETag: what takes its place before a person decides is kept as well
         name = f"{present.etag[:16]}-{present.key.replace('/', '_')}"
         kept = keys.release(f"{FOREIGN}{datetime.now(UTC):%Y%m%d}", name)

@@ -1,27 +1,47 @@
 """The fixed keys and the pointer: what they show, and how they are turned to another release together.
 
 Each changes at once, but they are several: the pointer is turned last, and where one of them cannot be turned
-the others are turned back.
+the others are turned back. A product that the build lacks is taken away, so that all are of one build.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from oam_mosaic_assets.core.product import PMTILES
 from oam_mosaic_assets.core.release import TILEJSON, Keys, Pointer, as_json, tilejson_address
 from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import build_shown
 from oam_mosaic_assets.gateways.read_back import Expected, read_back
 
-PMTILES: Final = "application/vnd.pmtiles"
 JSON: Final = "application/json"
 
 FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One product of a build, where it lies.
+
+    Attributes:
+        name: the product's.
+        stored: the object, staged or released, exactly as it was looked at.
+        expected: what a stranger must be answered where it is public.
+    """
+
+    name: str
+    stored: StoredObject
+    expected: Expected
+
+    @property
+    def content_type(self) -> str:
+        """What readers are told."""
+        return self.expected.content_type
 
 
 class PublicKeys:
@@ -70,31 +90,48 @@ class PublicKeys:
                 )
             elif self.store.read_publicly(key, length=1) is None:
                 found.append(f"{key} is not publicly readable")
-        if self.store.head(pointer.archive) is None:
-            found.append(f"{pointer.archive} is gone")
+        found += [f"{key} is gone" for key in pointer.released.values() if self.store.head(key) is None]
         return found
 
     def turn(
         self,
-        released: StoredObject,
-        expected: Expected,
+        released: Sequence[Part],
         described: Mapping[str, Any],
+        before: Pointer | None,
         say: Callable[[str], None],
     ) -> dict[str, str]:
         """Let the fixed keys show a release and its TileJSON, and read each back; their ETags.
 
+        A product that was public before and is not in this release is taken away.
+
         Args:
-            released: the release's archive; copied only as it is described here.
-            expected: what a stranger must be answered.
+            released: the release's products; copied only as they are described here.
             described: the TileJSON of the fixed key.
+            before: what is public.
             say: told what is being done.
         """
         document = as_json(described)
-        etags = self._write(released, document, say)
-        for key in self.keys.fixed_archives():
-            self.read_back(key, expected)
+        etags = self._write([(each.name, each.stored, each.content_type) for each in released], document, say)
+        for each in released:
+            for key in self.keys.fixed(each.name):
+                self.read_back(key, each.expected)
         self.read_back(self.keys.tilejson, Expected.whole(document, JSON))
+        if before:
+            self._take_away(before, {each.name for each in released}, say)
         return etags
+
+    def _take_away(self, before: Pointer, kept: Collection[str], say: Callable[[str], None]) -> None:
+        """Delete what the fixed keys of other products show, where it is still what the pointer says."""
+        for key in (key for name in before.released if name not in kept for key in self.keys.fixed(name)):
+            present = self.store.head(key)
+            if present is not None and present.etag == before.etags.get(key):
+                say(f"taking away {key}, which the build does not have")
+                self.store.delete([key])
+
+    def absent(self, products: Sequence[Part]) -> list[str]:
+        """The fixed keys of these products under which nothing lies."""
+        fixed = [key for each in products for key in self.keys.fixed(each.name)]
+        return [key for key in fixed if self.store.head(key) is None]
 
     def turn_pointer(self, pointer: Pointer, before: tuple[Pointer, StoredObject] | None) -> None:
         """Say what is public now, where nobody has said otherwise since `before` was read.
@@ -122,40 +159,59 @@ class PublicKeys:
         read_back(self.store, key, expected, patience_seconds=self.patience_seconds)
 
     @contextmanager
-    def or_as_before(self) -> Iterator[None]:
+    def or_as_before(self, released: Sequence[Part]) -> Iterator[None]:
         """Where fixed keys or pointer cannot be turned, let the fixed keys show again what the pointer says.
 
         What another publisher does now is his; and where nothing was public before, the next build finds that
         what lies there is ours.
+
+        Args:
+            released: what they are to be turned to.
         """
+        absent = self.absent(released)
         try:
             yield
         except PublicationLost:
             raise
         except BaseException:
             with suppress(MosaicError, PreconditionFailed):  # what failed first must be seen
-                self._show_again()
+                self._show_again(absent)
             raise
 
-    def _show_again(self) -> None:
+    def _show_again(self, absent: Collection[str]) -> None:
         before = self.current()  # asked again: it may have been turned, and only the answer was lost
-        released = before and self.store.head(before[0].archive)
-        document = before and self.store.get_bytes(self.keys.release(before[0].build, TILEJSON))
-        if before is None or not released or not document or not self.differences(before[0]):
+        if before is None:
             return
-        etags = self._write(released, as_json(self.described_here(document[0])), lambda _: None)
-        self.turn_pointer(replace(before[0], etags=etags), before)
+        pointer = before[0]
+        self.store.delete([key for key in absent if key not in pointer.etags])
+        document = self.store.get_bytes(self.keys.release(pointer.build, TILEJSON))
+        if not document or not self.differences(pointer):
+            return
+        kinds = {name: str(each["content_type"]) for name, each in pointer.products.items()}
+        there = [
+            (name, released, kinds.get(name, PMTILES))
+            for name, key in pointer.released.items()
+            if (released := self.store.head(key))
+        ]
+        if len(there) == len(pointer.released):
+            etags = self._write(there, as_json(self.described_here(document[0])), lambda _: None)
+            self.turn_pointer(replace(pointer, etags=etags), before)
 
     def described_here(self, document: bytes) -> dict[str, Any]:
         """A release's own TileJSON as that of the fixed key. Raises `ValueError`: it is none."""
         described: dict[str, Any] = json.loads(document)
         return described | tilejson_address(self.store.public_address(self.keys.archive))
 
-    def _write(self, released: StoredObject, document: bytes, say: Callable[[str], None]) -> dict[str, str]:
+    def _write(
+        self, released: Sequence[tuple[str, StoredObject, str]], document: bytes, say: Callable[[str], None]
+    ) -> dict[str, str]:
+        """Copy each product (name, released object, content type) to its fixed keys; their ETags."""
         etags = {}
-        for key in self.keys.fixed_archives():
-            say(f"copying the archive to {key}")
-            etags[key] = self.store.copy(released, key, Headers(PMTILES, FIXED_CACHING), public=True).etag
+        for name, stored, content_type in released:
+            for key in self.keys.fixed(name):
+                say(f"copying to {key}")
+                headers = Headers(content_type, FIXED_CACHING)
+                etags[key] = self.store.copy(stored, key, headers, public=True).etag
         key = self.keys.tilejson
         etags[key] = self.store.put_bytes(key, document, Headers(JSON, FIXED_CACHING), public=True).etag
         return etags

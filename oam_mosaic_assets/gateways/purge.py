@@ -75,7 +75,8 @@ def _objects(releases: Releases) -> Iterator[StoredObject]:
     store, keys = releases.store, releases.keys
     ours = {keys.lock, keys.taken_down}
     yield from (each for each in store.keys(keys.prefix) if each.key not in ours)
-    fixed = (store.head(key) for key in (*keys.fixed_archives(), keys.tilejson))
+    current = releases.current()  # it may show products that are no longer made
+    fixed = map(store.head, dict.fromkeys((*keys.all_fixed(), *(current[0].etags if current else ()))))
     yield from (each for each in fixed if each is not None)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Final, Self
 
 from oam_mosaic_assets.errors import NotAsPublished
 from oam_mosaic_assets.gateways.object_store import ObjectStore
+
+READ_BACK: Final = 1024
+"""Bytes compared at either end of a large object; the header of an archive is in the first 127."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,15 @@ class Expected:
     def whole(cls, content: bytes, content_type: str) -> Self:
         """A small object, all of which is compared."""
         return cls(content_type=content_type, size=len(content), head=content, tail=b"")
+
+    @classmethod
+    def of_file(cls, path: Path, content_type: str) -> Self:
+        """A large object, both ends of which are compared."""
+        size = path.stat().st_size
+        with path.open("rb") as content:
+            head = content.read(READ_BACK)
+            content.seek(max(0, size - READ_BACK))
+            return cls(content_type=content_type, size=size, head=head, tail=content.read())
 
 
 def read_back(store: ObjectStore, key: str, expected: Expected, *, patience_seconds: float) -> None:

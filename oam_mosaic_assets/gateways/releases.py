@@ -8,20 +8,21 @@ true. Publishers that share nothing but the store keep out of each other's way b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from oam_mosaic_assets.core.history import Retention
-from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, TILEJSON, Keys, Pointer, as_json
+from oam_mosaic_assets.core.release import MANIFEST, TILEJSON, Keys, Pointer, as_json
 from oam_mosaic_assets.errors import MosaicError, PublicationLost
 from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import keep_foreign
-from oam_mosaic_assets.gateways.public_keys import JSON, PMTILES, PublicKeys
-from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock
+from oam_mosaic_assets.gateways.public_keys import JSON, Part, PublicKeys
+from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock, holder_of
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.staged_builds import StagedBuilds
 from oam_mosaic_assets.gateways.sweeping import sweep
@@ -30,40 +31,28 @@ from oam_mosaic_assets.gateways.takedowns import Takedowns
 RELEASE_CACHING: Final = "public, max-age=86400, immutable"
 """A release never changes; a day, not a year, so that caches forget an image that was taken down."""
 
-READ_BACK: Final = 1024
-"""Bytes compared at either end of the archive; the header is in the first 127."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A staged and audited build.
 
     Attributes:
-        archive: the staged archive, exactly as it was audited.
+        parts: its staged products, exactly as they were audited, the archive first.
         footprints: the staged footprints it was made from.
         set_aside: the staged list of what could not be drawn.
-        head: its first bytes.
-        tail: its last bytes.
         pointer: what `latest.json` is to say, but for times and ETags.
-        manifest: all that is recorded of the build.
+        manifest: all that is recorded of the build; what its `products` say stands in the pointer too.
         tilejson: makes the TileJSON from the archive's public address.
         names_any: whether it draws or names one of these images.
     """
 
-    archive: StoredObject
+    parts: Sequence[Part]
     footprints: StoredObject
     set_aside: StoredObject
-    head: bytes
-    tail: bytes
     pointer: Pointer
     manifest: Mapping[str, Any]
     tilejson: Callable[[str], Mapping[str, Any]]
     names_any: Callable[[frozenset[str]], bool]
-
-    @property
-    def expected(self) -> Expected:
-        """What a stranger must be answered where the archive is public."""
-        return Expected(content_type=PMTILES, size=self.archive.size, head=self.head, tail=self.tail)
 
 
 class Releases:
@@ -101,6 +90,29 @@ class Releases:
     def differences(self, pointer: Pointer) -> list[str]:
         """See `PublicKeys.differences`."""
         return self.public.differences(pointer)
+
+    def looked_at(self) -> tuple[Pointer | None, list[str]]:
+        """What the pointer says is public, and what differs from it.
+
+        While a publisher is at work they differ for a moment: its end is waited for, for a lock's lifetime.
+        """
+        deadline = time.monotonic() + self.lock_lifetime.total_seconds()
+        while True:
+            current = self.current()
+            if current is None:
+                return None, []
+            differences = self.differences(current[0])
+            if not differences or time.monotonic() > deadline or not self._is_changing(current[1]):
+                return current[0], differences
+            time.sleep(1.0)
+
+    def _is_changing(self, pointer: StoredObject) -> bool:
+        """Whether a publisher is at work, or has turned the pointer since it was read."""
+        holder = holder_of(self.store, self.keys.lock)
+        if holder and holder.until > datetime.now(UTC):
+            return True
+        now = self.current()
+        return now is None or now[1].etag != pointer.etag
 
     def lock(self, build: str) -> PublisherLock:
         """The lock under which all of this is changed.
@@ -145,14 +157,15 @@ class Releases:
                 self.store,
                 self.keys,
                 build,
+                self.keys.fixed_of(each.name for each in candidate.parts),
                 written_before=before[0].etags if before else (),
                 confirmed=confirmed,
                 say=say,
             )
             released = self._release(candidate, lock, say, before=before[0].build if before else "")
-            with self.public.or_as_before():
+            with self.public.or_as_before(released):
                 described = candidate.tilejson(self.store.public_address(self.keys.archive))
-                etags = self.public.turn(released, candidate.expected, described, say)
+                etags = self.public.turn(released, described, before[0] if before else None, say)
                 lock.renew()
                 now = datetime.now(UTC).isoformat()
                 pointer = replace(candidate.pointer, etags=etags, published_at=now)
@@ -177,17 +190,25 @@ class Releases:
 
     def _refuse_older(self, candidate: Candidate, before: tuple[Pointer, StoredObject] | None) -> None:
         taken = candidate.pointer.snapshot_taken_at
-        if before and datetime.fromisoformat(before[0].snapshot_taken_at) > datetime.fromisoformat(taken):
+        if before and (public := datetime.fromisoformat(before[0].snapshot_taken_at)) > (
+            datetime.fromisoformat(taken)
+        ):
+            hint = "Nothing needs to be done; the newer mosaic stays public."
+            if public > datetime.now(UTC):
+                hint = (
+                    "That is later than this machine's clock says: set the clock. Where it was the other one "
+                    "that ran ahead, run `oam-mosaic rollback`, then `oam-mosaic resume`, and build again."
+                )
             raise PublicationLost(
                 f"The public mosaic {before[0].build} shows the catalogue of {before[0].snapshot_taken_at}; "
                 f"this build's snapshot is older ({taken}).",
-                hint="Nothing needs to be done; the newer mosaic stays public.",
+                hint=hint,
             )
 
     def _release(
         self, candidate: Candidate, lock: PublisherLock, say: Callable[[str], None], *, before: str
-    ) -> StoredObject:
-        """Write the build's own objects, read the archive back, and take all away again if it fails.
+    ) -> list[Part]:
+        """Write the build's own objects, read them back, and take all away again if it fails.
 
         A build that is public already stays: its publication failed after the pointer was turned, and is
         repeated.
@@ -195,25 +216,16 @@ class Releases:
         Args:
             before: the public build; empty where there is none.
         """
-        build, key = candidate.pointer.build, candidate.pointer.archive
+        build = candidate.pointer.build
         is_public = before == build
         history = {
             "published_at": datetime.now(UTC).isoformat(),
             "previous": self._stated_before(build) if is_public else before,
         }
-        say(f"copying the archive to {key}")
-        address = self.store.public_address(key)
+        address = self.store.public_address(candidate.pointer.archive)
         try:
-            try:
-                released = self.store.copy(
-                    candidate.archive, key, Headers(PMTILES, RELEASE_CACHING), public=True
-                )
-            except PreconditionFailed:
-                raise PublicationLost(
-                    f"The staged archive {candidate.archive.key} is no longer the one that was audited.",
-                    hint="Build again; if it happens twice, see who else writes to this place.",
-                ) from None
-            self.public.read_back(key, candidate.expected)
+            released = [self._copied(each, build, before, say) for each in candidate.parts]
+            lock.renew()
             for name, content in (
                 (MANIFEST, {**candidate.manifest, **history, "address": address}),
                 (TILEJSON, candidate.tilejson(address)),
@@ -225,11 +237,44 @@ class Releases:
         except BaseException:
             if not is_public:
                 with suppress(MosaicError):  # what failed first must be seen; the next sweep comes by later
-                    self.store.delete(
-                        [self.keys.release(build, name) for name in (ARCHIVE, MANIFEST, TILEJSON)]
-                    )
+                    names = (*(each.name for each in candidate.parts), MANIFEST, TILEJSON)
+                    self.store.delete([self.keys.release(build, name) for name in names])
             raise
         return released
+
+    def _copied(self, part: Part, build: str, public: str, say: Callable[[str], None]) -> Part:
+        """A staged product as one of the release, read back.
+
+        Args:
+            public: the public build; empty where there is none.
+        """
+        key = self.keys.release(build, part.name)
+        say(f"copying to {key}")
+        headers = Headers(part.content_type, RELEASE_CACHING)
+        try:
+            stored = self.store.copy(part.stored, key, headers, public=True)
+        except PreconditionFailed:
+            raise self._overtaken(part.stored.key, build, public) from None
+        self.public.read_back(key, part.expected)
+        return replace(part, stored=stored)
+
+    def _overtaken(self, key: str, build: str, public: str) -> PublicationLost:
+        """Why what is staged is not what was audited."""
+        if self.store.head(key) is not None:
+            return PublicationLost(
+                f"The staged {key} was replaced after its audit.",
+                hint="Build again; if it happens twice, see who else writes to this place.",
+            )
+        if public > build:
+            return PublicationLost(
+                f"Another publisher was faster: {public} became public while {build} was being made, "
+                "and what was staged of it was deleted then.",
+                hint="Nothing needs to be done; the newer mosaic stays public.",
+            )
+        return PublicationLost(
+            f"The staged {key} was deleted after its audit.",
+            hint="Build again; if it happens twice, see who else deletes in this place.",
+        )
 
     def _stated_before(self, build: str) -> str:
         """What the manifest of a public build says was public before it."""

@@ -12,14 +12,15 @@ from typing import Any
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.history import Release, one_before
 from oam_mosaic_assets.core.names import names_any
+from oam_mosaic_assets.core.product import PMTILES
 from oam_mosaic_assets.core.release import TILEJSON, Pointer
 from oam_mosaic_assets.errors import MosaicError, RollbackRefused
 from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.holds import Holds
-from oam_mosaic_assets.gateways.object_store import StoredObject
-from oam_mosaic_assets.gateways.public_keys import JSON, PMTILES
+from oam_mosaic_assets.gateways.ownership import keep_foreign
+from oam_mosaic_assets.gateways.public_keys import JSON, Part
 from oam_mosaic_assets.gateways.read_back import Expected
-from oam_mosaic_assets.gateways.releases import READ_BACK, Releases
+from oam_mosaic_assets.gateways.releases import Releases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +28,7 @@ class _Whole:
     """A release that was read and found to be what its manifest says."""
 
     pointer: Pointer
-    archive: StoredObject
-    expected: Expected
+    parts: list[Part]
     described: dict[str, Any]
 
 
@@ -40,7 +40,7 @@ def roll_back(
     Args:
         build: None is the one that was public before.
         reason: a person's, for the hold.
-        folder: empty, for a copy of its archive.
+        folder: empty, for a copy of each of its products.
         say: told what is being done.
 
     Returns:
@@ -58,11 +58,21 @@ def roll_back(
         if before is None:
             raise _refused("Nothing was published here yet", [])
         target = _target(build, before[0].build, there)
-        found = _whole(releases, target, there, folder)
+        others = [each for each in there if each.build not in {target.build, before[0].build}]
+        found = _whole(releases, target, others, folder)
         lock.renew()
         why = f"of a rollback to {target.build}: {reason}"
-        with _held_or_as_before(releases.holds, why), public.or_as_before():
-            etags = public.turn(found.archive, found.expected, found.described, say)
+        keep_foreign(
+            releases.store,
+            releases.keys,
+            target.build,
+            releases.keys.fixed_of(each.name for each in found.parts),
+            written_before=before[0].etags,
+            confirmed=reason,
+            say=say,
+        )
+        with _held_or_as_before(releases.holds, why), public.or_as_before(found.parts):
+            etags = public.turn(found.parts, found.described, before[0], say)
             lock.renew()
             pointer = replace(found.pointer, etags=etags, published_at=datetime.now(UTC).isoformat())
             public.turn_pointer(pointer, before)
@@ -86,48 +96,50 @@ def _held_or_as_before(holds: Holds, reason: str) -> Iterator[None]:
 
 def _target(build: str | None, public: str, there: Sequence[Release]) -> Release:
     wanted = build or one_before(public, there)
+    others = [each for each in there if each.build != public]
     if not wanted:
-        raise _refused(f"No build is left that was public before {public}", there)
+        raise _refused(f"No build is left that was public before {public}", others)
     if wanted == public:
-        raise _refused(f"{wanted} is the public one", there)
-    found = next((each for each in there if each.build == wanted), None)
+        raise _refused(f"{wanted} is the public one", others)
+    found = next((each for each in others if each.build == wanted), None)
     if found is None:
-        raise _refused(f"There is no build {wanted}", there)
+        raise _refused(f"There is no build {wanted}", others)
     return found
 
 
-def _whole(releases: Releases, target: Release, there: Sequence[Release], folder: Path) -> _Whole:
+def _whole(releases: Releases, target: Release, others: Sequence[Release], folder: Path) -> _Whole:
     store, keys, build = releases.store, releases.keys, target.build
     if target.pointer is None:
-        raise _refused(f"{build} is not whole: its manifest cannot be read", there)
-    path = folder / "archive.pmtiles"
-    archive = store.get_file(target.pointer.archive, path)
-    if archive is None:
-        raise _refused(f"{build} is not whole: {target.pointer.archive} is gone", there)
-    if sha256_of(path) != target.pointer.sha256:
-        raise _refused(f"{build} is not whole: {target.pointer.archive} is not what its manifest says", there)
+        raise _refused(f"{build} is not whole: its manifest cannot be read", others)
+    parts = [_part(releases, target.pointer, name, others, folder) for name in target.pointer.released]
     document = store.get_bytes(keys.release(build, TILEJSON))
     try:
         described = releases.public.described_here(document[0]) if document else None
     except (ValueError, TypeError, RecursionError):
         described = None
     if described is None:
-        raise _refused(f"{build} is not whole: its TileJSON is gone, or cannot be read", there)
+        raise _refused(f"{build} is not whole: its TileJSON is gone, or cannot be read", others)
+    return _Whole(pointer=target.pointer, parts=parts, described=described)
+
+
+def _part(releases: Releases, pointer: Pointer, name: str, others: Sequence[Release], folder: Path) -> Part:
+    """A product of a release, read whole."""
+    key, path = pointer.released[name], folder / "released"
+    stated = pointer.products.get(name, {"sha256": pointer.sha256, "content_type": PMTILES})
+    stored = releases.store.get_file(key, path)
+    if stored is None:
+        raise _refused(f"{pointer.build} is not whole: {key} is gone", others)
+    if sha256_of(path) != stated["sha256"]:
+        raise _refused(f"{pointer.build} is not whole: {key} is not what its manifest says", others)
     taken_down = releases.takedowns.ids()
     if taken_down and names_any(path, taken_down):
-        raise _refused(f"{build} shows an image that was taken down since", there)
-    with path.open("rb") as content:
-        head = content.read(READ_BACK)
-        content.seek(max(0, archive.size - READ_BACK))
-        tail = content.read()
+        raise _refused(f"{pointer.build} shows an image that was taken down since", others)
+    expected = Expected.of_file(path, stated["content_type"])
     path.unlink()
-    expected = Expected(content_type=PMTILES, size=archive.size, head=head, tail=tail)
-    return _Whole(pointer=target.pointer, archive=archive, expected=expected, described=described)
+    return Part(name=name, stored=stored, expected=expected)
 
 
-def _refused(what: str, there: Sequence[Release]) -> RollbackRefused:
-    names = ", ".join(each.build for each in there) or "none"
-    return RollbackRefused(
-        f"{what}. What is public stays.",
-        hint=f"Name another build; there are: {names}. See oam-mosaic releases.",
-    )
+def _refused(what: str, others: Sequence[Release]) -> RollbackRefused:
+    names = ", ".join(each.build for each in others)
+    advice = f"Name another build; there are: {names}." if names else "There is no other build to go back to."
+    return RollbackRefused(f"{what}. What is public stays.", hint=f"{advice} See oam-mosaic releases.")

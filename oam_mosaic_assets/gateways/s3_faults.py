@@ -58,6 +58,8 @@ _ELSEWHERE = "Correct S3_REGION and S3_ENDPOINT: the bucket is elsewhere."
 _NO_BUCKET = "Create the bucket, or correct S3_BUCKET, S3_REGION and S3_ENDPOINT."
 _WRONG_KEY = "Correct S3_ACCESS_KEY, or S3_ENDPOINT: this server does not know the key."
 _OLD_TOKEN = "Renew the temporary credentials."  # noqa: S105  # words for a person
+_NO_REGION = "Correct S3_REGION: it is no region of this server, such as us-east-1."
+_NO_NAME = "Correct S3_BUCKET: a bucket's name has 3 to 63 small letters, digits, dots and hyphens."
 HINTS: Final = {
     "301": _ELSEWHERE,
     "302": _ELSEWHERE,
@@ -70,8 +72,11 @@ HINTS: Final = {
     ),
     "AuthorizationHeaderMalformed": _ELSEWHERE,
     "ExpiredToken": _OLD_TOKEN,
+    "IllegalLocationConstraint": _ELSEWHERE,
     "IllegalLocationConstraintException": _ELSEWHERE,
     "InvalidAccessKeyId": _WRONG_KEY,
+    "InvalidBucketName": _NO_NAME,
+    "InvalidRegion": _NO_REGION,
     "InvalidToken": _OLD_TOKEN,
     "NoSuchBucket": _NO_BUCKET,
     "PermanentRedirect": _ELSEWHERE,
@@ -79,6 +84,10 @@ HINTS: Final = {
     "SignatureDoesNotMatch": "Correct S3_SECRET_KEY: it does not belong to S3_ACCESS_KEY.",
     "TemporaryRedirect": _ELSEWHERE,
 }
+
+_NO_CREDENTIALS = "Set S3_ACCESS_KEY and S3_SECRET_KEY, or provide a profile or a role; check S3_BUCKET."
+UNASKED: Final = {"InvalidRegionError": _NO_REGION, "ParamValidationError": _NO_NAME}
+"""Of botocore's own errors."""
 
 
 @contextmanager
@@ -112,10 +121,8 @@ def s3_faults(action: str, address: str, *, public: bool = False) -> Iterator[No
             hint="Check that S3_ENDPOINT is an S3 server, then run again.",
         ) from None
     except BotoCoreError as fault:  # what botocore finds wrong before it asks
-        raise StoreRefused(
-            f"{what}: {type(fault).__name__}",
-            hint="Set S3_ACCESS_KEY and S3_SECRET_KEY, or provide a profile or a role; check S3_BUCKET.",
-        ) from None
+        kind = type(fault).__name__
+        raise StoreRefused(f"{what}: {kind}", hint=UNASKED.get(kind, _NO_CREDENTIALS)) from None
 
 
 def _read_answer(fault: ClientError, what: str, *, public: bool) -> MosaicError | PreconditionFailed:

@@ -52,7 +52,7 @@ class StagedBuilds:
             for build, each in self.objects()
             if each.key == self.keys.staging(build, CLAIM)
             and (found := self.store.get_bytes(each.key)) is not None
-            and json.loads(found[0])["run"] == run
+            and _claims(found[0], run)
         ]
 
     def waiting(self) -> list[str]:
@@ -67,3 +67,10 @@ class StagedBuilds:
     def discard(self, build: str) -> None:
         """Delete all that is staged of a build."""
         self.store.delete([each.key for each in self.store.keys(self.keys.staging(build))])
+
+
+def _claims(claim: bytes, run: str) -> bool:
+    """Whether a claim is this run's; one that cannot be read is nobody's."""
+    with suppress(ValueError, TypeError, KeyError):
+        return bool(json.loads(claim)["run"] == run)
+    return False

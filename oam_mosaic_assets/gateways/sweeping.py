@@ -39,6 +39,6 @@ def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> 
     store.delete([key for key in cached if key not in kept])
     store.delete([each.key for build, each in StagedBuilds(store, keys).objects() if build <= public])
     # whoever holds the lock is the only one who writes what is public; others may be staging
-    for root in (keys.releases_root, keys.tilejson, *keys.fixed_archives()):
+    for root in (keys.releases_root, *keys.all_fixed()):
         store.abandon_uploads(root, older_than_seconds=0.0)
     store.abandon_uploads(keys.prefix, older_than_seconds=ABANDONED_SECONDS)

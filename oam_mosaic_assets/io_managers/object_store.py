@@ -5,6 +5,7 @@ what is known of it. The event log says which build a run's upstream asset belon
 in the store, so each step may run in another process or on another machine.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,9 +61,9 @@ class ObjectStoreIOManager(dg.IOManager):
                         "sha256": obj.digests.get(path.name) or sha256_of(path),
                     }
                 )
-            description = as_json({"asset": asset, "build": obj.build, "files": files, "facts": obj.facts})
+            description = {"asset": asset, "build": obj.build, "files": files, "facts": obj.facts}
             key = self.keys.staging(obj.build, f"{asset}.json")
-            self.store.put_bytes(key, description, Headers("application/json"))
+            self.store.put_bytes(key, _sealed(description), Headers("application/json"))
         for path in obj.files:  # what is stored need not fill the disk as well
             path.unlink()
         context.add_output_metadata(
@@ -86,7 +87,10 @@ class ObjectStoreIOManager(dg.IOManager):
             found = self.store.get_bytes(key)
             if found is None:
                 raise self._gone(key, build, context)
-            description = json.loads(found[0])
+            try:
+                description = _unsealed(found[0])
+            except ValueError as error:
+                raise self._not_as_stored(key, str(error)) from None
             scratch: Scratch = context.resources.scratch
             folder = scratch.shared_folder(f"staged-{build}")
             etags = {each["name"]: self._fetch(build, each, folder, context) for each in description["files"]}
@@ -115,12 +119,15 @@ class ObjectStoreIOManager(dg.IOManager):
         if stored is None:
             raise self._gone(key, build, context)
         if sha256_of(target) != stated["sha256"]:
-            raise StoreUnavailable(
-                f"{key} in {self.store.origin} is not what was stored there: its digest differs.",
-                hint="Build again; if it happens twice, see who else writes to this place.",
-            )
+            raise self._not_as_stored(key, "its digest differs")
         self._fetched[target] = stored.etag
         return stored.etag
+
+    def _not_as_stored(self, key: str, why: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{key} in {self.store.origin} is not what was stored there: {why}.",
+            hint="Build again; if it happens twice, see who else writes to this place.",
+        )
 
     def _build_of(self, context: dg.InputContext) -> str:
         """The build that this run works on: by its tag, else by what it or an earlier run materialised."""
@@ -173,3 +180,20 @@ class ObjectStoreIOManager(dg.IOManager):
             f"{key} is not in {self.store.origin}: what is staged of a build is deleted once it has failed.",
             hint="Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`.",
         )
+
+
+def _sealed(description: dict[str, Any]) -> bytes:
+    """A description with its own digest."""
+    return as_json({**description, "sha256": hashlib.sha256(as_json(description)).hexdigest()})
+
+
+def _unsealed(stored: bytes) -> dict[str, Any]:
+    """The description again. Raises ValueError where it is not the one that was sealed."""
+    try:
+        description: dict[str, Any] = json.loads(stored)
+        stated = description.pop("sha256")
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        raise ValueError("it cannot be read") from None
+    if hashlib.sha256(as_json(description)).hexdigest() != stated:
+        raise ValueError("its digest differs")
+    return description

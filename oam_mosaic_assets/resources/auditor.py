@@ -1,18 +1,19 @@
-"""The audit of a staged build: made once, kept beside the archive, asked for by checks and publisher."""
+"""The audit of a staged product: made once, kept beside it, asked for by checks and publisher."""
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.examination import examine
+from oam_mosaic_assets.core.product import MOSAIC, Product
 from oam_mosaic_assets.core.reexamination import reexamine
-from oam_mosaic_assets.core.release import AUDIT, as_json
+from oam_mosaic_assets.core.release import as_json, audit_name
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.object_store import Headers
@@ -21,12 +22,12 @@ from oam_mosaic_assets.gateways.releases import Releases
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found of one archive.
+    """What was found of one product.
 
     Attributes:
-        sha256: of the archive that was judged.
+        sha256: of the file that was judged.
         seconds: that it took.
-        verdicts: in the order of `core.audit.CHECKS`; those that a broken archive leaves open are missing.
+        verdicts: in the order of the product's checks; those that a broken file leaves open are missing.
     """
 
     sha256: str
@@ -35,7 +36,7 @@ class Audit:
 
     @property
     def failures(self) -> list[Verdict]:
-        """What is wrong with the archive; nobody can overrule it."""
+        """What is wrong with the product; nobody can overrule it."""
         return [each for each in self.verdicts if not each.passed and not each.is_guard]
 
     @property
@@ -48,84 +49,122 @@ class Audit:
         return next((each.numbers[name] for each in self.verdicts if name in each.numbers), default)
 
 
+class Examiner(Protocol):
+    """Judges a staged product by itself: whole, as asked, and agreeing with the footprints."""
+
+    def __call__(
+        self,
+        staged: Artifact,
+        footprints: Artifact,
+        *,
+        before: Before | None,
+        on_progress: Callable[[float], None],
+    ) -> list[Verdict]:
+        """The verdicts, in the order of the product's checks."""
+        ...
+
+
+def of_footprints(plan: TilingPlan) -> Examiner:
+    """Judges an archive that tippecanoe made of the footprints by this plan."""
+
+    def examined(
+        staged: Artifact,
+        footprints: Artifact,
+        *,
+        before: Before | None,
+        on_progress: Callable[[float], None],
+    ) -> list[Verdict]:
+        snapshot = staged.facts["snapshot"]
+        judge = examine if before is None else partial(reexamine, before=before)
+        return judge(
+            staged.path,
+            footprints.path,
+            plan,
+            snapshot=snapshot["digest"],
+            extent=tuple(snapshot["bounds"]),
+            on_progress=on_progress,
+        )
+
+    return examined
+
+
 class Auditor:
-    """Audits staged builds against their footprints and against what is public."""
+    """Audits staged products against their footprints, and the build against what is public."""
 
     def __init__(
-        self, releases: Releases, plan: TilingPlan, *, max_set_aside_share: float, max_shrink_share: float
+        self,
+        releases: Releases,
+        examiners: Mapping[str, Examiner],
+        *,
+        max_set_aside_share: float,
+        max_shrink_share: float,
     ) -> None:
+        """Be ready for some products.
+
+        Args:
+            releases: what is public.
+            examiners: who judges each product, by its name.
+            max_set_aside_share: of the catalogue, 0 to 1.
+            max_shrink_share: of the last published build's images, 0 to 1.
+        """
         self.releases = releases
-        self.plan = plan
+        self.examiners = examiners
         self.max_set_aside_share = max_set_aside_share
         self.max_shrink_share = max_shrink_share
 
     def of(
         self,
-        archive: Artifact,
+        product: Product,
+        staged: Artifact,
         footprints: Artifact,
         *,
         before: Before | None = None,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> Audit:
-        """The audit of exactly this archive: the one on record, else a new one.
+        """The audit of exactly this file: the one on record, else a new one.
 
         So a publisher may be started by itself: what was never audited is audited then.
 
         Args:
-            archive: the staged archive.
+            product: what it is.
+            staged: the staged product.
             footprints: what it was made from.
-            before: the public build that it took tiles over from; without it, all of the archive is read.
-            on_progress: told now and then which share of the tiles is read, 0 to 1.
+            before: the public build that it took tiles over from; without it, all of it is read.
+            on_progress: told now and then which share is read, 0 to 1.
         """
-        sha256 = archive.facts["archive"]["sha256"]
-        key = self.releases.keys.staging(archive.build, AUDIT)
+        sha256 = staged.facts["product"]["sha256"]
+        key = self.releases.keys.staging(staged.build, audit_name(product.name))
         found = self.releases.store.get_bytes(key)
         if found is not None:
             stated = json.loads(found[0])
             if stated["sha256"] == sha256:
                 return Audit(sha256, stated["seconds"], [Verdict(**each) for each in stated["verdicts"]])
-        made = self._examine(archive, footprints, before, sha256, on_progress)
+        clock = time.perf_counter()
+        verdicts = self.examiners[product.name](staged, footprints, before=before, on_progress=on_progress)
+        if product == MOSAIC:
+            verdicts += self._guards(staged)
+        made = Audit(sha256, round(time.perf_counter() - clock, 2), verdicts)
         self.releases.store.put_bytes(key, as_json(asdict(made)), Headers("application/json"))
         return made
 
-    def _examine(
-        self,
-        archive: Artifact,
-        footprints: Artifact,
-        before: Before | None,
-        sha256: str,
-        on_progress: Callable[[float], None],
-    ) -> Audit:
-        clock, facts = time.perf_counter(), archive.facts
-        snapshot = facts["snapshot"]
-        judge = examine if before is None else partial(reexamine, before=before)
-        verdicts = judge(
-            archive.path,
-            footprints.path,
-            self.plan,
-            snapshot=snapshot["digest"],
-            extent=tuple(snapshot["bounds"]),
-            on_progress=on_progress,
-        )
-        public = self.releases.current()
-        last = public[0] if public else None
+    def _guards(self, staged: Artifact) -> list[Verdict]:
+        """What is said of the build's catalogue, whatever was made of it."""
+        facts, before = staged.facts, self.releases.current()
+        last = before[0] if before else None
         # a sample says nothing of how large the real catalogue should be
         is_other = last is not None and (last.source == "sample") != (facts["source"] == "sample")
         catalogued = facts["images"] + sum(facts["set_aside"].values())
-        verdicts.append(
+        return [
             audit.judge_set_aside(
                 # what cannot be drawn lies in no box, so it is counted against all that was read
                 catalogued=catalogued + facts["outside_test_box"],
                 set_aside=facts["set_aside"],
                 most=self.max_set_aside_share,
-            )
-        )
-        verdicts.append(
+            ),
             audit.judge_shrinkage(
                 catalogued=catalogued,
                 before=last.images + last.set_aside if last else None,
                 another=last.source if last and is_other else None,
                 most=self.max_shrink_share,
-            )
-        )
-        return Audit(sha256, round(time.perf_counter() - clock, 2), verdicts)
+            ),
+        ]

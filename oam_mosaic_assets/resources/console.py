@@ -1,4 +1,4 @@
-"""The log of a run as plain lines for people: UTC, step, what happened. Dagster's events stay in its UI."""
+"""The log of a run as lines for people: UTC, step, build, what happened. Dagster's events stay in its UI."""
 
 import logging
 import sys
@@ -13,12 +13,27 @@ _FAILURES: Final = frozenset({dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventT
 
 
 class _Plain(logging.Formatter):
+    """Lines of one run. The build that it makes is known once something of it is materialised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._build = ""
+
+    def listen(self, record: logging.LogRecord) -> bool:
+        """Learn the build's name, from events too that are no lines; lets all of them pass."""
+        event: dg.DagsterEvent | None = getattr(record, "dagster_meta", {}).get("dagster_event")
+        if event is not None and event.is_step_materialization:
+            stated = event.step_materialization_data.materialization.metadata.get("build")
+            self._build = str(stated.value) if stated else self._build
+        return True
+
     def format(self, record: logging.LogRecord) -> str:
         step = getattr(record, "dagster_meta", {}).get("step_key") or ""
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         text = f"{_said(record)}{_why(record)}"
         moment = time.strftime("%H:%M:%SZ", time.gmtime(record.created))
-        return f"{moment} {f'[{step}] ' if step else ''}{mark}{text}"
+        source = " ".join(filter(None, (step, self._build)))
+        return f"{moment} {f'[{source}] ' if source else ''}{mark}{text}"
 
 
 def _said(record: logging.LogRecord) -> str:
@@ -62,10 +77,13 @@ def console_logger(level: str, stream: TextIO | None = None) -> dg.LoggerDefinit
 
     def console(_: dg.InitLoggerContext) -> logging.Logger:
         handler = logging.StreamHandler(stream or sys.stderr)
-        handler.setFormatter(_Plain())
+        lines = _Plain()
+        handler.setFormatter(lines)
+        handler.setLevel(level)
         handler.addFilter(_was_said_or_failed if stream is None else _was_said)
         plain = logging.getLogger(f"oam-mosaic.{id(handler)}")  # each run writes to its own stream
-        plain.setLevel(level)
+        plain.setLevel(logging.DEBUG)  # for what is listened to
+        plain.addFilter(lines.listen)
         plain.propagate = False
         plain.addHandler(handler)
         return plain

@@ -11,6 +11,8 @@ from pathlib import Path
 import dagster as dg
 from pydantic import PrivateAttr
 
+from oam_mosaic_assets.errors import SettingsError
+
 _LOCK = "in-use.lock"
 
 
@@ -62,7 +64,13 @@ class Scratch(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value i
 @contextmanager
 def _folder_in_use(root: Path) -> Iterator[Path]:
     """A new folder, locked as long as this process lives, and gone when the block ends."""
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as fault:  # nobody can make a folder there, such as below /proc
+        raise SettingsError(
+            f"MOSAIC_SCRATCH, {root}, cannot be made: {fault.strerror}.",
+            hint="Set MOSAIC_SCRATCH to a folder that this user may write to.",
+        ) from None
     _sweep(root)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
     # locked before it has the name that a sweep looks for

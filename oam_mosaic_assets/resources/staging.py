@@ -3,7 +3,9 @@
 import logging
 
 import dagster as dg
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG  # what a retry is known by; exported nowhere
 
+from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.errors import HeldBack, MosaicError
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import INTERRUPTED
@@ -14,7 +16,7 @@ def discard_staged(context: dg.HookContext) -> None:
     """Delete the staged objects of the build that this run was making."""
     failed = context.op_exception
     if isinstance(failed, dg.DagsterError):  # Dagster's own: a check said no
-        return  # the audit itself discards what nobody may publish, and a guard's no a person may overrule
+        return  # what was audited goes when the run ends, and a guard's no a person may overrule
     if isinstance(failed, dg.Failure) and failed.metadata.get("kind") == dg.MetadataValue.text(
         HeldBack.__name__
     ):
@@ -22,21 +24,41 @@ def discard_staged(context: dg.HookContext) -> None:
     _discard(context.run_id, context.instance, context.resources.releases, context.log)
 
 
-def discard_where_interrupted(context: dg.InitResourceContext) -> None:
-    """Delete the same where a run was stopped, by a signal or from the UI: no hook runs then.
+def discard_at_the_end(context: dg.InitResourceContext) -> None:
+    """Delete the same where no hook does: a run was stopped, by a signal or from the UI, or an audit said no.
 
-    To be called when the run's resources are given back.
+    The other products' audits may still need what a failed one leaves. To be called when the run's resources
+    are given back.
     """
     if context.run is None or context.instance is None:
         return
     run = context.run.run_id
     failures = context.instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE)
     errors = [each.dagster_event.step_failure_data.error for each in failures if each.dagster_event]
-    if INTERRUPTED in {error.cls_name for error in errors if error}:
+    evaluations = [
+        event.asset_check_evaluation_data
+        for each in context.instance.all_logs(run, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        if (event := each.dagster_event)
+    ]
+    is_wrong = any(
+        each.blocking and not each.passed and each.check_name not in GUARDS and "build" in each.metadata
+        for each in evaluations
+    )
+    if is_wrong or INTERRUPTED in {error.cls_name for error in errors if error}:
         _discard(run, context.instance, context.resources.releases, context.log)
 
 
+def _is_retried(run: str, instance: dg.DagsterInstance) -> bool:
+    """Whether a retry stands for this run: Dagster took it for dead, and it works on with what was staged."""
+    known = instance.get_run_by_id(run)
+    if known is None or not known.is_failure:
+        return False
+    return bool(instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run}), limit=1))
+
+
 def _discard(run: str, instance: dg.DagsterInstance, releases: Releases, log: logging.Logger | None) -> None:
+    if _is_retried(run, instance):
+        return
     records = instance.get_records_for_run(run, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
     materializations = [each.asset_materialization for each in records]
     worked_on = {str(each.metadata["build"].value) for each in materializations if each}

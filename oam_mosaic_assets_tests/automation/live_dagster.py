@@ -22,7 +22,7 @@ import requests
 
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import REPOSITORY
-from oam_mosaic_assets_tests.servers.postgres import free_port
+from oam_mosaic_assets_tests.servers.ports import free_port
 
 WORKSPACE: Final = REPOSITORY / "workspace.yaml"
 LOCATION: Final = {"repositoryLocationName": "oam-mosaic", "repositoryName": "__repository__"}

@@ -207,6 +207,19 @@ def test_a_build_that_waits_is_one_alert_until_a_person_publishes_it(watched: Wa
     assert watched.tick(2) == ["resolved build"]
 
 
+def test_a_build_that_waits_is_not_forgotten_however_many_fail_after_it(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "AT_A_TIME", 2)
+    watched.site.published()
+    write_items(watched.site.items, some_items(20))
+    watched.site.run()
+    assert watched.tick() == ["opened held"]
+    for _ in range(5):
+        crash(watched.site.instance)
+    assert watched.tick(2) == ["opened build"], "it still waits"
+
+
 def test_a_stale_mosaic_is_one_alert_however_often_it_is_looked_at(watched: Watched) -> None:
     site = watched.site
     pointer = site.published()
@@ -301,6 +314,17 @@ def test_a_run_that_dagster_will_start_again_is_no_alert_until_its_retries_are_u
     assert watched.tick(2) == ["opened build"]
     crash(instance, remote_job_origin=ORIGIN)
     assert watched.tick(2) == [], "it is still the same"
+
+
+def test_a_retry_whose_build_the_run_before_it_has_published_is_no_alert(watched: Watched) -> None:
+    """That one had counted as failed, and was at work still."""
+    instance = watched.site.instance
+    watched.site.published()
+    (publisher,) = instance.get_runs(dg.RunsFilter(job_name="global_mosaic"))
+    crash(instance, publisher)
+    assert watched.tick(2) == []
+    crash(instance)
+    assert watched.tick(2) == ["opened build"]
 
 
 def test_a_retry_that_never_came_is_not_waited_for(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,8 +102,11 @@ def test_a_build_that_published_exits_with_0_and_says_what_and_where(
 def test_what_is_no_terminal_gets_plain_lines(built: subprocess.CompletedProcess[str]) -> None:
     assert "\x1b" not in built.stderr
     assert "\r" not in built.stderr
-    logged = re.findall(r"^\d\d:\d\d:\d\dZ \[(\w+)\] .+$", built.stderr, re.MULTILINE)
-    assert {"stac_footprints", "global_mosaic_pmtiles", "mosaic_audit", "published_mosaic"} <= {*logged}
+    lines = re.findall(r"^\d\d:\d\d:\d\dZ \[(\w+)( \S+)?\] .+$", built.stderr, re.MULTILINE)
+    logged = {step for step, _ in lines}
+    (named,) = {build.strip() for step, build in lines if step != "stac_footprints"}
+    assert f"Published {named}: " in built.stderr, "each says of which build it speaks"
+    assert {"stac_footprints", "global_mosaic_pmtiles", "mosaic_audit", "published_mosaic"} <= logged
     assert built.stdout == "", "what a script reads is not mixed with the log"
 
 
@@ -219,6 +222,15 @@ def test_a_folder_that_cannot_be_used_is_named_and_exits_with_2(shell: Shell, na
     assert "cannot be used: Not a directory" in failed.stderr
     assert name in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("name", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])
+def test_a_folder_that_nobody_can_make_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
+    failed = shell.run("build", **{name: "/proc/none/below"})
+    assert failed.returncode == WRONG, failed.stderr
+    assert "/proc/none" in failed.stderr
+    assert name in failed.stderr
+    assert "a fault in" not in failed.stderr
 
 
 def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell) -> None:
@@ -401,6 +413,7 @@ def test_validate_exits_with_2_where_there_is_no_archive(shell: Shell) -> None:
         assert "Traceback" not in told.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(
     "arguments",

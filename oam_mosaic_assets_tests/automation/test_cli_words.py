@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,9 +18,10 @@ from typing import Any
 import pytest
 
 from oam_mosaic_assets import cli
+from oam_mosaic_assets.cli.signals import stoppable
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
 from oam_mosaic_assets_tests.automation.test_cli import PASSING, PUBLISHED, REFUSED, WRONG, Shell, read_all
-from oam_mosaic_assets_tests.chain import quick_folder, slow_tippecanoe, some_items, write_items
+from oam_mosaic_assets_tests.chain import is_running, quick_folder, slow_tippecanoe, some_items, write_items
 
 IMAGES = 30
 NEVER_STAGED = "20260115T030000Z-3f9c2a7d41be"
@@ -89,25 +92,74 @@ def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: s
     assert not [line for line in lines if any(each in line for each in unexplained)], shown
 
 
+def test_a_terminal_that_is_closed_stops_what_runs_on_it(shell: Shell) -> None:
+    """The command is told by SIGHUP, and what it says then cannot be written any more."""
+    number = shell.folder / "number"
+    on_terminal = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", on_terminal, program("oam-mosaic"), "build"],
+        env={**shell.environment, "TIPPECANOE": slow_tippecanoe(shell.folder, number), "TERM": "xterm"},
+        cwd=shell.folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        deadline = time.monotonic() + 60
+        while not number.exists() or not number.read_text().endswith("\n"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            if select.select([ours], [], [], 0.02)[0]:
+                os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert not is_running(int(number.read_text()))
+    assert not [*(shell.store / "mosaic").glob("staging/*/*")]
+    assert not [*(shell.folder / "scratch").iterdir()]
+
+
+def test_what_nohup_started_goes_on_when_its_terminal_is_closed() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (["no item", "[1]"], "2 read: not_an_item 2 (the first: row 1, not_an_item, 'no item')"),
+        (
+            ["no item", "[1]"],
+            "holds no STAC items; 2 read: not_an_item 2 (the first: row 1, not_an_item, 'no item')",
+        ),
         (
             [{"type": "Feature", "properties": {}, "geometry": None}],
-            "1 read: no_id 1 (the first: row 1, no_id,",
+            "holds no STAC items; 1 read: no_id 1 (the first: row 1, no_id,",
         ),
-        ([], "nothing was read"),
+        (
+            ["no item", {**some_items(1)[0], "geometry": None}],
+            "holds no image that can be drawn; 2 read: no_geometry 1, not_an_item 1",
+        ),
+        ([], "holds no image that can be drawn; nothing was read"),
     ],
-    ids=["lines that are no items", "plain GeoJSON", "an empty file"],
+    ids=["lines that are no items", "plain GeoJSON", "an item without geometry", "an empty file"],
 )
 def test_a_file_without_an_image_is_refused_with_what_was_in_it(
     shell: Shell, rows: list[Mapping[str, Any] | str], said: str
 ) -> None:
     write_items(shell.folder / "items.ndjson", rows)
     told = shell.run("build")
-    assert told.returncode == REFUSED, told.stderr
-    assert f"holds no image that can be drawn; {said}" in told.stderr
+    assert told.returncode == (WRONG if "no STAC" in said else REFUSED), told.stderr
+    assert said in told.stderr
+    kind = "CatalogueRefused" if told.returncode == WRONG else "EmptyCatalogue"
+    assert told.stderr.endswith(f"\nKind: {kind}, in docs/operation.md\n")
 
 
 def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shell: Shell) -> None:
@@ -115,6 +167,7 @@ def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shel
     write_items(shell.folder / "items.ndjson", [*some_items(IMAGES, first=IMAGES), *items])
     held = shell.run("build")
     assert held.returncode == REFUSED
+    assert held.stderr.endswith("\nKind: HeldBack, in docs/operation.md\n")
     assert (
         "Not published: the build is held back until a person decides; what is public stays.\n" in held.stderr
     )
@@ -131,7 +184,7 @@ def test_status_says_which_store_and_which_source_it_speaks_of(shell: Shell) -> 
     told = shell.run("status")
     assert told.returncode == PASSING
     assert re.search(rf"^store +{re.escape(shell.store.as_uri())}$", told.stdout, re.MULTILINE)
-    assert re.search(r"^source +items_file .*items\.ndjson openaerialmap$", told.stdout, re.MULTILINE)
+    assert re.search(r"^source +file .*items\.ndjson, collection openaerialmap$", told.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("part", [".", "history", "history/runs.db"])

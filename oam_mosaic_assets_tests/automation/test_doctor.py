@@ -15,7 +15,7 @@ from oam_mosaic_assets_tests.automation.live_dagster import environment_of, prog
 from oam_mosaic_assets_tests.automation.test_cli import Shell, read_all
 from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.servers.buckets import new_bucket
-from oam_mosaic_assets_tests.servers.postgres import free_port
+from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 WELL, UNREACHABLE, WRONG = 0, 1, 2

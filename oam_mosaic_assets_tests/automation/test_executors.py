@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from oam_mosaic_assets.automation.jobs import CHAIN
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import StoredObject
@@ -60,7 +60,7 @@ def chain_on_many_machines() -> dg.JobDefinition:
     scratch = DiskOfItsOwn(root=str(settings.mosaic_scratch))
     job = dg.define_asset_job(
         "chain_on_many_machines",
-        selection=dg.AssetSelection.assets(*CHAIN),
+        selection=dg.AssetSelection.assets(PUBLISHED).upstream(),
         executor_def=dg.multiprocess_executor,
     )
     made = dg.Definitions.merge(build_definitions(settings, scratch=scratch), dg.Definitions(jobs=[job]))

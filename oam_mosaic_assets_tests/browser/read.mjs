@@ -41,7 +41,10 @@ while (!isOver) {
     const found = await archive.getZxy(z, x, y);
     const layer = new VectorTile(new Pbf(new Uint8Array(found.data))).layers.globalcoverage;
     const letters = new Set();
-    for (let index = 0; index < layer.length; index++) letters.add(layer.feature(index).properties.id[0]);
+    for (let index = 0; index < layer.length; index++) {
+      const { id } = layer.feature(index).properties;
+      if (id) letters.add(id[0]);  // squares have none
+    }
     if (letters.size > 1) met.mixed += 1;
     if (letter && !letters.has(letter)) met.wrong += 1;
   } catch (error) {

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from oam_mosaic_assets_tests.campaign.injections import INJECTIONS
-from oam_mosaic_assets_tests.campaign.page import write_page
+from oam_mosaic_assets_tests.campaign.page import missing_from, write_page
 from oam_mosaic_assets_tests.campaign.run import SMALL_PARTS, Result, run
 from oam_mosaic_assets_tests.servers.ceph import running_ceph
 
@@ -19,15 +19,23 @@ def say(line: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
     parser.add_argument("--short", action="store_true", help="some ten of them, as the gate does")
-    parser.add_argument("--only", metavar="TEXT", help="those whose name holds this")
+    parser.add_argument(
+        "--only", metavar="TEXT", action="append", help="those whose name holds this, or another"
+    )
+    parser.add_argument("--missing", action="store_true", help="those that the page of --write has no row of")
     parser.add_argument("--lanes", type=int, default=2, help="installations at work at the same time")
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the table of this page")
     stated = parser.parse_args()
+    if stated.missing and not stated.write:
+        parser.error("--missing needs --write")
     chosen = [
         each
         for each in INJECTIONS
-        if (not stated.short or each.short) and (not stated.only or stated.only in each.name)
+        if (not stated.short or each.short)
+        and (not stated.only or any(text in each.name for text in stated.only))
     ]
+    if stated.missing:
+        chosen = missing_from(stated.write, chosen)
 
     def tell(number: int, result: Result) -> None:
         say(f"{number:3}/{len(chosen)}  {result.line}")

@@ -25,6 +25,7 @@ ENDED: Final = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 _RUN: Final = """
 query Run($run: ID!) { runOrError(runId: $run) { ... on Run {
   status
+  tags { key value }
   eventConnection(limit: 1000) { events { __typename ... on MessageEvent { message }
     ... on ExecutionStepFailureEvent { error { message } failureMetadata { description } } } }
 } } }
@@ -67,7 +68,7 @@ class Dagster:
 
 @dataclass(slots=True)
 class DagsterBuild:
-    """A run of `global_mosaic`."""
+    """A run of `global_mosaic`, or the one by which it is tried again."""
 
     dagster: Dagster
     run: str
@@ -96,12 +97,26 @@ class DagsterBuild:
         threading.Thread(target=stop, args=(self.run,), daemon=True).start()
 
     def wait(self) -> Ended:
-        """Wait for its end; one whose process is gone stays as it is for six hours."""
+        """Wait for its end, and for that of every run by which the daemon tries it again."""
+        statuses, said = [], []
+        while True:
+            status, words = self._end()
+            statuses.append(status)
+            said += words
+            again = {"key": "dagster/will_retry", "value": "true"} in self._ask()["tags"]
+            if status != "FAILURE" or not again:
+                break
+            self.run = self.dagster.live.wait_for_run(parent_run_id=self.run)
+        ended = " then ".join(statuses)
+        return Ended(ended, "\n".join(said).strip() or f"the run is {ended}")
+
+    def _end(self) -> tuple[str, list[str]]:
+        """How it ended, and what it said; the daemon sees within half a minute that its process is gone."""
         deadline, gone = time.monotonic() + BUILD_SECONDS, 0
         while (status := self.status()) not in ENDED and time.monotonic() < deadline:
             time.sleep(0.5)
             gone = 0 if status != "STARTED" or self._is_at_work() else gone + 1
-            if gone > 20:
+            if gone > 120:
                 break
         while self._is_at_work() and time.monotonic() < deadline:
             time.sleep(0.2)  # the run's process takes its things away after it has said so
@@ -109,8 +124,8 @@ class DagsterBuild:
         for event in self._ask()["eventConnection"]["events"]:
             if event["__typename"] == "ExecutionStepFailureEvent":
                 stated = event["failureMetadata"] or event["error"]
-                said += [str(stated.get("description") or stated.get("message"))]
-        return Ended(status, "\n".join(said).strip() or f"the run is {status}")
+                said.append(str(stated.get("description") or stated.get("message")))
+        return status, said
 
     def abandon(self) -> None:
         with suppress(ProcessLookupError, psutil.NoSuchProcess):

@@ -33,8 +33,8 @@ class Injection:
         inject: starts a build, does it, and waits for the end.
         leaves: whether the build may leave things for the next one to take away: it was killed, or the store
             was gone. Otherwise it takes all away itself.
-        uploads: whether an unfinished upload of a staged file may outlive even the next build, until it is
-            six hours old.
+        uploads: whether it may leave an unfinished upload that nobody knows of, which outlives even the next
+            build, until it is six hours old.
         by_dagster: the build is a run of Dagster's daemon.
         short: part of the short campaign.
     """

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from oam_mosaic_assets_tests.campaign.builds import Build, Ended
+from oam_mosaic_assets_tests.campaign.clock import clock_injections
 from oam_mosaic_assets_tests.campaign.injection import (
     Inject,
     Injection,
@@ -217,9 +218,8 @@ BY_DAGSTER: Final = [
         Injection(
             where,
             what,
-            ends("STARTED", "FAILURE"),
+            ends("FAILURE then SUCCESS"),
             met(stage, does),
-            leaves=True,
             by_dagster=True,
         )
         for where, stage, what, does in [
@@ -232,4 +232,4 @@ BY_DAGSTER: Final = [
     ),
 ]
 
-INJECTIONS: Final = [*STOPS, *OTHERS, *s3_injections(), *BY_DAGSTER]
+INJECTIONS: Final = [*STOPS, *OTHERS, *clock_injections(), *s3_injections(), *BY_DAGSTER]

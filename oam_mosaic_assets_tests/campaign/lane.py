@@ -116,7 +116,7 @@ class Lane:
         load_items(self.database, [item])
 
     def heal(self) -> None:
-        """End every fault, and what is left of the builds that met them."""
+        """End every fault, and what is left of the builds that met them, uploads included, as hours would."""
         self.proxy.forget()
         self.catalogue_proxy.set_fault(PASS)
         self.let_tippecanoe()
@@ -124,6 +124,7 @@ class Lane:
             if build.is_running():
                 build.abandon()
         self.begun.clear()
+        store_in(self.ceph, self.bucket).abandon_uploads("", older_than_seconds=0.0)
 
     def is_whole(self) -> Pointer:
         """See that all that is public is whole, tile by tile; returns the pointer."""

@@ -23,13 +23,24 @@ def write_page(path: Path, results: Sequence[Result], order: Sequence[Injection]
     Args:
         order: all injections; rows of others go.
     """
-    before, _, rest = path.read_text().partition(BEGINNING)
-    there, _, after = rest.partition(END)
-    found = [_cells(line) for line in there.splitlines() if line.startswith("| ")][2:]
-    rows = {(cells[0], cells[1]): cells for cells in found}
+    before, rows, after = _read(path)
     rows |= {_place(each.injection): _row(each) for each in results}
     chosen = [rows[_place(each)] for each in order if _place(each) in rows]
     path.write_text(f"{before}{BEGINNING}\n{_table(chosen)}\n{END}{after}")
+
+
+def missing_from(path: Path, injections: Sequence[Injection]) -> list[Injection]:
+    """Those of the injections that the page has no row of."""
+    _, rows, _ = _read(path)
+    return [each for each in injections if _place(each) not in rows]
+
+
+def _read(path: Path) -> tuple[str, dict[tuple[str, str], list[str]], str]:
+    """What stands before the table, its rows by what was injected, and what follows."""
+    before, _, rest = path.read_text().partition(BEGINNING)
+    there, _, after = rest.partition(END)
+    found = [_cells(line) for line in there.splitlines() if line.startswith("| ")][2:]
+    return before, {(cells[0], cells[1]): cells for cells in found}, after
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

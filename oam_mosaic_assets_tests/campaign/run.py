@@ -114,8 +114,9 @@ def _inject(lane: Lane, reader: Reader, injection: Injection) -> Result:
         problems.append(f"it ended with a traceback: {ended.tail}")
     lane.proxy.forget()
     left = _left(lane, injection)
-    if left and not injection.leaves:
-        problems.append(f"it left {', '.join(left)}")
+    unwanted = [each for each in left if not (injection.uploads and "upload" in each)]
+    if unwanted and not injection.leaves:
+        problems.append(f"it left {', '.join(unwanted)}")
     if any("process" in each for each in left):
         problems.append("a process of it is at work")
     lane.heal()
@@ -155,7 +156,7 @@ def _left(lane: Lane, injection: Injection) -> list[str]:
     """What a build leaves, once all that goes by itself is gone."""
     deadline = time.monotonic() + AWAY_SECONDS
     while left := lane.left_behind():
-        is_settled = injection.leaves and not any("process" in each for each in left)
+        is_settled = (injection.leaves or injection.uploads) and not any("process" in each for each in left)
         if is_settled or time.monotonic() > deadline:
             break
         time.sleep(0.2)

@@ -53,6 +53,9 @@ SHORT: Final = {
     ("reading a staged file", "one byte is another, once"),
     ("copying to the fixed key", "503 SlowDown, for ever"),
 }
+UNHEARD: Final = {"done, but the answer is cut", "truncated, once"}
+"""An upload is begun, and its number is not heard."""
+
 LEAVE: Final = {"deleting", "listing, when tidying up"}
 
 
@@ -69,6 +72,6 @@ def s3_injections() -> Iterator[Injection]:
                     ends=ends(code),
                     inject=spoiled(operation, key, fault, in_parts=in_parts),
                     leaves=where in LEAVE,
-                    uploads=in_parts,
+                    uploads=operation == "CreateMultipartUpload" and what in UNHEARD,
                     short=(where, what) in SHORT,
                 )

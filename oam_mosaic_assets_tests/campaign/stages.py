@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import psycopg
 
 from oam_mosaic_assets_tests.campaign.builds import Build
-from oam_mosaic_assets_tests.campaign.dagster_runs import DagsterBuild
 from oam_mosaic_assets_tests.campaign.lane import Lane
 from oam_mosaic_assets_tests.servers.s3_proxy import Spoiled
 
@@ -98,10 +95,10 @@ def reads(lane: Lane) -> Iterator[Met]:
 
 @contextmanager
 def tiles(lane: Lane) -> Iterator[Met]:
-    """Tippecanoe is at work, and takes longer than anyone waits."""
+    """Tippecanoe is at work, and takes longer than anyone waits; but not when it is tried again."""
     number = lane.folder / "tippecanoe.number"
     number.unlink(missing_ok=True)
-    lane.let_tippecanoe(f"echo $$ >'{number}'; exec sleep 600")
+    lane.let_tippecanoe(f"[ -e '{number}' ] && exec \"$real\" \"$@\"\necho $$ >'{number}'; exec sleep 600")
     yield Met(lambda build: _until(lambda: number.exists() and number.read_text().endswith("\n"), build))
 
 
@@ -112,28 +109,16 @@ def tippecanoes_process(lane: Lane) -> int:
 
 @contextmanager
 def packs(lane: Lane) -> Iterator[Met]:
-    """The build is putting the tiles into the archive; it is halted within a millisecond."""
-    lane.let_tippecanoe(
-        "made=${1#--output=}; number=$PPID\n"
-        "setsid sh -c '"
-        'until [ -e "$1/global-mosaic.pmtiles.spool" ]; do [ -d "$1" ] || exit; done; kill -STOP "$2"'
-        '\' sh "${made%/*}" "$number" >/dev/null 2>&1 </dev/null &\n'
-        'exec "$real" "$@"'
-    )
+    """The build is putting the tiles into the archive, each of which takes a while to read."""
+    slow = f"'{sys.executable}' -m oam_mosaic_assets_tests.campaign.slow_tiles"
+    lane.let_tippecanoe(f'"$real" "$@" && exec {slow} "${{1#--output=}}"')
 
-    def is_halted(build: Build) -> bool:
-        with suppress(OSError, ProcessLookupError):
-            return Path(f"/proc/{build.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    def is_at_it() -> bool:
+        with suppress(OSError):  # folders come and go
+            return any(lane.scratch.rglob("*.pmtiles.spool"))
         return False
 
-    def go_on(build: Build) -> None:
-        if isinstance(build, DagsterBuild):  # what the UI asked for is on its way
-            _until(lambda: build.status() == "CANCELING", build)
-            time.sleep(2.0)
-        with suppress(ProcessLookupError):
-            os.kill(build.pid, signal.SIGCONT)
-
-    yield Met(lambda build: _until(lambda: is_halted(build), build), go_on)
+    yield Met(lambda build: _until(is_at_it, build))
 
 
 def _until(happens: Callable[[], bool], build: Build) -> None:

@@ -28,11 +28,13 @@ from typing import Any, Final
 import requests
 from pmtiles.reader import MmapSource, Reader, all_tiles
 
+from oam_mosaic_assets.core.product import PMTILES
 from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer, tilejson
 from oam_mosaic_assets.core.vector_tile import read_layers
 from oam_mosaic_assets.gateways.object_store import Headers
-from oam_mosaic_assets.gateways.public_keys import PMTILES
-from oam_mosaic_assets.gateways.releases import READ_BACK, Candidate, Releases
+from oam_mosaic_assets.gateways.public_keys import Part
+from oam_mosaic_assets.gateways.read_back import Expected
+from oam_mosaic_assets.gateways.releases import Candidate, Releases
 from oam_mosaic_assets_tests.chain import (
     REPOSITORY,
     Site,
@@ -100,11 +102,9 @@ def publish(releases: Releases, letter: str, path: Path) -> None:
     described = {"name": "swaps", "description": "", "attribution": "", "vector_layers": []}
     releases.publish(
         Candidate(
-            archive=staged[0],
+            parts=[Part(name=ARCHIVE, stored=staged[0], expected=Expected.of_file(path, PMTILES))],
             footprints=staged[1],
             set_aside=staged[2],
-            head=content[:READ_BACK],
-            tail=content[-READ_BACK:],
             pointer=Pointer(
                 build=build,
                 digest=digest,
@@ -173,7 +173,8 @@ class PythonReader:
 def letters_of(tile: bytes | None) -> set[str]:
     """Whose images a tile shows."""
     assert tile is not None, "the tile is not there"
-    return {value[0] for layer in read_layers(gzip.decompress(tile)) for value in layer.values if value}
+    layers = read_layers(gzip.decompress(tile))
+    return {value[0] for layer in layers for value in layer.values if isinstance(value, str)}
 
 
 @contextmanager

@@ -73,6 +73,16 @@ def test_a_lost_tile_is_found_and_its_image_named(scene: Scene, tmp_path: Path) 
     assert "missing from" in failures(scene, changed(scene, tmp_path, lose))["images_lie_where_they_should"]
 
 
+def test_an_image_lost_at_a_zoom_before_the_last_is_found(scene: Scene, tmp_path: Path) -> None:
+    def lose(pieces: Pieces) -> None:
+        lost = pieces.at(PLAN.whole_from, 257, 254)  # of the dot
+        pieces.entries.remove(lost)
+        pieces.header["addressed_tiles_count"] -= lost.run_length
+
+    found = failures(scene, changed(scene, tmp_path, lose))
+    assert found == {"every_image_is_drawn": f"of {len(IMAGES)} images some are not drawn: 1 at z9"}
+
+
 def test_a_header_that_counts_other_tiles_is_found(scene: Scene, tmp_path: Path) -> None:
     def miscount(pieces: Pieces) -> None:
         pieces.header["addressed_tiles_count"] += 1

@@ -19,9 +19,9 @@ from oam_mosaic_assets.core.drawn import read_drawn
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import drawable
 from oam_mosaic_assets.core.low_zooms import Tile, low_zoom_tiles
-from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, WHOLE_FROM
+from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, WHOLE_FROM
 from oam_mosaic_assets.core.truth import examine_low_zooms
-from oam_mosaic_assets.core.vector_tile import new_layer, read_feature, read_layers, tile_of
+from oam_mosaic_assets.core.vector_tile import new_layer, polygon_rings, read_feature, read_layers, tile_of
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, Scene, footprint, made_from, snapshot_of
@@ -106,6 +106,16 @@ def test_the_newest_image_is_drawn_last_and_squares_lie_below(tmp_path: Path) ->
     ]
 
 
+def test_an_image_of_many_tiles_is_cut_at_their_buffers(tmp_path: Path) -> None:
+    tiles = tiles_of([footprint("wide", -4.0, -4.0, 4.0, 4.0)], tmp_path / "s")
+    assert len([place for place in tiles if place[0] == 8]) == 6 * 6
+    margin = round(BUFFER * EXTENT)
+    for layer in tiles.values():
+        points, _, _ = polygon_rings(layer.features)
+        assert points.min() >= -margin
+        assert points.max() <= EXTENT + margin
+
+
 def test_only_zooms_that_are_asked_for_are_drawn(tmp_path: Path) -> None:
     assert {zoom for zoom, _, _ in tiles_of([LONELY], tmp_path / "1", zoom_min=4)} == set(
         range(4, WHOLE_FROM)
@@ -141,11 +151,11 @@ def shapes() -> Iterator[Footprint]:
 
 
 def test_images_of_any_size_are_shown_at_every_zoom(tmp_path: Path) -> None:
-    found = made_from(shapes(), tmp_path / "shapes")
+    found = made_from(shapes(), tmp_path / "shapes", plan=replace(PLAN, zoom_max=13))
     assert text(found) == ""
     with open_archive(found.archive) as archive:
         images = read_drawn(archive, None, layer=PLAN.layer).images
-    assert [images[zoom] for zoom in range(PLAN.whole_from, PLAN.zoom_max + 1)] == [300, 300]
+    assert [images[zoom] for zoom in range(WHOLE_FROM, 14)] == [300] * 5
     assert 0 < images[4] < images[8] < 300
 
 

@@ -50,8 +50,27 @@ def test_the_pointer_survives_the_store() -> None:
     assert Pointer.from_json(POINTER.to_json()) == POINTER
 
 
+def test_a_pointer_that_knows_the_archive_only_is_read() -> None:
+    """Versions before there were other products wrote such."""
+    stated = json.loads(POINTER.to_json())
+    del stated["products"]
+    assert Pointer.from_json(json.dumps(stated).encode()).released == {
+        "global-mosaic.pmtiles": POINTER.archive
+    }
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", b"null", b'{"build": 1}', b"\xff", replace(POINTER, format=2).to_json()]
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"build": 1}',
+        b"\xff",
+        replace(POINTER, format=2).to_json(),
+        replace(POINTER, products={"a.json": {"key": "a"}}).to_json(),
+    ],
 )
 def test_what_is_no_pointer_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="it "):
@@ -61,7 +80,7 @@ def test_what_is_no_pointer_is_refused(content: bytes) -> None:
 def test_the_tilejson_holds_what_version_3_demands() -> None:
     plan = TilingPlan()
     document = tilejson(
-        metadata=plan.metadata({}, "d"),
+        metadata=plan.metadata("v2", "d"),
         bounds=(-180.0, -85.0, 180.0, 85.0),
         zoom_min=0,
         zoom_max=15,
@@ -82,12 +101,6 @@ def test_another_plan_or_tippecanoe_is_another_recipe() -> None:
     digests = {plan.digest("v2.72.0"), plan.digest("v2.73.0"), replace(plan, zoom_max=14).digest("v2.72.0")}
     assert len(digests) == 3
     assert plan.digest("v2.72.0") == TilingPlan().digest("v2.72.0")
-
-
-def test_the_archive_says_nothing_of_the_machine_nor_lists_ids() -> None:
-    made = {"generator": "tippecanoe v2", "generator_options": "/home/me/tippecanoe", "tilestats": {"x": 1}}
-    assert "/home" not in json.dumps(TilingPlan().metadata(made, "d"))
-    assert "tilestats" not in TilingPlan().metadata(made, "d")
 
 
 def fresh(
@@ -116,6 +129,13 @@ def test_at_the_warning_age_it_is_late_and_at_the_failing_age_stale() -> None:
     passed, late_only, text = fresh(36)
     assert (passed, late_only) == (False, False)
     assert "stale" in text
+
+
+def test_a_snapshot_from_the_future_is_young_only_by_a_wrong_clock() -> None:
+    assert fresh(-0.2)[0]
+    passed, late_only, text = fresh(-24)
+    assert (passed, late_only) == (False, True)
+    assert text.startswith("its snapshot lies 24.0 h ahead of this machine's clock: set the clock")
 
 
 def test_what_someone_deleted_is_named_however_young_the_mosaic_is() -> None:

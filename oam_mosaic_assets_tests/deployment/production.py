@@ -30,7 +30,8 @@ from oam_mosaic_assets_tests.automation.live_dagster import (
     running_webserver,
 )
 from oam_mosaic_assets_tests.chain import REPOSITORY
-from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, free_port
+from oam_mosaic_assets_tests.servers.ports import free_port
+from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 DEPLOY: Final = REPOSITORY / "deploy"

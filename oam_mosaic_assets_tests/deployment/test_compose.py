@@ -83,6 +83,16 @@ def test_without_an_env_file_the_sources_and_stores_are_those_of_development(ser
     assert SERVICES["s3"]["networks"]["default"]["aliases"] == ["s3.localhost"]
 
 
+def test_the_tile_server_has_the_place_of_the_others_but_no_key_or_password() -> None:
+    stated = {"S3_ACCESS_KEY": "a key", "S3_SECRET_KEY": "a secret", "PGPASSWORD": "a password"}
+    settings = settings_of("martin", **stated, SERVE_RASTER_PORT="1234")
+    assert settings.keys == settings_of("mosaicker").keys
+    assert settings.s3_access_key is settings.s3_secret_key is settings.pgpassword is None
+    inside = [int(port.rpartition(":")[2]) for port in SERVICES["martin"]["ports"]]
+    assert tuple(inside) == settings.serve_ports
+    assert settings.serve_address == "0.0.0.0"  # noqa: S104
+
+
 def test_another_source_can_be_named_in_the_env_file() -> None:
     settings = settings_of("mosaicker", PGHOST="", PGPASSWORD="", STAC_API_URL="https://example.org/stac")
     assert settings.source == "stac_api"

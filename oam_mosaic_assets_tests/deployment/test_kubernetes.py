@@ -1,8 +1,8 @@
 """What is handed to Kubernetes and to Dagster's chart.
 
-The CronJob is held against Kubernetes' own schema. The chart's schema is in no package: of its values, the
-parts that are Kubernetes' objects are held against that schema, and what becomes of `dagster.yaml` against
-ours.
+The CronJob is held against Kubernetes' own schema. The chart's is in no package, and docs/deployment.md says
+how the values were held against it by hand. Here, their parts that are Kubernetes' objects are held against
+that schema, and what becomes of `dagster.yaml` against ours.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.deployment.production import DEPLOY, command_of
 
@@ -22,6 +23,7 @@ VERSIONS: Final = ("1.31", "1.37")
 KUBERNETES: Final = DEPLOY / "kubernetes"
 CRONJOB: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "cronjob.yaml").read_text())
 VALUES: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+SERVE: Final[list[dict[str, Any]]] = [*yaml.safe_load_all((KUBERNETES / "serve.yaml").read_text())]
 INSTANCE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
 CODE: Final[dict[str, Any]] = VALUES["dagster-user-deployments"]["deployments"][0]
 PODS: Final = {
@@ -68,6 +70,20 @@ def test_the_cronjob_is_what_kubernetes_takes(version: str) -> None:
     valid(CRONJOB, version)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_tile_server_is_what_kubernetes_takes_and_is_given_no_key(version: str) -> None:
+    for document in SERVE:
+        valid(document, version)
+    pod = SERVE[0]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    settings = Settings.read({each["name"]: each["value"] for each in container["env"]})
+    assert settings.keys == Keys()
+    assert settings.s3_access_key is None
+    ports = tuple(each["containerPort"] for each in container["ports"])
+    assert ports == tuple(each["port"] for each in SERVE[1]["spec"]["ports"]) == settings.serve_ports
+    assert container["args"] == command_of("martin")
+
+
 def test_a_misspelt_field_would_be_seen() -> None:
     misspelt = copy.deepcopy(CRONJOB)
     misspelt["spec"]["concurencyPolicy"] = "Forbid"
@@ -84,8 +100,10 @@ def test_the_charts_pods_are_what_kubernetes_takes(name: str, version: str) -> N
 def test_every_container_is_hardened_limited_and_has_where_to_write() -> None:
     job = CRONJOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = job["containers"]
+    served = SERVE[0]["spec"]["template"]["spec"]
     hardened = [
         (job["securityContext"], container, job["volumes"]),
+        (served["securityContext"], served["containers"][0], served["volumes"]),
         *((each["podSecurityContext"], each, each["volumes"]) for each in PODS.values()),
     ]
     for pod, each, volumes in hardened:
@@ -138,6 +156,19 @@ def test_the_chart_starts_the_code_server_as_the_compose_file_does() -> None:
     assert [*started, *module] == command_of("code-server")
     workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
     assert CODE["name"] == workspace["load_from"][0]["grpc_server"]["location_name"]
+
+
+def test_the_webservers_listen_where_a_user_may_and_are_looked_at_there() -> None:
+    webserver = VALUES["dagsterWebserver"]
+    port = webserver["service"]["port"]
+    assert port >= 1024
+    assert webserver["readinessProbe"]["httpGet"]["port"] == port
+    assert ["-p", str(port)] == command_of("webserver")[-2:]
+
+
+def test_nothing_of_ours_may_ask_the_cluster_for_anything() -> None:
+    assert VALUES["rbacEnabled"] is False
+    assert VALUES["dagster-user-deployments"]["rbacEnabled"] is False, "the subchart reads its own alone"
 
 
 def test_no_secret_is_written_down() -> None:

@@ -30,7 +30,13 @@ def databases(postgres: PostgresServer) -> Iterator[list[PgstacDatabase]]:
 
 def load(database: PgstacDatabase, dump: Path, items: Path) -> str:
     """Fill a database as the service `catalogue` does; what was said."""
-    done = subprocess.run(
+    done = attempt(database, dump, items)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def attempt(database: PgstacDatabase, dump: Path, items: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [DEPLOY / "load-catalogue", dump, items],
         env={
             **os.environ,
@@ -42,8 +48,6 @@ def load(database: PgstacDatabase, dump: Path, items: Path) -> str:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
 
 
 def contents(database: PgstacDatabase) -> list[tuple[object, ...]]:
@@ -78,6 +82,14 @@ def test_a_dump_of_production_comes_back_whole_and_a_mosaic_is_made_of_it(
     dump = tmp_path / "pgstac-backup.dump"
     command = [server_program("pg_dump"), "--format=custom", f"--file={dump}"]
     subprocess.run(command, env={**os.environ, **production.environment}, timeout=120, check=True)
+
+    broken = tmp_path / "broken.dump"
+    broken.write_bytes(dump.read_bytes()[:-1000])
+    for _ in range(2):
+        assert attempt(restored, broken, tmp_path / "none.ndjson").returncode != 0
+        with restored.connect() as connection:
+            assert connection.execute("SELECT count(*) FROM pgstac.items").fetchone() == (0,)
+            connection.execute("DROP TABLE pgstac.items CASCADE")  # as one that fails earlier leaves it
 
     said = load(restored, dump, tmp_path / "none.ndjson")
 

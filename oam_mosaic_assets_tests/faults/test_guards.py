@@ -75,6 +75,7 @@ def test_every_kind_of_dirt_is_accounted_for(site: Site) -> None:
     assert (after.images, after.set_aside) == (len(drawn), len(listed))
     manifest = manifest_of(site, after)
     assert manifest["catalogued"] == len(dirty)
+    assert manifest["watermark"] == manifest["snapshot"]["digest"]
     assert manifest["set_aside"] == expected
     unknown: Counter[str] = Counter()
     for dirt in DIRT.values():

@@ -85,6 +85,34 @@ def test_an_archive_that_is_swapped_before_the_publisher_fetches_it_is_not_publi
     site.recovers(before)
 
 
+@pytest.mark.parametrize(
+    ("stated", "instead", "said"),
+    [(b"{", b"[", "it cannot be read"), (b'"build"', b'"guild"', "its digest differs")],
+)
+def test_a_description_that_is_altered_is_not_believed(
+    site: Site, stated: bytes, instead: bytes, said: str
+) -> None:
+    before = site.published()
+
+    class Altering(FolderStore):
+        """What describes the staged archive is not kept as it was written."""
+
+        def put_bytes(self, key: str, content: bytes, *rest: Any, **options: Any) -> StoredObject:
+            if key.endswith("/global_mosaic_pmtiles.json"):
+                content = content.replace(stated, instead, 1)
+            return super().put_bytes(key, content, *rest, **options)
+
+    outcome = site.run(store=Altering(site.settings.mosaic_store))
+
+    assert not outcome.success
+    assert outcome.kind == "StoreUnavailable"
+    assert f"/global_mosaic_pmtiles.json in {site.store.origin} is not what was stored there: {said}" in (
+        outcome.text
+    )
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
 def test_an_archive_that_is_swapped_before_it_is_copied_is_not_published(any_site: Site) -> None:
     site, store = any_site, any_site.store
     before = site.published()
@@ -129,7 +157,7 @@ def refuses_swapped(site: Site, outcome: Outcome) -> None:
     assert not outcome.success
     assert outcome.kind == "PublicationLost"
     assert f"The staged archive {site.keys.staging_root}" in outcome.text
-    assert "is no longer the one that was audited" in outcome.text
+    assert "was replaced after its audit" in outcome.text
     assert "see who else writes to this place" in outcome.text
 
 

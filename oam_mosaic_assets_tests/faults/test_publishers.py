@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.errors import StoreUnavailable
-from oam_mosaic_assets.gateways.object_store import Headers
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole
@@ -99,6 +102,96 @@ def test_an_older_snapshot_never_replaces_a_newer_one(site: Site) -> None:
     assert "this build's snapshot is older" in outcome.text
     assert "the newer mosaic stays public" in outcome.text
     site.recovers(newer)
+
+
+def test_a_mosaic_from_the_future_is_not_taken_for_a_newer_one(site: Site) -> None:
+    """Its publisher's clock ran ahead, or this one's is behind; a person must see which."""
+    before = site.published()
+    ours, _ = site.store.get_bytes(site.keys.pointer) or (b"", None)
+    ahead = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    later = replace(before, snapshot_taken_at=ahead, checked_at=ahead)
+    site.store.put_bytes(site.keys.pointer, later.to_json(), JSON, public=True)
+
+    outcome = site.run()
+
+    assert not outcome.success
+    assert outcome.kind == "PublicationLost"
+    assert "That is later than this machine's clock says: set the clock." in outcome.text + str(
+        outcome.metadata
+    )
+    assert "Nothing needs to be done" not in outcome.text
+    site.store.put_bytes(site.keys.pointer, ours, JSON, public=True)
+    site.recovers(before)
+
+
+def test_a_build_whose_staging_a_faster_publisher_took_away_says_so(site: Site) -> None:
+    """The other build began later, and read the catalogue earlier."""
+    before = site.published()
+
+    def publish_another() -> None:
+        assert site.run().success
+        content, _ = site.store.get_bytes(site.keys.pointer) or (b"", None)
+        read_earlier = replace(Pointer.from_json(content), snapshot_taken_at=before.snapshot_taken_at)
+        site.store.put_bytes(site.keys.pointer, read_earlier.to_json(), JSON, public=True)
+
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, site.keys.lock, publish_another))
+
+    newer = site.stays_whole()
+    assert outcome.kind == "PublicationLost"
+    assert f"Another publisher was faster: {newer.build} became public while" in outcome.text
+    assert "Nothing needs to be done" in outcome.text
+    site.recovers(newer)
+
+
+def test_a_staged_archive_that_somebody_deleted_is_missed(site: Site) -> None:
+    before = site.published()
+
+    def delete_staged() -> None:
+        staged = [each.key for each in site.store.keys(site.keys.staging_root)]
+        site.store.delete([key for key in staged if key.endswith("/global-mosaic.pmtiles")])
+
+    released = site.keys.release("*", "global-mosaic.pmtiles")
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, released, delete_staged))
+
+    assert outcome.kind == "PublicationLost"
+    assert "was deleted after its audit" in outcome.text
+    assert "see who else deletes in this place" in outcome.text
+    assert site.stays_whole() == before
+    site.recovers(before)
+
+
+def test_a_publication_that_is_under_way_is_waited_for_before_the_mosaic_is_judged(site: Site) -> None:
+    before = site.published()
+    lock, pointer = site.keys.lock, site.keys.pointer
+
+    class Publishing(FolderStore):
+        """Another publisher has turned the fixed key when it is looked at, and the pointer a moment later."""
+
+        newer = b""
+
+        def head(self, key: str) -> StoredObject | None:
+            if key == site.keys.archive and not self.newer:
+                stated, _ = site.store.get_bytes(pointer) or (b"", None)
+                assert site.run().success
+                self.newer, _ = site.store.get_bytes(pointer) or (b"", None)
+                site.store.put_bytes(pointer, stated, JSON, public=True)
+                until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+                held = json.dumps({"build": ANOTHER, "until": until}).encode()
+                site.store.put_bytes(lock, held, JSON)
+            return super().head(key)
+
+        def get_bytes(self, key: str) -> tuple[bytes, StoredObject] | None:
+            found = super().get_bytes(key)
+            if key == lock and found:
+                site.store.put_bytes(pointer, self.newer, JSON, public=True)
+                site.store.delete([lock])
+            return found
+
+    noticed = site.run(job="mosaic_freshness", store=Publishing(site.settings.mosaic_store))
+
+    assert noticed.success, noticed.failed_checks
+    assert site.stays_whole().build > before.build
+    site.recovers(before)
 
 
 def test_a_build_that_a_newer_one_overtakes_says_that_nothing_needs_to_be_done(site: Site) -> None:

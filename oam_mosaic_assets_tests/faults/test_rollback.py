@@ -60,6 +60,10 @@ def test_the_build_before_is_public_again_until_somebody_resumes(
     assert site.run(job="mosaic_freshness").success
     seen = listed(site, capfd)
     assert seen["held"]["reason"] == f"of a rollback to {first.build}: {WHY}"
+    assert site.command("status", "--json") == 0
+    state = json.loads(capfd.readouterr().out)
+    assert (state["held"], state["waiting"]) == (seen["held"], [])
+    assert state["public_since"] == after.published_at
     assert [(each["build"], each["state"], each["images"]) for each in seen["releases"]] == [
         (second.build, "", IMAGES + 1),
         (first.build, "public", IMAGES),
@@ -154,7 +158,7 @@ def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(place
     first = published(site, IMAGES)
     assert f"No build is left that was public before {first.build}" in rolled_back(site).text
     second = published(site, IMAGES + 1)
-    names = f"there are: {second.build}, {first.build}"
+    names = f"there are: {first.build}. "
 
     for build, said in (
         (second.build, f"{second.build} is the public one"),
@@ -171,7 +175,9 @@ def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(place
     site.store.put_bytes(first.archive, archive[0][:-1] + b"x", BINARY, public=True)
     assert f"{first.archive} is not what its manifest says" in rolled_back(site, first.build).text
     site.store.delete([first.archive])
-    assert f"{first.archive} is gone" in rolled_back(site, first.build).text
+    told = rolled_back(site, first.build).text
+    assert f"{first.archive} is gone" in told
+    assert "There is no other build to go back to." in told
     site.store.put_bytes(first.archive, archive[0], BINARY, public=True)
     site.store.delete([site.keys.release(first.build, "global-mosaic.json")])
     assert "its TileJSON is gone" in rolled_back(site, first.build).text
@@ -189,12 +195,23 @@ def test_a_hold_is_told_by_status_and_lets_a_build_that_waits_be(
     write_items(site.items, some_items(IMAGES - 10))
     held = site.run()
     assert site.command("hold", "--reason", WHY) == 0
-    capfd.readouterr()
+    first = capfd.readouterr().out
+    for _ in range(2):
+        assert site.command("hold", "--reason", "the bucket moves") == 0
+    both = f"{first.partition(';')[0]}; and because the bucket moves"
+    assert capfd.readouterr().out == f"{both}; oam-mosaic resume\n" * 2
 
     assert site.command("status") == 0
-    assert "publication is held since 20" in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert f"{both}\n" in told
+    assert f"waiting       {held.build}\n" in told
+    assert site.command("releases") == 0
+    names, *rows = capfd.readouterr().out.splitlines()
+    assert names.split() == ["build", "snapshot", "published", "images", "bytes", "state"]
+    assert rows[0][names.index("images") :].startswith(f"{IMAGES} ")
     assert site.command("publish", held.build, "--confirm", "cleaned up") == 3
     assert site.command("resume") == 0
+    assert f"the next build is published. It said: {both}\n" in capfd.readouterr().out
     assert site.command("publish", held.build, "--confirm", "cleaned up") == 0
 
     assert site.stays_whole().build == held.build

@@ -116,6 +116,29 @@ def test_a_server_that_takes_too_long_is_not_waited_for(
     assert "ReadTimeout" in refusal(webhook(f"{web.address}/{SECRET}"))
 
 
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\nA: "], ids=["status", "headers"])
+def test_a_server_that_drips_is_not_waited_for(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oam_mosaic_assets.gateways.alerts.CONVERSATION_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as taken, suppress(OSError):
+                taken.recv(65536)
+                taken.sendall(begin)
+                while True:
+                    time.sleep(0.1)
+                    taken.sendall(b"x")
+
+        Thread(target=answer, daemon=True).start()
+        began = time.monotonic()
+        slow = webhook(f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}")
+        if b"200" in begin:
+            slow.send(MESSAGE)  # it was taken
+        else:
+            assert "ALERT_WEBHOOK_URL did not take the alert" in refusal(slow)
+    assert time.monotonic() - began < 5
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return self_signed(tmp_path_factory.mktemp("tls"))

@@ -110,6 +110,17 @@ def test_an_address_that_is_none_is_refused(
     assert "S3_ENDPOINT" in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    ("bucket", "region", "hint"),
+    [("My_Bucket!", "us-east-1", "Correct S3_BUCKET"), ("b-1", "eu west", "Correct S3_REGION")],
+)
+def test_a_name_that_is_none_is_refused_before_anything_is_asked(bucket: str, region: str, hint: str) -> None:
+    store = S3Store(bucket, region=region, endpoint="http://127.0.0.1:9", access_key="a", secret_key="s")
+    with pytest.raises(StoreRefused) as raised:
+        store.head("a")
+    assert hint in raised.value.hint
+
+
 def test_a_wrong_secret_is_refused_and_not_told(ceph: CephServer) -> None:
     store = store_in(ceph, new_bucket(ceph), secret_key="hunter2")
 
@@ -160,6 +171,9 @@ def test_without_credentials_nothing_is_asked(moto: S3Server) -> None:
         ("400 Bad Request", "AccessControlListNotSupported", StoreRefused, "Object Ownership"),
         ("400 Bad Request", "AuthorizationHeaderMalformed", StoreRefused, "S3_REGION"),
         ("301 Moved Permanently", "PermanentRedirect", StoreRefused, "S3_REGION"),
+        ("400 Bad Request", "InvalidRegion", StoreRefused, "S3_REGION"),
+        ("400 Bad Request", "IllegalLocationConstraint", StoreRefused, "S3_REGION"),
+        ("400 Bad Request", "InvalidBucketName", StoreRefused, "a bucket's name"),
         ("307 Temporary Redirect", "TemporaryRedirect", StoreRefused, "S3_ENDPOINT"),
         ("403 Forbidden", "RequestTimeTooSkewed", StoreRefused, "clock"),
         ("400 Bad Request", "ExpiredToken", StoreRefused, "Renew"),

@@ -22,7 +22,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -33,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 _HOST: Final = "127.0.0.1"
@@ -147,7 +147,7 @@ def running_ceph(*settings: str) -> Iterator[CephServer]:
     """
     with tempfile.TemporaryDirectory(prefix="ceph-") as name, ExitStack() as daemons:
         folder = Path(name)
-        mon_port, gateway_port = _free_ports(2)
+        mon_port, gateway_port = free_port(), free_port()
         fsid = str(uuid.uuid4())
         _config(folder).write_text(
             _CONFIG.format(fsid=fsid, folder=folder, host=_HOST, mon_port=mon_port, gateway_port=gateway_port)
@@ -284,12 +284,3 @@ def _last_lines(text: str) -> str:
     """The last lines of a text which have something in them, each after a line break."""
     lines = [line for line in text.splitlines() if line.strip()]
     return "".join(f"\n  {line}" for line in lines[-_LOG_LINES:])
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens; all are held until the last is found, so that they differ."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((_HOST, 0))
-        return [int(each.getsockname()[1]) for each in sockets]

@@ -13,7 +13,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,8 @@ from pathlib import Path
 
 import psycopg
 from psycopg.sql import SQL, Identifier
+
+from oam_mosaic_assets_tests.servers.ports import free_port
 
 PRODUCTION_PGSTAC = "0.9.6"
 NEWEST_PGSTAC = "0.10.0"
@@ -291,11 +292,3 @@ def _account() -> str | None:
 
 def _group_of(account: str | None) -> int | None:
     return pwd.getpwnam(account).pw_gid if account else None
-
-
-def free_port() -> int:
-    """Find a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import requests
 
-from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, free_port
+from oam_mosaic_assets_tests.servers.ports import free_port
+from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase
 
 START_SECONDS = 60
 STOP_SECONDS = 10

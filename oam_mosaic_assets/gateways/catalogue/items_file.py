@@ -50,7 +50,7 @@ class ItemsFile:
 
     @property
     def origin(self) -> str:
-        return f"items_file {self._path}" + (f" {self._collection}" if self._collection else "")
+        return f"file {self._path}" + (f", collection {self._collection}" if self._collection else "")
 
     @contextmanager
     def snapshot(self) -> Iterator[ItemsFileSnapshot]:
@@ -61,7 +61,7 @@ class ItemsFile:
             before = self._state()
             expected: int | None = None
             items: Callable[[], Iterator[Item | Unreadable]] = partial(self._items, file)
-            if file.peek(len(_PARQUET)).startswith(_PARQUET):
+            if self._begins_with(file, _PARQUET):
                 table = StacGeoparquet(self._path)
                 expected, items = table.count(self._collection), table.items
             yield ItemsFileSnapshot(taken_at, expected, lambda: self._ours(items(), before))
@@ -99,7 +99,7 @@ class ItemsFile:
     def _lines(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
         """Number the lines from 1, leave out the blank ones, and strip the others."""
         file.seek(0)
-        packed = file.peek(len(_GZIP)).startswith(_GZIP)
+        packed = self._begins_with(file, _GZIP)
         row = 0
         try:
             lines = gzip.GzipFile(fileobj=file) if packed else file
@@ -115,10 +115,19 @@ class ItemsFile:
                 hint="Fetch or write it anew.",
             ) from error
         except OSError as error:
-            raise CatalogueUnavailable(
-                f"{self._path} cannot be read beyond line {row}: {error.strerror}",
-                hint="See that the disk or network share is well, then run again.",
-            ) from error
+            raise self._failing(error, row) from error
+
+    def _begins_with(self, file: io.BufferedReader, mark: bytes) -> bool:
+        try:
+            return file.peek(len(mark)).startswith(mark)
+        except OSError as error:
+            raise self._failing(error, 0) from error
+
+    def _failing(self, error: OSError, row: int) -> CatalogueUnavailable:
+        return CatalogueUnavailable(
+            f"{self._path} cannot be read{f' beyond line {row}' if row else ''}: {error.strerror}",
+            hint="See that the disk or network share is well, then run again.",
+        )
 
     def _all_in_one(self) -> CatalogueRefused:
         return CatalogueRefused(
@@ -174,6 +183,9 @@ class ItemsFileSnapshot:
     taken_at: datetime
     expected: int | None
     _items: Callable[[], Iterator[Item | Unreadable]]
+
+    def watermark(self) -> None:
+        return None
 
     def items(self) -> Iterator[Item | Unreadable]:
         return self._items()

@@ -8,6 +8,8 @@ all the rest, and drops every null.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -59,6 +61,14 @@ _VERSION: Final = "SELECT version FROM pgstac.migrations ORDER BY datetime DESC,
 _COLLECTIONS: Final = "SELECT id FROM pgstac.collections ORDER BY id LIMIT %(limit)s"
 _COUNT: Final = "SELECT count(*) FROM pgstac.items WHERE collection = %(collection)s"
 _ITEMS: Final = "SELECT id, geometry, content::text FROM pgstac.items WHERE collection = %(collection)s"
+# No table of pgSTAC's tells when a row last changed, so all of them are hashed: a sum of 64 bits, as rows
+# have no order. 22,792 items take 0.1 s.
+_WATERMARK: Final = """
+    SELECT count(*)::text || '-' || coalesce(sum(hashtextextended(
+        content::text, hashtextextended(coalesce(geometry::text, ''), hashtextextended(id, 0))
+    )), 0)::text
+    FROM pgstac.items WHERE collection = %(collection)s
+"""
 _IDS: Final = "SELECT id FROM pgstac.items WHERE collection = %(collection)s"
 _TEMPLATE: Final = "SELECT base_item FROM pgstac.collections WHERE id = %(collection)s"
 # Since 0.10 an item names the template it was stored with; one that names none was stored with the first.
@@ -78,6 +88,8 @@ _ACCESS: Final = """
 
 _ABSENT: Final = "𒍟※"
 """pgSTAC's mark for what the template has and the item has not."""
+
+_SHORTEST_MASKED: Final = 4  # a letter or two stand in every text, and would be told by what is masked
 
 # Of a connection that is refused, libpq tells no SQLSTATE, only the server's words. Where these are not in
 # English the refusal is taken for an outage; the words are shown either way.
@@ -154,7 +166,7 @@ class PgstacCatalogue:
 
     @property
     def origin(self) -> str:
-        return f"pgstac {self.database} {self._collection}"
+        return f"pgSTAC {self.database}, collection {self._collection}"
 
     @contextmanager
     def snapshot(self) -> Iterator[PgstacSnapshot]:
@@ -225,6 +237,7 @@ class PgstacCatalogue:
             taken_at=taken_at.astimezone(UTC),
             expected=count,
             _templates=_Templates(dict(tagged), first=first, current=current),
+            _ask=lambda question: str(ask(question, collection=self._collection)[0][0]),
             _rows=lambda question: self._rows(connection, question),
         )
 
@@ -244,10 +257,10 @@ class PgstacCatalogue:
         raise failure
 
     def _failure(self, error: psycopg.Error) -> MosaicError:
-        told = " ".join((error.diag.message_primary or str(error)).split())
-        if password := self._parts.get("password"):
-            told = told.replace(str(password), "***")
-        message = f"PostgreSQL at {self.database}: {told}"
+        told = shown = " ".join((error.diag.message_primary or str(error)).split())
+        if len(password := str(self._parts.get("password") or "")) >= _SHORTEST_MASKED:
+            shown = told.replace(password, "***")
+        message = f"PostgreSQL at {self.database}: {shown}"
         if error.sqlstate is None:
             refused = any(words in told for words in _REFUSALS)
             hint = "Check the user, the password and the name of the database."
@@ -270,6 +283,11 @@ class _Templates:
     first: Item
     current: Item
 
+    def digest(self) -> str:
+        """Changes when any of them does, 16 hex digits."""
+        stated = json.dumps([dict(self.by_tag), self.first, self.current], sort_keys=True)
+        return hashlib.sha256(stated.encode()).hexdigest()[:16]
+
     def complete(self, item: dict[str, Any]) -> Item:
         """Put back into an item what its template holds. The parts are shared: nothing may change them."""
         tag = item.pop(_TEMPLATE_TAG, None)
@@ -287,7 +305,11 @@ class PgstacSnapshot:
     taken_at: datetime
     expected: int
     _templates: _Templates
+    _ask: Callable[[str], str]
     _rows: Callable[[str], Iterator[TupleRow]]
+
+    def watermark(self) -> str:
+        return f"{self._ask(_WATERMARK)}-{self._templates.digest()}"
 
     def ids(self) -> Iterator[str]:
         return (name for (name,) in self._rows(_IDS))

@@ -102,6 +102,9 @@ class SampleSnapshot:
     expected: int
     seed: int
 
+    def watermark(self) -> None:
+        return None
+
     def items(self) -> Iterator[Item | Unreadable]:
         """Every item once, clean ones campaign by campaign, and the dirty ones evenly among them."""
         images = draw_images(self.expected, self.seed)

@@ -45,6 +45,13 @@ class Snapshot(Protocol):
     @property
     def is_exact(self) -> bool: ...
 
+    def watermark(self) -> str | None:
+        """Another text as soon as anything of any item is another; None where that is not cheap to say.
+
+        Raises: as `items`.
+        """
+        ...
+
     def items(self) -> Iterator[Item | Unreadable]:
         """Stream every item once, in no particular order, never holding all of them.
 
@@ -59,8 +66,8 @@ class Catalogue(Protocol):
     """A source of STAC items.
 
     Attributes:
-        origin: what to call it in logs and manifests, such as `pgstac db.example.org:5432/eoapi
-            openaerialmap`. Never holds a password.
+        origin: what to call it in logs and manifests, such as `pgSTAC db.example.org:5432/eoapi,
+            collection openaerialmap`. Never holds a password.
         kind: `pgstac`, `stac_api`, `items_file` or `sample`.
     """
 

@@ -75,7 +75,7 @@ class StacApiCatalogue:
 
     @property
     def origin(self) -> str:
-        return f"stac_api {self._address.geturl()} {self._collection}"
+        return f"STAC API {self._address.geturl()}, collection {self._collection}"
 
     @contextmanager
     def snapshot(self) -> Iterator[StacApiSnapshot]:
@@ -160,6 +160,9 @@ class StacApiSnapshot:
     expected: int | None
     _collection: str
     _pages: Callable[[], Iterator[Mapping[str, Any]]]
+
+    def watermark(self) -> None:
+        return None
 
     def items(self) -> Iterator[Item | Unreadable]:
         seen: set[str] = set()

@@ -12,15 +12,12 @@ from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.errors import MosaicError, StoreUnavailable
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State, tried
 from oam_mosaic_assets.gateways.diagnosis.probed_bucket import NO_ETAG, ORIGIN, PROBE, ProbedBucket
+from oam_mosaic_assets.gateways.diagnosis.probes import ABANDONED, NAME, left_behind
 from oam_mosaic_assets.gateways.object_store import PreconditionFailed, StoredObject
 
 MOST_SKEW: Final = timedelta(seconds=60)
 """Between the two clocks: half of what the publisher's lock lives."""
 
-ABANDONED: Final = timedelta(hours=1)
-"""What an examination left this long ago was left by one that was killed."""
-
-NAME: Final = "doctor-"
 EXPOSED: Final = ("ETag", "Content-Range", "Content-Length")
 CONTENT: Final = b"A probe by `oam-mosaic doctor`; it may be deleted.\n"
 
@@ -77,9 +74,7 @@ class BucketExamination:
 
     def _left_behind(self) -> Iterator[str]:
         for root in self._roots:
-            for each in self._bucket.keys(root):
-                if each.written_at < self._now() - ABANDONED:
-                    yield each.key
+            yield from left_behind(self._bucket, root, now=self._now())
 
     def _tried(self, listing: Finding) -> Iterator[Finding]:
         written: list[StoredObject] = []
@@ -194,7 +189,7 @@ class BucketExamination:
         if aborting.is_in_the_way:
             yield Finding("bucket: fixed keys", State.UNTRIED, "not tried: no upload can be aborted")
             return
-        fixed = (*self._keys.fixed_archives(), self._keys.tilejson)
+        fixed = self._keys.all_fixed()
         refusals = [each for key in fixed if (each := self._fixed_key(key)).is_in_the_way]
         yield from refusals or [Finding("bucket: fixed keys", State.OK, f"{', '.join(fixed)} can be written")]
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
 from oam_mosaic_assets.gateways.diagnosis.machine import examine_machine, examine_tippecanoe
+from oam_mosaic_assets.gateways.diagnosis.probes import NAME
 from oam_mosaic_assets.gateways.diagnosis.publication import examine_publication
 from oam_mosaic_assets.gateways.diagnosis.room import (
     SCRATCH_SIZES,
@@ -71,8 +72,8 @@ def _store(settings: Settings) -> Generator[Finding, None, tuple[bool, int | Non
         found = list(BucketExamination(probed_bucket_of(settings), keys).findings())
         needed = {"bucket", "bucket: list", "bucket: read"}
     else:
-        probe = keys.staging(f"doctor-{secrets.token_hex(8)}", "probe")
-        found = [examine_store_folder(settings.mosaic_store, probe)]
+        root = f"{keys.staging_root}{NAME}"
+        found = [examine_store_folder(settings.mosaic_store, f"{root}{secrets.token_hex(8)}/probe", root)]
         needed = {"store"}
     yield from found
     if any(each.is_in_the_way and each.subject in needed for each in found):

@@ -44,7 +44,7 @@ def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, No
     except MosaicError as error:
         yield Finding.of("public mosaic", error)
         return None
-    return pointer.size if pointer else None
+    return sum(each["bytes"] for each in pointer.products.values()) or pointer.size if pointer else None
 
 
 def _waiting(releases: Releases) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ def _lock(store: ObjectStore, keys: Keys) -> Finding:
 
 
 def _foreign(store: ObjectStore, keys: Keys, ours: Collection[str]) -> Iterator[Finding]:
-    found = list(foreign_objects(store, keys, written_before=ours))
+    found = list(foreign_objects(store, keys, keys.all_fixed(), written_before=ours))
     for each in found:
         yield Finding(
             "foreign objects",

@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State, tried
+from oam_mosaic_assets.gateways.diagnosis.probes import left_behind
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers
 
@@ -48,12 +50,13 @@ class ArchiveSize:
         return cls(WHOLE_CATALOGUE * BYTES_PER_IMAGE, f"as measured with {WHOLE_CATALOGUE:,} images")
 
 
-def examine_store_folder(root: Path, key: str) -> Finding:
+def examine_store_folder(root: Path, key: str, probes: str) -> Finding:
     """Write an object, replace it on a condition, read it and delete it; nothing is left of it.
 
     Args:
         root: of the store. Where it is missing, its place is tried in a folder that is removed again.
         key: of the object.
+        probes: what the keys of such objects begin with; what a killed examination left there goes as well.
     """
 
     def try_it() -> None:
@@ -63,7 +66,7 @@ def examine_store_folder(root: Path, key: str) -> Finding:
                 beside = tempfile.TemporaryDirectory(prefix=".doctor-", dir=_nearest(root))
                 folder = Path(held.enter_context(beside))
             store = FolderStore(folder)
-            held.callback(store.delete, [key])
+            held.callback(store.delete, [key, *left_behind(store, probes, now=datetime.now(UTC))])
             first = store.put_bytes(key, b"first", _PROBE, if_absent=True)
             store.put_bytes(key, b"second", _PROBE, if_match=first.etag)
             found = store.get_bytes(key)
@@ -78,7 +81,7 @@ def examine_store_folder(root: Path, key: str) -> Finding:
         finding = tried("store", text, try_it)
     except OSError as fault:
         return _unusable("store", root, fault, setting="MOSAIC_STORE")
-    if finding.is_in_the_way:
+    if finding.is_in_the_way and "MOSAIC_STORE" not in finding.hint:
         finding = replace(finding, hint=f"{finding.hint} MOSAIC_STORE names it.")
     return finding
 

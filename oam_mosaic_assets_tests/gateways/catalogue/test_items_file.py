@@ -65,7 +65,7 @@ def test_the_last_line_needs_no_end(path: Path) -> None:
     assert read(path) == [an_item("a")]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n\n", gzip.compress(b"")], ids=["nothing", "blank", "gzip"])
 def test_an_empty_file_is_a_catalogue_without_items(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
@@ -172,8 +172,8 @@ def test_where_all_items_are_of_other_collections_these_are_named(path: Path) ->
 
 
 def test_a_catalogue_is_called_by_the_path_and_the_collection() -> None:
-    assert ItemsFile("data/items.ndjson").origin == "items_file data/items.ndjson"
-    assert ItemsFile(Path("data/items.ndjson"), "oam").origin == "items_file data/items.ndjson oam"
+    assert ItemsFile("data/items.ndjson").origin == "file data/items.ndjson"
+    assert ItemsFile(Path("data/items.ndjson"), "oam").origin == "file data/items.ndjson, collection oam"
 
 
 # Files that are refused
@@ -278,8 +278,13 @@ def test_a_disk_that_fails_during_the_read_may_be_well_later(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(gzip.GzipFile, "readline", fail)
-    with pytest.raises(CatalogueUnavailable, match="cannot be read beyond line 0: Input/output error"):
+    with pytest.raises(CatalogueUnavailable, match="cannot be read: Input/output error"):
         read(path)
+
+
+def test_a_disk_that_fails_at_once_may_be_well_later() -> None:
+    with pytest.raises(CatalogueUnavailable, match=r"^/proc/self/mem cannot be read: Input/output error"):
+        read(Path("/proc/self/mem"))
 
 
 def test_errors_of_the_reader_are_its_own(path: Path) -> None:

@@ -124,6 +124,7 @@ with PgstacCatalogue(sys.argv[1], sys.argv[2]).snapshot() as snapshot:
 """
 
 
+@pytest.mark.alone
 def test_the_ids_of_all_items_are_listed_without_the_items(many_items: PgstacDatabase) -> None:
     catalogue = PgstacCatalogue(many_items.dsn, COLLECTION)
     with catalogue.snapshot() as snapshot:
@@ -140,6 +141,7 @@ def test_the_ids_of_all_items_are_listed_without_the_items(many_items: PgstacDat
     assert readers(many_items) == 0
 
 
+@pytest.mark.alone
 def test_counting_reads_no_items(many_items: PgstacDatabase) -> None:
     catalogue = PgstacCatalogue(many_items.dsn, COLLECTION)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
 import pytest
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
 from oam_mosaic_assets_tests.gateways.catalogue.items import MANY, an_item, everything_told
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION, load_items
-from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer, free_port
+from oam_mosaic_assets_tests.servers.ports import free_port
+from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer
 
 PASSWORD = "kept: to/our@selves"
 
@@ -145,8 +147,22 @@ def test_an_address_that_cannot_be_read_is_refused_without_being_shown(address: 
 def test_a_catalogue_says_where_it_is_but_no_password(connection: str | dict[str, str | int]) -> None:
     catalogue = PgstacCatalogue(connection, COLLECTION)
 
-    assert catalogue.origin == "pgstac db.example.org:6543/eoapi openaerialmap"
-    assert repr(catalogue) == "PgstacCatalogue('pgstac db.example.org:6543/eoapi openaerialmap')"
+    assert catalogue.origin == "pgSTAC db.example.org:6543/eoapi, collection openaerialmap"
+    assert repr(catalogue) == "PgstacCatalogue('pgSTAC db.example.org:6543/eoapi, collection openaerialmap')"
+
+
+@pytest.mark.parametrize("password", ["a", "on"])
+def test_a_password_of_a_letter_or_two_spoils_no_message(password: str) -> None:
+    """Masked wherever they stand, the letters would be told by what is missing, and the refusal not known."""
+    said = 'FATAL: password authentication failed for user "reader"'
+    catalogue = PgstacCatalogue({"host": "db.example.org", "password": password}, COLLECTION)
+
+    def fail() -> None:
+        raise psycopg.OperationalError(said)
+
+    with pytest.raises(CatalogueRefused) as refused:
+        catalogue._guarded(fail)
+    assert refused.value.message == f"PostgreSQL at {catalogue.database}: {said}"
 
 
 def test_what_the_settings_leave_open_is_taken_as_psql_takes_it(
@@ -158,4 +174,4 @@ def test_what_the_settings_leave_open_is_taken_as_psql_takes_it(
     catalogue = PgstacCatalogue({}, COLLECTION)
 
     assert catalogue.count() == 1
-    assert catalogue.origin == f"pgstac 127.0.0.1:{database.port}/{database.name} openaerialmap"
+    assert catalogue.origin == f"pgSTAC 127.0.0.1:{database.port}/{database.name}, collection openaerialmap"

@@ -15,11 +15,11 @@ from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.stac_api import StacApiCatalogue
 from oam_mosaic_assets_tests.gateways.catalogue.items import an_item, by_id
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION, a_collection, load_items
+from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.postgres import (
     PGSTAC_VERSIONS,
     PgstacDatabase,
     PostgresServer,
-    free_port,
 )
 from oam_mosaic_assets_tests.servers.stac_api import running_stac_api
 

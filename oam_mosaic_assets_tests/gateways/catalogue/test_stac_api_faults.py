@@ -343,8 +343,8 @@ def test_user_and_password_are_sent_but_never_shown() -> None:
         assert read(catalogue) == [an_item("a")]
 
     assert {headers["Authorization"] for _, _, headers, _ in api.asked} == {"Basic cmVhZGVyOnBAc3MvMQ=="}
-    assert catalogue.origin == f"stac_api http://{host} {COLLECTION}"
-    assert repr(catalogue) == f"StacApiCatalogue('stac_api http://{host} {COLLECTION}')"
+    assert catalogue.origin == f"STAC API http://{host}, collection {COLLECTION}"
+    assert repr(catalogue) == f"StacApiCatalogue('STAC API http://{host}, collection {COLLECTION}')"
 
 
 @pytest.mark.parametrize("status", [401, 503])

@@ -19,7 +19,7 @@ from oam_mosaic_assets.gateways.diagnosis.probed_bucket import ProbedBucket
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer, principal
-from oam_mosaic_assets_tests.servers.postgres import free_port
+from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.proxy import Fault, http_answer, running_proxy
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 

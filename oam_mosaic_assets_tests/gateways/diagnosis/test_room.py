@@ -26,7 +26,8 @@ from oam_mosaic_assets.gateways.diagnosis.room import (
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 
-KEY = "mosaic/staging/doctor-1/probe"
+PROBES = "mosaic/staging/doctor-"
+KEY = f"{PROBES}1/probe"
 
 
 def everything_in(folder: Path) -> list[Path]:
@@ -54,13 +55,29 @@ def test_a_store_that_is_there_is_tried_itself_and_stays_as_it_was(tmp_path: Pat
     (tmp_path / "mosaic").mkdir()
     (tmp_path / "mosaic" / "latest.json").write_text("kept")
 
-    assert examine_store_folder(tmp_path, KEY).state is State.OK
+    assert examine_store_folder(tmp_path, KEY, PROBES).state is State.OK
     assert [each.name for each in everything_in(tmp_path)] == [".lock", "mosaic", "latest.json"]
 
     (tmp_path / "mosaic" / "staging").write_text("in the way")
-    refused = examine_store_folder(tmp_path, KEY)
+    refused = examine_store_folder(tmp_path, KEY, PROBES)
     assert refused.state is State.WRONG
     assert "cannot write mosaic/staging/doctor-1/probe" in refused.text
+
+
+def test_what_a_killed_examination_left_goes_with_a_later_one(tmp_path: Path) -> None:
+    ours, old, young = (
+        tmp_path / "store" / "mosaic" / "staging" / name
+        for name in ("20260115T030000Z-a", "doctor-2", "doctor-3")
+    )
+    for each in (ours, old, young):
+        each.mkdir(parents=True)
+        (each / "probe").touch()
+    for each in (ours, old):
+        os.utime(each / "probe", (0, 0))
+
+    assert beyond_ok(list(examine(stated(tmp_path)))) == {}
+
+    assert [each.exists() for each in (ours, old, young)] == [True, False, True]
 
 
 @pytest.mark.parametrize("place", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])

@@ -16,11 +16,11 @@ from oam_mosaic_assets_tests.chain import some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.items import an_item
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import a_page, scripted_api
 from oam_mosaic_assets_tests.servers.pgstac_items import a_collection, load_items
+from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.postgres import (
     PGSTAC_VERSIONS,
     PgstacDatabase,
     PostgresServer,
-    free_port,
 )
 
 PASSWORD = "kept-0123"

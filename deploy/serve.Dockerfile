@@ -1,0 +1,25 @@
+# The image with the tile server: what the Dockerfile makes, with Martin compiled and Debian's nginx added.
+#
+#   docker build -t oam-mosaic . && docker build -t oam-mosaic-serve -f deploy/serve.Dockerfile .
+
+FROM docker.io/library/rust:1.95-slim-bookworm AS martin
+
+# the same as the tests run against
+COPY scripts/install-martin /install-martin
+RUN OAM_MOSAIC_CACHE=/cache bash /install-martin && mv /cache/martin-* /martin
+
+
+FROM oam-mosaic
+
+USER root
+# hadolint ignore=DL3008  # Debian's stable suite keeps its versions
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends nginx-light libnginx-mod-http-js \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=martin /martin/bin/martin /usr/local/bin/martin
+
+# all interfaces of the container; what is let through is said where it is run
+ENV SERVE_ADDRESS=0.0.0.0
+USER 10001
+EXPOSE 3004 8084 8085
+CMD ["oam-mosaic", "serve"]

@@ -1,0 +1,45 @@
+"""The chain from the catalogue to what is public: which assets and which audit each product adds to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
+from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
+from oam_mosaic_assets.assets.published_mosaic import publication_of
+from oam_mosaic_assets.assets.stac_footprints import stac_footprints
+from oam_mosaic_assets.checks.audit import audit_of
+from oam_mosaic_assets.core.audit import CHECKS
+from oam_mosaic_assets.core.product import MOSAIC, Product
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What makes one product.
+
+    Attributes:
+        assets: in the order of their making; the last one stages the product.
+        checks: names of the judgements of its audit, and what each says.
+    """
+
+    assets: tuple[dg.AssetsDefinition, ...]
+    checks: Mapping[str, str]
+
+
+BRANCHES: Final[Mapping[str, Branch]] = {
+    MOSAIC.name: Branch((footprints_geojson, global_mosaic_pmtiles), CHECKS),
+}
+"""By the product's name."""
+
+
+def chain_of(products: Sequence[Product]) -> list[dg.AssetsDefinition]:
+    """All assets of a build that publishes these products; the last one publishes."""
+    made = [asset for each in products for asset in BRANCHES[each.name].assets]
+    return [stac_footprints, *made, publication_of(products)]
+
+
+def audits_of(products: Sequence[Product]) -> list[dg.AssetChecksDefinition]:
+    """The audit of each product."""
+    return [audit_of(each, BRANCHES[each.name].checks) for each in products]

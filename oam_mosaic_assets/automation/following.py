@@ -1,0 +1,72 @@
+"""A sensor that follows the catalogue: it starts a build soon after something changed there."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from oam_mosaic_assets.automation.jobs import global_mosaic
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.errors import MosaicError
+from oam_mosaic_assets.resources.watch import Watch
+
+INTERVAL_SECONDS = 30
+"""Between two looks. Each hashes the collection within PostgreSQL: 0.1 s for 22,792 images."""
+
+LONGEST_WAIT = timedelta(minutes=5)
+"""A build starts when two looks in a row see the same, or after this: a bulk upload makes few builds."""
+
+_AT_WORK = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
+
+def catalogue_sensor(*, is_on: bool) -> dg.SensorDefinition:
+    """The sensor.
+
+    Args:
+        is_on: whether it runs from the start; it can be switched in the UI either way.
+    """
+
+    @dg.sensor(
+        name="follow_catalogue",
+        job=global_mosaic,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
+        description="Starts a build when the catalogue's watermark moved: a new, changed or deleted image.",
+    )
+    def follow_catalogue(
+        context: dg.SensorEvaluationContext, watch: dg.ResourceParam[Watch]
+    ) -> dg.RunRequest | dg.SkipReason:
+        at_work = context.instance.get_runs(
+            dg.RunsFilter(job_name=global_mosaic.name, statuses=list(_AT_WORK)), limit=1
+        )
+        if at_work:
+            return dg.SkipReason(f"Run {at_work[0].run_id} is at work.")
+        try:
+            look = watch.look()
+        except MosaicError as error:
+            return dg.SkipReason(f"Not known whether anything changed. {error}")
+        if waits := look.waits or _waits(context, look.public, look.basis):
+            return dg.SkipReason(waits)
+        # once for each change: one that failed is tried again by the schedule, or after the next change
+        return dg.RunRequest(run_key=f"{look.basis} after {look.public.build if look.public else 'nothing'}")
+
+    return follow_catalogue
+
+
+def _waits(context: dg.SensorEvaluationContext, public: Pointer | None, basis: str) -> str:
+    """Why nothing is built now, and remember what was seen; empty where a build is due."""
+    if public and public.basis == basis:
+        context.update_cursor("")
+        return f"{public.build} is up to date."
+    now, seen = datetime.now(UTC), json.loads(context.cursor or "{}")
+    since = datetime.fromisoformat(seen["since"]) if seen else now
+    context.update_cursor(json.dumps({"basis": basis, "since": since.isoformat()}))
+    if seen.get("basis") == basis or now - since >= LONGEST_WAIT:
+        return ""
+    return f"The catalogue changes, since {since:%H:%M:%S} UTC; waiting until it rests."

@@ -1,0 +1,105 @@
+"""The audit of a staged product, as asset checks that block the publication of the whole build."""
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.global_mosaic_pmtiles import BEFORE
+from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
+from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.audit import Verdict
+from oam_mosaic_assets.core.product import Product
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.gateways.last_build import last_build
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.auditor import Audit, Auditor
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
+
+
+def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefinition:
+    """The checks of a product.
+
+    Args:
+        product: what its asset staged.
+        checks: names of the judgements, in the order they are made, and what each says.
+    """
+    asset = dg.AssetKey(product.asset)
+
+    @dg.multi_asset_check(
+        name=f"{product.word}_audit",
+        description="Holds the staged product against the footprints, and against what it took over.",
+        specs=[
+            dg.AssetCheckSpec(
+                name,
+                asset=asset,
+                blocking=True,
+                description=description,
+                additional_deps=["stac_footprints"],
+            )
+            for name, description in checks.items()
+        ],
+        ins={"staged": dg.AssetIn(asset), "footprints": dg.AssetIn("stac_footprints")},
+    )
+    def audited(
+        context: dg.AssetCheckExecutionContext,
+        staged: Artifact,
+        footprints: Artifact,
+        auditor: dg.ResourceParam[Auditor],
+        releases: dg.ResourceParam[Releases],
+        progress: dg.ResourceParam[Progress],
+        scratch: Scratch,
+    ) -> Iterator[dg.AssetCheckResult]:
+        facts = staged.facts["product"]
+        tiles = f"{facts['tiles']:,} tiles, " if "tiles" in facts else ""
+        text = f"{tiles}{facts['bytes'] / 1e6:.1f} MB"
+        progress.step(context.log, "auditing", 0.0, text)
+        with failing_clearly():
+            refuse_mixture(staged, footprints)
+            audit = auditor.of(
+                product,
+                staged,
+                footprints,
+                before=_taken_over(staged, releases, scratch),
+                on_progress=lambda share: progress.step(context.log, "auditing", share, text),
+            )
+        confirmed = context.run.tags.get(CONFIRM_TAG)
+        found = {verdict.name: verdict for verdict in audit.verdicts}
+        for name in checks:
+            # what a broken file left open was not found to be right
+            verdict = found.get(name) or Verdict.failing(name, "not judged: the archive could not be read")
+            level = "info" if verdict.passed else "warning" if verdict.is_guard else "error"
+            context.log.log(level, "%s: %s", name, verdict.text)
+            overruled = not verdict.passed and verdict.is_guard and confirmed is not None
+            yield dg.AssetCheckResult(
+                check_name=name,
+                asset_key=asset,
+                passed=verdict.passed or overruled,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=f"{verdict.text}; confirmed: {confirmed}" if overruled else verdict.text,
+                metadata={
+                    **verdict.numbers,
+                    **({} if verdict.passed or overruled else {"what to do": _advice(audit, staged.build)}),
+                    "build": staged.build,
+                    "seconds": audit.seconds,
+                },
+            )
+
+    return audited
+
+
+def _taken_over(staged: Artifact, releases: Releases, scratch: Scratch) -> Before | None:
+    """The build that tiles were taken over from, as long as it is the public one."""
+    build = staged.facts.get("taken_over", {}).get("from")
+    if build is None:
+        return None
+    before = last_build(releases, scratch.shared_folder(BEFORE), plan=staged.facts["plan"])
+    return before if isinstance(before, Before) and before.build == build else None
+
+
+def _advice(audit: Audit, build: str) -> str:
+    """What a maintainer does about a build that is not published."""
+    if audit.failures:
+        return "Mend the cause and build again. This build was deleted; what is public stays as it was."
+    return f"If that is right, say so: oam-mosaic publish {build} --confirm REASON"

@@ -1,0 +1,23 @@
+"""`oam-mosaic serve`: the public mosaic as tiles, until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.serving.supervisor import Supervisor
+from oam_mosaic_assets.settings import Settings
+
+
+def serve() -> int:
+    """Serve until SIGINT or SIGTERM, which arrive as `KeyboardInterrupt`."""
+    settings = Settings.read()
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    for noisy in ("urllib3", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with Supervisor(settings, store_of(settings, patient=False), logging.getLogger("serve")) as supervisor:
+        supervisor.run()
+    return 0

@@ -1,0 +1,54 @@
+"""What a build publishes: each product is one object, and all of a build are turned and deleted together.
+
+A product is staged by one asset as a file of the product's own name. The same name is its key in the build's
+release and, below the store's root, its fixed public key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+PMTILES: Final = "application/vnd.pmtiles"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """One public object of a build.
+
+    Attributes:
+        word: what `MOSAIC_PRODUCTS` calls it.
+        name: of its file, and its key in a release and among the fixed ones.
+        content_type: what readers are told.
+        asset: what stages it.
+    """
+
+    word: str
+    name: str
+    content_type: str
+    asset: str
+
+
+MOSAIC: Final = Product(
+    word="mosaic",
+    name="global-mosaic.pmtiles",
+    content_type=PMTILES,
+    asset="global_mosaic_pmtiles",
+)
+"""The archive of all footprints: no build is without it."""
+
+PRODUCTS: Final = (MOSAIC,)
+"""All there are, in the order in which they are published; the mandatory one first."""
+
+
+def chosen(words: Collection[str]) -> tuple[Product, ...]:
+    """The products of these words, and the mandatory one, in the order of `PRODUCTS`.
+
+    Raises:
+        ValueError: there is no product of such a word.
+    """
+    known = {each.word for each in PRODUCTS}
+    if unknown := [each for each in words if each not in known]:
+        raise ValueError(f"{', '.join(map(repr, unknown))} is no product; there are: {', '.join(known)}")
+    return tuple(each for each in PRODUCTS if each is MOSAIC or each.word in words)

@@ -1,0 +1,65 @@
+"""What stands in the environment and in a `.env` file, before it means anything, and how it is misspelt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from oam_mosaic_assets.errors import SettingsError
+
+CLOSE: Final = 0.8
+"""Share of two names that is the same where one may be the other; libpq's own are less like ours."""
+
+_OTHERS: Final = ("AWS_", "DAGSTER_PG_", "PORT", "READ_ONLY_PORT")
+"""How the names begin that boto3, deployment and scripts/ui read."""
+
+
+def env_file(ours: Collection[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """What the `.env` file in the current folder says; nothing where there is none.
+
+    Args:
+        ours: the names of all settings.
+        environment: what goes before it.
+
+    Raises:
+        SettingsError: it cannot be read, or not all of it; or a name in it is one of ours, mistyped.
+    """
+    try:
+        with suppress(FileNotFoundError), Path(".env").open(encoding="utf-8") as lines:
+            for each in parse_stream(lines):
+                if each.error or (each.key is not None and each.value is None):
+                    raise SettingsError(
+                        f"Line {each.original.line} of the file .env is no NAME=value.",
+                        hint="Mend it: what cannot be read there would silently count as not set.",
+                    )
+        stated = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(
+            f"The file .env cannot be read: {reason}.", hint="Mend it, or take it out of this folder."
+        ) from None  # the error holds the file's text, secrets included
+    set_elsewhere = {name: value for name, value in environment.items() if name in ours}
+    if mistyped := near_misses({**set_elsewhere, **stated}, ours):
+        raise SettingsError(
+            "The file .env names what is no setting:\n"
+            + "\n".join(f"  - {name}: {meant} may be meant" for name, meant in mistyped.items()),
+            hint="Correct or remove it: it would silently count as not set.",
+        )
+    return stated
+
+
+def near_misses(stated: Mapping[str, str], ours: Collection[str]) -> dict[str, str]:
+    """Names that are set and nearly ours, each with the one that may be meant and is not set itself."""
+    is_set = {name for name, value in stated.items() if value.strip()}
+    unset = [name for name in ours if name not in is_set]
+    found = {}
+    for name in sorted(is_set.difference(ours)):
+        if not name.startswith(_OTHERS) and (meant := get_close_matches(name.upper(), unset, 1, CLOSE)):
+            found[name] = meant[0]
+    return found

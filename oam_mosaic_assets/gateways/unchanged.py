@@ -1,0 +1,47 @@
+"""Nothing changed: what is public is what a build would make, so only that this was seen is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.gateways.public_keys import JSON
+from oam_mosaic_assets.gateways.read_back import Expected
+from oam_mosaic_assets.gateways.releases import Releases
+
+
+def note_unchanged(
+    releases: Releases, basis: str, *, taken_at: datetime, say: Callable[[str], None] = lambda _: None
+) -> Pointer | None:
+    """Let the pointer say that the mosaic agreed with the catalogue at that moment, where it does.
+
+    Args:
+        basis: what a build would be made from; see `Watch.basis`.
+        taken_at: when the catalogue was looked at, UTC.
+        say: told what is waited for.
+
+    Returns:
+        What the pointer says now; None where a build is due: something changed, or what lies under the public
+        keys is not what was published.
+
+    Raises:
+        PublicationLost: a publisher is at work.
+    """
+    if not _is_current(releases, basis):
+        return None
+    with releases.lock("a look at the catalogue").held(say):
+        before = releases.current()
+        if before is None or before[0].basis != basis:
+            return None
+        seen = max(taken_at, datetime.fromisoformat(before[0].checked_at))
+        pointer = replace(before[0], checked_at=seen.isoformat())
+        releases.public.turn_pointer(pointer, before)
+        releases.public.read_back(releases.keys.pointer, Expected.whole(pointer.to_json(), JSON))
+    return pointer
+
+
+def _is_current(releases: Releases, basis: str) -> bool:
+    current = releases.current()
+    return bool(basis and current and current[0].basis == basis and not releases.differences(current[0]))

@@ -1,0 +1,87 @@
+"""What a build would be made from now, and what stands in its way: cheap enough to ask every minute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from oam_mosaic_assets import __version__
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How it stands.
+
+    Attributes:
+        public: what is public; None where nothing is.
+        basis: see `Watch.basis`.
+        waits: why no build is started, whatever changed; empty where one may be.
+    """
+
+    public: Pointer | None
+    basis: str
+    waits: str
+
+
+class Watch:
+    """A look at the catalogue and at what is public."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        releases: Releases,
+        tippecanoe: TippecanoeResource,
+        *,
+        tiling: TilingPlan,
+        box: tuple[float, float, float, float] | None,
+    ) -> None:
+        """Watch.
+
+        Args:
+            tiling: the plan of the archive.
+            box: see `MosaicPlan`.
+        """
+        self._catalogue = catalogue
+        self._releases = releases
+        self._tippecanoe = tippecanoe
+        self._tiling = tiling
+        self._box = box
+
+    def basis(self, snapshot: Snapshot) -> str:
+        """All that a build of this snapshot depends on: another one on the same basis would make the same.
+
+        Returns:
+            32 hex digits; empty where the catalogue has no watermark.
+
+        Raises:
+            CatalogueUnavailable, StoreUnavailable, TippecanoeMissing and their like: see `errors`.
+        """
+        watermark = snapshot.watermark()
+        if watermark is None:
+            return ""
+        stated = [
+            self._catalogue.origin,
+            watermark,
+            sorted(self._releases.takedowns.ids()),
+            self._tiling.digest(self._tippecanoe.version()),
+            [each.name for each in self._releases.keys.products],
+            self._box,
+            __version__,
+        ]
+        return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:32]
+
+    def look(self) -> Look:
+        """See how it stands. Raises as `basis`."""
+        hold, current = self._releases.holds.present(), self._releases.current()
+        with self._catalogue.snapshot() as snapshot:
+            basis = self.basis(snapshot)
+        waits = str(hold or "")
+        if not basis:
+            waits = f"{self._catalogue.origin} does not tell cheaply whether anything changed."
+        return Look(public=current[0] if current else None, basis=basis, waits=waits)

@@ -1,0 +1,193 @@
+"""What clients load before they ask for tiles: TileJSON, WMTS capabilities, entries for QGIS, JOSM and iD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from xml.sax.saxutils import escape, quoteattr
+
+from oam_mosaic_assets.core.release import Pointer, as_json
+from oam_mosaic_assets.serving.martin import VECTOR, mended_tilejson
+from oam_mosaic_assets.serving.nginx import DEEPEST_TILE
+from oam_mosaic_assets.settings import Settings
+
+NAME: Final = "OpenAerialMap coverage"
+DESCRIPTION: Final = (
+    "Where OpenAerialMap holds openly licensed aerial and satellite imagery; "
+    "from zoom 16 on, the imagery itself."
+)
+ATTRIBUTION_URL: Final = "https://openaerialmap.org"
+LICENCE_URL: Final = "https://docs.openaerialmap.org/legal/legal/"
+
+HALF_WORLD: Final = 20037508.342789244
+"""Metres from the equator to the edge of Web Mercator's square (EPSG:3857)."""
+
+SCALE_OF_ZOOM_0: Final = 559082264.0287178
+"""Scale denominator of one 256 pixel tile for the world, at 0.28 mm a pixel (OGC 07-057r7, annex E.4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """The servers' addresses as clients see them, without a slash at the end."""
+
+    vector: str
+    raster: str
+    viewer: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings state them; else the ports on this machine."""
+        vector, raster, viewer = (f"http://127.0.0.1:{port}" for port in settings.serve_ports)
+        return cls(
+            vector=(settings.serve_vector_url or vector).rstrip("/"),
+            raster=(settings.serve_raster_url or raster).rstrip("/"),
+            viewer=(settings.serve_viewer_url or viewer).rstrip("/"),
+        )
+
+    @property
+    def raster_template(self) -> str:
+        """The one raster address."""
+        return f"{self.raster}/{{z}}/{{x}}/{{y}}.png"
+
+    @property
+    def vector_template(self) -> str:
+        """The address of vector tiles."""
+        return f"{self.vector}/{VECTOR}/{{z}}/{{x}}/{{y}}"
+
+
+def documents_of(
+    pointer: Pointer, vector: Mapping[str, Any], raster: Mapping[str, Any] | None, addresses: Addresses
+) -> dict[str, bytes]:
+    """All documents of a release, by name.
+
+    Args:
+        pointer: what is public.
+        vector: Martin's TileJSON of the mosaic.
+        raster: of the raster coverage; None where the release has none.
+        addresses: the servers' own.
+    """
+    build = pointer.build
+    tilejson = as_json(mended_tilejson(vector, build=build, tiles=addresses.vector_template))
+    documents = {
+        f"{VECTOR}.json": tilejson,
+        "global-mosaic.json": tilejson,
+        "WMTSCapabilities.xml": wmts_capabilities(addresses),
+        "josm.xml": josm_imagery(addresses),
+        "qgis.xml": qgis_connections(addresses),
+        "editor-layer-index.geojson": as_json(editor_layer(addresses)),
+    }
+    if raster is not None:
+        described = mended_tilejson(raster, build=build, tiles=addresses.raster_template, kind="png")
+        documents["raster.json"] = as_json({**described, "maxzoom": DEEPEST_TILE})
+    return documents
+
+
+def wmts_capabilities(addresses: Addresses) -> bytes:
+    """WMTS 1.0.0 capabilities, REST only, of the raster address in the grid that all web maps share."""
+    matrices = "".join(
+        f"""
+    <TileMatrix>
+      <ows:Identifier>{zoom}</ows:Identifier>
+      <ScaleDenominator>{SCALE_OF_ZOOM_0 / 2**zoom!r}</ScaleDenominator>
+      <TopLeftCorner>{-HALF_WORLD!r} {HALF_WORLD!r}</TopLeftCorner>
+      <TileWidth>256</TileWidth>
+      <TileHeight>256</TileHeight>
+      <MatrixWidth>{2**zoom}</MatrixWidth>
+      <MatrixHeight>{2**zoom}</MatrixHeight>
+    </TileMatrix>"""
+        for zoom in range(DEEPEST_TILE + 1)
+    )
+    own = quoteattr(f"{addresses.raster}/WMTSCapabilities.xml")
+    template = quoteattr(f"{addresses.raster}/{{TileMatrix}}/{{TileCol}}/{{TileRow}}.png")
+    return f"""\
+<?xml version="1.0" encoding="UTF-8"?>
+<Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1"
+    xmlns:xlink="http://www.w3.org/1999/xlink" version="1.0.0">
+  <ows:ServiceIdentification>
+    <ows:Title>{NAME}</ows:Title>
+    <ows:Abstract>{DESCRIPTION}</ows:Abstract>
+    <ows:ServiceType>OGC WMTS</ows:ServiceType>
+    <ows:ServiceTypeVersion>1.0.0</ows:ServiceTypeVersion>
+  </ows:ServiceIdentification>
+  <Contents>
+    <Layer>
+      <ows:Title>{NAME}</ows:Title>
+      <ows:WGS84BoundingBox>
+        <ows:LowerCorner>-180 -85.051129</ows:LowerCorner>
+        <ows:UpperCorner>180 85.051129</ows:UpperCorner>
+      </ows:WGS84BoundingBox>
+      <ows:Identifier>coverage</ows:Identifier>
+      <Style isDefault="true"><ows:Identifier>default</ows:Identifier></Style>
+      <Format>image/png</Format>
+      <TileMatrixSetLink><TileMatrixSet>GoogleMapsCompatible</TileMatrixSet></TileMatrixSetLink>
+      <ResourceURL format="image/png" resourceType="tile" template={template}/>
+    </Layer>
+    <TileMatrixSet>
+      <ows:Identifier>GoogleMapsCompatible</ows:Identifier>
+      <ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>
+      <WellKnownScaleSet>urn:ogc:def:wkss:OGC:1.0:GoogleMapsCompatible</WellKnownScaleSet>{matrices}
+    </TileMatrixSet>
+  </Contents>
+  <ServiceMetadataURL xlink:href={own}/>
+</Capabilities>
+""".encode()
+
+
+def josm_imagery(addresses: Addresses) -> bytes:
+    """An entry for JOSM's list of imagery, as `imagery.layers.sites` reads it."""
+    template = addresses.raster_template.replace("{z}", "{zoom}")
+    return f"""\
+<?xml version="1.0" encoding="UTF-8"?>
+<imagery xmlns="http://josm.openstreetmap.de/maps-1.0">
+  <entry overlay="true">
+    <name>{NAME}</name>
+    <id>OpenAerialMap-coverage</id>
+    <type>tms</type>
+    <url>{escape(template)}</url>
+    <description lang="en">{DESCRIPTION}</description>
+    <min-zoom>0</min-zoom>
+    <max-zoom>{DEEPEST_TILE}</max-zoom>
+    <category>photo</category>
+    <attribution-text>© OpenAerialMap contributors</attribution-text>
+    <attribution-url>{ATTRIBUTION_URL}</attribution-url>
+    <permission-ref>{LICENCE_URL}</permission-ref>
+  </entry>
+</imagery>
+""".encode()
+
+
+def qgis_connections(addresses: Addresses) -> bytes:
+    """Connections for QGIS: Browser, XYZ Tiles, Load Connections."""
+    return f"""\
+<!DOCTYPE connections>
+<qgsXYZTilesConnections version="1.0">
+  <xyztiles name={quoteattr(NAME)} url={quoteattr(addresses.raster_template)} zmin="0" zmax="{DEEPEST_TILE}"
+      authcfg="" username="" password="" referer="" tilePixelRatio="1"/>
+</qgsXYZTilesConnections>
+""".encode()
+
+
+def editor_layer(addresses: Addresses) -> dict[str, Any]:
+    """An entry of the editor layer index (schema v1), worldwide; iD and Rapid take its `url` by hand too."""
+    return {
+        "type": "Feature",
+        "properties": {
+            "id": "OpenAerialMap-coverage",
+            "name": NAME,
+            "type": "tms",
+            "url": addresses.raster_template.replace("{z}", "{zoom}"),
+            "min_zoom": 0,
+            "max_zoom": DEEPEST_TILE,
+            "overlay": True,
+            "category": "photo",
+            "description": DESCRIPTION,
+            "attribution": {
+                "required": True,
+                "text": "© OpenAerialMap contributors",
+                "url": ATTRIBUTION_URL,
+            },
+            "license_url": LICENCE_URL,
+        },
+        "geometry": None,
+    }

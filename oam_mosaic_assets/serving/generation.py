@@ -1,0 +1,136 @@
+"""One release being served: its own Martin, its own documents, its own folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.errors import ServerFailed
+from oam_mosaic_assets.serving.asking import answer_of
+from oam_mosaic_assets.serving.documents import Addresses, documents_of
+from oam_mosaic_assets.serving.martin import (
+    RASTER,
+    VECTOR,
+    Sources,
+    martin_configuration,
+)
+from oam_mosaic_assets.serving.programs import Program, free_port, until
+
+READY_SECONDS: Final = 30.0
+"""How long Martin may take to open a release's archives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A release being served.
+
+    Attributes:
+        number: counts them; two of one release are two.
+        folder: all that belongs to it.
+        pointer: what said that this release is public.
+        martin: running.
+        port: Martin's, on the loopback interface.
+        vector: Martin's TileJSON of the mosaic.
+        raster: of the raster coverage; None where the release has none.
+    """
+
+    number: int
+    folder: Path
+    pointer: Pointer
+    martin: Program
+    port: int
+    vector: Mapping[str, Any]
+    raster: Mapping[str, Any] | None
+
+    @property
+    def documents(self) -> Path:
+        """What nginx serves as files."""
+        return self.folder / "documents"
+
+    def end(self) -> None:
+        """Stop its Martin and take its folder away."""
+        if self.martin.is_running:
+            self.martin.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start_generation(
+    number: int,
+    parent: Path,
+    pointer: Pointer,
+    sources: Sources,
+    *,
+    martin: Path,
+    addresses: Addresses,
+    log: logging.Logger,
+) -> Generation:
+    """Start a Martin on a release, and wait until it has opened every archive.
+
+    Raises:
+        ServerFailed: it did not; nothing of it is left.
+    """
+    folder, port = parent / f"{number}-{pointer.build}", free_port()
+    documents = folder / "documents"
+    (documents / "empty").mkdir(parents=True)
+    configuration = folder / "martin.yaml"
+    configuration.write_bytes(martin_configuration(sources, port=port))
+    program = Program(
+        "Martin",
+        [martin, "--config", configuration],
+        log=log,
+        environment={"RUST_LOG": "warn", "RUST_LOG_FORMAT": "bare", "NO_COLOR": "1"},
+    )
+    try:
+        vector = _described(program, port, VECTOR)
+        raster = _described(program, port, RASTER) if sources.raster else None
+        for name, content in documents_of(pointer, vector, raster, addresses).items():
+            (documents / name).write_bytes(content)
+        (documents / "empty" / "204.png").write_bytes(transparent_tile())
+    except BaseException:
+        program.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Generation(
+        number=number,
+        folder=folder,
+        pointer=pointer,
+        martin=program,
+        port=port,
+        vector=vector,
+        raster=raster,
+    )
+
+
+def transparent_tile() -> bytes:
+    """A PNG of 256 pixels a side that shows nothing."""
+    from PIL import Image  # noqa: PLC0415  # needed once a release
+
+    tile, written = Image.new("P", (256, 256), 0), io.BytesIO()
+    tile.putpalette([0, 0, 0])
+    tile.save(written, "PNG", transparency=0, bits=1, optimize=True)
+    return written.getvalue()
+
+
+def _described(program: Program, port: int, source: str) -> Mapping[str, Any]:
+    """Martin's TileJSON of a source, once it has opened it."""
+    found: list[bytes] = []
+
+    def answers() -> bool:
+        found[:] = [said] if (said := answer_of(port, f"/{source}")) else []
+        return bool(found) or not program.is_running
+
+    until(answers, seconds=READY_SECONDS)
+    if not found:
+        raise ServerFailed(
+            f"Martin does not serve the archive {source!r} of this release. {program.end}",
+            hint="See whether the archive can be read at its public address; it is tried again by itself.",
+        )
+    described: dict[str, Any] = json.loads(found[0])
+    return described

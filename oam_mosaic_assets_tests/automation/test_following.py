@@ -1,0 +1,167 @@
+"""Following the catalogue: where nothing changed nothing is made, and a sensor starts what has to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, UNCHANGED
+from oam_mosaic_assets.automation.following import LONGEST_WAIT
+from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.chain import Site, quick_folder, some_items
+from oam_mosaic_assets_tests.servers.pgstac_items import load_items
+from oam_mosaic_assets_tests.servers.postgres import PRODUCTION_PGSTAC, PgstacDatabase, PostgresServer
+
+PUBLISHED = dg.AssetKey("published_mosaic")
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[PgstacDatabase]:
+    """A catalogue of four images."""
+    created = postgres.create_pgstac("following", PRODUCTION_PGSTAC)
+    load_items(created, some_items(4))
+    yield created
+    postgres.drop(created.name)
+
+
+@pytest.fixture
+def site(database: PgstacDatabase, instance: dg.DagsterInstance) -> Iterator[Site]:
+    """An installation that reads it."""
+    with quick_folder() as folder:
+        yield Site(dict(database.environment), instance, folder)
+
+
+def tick(site: Site, cursor: str | None = None) -> tuple[object, str | None]:
+    """One look of the sensor: what it asks for or says, and what it remembers."""
+    definitions = build_definitions(site.settings)
+    sensor = definitions.get_repository_def().get_sensor_def("follow_catalogue")
+    resources = {name: definitions.resources[name] for name in sensor.required_resource_keys}
+    with dg.build_sensor_context(instance=site.instance, cursor=cursor, resources=resources) as context:
+        found = sensor.evaluate_tick(context)
+    return (found.run_requests[0] if found.run_requests else found.skip_message), found.cursor
+
+
+def test_a_build_that_finds_nothing_changed_makes_nothing_and_is_fresh(
+    site: Site, database: PgstacDatabase
+) -> None:
+    assert site.run().success
+    before = site.stays_whole()
+    objects = {each.key: each.etag for each in site.store.keys("")}
+    again = site.run()
+    assert again.success, again.log
+    assert f"Nothing changed since {before.build}" in again.log
+    after = site.stays_whole()
+    assert after.build == before.build
+    assert after.checked_at > before.checked_at, "it was seen to be up to date"
+    assert after.published_at == before.published_at
+    changed = {each.key for each in site.store.keys("") if objects.get(each.key) != each.etag}
+    assert changed == {site.keys.pointer}
+    event = site.instance.get_latest_materialization_event(PUBLISHED)
+    assert event is not None
+    assert event.run_id == again.run_id, "Dagster's own freshness counts from here"
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata[UNCHANGED].value is True
+
+    load_items(database, some_items(1, first=4))
+    assert site.run().success
+    assert site.stays_whole().images == before.images + 1
+
+
+def test_a_person_may_have_it_built_all_the_same(site: Site) -> None:
+    assert site.run().success
+    before = site.stays_whole()
+    assert site.run(tags={ANEW_TAG: "yes"}).success
+    after = site.stays_whole()
+    assert after.build != before.build
+    assert after.sha256 == before.sha256
+
+
+@pytest.mark.parametrize("changed", [{"ZOOM_MAX": "11"}, {"TEST_MODE": ""}])
+def test_another_plan_is_another_basis(site: Site, changed: dict[str, str]) -> None:
+    assert site.run().success
+    before = site.stays_whole()
+    assert site.run(changed).success
+    assert (site.stays_whole().build != before.build) is ("ZOOM_MAX" in changed)
+
+
+def test_what_someone_overwrote_is_mended_though_nothing_changed(site: Site) -> None:
+    assert site.run().success
+    before = site.stays_whole()
+    site.store.delete([site.keys.archive])
+    assert site.run().success
+    assert site.stays_whole().build != before.build
+
+
+def test_the_command_says_that_nothing_changed(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    assert site.command("build") == 0
+    before = site.stays_whole()
+    assert site.command("build") == 0
+    assert f"Nothing changed since {before.build}, which stays public: 4 images" in capfd.readouterr().err
+    assert site.command("build", "--anew") == 0
+    assert site.stays_whole().build != before.build
+
+
+def test_the_sensor_is_off_until_somebody_switches_it_on() -> None:
+    def status(**environment: str) -> dg.DefaultSensorStatus:
+        definitions = build_definitions(Settings.read(environment))
+        return definitions.get_repository_def().get_sensor_def("follow_catalogue").default_status
+
+    assert status() is dg.DefaultSensorStatus.STOPPED
+    assert status(FOLLOW_CATALOGUE="true") is dg.DefaultSensorStatus.RUNNING
+
+
+def test_the_sensor_starts_one_build_when_the_catalogue_rests(site: Site, database: PgstacDatabase) -> None:
+    asked, cursor = tick(site)
+    assert "waiting until it rests" in str(asked), "nothing is public yet"
+    asked, cursor = tick(site, cursor)
+    assert isinstance(asked, dg.RunRequest)
+    assert asked.run_key
+    assert site.run(tags=asked.tags).success
+    public = site.stays_whole()
+    said, cursor = tick(site, cursor)
+    assert said == f"{public.build} is up to date."
+
+    load_items(database, some_items(1, first=4))
+    said, cursor = tick(site, cursor)
+    assert "waiting until it rests" in str(said)
+    load_items(database, some_items(1, first=5))
+    said, cursor = tick(site, cursor)
+    assert "waiting until it rests" in str(said), "it still changes"
+    again, cursor = tick(site, cursor)
+    assert isinstance(again, dg.RunRequest)
+    assert again.run_key != asked.run_key
+    same, _ = tick(site, cursor)
+    assert isinstance(same, dg.RunRequest)
+    assert same.run_key == again.run_key, "Dagster starts no run of a key twice: a failed one is not repeated"
+
+
+def test_a_catalogue_that_never_rests_is_built_all_the_same(site: Site, database: PgstacDatabase) -> None:
+    assert site.run().success
+    load_items(database, some_items(1, first=4))
+    _, cursor = tick(site)
+    load_items(database, some_items(1, first=5))
+    seen = json.loads(str(cursor))
+    seen["since"] = (datetime.now(UTC) - LONGEST_WAIT - timedelta(seconds=1)).isoformat()
+    asked, _ = tick(site, json.dumps(seen))
+    assert isinstance(asked, dg.RunRequest)
+
+
+def test_the_sensor_waits_for_a_hold_and_says_so_where_a_server_is_away(site: Site) -> None:
+    assert site.run().success
+    assert site.command("hold", "--reason", "an exercise") == 0
+    assert "an exercise" in str(tick(site)[0])
+    assert site.command("resume") == 0
+    site.environment["PG_DSN"] = "postgresql://nobody@127.0.0.1:9/none"
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"):
+        site.environment.pop(name, None)
+    assert "Not known whether anything changed" in str(tick(site)[0])
+
+
+def test_a_source_without_a_watermark_is_left_to_the_schedule(instance: dg.DagsterInstance) -> None:
+    with quick_folder() as folder:
+        assert "does not tell cheaply" in str(tick(Site({}, instance, folder))[0])

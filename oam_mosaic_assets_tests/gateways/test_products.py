@@ -1,0 +1,295 @@
+"""Several products of one build: they turn together or not at all, on every store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oam_mosaic_assets.core.product import MOSAIC, PMTILES, Product
+from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer, in_pointer
+from oam_mosaic_assets.errors import HeldBack, NotAsPublished, RollbackRefused
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PublicHead
+from oam_mosaic_assets.gateways.public_keys import Part
+from oam_mosaic_assets.gateways.purge import purge
+from oam_mosaic_assets.gateways.read_back import Expected
+from oam_mosaic_assets.gateways.releases import Candidate, Releases
+from oam_mosaic_assets.gateways.rollback import roll_back
+
+JSON = "application/json"
+OTHER = Product(word="other", name="other.json", content_type=JSON, asset="other")
+BOTH = (MOSAIC, OTHER)
+GONE = "5f1c0c2bd1c7c3000756f1f2"
+
+
+@pytest.fixture
+def releases(store: ObjectStore) -> Releases:
+    """A place in which builds have two products."""
+    return Releases(store, Keys(products=BOTH, aliases=("old.pmtiles",)), patience_seconds=0.0)
+
+
+def built(releases: Releases, letter: str, *products: Product) -> Candidate:
+    """A build whose products hold its letter, staged and audited; the second of `y` names an image."""
+    now, keys, digest = datetime.now(UTC), releases.keys, sha256(letter.encode()).hexdigest()
+    build = releases.staged.name_build(now, digest, run=letter)
+    parts, described = [], {}
+    for each in products:
+        named = f' "{GONE}"' if (letter, each) == ("y", OTHER) else ""
+        content = f"{each.name} of {letter}{named}".encode() * 300
+        stored = releases.store.put_bytes(keys.staging(build, each.name), content, Headers("text/plain"))
+        ends = {"head": content[:1024], "tail": content[-1024:]}
+        expected = Expected(content_type=each.content_type, size=len(content), **ends)
+        parts.append(Part(name=each.name, stored=stored, expected=expected))
+        described[each.name] = {
+            "key": keys.release(build, each.name),
+            "content_type": each.content_type,
+            "bytes": len(content),
+            "sha256": sha256(content).hexdigest(),
+        }
+    table = releases.store.put_bytes(keys.staging(build, "table"), b"{}", Headers("text/plain"))
+    archive = described[ARCHIVE]
+    pointer = Pointer(
+        build=build,
+        digest=digest,
+        snapshot_taken_at=now.isoformat(),
+        checked_at=now.isoformat(),
+        published_at="",
+        source="pgstac",
+        images=1,
+        set_aside=0,
+        archive=str(archive["key"]),
+        manifest=keys.release(build, MANIFEST),
+        size=len(content),
+        sha256=str(archive["sha256"]),
+        products=in_pointer(described),
+    )
+    pointer = replace(pointer, size=int(str(archive["bytes"])))
+    manifest = {
+        "build": build,
+        "snapshot": {"digest": digest, "taken_at": now.isoformat()},
+        "source": "pgstac",
+        "images": 1,
+        "set_aside": {},
+        "archive": archive,
+        "products": described,
+    }
+    return Candidate(
+        parts=parts,
+        footprints=table,
+        set_aside=table,
+        pointer=pointer,
+        manifest=manifest,
+        tilejson=lambda address: {"pmtiles": address, "tiles": [], "build": build},
+        names_any=lambda ids: GONE in ids and letter == "y",
+    )
+
+
+def published(releases: Releases, letter: str, *products: Product) -> Pointer:
+    pointer = releases.publish(built(releases, letter, *products))
+    shows(releases, letter, *products)
+    return pointer
+
+
+def shows(releases: Releases, letter: str, *products: Product) -> None:
+    """See what a stranger sees: these products of this build, whole, and no other."""
+    store, keys = releases.store, releases.keys
+    current = releases.current()
+    assert current is not None
+    pointer = current[0]
+    assert pointer.digest == sha256(letter.encode()).hexdigest()
+    assert list(pointer.released) == [each.name for each in products]
+    assert pointer.etags.keys() == {*keys.fixed_of(each.name for each in products)}
+    assert releases.differences(pointer) == []
+    for each in products:
+        for key in (*keys.fixed(each.name), pointer.released[each.name]):
+            content, head = store.read_publicly(key), store.head_publicly(key)
+            assert content is not None
+            assert content.startswith(f"{each.name} of {letter}".encode())
+            assert head == PublicHead(len(content), each.content_type if head and head.content_type else None)
+            if pointer.products:
+                assert sha256(content).hexdigest() == pointer.products[each.name]["sha256"]
+    for each in {*BOTH} - {*products}:
+        assert [store.head(key) for key in keys.fixed(each.name)] == [None]
+
+
+def back(releases: Releases, build: str, folder: Path) -> Pointer:
+    return roll_back(releases, build, reason="a look", folder=folder, say=lambda _: None)[0]
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, store: ObjectStore, key: str) -> None:
+    """Let strangers not read this key; all else stays."""
+    kind = type(store)
+    real = kind.head_publicly
+
+    def head_publicly(self: Any, asked: str) -> PublicHead | None:
+        return None if asked == key else real(self, asked)
+
+    monkeypatch.setattr(kind, "head_publicly", head_publicly)
+
+
+def test_all_products_of_a_build_turn_together_and_back(releases: Releases, tmp_path: Path) -> None:
+    first = published(releases, "a", *BOTH)
+    second = published(releases, "b", *BOTH)
+
+    found = releases.store.get_bytes(second.manifest)
+    assert found is not None
+    assert json.loads(found[0])["products"][OTHER.name]["sha256"] == second.products[OTHER.name]["sha256"]
+    assert second.products[ARCHIVE]["content_type"] == PMTILES
+
+    back(releases, first.build, tmp_path)
+    shows(releases, "a", *BOTH)
+
+
+def test_where_one_of_them_is_not_readable_nothing_has_changed(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(releases, "a", *BOTH)
+    with monkeypatch.context() as patch:
+        unreadable(patch, releases.store, OTHER.name)
+        with pytest.raises(NotAsPublished):
+            releases.publish(built(releases, "b", *BOTH))
+    shows(releases, "a", *BOTH)
+    published(releases, "c", *BOTH)
+
+
+def test_a_product_that_fails_at_its_first_publication_is_gone_again(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(releases, "a", MOSAIC)
+    with monkeypatch.context() as patch:
+        unreadable(patch, releases.store, OTHER.name)
+        with pytest.raises(NotAsPublished):
+            releases.publish(built(releases, "b", *BOTH))
+    shows(releases, "a", MOSAIC)
+    published(releases, "c", *BOTH)
+
+
+def test_a_product_whose_release_is_not_readable_leaves_no_release(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(releases, "a", *BOTH)
+    candidate = built(releases, "b", *BOTH)
+    build = candidate.pointer.build
+    with monkeypatch.context() as patch:
+        unreadable(patch, releases.store, releases.keys.release(build, OTHER.name))
+        with pytest.raises(NotAsPublished):
+            releases.publish(candidate)
+    assert list(releases.store.keys(releases.keys.release(build))) == []
+    shows(releases, "a", *BOTH)
+
+
+def test_what_a_build_does_not_have_is_not_left_of_another(releases: Releases, tmp_path: Path) -> None:
+    first = published(releases, "a", *BOTH)
+    second = published(releases, "b", MOSAIC)
+    back(releases, first.build, tmp_path)
+    shows(releases, "a", *BOTH)
+    back(releases, second.build, tmp_path)
+    shows(releases, "b", MOSAIC)
+
+
+def test_a_product_that_was_taken_away_comes_back_where_the_pointer_cannot_be_turned(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(releases, "a", *BOTH)
+    with monkeypatch.context() as patch:
+        patch.setattr(releases.public, "turn_pointer", _fails_once(releases.public.turn_pointer))
+        with pytest.raises(NotAsPublished):
+            releases.publish(built(releases, "b", MOSAIC))
+    shows(releases, "a", *BOTH)
+
+
+def _fails_once(call: Any) -> Any:
+    failed: list[bool] = []
+
+    def meet(*arguments: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise NotAsPublished("the store is gone", hint="Run again.")
+        return call(*arguments)
+
+    return meet
+
+
+def test_somebody_elses_object_under_a_products_key_is_kept(releases: Releases, tmp_path: Path) -> None:
+    store, foreign = releases.store, b"somebody else's"
+    store.put_bytes(OTHER.name, foreign, Headers("text/plain"), public=True)
+    first = releases.publish(built(releases, "a", MOSAIC))
+    with pytest.raises(HeldBack, match=r"other\.json"):
+        releases.publish(built(releases, "b", *BOTH))
+    assert store.read_publicly(OTHER.name) == foreign
+    assert releases.current() is not None
+
+    second = releases.publish(built(releases, "c", *BOTH), confirmed="ours now")
+    shows(releases, "c", *BOTH)
+    (kept,) = store.keys(f"{releases.keys.releases_root}foreign-")
+    assert kept.key.endswith("-other.json")
+
+    store.put_bytes(OTHER.name, foreign, Headers("text/plain"), public=True)
+    back(releases, first.build, tmp_path)
+    assert store.read_publicly(OTHER.name) == foreign, "nobody takes away what is not ours"
+    back(releases, second.build, tmp_path)
+    shows(releases, "c", *BOTH)
+
+
+def test_a_build_that_lost_a_product_is_not_made_public_again(releases: Releases, tmp_path: Path) -> None:
+    first = published(releases, "a", *BOTH)
+    published(releases, "b", *BOTH)
+    releases.store.delete([first.released[OTHER.name]])
+    with pytest.raises(RollbackRefused, match=r"other\.json is gone"):
+        back(releases, first.build, tmp_path)
+    shows(releases, "b", *BOTH)
+
+
+def test_a_product_that_is_gone_is_noticed(releases: Releases) -> None:
+    pointer = published(releases, "a", *BOTH)
+    releases.store.delete([OTHER.name, pointer.released[OTHER.name]])
+    assert releases.differences(pointer) == [
+        "other.json is gone",
+        f"{pointer.released[OTHER.name]} is gone",
+    ]
+
+
+def test_an_image_that_only_the_second_product_names_is_found(releases: Releases, tmp_path: Path) -> None:
+    first = published(releases, "y", *BOTH)
+    kept = purge(releases, GONE, folder=tmp_path, say=lambda _: None)
+    assert sorted(kept.left) == [first.released[OTHER.name], OTHER.name]
+
+    published(releases, "b", *BOTH)
+    found = purge(releases, GONE, folder=tmp_path, say=lambda _: None)
+    assert (found.deleted, found.left) == ((first.build,), ())
+    shows(releases, "b", *BOTH)
+    releases.takedowns.add(GONE, "the pilot asked for it")
+    assert list(releases.store.keys(releases.keys.release(first.build))) == []
+
+
+def test_a_product_that_is_no_longer_made_is_searched_as_long_as_it_is_public(
+    releases: Releases, tmp_path: Path
+) -> None:
+    first = published(releases, "y", *BOTH)
+    without = Releases(releases.store, replace(releases.keys, products=(MOSAIC,)))
+    found = purge(without, GONE, folder=tmp_path, say=lambda _: None)
+    assert sorted(found.left) == [first.released[OTHER.name], OTHER.name]
+
+
+def test_a_pointer_of_a_version_that_knew_the_archive_only_is_read_and_replaced(
+    releases: Releases, tmp_path: Path
+) -> None:
+    """Its manifest lists no products either, and it can be made public again."""
+    store = releases.store
+    first = published(releases, "a", MOSAIC)
+    for key in (releases.keys.pointer, first.manifest):
+        found = store.get_bytes(key)
+        assert found is not None
+        stated = json.loads(found[0])
+        del stated["products"]
+        store.put_bytes(key, json.dumps(stated).encode(), Headers(JSON), public=True)
+
+    shows(releases, "a", MOSAIC)
+    published(releases, "b", *BOTH)
+    back(releases, first.build, tmp_path)
+    shows(releases, "a", MOSAIC)

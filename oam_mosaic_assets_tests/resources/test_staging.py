@@ -1,0 +1,51 @@
+"""What a failed run leaves in staging goes with it, unless another run works on with it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG
+from dagster._core.test_utils import create_run_for_test
+
+from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, some_items, write_items
+
+
+@dataclass(slots=True)
+class TakenForDead:
+    """Marks the run as failed while it publishes, as the daemon does, and lets it fail by itself then."""
+
+    instance: dg.DagsterInstance
+    is_retried: bool
+
+    def step(self, log: logging.Logger, stage: str, share: float | None, text: str) -> None:  # noqa: ARG002
+        if stage != "publishing":
+            return
+        (run,) = self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        self.instance.report_run_failed(run)
+        if self.is_retried:
+            create_run_for_test(
+                self.instance,
+                job_name=run.job_name,
+                parent_run_id=run.run_id,
+                root_run_id=run.run_id,
+                tags={PARENT_RUN_ID_TAG: run.run_id},
+            )
+        raise StoreUnavailable("the store is gone")
+
+
+@pytest.mark.parametrize("is_retried", [True, False])
+def test_what_a_retry_works_on_with_is_not_taken_away_by_the_run_that_counts_as_failed(
+    is_retried: bool,  # noqa: FBT001  # pytest names it
+) -> None:
+    with quick_folder() as folder, dagster_instance() as instance:
+        site = Site({"STAC_ITEMS": str(folder / "items.ndjson")}, instance, folder)
+        write_items(site.items, some_items(30))
+        outcome = site.run(progress=TakenForDead(instance, is_retried))
+        assert "the store is gone" in outcome.text
+        staged = [each.key for each in site.store.keys(site.keys.staging_root)]
+    assert any(key.endswith("/global-mosaic.pmtiles") for key in staged) is is_retried
+    assert bool(staged) is is_retried

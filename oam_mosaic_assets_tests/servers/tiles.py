@@ -1,0 +1,175 @@
+"""`oam-mosaic serve` for the tests, on a store that they fill: real Martin, real nginx, free ports."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from oam_mosaic_assets.core.release import ARCHIVE, Keys, Pointer
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.serving.martin import RASTER_ARCHIVE
+from oam_mosaic_assets_tests.servers.ports import free_port
+
+SERVE: Final = Path(sys.executable).with_name("oam-mosaic")
+PATIENCE_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.3
+PMTILES: Final = Headers("application/vnd.pmtiles", "public, max-age=86400, immutable")
+JSON: Final = Headers("application/json", "no-cache")
+TITILER: Final = "https://titiler.example.org/{z}/{x}/{y}.png?assets=visual&nodata=0"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def plain(self) -> bytes:
+        """The content, unpacked."""
+        return (
+            gzip.decompress(self.content) if self.headers.get("content-encoding") == "gzip" else self.content
+        )
+
+
+@dataclass
+class Serving:
+    """The server at work.
+
+    Attributes:
+        ports: of vector tiles, raster tiles, viewer.
+        log: all that it says.
+    """
+
+    process: subprocess.Popen[bytes]
+    ports: tuple[int, int, int]
+    log: Path
+    scratch: Path
+    _kept: dict[int, http.client.HTTPConnection] = field(default_factory=dict)
+
+    def ask(self, which: int, path: str, method: str = "GET", **headers: str) -> Answer:
+        """Ask the vector (0), raster (1) or viewer (2) address, over a connection that is kept."""
+        for attempt in range(3):
+            connection = self._kept.setdefault(
+                which, http.client.HTTPConnection("127.0.0.1", self.ports[which], timeout=30)
+            )
+            try:
+                connection.request(method, path, headers={n.replace("_", "-"): v for n, v in headers.items()})
+                answer = connection.getresponse()
+                named = {name.lower(): value for name, value in answer.getheaders()}
+                return Answer(answer.status, named, answer.read())
+            except (http.client.RemoteDisconnected, ConnectionError):
+                # an idle connection ends with the worker that held it; every client asks again
+                self._kept.pop(which).close()
+                if attempt == 2:
+                    raise
+        raise AssertionError
+
+    def health(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.ask(0, "/health").content)
+        return told
+
+    def serves(self, build: str) -> None:
+        """Wait until it serves this build."""
+        self.until(lambda: self.health()["build"] == build)
+
+    def until(self, happens: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if happens():
+                    return
+            except (ConnectionError, http.client.HTTPException):
+                pass
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        """Ask it to stop; its exit code."""
+        for connection in self._kept.values():
+            connection.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@contextmanager
+def serving(folder: Path, store: Mapping[str, str], **settings: str) -> Iterator[Serving]:
+    """Run `oam-mosaic serve`.
+
+    Args:
+        folder: for its files; new or empty.
+        store: the settings that name the store.
+        settings: others.
+    """
+    for name in ("martin", "nginx"):
+        if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None:
+            pytest.fail(f"{name} is not in PATH; `scripts/test` puts it there", pytrace=False)
+    folder.mkdir(exist_ok=True)
+    ports = (free_port(), free_port(), free_port())
+    environment = {
+        "PATH": os.environ["PATH"],
+        "NO_PROXY": "127.0.0.1",
+        "MOSAIC_SCRATCH": str(folder / "scratch"),
+        "SERVE_VECTOR_PORT": str(ports[0]),
+        "SERVE_RASTER_PORT": str(ports[1]),
+        "SERVE_VIEWER_PORT": str(ports[2]),
+        "SERVE_POLL_SECONDS": str(POLL_SECONDS),
+        "TITILER_URL": TITILER,
+        **store,
+        **settings,
+    }
+    log = folder / "log"
+    with log.open("wb") as said:
+        process = subprocess.Popen([SERVE, "serve"], cwd=folder, env=environment, stdout=said, stderr=said)
+    server = Serving(process, ports, log, folder / "scratch")
+    try:
+        server.until(lambda: bool(server.health()))
+        yield server
+    finally:
+        server.stop()
+
+
+def release(
+    store: ObjectStore,
+    build: str,
+    vector: Path,
+    raster: Path | None = None,
+    *,
+    keys: Keys = Keys(),  # noqa: B008
+) -> Pointer:
+    """Put a release into a store as publication does, and turn the pointer to it."""
+    for name, archive in ((ARCHIVE, vector), (RASTER_ARCHIVE, raster)):
+        if archive:
+            store.put_file(keys.release(build, name), archive, PMTILES, public=True)
+    pointer = Pointer(
+        build=build,
+        digest="0" * 64,
+        snapshot_taken_at="2026-01-15T03:00:00+00:00",
+        checked_at="2026-01-15T03:00:00+00:00",
+        published_at="2026-01-15T03:10:00+00:00",
+        source="sample",
+        images=1,
+        set_aside=0,
+        archive=keys.release(build, ARCHIVE),
+        manifest=keys.release(build, "manifest.json"),
+        size=vector.stat().st_size,
+        sha256="0" * 64,
+    )
+    store.put_bytes(keys.pointer, pointer.to_json(), JSON, public=True)
+    return pointer

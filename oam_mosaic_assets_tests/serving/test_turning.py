@@ -1,0 +1,246 @@
+"""What is served while releases turn, stores fail and servers die."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets_tests.core.archives import pieces_of
+from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, Spoiled, running_s3_proxy
+from oam_mosaic_assets_tests.servers.tiles import JSON, SERVE, Answer, Serving, release, serving
+
+FIRST = "20260115T030000Z-3f9c2a7d41be"
+SECOND = "20260116T030000Z-aaaaaaaaaaaa"
+TILE = "/globalcoverage/0/0/0"
+KEYS = Keys()
+
+
+def tile_of(archive: Path) -> bytes:
+    pieces = pieces_of(archive)
+    return gzip.decompress(pieces.packed(pieces.at(0, 0, 0)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def server(tmp_path: Path, store: FolderStore) -> Iterator[Serving]:
+    with serving(tmp_path / "serve", {"MOSAIC_STORE": str(store.root)}) as running:
+        yield running
+
+
+def children_of(server: Serving, name: str) -> list[psutil.Process]:
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    return [child for child in family if child.name().startswith(name)]
+
+
+def test_nothing_is_served_until_something_is_published(
+    server: Serving, store: FolderStore, mosaic: Path
+) -> None:
+    answer = server.ask(0, TILE)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "10")
+    assert answer.content == b"Nothing is published yet; try again later.\n"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert server.ask(1, "/3/1/1.png").status == 503
+    health = server.ask(0, "/health")
+    assert health.status == 503
+    assert b"nothing published yet" in health.content
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    assert server.ask(0, TILE).content == tile_of(mosaic)
+    assert server.ask(0, "/health").status == 200
+
+
+def test_a_release_without_raster_coverage_says_so(server: Serving, store: FolderStore, mosaic: Path) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    answer = server.ask(1, "/3/1/1.png")
+    assert answer.status == 404
+    assert answer.content == b"This release has no raster coverage; the vector tiles show the same.\n"
+    assert server.ask(1, "/16/1/1.png").status == 302
+
+
+def test_a_reader_meets_no_gap_and_no_mixture_when_the_release_turns(
+    server: Serving, store: FolderStore, mosaic: Path, smaller_mosaic: Path
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    answers: list[Answer] = []
+    done = threading.Event()
+    reader = Serving(server.process, server.ports, server.log, server.scratch)
+
+    def read() -> None:
+        while not done.is_set():
+            answers.append(reader.ask(0, TILE))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        turned = time.monotonic()
+        release(store, SECOND, smaller_mosaic)
+        server.serves(SECOND)
+        taken = time.monotonic() - turned
+        server.until(lambda: answers[-1].headers["x-mosaic-build"] == SECOND)
+        ahead = len(answers) + 100
+        server.until(lambda: len(answers) > ahead)
+    finally:
+        done.set()
+        thread.join()
+    expected = {FIRST: tile_of(mosaic), SECOND: tile_of(smaller_mosaic)}
+    assert {each.headers["x-mosaic-build"] for each in answers} == {FIRST, SECOND}
+    for each in answers:
+        assert each.status == 200
+        assert each.content == expected[each.headers["x-mosaic-build"]]
+    assert taken < 60.0
+
+
+@pytest.mark.parametrize("broken", [b"{", b'{"format": 99}', b""])
+def test_a_broken_pointer_leaves_the_last_good_release(
+    server: Serving, store: FolderStore, mosaic: Path, broken: bytes
+) -> None:
+    pointer = release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    store.put_bytes(KEYS.pointer, broken, JSON, public=True)
+    server.until(lambda: server.health()["status"] == "degraded")
+    assert "cannot be read" in server.health()["trouble"]
+    assert server.ask(0, TILE).content == tile_of(mosaic)
+    store.put_bytes(KEYS.pointer, pointer.to_json(), JSON, public=True)
+    server.until(lambda: server.health()["status"] == "ok")
+
+
+@pytest.mark.parametrize("fault", ["missing", "broken"])
+def test_a_release_whose_archive_cannot_be_served_leaves_the_last_good_one(
+    server: Serving, store: FolderStore, mosaic: Path, tmp_path: Path, fault: str
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    other = tmp_path / "no.pmtiles"
+    other.write_bytes(b"this is no archive" * 100)
+    pointer = release(store, SECOND, other)
+    if fault == "missing":
+        store.delete([pointer.archive])
+    server.until(lambda: server.health()["status"] == "degraded")
+    assert "Martin does not serve" in server.health()["trouble"]
+    assert server.health()["build"] == FIRST
+    assert server.ask(0, TILE).content == tile_of(mosaic)
+    release(store, SECOND, mosaic)
+    server.serves(SECOND)
+
+
+@pytest.mark.parametrize("name", ["martin", "nginx"])
+def test_a_server_that_was_killed_is_started_again(
+    server: Serving, store: FolderStore, mosaic: Path, name: str
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    killed = children_of(server, name)[0]
+    killed.kill()
+    server.until(lambda: bool(children_of(server, name)) and killed.pid not in psutil.pids())
+    z_x_y = "5/16/15"  # which nginx has not kept
+    server.until(lambda: server.ask(0, f"/globalcoverage/{z_x_y}").status in {200, 204})
+
+
+def test_stopped_it_leaves_nothing(server: Serving, store: FolderStore, mosaic: Path) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    assert len(family) > 2
+    assert server.stop() == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    assert [path.name for path in server.scratch.iterdir()] == ["serve.lock"]
+
+
+def test_killed_it_takes_its_servers_with_it(server: Serving, store: FolderStore, mosaic: Path) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    server.process.kill()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+
+
+def test_no_secret_reaches_another_process(tmp_path: Path, store: FolderStore, mosaic: Path) -> None:
+    release(store, FIRST, mosaic)
+    secrets = {"S3_ACCESS_KEY": "a-key-of-mine", "S3_SECRET_KEY": "a-secret-of-mine"}
+    with serving(tmp_path / "serve", {"MOSAIC_STORE": str(store.root)}, **secrets) as server:
+        server.serves(FIRST)
+        for child in psutil.Process(server.process.pid).children(recursive=True):
+            told = f"{child.environ()} {child.cmdline()}"
+            assert not any(secret in told for secret in secrets.values())
+        for path in server.scratch.rglob("*"):
+            assert path.is_dir() or b"of-mine" not in path.read_bytes()
+
+
+def test_a_second_server_in_the_same_place_is_refused(server: Serving, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "MOSAIC_SCRATCH": str(server.scratch)}
+    refused = subprocess.run(
+        [SERVE, "serve"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "is at work in" in refused.stderr
+
+
+def settings_of(server: S3Server, bucket: str, endpoint: str) -> dict[str, str]:
+    """What names a bucket to whoever only reads: no key."""
+    return {
+        "S3_BUCKET": bucket,
+        "S3_ENDPOINT": endpoint,
+        "S3_REGION": server.region,
+        "STAC_ITEMS": "none.ndjson",
+    }
+
+
+@pytest.fixture
+def in_s3(moto: S3Server) -> tuple[str, ObjectStore]:
+    bucket = new_bucket(moto)
+    return bucket, store_in(moto, bucket)
+
+
+@pytest.fixture
+def proxy(moto: S3Server) -> Iterator[S3Proxy]:
+    with running_s3_proxy(moto.endpoint) as running:
+        yield running
+
+
+def test_a_bucket_is_served_without_a_key_and_through_its_outage(
+    tmp_path: Path, moto: S3Server, in_s3: tuple[str, ObjectStore], proxy: S3Proxy, mosaic: Path, raster: Path
+) -> None:
+    bucket, store = in_s3
+    release(store, FIRST, mosaic, raster)
+    with serving(tmp_path / "serve", settings_of(moto, bucket, proxy.endpoint)) as server:
+        server.serves(FIRST)
+        before = server.ask(0, TILE).content
+        assert before == tile_of(mosaic)
+        picture = server.ask(1, "/0/0/0.png")
+        assert picture.status == 200
+        proxy.spoil("*", "*", Spoiled(status="503 Slow Down", code="SlowDown"))
+        server.until(lambda: server.health()["status"] == "degraded")
+        assert server.health()["build"] == FIRST
+        assert server.ask(0, TILE).content == before
+        assert server.ask(1, "/0/0/0.png").content == picture.content
+        proxy.forget()
+        server.until(lambda: server.health()["status"] == "ok")
+        release(store, SECOND, mosaic)
+        server.serves(SECOND)
