@@ -80,7 +80,9 @@ def measured(name: str, items: Path, home: Path, environment: Mapping[str, str])
     shutil.copy(Path(__file__).parents[1] / "dagster.yaml", home / "dagster")
     places = {"MOSAIC_SCRATCH": "scratch", "DAGSTER_HOME": "dagster", "TMPDIR": ""}
     folders = {variable: str(home / folder) for variable, folder in places.items()}
-    return pipeline.measure(name, items, home, {**os.environ, **environment, **folders})
+    found = pipeline.measure(name, items, home, {**os.environ, **environment, **folders})
+    print(f"{home.name}: {found['wall']:.1f} s, CPU {found['cpu']:.1f} s", file=sys.stderr, flush=True)
+    return found
 
 
 def spread(catalogue: list[Item], chance: random.Random) -> Iterator[Item]:
