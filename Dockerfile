@@ -7,6 +7,15 @@
 # lists them. compose.yaml starts the processes, and says how each is seen to be healthy. In production, DAGSTER_HOME is
 # /srv/oam-mosaic/deploy, which holds the configuration and nothing else.
 
+FROM docker.io/library/node:22-bookworm-slim AS viewer
+
+WORKDIR /viewer
+COPY viewer/package.json viewer/package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY viewer .
+RUN npm run build
+
+
 FROM docker.io/library/python:3.12-slim-bookworm AS build
 
 WORKDIR /build
@@ -41,6 +50,7 @@ COPY LICENSE NOTICE /usr/share/doc/oam-mosaic/
 WORKDIR /srv/oam-mosaic
 COPY dagster.yaml workspace.yaml ./
 COPY deploy deploy
+COPY --from=viewer /viewer/dist viewer
 
 ENV PATH=/opt/oam-mosaic/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -48,7 +58,8 @@ ENV PATH=/opt/oam-mosaic/bin:$PATH \
     HOME=/data \
     DAGSTER_HOME=/data/dagster \
     MOSAIC_STORE=/data/store \
-    MOSAIC_SCRATCH=/data/scratch
+    MOSAIC_SCRATCH=/data/scratch \
+    SERVE_VIEWER=/srv/oam-mosaic/viewer
 
 USER 10001
 VOLUME /data

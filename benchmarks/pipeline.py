@@ -111,7 +111,7 @@ def measure(name: str, items: Path, home: Path, environment: dict[str, str]) -> 
     # the kernel saw the peak of the process itself, sampling that of all at once
     return figures | {
         "python_mib": max(peaks["python"], figures["python_mib"]),
-        "tippecanoe_mib": peaks["other"],
+        "tippecanoe_mib": peaks.get("other", 0.0),  # not started, if nothing changed
     }
 
 

@@ -1,6 +1,6 @@
 """How fast the tile server answers: `wrk` on random tiles of a real archive, through nginx and Martin.
 
-    python benchmarks/serving.py global-mosaic.pmtiles [--seconds 20] [--connections 64]
+    python -m benchmarks.serving global-mosaic.pmtiles [--seconds 20] [--connections 64]
 
 Needs Martin (scripts/install-martin), nginx and wrk (Debian's) on the PATH. Three runs: tiles nobody asked
 for before, the same again from nginx's cache, and addresses anywhere at z12, most of which have no tile.

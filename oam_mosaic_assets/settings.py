@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -26,11 +25,24 @@ from pydantic import (
 )
 
 from oam_mosaic_assets.core.cron import problem_with
-from oam_mosaic_assets.core.product import MOSAIC, Product, chosen
+from oam_mosaic_assets.core.product import MOSAIC, chosen
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.environment import env_file, near_misses
 from oam_mosaic_assets.errors import SettingsError
+from oam_mosaic_assets.values import (
+    KEY,
+    MAILBOX,
+    Hours,
+    Port,
+    Products,
+    Share,
+    Switch,
+    Words,
+    is_mail_server,
+    is_plain_address,
+    is_web_address,
+)
 
 TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
 """West, south, east, north, degrees: the images that `TEST_MODE` builds with touch it."""
@@ -54,43 +66,8 @@ SECRET: Final = frozenset(
 QUOTED: Final = 60
 """Characters of a value that a message quotes."""
 
-_SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-_KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-"""A key that every store takes (`object_store.check_key`) and that stands in an address as it is."""
-
-_MAILBOX: Final = re.compile(r"[A-Za-z0-9_.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-"""An address of e-mail as it stands in a header, and nothing that could end the header."""
-
 _SAMPLE: Final = "sample"
 _TEST: Final = "test"
-
-
-def _switch(value: object) -> object:
-    if isinstance(value, bool):
-        return value
-    try:
-        return _SWITCH[str(value).strip().lower()]
-    except KeyError:
-        raise ValueError("must be 1, true or yes, or else 0, false or no") from None
-
-
-def _list(value: object) -> object:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
-
-
-def _products(value: object) -> object:
-    words = _list(value)
-    return (
-        chosen(words) if isinstance(words, tuple) and all(isinstance(each, str) for each in words) else value
-    )
-
-
-Switch = Annotated[bool, BeforeValidator(_switch)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
 
 
 class Settings(BaseModel):
@@ -101,7 +78,7 @@ class Settings(BaseModel):
     # the catalogue
     pg_dsn: SecretStr | None = None
     pghost: str | None = None
-    pgport: Annotated[int, Field(ge=1, le=65535)] = 5432
+    pgport: Port = 5432
     pguser: str | None = None
     pgpassword: SecretStr | None = None
     pgdatabase: str = "eoapi"
@@ -115,7 +92,7 @@ class Settings(BaseModel):
     zoom_min: Annotated[int, Field(ge=0, le=DEEPEST)] = 0
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
-    mosaic_products: Annotated[tuple[Product, ...], BeforeValidator(_products)] = chosen(())
+    mosaic_products: Products = chosen(("details",))
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None
@@ -128,7 +105,7 @@ class Settings(BaseModel):
     mosaic_store: Path = Path("data/store")
     mosaic_scratch: Path = Path("data/scratch")
     mosaic_prefix: str = "mosaic/"
-    mosaic_aliases: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
+    mosaic_aliases: Words = ()
     retain_builds: Annotated[int, Field(ge=1)] = 7
     retain_days: Annotated[float, Field(ge=0.0, le=36_500.0)] = 30.0
 
@@ -161,13 +138,17 @@ class Settings(BaseModel):
     serve_viewer: Path = Path("viewer/dist")
     serve_poll_seconds: Annotated[float, Field(ge=0.1, le=3600.0)] = 10.0
     serve_cache_mb: Annotated[int, Field(ge=16)] = 256
+    stac_item_url: str = "https://api.imagery.hotosm.org/stac/collections/openaerialmap/items/{id}"
+    preview_url: str = (
+        "https://api.imagery.hotosm.org/raster/collections/openaerialmap/items/{id}/preview.png"
+    )
 
     # the alerts
     alert_webhook_url: SecretStr | None = None
     alert_slack_url: SecretStr | None = None
     alert_smtp_url: SecretStr | None = None
     alert_email_from: str | None = None
-    alert_email_to: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
+    alert_email_to: Words = ()
     alert_ui_url: str | None = None
 
     _near_misses: Mapping[str, str] = PrivateAttr(default_factory=dict)
@@ -234,7 +215,7 @@ class Settings(BaseModel):
             problems.append(f"{' and '.join(chosen)} name more than one source of images; keep one")
         if self._names_postgres and self.pg_dsn is None and self.pghost is None:
             problems.append("PGPASSWORD is set but PGHOST is not; set it, or PG_DSN, to read a database")
-        if self.stac_api_url is not None and not _is_web_address(self.stac_api_url):
+        if self.stac_api_url is not None and not is_web_address(self.stac_api_url):
             problems.append("STAC_API_URL must be a web address that begins with http:// or https://")
         return problems
 
@@ -242,9 +223,9 @@ class Settings(BaseModel):
         problems = []
         if (self.s3_access_key is None) != (self.s3_secret_key is None):
             problems.append("S3_ACCESS_KEY and S3_SECRET_KEY go together: set both, or neither")
-        if not _is_web_address(self.endpoint_url):
+        if not is_web_address(self.endpoint_url):
             problems.append("S3_ENDPOINT must be a host, or a web address with http:// or https://")
-        if self.s3_public_url is not None and not _is_web_address(self.s3_public_url):
+        if self.s3_public_url is not None and not is_web_address(self.s3_public_url):
             problems.append("S3_PUBLIC_URL must be a web address that begins with http:// or https://")
         for name, address in (("S3_ENDPOINT", self.s3_endpoint), ("S3_PUBLIC_URL", self.s3_public_url)):
             if address is not None and "@" in address:
@@ -272,7 +253,7 @@ class Settings(BaseModel):
                 for other in meanings
                 if f"{key}/".startswith(f"{other}/") or other.startswith(f"{key}/")
             ]
-            if _KEY.fullmatch(key) is None:
+            if KEY.fullmatch(key) is None:
                 shown = repr(key) if "@" not in key else "what it names"
                 problems.append(
                     f"{name}: {shown} is no key: letters, digits, . _ - and /, no part that begins with a dot"
@@ -287,19 +268,19 @@ class Settings(BaseModel):
         problems = []
         for name in ("alert_webhook_url", "alert_slack_url"):
             secret: SecretStr | None = getattr(self, name)
-            if secret is not None and not _is_web_address(secret.get_secret_value()):
+            if secret is not None and not is_web_address(secret.get_secret_value()):
                 problems.append(f"{name.upper()} must be a web address that begins with http:// or https://")
-        if self.alert_smtp_url is not None and not _is_mail_server(self.alert_smtp_url.get_secret_value()):
+        if self.alert_smtp_url is not None and not is_mail_server(self.alert_smtp_url.get_secret_value()):
             problems.append(
                 "ALERT_SMTP_URL must be smtp://user:password@host:587, or smtps://, or without user"
             )
         if len({self.alert_smtp_url is None, self.alert_email_from is None, not self.alert_email_to}) > 1:
             problems.append("ALERT_SMTP_URL, ALERT_EMAIL_FROM and ALERT_EMAIL_TO go together: all, or none")
         mailboxes = [each for each in (self.alert_email_from, *self.alert_email_to) if each is not None]
-        if not all(map(_MAILBOX.fullmatch, mailboxes)):
+        if not all(map(MAILBOX.fullmatch, mailboxes)):
             problems.append("ALERT_EMAIL_FROM and ALERT_EMAIL_TO must hold plain addresses: me@example.org")
         if self.alert_ui_url is not None and (
-            not _is_web_address(self.alert_ui_url) or "@" in self.alert_ui_url
+            not is_web_address(self.alert_ui_url) or "@" in self.alert_ui_url
         ):
             problems.append("ALERT_UI_URL must be a web address without a password: it is sent to everyone")
         return problems
@@ -314,14 +295,18 @@ class Settings(BaseModel):
             problems.append("SERVE_ADDRESS must be an IP address to listen on, such as 0.0.0.0")
         template = re.sub(r"\{[zxy]\}", "0", self.titiler_url)
         places = ("{z}", "{x}", "{y}")
-        if not all(self.titiler_url.count(each) == 1 for each in places) or not _is_plain_address(template):
+        if not all(self.titiler_url.count(each) == 1 for each in places) or not is_plain_address(template):
             problems.append("TITILER_URL must be a web address with {z}, {x} and {y} in it, once each")
         for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):
             address: str | None = getattr(self, name)
-            if address is not None and not _is_plain_address(address):
+            if address is not None and not is_plain_address(address):
                 problems.append(
                     f"{name.upper()} must be a web address without a password: it is told to maps"
                 )
+        for name in ("stac_item_url", "preview_url"):
+            with_id: str = getattr(self, name)
+            if with_id.count("{id}") != 1 or not is_plain_address(with_id.replace("{id}", "0")):
+                problems.append(f"{name.upper()} must be a web address with {{id}} in it, once")
         return problems
 
     @property
@@ -394,29 +379,6 @@ class Settings(BaseModel):
     @property
     def _names_s3(self) -> bool:
         return bool({"s3_bucket", "s3_endpoint"} & self.model_fields_set)
-
-
-def _is_web_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets without an IPv6 address, or a port that is no number
-        return False
-
-
-def _is_plain_address(text: str) -> bool:
-    """A web address of nothing but what stands in an address as it is: no password, nothing to escape."""
-    return re.fullmatch(r"https?://[A-Za-z0-9._~:/?!&()*+,=%-]+", text) is not None and _is_web_address(text)
-
-
-def _is_mail_server(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        is_whole = parts.scheme in {"smtp", "smtps"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-    has_more = parts.path not in {"", "/"} or parts.query or parts.fragment
-    return is_whole and not has_more and bool(parts.username) == bool(parts.password)
 
 
 def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:

@@ -182,6 +182,11 @@ def public_mosaic_is_whole(store: ObjectStore, keys: Keys) -> Pointer:
         assert content is not None, f"{key} is not public"
         assert hashlib.sha256(content).hexdigest() == pointer.sha256, f"{key} is not what the pointer says"
     assert images_of(content) == pointer.images
+    for name, stated in pointer.products.items():
+        for key in (*keys.fixed(name), stated["key"]):
+            content = store.read_publicly(key)
+            assert content is not None, f"{key} is not public"
+            assert hashlib.sha256(content).hexdigest() == stated["sha256"], f"{key} is not what it should be"
     document = store.read_publicly(keys.tilejson)
     assert document is not None, f"{keys.tilejson} is not public"
     described = json.loads(document)
@@ -259,6 +264,8 @@ class Site:
         self.environment = {
             "MOSAIC_SCRATCH": str(self.folder / "scratch"),
             "ZOOM_MAX": "10",
+            "MOSAIC_PRODUCTS": "mosaic",
+            "SERVE_VIEWER": str(self.folder / "viewer"),  # whether this clone's page is built matters to none
             **({} if "S3_BUCKET" in self.environment else {"MOSAIC_STORE": str(self.folder / "store")}),
             **self.environment,
         }

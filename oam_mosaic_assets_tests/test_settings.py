@@ -15,7 +15,8 @@ from oam_mosaic_assets import settings as settings_module
 from oam_mosaic_assets.environment import env_file
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.object_store import check_key
-from oam_mosaic_assets.settings import _KEY, Settings
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.values import KEY
 
 SECRET = "s3cr3t-and-private"
 
@@ -253,7 +254,7 @@ def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
         Settings.read({"MOSAIC_ALIASES": aliases})
 
 
-@given(key=st.from_regex(_KEY, fullmatch=True))
+@given(key=st.from_regex(KEY, fullmatch=True))
 def test_a_key_that_the_settings_take_is_one_for_every_store(key: str) -> None:
     assert check_key(key) == key
 
@@ -412,9 +413,17 @@ def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
 
 
 def test_the_mosaic_is_among_the_products_whatever_is_asked_for() -> None:
+    assert [each.word for each in Settings.read({}).keys.products] == ["mosaic", "details"]
+    assert Settings.read({"MOSAIC_PRODUCTS": " details,"}).keys == Settings.read({}).keys
     assert [each.word for each in Settings.read({"MOSAIC_PRODUCTS": "mosaic"}).keys.products] == ["mosaic"]
-    with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic"):
+    with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic, d"):
         Settings.read({"MOSAIC_PRODUCTS": "maps"})
+
+
+def test_a_product_and_an_alias_have_no_key_in_common() -> None:
+    with pytest.raises(SettingsError, match=r"'global-data.pmtiles' clashes .* the product 'details'"):
+        Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles"})
+    Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles", "MOSAIC_PRODUCTS": "mosaic"})
 
 
 def test_the_readme_lists_every_setting() -> None:

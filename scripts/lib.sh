@@ -14,7 +14,7 @@ describe() {
 # Goes to the root, where the .env file lies. Paths in the environment stay those that the caller meant.
 go_to_root() {
   local name value
-  for name in STAC_ITEMS MOSAIC_STORE MOSAIC_SCRATCH DAGSTER_HOME TIPPECANOE; do
+  for name in STAC_ITEMS MOSAIC_STORE MOSAIC_SCRATCH DAGSTER_HOME TIPPECANOE SERVE_VIEWER; do
     value=${!name-}
     case $value in
     /*) ;;

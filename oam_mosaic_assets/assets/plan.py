@@ -11,6 +11,7 @@ class MosaicPlan:
 
     Attributes:
         tiling: the archive.
+        details: the archive of details.
         box: west, south, east, north in degrees; only images that touch it. None draws all.
         max_set_aside_share: of the catalogue, 0 to 1.
         max_shrink_share: of the last published build's images, 0 to 1.
@@ -20,6 +21,7 @@ class MosaicPlan:
     """
 
     tiling: TilingPlan
+    details: TilingPlan
     box: tuple[float, float, float, float] | None
     max_set_aside_share: float
     max_shrink_share: float

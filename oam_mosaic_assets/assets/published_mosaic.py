@@ -19,11 +19,12 @@ from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
 from oam_mosaic_assets.core.product import MOSAIC, Product
 from oam_mosaic_assets.core.release import MANIFEST, Pointer, counts, in_pointer, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
-from oam_mosaic_assets.errors import AuditFailed, HeldBack
+from oam_mosaic_assets.errors import AuditFailed, HeldBack, MosaicError
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.public_keys import Part
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.releases import Candidate, Releases
+from oam_mosaic_assets.gateways.viewer import Viewer
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -53,6 +54,7 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         stac_footprints: Artifact,
         releases: dg.ResourceParam[Releases],
+        viewer: dg.ResourceParam[Viewer],
         auditor: dg.ResourceParam[Auditor],
         progress: dg.ResourceParam[Progress],
         **staged: Artifact,
@@ -80,13 +82,27 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
                 say=lambda text: progress.step(context.log, "publishing", None, text),
                 warn=context.log.warning,
             )
+        page = _page(context, viewer, pointer.build)
         progress.step(context.log, "publishing", 1.0, pointer.build)
         seconds = {**candidate.manifest["seconds"], "published_mosaic": round(time.perf_counter() - clock, 2)}
         return dg.MaterializeResult(
-            metadata=_metadata(releases, candidate, pointer, stac_footprints.path, seconds)
+            metadata=_metadata(releases, candidate, pointer, stac_footprints.path, seconds) | page
         )
 
     return published_mosaic
+
+
+def _page(context: dg.AssetExecutionContext, viewer: Viewer, build: str) -> dict[str, Any]:
+    """Publish the page and link it; the mosaic is public, whatever becomes of the page."""
+    if not viewer.is_built:
+        context.log.info("the viewer was not built, so no page is published; scripts/build-viewer builds it")
+        return {}
+    try:
+        viewer.publish()
+    except MosaicError as error:
+        context.log.warning(f"{build} is public, but its page could not be. {error}")
+        return {}
+    return {"viewer": dg.MetadataValue.url(viewer.address(build))}
 
 
 def refuse_mixture(staged: Artifact, footprints: Artifact) -> None:
@@ -244,7 +260,9 @@ def _metadata(
     )
     in_words = counts(pointer.images, pointer.set_aside, candidate.manifest["outside_test_box"])
     picture = as_markdown(world_picture(batches), f"Build {pointer.build}. {in_words}. {LEGEND}")
-    address = releases.store.public_address(releases.keys.archive)
+    public = releases.store.public_address
+    address = public(releases.keys.archive)
+    others = {name: each for name, each in pointer.products.items() if name != MOSAIC.name}
     return {
         "coverage": dg.MetadataValue.md(picture),
         "counts": in_words,
@@ -256,10 +274,11 @@ def _metadata(
         "set aside by reason": candidate.manifest["set_aside"],
         "tiles": candidate.manifest["archive"]["tiles"],
         "bytes": pointer.size,
-        **{f"bytes: {name}": each["bytes"] for name, each in pointer.products.items() if name != MOSAIC.name},
+        **{f"bytes: {name}": each["bytes"] for name, each in others.items()},
+        **{f"address: {name}": dg.MetadataValue.url(public(releases.keys.root + name)) for name in others},
         "sha256": pointer.sha256,
         "snapshot": pointer.snapshot_taken_at,
-        "manifest": dg.MetadataValue.url(releases.store.public_address(pointer.manifest)),
+        "manifest": dg.MetadataValue.url(public(pointer.manifest)),
         "seconds": round(sum(seconds.values()), 2),
         **{f"seconds: {stage}": spent for stage, spent in seconds.items()},
     }

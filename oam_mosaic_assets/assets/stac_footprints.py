@@ -71,6 +71,8 @@ _MEANINGS = {
     "asset_name": "The item's asset that this is: `visual`, or `data` in older items.",
     "thumbnail": "Address of a small picture.",
     "file_size": "Of the image, bytes.",
+    "tms": "Address of the image's own tiles.",
+    "render_params": "How a tile service is to show it: a query of TiTiler's.",
     "unknown": "Values that stood in the item but could not be read, each with the reason.",
     "digest": "Changes when anything of the row does.",
 }
@@ -89,7 +91,7 @@ _COLUMNS = dg.TableSchema(
     owners=["team:openaerialmap"],
     metadata={"dagster/column_schema": _COLUMNS},
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
     output_required=False,  # where nothing changed there is none, and what would follow is skipped
 )
 def stac_footprints(

@@ -6,13 +6,15 @@ from typing import Final
 
 import dagster as dg
 
+from oam_mosaic_assets.assets.details_geojson import details_geojson
+from oam_mosaic_assets.assets.details_pmtiles import details_pmtiles
 from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
 from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
 from oam_mosaic_assets.assets.published_mosaic import publication_of
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.audit import audit_of
-from oam_mosaic_assets.core.audit import CHECKS
-from oam_mosaic_assets.core.product import MOSAIC, Product
+from oam_mosaic_assets.core.audit import CHECKS, DETAILS_CHECKS
+from oam_mosaic_assets.core.product import DETAILS, MOSAIC, Product
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Branch:
 
 BRANCHES: Final[Mapping[str, Branch]] = {
     MOSAIC.name: Branch((footprints_geojson, global_mosaic_pmtiles), CHECKS),
+    DETAILS.name: Branch((details_geojson, details_pmtiles), DETAILS_CHECKS),
 }
 """By the product's name."""
 

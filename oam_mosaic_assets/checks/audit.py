@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
-from oam_mosaic_assets.assets.global_mosaic_pmtiles import BEFORE
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
+from oam_mosaic_assets.assets.tiling import BEFORE
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.product import Product

@@ -96,12 +96,12 @@ def write_sample(images: int, output: Path | None) -> int:
 
 def show_archive(path: Path, *, as_json: bool) -> int:
     """Read an archive whole and say what it holds; 3 where a tile is broken."""
-    from oam_mosaic_assets.core.archive import BrokenArchive, open_archive  # noqa: PLC0415
+    from oam_mosaic_assets.core.archive import BrokenArchive, fields_of, open_archive  # noqa: PLC0415
     from oam_mosaic_assets.core.drawn import read_drawn  # noqa: PLC0415
 
     try:
         with open_archive(path) as archive:
-            drawn = read_drawn(archive, None, layer=TilingPlan().layer)
+            drawn = read_drawn(archive, None, layer=TilingPlan().layer, fields=fields_of(archive))
             metadata, bounds, size = archive.metadata, archive.bounds, archive.size
             stated = archive.header["addressed_tiles_count"]
     except (BrokenArchive, OSError) as error:

@@ -214,6 +214,15 @@ def _header(head: bytes) -> dict[str, Any]:
     return header
 
 
+def fields_of(archive: Archive) -> dict[str, str]:
+    """The fields of its first layer, as its metadata states them; of footprints where it states none."""
+    try:
+        fields = archive.metadata["vector_layers"][0]["fields"]
+        return {str(name): str(kind) for name, kind in fields.items()} or {"id": "String"}
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return {"id": "String"}
+
+
 def is_vector(archive: Archive) -> bool:
     """Whether its tiles are vector tiles."""
     return archive.header["tile_type"] is TileType.MVT

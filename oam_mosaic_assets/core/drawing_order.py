@@ -40,6 +40,8 @@ SCHEMA: Final = pl.Schema(
         "asset_name": pl.String(),
         "thumbnail": pl.String(),
         "file_size": pl.Int64(),
+        "tms": pl.String(),
+        "render_params": pl.String(),
         "unknown": pl.List(pl.String()),
         "digest": pl.Binary(),
     }

@@ -20,9 +20,11 @@ from oam_mosaic_assets.core.archive import Archive, BrokenArchive
 from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_positions, zoom_of
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
-from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, read_feature, read_layers
+from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, kind_of, read_feature, read_layers
 
 MVT_VERSION: Final = 2
+
+ID_ALONE: Final[Mapping[str, str]] = {"id": "String"}
 
 REMEMBERED_TILES: Final = 4096
 """Equal tiles are stored once and lie near each other on the curve; this many are not decoded again."""
@@ -74,6 +76,7 @@ def read_drawn(
     ids: Mapping[str, int] | None,
     *,
     layer: str,
+    fields: Mapping[str, str] = ID_ALONE,
     outlined: Collection[int] = (),
     entries: Iterable[Directory] | None = None,
     zoom: int | None = None,
@@ -82,9 +85,11 @@ def read_drawn(
     """Read every tile of an archive, or some of them.
 
     Args:
-        archive: gzipped vector tiles of one layer, the text property `id` on each feature that is an image.
+        archive: gzipped vector tiles of one layer, with a name on each feature that is an image.
         ids: the index of each image that may be drawn; None takes any for an image.
         layer: the layer's name.
+        fields: the properties that a feature may have, `String` or `Number` each; it has the first one, which
+            names the image.
         outlined: indices of the images whose `pieces` are wanted.
         entries: of the tiles to be read, in the order of tile ids; None reads all.
         zoom: the one that `pairs` and `pieces` are wanted of; None is the last. Where it is given, `ids` are
@@ -94,7 +99,7 @@ def read_drawn(
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
     """
-    reading = _Reading(archive, ids, layer, frozenset(outlined), zoom)
+    reading = _Reading(archive, ids, layer, fields, frozenset(outlined), zoom)
     return reading.drawn(archive.directories() if entries is None else entries, on_progress)
 
 
@@ -106,6 +111,7 @@ class _Reading:
         archive: Archive,
         ids: Mapping[str, int] | None,
         layer: str,
+        fields: Mapping[str, str],
         outlined: frozenset[int],
         zoom: int | None,
     ) -> None:
@@ -113,6 +119,8 @@ class _Reading:
         self.ids = {} if ids is None else ids
         self.any_id: dict[str, int] | None = {} if ids is None else None
         self.layer = layer
+        self.fields = fields
+        self.name, *_ = fields
         self.outlined = outlined
         self.zoom = zoom
         self.deepest: int = archive.header["max_zoom"] if zoom is None else zoom
@@ -182,10 +190,11 @@ class _Reading:
 
     def _decoded(self, tile_id: int, tile: bytes) -> list[int]:
         layer = self._the_layer(tile_id, tile)
-        if not 0 < len(layer.values) <= len(layer.features):
-            raise BrokenTile(f"{len(layer.features)} features share {len(layer.values)} values")
+        names = layer.values if len(self.fields) == 1 else self._names(layer)
+        if not 0 < len(names) <= len(layer.features):
+            raise BrokenTile(f"{len(layer.features)} features share {len(names)} values")
         drawn = []
-        for name in layer.values:
+        for name in names:
             if isinstance(name, int) and "count" in layer.keys:
                 continue
             if not isinstance(name, str):
@@ -215,18 +224,43 @@ class _Reading:
         except IndexError as error:
             raise BrokenTile(f"not a feature: {error}") from None
 
+    def _names(self, layer: Layer) -> list[str | int | None]:
+        """The distinct names of a layer whose features have other properties as well, each of its kind."""
+        pairs: set[tuple[int, int]] = set()
+        for feature in layer.features:
+            found = set(zip(feature.tags[::2], feature.tags[1::2], strict=False))
+            if not any(layer.keys[key] == self.name for key, _ in found if key < len(layer.keys)):
+                raise BrokenTile(f"a feature has no {self.name}")
+            pairs |= found
+        names = []
+        for key, value in pairs:
+            if key >= len(layer.keys) or value >= len(layer.values):
+                raise BrokenTile("a feature has a property that its layer does not have")
+            kind, asked = kind_of(layer.stated[value]), self.fields[layer.keys[key]]
+            if kind != asked:
+                raise BrokenTile(f"{layer.keys[key]} is {kind or 'nothing'}, not {asked}")
+            if layer.keys[key] == self.name:
+                names.append(layer.values[value])
+        return names
+
     def _the_layer(self, tile_id: int, tile: bytes) -> Layer:
         layers = read_layers(tile)
         if len(layers) != 1 or layers[0].name != self.layer:
             raise BrokenTile(f"its layers are {[each.name for each in layers]}, not [{self.layer!r}]")
         layer = layers[0]
-        keys = (["id"], ["count"], ["id", "count"]) if tile_id < self.first_whole else (["id"],)
-        if layer.version != MVT_VERSION or layer.extent != EXTENT or list(layer.keys) not in keys:
+        if layer.version != MVT_VERSION or layer.extent != EXTENT or not self._may_have(tile_id, layer.keys):
             raise BrokenTile(
                 f"version {layer.version}, extent {layer.extent}, properties {list(layer.keys)}, "
-                f"not {MVT_VERSION}, {EXTENT}, {' or '.join(map(str, keys))}"
+                f"not {MVT_VERSION}, {EXTENT}, {' or '.join(self.fields)}"
             )
         return layer
+
+    def _may_have(self, tile_id: int, keys: Sequence[str]) -> bool:
+        """Whether a tile may have these properties: before all images are drawn, their number as well."""
+        if len(self.fields) > 1:
+            return {self.name} <= {*keys} <= self.fields.keys()
+        counted = (["count"], [self.name, "count"]) if tile_id < self.first_whole else ()
+        return list(keys) in ([self.name], *counted)
 
     def _outline(self, tile_id: int, run_length: int, offset: int, length: int) -> None:
         """Keep what a run of tiles draws of the images whose outlines are wanted."""
@@ -236,7 +270,7 @@ class _Reading:
                 if asked not in self.outlined:  # most are not, and reading one takes long
                     continue
                 feature = read_feature(layer, message)
-                image = self.ids.get(str(feature.properties.get("id", "")))
+                image = self.ids.get(str(feature.properties.get(self.name, "")))
                 if image in self.outlined:
                     drawn = area(feature)
                     for tile in range(tile_id, tile_id + run_length):

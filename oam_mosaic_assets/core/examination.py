@@ -42,14 +42,24 @@ def examine(
     try:
         with open_archive(archive) as opened:
             ids = {name: index for index, name in enumerate(names)}
-            drawn = read_drawn(opened, ids, layer=plan.layer, outlined=outlined, on_progress=on_progress)
-            return [
+            drawn = read_drawn(
+                opened,
+                ids,
+                layer=plan.layer,
+                fields=plan.fields,
+                outlined=outlined,
+                on_progress=on_progress,
+            )
+            verdicts = [
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn, extent=extent),
                 audit.judge_completeness(names, drawn, whole_from=plan.whole_from, zoom_max=plan.zoom_max),
                 _placement(opened, names, _as_given(footprints, plan), drawn, outlined, plan.zoom_max),
-                audit.judge_low_zooms(len(names), examine_low_zooms(opened, footprints, plan)),
             ]
+            if not plan.thinned:
+                low_zooms = examine_low_zooms(opened, footprints, plan)
+                verdicts.append(audit.judge_low_zooms(len(names), low_zooms))
+            return verdicts
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 

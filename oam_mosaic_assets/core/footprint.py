@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from oam_mosaic_assets.core.geometry import Area, Undrawable, drawable, shortened
+from oam_mosaic_assets.core.rendering import render_query
 
 FINEST_GSD: Final = 0.001
 """Metres. Below it lie values in degrees per pixel (1.9e-07) that were taken for metres."""
@@ -58,6 +59,8 @@ class Footprint:
         asset: address of the visual asset, or of `data` in older items.
         asset_name: `visual` or `data`.
         file_size: of that asset, bytes.
+        tms: address of the image's own tiles, with `{z}`, `{x}` and `{y}`.
+        render_params: how a tile service is to show it, as TiTiler's query.
         unknown: which values stood in the item but could not be read, and why, such as `gsd: not a number`.
     """
 
@@ -76,6 +79,8 @@ class Footprint:
     asset_name: str | None = None
     thumbnail: str | None = None
     file_size: int | None = None
+    tms: str | None = None
+    render_params: str | None = None
     unknown: tuple[str, ...] = field(default=())
 
 
@@ -131,6 +136,8 @@ def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint 
         asset_name=asset_name,
         thumbnail=_href(assets.get("thumbnail")),
         file_size=_file_size(asset, unknown),
+        tms=_tms(item),
+        render_params=render_query(item, asset_name, unknown),
         unknown=tuple(unknown),
     )
 
@@ -235,6 +242,18 @@ def _license(properties: Mapping[str, Any], unknown: list[str]) -> str | None:
 
 def _href(asset: object) -> str | None:
     return _text(_mapping(asset).get("href"))
+
+
+def _tms(item: Mapping[str, Any]) -> str | None:
+    """Where a link of the web map links extension, or else a property, says that the image is tiled."""
+    links = item.get("links")
+    found = (
+        _href(each)
+        for rel in ("xyz", "tms")
+        for each in (links if isinstance(links, list) else ())
+        if _mapping(each).get("rel") == rel
+    )
+    return next(filter(None, found), None) or _text(_mapping(item.get("properties")).get("tms"))
 
 
 def _file_size(asset: Mapping[str, Any], unknown: list[str]) -> int | None:

@@ -101,7 +101,7 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
     Returns:
         The tiles in the order of PMTiles' ids; the same footprints give the same bytes.
     """
-    zooms = range(plan.zoom_min, plan.whole_from)
+    zooms = range(plan.zoom_min, plan.made_from)
     sheets: dict[int, defaultdict[int, _Sheet]] = {zoom: defaultdict(_Sheet) for zoom in zooms}
     middles, extents, start = [], [], 0
     for batch in read_batches(footprints, ("id", "geometry")) if zooms else ():

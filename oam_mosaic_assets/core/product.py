@@ -38,7 +38,15 @@ MOSAIC: Final = Product(
 )
 """The archive of all footprints: no build is without it."""
 
-PRODUCTS: Final = (MOSAIC,)
+DETAILS: Final = Product(
+    word="details",
+    name="global-data.pmtiles",
+    content_type=PMTILES,
+    asset="details_pmtiles",
+)
+"""The footprints with what is known of each image."""
+
+PRODUCTS: Final = (MOSAIC, DETAILS)
 """All there are, in the order in which they are published; the mandatory one first."""
 
 
@@ -48,7 +56,7 @@ def chosen(words: Collection[str]) -> tuple[Product, ...]:
     Raises:
         ValueError: there is no product of such a word.
     """
-    known = {each.word for each in PRODUCTS}
+    known = [each.word for each in PRODUCTS]
     if unknown := [each for each in words if each not in known]:
         raise ValueError(f"{', '.join(map(repr, unknown))} is no product; there are: {', '.join(known)}")
     return tuple(each for each in PRODUCTS if each is MOSAIC or each.word in words)

@@ -107,6 +107,11 @@ class Keys:
         """The private list of a published build's images that could not be drawn, and why."""
         return f"{self.prefix}cache/set_aside/{build}" + (".parquet" if build else "")
 
+    @property
+    def viewer(self) -> str:
+        """The public page that shows the mosaic; ends in a slash."""
+        return f"{self.prefix}viewer/"
+
     def below(self, root: str) -> Keys:
         """The same keys under a root of their own, such as `sample/`."""
         return Keys(

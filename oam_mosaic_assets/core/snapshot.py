@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import islice
@@ -143,9 +143,15 @@ def snapshot_digest(footprints: Path, set_aside: Path) -> str:
 
 
 def write_geojson(
-    footprints: Path, geojson: Path, *, plan: TilingPlan, deepest: NDArray[np.int8] | None = None
+    footprints: Path,
+    geojson: Path,
+    *,
+    plan: TilingPlan,
+    deepest: NDArray[np.int8] | None = None,
+    columns: Sequence[str] = ("id",),
+    properties: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> int:
-    """Write what tippecanoe reads: in drawing order, a feature a line, `id` its only property.
+    """Write what tippecanoe reads: a feature a line, in drawing order.
 
     A footprint that tippecanoe's rounding to its grid would wipe out is widened: where it is too narrow for
     some zooms only, for these it has a line each, and another for the zooms from there on.
@@ -153,37 +159,45 @@ def write_geojson(
     Args:
         footprints: the GeoParquet.
         geojson: where newline-delimited GeoJSON goes, RFC 7946.
-        plan: the zooms from `whole_from` on are tippecanoe's.
+        plan: the zooms from `whole_from` on show every footprint.
         deepest: the last zoom that each footprint is wanted at, before `whole_from` for those that are not
             wanted at all; None wants all of them at every zoom.
+        columns: of the footprints, from which the properties are made.
+        properties: of a feature, from those columns of its row.
 
     Returns:
         How many footprints had to be widened for the last zoom.
     """
     widened = start = 0
     with geojson.open("w", encoding="utf-8") as lines:
-        for batch in read_batches(footprints, ("id", "geometry")):
+        for batch in read_batches(footprints, (*columns, "geometry")):
             last_zoom = np.full(len(batch), plan.zoom_max)
             if deepest is not None:
                 last_zoom = deepest[start : start + len(batch)]
             start += len(batch)
             wanted = last_zoom >= plan.whole_from
             geometries = shapely.from_wkb(batch["geometry"].to_numpy()[wanted])
-            names = [json.dumps(name, ensure_ascii=False) for name in batch["id"].filter(wanted)]
+            rows = batch.filter(wanted).select(columns).iter_rows(named=True)
+            stated = [json.dumps(properties(row), ensure_ascii=False, separators=(",", ":")) for row in rows]
             last = as_drawn(geometries, plan.thinnest)
             widened += int((last != geometries).sum())
             image, zooms, areas = _by_zoom(geometries, last, plan)
             ends = last_zoom[wanted][image].tolist()
             for each, zoom, end, area in zip(image, zooms, ends, shapely.to_geojson(areas), strict=True):
-                first, end = zoom[0], min(zoom[1], end)  # noqa: PLW2901
-                if first <= end:
-                    limits = f'"tippecanoe":{{"minzoom":{first},"maxzoom":{end}}},'
-                    if (first, end) == (plan.whole_from, plan.zoom_max):
-                        limits = ""
+                limits = _limits(zoom, end, plan)
+                if limits is not None:
                     lines.write(
-                        f'{{"type":"Feature",{limits}"properties":{{"id":{names[each]}}},"geometry":{area}}}\n'
+                        f'{{"type":"Feature",{limits}"properties":{stated[each]},"geometry":{area}}}\n'
                     )
     return widened
+
+
+def _limits(zooms: tuple[int, int], deepest: int, plan: TilingPlan) -> str | None:
+    """How a line says at which zooms tippecanoe draws it; None where at none that is wanted."""
+    first, last = zooms[0], min(zooms[1], deepest)
+    if (first, last) == (plan.whole_from, plan.zoom_max):
+        return ""  # at all of them
+    return f'"tippecanoe":{{"minzoom":{first},"maxzoom":{last}}},' if first <= last else None
 
 
 def _by_zoom(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 EXTENT: Final = 4096
@@ -44,6 +45,10 @@ class TilingPlan:
         attribution: HTML that a map shows in its corner.
         zoom_min: first zoom.
         zoom_max: last zoom.
+        whole: the zoom from which every image is drawn as itself.
+        thinned: whether the zooms before it show a share of the images, made by tippecanoe as well; else
+            `core.low_zooms` makes them.
+        fields: the features' properties, `String` or `Number` each; the first one names the image.
     """
 
     layer: str = "globalcoverage"
@@ -52,9 +57,12 @@ class TilingPlan:
     attribution: str = '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors'
     zoom_min: int = 0
     zoom_max: int = 15
+    whole: int = WHOLE_FROM
+    thinned: bool = False
+    fields: Mapping[str, str] = field(default_factory=lambda: {"id": "String"})
 
     def arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
-        """What tippecanoe is called with, after its own name, to make the zooms from `whole_from` on.
+        """What tippecanoe is called with, after its own name, to make the zooms from `made_from` on.
 
         Args:
             source: newline-delimited GeoJSON, in drawing order.
@@ -65,7 +73,7 @@ class TilingPlan:
             f"--output={target}",
             f"--temporary-directory={temporary}",
             f"--layer={self.layer}",
-            f"--minimum-zoom={self.whole_from}",
+            f"--minimum-zoom={self.made_from}",
             f"--maximum-zoom={self.zoom_max}",
             # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
             "--preserve-input-order",
@@ -77,13 +85,19 @@ class TilingPlan:
             "--simplify-only-low-zooms",
             "--json-progress",
             "--progress-interval=0.5",
+            *([f"--base-zoom={self.whole_from}", "--drop-polygons"] if self.thinned else []),
             source,
         ]
 
     @property
     def whole_from(self) -> int:
-        """The first zoom that tippecanoe makes, of all images; `core.low_zooms` makes those before it."""
-        return max(self.zoom_min, min(WHOLE_FROM, self.zoom_max))
+        """The first zoom that shows all images as themselves."""
+        return max(self.zoom_min, min(self.whole, self.zoom_max))
+
+    @property
+    def made_from(self) -> int:
+        """The first zoom that tippecanoe makes; `core.low_zooms` makes those before it."""
+        return self.zoom_min if self.thinned else self.whole_from
 
     @property
     def thinnest(self) -> float:
@@ -121,13 +135,13 @@ class TilingPlan:
 
     def vector_layers(self) -> list[dict[str, Any]]:
         """The list of layers and their fields, as TileJSON and PMTiles both want it."""
-        counted = {"count": "Number"} if self.zoom_min < self.whole_from else {}
+        counted = {"count": "Number"} if self.zoom_min < self.made_from else {}
         return [
             {
                 "id": self.layer,
                 "description": "Footprints of images, the newest on top",
                 "minzoom": self.zoom_min,
                 "maxzoom": self.zoom_max,
-                "fields": {"id": "String", **counted},
+                "fields": {**self.fields, **counted},
             }
         ]

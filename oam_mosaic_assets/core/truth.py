@@ -62,13 +62,13 @@ def examine_low_zooms(archive: Archive, footprints: Path, plan: TilingPlan) -> l
     Raises:
         BrokenArchive: a directory is broken.
     """
-    readings = {zoom: _Reading(zoom) for zoom in range(plan.zoom_min, plan.whole_from)}
+    readings = {zoom: _Reading(zoom) for zoom in range(plan.zoom_min, plan.made_from)}
     if not readings:
         return []
-    for tile_id, run_length, offset, length in _entries(archive, plan.whole_from):
+    for tile_id, run_length, offset, length in _entries(archive, plan.made_from):
         if zoom_of(tile_id) in readings:
             readings[zoom_of(tile_id)].add(archive, tile_id, run_length, offset, length)
-    lies, found = _where_images_lie(footprints, plan.whole_from - 1), []
+    lies, found = _where_images_lie(footprints, plan.made_from - 1), []
     for zoom, reading in sorted(readings.items(), reverse=True):
         while lies.side > PIXELS << zoom:
             lies = lies.halved()

@@ -26,13 +26,16 @@ POLYGON: Final = 3
 """The geometry type of the specification."""
 
 _SCHEMA: Final = {
-    "Value": "1 string_value: string, 5 uint_value: uint64",
+    "Value": "1 string_value: string, 2 float_value: float, 3 double_value: double, 4 int_value: int64, "
+    "5 uint_value: uint64, 6 sint_value: sint64, 7 bool_value: bool",
     "Feature": "2 tags: uint32*, 3 type: uint32, 4 geometry: uint32*",
     "Layer": "1 name: string, 2 features: Feature*, 3 keys: string*, 4 values: Value*, 5 extent: uint32, "
     "15 version: uint32",
     "Tile": "3 layers: Layer*",
 }
 """The fields that are used, by message; a star stands for any number of them. Others are passed over."""
+
+_NUMBERS: Final = frozenset({"float_value", "double_value", "int_value", "uint_value", "sint_value"})
 
 _DEFAULT_EXTENT: Final = 4096
 
@@ -51,6 +54,7 @@ class Layer:
         values: the distinct property values; only text and unsigned numbers are read, anything else,
             empty text and 0 too, stands as None.
         features: as messages, for `read_feature`; in drawing order.
+        stated: the values as messages, for `kind_of`.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Layer:
     keys: Sequence[str]
     values: list[str | int | None]
     features: Sequence[Any]
+    stated: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ def _messages() -> dict[str, Any]:
     file = FileDescriptorProto(name="vector_tile.proto", syntax="proto3")  # checks that text is UTF-8
     for name, fields in _SCHEMA.items():
         message = file.message_type.add(name=name)
+        if name == "Value":  # so that the one that is set can be told
+            message.oneof_decl.add(name="kind")
         for stated in fields.split(", "):
             number, field, kind = stated.replace(":", "").split(" ")
             is_many, kind = kind.endswith("*"), kind.removesuffix("*")
@@ -88,6 +95,7 @@ def _messages() -> dict[str, Any]:
                 name=field,
                 number=int(number),
                 label=FieldDescriptorProto.LABEL_REPEATED if is_many else FieldDescriptorProto.LABEL_OPTIONAL,
+                oneof_index=0 if name == "Value" else None,
                 **(
                     {"type": FieldDescriptorProto.TYPE_MESSAGE, "type_name": kind}
                     if kind in _SCHEMA
@@ -118,11 +126,18 @@ def read_layers(tile: bytes) -> list[Layer]:
                 layer.keys,
                 [value.string_value or value.uint_value or None for value in layer.values],
                 layer.features,
+                layer.values,
             )
             for layer in _TILE.FromString(tile).layers
         ]
     except DecodeError as error:
         raise BrokenTile(f"not a vector tile: {error}") from None
+
+
+def kind_of(value: Any) -> str:
+    """`String`, `Number` or `Boolean`, as TileJSON calls the kinds of a layer's fields; empty of none."""
+    kind = value.WhichOneof("kind")
+    return "String" if kind == "string_value" else "Number" if kind in _NUMBERS else "Boolean" if kind else ""
 
 
 def read_feature(layer: Layer, feature: Any) -> Feature:

@@ -15,6 +15,7 @@ from oam_mosaic_assets.settings import Settings
 if TYPE_CHECKING:
     from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
     from oam_mosaic_assets.gateways.diagnosis.probed_bucket import ProbedBucket
+    from oam_mosaic_assets.gateways.viewer import Viewer
 
 
 def store_of(settings: Settings, *, patient: bool = True) -> ObjectStore:
@@ -31,6 +32,16 @@ def store_of(settings: Settings, *, patient: bool = True) -> ObjectStore:
 
     haste: dict[str, Any] = {} if patient else {"connect_timeout": 5.0, "read_timeout": 10.0, "attempts": 1}
     return S3Store(settings.s3_bucket, **_s3(settings), **haste)
+
+
+def viewer_of(settings: Settings, store: ObjectStore) -> Viewer:
+    """The page that shows the mosaic, in this store."""
+    from oam_mosaic_assets.gateways.viewer import Viewer, config_of  # noqa: PLC0415
+
+    keys = settings.keys
+    # a folder has no address of its own: it is wherever somebody serves it
+    base = store.public_address(keys.archive).removesuffix(keys.archive) if settings.publishes_to_s3 else None
+    return Viewer(store, keys, settings.serve_viewer, config_of(settings, base))
 
 
 def probed_bucket_of(settings: Settings) -> ProbedBucket:

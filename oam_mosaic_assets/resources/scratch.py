@@ -12,6 +12,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from oam_mosaic_assets.errors import SettingsError
+from oam_mosaic_assets.resources.interrupts import interrupts_arrive
 
 _LOCK = "in-use.lock"
 
@@ -33,7 +34,7 @@ class Scratch(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value i
 
         Made then, and not here, what goes wrong is a step's failure, which says what to do.
         """
-        with ExitStack() as held:
+        with interrupts_arrive(), ExitStack() as held:
             self._held, self._folder = held, None
             try:
                 yield self

@@ -343,7 +343,8 @@ def _public_files(settings: Settings) -> str:
 
     keys = settings.keys
     fixed = "|".join(map(re.escape, (*keys.fixed_archives(), keys.tilejson, keys.pointer)))
-    return f"{fixed}|{re.escape(keys.releases_root)}\\d{{8}}T\\d{{6}}Z-[0-9a-f]{{12}}/[^/]+"
+    page = f"{re.escape(keys.viewer)}(?:assets/)?[^/]+"
+    return f"{fixed}|{page}|{re.escape(keys.releases_root)}\\d{{8}}T\\d{{6}}Z-[0-9a-f]{{12}}/[^/]+"
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -47,6 +47,7 @@ def environment_of(folder: Path, **settings: str) -> dict[str, str]:
         "MOSAIC_STORE": str(folder / "store"),
         "MOSAIC_SCRATCH": str(folder / "scratch"),
         "ZOOM_MAX": "10",
+        "MOSAIC_PRODUCTS": "mosaic",
         **settings,
     }
 

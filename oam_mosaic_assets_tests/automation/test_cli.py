@@ -449,4 +449,4 @@ def test_every_setting_may_be_absent(shell: Shell) -> None:
     """The environment of these tests holds none of the settings but those that a test states."""
     named = {name.upper() for name in Settings.model_fields} & shell.environment.keys()
     stated = {"STAC_ITEMS", "MAX_SET_ASIDE_SHARE"}
-    assert named == stated | {"MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME", "ZOOM_MAX"}
+    assert named == stated | {"MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME", "ZOOM_MAX", "MOSAIC_PRODUCTS"}

@@ -69,6 +69,8 @@ def test_the_daily_job_makes_all_and_the_hourly_one_only_looks() -> None:
         "stac_footprints",
         "footprints_geojson",
         "global_mosaic_pmtiles",
+        "details_geojson",
+        "details_pmtiles",
         "published_mosaic",
     }
     assert not hourly.executable_asset_keys

@@ -14,6 +14,7 @@ import botocore.exceptions
 import pytest
 import requests
 
+from oam_mosaic_assets.core.product import PRODUCTS
 from oam_mosaic_assets.core.release import ARCHIVE, AUDIT, CLAIM, MANIFEST, TILEJSON, Keys
 from oam_mosaic_assets_tests.chain import REPOSITORY
 from oam_mosaic_assets_tests.deployment.production import DEPLOY
@@ -75,7 +76,9 @@ def test_rights_are_granted_on_the_projects_own_keys_alone() -> None:
         for statement in document(name)["Statement"]:
             for resource in statement["Resource"]:
                 key = resource.removeprefix(f"arn:aws:s3:::{DOCUMENTED_BUCKET}")
-                assert not key or key.startswith(("/global-mosaic", "/mosaic/")), resource
+                assert not key or key.startswith(("/global-mosaic", "/global-data.pmtiles", "/mosaic/")), (
+                    resource
+                )
                 assert key or set(statement["Action"]) - {"s3:DeleteObject"} <= {
                     "s3:ListBucket",
                     "s3:ListBucketMultipartUploads",
@@ -84,9 +87,10 @@ def test_rights_are_granted_on_the_projects_own_keys_alone() -> None:
 
 def test_what_is_published_is_public_by_policy_and_nothing_else_is(ceph: CephServer) -> None:
     """For a bucket that ignores ACLs."""
-    keys, build = Keys(), "20260115T030000Z-3f9c2a7d41be"
-    public = {keys.archive, keys.tilejson, keys.pointer}
-    public |= {keys.release(build, name) for name in (ARCHIVE, TILEJSON, MANIFEST)}
+    keys, build = Keys(products=PRODUCTS), "20260115T030000Z-3f9c2a7d41be"
+    public = {*keys.all_fixed(), keys.pointer}
+    names = (*(each.name for each in PRODUCTS), TILEJSON, MANIFEST)
+    public |= {keys.release(build, name) for name in names}
     public.add(f"{keys.prefix}doctor-0")  # a probe of `oam-mosaic doctor`
     private = {keys.lock, keys.staging(build, ARCHIVE), keys.footprints(build), keys.set_aside(build)}
     private |= {keys.release(build, CLAIM), keys.release(build, AUDIT), "mosaic/logs/run", "somebody-elses"}
@@ -111,7 +115,7 @@ def test_the_bucket_forgets_unfinished_uploads_and_old_logs_and_nothing_else(cep
     assert len(rules) == len(document("lifecycle.json")["Rules"])
     assert [rule["Filter"]["Prefix"] for rule in rules if "Expiration" in rule] == ["mosaic/logs/"]
     covered = tuple(rule["Filter"]["Prefix"] for rule in rules if "AbortIncompleteMultipartUpload" in rule)
-    for key in (Keys().archive, Keys().tilejson, Keys().staging("build", ARCHIVE)):
+    for key in (*Keys(products=PRODUCTS).all_fixed(), Keys().staging("build", ARCHIVE)):
         assert key.startswith(covered)
 
 

@@ -156,7 +156,7 @@ def test_a_server_that_pins_copies_does_not_even_copy_what_is_swapped_at_the_las
 def refuses_swapped(site: Site, outcome: Outcome) -> None:
     assert not outcome.success
     assert outcome.kind == "PublicationLost"
-    assert f"The staged archive {site.keys.staging_root}" in outcome.text
+    assert f"The staged {site.keys.staging_root}" in outcome.text
     assert "was replaced after its audit" in outcome.text
     assert "see who else writes to this place" in outcome.text
 

@@ -236,6 +236,17 @@ def test_somebody_elses_object_under_a_products_key_is_kept(releases: Releases, 
     shows(releases, "c", *BOTH)
 
 
+def test_what_a_killed_publisher_left_of_a_product_is_known_for_ours(releases: Releases) -> None:
+    first = published(releases, "a", *BOTH)
+    published(releases, "b", MOSAIC)
+    left = releases.store.head(first.released[OTHER.name])
+    assert left is not None
+    releases.store.copy(left, OTHER.name, Headers(JSON), public=True)
+
+    published(releases, "c", *BOTH)
+    assert list(releases.store.keys(f"{releases.keys.releases_root}foreign-")) == []
+
+
 def test_a_build_that_lost_a_product_is_not_made_public_again(releases: Releases, tmp_path: Path) -> None:
     first = published(releases, "a", *BOTH)
     published(releases, "b", *BOTH)

@@ -99,10 +99,14 @@ class Serving:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
+    def close(self) -> None:
+        """End the connections that are kept."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
-        for connection in self._kept.values():
-            connection.close()
+        self.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)

@@ -102,6 +102,7 @@ def test_a_reader_meets_no_gap_and_no_mixture_when_the_release_turns(
     finally:
         done.set()
         thread.join()
+        reader.close()
     expected = {FIRST: tile_of(mosaic), SECOND: tile_of(smaller_mosaic)}
     assert {each.headers["x-mosaic-build"] for each in answers} == {FIRST, SECOND}
     for each in answers:

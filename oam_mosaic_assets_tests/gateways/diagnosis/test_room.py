@@ -111,7 +111,7 @@ def test_a_disk_that_is_too_small_for_a_build_is_told_before_it_is_full(tmp_path
 
     assert beyond_ok(findings) == {"scratch room": State.WRONG}
     (wrong,) = (each for each in findings if each.state is State.WRONG)
-    assert wrong.text == "1.0 MB free, a build needs some 41 MB (guessed from 2,000 images)"
+    assert wrong.text == "1.0 MB free, a build needs some 60 MB (guessed from 2,000 images)"
     assert "MOSAIC_SCRATCH" in wrong.hint
 
 
@@ -129,8 +129,8 @@ def test_room_is_compared_with_what_a_build_needs(archive: int, state: State) ->
     ("published", "images", "size", "basis"),
     [
         (1_000_000, 5, 1_000_000, "the last archive has 1.0 MB"),
-        (None, 1000, 2_060_000, "guessed from 1,000 images"),
-        (None, None, 46_951_520, "as measured with 22,792 images"),
+        (None, 1000, 2_980_000, "guessed from 1,000 images"),
+        (None, None, 67_920_160, "as measured with 22,792 images"),
     ],
 )
 def test_what_is_known_best_says_how_large_an_archive_will_be(

@@ -1,0 +1,129 @@
+"""The viewer's page beside the archive: what `scripts/build-viewer` made, and the addresses it needs.
+
+Files below `assets/` are named by their content and never change; the others are read anew. Those of an
+earlier page go with the publication after the one that replaced it, so that nobody who is opening that page
+misses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from oam_mosaic_assets.core.release import Keys, as_json
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.public_keys import FIXED_CACHING
+from oam_mosaic_assets.settings import Settings
+
+INDEX: Final = "index.html"
+CONFIG: Final = "config.json"
+ASSETS: Final = "assets/"
+DETAILS: Final = "global-data.pmtiles"
+"""The archive with what is known of each image, beside the mosaic's own in a build that has it."""
+
+ASSET_CACHING: Final = "public, max-age=31536000, immutable"
+
+TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+
+class Viewer:
+    """The page, built or not, and where it is published.
+
+    Args:
+        folder: what the build of the page left; may be missing.
+        config: what the page is told, as `config_of` makes it.
+    """
+
+    def __init__(self, store: ObjectStore, keys: Keys, folder: Path, config: Mapping[str, Any]) -> None:
+        self._store = store
+        self._keys = keys
+        self._folder = folder
+        self._config = as_json(config)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether there is a page to publish."""
+        return (self._folder / INDEX).is_file()
+
+    def address(self, build: str = "") -> str:
+        """Where people open the page, at one build or at whatever is public."""
+        address = self._store.public_address(self._key(INDEX))
+        return f"{address}?build={build}" if build else address
+
+    def publish(self) -> int:
+        """Write what is not there yet, the page itself last; returns how many files were written.
+
+        Raises: as `ObjectStore`.
+        """
+        files = {
+            path.relative_to(self._folder).as_posix(): path
+            for path in self._folder.rglob("*")
+            if path.is_file()
+        }
+        assets = {name for name in files if name.startswith(ASSETS)}
+        there = {found.key: found.size for found in self._store.keys(self._key(ASSETS))}
+        written = 0
+        for name in sorted(assets):
+            if there.get(self._key(name)) != files[name].stat().st_size:
+                self._store.put_file(
+                    self._key(name), files[name], Headers(_type_of(name), ASSET_CACHING), public=True
+                )
+                written += 1
+        if not written:  # this page has been public since an earlier publication
+            self._store.delete(there.keys() - {self._key(name) for name in assets})
+        pages = {name: files[name].read_bytes() for name in files.keys() - assets} | {CONFIG: self._config}
+        for name in sorted(pages, key=lambda name: name == INDEX):
+            before = self._store.get_bytes(self._key(name))
+            if before is None or before[0] != pages[name]:
+                headers = Headers(_type_of(name), FIXED_CACHING)
+                self._store.put_bytes(self._key(name), pages[name], headers, public=True)
+                written += 1
+        return written
+
+    def _key(self, name: str) -> str:
+        return f"{self._keys.viewer}{name}"
+
+
+def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
+    """What the page has to know; addresses of this store are as the page itself sees them.
+
+    Args:
+        public_base: the store's address for others; None where it is wherever the page is served.
+    """
+    keys = settings.keys
+    vector, raster = settings.serve_vector_url, settings.serve_raster_url
+    if not settings.publishes_to_s3:  # a folder is looked at on this machine
+        vector = vector or f"http://127.0.0.1:{settings.serve_vector_port}"
+        raster = raster or f"http://127.0.0.1:{settings.serve_raster_port}"
+    is_sample = settings.source == "sample"  # no catalogue holds its images
+    return {
+        "root": "../" * keys.viewer.count("/"),
+        "public": public_base,
+        "pointer": keys.pointer,
+        "builds": keys.releases_root,
+        "archive": keys.archive,
+        "tilejson": keys.tilejson,
+        "details": DETAILS,
+        "vector_tiles": _template(vector, "/global-mosaic/{z}/{x}/{y}"),
+        "raster_tiles": _template(raster, "/{z}/{x}/{y}.png"),
+        "stac_item": None if is_sample else settings.stac_item_url,
+        "preview": None if is_sample else settings.preview_url,
+        "fresh_warn_hours": settings.fresh_warn_hours,
+        "fresh_fail_hours": settings.fresh_fail_hours,
+    }
+
+
+def _template(base: str | None, path: str) -> str | None:
+    return base.rstrip("/") + path if base else None
+
+
+def _type_of(name: str) -> str:
+    return TYPES.get(Path(name).suffix, "application/octet-stream")

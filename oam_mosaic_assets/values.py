@@ -1,0 +1,73 @@
+"""Kinds of values that stand in the environment: how each is read, and what is one."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field
+
+from oam_mosaic_assets.core.product import Product, chosen
+
+_SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+"""A key that every store takes (`object_store.check_key`) and that stands in an address as it is."""
+
+MAILBOX: Final = re.compile(r"[A-Za-z0-9_.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+"""An address of e-mail as it stands in a header, and nothing that could end the header."""
+
+
+def _switch(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    try:
+        return _SWITCH[str(value).strip().lower()]
+    except KeyError:
+        raise ValueError("must be 1, true or yes, or else 0, false or no") from None
+
+
+def _list(value: object) -> object:
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+def _products(value: object) -> object:
+    words = _list(value)
+    return (
+        chosen(words) if isinstance(words, tuple) and all(isinstance(each, str) for each in words) else value
+    )
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_list)]
+Products = Annotated[tuple[Product, ...], BeforeValidator(_products)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
+
+
+def is_web_address(text: str) -> bool:
+    """An address of http or https with a host, whatever else it holds."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an IPv6 address, or a port that is no number
+        return False
+
+
+def is_plain_address(text: str) -> bool:
+    """A web address of nothing but what stands in an address as it is: no password, nothing to escape."""
+    return re.fullmatch(r"https?://[A-Za-z0-9._~:/?!&()*+,=%-]+", text) is not None and is_web_address(text)
+
+
+def is_mail_server(text: str) -> bool:
+    """An address of a mail server, with user and password or without either."""
+    try:
+        parts = urlsplit(text)
+        is_whole = parts.scheme in {"smtp", "smtps"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    has_more = parts.path not in {"", "/"} or parts.query or parts.fragment
+    return is_whole and not has_more and bool(parts.username) == bool(parts.password)

@@ -1,0 +1,234 @@
+"""A small mosaic with its page, published by the chain itself, and a stranger who looks at it in Chromium."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, Route
+
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
+from oam_mosaic_assets_tests.chain import REPOSITORY, Site, dagster_instance, write_items
+
+ALONE: Final = "65f2a1b2c3d4e5f6a7b8c9d0"
+"""A field near Accra: one image, with all its details."""
+
+STACK: Final = ["mandalay-2021", "mandalay-2022", "mandalay-2023"]
+"""Three images of one place, the oldest first."""
+
+TINY: Final = "ten-metres"
+"""A square of ten metres on Fiji."""
+
+HOSTILE: Final = "</script><b id='x'>&\"?/#"
+"""An id that is text like any other, on an image near Lima whose details are just as bad."""
+
+PLACES: Final[Mapping[str, tuple[float, float, float]]] = {
+    ALONE: (-0.2, 5.6, 0.02),
+    **dict.fromkeys(STACK, (96.1, 21.9, 0.03)),
+    TINY: (178.0, -17.8, 0.0001),
+    HOSTILE: (-77.0, -12.0, 0.02),
+}
+"""Longitude, latitude and side of each, degrees; the middle of the square."""
+
+DETAILS: Final[Mapping[str, Mapping[str, str | float]]] = {
+    ALONE: {
+        "title": "Field by the lagoon",
+        "provider": "A mapper",
+        "license": "CC-BY-4.0",
+        "acquisition_end": "2024-03-01T10:00:00Z",
+        "gsd": 0.05,
+        "thumbnail": "https://images.invalid/thumbnail.png",
+        "uuid": "https://images.invalid/visual.tif",
+        "asset_name": "visual",
+        "file_size": 123_456_789,
+    },
+    **{name: {"title": f"Palace {name[-4:]}", "acquisition_end": f"{name[-4:]}-05-01"} for name in STACK},
+    HOSTILE: {
+        "title": "<img src=x onerror=\"document.title='broken in'\">"
+        "<script>document.title='broken in'</script>",
+        "license": "<b>none</b>",
+        "thumbnail": "javascript:document.title='broken in'",
+        "uuid": "https://user:password@images.invalid/",
+    },
+}
+
+
+@contextmanager
+def published_site(folder: Path) -> Iterator[Published]:
+    """Build the page and a mosaic, with the archive of details beside it."""
+    subprocess.run([REPOSITORY / "scripts" / "build-viewer"], check=True)
+    settings = {
+        "STAC_ITEMS": str(folder / "items.ndjson"),
+        "SERVE_VIEWER": str(REPOSITORY / "viewer" / "dist"),
+        "SERVE_RASTER_URL": "https://tiles.example.org",
+        "ZOOM_MAX": "15",
+    }
+    write_items(folder / "items.ndjson", [_item(name) for name in PLACES])
+    with dagster_instance() as instance:
+        site = Site(environment=settings, instance=instance, folder=folder)
+        outcome = site.run()
+        assert outcome.success, outcome.log
+        pointer = site.stays_whole()
+        details = folder / "store" / Path(pointer.archive).with_name("global-data.pmtiles")
+        _tile_details(folder / "details.ndjson", details)
+        yield Published(folder / "store", pointer, site, outcome.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was published, and by which run."""
+
+    store: Path
+    pointer: Pointer
+    site: Site
+    run_id: str
+
+
+def _ring(name: str) -> list[list[float]]:
+    longitude, latitude, side = PLACES[name]
+    west, east, south, north = (
+        round(middle + half, 6) for middle in (longitude, latitude) for half in (-side / 2, side / 2)
+    )
+    return [[west, south], [east, south], [east, north], [west, north], [west, south]]
+
+
+def _item(name: str) -> dict[str, Any]:
+    stated = DETAILS.get(name, {})
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": name,
+        "collection": "openaerialmap",
+        "geometry": {"type": "Polygon", "coordinates": [_ring(name)]},
+        "properties": {"datetime": f"{str(stated.get('acquisition_end', '2020-01-01'))[:10]}T10:00:00Z"},
+        "links": [],
+        "assets": {},
+    }
+
+
+def _tile_details(features: Path, archive: Path) -> None:
+    write_items(
+        features,
+        [
+            {
+                "type": "Feature",
+                "properties": {"_id": name, **DETAILS[name]},
+                "geometry": {"type": "Polygon", "coordinates": [_ring(name)]},
+            }
+            for name in DETAILS
+        ],
+    )
+    command = [find_tippecanoe(), "-q", "-f", "-o", archive, "-l", "globalcoverage", "-Z0", "-z13", features]
+    subprocess.run(command, check=True)
+
+
+@dataclass
+class Stranger:
+    """Somebody who opens the page.
+
+    Attributes:
+        page: what is open.
+        root: the site's address; ends in a slash.
+        complaints: what the console and the page's policy said.
+        abroad: addresses on other machines that were asked for; none is answered.
+    """
+
+    page: Page
+    root: str
+    complaints: list[str] = field(default_factory=list)
+    abroad: list[str] = field(default_factory=list)
+
+    def opens(self, view: str = "", *, query: str = "", waits: bool = True) -> None:
+        """Open the page at a view (`zoom/latitude/longitude`, perhaps with more of the address)."""
+        self.page.goto(f"{self.root}mosaic/viewer/index.html{query}{f'#map={view}' if view else ''}")
+        if waits:
+            self.waits_until(
+                "window.mosaicMap?.loaded() && "
+                "!document.querySelector('#in-view-body').textContent.includes('being drawn')"
+            )
+
+    def waits_until(self, truth: str, *, patience_seconds: float = 30.0) -> None:
+        """Ask the page again and again; its policy lets playwright's own waiting not evaluate text there."""
+        until = time.monotonic() + patience_seconds
+        while not self.page.evaluate(f"Boolean({truth})"):
+            assert time.monotonic() < until, truth
+            self.page.wait_for_timeout(50)
+
+    def looks_at(self, name: str, zoom: float) -> None:
+        """Open the page with an image in the middle of the map."""
+        longitude, latitude, _ = PLACES[name]
+        self.opens(f"{zoom}/{latitude}/{longitude}")
+
+    def middle(self) -> tuple[float, float]:
+        """Of the map, pixels of the page."""
+        box = self.page.locator("#map").bounding_box()
+        assert box is not None
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def drawn(self) -> set[str]:
+        """Ids of the images that the map draws in the view."""
+        found = self.page.evaluate(
+            "mosaicMap.queryRenderedFeatures()"
+            ".filter(each => each.source === 'mosaic').map(each => each.properties.id)"
+        )
+        return set(found)
+
+    def orange(self, name: str, *, reach: int = 20) -> int:
+        """How many pixels around an image have the colour of imagery."""
+        box = self.page.locator("#map").bounding_box()
+        at = self.page.evaluate("place => mosaicMap.project(place)", list(PLACES[name][:2]))
+        assert box is not None
+        x, y = box["x"] + at["x"], box["y"] + at["y"]
+        clip = {"x": x - reach, "y": y - reach, "width": 2.0 * reach, "height": 2.0 * reach}
+        pixels = np.asarray(Image.open(BytesIO(self.page.screenshot(clip=clip))).convert("RGB")).astype(int)
+        return int((pixels[..., 0] - pixels[..., 2] > 25).sum())
+
+
+def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserContext, Stranger]:
+    """A new visitor; nothing but this machine answers."""
+    context = browser.new_context(
+        **{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", "locale": "en-GB", **options}
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    stranger = Stranger(page, root)
+
+    def keep_home(route: Route) -> None:
+        if urlsplit(route.request.url).netloc == urlsplit(root).netloc:
+            route.continue_()
+        else:
+            stranger.abroad.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", keep_home)
+    page.on("pageerror", lambda error: stranger.complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda line: stranger.complaints.append(line.text) if line.type in {"error", "warning"} else None,
+    )
+    return context, stranger
+
+
+def serious(violations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What axe found that shuts somebody out, in words."""
+    return [
+        f"{each['id']}: {each['help']} at {[node['target'] for node in each['nodes']]}"
+        for each in violations
+        if each["impact"] in {"serious", "critical"}
+    ]
+
+
+def with_pointer(store: Path, **changes: Any) -> bytes:
+    """The pointer's content with other values."""
+    return json.dumps({**json.loads((store / "mosaic" / "latest.json").read_text()), **changes}).encode()

@@ -1,0 +1,345 @@
+"""The viewer's page, as a stranger meets it in Chromium."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from playwright.sync_api import Browser, Route, expect, sync_playwright
+
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
+from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
+from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
+from oam_mosaic_assets_tests.chain import quick_folder
+from oam_mosaic_assets_tests.servers.range_server import serving
+from oam_mosaic_assets_tests.viewer.site import (
+    ALONE,
+    HOSTILE,
+    STACK,
+    TINY,
+    Published,
+    Stranger,
+    open_page,
+    published_site,
+    serious,
+    with_pointer,
+)
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture(scope="module")
+def published() -> Iterator[Published]:
+    with quick_folder() as folder, published_site(folder) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def root(published: Published) -> Iterator[str]:
+    with serving(published.store) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(root: str) -> Iterator[Browser]:  # playwright's loop begins after Dagster's have ended
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            chromium_sandbox=False,
+            args=["--disable-dev-shm-usage", *SOFTWARE_RENDERING],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def stranger(browser: Browser, root: str, request: pytest.FixtureRequest) -> Iterator[Stranger]:
+    """Whoever it is: the console stays silent, and no other machine is asked for anything."""
+    context, stranger = open_page(browser, root, **getattr(request, "param", {}))
+    yield stranger
+    context.close()
+    assert stranger.abroad == []
+    assert stranger.complaints == []
+
+
+@pytest.mark.parametrize("name", [ALONE, TINY])
+@pytest.mark.parametrize("zoom", [0, 3, 8, 14])
+def test_every_place_with_imagery_is_seen_at_every_zoom(stranger: Stranger, name: str, zoom: int) -> None:
+    stranger.looks_at(name, zoom)
+    assert stranger.orange(name) > 3
+    if zoom == 14 or (zoom == 8 and name == ALONE):
+        assert name in stranger.drawn()
+
+
+def test_a_click_shows_the_image_and_all_that_is_known_of_it(
+    stranger: Stranger, published: Published
+) -> None:
+    page = stranger.page
+    stranger.looks_at(ALONE, 14)
+    page.mouse.move(*stranger.middle())
+    expect(page.locator("#tip")).to_contain_text("Field by the lagoon")
+    page.mouse.click(*stranger.middle())
+    shown = page.locator("#selection")
+    expect(shown.get_by_role("heading")).to_have_text("Field by the lagoon")
+    for text in ("1 March 2024", "5 cm", "CC-BY-4.0", "A mapper", "123 MB", ALONE):
+        expect(shown).to_contain_text(text)
+    links = {each.inner_text(): each.get_attribute("href") or "" for each in shown.get_by_role("link").all()}
+    assert links["Thumbnail"] == "https://images.invalid/thumbnail.png"
+    assert links["STAC item"].endswith(f"/items/{ALONE}")
+    assert links["Preview"].endswith(f"/items/{ALONE}/preview.png?assets=visual")
+    assert page.url.endswith(f"&image={ALONE}")
+    expect(page.locator("#build")).to_contain_text(published.pointer.build)
+
+
+def test_of_several_images_at_a_place_one_is_chosen_from_a_list(stranger: Stranger) -> None:
+    page = stranger.page
+    stranger.looks_at(STACK[0], 14)
+    page.mouse.click(*stranger.middle())
+    expect(page.locator("#selection-title")).to_have_text("3 images here, the newest first")
+    names = page.locator("#selection-body button span").all_inner_texts()
+    assert names == ["Palace 2023", "Palace 2022", "Palace 2021"]
+    page.locator("#selection").get_by_role("button", name="Palace 2022").click()
+    expect(page.locator("#selection-title")).to_have_text("Palace 2022")
+    page.get_by_role("button", name="Back to the list").click()
+    expect(page.locator("#selection-title")).to_contain_text("3 images")
+
+
+@pytest.mark.parametrize("zoom", [2, 8])
+def test_a_click_on_what_is_too_small_to_be_chosen_goes_closer(stranger: Stranger, zoom: int) -> None:
+    stranger.looks_at(TINY, zoom)
+    stranger.page.mouse.click(*stranger.middle())
+    stranger.waits_until(f"mosaicMap.getZoom() >= {zoom + 3} && !mosaicMap.isMoving()")
+
+
+def test_the_address_keeps_position_and_selection(stranger: Stranger) -> None:
+    page = stranger.page
+    stranger.opens(f"14.5/5.6/-0.2&image={ALONE}")
+    expect(page.locator("#selection-title")).to_have_text("Field by the lagoon")
+    page.reload()
+    expect(page.locator("#selection-title")).to_have_text("Field by the lagoon")
+    assert page.evaluate("mosaicMap.getZoom()") == 14.5
+    page.get_by_role("button", name="Close").click()
+    assert "image=" not in page.url
+    assert "#map=14.5/" in page.url
+
+
+def test_the_catalogues_text_is_text(stranger: Stranger) -> None:
+    page = stranger.page
+    stranger.looks_at(HOSTILE, 14)
+    page.mouse.click(*stranger.middle())
+    expect(page.locator("#selection-title")).to_contain_text("<img src=x onerror=")
+    expect(page.locator("#selection")).to_contain_text("<b>none</b>")
+    assert page.locator("#selection img, #selection b, #selection script, #in-view b").count() == 0
+    links = [each.get_attribute("href") or "" for each in page.locator("#selection a").all()]
+    assert len(links) == 2, "a script and a password are no links"
+    assert all(
+        re.fullmatch(r"https://api\.imagery\.hotosm\.org/[\w/-]+/%3C%2Fscript%3E[\w%'.?=/-]+", each)
+        for each in links
+    )
+    page.reload()
+    expect(page.locator("#selection-title")).to_contain_text("<img src=x onerror=")
+    assert page.title() == "OpenAerialMap global mosaic"
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(1, None), (30, "A little late"), (80, "This mosaic is out of date")]
+)
+def test_an_old_mosaic_says_so(stranger: Stranger, hours: int, words: str | None) -> None:
+    stranger.page.clock.set_system_time(datetime.now(UTC) + timedelta(hours=hours))
+    stranger.opens()
+    notice = stranger.page.locator(".notice")
+    if words is None:
+        expect(notice).to_have_count(0)
+    else:
+        expect(notice).to_contain_text(words)
+        expect(notice).to_contain_text("30 hours" if hours == 30 else "3 days")
+
+
+def test_another_build_that_becomes_public_is_told(stranger: Stranger, published: Published) -> None:
+    stranger.page.clock.install()
+    stranger.opens()
+    newer = with_pointer(published.store, build="20990101T000000Z-0123456789ab")
+    stranger.page.route("**/latest.json", lambda route: route.fulfill(body=newer))
+    stranger.page.clock.fast_forward(61_000)
+    expect(stranger.page.locator(".notice")).to_contain_text("A newer mosaic is public")
+
+
+def test_one_build_can_be_looked_at(stranger: Stranger, published: Published) -> None:
+    """The link in Dagster names it."""
+    (event,) = published.site.instance.fetch_materializations(PUBLISHED, limit=1).records
+    materialised = event.asset_materialization
+    assert materialised is not None
+    link = materialised.metadata["viewer"]
+    assert isinstance(link, dg.UrlMetadataValue)
+    query = f"?build={published.pointer.build}"
+    assert (link.url or "").endswith(f"/mosaic/viewer/index.html{query}")
+    stranger.opens(query=query)
+    expect(stranger.page.locator("#state")).to_contain_text("6 images")
+    expect(stranger.page.locator(".notice")).to_contain_text("This is one build")
+
+
+@pytest.mark.parametrize("stranger", [{"color_scheme": "dark"}], indirect=True)
+def test_in_the_dark_it_is_dark(stranger: Stranger) -> None:
+    stranger.looks_at(ALONE, 8)
+    page = stranger.page
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", colour)[:3])) < 60
+    assert page.evaluate("mosaicMap.getPaintProperty('sea', 'background-color')") == "#12171b"
+    assert stranger.orange(ALONE) > 3
+    page.emulate_media(color_scheme="light")
+    stranger.waits_until("mosaicMap.getPaintProperty('sea', 'background-color') === '#dfe6ea'")
+
+
+@pytest.mark.parametrize("stranger", [PHONE], indirect=True)
+def test_on_a_phone_a_tap_chooses_and_nothing_is_cut_off(stranger: Stranger) -> None:
+    page = stranger.page
+    stranger.looks_at(ALONE, 14)
+    page.touchscreen.tap(*stranger.middle())
+    expect(page.locator("#selection-title")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.querySelector('#map').clientHeight") > 300
+    small = [
+        each.inner_text()
+        for each in page.locator("#selection button").all()
+        if each.is_visible() and (each.bounding_box() or {"height": 0})["height"] < 40
+    ]
+    assert small == []
+
+
+def test_by_keyboard_alone(stranger: Stranger) -> None:
+    page = stranger.page
+    stranger.opens("14/5.6/-0.198")
+    page.keyboard.press("Tab")
+    expect(page.locator("#skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#map canvas")).to_be_focused()
+    expect(page.locator("#cross")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(page.locator("#selection")).to_be_focused()
+    expect(page.locator("#live")).to_have_text("Chosen: Field by the lagoon")
+    page.keyboard.press("Escape")
+    expect(page.locator("#selection")).to_be_hidden()
+    expect(page.locator("#map canvas")).to_be_focused()
+    page.keyboard.press("-")
+    stranger.waits_until("mosaicMap.getZoom() < 14 && !mosaicMap.isMoving()")
+    listed = page.locator("#in-view-body button")
+    listed.first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#selection-title")).to_have_text("Field by the lagoon")
+
+
+def test_far_out_the_countries_with_imagery_are_listed(stranger: Stranger) -> None:
+    page = stranger.page
+    stranger.opens("1/10/20")
+    for country in ("Ghana", "Myanmar", "Peru"):
+        expect(page.locator("#in-view-body").get_by_role("button", name=country)).to_be_visible()
+    page.locator("#in-view-body").get_by_role("button", name="Ghana").click()
+    expect(page.locator("#in-view-title")).to_have_text("1 image in view")
+    expect(page.locator("#live")).to_have_text("1 image in view, Ghana")
+
+
+def test_addresses_are_copied(stranger: Stranger, published: Published) -> None:
+    page = stranger.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    stranger.opens()
+    page.get_by_role("heading", name="Use it in your map").click()
+    wanted = {
+        "PMTiles": f"{stranger.root}global-mosaic.pmtiles",
+        "PMTiles, this build": f"{stranger.root}{published.pointer.archive}",
+        "Raster tiles (XYZ)": "https://tiles.example.org/{z}/{x}/{y}.png",
+        "JOSM": "tms[0,22]:https://tiles.example.org/{zoom}/{x}/{y}.png",
+    }
+    for client, address in wanted.items():
+        page.get_by_role("button", name=f"Copy the address for {client}", exact=True).click()
+        expect(page.locator("#live")).to_have_text(f"Copied the address for {client}")
+        assert page.evaluate("navigator.clipboard.readText()") == address
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [{}, {"color_scheme": "dark"}, PHONE],
+    indirect=True,
+    ids=["light", "dark", "phone"],
+)
+def test_nobody_is_shut_out(stranger: Stranger) -> None:
+    install_readers()
+    page = stranger.page
+    stranger.opens(f"14/5.6/-0.2&image={ALONE}")
+    expect(page.locator("#selection-title")).to_have_text("Field by the lagoon")
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    # as an extension would, for the page's policy lets no other script in
+    page.evaluate((BROWSER / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    assert serious(page.evaluate("axe.run()")["violations"]) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (404, "", "Nothing is published here yet"),
+        (403, "", "Nothing is published here yet"),
+        (503, "", "The store that holds the mosaic does not answer"),
+        (0, "", "The store that holds the mosaic does not answer"),
+        (200, "<html>", "cannot be understood"),
+        (
+            200,
+            '{"format": 2, "build": "x", "archive": "y", "checked_at": "2026-01-01"}',
+            "cannot be understood",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(
+    browser: Browser, root: str, status: int, body: str, words: str
+) -> None:
+    def answer(route: Route) -> None:
+        route.fulfill(status=status, body=body) if status else route.abort()
+
+    context, stranger = open_page(browser, root)
+    context.route("**/latest.json", answer)
+    stranger.opens(waits=False)
+    expect(stranger.page.locator(".notice")).to_contain_text(words)
+    expect(stranger.page.get_by_role("button", name="Try again")).to_be_visible()
+    context.close()
+
+
+def test_without_webgl_the_addresses_are_there(stranger: Stranger) -> None:
+    stranger.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    stranger.opens(waits=False)
+    expect(stranger.page.locator(".notice")).to_contain_text("it has no WebGL 2")
+    stranger.page.get_by_role("heading", name="Use it in your map").click()
+    expect(stranger.page.get_by_text("global-mosaic.pmtiles").first).to_be_visible()
+
+
+def test_without_details_ids_are_shown(browser: Browser, root: str) -> None:
+    context, stranger = open_page(browser, root)
+    context.route("**/global-data.pmtiles", lambda route: route.fulfill(status=404))
+    stranger.looks_at(ALONE, 14)
+    stranger.page.mouse.click(*stranger.middle())
+    expect(stranger.page.locator("#selection-title")).to_have_text(ALONE)
+    expect(stranger.page.locator(".notice")).to_have_count(0)
+    assert all("404" in each for each in stranger.complaints), stranger.complaints
+    context.close()
+
+
+def test_the_page_is_small_and_there_at_once(stranger: Stranger, published: Published) -> None:
+    """Of its own script, packed, 60 kB at most; and its words in a second."""
+    stranger.opens(waits=False)
+    expect(stranger.page.locator("#state")).to_contain_text("6 images")
+    timing = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+    assert stranger.page.evaluate(timing) < 1000
+    assets = published.store / "mosaic" / "viewer" / "assets"
+    ours = [path for path in assets.glob("*.js") if not path.name.startswith("maplibre")]
+    assert 3_000 < sum(map(_packed, ours)) < 60_000
+    stranger.waits_until("window.mosaicMap?.loaded()")
+
+
+def _packed(path: Path) -> int:
+    return len(gzip.compress(path.read_bytes()))

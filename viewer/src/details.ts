@@ -1,0 +1,110 @@
+// What is known of an image beyond its id: read from the archive of details, tile by tile, where a build has one.
+
+import { VectorTile } from "@mapbox/vector-tile";
+import Pbf from "pbf";
+import type { PMTiles } from "pmtiles";
+
+const LAYER = "globalcoverage";
+export const SHALLOWEST = 8; // above, tiles hold a part of the images only
+const MOST_TILES = 24;
+
+export interface Image {
+  id: string;
+  title?: string;
+  provider?: string;
+  platform?: string;
+  sensor?: string;
+  license?: string;
+  acquisition_end?: string;
+  thumbnail?: string;
+  uuid?: string;
+  tms?: string;
+  gsd?: number;
+  file_size?: number;
+  asset_name?: string;
+  render_params?: string;
+}
+
+const TEXTS = ["title", "provider", "platform", "sensor", "license", "acquisition_end", "thumbnail", "uuid", "tms",
+  "asset_name", "render_params"] as const;
+
+export interface Bounds { west: number; south: number; east: number; north: number }
+
+export class Details {
+  private readonly known = new Map<string, Image>();
+  private readonly read = new Map<string, Promise<void>>();
+  private there = true;
+
+  constructor(private readonly archive: PMTiles) {}
+
+  /** Whether the build has any; known once something was asked for. */
+  get exist(): boolean {
+    return this.there;
+  }
+
+  of(id: string): Image {
+    return this.known.get(id) ?? { id };
+  }
+
+  /** Read what lies in a part of the world, as it is seen at a zoom. A part too large is left out. */
+  async load(bounds: Bounds, zoom: number): Promise<void> {
+    if (!this.there) return;
+    try {
+      const { maxZoom } = await this.archive.getHeader();
+      const z = Math.min(maxZoom, Math.max(SHALLOWEST, Math.floor(zoom)));
+      const [west, north] = tileAt(bounds.west, bounds.north, z);
+      const [east, south] = tileAt(bounds.east, bounds.south, z);
+      if ((east - west + 1) * (south - north + 1) > MOST_TILES) return;
+      const asked: Promise<void>[] = [];
+      for (let x = west; x <= east; x++) {
+        for (let y = Math.max(0, north); y <= Math.min(2 ** z - 1, south); y++) asked.push(this.tile(z, ((x % 2 ** z) + 2 ** z) % 2 ** z, y));
+      }
+      await Promise.all(asked);
+    } catch {
+      // no such archive, or it cannot be read: ids are shown without details
+      if (this.known.size === 0) this.there = false;
+    }
+  }
+
+  private tile(z: number, x: number, y: number): Promise<void> {
+    const name = `${z}/${x}/${y}`;
+    const before = this.read.get(name);
+    if (before) return before;
+    const reading = this.readTile(z, x, y);
+    this.read.set(name, reading);
+    reading.catch(() => this.read.delete(name));
+    return reading;
+  }
+
+  private async readTile(z: number, x: number, y: number): Promise<void> {
+    const found = await this.archive.getZxy(z, x, y);
+    if (!found) return;
+    const layer = new VectorTile(new Pbf(new Uint8Array(found.data))).layers[LAYER];
+    for (let index = 0; index < (layer?.length ?? 0); index++) {
+      const image = understand(layer!.feature(index).properties);
+      if (image) this.known.set(image.id, image);
+    }
+  }
+}
+
+function understand(properties: Record<string, unknown>): Image | null {
+  const id = properties["_id"];
+  if (typeof id !== "string" || !id) return null;
+  const image: Image = { id };
+  for (const name of TEXTS) {
+    const value = properties[name];
+    if (typeof value === "string" && value.trim()) image[name] = value.trim();
+  }
+  for (const name of ["gsd", "file_size"] as const) {
+    const value = properties[name];
+    if (typeof value === "number" && value > 0) image[name] = value;
+  }
+  return image;
+}
+
+function tileAt(longitude: number, latitude: number, zoom: number): [number, number] {
+  const size = 2 ** zoom;
+  const sine = Math.sin((Math.max(-85.05, Math.min(85.05, latitude)) * Math.PI) / 180);
+  const y = 0.5 - Math.log((1 + sine) / (1 - sine)) / (4 * Math.PI);
+  return [Math.floor(((longitude + 180) / 360) * size), Math.floor(y * size)];
+}

@@ -1,0 +1,227 @@
+// Looking around: what is under the pointer, what was chosen, what is in view. Joins map, details and panel.
+
+import { imageInAddress, keepImageInAddress } from "./address";
+import { countriesOf, countryList, type CountryWithPlaces } from "./countries";
+import { Details, type Image } from "./details";
+import { the } from "./dom";
+import { open, OUTLINES_FROM, stageOf, type Stage } from "./map";
+import type { Mosaic } from "./mosaic";
+import { imageDetails, imageList, nameOf } from "./panel";
+import { date, images, place } from "./words";
+
+export interface Voice {
+  say: (text: string) => void;
+  notice: (kind: string, text: string | null, options?: { serious?: boolean; retry?: string }) => void;
+}
+
+const SETTLED_MS = 400;
+const PLACE_ZOOM = 9;
+const CLOSE_PX = 12;
+
+export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<void> {
+  const archive = open(mosaic.archive);
+  const details = new Details(open(mosaic.details));
+  const stage = await stageOf(the("map"), archive, (trouble) =>
+    notice("tiles", `A part of the map could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
+  const { map } = stage;
+  Object.assign(window, { mosaicMap: map }); // for whoever looks at it in the browser's console
+
+  let atPlace: string[] = []; // the images under the last click
+  let chosen: string | null = null;
+  let cameFrom: HTMLElement | null = null; // gets the focus back
+
+  const known = (ids: readonly string[]): Image[] => ids.map((id) => details.of(id));
+
+  const show = (title: string, body: HTMLElement): void => {
+    the("selection-title").textContent = title;
+    the("selection-body").replaceChildren(body);
+    the("back").hidden = chosen === null || atPlace.length < 2;
+    the("approach").hidden = chosen === null;
+    the("selection").hidden = false;
+  };
+  const showChosen = (id: string): void => {
+    show(nameOf(details.of(id)), imageDetails(details.of(id), mosaic.config));
+  };
+  const bringUp = (): void => {
+    the("selection").scrollIntoView({ block: "start" });
+    the("selection").focus({ preventScroll: true });
+  };
+
+  const choose = async (id: string): Promise<void> => {
+    chosen = id;
+    stage.choose(id);
+    stage.pointAt(null);
+    keepImageInAddress(id);
+    showChosen(id);
+    bringUp();
+    const where = stage.boundsOf(id) ?? stage.bounds();
+    const middle = { west: (where.west + where.east) / 2, south: (where.south + where.north) / 2 };
+    await details.load({ ...middle, east: middle.west, north: middle.south }, Infinity);
+    if (chosen !== id) return;
+    showChosen(id);
+    say(`Chosen: ${nameOf(details.of(id))}`);
+  };
+
+  const list = (): void => {
+    chosen = null;
+    stage.choose(null);
+    keepImageInAddress(null);
+    show(`${images(atPlace.length)} here, the newest first`, imageList(known(atPlace), (id) => void choose(id), stage.pointAt));
+    say(`${images(atPlace.length)} here`);
+    bringUp();
+  };
+
+  const close = (): void => {
+    if (the("selection").hidden) return;
+    chosen = null;
+    atPlace = [];
+    stage.choose(null);
+    stage.pointAt(null);
+    keepImageInAddress(null);
+    the("selection").hidden = true;
+    (cameFrom?.isConnected ? cameFrom : map.getCanvas()).focus({ preventScroll: true });
+    say("Closed");
+  };
+
+  const pick = async (x: number, y: number): Promise<void> => {
+    if (map.getZoom() < OUTLINES_FROM) return approachPlace(stage, x, y, say);
+    atPlace = stage.pick({ x, y });
+    if (atPlace.length === 0) {
+      close();
+      if (stage.isDrawn({ x, y })) goCloser(stage, x, y, say);
+      return;
+    }
+    cameFrom = map.getCanvas();
+    const { lng, lat } = map.unproject([x, y]);
+    await details.load({ west: lng, east: lng, south: lat, north: lat }, Infinity);
+    if (atPlace.length === 1) await choose(atPlace[0]!);
+    else list();
+  };
+
+  const refresh = async (): Promise<void> => {
+    if (map.getZoom() >= OUTLINES_FROM) await details.load(stage.bounds(), map.getZoom());
+    showInView(stage, details, say, (id) => {
+      cameFrom = document.activeElement as HTMLElement;
+      atPlace = [];
+      void choose(id);
+    });
+    if (chosen !== null && the("selection-title").textContent !== nameOf(details.of(chosen))) showChosen(chosen);
+  };
+
+  map.on("click", ({ point }) => void pick(point.x, point.y));
+  map.getCanvas().addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    const { clientWidth, clientHeight } = map.getCanvas();
+    void pick(clientWidth / 2, clientHeight / 2);
+  });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
+  the("back").addEventListener("click", list);
+  the("close").addEventListener("click", close);
+  the("approach").addEventListener("click", () => { if (chosen !== null) approachImage(stage, chosen); });
+  followPointer(stage, details);
+
+  let settling = 0;
+  const settle = (): void => {
+    clearTimeout(settling);
+    settling = window.setTimeout(() => void refresh(), SETTLED_MS);
+  };
+  map.on("idle", settle);
+  settle();
+
+  const followAddress = (): void => {
+    const id = imageInAddress();
+    if (id !== null && id !== chosen) void choose(id);
+  };
+  window.addEventListener("hashchange", followAddress);
+  map.once("idle", followAddress);
+}
+
+let sayView = ""; // said once, and not again when something else was said in between
+
+function showInView(stage: Stage, details: Details, sayAny: (text: string) => void, choose: (id: string) => void): void {
+  const say = (text: string): void => {
+    if (text !== sayView) sayAny(text);
+    sayView = text;
+  };
+  const { lng, lat } = stage.map.getCenter();
+  const here = stage.countryHere() || place(((((lng + 180) % 360) + 360) % 360) - 180, lat);
+  the("where").textContent = here;
+  const body = the("in-view-body");
+  if (stage.map.getZoom() < OUTLINES_FROM) {
+    const found = countriesOf(stage.countries(), stage.places(), stage.bounds());
+    the("in-view-title").textContent = "Where there are images";
+    replaceKeepingFocus(body, countryList(found, (each) => approachCountry(stage, each)));
+    say(`Imagery in ${found.length} countries in view`);
+    return;
+  }
+  const ids = stage.inView();
+  the("in-view-title").textContent = `${images(ids.length)} in view`;
+  replaceKeepingFocus(body, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
+  say(`${images(ids.length)} in view, ${here}`);
+}
+
+/** A list made anew keeps the focus at the entry of the same words. */
+function replaceKeepingFocus(body: HTMLElement, list: HTMLElement): void {
+  if (body.firstElementChild?.textContent === list.textContent && body.childElementCount === 1) return;
+  const focused = body.contains(document.activeElement) ? document.activeElement?.textContent : null;
+  body.replaceChildren(list);
+  if (focused) [...body.querySelectorAll("button")].find((each) => each.textContent === focused)?.focus({ preventScroll: true });
+}
+
+function approachCountry({ map }: Stage, { bounds }: CountryWithPlaces): void {
+  map.fitBounds([bounds.west, bounds.south, bounds.east, bounds.north], { padding: 40, maxZoom: PLACE_ZOOM });
+}
+
+function approachPlace({ map, places }: Stage, x: number, y: number, say: (text: string) => void): void {
+  const near = places().some(({ longitude, latitude }) => {
+    const { lng } = map.unproject([x, y]);
+    const at = map.project([longitude + 360 * Math.round((lng - longitude) / 360), latitude]);
+    return Math.hypot(at.x - x, at.y - y) <= CLOSE_PX;
+  });
+  if (!near) return say("No imagery here");
+  goCloser({ map }, x, y, say);
+}
+
+function goCloser({ map }: Pick<Stage, "map">, x: number, y: number, say: (text: string) => void): void {
+  map.easeTo({ center: map.unproject([x, y]), zoom: Math.max(OUTLINES_FROM + 1, map.getZoom() + 4) });
+  say("Closer to the imagery");
+}
+
+function approachImage(stage: Stage, id: string): void {
+  const found = stage.boundsOf(id);
+  if (found) stage.map.fitBounds([found.west, found.south, found.east, found.north], { padding: 60, maxZoom: 17 });
+}
+
+/** A tip beside the pointer, where there is one. */
+function followPointer(stage: Stage, details: Details): void {
+  const { map } = stage;
+  const tip = the("tip");
+  if (!matchMedia("(hover: hover)").matches) return; // a finger chooses at once
+  let frame = 0;
+  const leave = (): void => {
+    cancelAnimationFrame(frame);
+    tip.hidden = true;
+    stage.pointAt(null);
+    map.getCanvas().style.cursor = "";
+  };
+  map.on("mousemove", ({ point }) => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => {
+      const ids = stage.pick(point);
+      const [first] = ids;
+      if (first === undefined) return leave();
+      const image = details.of(first);
+      const more = ids.length > 1 ? `and ${images(ids.length - 1)} more` : "";
+      const about = [image.acquisition_end && date(image.acquisition_end), more].filter(Boolean).join(" · ");
+      tip.textContent = about ? `${nameOf(image)}\n${about}` : nameOf(image);
+      tip.hidden = false;
+      const room = map.getCanvas().clientWidth - tip.offsetWidth - 8;
+      tip.style.transform = `translate(${Math.min(point.x + 14, room)}px, ${point.y + 14}px)`;
+      stage.pointAt(first);
+      map.getCanvas().style.cursor = "pointer";
+    });
+  });
+  map.on("mouseout", leave);
+  map.on("movestart", leave);
+}

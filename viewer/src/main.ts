@@ -1,0 +1,120 @@
+// The page: what is public, how old it is, and, once the map library has come, the map.
+
+import "./style.css";
+import { showAddresses } from "./addresses";
+import { make, the } from "./dom";
+import { hoursSince, judge, NoMosaic, readConfig, readMosaic, type Config, type Mosaic, type Trouble } from "./mosaic";
+import { images, span } from "./words";
+
+const LOOK_AGAIN_MS = 60_000;
+
+const WORDS: Record<Trouble, string> = {
+  "no-config": "This page is not set up: config.json beside it cannot be read. Publish it again.",
+  "nothing-public": "Nothing is published here yet. When the first mosaic is public, this page shows it.",
+  "no-such-build": "There is no such build here, or it is no longer kept. The address without ?build= shows the newest.",
+  unreachable: "The store that holds the mosaic does not answer. Check the connection and try again.",
+  "not-understood": "What the store says of the mosaic cannot be understood. A newer page may know how: reload it.",
+};
+
+const notices = new Map<string, HTMLElement>();
+
+/** Shows a notice, in place of one of the same kind; null takes it away. */
+function notice(kind: string, text: string | null, options: { serious?: boolean; retry?: string } = {}): void {
+  const before = notices.get(kind);
+  if (text !== null && before?.firstChild?.textContent === text) return;
+  before?.remove();
+  notices.delete(kind);
+  if (text === null) return;
+  const shown = make("div", { class: options.serious ? "notice serious" : "notice" }, make("p", {}, text));
+  if (options.retry) {
+    const button = make("button", { type: "button" }, options.retry);
+    button.addEventListener("click", () => location.reload());
+    shown.append(button);
+  }
+  notices.set(kind, shown);
+  the("notices").append(shown);
+}
+
+let lastSaid = "";
+export function say(text: string): void {
+  if (text === lastSaid) return;
+  lastSaid = text;
+  the("live").textContent = text;
+}
+
+function showState(mosaic: Mosaic): void {
+  const hours = hoursSince(mosaic.pointer.checked_at);
+  the("state").replaceChildren(
+    make("strong", {}, images(mosaic.pointer.images)),
+    ", compared with the catalogue ",
+    make("time", { datetime: mosaic.pointer.checked_at, title: new Date(mosaic.pointer.checked_at).toUTCString() }, `${span(hours)} ago`),
+  );
+  the("build").replaceChildren("Build ", make("code", {}, mosaic.pointer.build));
+  if (mosaic.isChosen) return notice("age", `This is one build, as it was ${span(hours)} ago. The address without ?build= shows the newest.`);
+  const age = judge(mosaic);
+  const old = `was last compared with the catalogue ${span(hours)} ago`;
+  notice(
+    "age",
+    age === "fresh" ? null : age === "late" ? `A little late: this mosaic ${old}.` : `This mosaic is out of date: it ${old}. Newer images may be missing.`,
+    { serious: age === "stale" },
+  );
+}
+
+function showTrouble(error: unknown): void {
+  const { trouble, told } = error instanceof NoMosaic ? error : { trouble: "unreachable" as const, told: String(error) };
+  the("state").textContent = "No mosaic to show.";
+  the("in-view").hidden = true;
+  the("use").hidden = true;
+  const detail = trouble === "nothing-public" || trouble === "no-such-build" ? "" : ` (${told})`;
+  notice("trouble", WORDS[trouble] + detail, { serious: trouble !== "nothing-public", retry: "Try again" });
+}
+
+/** Looks whether another build has become public, and how old it is by now. */
+async function lookAgain(config: Config, shown: Mosaic): Promise<void> {
+  try {
+    const now = await readMosaic(config);
+    if (now.pointer.build !== shown.pointer.build) {
+      notice("newer", "A newer mosaic is public.", { retry: "Show it" });
+    } else {
+      shown.pointer = now.pointer;
+    }
+  } catch {
+    // what is on the map stays; its age goes on
+  }
+  showState(shown);
+}
+
+function hasWebGL(): boolean {
+  try {
+    return document.createElement("canvas").getContext("webgl2") !== null;
+  } catch {
+    return false;
+  }
+}
+
+async function start(): Promise<void> {
+  let mosaic: Mosaic;
+  try {
+    const config = await readConfig();
+    mosaic = await readMosaic(config);
+    setInterval(() => { if (!document.hidden) void lookAgain(config, mosaic); }, LOOK_AGAIN_MS);
+  } catch (error) {
+    return showTrouble(error);
+  }
+  showState(mosaic);
+  showAddresses(the("addresses"), mosaic, say);
+  if (!hasWebGL()) {
+    the("in-view").hidden = true;
+    return notice("map", "This browser cannot draw the map: it has no WebGL 2, or it is switched off. The addresses below work all the same.", { serious: true });
+  }
+  try {
+    const { explore } = await import("./explore");
+    await explore(mosaic, { say, notice });
+  } catch (error) {
+    the("in-view").hidden = true;
+    notice("map", `The map cannot be shown: ${error instanceof Error ? error.message : String(error)}.`, { serious: true, retry: "Try again" });
+  }
+}
+
+the("skip").addEventListener("click", () => (document.querySelector<HTMLElement>("#map canvas") ?? the("panel")).focus());
+void start();

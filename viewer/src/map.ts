@@ -1,0 +1,209 @@
+// The map. MapLibre in its CSP build: its worker is a file of its own, so that the page's policy needs no blob.
+
+import maplibregl from "maplibre-gl/dist/maplibre-gl-csp.js";
+import workerUrl from "maplibre-gl/dist/maplibre-gl-csp-worker.js?url";
+import "maplibre-gl/dist/maplibre-gl.css";
+import type { ExpressionSpecification, FilterSpecification, LayerSpecification, MapGeoJSONFeature, Map as MapLibreMap, PointLike } from "maplibre-gl";
+import { FetchSource, PMTiles, Protocol } from "pmtiles";
+import type { Bounds } from "./details";
+import { coarse, countryAt, fine, type Country, type Land } from "./land";
+import { places, type Place } from "./places";
+
+export const OUTLINES_FROM = 6; // the zoom from which nearly every image has a feature of its own
+const REACH_PX = 6; // of a finger, and of a dot
+
+const PALETTES = {
+  light: { sea: "#dfe6ea", land: "#f7f5f0", border: "#cfcabf", coast: "#b9c2c8", image: "#c2410c", chosen: "#0b4fb3", pointed: "#7c2d06" },
+  dark: { sea: "#12171b", land: "#232a30", border: "#3a434b", coast: "#3f4a53", image: "#ff9a4d", chosen: "#6cb6ff", pointed: "#ffd0a8" },
+};
+type Palette = (typeof PALETTES)["light"];
+
+export interface Stage {
+  map: MapLibreMap;
+  countries: () => readonly Country[];
+  places: () => readonly Place[];
+  pick: (point: { x: number; y: number }) => string[];
+  isDrawn: (point: { x: number; y: number }) => boolean; // something, perhaps too small to have an id here
+  inView: () => string[];
+  choose: (id: string | null) => void;
+  pointAt: (id: string | null) => void;
+  bounds: () => Bounds;
+  boundsOf: (id: string) => Bounds | null;
+  countryHere: () => string;
+}
+
+/** What is opened, for the details to be read in the same way. */
+export function open(address: string): PMTiles {
+  return new PMTiles(new FetchSource(address));
+}
+
+/** Throws where the archive cannot be read, or the browser draws no WebGL. */
+export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (trouble: Error) => void): Promise<Stage> {
+  maplibregl.setWorkerUrl(workerUrl);
+  const header = await archive.getHeader();
+  const protocol = new Protocol();
+  protocol.add(archive);
+  maplibregl.addProtocol("pmtiles", protocol.tile);
+
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const palette = (): Palette => PALETTES[dark.matches ? "dark" : "light"];
+  const wide = Math.max(container.clientWidth, 1);
+  const map = new maplibregl.Map({
+    container,
+    hash: "map",
+    center: [10, 18],
+    zoom: Math.min(2, Math.max(0, Math.log2(wide / 512))),
+    maxZoom: 20,
+    dragRotate: false,
+    pitchWithRotate: false,
+    touchPitch: false,
+    attributionControl: false,
+    style: {
+      version: 8,
+      sources: {
+        land: { type: "geojson", data: empty() },
+        borders: { type: "geojson", data: empty() },
+        places: { type: "geojson", data: empty() },
+        mosaic: {
+          type: "vector",
+          tiles: [`pmtiles://${archive.source.getKey()}/{z}/{x}/{y}`],
+          minzoom: header.minZoom,
+          maxzoom: header.maxZoom,
+        },
+      },
+      layers: layersIn(palette()),
+    },
+  });
+  map.touchZoomRotate.disableRotation();
+  map.keyboard.disableRotation();
+  map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
+  map.addControl(new maplibregl.ScaleControl({ maxWidth: 110 }), "bottom-left");
+  map.addControl(
+    new maplibregl.AttributionControl({
+      compact: false,
+      customAttribution: "© OpenAerialMap contributors · Natural Earth · MapLibre",
+    }),
+    "bottom-right",
+  );
+  map.getCanvas().setAttribute("aria-label", "Map. Arrows move it, plus and minus zoom, Enter chooses the images in its middle.");
+  dark.addEventListener("change", () => {
+    for (const layer of layersIn(palette())) {
+      for (const [name, value] of Object.entries(layer.paint ?? {})) map.setPaintProperty(layer.id, name, value);
+    }
+  });
+  map.on("error", ({ error, ...event }) => {
+    const source = (event as { sourceId?: string }).sourceId;
+    if (error.name !== "AbortError") tell(source === "mosaic" ? error : new Error(error.message));
+  });
+  const base = coarse(), everywhere = places(archive); // while the map begins to draw
+  await new Promise<void>((done) => map.once("style.load", () => done()));
+
+  let land: Land | null = null;
+  let found: Place[] = [];
+  const show = (read: Land): void => {
+    land = read;
+    setData(map, "land", read.land);
+    setData(map, "borders", read.borders);
+  };
+  await Promise.all([
+    base.then((read) => { if (!land) show(read); }, tell),
+    everywhere.then((read) => {
+      found = read;
+      setData(map, "places", {
+        type: "FeatureCollection",
+        features: read.map(({ longitude, latitude }) => ({
+          type: "Feature", properties: {}, geometry: { type: "Point", coordinates: [longitude, latitude] },
+        })),
+      });
+    }, tell),
+  ]);
+  void fine().then(show, tell);
+
+  const drawn = (where?: PointLike | [PointLike, PointLike]): MapGeoJSONFeature[] => {
+    const options = { layers: ["outlines-fill", "outlines-corners"] };
+    return where ? map.queryRenderedFeatures(where, options) : map.queryRenderedFeatures(options);
+  };
+  const around = ({ x, y }: { x: number; y: number }): [PointLike, PointLike] => [[x - REACH_PX, y - REACH_PX], [x + REACH_PX, y + REACH_PX]];
+  const query = (where?: PointLike | [PointLike, PointLike]): string[] => {
+    const features = drawn(where);
+    return [...new Set(features.map((each) => each.properties["id"]).filter((id): id is string => typeof id === "string"))];
+  };
+  const only = (layers: string[], id: string | null): void => {
+    for (const layer of layers) map.setFilter(layer, isImage(id));
+  };
+  return {
+    map,
+    countries: () => land?.countries ?? [],
+    places: () => found,
+    pick: (point) => {
+      if (map.getZoom() < OUTLINES_FROM) return [];
+      const exact = query([point.x, point.y]);
+      return exact.length ? exact : query(around(point));
+    },
+    isDrawn: (point) => drawn(around(point)).length > 0,
+    inView: () => (map.getZoom() < OUTLINES_FROM ? [] : query()),
+    choose: (id) => only(["chosen-fill", "chosen-line"], id),
+    pointAt: (id) => only(["pointed"], id),
+    bounds: () => {
+      const seen = map.getBounds();
+      return { west: seen.getWest(), south: seen.getSouth(), east: seen.getEast(), north: seen.getNorth() };
+    },
+    boundsOf: (id) => boundsOf(map, id),
+    countryHere: () => {
+      const { lng, lat } = map.getCenter();
+      return countryAt(land?.countries ?? [], lng, lat);
+    },
+  };
+}
+
+const empty = () => ({ type: "FeatureCollection" as const, features: [] });
+
+function setData(map: MapLibreMap, source: string, data: unknown): void {
+  map.getSource<maplibregl.GeoJSONSource>(source)?.setData(data as GeoJSON.GeoJSON);
+}
+
+function isImage(id: string | null): FilterSpecification {
+  return ["==", ["get", "id"], id ?? ""]; // no image has an empty id
+}
+
+function boundsOf(map: MapLibreMap, id: string): Bounds | null {
+  const parts = map.querySourceFeatures("mosaic", { sourceLayer: "globalcoverage", filter: isImage(id) });
+  const corners = parts.flatMap(({ geometry }) => ("coordinates" in geometry ? (geometry.coordinates.flat(Infinity) as unknown as number[]) : []));
+  if (corners.length === 0) return null;
+  const longitudes = corners.filter((_, index) => index % 2 === 0);
+  const latitudes = corners.filter((_, index) => index % 2 === 1);
+  return { west: Math.min(...longitudes), east: Math.max(...longitudes), south: Math.min(...latitudes), north: Math.max(...latitudes) };
+}
+
+const byZoom = (...stops: number[]): ExpressionSpecification => ["interpolate", ["linear"], ["zoom"], ...stops] as unknown as ExpressionSpecification;
+
+function layersIn(colour: Palette): LayerSpecification[] {
+  const images = { source: "mosaic", "source-layer": "globalcoverage" };
+  const fade = byZoom(OUTLINES_FROM - 0.5, 0, OUTLINES_FROM + 0.5, 1);
+  return [
+    { id: "sea", type: "background", paint: { "background-color": colour.sea } },
+    { id: "land", type: "fill", source: "land", paint: { "fill-color": colour.land, "fill-outline-color": colour.coast } },
+    { id: "borders", type: "line", source: "borders", paint: { "line-color": colour.border, "line-width": byZoom(0, 0.4, 6, 1.2) } },
+    {
+      id: "places", type: "circle", source: "places", maxzoom: OUTLINES_FROM + 1.5,
+      paint: {
+        "circle-color": colour.image,
+        "circle-radius": byZoom(0, 1.6, 3, 2.4, 7, 4),
+        "circle-opacity": byZoom(OUTLINES_FROM, 0.75, OUTLINES_FROM + 1.5, 0),
+      },
+    },
+    { id: "outlines-fill", type: "fill", ...images, minzoom: OUTLINES_FROM - 0.5, paint: { "fill-color": colour.image, "fill-opacity": byZoom(6, 0.3, 14, 0.16) } },
+    {
+      id: "outlines-line", type: "line", ...images, minzoom: OUTLINES_FROM - 0.5, layout: { "line-join": "round" },
+      paint: { "line-color": colour.image, "line-width": byZoom(6, 2, 10, 1.2, 14, 1.5), "line-opacity": fade },
+    },
+    {
+      // a dot at each corner: what has no area left in a tile is seen all the same
+      id: "outlines-corners", type: "circle", ...images, minzoom: OUTLINES_FROM - 0.5, maxzoom: 13,
+      paint: { "circle-color": colour.image, "circle-radius": byZoom(6, 1.8, 13, 1), "circle-opacity": fade },
+    },
+    { id: "pointed", type: "line", ...images, filter: isImage(null), layout: { "line-join": "round" }, paint: { "line-color": colour.pointed, "line-width": 2.5 } },
+    { id: "chosen-fill", type: "fill", ...images, filter: isImage(null), paint: { "fill-color": colour.chosen, "fill-opacity": 0.25 } },
+    { id: "chosen-line", type: "line", ...images, filter: isImage(null), layout: { "line-join": "round" }, paint: { "line-color": colour.chosen, "line-width": 3.5 } },
+  ];
+}

@@ -1,0 +1,123 @@
+// What is public: config.json beside the page says where, mosaic/latest.json says which build.
+
+export interface Config {
+  root: string; // address of the store's keys, from the page
+  public: string | null; // the same for others; null where it is `root`
+  pointer: string;
+  builds: string; // what the keys of builds begin with
+  archive: string;
+  tilejson: string;
+  details: string; // name of the archive with the details, beside a build's own
+  vector_tiles: string | null; // a template with {z}, {x}, {y}
+  raster_tiles: string | null;
+  stac_item: string | null; // a template with {id}
+  preview: string | null;
+  fresh_warn_hours: number;
+  fresh_fail_hours: number;
+}
+
+export interface Pointer {
+  build: string;
+  checked_at: string;
+  images: number;
+  archive: string;
+  format: number;
+}
+
+interface Manifest {
+  images: number;
+  archive: { key: string };
+  snapshot: { taken_at: string };
+}
+
+export interface Mosaic {
+  config: Config;
+  pointer: Pointer;
+  archive: string; // addresses that this page reads
+  details: string;
+  isChosen: boolean; // by the page's address, and perhaps not what is public now
+}
+
+export type Trouble = "no-config" | "nothing-public" | "no-such-build" | "unreachable" | "not-understood";
+
+/** Why there is nothing to show. */
+export class NoMosaic extends Error {
+  constructor(readonly trouble: Trouble, readonly told: string) {
+    super(told);
+  }
+}
+
+const FORMAT = 1;
+const BUILD = /^\d{8}T\d{6}Z-[0-9a-f]{12}$/;
+const PATIENCE_MS = 20_000;
+
+export async function readConfig(): Promise<Config> {
+  const answer = await ask(new URL("config.json", document.baseURI));
+  if (answer.ok) return (await json(answer)) as Config;
+  throw new NoMosaic("no-config", `config.json: ${answer.status}`);
+}
+
+/** The mosaic that is public, or the build that the page's address names. Throws NoMosaic. */
+export async function readMosaic(config: Config): Promise<Mosaic> {
+  const root = new URL(config.root, document.baseURI);
+  const build = new URLSearchParams(location.search).get("build");
+  const pointer = build === null ? await readPointer(config, root) : await readManifest(config, root, build);
+  const isWhole = typeof pointer?.build === "string" && typeof pointer.archive === "string";
+  if (!isWhole || pointer.format !== FORMAT || Number.isNaN(Date.parse(pointer.checked_at))) {
+    throw new NoMosaic("not-understood", `format ${String(pointer?.format)}`);
+  }
+  const archive = new URL(pointer.archive, root).href;
+  return { config, pointer, archive, details: new URL(config.details, archive).href, isChosen: build !== null };
+}
+
+async function readPointer(config: Config, root: URL): Promise<Pointer> {
+  return (await read(new URL(config.pointer, root), "nothing-public")) as Pointer;
+}
+
+async function readManifest(config: Config, root: URL, build: string): Promise<Pointer> {
+  if (!BUILD.test(build)) throw new NoMosaic("no-such-build", "that is no build's name");
+  const manifest = (await read(new URL(`${config.builds}${build}/manifest.json`, root), "no-such-build")) as Manifest;
+  const { images, archive, snapshot } = manifest;
+  return { build, images, archive: archive?.key, checked_at: snapshot?.taken_at, format: FORMAT };
+}
+
+async function read(address: URL, absent: Trouble): Promise<unknown> {
+  const answer = await ask(address);
+  // where nobody may list, S3 says 403 of a key that is not there
+  if (answer.status === 404 || answer.status === 403) throw new NoMosaic(absent, `${answer.status}`);
+  if (!answer.ok) throw new NoMosaic("unreachable", `it answers ${answer.status}`);
+  return json(answer);
+}
+
+/** The address under which others read a key of the store. */
+export function publicAddress(config: Config, key: string): string {
+  return new URL(key, config.public ?? new URL(config.root, document.baseURI)).href;
+}
+
+export type Age = "fresh" | "late" | "stale";
+
+export function hoursSince(moment: string, now = Date.now()): number {
+  return Math.max(0, now - Date.parse(moment)) / 3_600_000;
+}
+
+export function judge({ config, pointer }: Mosaic): Age {
+  const hours = hoursSince(pointer.checked_at);
+  if (hours >= config.fresh_fail_hours) return "stale";
+  return hours >= config.fresh_warn_hours ? "late" : "fresh";
+}
+
+async function ask(address: URL): Promise<Response> {
+  try {
+    return await fetch(address, { cache: "no-cache", signal: AbortSignal.timeout(PATIENCE_MS) });
+  } catch (error) {
+    throw new NoMosaic("unreachable", error instanceof DOMException ? "no answer in time" : "no connection");
+  }
+}
+
+async function json(answer: Response): Promise<unknown> {
+  try {
+    return await answer.json();
+  } catch {
+    throw new NoMosaic("not-understood", `${answer.url.split("/").pop()} is no JSON`);
+  }
+}

@@ -1,0 +1,72 @@
+// The words beside the map: the images at a place, one of them with its details, and what is in view.
+
+import type { Image } from "./details";
+import { link, make } from "./dom";
+import type { Config } from "./mosaic";
+import { bytes, date, images, resolution } from "./words";
+
+const MOST_LISTED = 100;
+
+export function nameOf(image: Image): string {
+  return image.title ?? image.id;
+}
+
+function summary(image: Image): string {
+  return [image.acquisition_end && date(image.acquisition_end), image.gsd && resolution(image.gsd), image.provider]
+    .filter(Boolean)
+    .join(" · ");
+}
+
+/** A button for each image. */
+export function imageList(found: readonly Image[], choose: (id: string) => void, point: (id: string | null) => void): HTMLElement {
+  const list = make("ul", { class: "images" });
+  for (const image of found.slice(0, MOST_LISTED)) {
+    const about = summary(image);
+    const button = make("button", { type: "button", class: "image" }, make("span", {}, nameOf(image)), about && make("small", {}, about));
+    button.addEventListener("click", () => choose(image.id));
+    for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => point(image.id));
+    for (const event of ["mouseleave", "blur"]) button.addEventListener(event, () => point(null));
+    list.append(make("li", {}, button));
+  }
+  if (found.length > MOST_LISTED) {
+    list.append(make("li", { class: "quiet" }, `and ${images(found.length - MOST_LISTED)} more: zoom in to see fewer`));
+  }
+  return list;
+}
+
+/** All that is known of an image. */
+export function imageDetails(image: Image, config: Config): HTMLElement {
+  const rows: [string, Node | string | null | undefined][] = [
+    ["Date", image.acquisition_end && date(image.acquisition_end)],
+    ["Resolution", image.gsd ? resolution(image.gsd) : null],
+    ["Licence", image.license ?? "not stated here; see the STAC item"],
+    ["Provider", image.provider],
+    ["Platform", [image.platform, image.sensor].filter(Boolean).join(", ")],
+    ["File", image.file_size ? bytes(image.file_size) : null],
+    ["Id", make("code", {}, image.id)],
+  ];
+  const table = make("dl");
+  for (const [name, value] of rows) {
+    if (value) table.append(make("dt", {}, name), make("dd", {}, value));
+  }
+  const links = [
+    link(image.thumbnail, "Thumbnail"),
+    link(previewOf(image, config), "Preview"),
+    link(fill(config.stac_item, image.id), "STAC item"),
+    link(image.uuid, "Whole image (GeoTIFF)"),
+  ].filter((each) => each !== null);
+  return make("div", {}, table, links.length > 0 && make("ul", { class: "links" }, ...links.map((each) => make("li", {}, each))));
+}
+
+function fill(template: string | null, id: string): string | null {
+  return template?.replaceAll("{id}", encodeURIComponent(id)) ?? null;
+}
+
+/** TiTiler draws the asset as the catalogue says it is to be drawn. */
+function previewOf(image: Image, config: Config): string | null {
+  const filled = fill(config.preview, image.id);
+  if (!filled) return null;
+  const query = new URLSearchParams(image.render_params);
+  if (!query.has("assets")) query.set("assets", image.asset_name ?? "visual");
+  return `${filled}?${query}`;
+}
