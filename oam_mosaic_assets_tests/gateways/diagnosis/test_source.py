@@ -83,7 +83,7 @@ def test_a_reader_with_the_rights_it_needs_is_well(
     assert states(findings) == [("database", OK), ("database user", OK), ("images", OK)]
     assert f"with pgSTAC {database.version}" in findings[0].text
     assert "change nothing" in findings[1].text
-    assert findings[2].text.startswith("3 in pgstac 127.0.0.1:")
+    assert findings[2].text.startswith("3 in pgSTAC 127.0.0.1:")
     assert images == 3
 
 
@@ -210,7 +210,7 @@ def test_a_stac_api_answers_or_not() -> None:
     with scripted_api(a_page()) as api:
         (well,), images = examined(STAC_API_URL=api.address)
     assert (well.subject, well.state, images) == ("images", OK, None)
-    assert "an unknown number in stac_api" in well.text
+    assert "an unknown number in STAC API" in well.text
 
     (down,), _ = examined(STAC_API_URL=f"http://reader:{PASSWORD}@127.0.0.1:{free_port()}")
     assert (down.subject, down.state) == ("images", UNREACHABLE)
