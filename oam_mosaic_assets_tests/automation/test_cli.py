@@ -115,7 +115,7 @@ def test_a_terminal_gets_a_progress_display(shell: Shell) -> None:
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            [program("oam-mosaic"), "build"],
+            [program("oam-mosaic"), "build", "--anew"],
             env={**shell.environment, "TERM": "xterm-256color", "COLUMNS": "120"},
             cwd=shell.folder,
             stdin=theirs,
