@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -30,23 +31,28 @@ def raster_tiles() -> dict[tuple[int, int, int], bytes]:
     return tiles
 
 
+def world_of_png() -> tuple[dict[str, Any], dict[str, str]]:
+    """Header and metadata of a raster coverage."""
+    header = {
+        "tile_type": TileType.PNG,
+        "tile_compression": Compression.NONE,
+        "min_lon_e7": -1_800_000_000,
+        "min_lat_e7": -850_511_287,
+        "max_lon_e7": 1_800_000_000,
+        "max_lat_e7": 850_511_287,
+        "center_zoom": 0,
+        "center_lon_e7": 0,
+        "center_lat_e7": 0,
+    }
+    return header, {"name": "coverage", "attribution": "somebody"}
+
+
 def write_raster(path: Path) -> Path:
     with path.open("wb") as file:
         writer = Writer(file)
         for place, tile in sorted(raster_tiles().items(), key=lambda each: zxy_to_tileid(*each[0])):
             writer.write_tile(zxy_to_tileid(*place), tile)
-        header = {
-            "tile_type": TileType.PNG,
-            "tile_compression": Compression.NONE,
-            "min_lon_e7": -1_800_000_000,
-            "min_lat_e7": -850_511_287,
-            "max_lon_e7": 1_800_000_000,
-            "max_lat_e7": 850_511_287,
-            "center_zoom": 0,
-            "center_lon_e7": 0,
-            "center_lat_e7": 0,
-        }
-        writer.finalize(header, {"name": "coverage", "attribution": "somebody"})
+        writer.finalize(*world_of_png())
     return path
 
 

@@ -1,0 +1,125 @@
+"""What `docs/recipes.md` tells clients, with the addresses of a server that the tests run."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pmtiles.tile import zxy_to_tileid
+from pmtiles.writer import Writer
+
+from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets_tests.chain import REPOSITORY
+from oam_mosaic_assets_tests.core.scene import IMAGES
+from oam_mosaic_assets_tests.servers.ports import free_port
+from oam_mosaic_assets_tests.servers.tiles import Serving, release, serving
+from oam_mosaic_assets_tests.serving.conftest import RASTER_ZOOMS, world_of_png
+
+BUILD: Final = "20260115T030000Z-3f9c2a7d41be"
+
+HILL: Final = next(image for image in IMAGES if image.id == "a hill")
+"""The image that clients look at; it lies alone, and covers more than a tile from z10 on."""
+
+MIDDLE: Final = (HILL.geometry.centroid.x, HILL.geometry.centroid.y)
+"""Of the hill, degrees."""
+
+SEA: Final = (0.0, -45.0)
+"""A place far from every image, degrees."""
+
+COVERAGE: Final = (215, 63, 63)
+IMAGERY: Final = (20, 160, 60)
+"""Of what answers for TiTiler."""
+
+
+def recipe(language: str, title: str) -> str:
+    """A fenced block of the page that begins with this title."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", page(), flags=re.DOTALL)
+    (found,) = [block for block in blocks if block.startswith(title)]
+    return str(found)
+
+
+def entered(client: str) -> list[str]:
+    """What the page's table says to enter for a client, code alone."""
+    (row,) = re.findall(rf"^\| {re.escape(client)} \|(.*)\|$", page(), flags=re.MULTILINE)
+    return re.findall(r"`([^`]+)`", row)
+
+
+def page() -> str:
+    return (REPOSITORY / "docs" / "recipes.md").read_text()
+
+
+def at(served: Serving, recipe: str) -> str:
+    """The recipe for this server instead of the page's."""
+    for port, own in zip((3004, 8084, 8085), served.ports, strict=True):
+        recipe = recipe.replace(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{own}")
+    return recipe
+
+
+def pixel(zoom: int, place: tuple[float, float]) -> tuple[int, int, int, int]:
+    """Column and row of the tile at a place, and of the pixel in it."""
+    x, y = to_tiles(np.array([place]), zoom)[0]
+    return int(x), int(y), int(x % 1 * 256), int(y % 1 * 256)
+
+
+def _coverage(path: Path) -> Path:
+    """A raster coverage of the hill alone: of each zoom, the tiles around its middle."""
+    tiles: dict[int, bytes] = {}
+    west, south, east, north = HILL.geometry.bounds
+    for zoom in RASTER_ZOOMS:
+        (left, top), (right, bottom) = to_tiles(np.array([(west, north), (east, south)]), zoom)
+        column, row, *_ = pixel(zoom, MIDDLE)
+        for x in range(max(0, column - 2), min(2**zoom, column + 3)):
+            for y in range(max(0, row - 2), min(2**zoom, row + 3)):
+                x0, y0 = (left - x) * 256, (top - y) * 256
+                x1, y1 = max(x0, (right - x) * 256 - 1), max(y0, (bottom - y) * 256 - 1)
+                tile, written = Image.new("RGBA", (256, 256)), io.BytesIO()
+                ImageDraw.Draw(tile).rectangle([(x0, y0), (x1, y1)], fill=(*COVERAGE, 255))
+                tile.save(written, "PNG", compress_level=1)
+                tiles[zxy_to_tileid(zoom, x, y)] = written.getvalue()
+    with path.open("wb") as file:
+        writer = Writer(file)
+        for tile_id in sorted(tiles):
+            writer.write_tile(tile_id, tiles[tile_id])
+        writer.finalize(*world_of_png())
+    return path
+
+
+@contextmanager
+def served_recipes(folder: Path, mosaic: Path) -> Iterator[Serving]:
+    """A server with the small world, a raster coverage of the hill, and pictures instead of TiTiler's."""
+    release(FolderStore(folder / "store"), BUILD, mosaic, _coverage(folder / "raster.pmtiles"))
+    viewer, port = folder / "viewer", free_port()
+    viewer.mkdir()
+    Image.new("RGB", (256, 256), IMAGERY).save(viewer / "imagery.png")
+    with serving(
+        folder / "serve",
+        {"MOSAIC_STORE": str(folder / "store")},
+        SERVE_VIEWER=str(viewer),
+        SERVE_VIEWER_PORT=str(port),
+        TITILER_URL=f"http://127.0.0.1:{port}/imagery.png?of={{z}}-{{x}}-{{y}}",
+    ) as server:
+        server.ports = (*server.ports[:2], port)
+        server.serves(BUILD)
+        yield server
+
+
+def kind_of(colour: tuple[int, ...]) -> str:
+    """What a pixel of a map on white shows."""
+    red, green, blue = colour[:3]
+    if min(red, green, blue) > 250:
+        return "nothing"
+    return "imagery" if green > red + 25 else "coverage" if red > green + 25 else f"{colour}"
+
+
+def looked_up(picture: bytes, points: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """What a picture shows at points of it."""
+    with Image.open(io.BytesIO(picture)) as opened:
+        seen = opened.convert("RGB")
+    return {name: kind_of(tuple(seen.getpixel(point))) for name, point in points.items()}

@@ -1,0 +1,177 @@
+"""Each recipe of `docs/recipes.md`, done by the client that it is for, against a running server."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
+from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
+from oam_mosaic_assets_tests.servers.tiles import Serving
+from oam_mosaic_assets_tests.serving.recipes import (
+    MIDDLE,
+    SEA,
+    at,
+    entered,
+    kind_of,
+    looked_up,
+    page,
+    pixel,
+    recipe,
+    served_recipes,
+)
+
+VECTOR, RASTER = 0, 1
+WIDTH, HEIGHT = 512, 384
+
+MAPLIBRE = """
+const map = new maplibregl.Map({ container: "map", center: PLACE, zoom: ZOOM - 1, fadeDuration: 0,
+  style: { version: 8, sources: {}, layers: [] } });
+map.on("error", ({ error }) => console.error(String(error)));
+map.on("load", () => { RECIPE });
+"""
+LEAFLET = """
+const map = L.map("map", { attributionControl: false, zoomControl: false });
+map.setView([PLACE[1], PLACE[0]], ZOOM);
+RECIPE
+"""
+OPENLAYERS = """
+const map = new ol.Map({ target: "map", controls: [],
+  view: new ol.View({ center: ol.proj.fromLonLat(PLACE), zoom: ZOOM }) });
+RECIPE
+"""
+LIBRARIES = {
+    "MapLibre": (MAPLIBRE, "maplibre-gl/dist/maplibre-gl.js", "maplibre-gl/dist/maplibre-gl.css"),
+    "Leaflet": (LEAFLET, "leaflet/dist/leaflet.js", "leaflet/dist/leaflet.css"),
+    "OpenLayers": (OPENLAYERS, "ol/dist/ol.js", "ol/ol.css"),
+}
+SHOWN = {"middle": "coverage", "corner": "nothing"}
+NOTHING = dict.fromkeys(SHOWN, "nothing")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, mosaic: Path) -> Iterator[Serving]:
+    with served_recipes(tmp_path_factory.mktemp("recipes"), mosaic) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
+    install_readers()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            chromium_sandbox=False,
+            args=["--disable-dev-shm-usage", *SOFTWARE_RENDERING],
+        )
+        yield browser
+        browser.close()
+
+
+def written_page(folder: Path, title: str, recipe: str, place: tuple[float, float], zoom: int) -> Path:
+    """A page that shows a map by a recipe, and nothing else."""
+    start, script, style = LIBRARIES[title.partition(",")[0]]
+    modules = (BROWSER / "node_modules").as_uri()
+    file = folder / "map.html"
+    file.write_text(
+        f'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">'
+        f'<link rel="stylesheet" href="{modules}/{style}"><script src="{modules}/{script}"></script>'
+        "<style>body { margin: 0; background: #fff; } .leaflet-container { background: #fff; }"
+        f" #map {{ width: {WIDTH}px; height: {HEIGHT}px; }}</style>"
+        f'<div id="map"></div><script>const PLACE = {list(place)}, ZOOM = {zoom};'
+        f"{start.replace('RECIPE', recipe)}</script>"
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    ("title", "place", "zoom", "expected"),
+    [
+        *(
+            (title, place, 8, expected)
+            for title in (
+                "MapLibre, the footprints",
+                "MapLibre, the pictures",
+                "Leaflet",
+                "OpenLayers, the pictures",
+                "OpenLayers, the footprints",
+            )
+            for place, expected in ((MIDDLE, SHOWN), (SEA, NOTHING))
+        ),
+        *(
+            (title, MIDDLE, 16, dict.fromkeys(SHOWN, "imagery"))
+            for title in ("MapLibre, the pictures", "Leaflet", "OpenLayers, the pictures")
+        ),
+    ],
+)
+def test_a_web_map_shows_what_is_there(
+    served: Serving,
+    browser: Browser,
+    tmp_path: Path,
+    title: str,
+    place: tuple[float, float],
+    zoom: int,
+    expected: dict[str, str],
+) -> None:
+    told = at(served, recipe("js", f"// {title}"))
+    asked: list[str] = []
+    wrong: list[str] = []
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+    shown = context.new_page()
+    shown.on("request", lambda request: asked.append(request.url))
+    shown.on("requestfailed", lambda request: wrong.append(f"{request.url}: {request.failure}"))
+    shown.on("response", lambda answer: wrong.append(answer.url) if answer.status >= 400 else None)
+    shown.on("pageerror", lambda error: wrong.append(str(error)))
+    shown.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
+    file = written_page(tmp_path, title, told, place, zoom)
+    shown.goto(file.as_uri(), wait_until="networkidle")
+    points = {"middle": (WIDTH // 2, HEIGHT // 2), "corner": (12, 12)}
+    deadline = time.monotonic() + 10.0
+    while (seen := looked_up(shown.screenshot(), points)) != expected and time.monotonic() < deadline:
+        shown.wait_for_timeout(100)
+    context.close()
+    assert seen == expected
+    assert wrong == []
+    assert any(re.search(r":\d+/(globalcoverage/)?\d+/\d+/\d+", address) for address in asked)
+    assert all(address.startswith(("http://127.0.0.1:", "file:", "blob:", "data:")) for address in asked)
+
+
+@pytest.mark.parametrize("client", ["JOSM", "iD, Rapid, Tasking Manager", "TMS, rows from the south"])
+@pytest.mark.parametrize("zoom", [0, 8, 15, 16])
+def test_an_editors_template_finds_the_tile_at_a_place(served: Serving, client: str, zoom: int) -> None:
+    x, y, column, row = pixel(zoom, MIDDLE)
+    # as JOSM and iD do it, each for z and zoom, -y and ty
+    template = re.sub(r"^tms(\[\d+,22\])?:", "", at(served, entered(client)[-1 if client != "JOSM" else 1]))
+    address = template.replace("{x}", f"{x}").replace("{y}", f"{y}")
+    address = re.sub(r"\{[t-]y\}", f"{2**zoom - 1 - y}", address)
+    address = re.sub(r"\{z(oom)?\}", f"{zoom}", address)
+    assert "{" not in address
+    path = address.removeprefix(f"http://127.0.0.1:{served.ports[RASTER]}")
+    answer = served.ask(RASTER, path)
+    if zoom > 15:
+        assert (answer.status, answer.headers["location"].partition("?")[2]) == (302, f"of={zoom}-{x}-{y}")
+        return
+    with Image.open(io.BytesIO(answer.content)) as tile:
+        assert kind_of(tile.convert("RGBA").getpixel((column, row))) == "coverage"
+
+
+def test_every_address_of_the_page_answers(served: Serving) -> None:
+    addresses = set(re.findall(r"http://127\.0\.0\.1:\d+/[^\s`\",]*", page()))
+    assert len(addresses) > 8
+    for stated in addresses:
+        filled = re.sub(r"\{[^}]+\}", "0", at(served, stated))
+        which = next(index for index, port in enumerate(served.ports) if f":{port}/" in filled)
+        answer = served.ask(which, "/" + filled.split("/", 3)[3])
+        assert answer.status == 200, stated
+        assert answer.content
