@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import time
@@ -10,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import shapely
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
 from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
+from oam_mosaic_assets_tests.core.scene import IMAGES
 from oam_mosaic_assets_tests.servers.tiles import Serving
 from oam_mosaic_assets_tests.serving.recipes import (
     MIDDLE,
@@ -175,3 +178,19 @@ def test_every_address_of_the_page_answers(served: Serving) -> None:
         answer = served.ask(which, "/" + filled.split("/", 3)[3])
         assert answer.status == 200, stated
         assert answer.content
+
+
+def test_the_entry_for_editors_has_the_coverage_as_its_outline(served: Serving) -> None:
+    answer = served.ask(RASTER, "/editor-layer-index.geojson")
+    assert answer.headers["content-type"] == "application/geo+json"
+    assert len(answer.content) < 100_000
+    entry = json.loads(answer.content)
+    outline = shapely.from_geojson(json.dumps(entry["geometry"]))
+    assert outline.geom_type == "MultiPolygon"
+    assert outline.is_valid
+    for image in IMAGES:
+        parts = shapely.get_parts(image.geometry)
+        assert outline.buffer(1e-5).covers(shapely.centroid(parts)).all(), image.id
+    assert not outline.covers(shapely.Point(SEA))
+    assert entry["type"] == "Feature"
+    assert entry["properties"]["url"] == at(served, "http://127.0.0.1:8084/{zoom}/{x}/{y}.png")
