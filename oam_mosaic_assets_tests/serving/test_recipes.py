@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,58 @@ def test_every_address_of_the_page_answers(served: Serving) -> None:
         answer = served.ask(which, "/" + filled.split("/", 3)[3])
         assert answer.status == 200, stated
         assert answer.content
+
+
+@pytest.fixture(scope="module")
+def gdal(served: Serving, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Runs the page's command that begins with a word, with one address for another; what it says."""
+    if shutil.which("gdalinfo") is None:
+        pytest.fail("GDAL is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
+    folder = tmp_path_factory.mktemp("gdal")
+    commands = at(served, recipe("sh", "# GDAL")).replace("\\\n", "").splitlines()
+
+    def run(word: str, *, instead: tuple[str, str] = ("", "")) -> str:
+        (command,) = [shlex.split(each) for each in commands if each.startswith(f"{word} ")]
+        command = [part.replace(*instead) for part in command]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return f"{folder}\n{done.stdout}"
+
+    return run
+
+
+def test_gdal_reads_the_capabilities(gdal: Callable[..., str]) -> None:
+    said = gdal("gdalinfo")
+    assert "Driver: WMTS/" in said
+    assert f"Size is {256 << 22}, {256 << 22}\n" in said
+    assert 'ID["EPSG",3857]' in said
+    assert "Origin = (-20037508.342789" in said
+
+
+def test_gdal_draws_a_window_of_the_coverage(gdal: Callable[..., str]) -> None:
+    folder = gdal("gdal_translate").splitlines()[0]
+    with Image.open(Path(folder) / "coverage.tif") as picture:
+        west, north, width, height = 29.5, -19.4, 1.4, 0.9
+        for (longitude, latitude), expected in (
+            (MIDDLE, "coverage"),
+            ((29.6, -19.5), "nothing"),
+            ((30.8, -20.2), "nothing"),
+        ):
+            place = (
+                int((longitude - west) / width * picture.width),
+                int((north - latitude) / height * picture.height),
+            )
+            red, green, blue, opacity = picture.getpixel(place)
+            assert ("nothing" if opacity == 0 else kind_of((red, green, blue))) == expected
+
+
+@pytest.mark.parametrize("zoom", [0, 8, 10])
+def test_gdal_reads_a_vector_tile(gdal: Callable[..., str], zoom: int) -> None:
+    x, y, *_ = pixel(zoom, MIDDLE)
+    said = gdal("ogrinfo", instead=("/0/0/0.mvt", f"/{zoom}/{x}/{y}.mvt"))
+    assert "using driver `MVT' successful" in said
+    assert "Layer name: globalcoverage\n" in said
+    assert ("id (String) = a hill" in said) == (zoom > 0)
 
 
 def test_the_entry_for_editors_has_the_coverage_as_its_outline(served: Serving) -> None:
