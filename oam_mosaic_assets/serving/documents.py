@@ -81,6 +81,7 @@ def documents_of(
         "WMTSCapabilities.xml": wmts_capabilities(addresses),
         "josm.xml": josm_imagery(addresses),
         "qgis.xml": qgis_connections(addresses),
+        "qgis-vector.xml": qgis_vector_connections(addresses, int(vector["minzoom"]), int(vector["maxzoom"])),
         "editor-layer-index.geojson": editor_layer(outline, addresses),
     }
     if raster is not None:
@@ -171,6 +172,17 @@ def qgis_connections(addresses: Addresses) -> bytes:
   <xyztiles name={quoteattr(NAME)} url={quoteattr(addresses.raster_template)} zmin="0" zmax="{DEEPEST_TILE}"
       authcfg="" username="" password="" referer="" tilePixelRatio="1"/>
 </qgsXYZTilesConnections>
+""".encode()
+
+
+def qgis_vector_connections(addresses: Addresses, first: int, last: int) -> bytes:
+    """Connections for QGIS: Browser, Vector Tiles, Load Connections. With the first and the last zoom."""
+    return f"""\
+<!DOCTYPE connections>
+<qgsVectorTileConnections version="1.0">
+  <vectortile name={quoteattr(NAME)} url={quoteattr(addresses.vector_template)} zmin="{first}" zmax="{last}"
+      authcfg="" username="" password="" referer="" styleUrl=""/>
+</qgsVectorTileConnections>
 """.encode()
 
 
