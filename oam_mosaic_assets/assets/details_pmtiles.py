@@ -38,6 +38,7 @@ def details_pmtiles(
         details_geojson,
         DETAILS,
         mosaic_plan.details,
+        before="its low zooms show a share of all images",
         tippecanoe=tippecanoe,
         scratch=scratch,
         progress=progress,

@@ -3,9 +3,14 @@
 import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
-from oam_mosaic_assets.assets.tiling import make_tiles
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
+from oam_mosaic_assets.assets.tiling import BEFORE, make_tiles
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.product import MOSAIC
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.gateways.last_build import last_build
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
@@ -21,8 +26,9 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 )
 def global_mosaic_pmtiles(
     context: dg.AssetExecutionContext,
-    footprints_geojson: Artifact,
     stac_footprints: Artifact,
+    footprints_geojson: Artifact,
+    releases: dg.ResourceParam[Releases],
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     progress: dg.ResourceParam[Progress],
     tippecanoe: TippecanoeResource,
@@ -30,14 +36,22 @@ def global_mosaic_pmtiles(
 ) -> dg.MaterializeResult[Artifact]:
     """Where imagery exists: layer `globalcoverage`, Web Mercator XYZ tiles (EPSG:3857), z0-15 by default.
 
-    Staged under its build's name and private until `published_mosaic` makes it public.
+    Tiles that nothing changed in since the public build are taken over from it. Staged under its build's name
+    and private until `published_mosaic` makes it public.
     """
+    plan = mosaic_plan.tiling
+    before: Before | str = "the run was asked to"
+    if ANEW_TAG not in context.run.tags:
+        with failing_clearly():
+            recipe = plan.digest(tippecanoe.version())
+            before = last_build(releases, scratch.shared_folder(BEFORE), plan=recipe)
     return make_tiles(
         context,
         stac_footprints,
         footprints_geojson,
         MOSAIC,
-        mosaic_plan.tiling,
+        plan,
+        before=before,
         tippecanoe=tippecanoe,
         scratch=scratch,
         progress=progress,

@@ -177,6 +177,7 @@ def _candidate(
         "outside_test_box": facts["outside_test_box"],
         # the mosaic's own, as readers knew it before there were other products
         "archive": {**facts["product"], "key": pointer.archive, "plan": facts["plan"]},
+        "taken_over": facts["taken_over"],
         "tiles_by_zoom": audit.number("tiles_by_zoom"),
         "images_by_zoom": audit.number("images_by_zoom"),
         "audit": mosaic["audit"],

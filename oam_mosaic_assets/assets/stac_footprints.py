@@ -35,7 +35,7 @@ TAKEDOWN_TAG = "oam-mosaic/takedown"
 """Tag of a run that is to take an image off the public mosaic; holds the reason. No hold stops it."""
 
 ANEW_TAG = "oam-mosaic/anew"
-"""Tag of a run that builds even if nothing changed."""
+"""Tag of a run that builds even if nothing changed, and takes no tile over from the public build."""
 
 MUST_BUILD = frozenset({TAKEDOWN_TAG, ANEW_TAG})
 

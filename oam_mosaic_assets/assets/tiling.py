@@ -12,11 +12,16 @@ from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.snapshot import write_geojson
+from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.mosaic_tiles import Footprints
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
+
+BEFORE = "before"
+"""The folder in scratch that holds the public build while a new one is made and audited."""
 
 
 def write_lines(
@@ -59,6 +64,7 @@ def make_tiles(
     product: Product,
     plan: TilingPlan,
     *,
+    before: Before | str,
     tippecanoe: TippecanoeResource,
     scratch: Scratch,
     progress: Progress,
@@ -71,6 +77,7 @@ def make_tiles(
         geojson: the same as tippecanoe reads it.
         product: what it is.
         plan: how it is tiled.
+        before: the public build to take tiles over from, or why none.
         tippecanoe: what makes it.
         scratch: where.
         progress: told how far it is.
@@ -78,21 +85,23 @@ def make_tiles(
     clock = time.perf_counter()
     with failing_clearly():
         refuse_mixture(geojson, footprints)
-        version = tippecanoe.version()
-        archive = tippecanoe.build(
-            plan,
-            footprints.path,
-            geojson.path,
-            scratch.folder(product.asset),
-            name=product.name,
-            snapshot=geojson.facts["snapshot"]["digest"],
-            progress=progress,
-            log=context.log,
+        version, snapshot = tippecanoe.version(), geojson.facts["snapshot"]
+        archive = scratch.folder(product.asset) / product.name
+        shown = Footprints(
+            table=footprints.path,
+            geojson=geojson.path,
+            snapshot=snapshot["digest"],
+            bounds=tuple(snapshot["bounds"]),
         )
+        made = tippecanoe.build(plan, shown, archive, before=before, progress=progress, log=context.log)
     with open_archive(archive) as opened:
         tiles, size, bounds = opened.header["addressed_tiles_count"], opened.size, opened.bounds
     seconds, digest = time.perf_counter() - clock, sha256_of(archive)
-    context.log.info("%s: %s tiles in %.1f MB", geojson.build, f"{tiles:,}", size / 1e6)
+    how = f"all made anew: {made.why_anew}"
+    if isinstance(before, Before) and not made.why_anew:
+        reused = f"{made.tiles_reused:,} taken over from {before.build}"
+        how = f"{made.changed:,} images changed, {made.tiles_made:,} tiles made, {reused}"
+    context.log.info("%s: %s tiles in %.1f MB, %s", geojson.build, f"{tiles:,}", size / 1e6, how)
     artifact = with_facts(
         geojson,
         archive,
@@ -101,6 +110,13 @@ def make_tiles(
         digests={archive.name: digest},
         product={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
         plan=plan.digest(version),
+        taken_over={
+            "from": before.build if isinstance(before, Before) and not made.why_anew else None,
+            "tiles_made": made.tiles_made,
+            "tiles_reused": made.tiles_reused,
+            "images_changed": made.changed,
+            "why_anew": made.why_anew or None,
+        },
         versions={"tippecanoe": version},
     )
     return dg.MaterializeResult(
@@ -108,6 +124,9 @@ def make_tiles(
         metadata={
             "images": artifact.facts["images"],
             "tiles": tiles,
+            "tiles made": made.tiles_made,
+            "tiles reused": made.tiles_reused,
+            "how": how,
             "zooms": f"{plan.zoom_min}-{plan.zoom_max}",
             "tippecanoe": version,
             "seconds": round(seconds, 2),

@@ -5,12 +5,17 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
+from oam_mosaic_assets.assets.tiling import BEFORE
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.product import Product
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.gateways.last_build import last_build
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
 
 
 def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefinition:
@@ -24,7 +29,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
 
     @dg.multi_asset_check(
         name=f"{product.word}_audit",
-        description="Reads the whole staged product and holds it against the footprints.",
+        description="Holds the staged product against the footprints, and against what it took over.",
         specs=[
             dg.AssetCheckSpec(
                 name,
@@ -42,7 +47,9 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
         staged: Artifact,
         footprints: Artifact,
         auditor: dg.ResourceParam[Auditor],
+        releases: dg.ResourceParam[Releases],
         progress: dg.ResourceParam[Progress],
+        scratch: Scratch,
     ) -> Iterator[dg.AssetCheckResult]:
         facts = staged.facts["product"]
         tiles = f"{facts['tiles']:,} tiles, " if "tiles" in facts else ""
@@ -54,6 +61,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
                 product,
                 staged,
                 footprints,
+                before=_taken_over(staged, releases, scratch),
                 on_progress=lambda share: progress.step(context.log, "auditing", share, text),
             )
         confirmed = context.run.tags.get(CONFIRM_TAG)
@@ -79,6 +87,15 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
             )
 
     return audited
+
+
+def _taken_over(staged: Artifact, releases: Releases, scratch: Scratch) -> Before | None:
+    """The build that tiles were taken over from, as long as it is the public one."""
+    build = staged.facts.get("taken_over", {}).get("from")
+    if build is None:
+        return None
+    before = last_build(releases, scratch.shared_folder(BEFORE), plan=staged.facts["plan"])
+    return before if isinstance(before, Before) and before.build == build else None
 
 
 def _advice(audit: Audit, build: str) -> str:

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         help="let this build pass the guards; the reason stands in the public manifest",
     )
     build.add_argument(
-        "--anew", action="store_true", help="build even if nothing changed since the public build"
+        "--anew", action="store_true", help="make every tile, even if nothing changed since the public build"
     )
     build.set_defaults(command=_build)
 

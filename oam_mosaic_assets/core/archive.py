@@ -220,12 +220,16 @@ def read_header(head: bytes) -> dict[str, Any]:
 
 
 def fields_of(archive: Archive) -> dict[str, str]:
-    """The fields of its first layer, as its metadata states them; of footprints where it states none."""
+    """What an image has in its first layer, as its metadata states it; of footprints where it states nothing.
+
+    A `count` is left out: it stands where images are counted, and no image has one.
+    """
     try:
         fields = archive.metadata["vector_layers"][0]["fields"]
-        return {str(name): str(kind) for name, kind in fields.items()} or {"id": "String"}
+        stated = {str(name): str(kind) for name, kind in fields.items() if name != "count"}
     except (KeyError, IndexError, TypeError, AttributeError):
-        return {"id": "String"}
+        stated = {}
+    return stated or {"id": "String"}
 
 
 def is_vector(archive: Archive) -> bool:

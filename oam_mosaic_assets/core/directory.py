@@ -51,8 +51,17 @@ class Directory:
     def __len__(self) -> int:
         return len(self.tile_id)
 
-    def __getitem__(self, which: slice | NDArray[np.bool_]) -> Directory:
+    def __getitem__(self, which: slice | NDArray[np.bool_] | Numbers) -> Directory:
         return Directory(self.tile_id[which], self.run_length[which], self.length[which], self.offset[which])
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No entries."""
+        return cls(*(np.zeros(0, np.int64) for _ in range(_COLUMNS)))
+
+    def shifted(self, by: int) -> Directory:
+        """The same entries about a file in which all lies so many bytes further on."""
+        return Directory(self.tile_id, self.run_length, self.length, self.offset + by)
 
     @classmethod
     def decoded(cls, content: bytes) -> Self:
@@ -114,17 +123,6 @@ def packed_directories(entries: Directory) -> tuple[bytes, bytes]:
         if len(root) <= LARGEST_ROOT:
             return root, b"".join(packed)
         size *= 2
-
-
-def run_begins(tile_id: Numbers, content: Numbers) -> Numbers:
-    """Where runs of neighbouring tiles with equal content begin: indices, ascending.
-
-    Args:
-        tile_id: ascending.
-        content: which content each tile has.
-    """
-    breaks = (np.diff(tile_id) != 1) | (np.diff(content) != 0)
-    return np.flatnonzero(np.concatenate([np.ones(min(1, len(tile_id)), np.bool_), breaks]))
 
 
 def _packed(directory: Directory) -> bytes:

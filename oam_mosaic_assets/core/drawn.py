@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from pmtiles.tile import tileid_to_zxy
 from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
+from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_positions, zoom_of
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, kind_of, read_feature, read_layers
@@ -77,9 +78,11 @@ def read_drawn(
     layer: str,
     fields: Mapping[str, str] = ID_ALONE,
     outlined: Collection[int] = (),
+    entries: Iterable[Directory] | None = None,
+    zoom: int | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Drawn:
-    """Read every tile of an archive.
+    """Read every tile of an archive, or some of them.
 
     Args:
         archive: gzipped vector tiles of one layer, with a name on each feature that is an image.
@@ -88,12 +91,16 @@ def read_drawn(
         fields: the properties that a feature may have, `String` or `Number` each; it has the first one, which
             names the image.
         outlined: indices of the images whose `pieces` are wanted.
+        entries: of the tiles to be read, in the order of tile ids; None reads all.
+        zoom: the one that `pairs` and `pieces` are wanted of; None is the last. Where it is given, `ids` are
+            in drawing order, and a tile with another order is a fault.
         on_progress: told now and then which share of the tiles is read, 0 to 1.
 
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
     """
-    return _Reading(archive, ids, layer, fields, frozenset(outlined)).drawn(on_progress)
+    reading = _Reading(archive, ids, layer, fields, frozenset(outlined), zoom)
+    return reading.drawn(archive.directories() if entries is None else entries, on_progress)
 
 
 class _Reading:
@@ -106,6 +113,7 @@ class _Reading:
         layer: str,
         fields: Mapping[str, str],
         outlined: frozenset[int],
+        zoom: int | None,
     ) -> None:
         self.archive = archive
         self.ids = {} if ids is None else ids
@@ -114,8 +122,9 @@ class _Reading:
         self.fields = fields
         self.name, *_ = fields
         self.outlined = outlined
-        self.deepest: int = archive.header["max_zoom"]
-        plan = TilingPlan(zoom_min=archive.header["min_zoom"], zoom_max=self.deepest)
+        self.zoom = zoom
+        self.deepest: int = archive.header["max_zoom"] if zoom is None else zoom
+        plan = TilingPlan(zoom_min=archive.header["min_zoom"], zoom_max=archive.header["max_zoom"])
         self.first_whole = first_tile_id(plan.whole_from)
         self.remembered: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
         self.pieces: defaultdict[int, list[Piece]] = defaultdict(list)
@@ -123,13 +132,13 @@ class _Reading:
         self.faults: list[str] = []
         self.fault_count = 0
 
-    def drawn(self, on_progress: Callable[[float], None]) -> Drawn:
+    def drawn(self, entries: Iterable[Directory], on_progress: Callable[[float], None]) -> Drawn:
         addressed = self.archive.header["addressed_tiles_count"]
         tiles: Counter[int] = Counter()
         images: dict[int, int] = {}
         seen: set[int] = set()
         image, tile_id, drawn_in_tile = array("i"), array("q"), array("i")
-        for directory in self.archive.directories():
+        for directory in entries:
             columns = (directory.tile_id, directory.run_length, directory.offset, directory.length)
             for first, run_length, offset, length in zip(*(c.tolist() for c in columns), strict=True):
                 drawn = self._images(first, run_length, offset, length)
@@ -198,7 +207,22 @@ class _Reading:
                 self.strangers.add(repr(name))
             else:
                 drawn.append(index)
+        if self.zoom is not None and tile_id >= self.first_whole:
+            self._check_order(layer)
         return drawn
+
+    def _check_order(self, layer: Layer) -> None:
+        order = self._images_of(layer)
+        if order != sorted(order):
+            raise BrokenTile("an older image is drawn over a newer one")
+
+    def _images_of(self, layer: Layer) -> list[int]:
+        """The image that each feature of a layer shows whose only property is `id`; -1 where it is none."""
+        of_value = [self.ids.get(str(name), -1) for name in layer.values]
+        try:
+            return [of_value[feature.tags[1]] for feature in layer.features]
+        except IndexError as error:
+            raise BrokenTile(f"not a feature: {error}") from None
 
     def _names(self, layer: Layer) -> list[str | int | None]:
         """The distinct names of a layer whose features have other properties as well, each of its kind."""
@@ -242,7 +266,9 @@ class _Reading:
         """Keep what a run of tiles draws of the images whose outlines are wanted."""
         try:
             layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
-            for message in layer.features:
+            for message, asked in zip(layer.features, self._images_of(layer), strict=True):
+                if asked not in self.outlined:  # most are not, and reading one takes long
+                    continue
                 feature = read_feature(layer, message)
                 image = self.ids.get(str(feature.properties.get(self.name, "")))
                 if image in self.outlined:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.grid import Geometries, project, tile_ids
 from oam_mosaic_assets.core.snapshot import MITRE, read_batches
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import POLYGON, new_layer, polygon_commands, tile_of
 
@@ -41,6 +42,13 @@ _SIMPLIFIED: Final = 1.0
 
 _SQUARE: Final = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * _PIXEL
 """Corners of a pixel, clockwise on the screen."""
+
+
+class Reached(NamedTuple):
+    """Tiles, and the last zoom at which each image reaches one of them; -1 for none."""
+
+    tiles: Stretches
+    deepest: NDArray[np.int8]
 
 
 class Tile(NamedTuple):
@@ -80,7 +88,7 @@ class _Pieces:
     polygon: Geometries
 
 
-def low_zoom_tiles(footprints: Path, plan: TilingPlan) -> Iterator[Tile]:
+def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = None) -> Iterator[Tile]:
     """Draw the zooms of a plan that lie above the one from which all images are drawn as themselves.
 
     Holds the middle of each image and the tiles of all these zooms, but no more than a batch of footprints.
@@ -88,29 +96,62 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan) -> Iterator[Tile]:
     Args:
         footprints: the GeoParquet, in drawing order.
         plan: which zooms, and the layer's name.
+        only: the tiles that are wanted, and the images that reach them; None are all.
 
     Returns:
         The tiles in the order of PMTiles' ids; the same footprints give the same bytes.
     """
     zooms = range(plan.zoom_min, plan.made_from)
     sheets: dict[int, defaultdict[int, _Sheet]] = {zoom: defaultdict(_Sheet) for zoom in zooms}
-    middles, extents = [], []
+    middles, extents, start = [], [], 0
     for batch in read_batches(footprints, ("id", "geometry")) if zooms else ():
         names, projected = batch["id"].to_list(), project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
         west, north, east, south = shapely.bounds(projected).T
         extent = np.maximum(east - west, south - north)
         middles.append(np.column_stack([west + east, north + south]) / 2.0)
         extents.append(extent)
+        deepest = np.full(len(batch), plan.whole_from) if only is None else only.deepest[start:][: len(batch)]
+        start += len(batch)
         parts, image = shapely.get_parts(projected, return_index=True)
+        wanted = _is_wanted(extent, deepest, zooms)[image]
+        parts, image = parts[wanted], image[wanted]
         for zoom in reversed(zooms):  # what is simplified for a zoom is less work at the one before
             shown = is_shown(extent[image], zoom)
             if not shown.any():
                 break
             parts, image = shapely.simplify(parts[shown], _SIMPLIFIED / (EXTENT << zoom)), image[shown]
-            _add_outlines(sheets[zoom], _pieces(parts, image, zoom), names)
+            here = deepest[image] >= zoom
+            if here.any():
+                pieces = _wanted(_pieces(parts[here], image[here], zoom), zoom, only)
+                _add_outlines(sheets[zoom], pieces, names)
     for zoom in zooms:
         counted = [middle[~is_shown(extent, zoom)] for middle, extent in zip(middles, extents, strict=True)]
-        yield from _finished(sheets.pop(zoom), _squares(np.concatenate(counted), zoom), plan.layer, zoom)
+        squares = _squares(np.concatenate(counted), zoom)
+        if only is not None:
+            held = _held(np.array(list(squares), np.int64), zoom, only)
+            squares = dict(each for each, is_held in zip(squares.items(), held, strict=True) if is_held)
+        yield from _finished(sheets.pop(zoom), squares, plan.layer, zoom)
+
+
+def _is_wanted(
+    extent: NDArray[np.float64], deepest: NDArray[np.integer[Any]], zooms: range
+) -> NDArray[np.bool_]:
+    """Which images are drawn as themselves at some zoom at which they reach a wanted tile."""
+    last = np.minimum(deepest, zooms[-1])
+    shown: NDArray[np.bool_] = (last >= zooms[0]) & (extent * PIXELS * 2.0**last >= 1.0)
+    return shown
+
+
+def _wanted(pieces: _Pieces, zoom: int, only: Reached | None) -> _Pieces:
+    if only is None:
+        return pieces
+    held = _held(pieces.tile, zoom, only)
+    return _Pieces(pieces.tile[held], pieces.image[held], pieces.polygon[held])
+
+
+def _held(tile: Numbers, zoom: int, only: Reached) -> NDArray[np.bool_]:
+    """Which tiles, row and column as one number each, are wanted."""
+    return only.tiles.hold(tile_ids(zoom, tile & (1 << zoom) - 1, tile >> zoom))
 
 
 def is_shown(extent: NDArray[np.float64], zoom: int) -> NDArray[np.bool_]:

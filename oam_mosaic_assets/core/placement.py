@@ -16,7 +16,8 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.drawn import Piece
-from oam_mosaic_assets.core.grid import Geometries, pairs_of, project
+from oam_mosaic_assets.core.grid import Geometries, pairs_of, project, tile_ids
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
 
 UNIT: Final = 1 / EXTENT
@@ -33,7 +34,12 @@ Tile = tuple[int, int, int]
 
 
 def misplaced(
-    geometries: Geometries, *, first: int, drawn: NDArray[np.int64], zoom: int
+    geometries: Geometries,
+    *,
+    first: int,
+    drawn: NDArray[np.int64],
+    zoom: int,
+    within: Stretches | None = None,
 ) -> tuple[list[Tile], list[Tile]]:
     """Compare the tiles that images are drawn in with the tiles that they reach, buffers included.
 
@@ -43,12 +49,15 @@ def misplaced(
         drawn: pairs of image and tile found in the archive, ascending, as `grid.pairs_of` writes them. Those
             of other images do not matter.
         zoom: of these tiles.
+        within: the tiles that `drawn` tells of; None are all.
 
     Returns:
         Where an image is missing, and where one is drawn that does not belong there.
     """
     projected = _on_the_grid(geometries, zoom)
-    reached = np.unique(np.concatenate(list(_reached(projected, first, zoom))))
+    reached = np.unique(np.concatenate(list(_reached(projected, first, zoom, BUFFER))))
+    if within is not None:
+        reached = reached[within.hold(_tile_ids(reached, zoom))]
     bounds = np.array([first, first + len(geometries)]) << (2 * zoom)
     drawn = drawn[slice(*np.searchsorted(drawn, bounds))]
 
@@ -60,6 +69,21 @@ def misplaced(
         [tile for tile in _tiles(_without(reached, drawn), zoom) if _leaves_a_trace(geometry(tile), tile)],
         [tile for tile in _tiles(_without(drawn, reached), zoom) if not _comes_near(geometry(tile), tile)],
     )
+
+
+def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDArray[np.int64]:
+    """Ids of the tiles that images reach, buffers and what rounding may add included; ascending.
+
+    Args:
+        geometries: as they were given to tippecanoe, EPSG:4326.
+        zoom: of the tiles.
+        margin: in tiles: how far more tiles reach.
+    """
+    if not len(geometries):
+        return np.zeros(0, np.int64)
+    projected = _on_the_grid(geometries, zoom)
+    found = [_tile_ids(pairs, zoom) for pairs in _reached(projected, 0, zoom, BUFFER + TOLERANCE + margin)]
+    return np.unique(np.concatenate(found))
 
 
 def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: int) -> bool:
@@ -102,12 +126,12 @@ def _on_the_grid(geometries: Geometries, zoom: int) -> Geometries:
     return projected
 
 
-def _reached(projected: Geometries, first: int, zoom: int) -> Iterator[NDArray[np.int64]]:
-    """Pairs of image and tile of all tiles that an image reaches."""
+def _reached(projected: Geometries, first: int, zoom: int, margin: float) -> Iterator[NDArray[np.int64]]:
+    """Pairs of image and tile of all tiles that an image reaches, margins included."""
     # By parts, for the halves of an image at the antimeridian lie a world apart.
     parts, image = shapely.get_parts(projected, return_index=True)
     last = 2**zoom - 1
-    bounds = np.floor(shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * BUFFER).astype(np.int64)
+    bounds = np.floor(shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * margin).astype(np.int64)
     west, north, east, south = np.clip(bounds, 0, last).T
     columns = east - west + 1
     ends = np.cumsum(columns * (south - north + 1))
@@ -122,7 +146,7 @@ def _reached(projected: Geometries, first: int, zoom: int) -> Iterator[NDArray[n
         # most tiles are told by their centre, which costs a tenth of making a box
         hit = shapely.intersects_xy(parts[which], x + 0.5, y + 0.5)
         open_ = np.flatnonzero(~hit)
-        hit[open_] = shapely.intersects(parts[which[open_]], _boxes(x[open_], y[open_], BUFFER))
+        hit[open_] = shapely.intersects(parts[which[open_]], _boxes(x[open_], y[open_], margin))
         yield pairs_of(image[which[hit]] + first, x[hit], y[hit], zoom)
 
 
@@ -149,6 +173,11 @@ def _tiles(codes: NDArray[np.int64], zoom: int) -> Iterator[Tile]:
     mask = 2**zoom - 1
     for code in codes.tolist():
         yield code >> (2 * zoom), code & mask, (code >> zoom) & mask
+
+
+def _tile_ids(pairs: NDArray[np.int64], zoom: int) -> NDArray[np.int64]:
+    mask = 2**zoom - 1
+    return tile_ids(zoom, pairs & mask, (pairs >> zoom) & mask)
 
 
 def _leaves_a_trace(projected: shapely.Geometry, tile: Tile) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -125,7 +125,7 @@ def write_snapshot(
         unknown=dict(sorted(unknown.items())),
         bounds=bounds,
         newest=newest,
-        digest=_digest(footprints, aside),
+        digest=_digest(footprints, map(astuple, aside)),
     )
 
 
@@ -137,11 +137,17 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
         yield rows.slice(start, BATCH).collect()
 
 
+def snapshot_digest(footprints: Path, set_aside: Path) -> str:
+    """The digest of a snapshot, from the files that `write_snapshot` made of it."""
+    return _digest(footprints, pl.read_parquet(set_aside, glob=False).iter_rows())
+
+
 def write_geojson(
     footprints: Path,
     geojson: Path,
     *,
     plan: TilingPlan,
+    deepest: NDArray[np.int8] | None = None,
     columns: Sequence[str] = ("id",),
     properties: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> int:
@@ -154,32 +160,51 @@ def write_geojson(
         footprints: the GeoParquet.
         geojson: where newline-delimited GeoJSON goes, RFC 7946.
         plan: the zooms from `whole_from` on show every footprint.
+        deepest: the last zoom that each footprint is wanted at, before `whole_from` for those that are not
+            wanted at all; None wants all of them at every zoom.
         columns: of the footprints, from which the properties are made.
         properties: of a feature, from those columns of its row.
 
     Returns:
         How many footprints had to be widened for the last zoom.
     """
-    widened = 0
+    widened = start = 0
     with geojson.open("w", encoding="utf-8") as lines:
         for batch in read_batches(footprints, (*columns, "geometry")):
-            geometries = shapely.from_wkb(batch["geometry"].to_numpy())
-            rows = batch.select(columns).iter_rows(named=True)
+            last_zoom = np.full(len(batch), plan.zoom_max)
+            if deepest is not None:
+                last_zoom = deepest[start : start + len(batch)]
+            start += len(batch)
+            wanted = last_zoom >= plan.whole_from
+            geometries = shapely.from_wkb(batch["geometry"].to_numpy()[wanted])
+            rows = batch.filter(wanted).select(columns).iter_rows(named=True)
             stated = [json.dumps(properties(row), ensure_ascii=False, separators=(",", ":")) for row in rows]
             last = as_drawn(geometries, plan.thinnest)
             widened += int((last != geometries).sum())
             image, zooms, areas = _by_zoom(geometries, last, plan)
-            for each, zoom, area in zip(image, zooms, shapely.to_geojson(areas), strict=True):
-                limits = f'"tippecanoe":{{"minzoom":{zoom[0]},"maxzoom":{zoom[1]}}},' if zoom else ""
-                lines.write(f'{{"type":"Feature",{limits}"properties":{stated[each]},"geometry":{area}}}\n')
+            ends = last_zoom[wanted][image].tolist()
+            for each, zoom, end, area in zip(image, zooms, ends, shapely.to_geojson(areas), strict=True):
+                limits = _limits(zoom, end, plan)
+                if limits is not None:
+                    lines.write(
+                        f'{{"type":"Feature",{limits}"properties":{stated[each]},"geometry":{area}}}\n'
+                    )
     return widened
+
+
+def _limits(zooms: tuple[int, int], deepest: int, plan: TilingPlan) -> str | None:
+    """How a line says at which zooms tippecanoe draws it; None where at none that is wanted."""
+    first, last = zooms[0], min(zooms[1], deepest)
+    if (first, last) == (plan.whole_from, plan.zoom_max):
+        return ""  # at all of them
+    return f'"tippecanoe":{{"minzoom":{first},"maxzoom":{last}}},' if first <= last else None
 
 
 def _by_zoom(
     geometries: NDArray[np.object_], last: NDArray[np.object_], plan: TilingPlan
-) -> tuple[list[int], list[tuple[int, int] | None], NDArray[np.object_]]:
-    """For each line its image, its zooms where they are not all, and its area; in the order of images."""
-    lines: list[tuple[int, tuple[int, int] | None]] = []
+) -> tuple[list[int], list[tuple[int, int]], NDArray[np.object_]]:
+    """For each line its image, its first and last zoom, and its area; in the order of images."""
+    lines: list[tuple[int, tuple[int, int]]] = []
     areas = [last]
     first = np.full(len(geometries), plan.whole_from)
     rest = np.arange(len(geometries))
@@ -188,10 +213,7 @@ def _by_zoom(
         lines += [(image, (zoom, zoom)) for image in rest.tolist()]
         areas.append(as_drawn(geometries[rest], plan.thinnest_at(zoom)))
         first[rest] = zoom + 1
-    own: list[tuple[int, tuple[int, int] | None]] = [
-        (image, None if zoom == plan.whole_from else (zoom, plan.zoom_max))
-        for image, zoom in enumerate(first.tolist())
-    ]
+    own = [(image, (zoom, plan.zoom_max)) for image, zoom in enumerate(first.tolist())]
     lines = own + lines
     order = np.argsort([image for image, _ in lines], kind="stable").tolist()
     return (
@@ -256,10 +278,10 @@ def _geo(kinds: set[str], extent: tuple[float, ...] | None) -> str:
     return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}})
 
 
-def _digest(footprints: Path, aside: Iterable[SetAside]) -> str:
+def _digest(footprints: Path, aside: Iterable[tuple[str, ...]]) -> str:
     whole = hashlib.sha256()
     for batch in read_batches(footprints, ("digest",)):
         whole.update(b"".join(batch["digest"]))
     for each in aside:
-        whole.update(json.dumps([each.id, each.reason, each.value]).encode())
+        whole.update(json.dumps(each).encode())
     return whole.hexdigest()

@@ -20,8 +20,9 @@ BUFFER: Final = 5 / 256
 PIXELS: Final = 256
 """Pixels along a tile's edge: what low zooms are true to."""
 
-LOW_ZOOMS: Final = 1
-"""Counted up whenever `core.low_zooms` draws the same footprints otherwise."""
+RECIPE: Final = 1
+"""Counted up whenever the same footprints give other tiles for a reason that no argument of tippecanoe shows:
+`core.low_zooms` draws otherwise, or GeoJSON is written otherwise. Nothing is taken over then."""
 
 WHOLE_FROM: Final = 9
 """The zoom from which every image is drawn as itself; before it, those smaller than a pixel are counted."""
@@ -72,9 +73,6 @@ class TilingPlan:
             f"--output={target}",
             f"--temporary-directory={temporary}",
             f"--layer={self.layer}",
-            f"--name={self.name}",
-            f"--description={self.description}",
-            f"--attribution={self.attribution}",
             f"--minimum-zoom={self.made_from}",
             f"--maximum-zoom={self.zoom_max}",
             # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
@@ -113,16 +111,14 @@ class TilingPlan:
 
     def digest(self, version: str) -> str:
         """Of the plan and tippecanoe's version, 12 hex digits: another one means other tiles."""
-        recipe = [version, LOW_ZOOMS, asdict(self), self.arguments(source="", target="", temporary="")]
+        recipe = [version, RECIPE, asdict(self), self.arguments(source="", target="", temporary="")]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
-    def metadata(self, made: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
+    def metadata(self, version: str, snapshot: str) -> dict[str, Any]:
         """What the archive says of itself.
 
-        Tippecanoe's own metadata holds its command line with the paths of the machine, and a list of ids.
-
         Args:
-            made: the metadata that tippecanoe wrote.
+            version: tippecanoe's.
             snapshot: the digest of the snapshot that was drawn.
         """
         return {
@@ -132,8 +128,7 @@ class TilingPlan:
             "type": "overlay",
             "format": "pbf",
             "version": "2",
-            "generator": made.get("generator", "tippecanoe"),
-            "antimeridian_adjusted_bounds": made.get("antimeridian_adjusted_bounds", ""),
+            "generator": f"tippecanoe {version}",
             "snapshot": snapshot,
             "vector_layers": self.vector_layers(),
         }

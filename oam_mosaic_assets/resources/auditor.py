@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from oam_mosaic_assets.core import audit
@@ -11,7 +12,9 @@ from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.product import MOSAIC, Product
+from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.release import as_json, audit_name
+from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.releases import Releases
@@ -50,7 +53,12 @@ class Examiner(Protocol):
     """Judges a staged product by itself: whole, as asked, and agreeing with the footprints."""
 
     def __call__(
-        self, staged: Artifact, footprints: Artifact, *, on_progress: Callable[[float], None]
+        self,
+        staged: Artifact,
+        footprints: Artifact,
+        *,
+        before: Before | None,
+        on_progress: Callable[[float], None],
     ) -> list[Verdict]:
         """The verdicts, in the order of the product's checks."""
         ...
@@ -60,10 +68,15 @@ def of_footprints(plan: TilingPlan) -> Examiner:
     """Judges an archive that tippecanoe made of the footprints by this plan."""
 
     def examined(
-        staged: Artifact, footprints: Artifact, *, on_progress: Callable[[float], None]
+        staged: Artifact,
+        footprints: Artifact,
+        *,
+        before: Before | None,
+        on_progress: Callable[[float], None],
     ) -> list[Verdict]:
         snapshot = staged.facts["snapshot"]
-        return examine(
+        judge = examine if before is None else partial(reexamine, before=before)
+        return judge(
             staged.path,
             footprints.path,
             plan,
@@ -105,6 +118,7 @@ class Auditor:
         staged: Artifact,
         footprints: Artifact,
         *,
+        before: Before | None = None,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> Audit:
         """The audit of exactly this file: the one on record, else a new one.
@@ -115,6 +129,7 @@ class Auditor:
             product: what it is.
             staged: the staged product.
             footprints: what it was made from.
+            before: the public build that it took tiles over from; without it, all of it is read.
             on_progress: told now and then which share is read, 0 to 1.
         """
         sha256 = staged.facts["product"]["sha256"]
@@ -125,7 +140,7 @@ class Auditor:
             if stated["sha256"] == sha256:
                 return Audit(sha256, stated["seconds"], [Verdict(**each) for each in stated["verdicts"]])
         clock = time.perf_counter()
-        verdicts = self.examiners[product.name](staged, footprints, on_progress=on_progress)
+        verdicts = self.examiners[product.name](staged, footprints, before=before, on_progress=on_progress)
         if product == MOSAIC:
             verdicts += self._guards(staged)
         made = Audit(sha256, round(time.perf_counter() - clock, 2), verdicts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urljoin
 
 from oam_mosaic_assets.serving.martin import RASTER, VECTOR
 
@@ -42,7 +43,8 @@ class Front:
         titiler: where tiles beyond the raster coverage are redirected to, with `{z}`, `{x}` and `{y}`.
         address: what to listen on.
         ports: of vector tiles, raster tiles, and the viewer.
-        viewer: the viewer's folder.
+        viewer: the viewer's address as clients see it.
+        page: where the published page is opened; in a local store its key, which the viewer's port serves.
         public_files: the folder of a local store and, as a regular expression, what of it is public.
         njs: nginx's module for JavaScript.
         script: `tiles.js`.
@@ -60,7 +62,8 @@ class Front:
     titiler: str
     address: str
     ports: tuple[int, int, int]
-    viewer: Path
+    viewer: str
+    page: str
     public_files: tuple[Path, str] | None
     njs: Path
     script: Path
@@ -143,7 +146,7 @@ def _common(front: Front) -> str:
   map $z $of_imagery {{ default 0;  {_deeper(front)} }}
   map $status $caching {{ default "no-store";  200 "{CACHING}";  204 "{CACHING}";  206 "{CACHING}";
     302 "{CACHING}";  304 "{CACHING}"; }}
-  map $uri $lasting {{ default $caching;  ~^(/viewer)?/assets/ "public, max-age=31536000, immutable"; }}
+  map $uri $lasting {{ default $caching;  ~/viewer/assets/ "public, max-age=31536000, immutable"; }}
   map $status $caching_of_all {{ default $caching;  200 $lasting;  304 $lasting; }}
   map $status $retry_after {{ default "";  503 10; }}
   map $request_method $allowed {{ default "GET, HEAD, OPTIONS";  GET "";  HEAD ""; }}
@@ -240,13 +243,15 @@ def _viewer(front: Front) -> str:
     if front.public_files:
         root, public = front.public_files
         files = f"""
+    location = "/{front.page}" {{ root {_quoted(root)};  try_files $uri @no_page; }}
+    location @no_page {{
+      types {{ }}
+      return 404 "The page is not published: build it (scripts/build-viewer), then publish.\\n";
+    }}
     location ~ "^/({public})$" {{ root {_quoted(root)}; }}"""
     return f"""\
-    location / {{
-      root {_quoted(front.viewer)};
-      index index.html;
-      try_files $uri $uri/index.html @nothing;
-    }}{files}"""
+    location / {{ return 404; }}
+    location = / {{ return 302 "{front.page}$is_args$args"; }}{files}"""
 
 
 def _impossible(first: int, last: int) -> str:
@@ -260,8 +265,7 @@ def _impossible(first: int, last: int) -> str:
 def _documents(front: Front) -> str:
     return f"""\
     location / {{ root {_quoted(front.documents)};  try_files $uri @nothing; }}
-    location /viewer/ {{ alias {_quoted(front.viewer, "/")};  index index.html; }}
-    location = /viewer {{ return 302 viewer/; }}
+    location ~ ^/viewer/?$ {{ return 302 "{urljoin(front.viewer + "/", front.page)}$is_args$args"; }}
 """
 
 
@@ -280,6 +284,6 @@ def _deeper(front: Front) -> str:
     return "  ".join(f"{zoom} 1;" for zoom in range(last + 1, DEEPEST_TILE + 1))
 
 
-def _quoted(path: Path, end: str = "") -> str:
+def _quoted(path: Path) -> str:
     """A path as nginx takes it."""
-    return '"' + (str(path) + end).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import time
@@ -23,6 +24,7 @@ from typing import IO, Any, Final, Self
 from oam_mosaic_assets.core.release import Pointer, as_json, is_build_name
 from oam_mosaic_assets.errors import MosaicError, ServerFailed, ServerMissing, StoreRefused
 from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.viewer import INDEX
 from oam_mosaic_assets.serving.asking import answer_of
 from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.generation import Generation, start_generation
@@ -90,8 +92,6 @@ class Supervisor:
             self._settings.keys.pointer,
             self._store.origin,
         )
-        if not self._settings.serve_viewer.is_dir():
-            self._log.warning("there is no viewer in %s (SERVE_VIEWER)", self._settings.serve_viewer)
         return self
 
     def __exit__(
@@ -255,6 +255,7 @@ class Supervisor:
         settings = self._settings
         vector: Any = generation.vector if generation else {"minzoom": 0, "maxzoom": COVERAGE_ZOOM}
         raster = generation.raster if generation else None
+        page = f"{settings.keys.viewer}{INDEX}"
         return Front(
             folder=self._folder,
             documents=self._documents,
@@ -266,7 +267,8 @@ class Supervisor:
             titiler=settings.titiler_url,
             address=settings.serve_address,
             ports=settings.serve_ports,
-            viewer=settings.serve_viewer.absolute(),
+            viewer=self._addresses.viewer,
+            page=self._store.public_address(page) if settings.publishes_to_s3 else page,
             public_files=None
             if settings.publishes_to_s3
             else (settings.mosaic_store.absolute(), _public_files(settings)),
@@ -339,8 +341,6 @@ class Supervisor:
 
 def _public_files(settings: Settings) -> str:
     """What of a local store anyone may read, as a regular expression: there is no other server for it."""
-    import re  # noqa: PLC0415
-
     keys = settings.keys
     fixed = "|".join(map(re.escape, (*keys.fixed_archives(), keys.tilejson, keys.pointer)))
     page = f"{re.escape(keys.viewer)}(?:assets/)?[^/]+"

@@ -366,13 +366,15 @@ def test_a_part_that_somebody_makes_by_hand_settles_nothing(watched: Watched) ->
 
 
 def test_there_is_no_sensor_where_no_channel_is_set_up() -> None:
-    assert not build_definitions(Settings.read({})).sensors
-    (sensor,) = (
-        build_definitions(Settings.read({"ALERT_SLACK_URL": "https://hooks.example.org/x"})).sensors or ()
-    )
-    assert isinstance(sensor, dg.SensorDefinition)
-    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
-    assert sensor.minimum_interval_seconds == 60
+    def sensor(**environment: str) -> dg.SensorDefinition | None:
+        found = build_definitions(Settings.read(environment)).get_repository_def().sensor_defs
+        return next((each for each in found if each.name == "alerts"), None)
+
+    assert sensor() is None
+    alerts = sensor(ALERT_SLACK_URL="https://hooks.example.org/x")
+    assert alerts is not None
+    assert alerts.default_status is dg.DefaultSensorStatus.RUNNING
+    assert alerts.minimum_interval_seconds == 60
 
 
 def build(environment: Mapping[str, str], folder: Path) -> int:

@@ -67,7 +67,7 @@ def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: s
     environment = {**shell.environment, "TIPPECANOE": slow_tippecanoe(shell.folder, number), "TERM": "xterm"}
     try:
         with subprocess.Popen(
-            [program("oam-mosaic"), "build"],
+            [program("oam-mosaic"), "build", "--anew"],
             env=environment,
             cwd=shell.folder,
             stdin=subprocess.DEVNULL,
@@ -101,7 +101,7 @@ def test_a_terminal_that_is_closed_stops_what_runs_on_it(shell: Shell) -> None:
     )
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", on_terminal, program("oam-mosaic"), "build"],
+        [sys.executable, "-c", on_terminal, program("oam-mosaic"), "build", "--anew"],
         env={**shell.environment, "TIPPECANOE": slow_tippecanoe(shell.folder, number), "TERM": "xterm"},
         cwd=shell.folder,
         stdin=theirs,
@@ -197,7 +197,7 @@ def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shel
     mortal = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] if os.getuid() == 0 else []
     try:
         told = subprocess.run(
-            [*mortal, program("oam-mosaic"), "build"],
+            [*mortal, program("oam-mosaic"), "build", "--anew"],
             env=shell.environment,
             cwd=shell.folder,
             capture_output=True,

@@ -37,7 +37,7 @@ def test_before_the_first_run_all_is_well_in_plain_lines(shell: Shell) -> None:
     *lines, empty, summary = told.stdout.splitlines()
     assert (empty, summary) == ("", "Nothing is in the way of a build.")
     assert all(re.fullmatch(r"ok {11}\S.{18} {2,}\S.*", line) for line in lines), told.stdout
-    assert re.search(r"^ok +images +30 in items_file ", told.stdout, re.MULTILINE)
+    assert re.search(r"^ok +images +30 in file ", told.stdout, re.MULTILINE)
     assert not shell.store.exists()
 
 
@@ -63,7 +63,7 @@ def test_a_terminal_gets_a_list_with_signs(shell: Shell) -> None:
         assert process.wait(timeout=60) == WRONG, shown
     finally:
         os.close(ours)
-    assert re.search(r"✓ images +30 in items_file", shown)
+    assert re.search(r"✓ images +30 in file", shown)
     assert re.search(r"! settings +TEST_MODE is on", shown)
     assert re.search(r"✗ tippecanoe +The program /missing/tippecanoe could not be started", shown)
     assert re.search(r"^ +→ Set TIPPECANOE to the path", shown, re.MULTILINE)

@@ -92,7 +92,7 @@ class Lane:
         log = self.folder / f"build-{len(self.begun)}.log"
         with log.open("wb") as said:
             process = subprocess.Popen(
-                [*before, "setpriv", "--pdeathsig", "KILL", "--", *command, "build"],
+                [*before, "setpriv", "--pdeathsig", "KILL", "--", *command, "build", "--anew"],
                 env=self.environment | settings,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.geometry import drawable
-from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
-from oam_mosaic_assets.core.mbtiles import read_metadata, write_pmtiles
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.snapshot import Snapshot, write_geojson, write_snapshot
+from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
+from oam_mosaic_assets.gateways.mosaic_tiles import Footprints, Made, make_mosaic
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 
 NOW: Final = datetime(2026, 1, 15, 3, tzinfo=UTC)
@@ -102,6 +104,12 @@ class Scene:
     set_aside: Path
     geojson: Path
     archive: Path
+    made: Made
+
+    @property
+    def before(self) -> Before:
+        """What a later mosaic takes over."""
+        return Before(build="before", archive=self.archive, footprints=self.footprints)
 
 
 def snapshot_of(rows: Iterable[Footprint | SetAside], folder: Path, **options: Any) -> Snapshot:
@@ -123,6 +131,7 @@ def made_from(
     folder: Path,
     *,
     plan: TilingPlan = PLAN,
+    before: Before | str = "a test wants it",
     metadata: Mapping[str, Any] | None = None,
     **described: Any,
 ) -> Scene:
@@ -130,22 +139,19 @@ def made_from(
 
     Args:
         folder: a new one.
+        before: what to take over, or why nothing.
         metadata: what the archive says of itself that it should not.
         described: the features' properties, as `write_geojson` takes them.
     """
     snapshot = snapshot_of(rows, folder)
     footprints, geojson = folder / "footprints.parquet", folder / "footprints.geojsonl"
-    raw, archive = folder / "raw.mbtiles", folder / "mosaic.pmtiles"
+    archive = folder / "mosaic.pmtiles"
     write_geojson(footprints, geojson, plan=plan, **described)
-    Tippecanoe().run(plan.arguments(source=str(geojson), target=str(raw), temporary=str(folder)))
-    stated = plan.metadata(read_metadata(raw), snapshot.digest)
-    write_pmtiles(
-        raw,
-        archive,
-        {**stated, **(metadata or {})},
-        low_zooms=low_zoom_tiles(footprints, plan),
-        zoom_min=plan.zoom_min,
-    )
+    assert snapshot.bounds is not None
+    shown = Footprints(table=footprints, geojson=geojson, snapshot=snapshot.digest, bounds=snapshot.bounds)
+    made = make_mosaic(Tippecanoe(), plan, shown, archive, before=before)
+    if metadata:
+        _describe(archive, plan, snapshot, metadata)
     return Scene(
         folder=folder,
         plan=plan,
@@ -154,4 +160,15 @@ def made_from(
         set_aside=folder / "set_aside.parquet",
         geojson=geojson,
         archive=archive,
+        made=made,
     )
+
+
+def _describe(archive: Path, plan: TilingPlan, snapshot: Snapshot, metadata: Mapping[str, Any]) -> None:
+    """Let an archive say something else of itself."""
+    right = archive.rename(archive.with_suffix(".right"))
+    with open_archive(right) as opened:
+        assert snapshot.bounds is not None
+        place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=snapshot.bounds)
+        write_archive(archive, [Source.of_archive(opened)], place, {**opened.metadata, **metadata})
+    right.unlink()

@@ -17,7 +17,6 @@ from oam_mosaic_assets.core.directory import (
     BrokenDirectory,
     Directory,
     packed_directories,
-    run_begins,
 )
 from oam_mosaic_assets_tests.core.strategies import examples
 
@@ -125,18 +124,3 @@ def test_leaves_grow_where_the_root_would_be_too_large_for_the_first_request(
     assert len(root) <= LARGEST_ROOT
     assert len(named) < count
     assert named[1].tile_id == tile_id[round(count / len(named))]
-
-
-@examples(200)
-@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 1)), max_size=12))
-def test_a_run_is_neighbours_of_the_same_content(steps: list[tuple[int, int]]) -> None:
-    tile_id = np.cumsum(np.array([step for step, _ in steps], np.int64))
-    content = np.array([each for _, each in steps], np.int64)
-
-    begins = run_begins(tile_id, content).tolist()
-
-    assert begins == [
-        index
-        for index in range(len(steps))
-        if index == 0 or tile_id[index] != tile_id[index - 1] + 1 or content[index] != content[index - 1]
-    ]

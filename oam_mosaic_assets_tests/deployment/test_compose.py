@@ -145,6 +145,18 @@ def test_every_command_of_ours_is_there_and_every_file_that_it_names() -> None:
     assert (REPOSITORY / mounted.removeprefix("/")).is_file()
 
 
+def test_the_image_is_built_from_one_base_and_from_files_that_its_build_is_given() -> None:
+    text = (REPOSITORY / "Dockerfile").read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
+    (base,) = {*re.findall(r"^FROM (\S+)", text, re.MULTILINE)} - stages
+    assert f'image.base.name="{base}"' in text
+    given = {line.removeprefix("!") for line in (REPOSITORY / ".dockerignore").read_text().splitlines()}
+    for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for name in line.split():
+            assert name.split("/")[0] in given, name
+            assert (REPOSITORY / name).exists(), name
+
+
 def test_every_service_is_hardened_limited_and_watched() -> None:
     for name, service in SERVICES.items():
         assert service["read_only"], name

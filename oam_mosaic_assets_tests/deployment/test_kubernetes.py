@@ -77,7 +77,7 @@ def test_the_tile_server_is_what_kubernetes_takes_and_is_given_no_key(version: s
     pod = SERVE[0]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     settings = Settings.read({each["name"]: each["value"] for each in container["env"]})
-    assert settings.keys == Keys()
+    assert settings.keys == Keys(products=settings.mosaic_products)
     assert settings.s3_access_key is None
     ports = tuple(each["containerPort"] for each in container["ports"])
     assert ports == tuple(each["port"] for each in SERVE[1]["spec"]["ports"]) == settings.serve_ports

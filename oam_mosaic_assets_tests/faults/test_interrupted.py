@@ -132,7 +132,7 @@ def test_a_build_that_is_stopped_while_it_publishes_leaves_the_mosaic(
 @contextmanager
 def a_build(site: Site, **settings: str) -> Iterator[subprocess.Popen[str]]:
     """Give the command `oam-mosaic build` in a process of its own; it does not outlive the block."""
-    command, environment = site.command_line("build")
+    command, environment = site.command_line("build", "--anew")
     with subprocess.Popen(
         command, env=environment | settings, cwd=site.folder, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -30,14 +30,9 @@ SCHEMA = json.loads(Path(__file__).with_name("tilejson-3.0.0.json").read_text())
 def served(tmp_path_factory: pytest.TempPathFactory, mosaic: Path, raster: Path) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("serve")
     release(FolderStore(folder / "store"), BUILD, mosaic, raster)
-    viewer = folder / "viewer"
-    (viewer / "assets").mkdir(parents=True)
-    (viewer / "index.html").write_text("<!doctype html><title>viewer</title>")
-    (viewer / "assets" / "a-1.js").write_text("1;")
     with serving(
         folder,
         {"MOSAIC_STORE": str(folder / "store")},
-        SERVE_VIEWER=str(viewer),
         SERVE_VECTOR_URL="https://t.org/v/",
     ) as server:
         server.serves(BUILD)
@@ -236,10 +231,31 @@ def test_what_other_clients_load_is_whole(served: Serving, name: str) -> None:
     assert own in answer.content.decode()
 
 
-def test_the_viewer_and_the_public_files_are_served(served: Serving) -> None:
-    assert b"viewer" in served.ask(VIEWER, "/").content
-    assert b"viewer" in served.ask(RASTER, "/viewer/").content
-    asset = served.ask(VIEWER, "/assets/a-1.js")
+def test_the_page_is_found_from_every_port(served: Serving) -> None:
+    page = "mosaic/viewer/index.html"
+    for which, path, expected in (
+        (VIEWER, "/", page),
+        (VIEWER, f"/?build={BUILD}", f"{page}?build={BUILD}"),
+        (VECTOR, "/viewer", f"http://127.0.0.1:{served.ports[VIEWER]}/{page}"),
+        (RASTER, "/viewer/", f"http://127.0.0.1:{served.ports[VIEWER]}/{page}"),
+    ):
+        answer = served.ask(which, path)
+        assert (answer.status, answer.headers["location"]) == (302, expected)
+
+
+def test_the_page_and_the_public_files_are_served(served: Serving) -> None:
+    index = "/mosaic/viewer/index.html"
+    missing = served.ask(VIEWER, index)
+    assert (missing.status, missing.headers["content-type"]) == (404, "text/plain")
+    assert b"The page is not published" in missing.content
+    folder = served.log.parent / "store" / "mosaic" / "viewer"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html><title>viewer</title>")
+    (folder / "assets" / "a-1.js").write_text("1;")
+    page = served.ask(VIEWER, index)
+    assert (page.status, page.headers["content-type"]) == (200, "text/html")
+    assert page.headers["cache-control"] == "public, max-age=60, must-revalidate"
+    asset = served.ask(VIEWER, "/mosaic/viewer/assets/a-1.js")
     assert asset.headers["cache-control"].endswith("immutable")
     part = served.ask(VIEWER, f"/mosaic/builds/{BUILD}/global-mosaic.pmtiles", Range="bytes=0-6")
     assert (part.status, part.content) == (206, b"PMTiles")

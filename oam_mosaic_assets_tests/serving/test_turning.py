@@ -14,11 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from pmtiles.tile import Compression, serialize_directory
 
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.folder_store import FolderStore
-from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.viewer import INDEX
 from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.s3 import S3Server
@@ -252,6 +254,14 @@ def test_a_bucket_is_served_without_a_key_and_through_its_outage(
         assert before == tile_of(mosaic)
         picture = server.ask(1, "/0/0/0.png")
         assert picture.status == 200
+        page = KEYS.viewer + INDEX
+        store.put_bytes(page, b"the page", Headers("text/html", "no-cache"), public=True)
+        shown = server.ask(2, "/?build=x")
+        assert shown.status == 302
+        address, _, query = shown.headers["location"].partition("?")
+        assert (address, query) == (f"{proxy.endpoint}/{bucket}/{page}", "build=x")
+        assert requests.get(address, timeout=10).content == b"the page"
+        assert server.ask(1, "/viewer/").headers["location"] == address
         proxy.spoil("*", "*", Spoiled(status="503 Slow Down", code="SlowDown"))
         server.until(lambda: server.health()["status"] == "degraded")
         assert server.health()["build"] == FIRST

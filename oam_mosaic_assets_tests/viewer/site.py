@@ -149,9 +149,11 @@ class Stranger:
     complaints: list[str] = field(default_factory=list)
     abroad: list[str] = field(default_factory=list)
 
-    def opens(self, view: str = "", *, query: str = "", waits: bool = True) -> None:
+    def opens(
+        self, view: str = "", *, page: str = "mosaic/viewer/index.html", query: str = "", waits: bool = True
+    ) -> None:
         """Open the page at a view (`zoom/latitude/longitude`, perhaps with more of the address)."""
-        self.page.goto(f"{self.root}mosaic/viewer/index.html{query}{f'#map={view}' if view else ''}")
+        self.page.goto(f"{self.root}{page}{query}{f'#map={view}' if view else ''}")
         if waits:
             self.waits_until(
                 "window.mosaicMap?.loaded() && "

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import gzip
 import re
-import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from playwright.sync_api import Browser, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect
 
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
-from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
 from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
-from oam_mosaic_assets_tests.chain import quick_folder
-from oam_mosaic_assets_tests.servers.range_server import serving
+from oam_mosaic_assets_tests.servers.tiles import serving
 from oam_mosaic_assets_tests.viewer.site import (
     ALONE,
     HOSTILE,
@@ -26,49 +22,11 @@ from oam_mosaic_assets_tests.viewer.site import (
     Published,
     Stranger,
     open_page,
-    published_site,
     serious,
     with_pointer,
 )
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-
-
-@pytest.fixture(scope="module")
-def published() -> Iterator[Published]:
-    with quick_folder() as folder, published_site(folder) as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-def root(published: Published) -> Iterator[str]:
-    with serving(published.store) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser(root: str) -> Iterator[Browser]:  # playwright's loop begins after Dagster's have ended
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            chromium_sandbox=False,
-            args=["--disable-dev-shm-usage", *SOFTWARE_RENDERING],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def stranger(browser: Browser, root: str, request: pytest.FixtureRequest) -> Iterator[Stranger]:
-    """Whoever it is: the console stays silent, and no other machine is asked for anything."""
-    context, stranger = open_page(browser, root, **getattr(request, "param", {}))
-    yield stranger
-    context.close()
-    assert stranger.abroad == []
-    assert stranger.complaints == []
 
 
 @pytest.mark.parametrize("name", [ALONE, TINY])
@@ -98,6 +56,23 @@ def test_a_click_shows_the_image_and_all_that_is_known_of_it(
     assert links["Preview"].endswith(f"/items/{ALONE}/preview.png?assets=visual")
     assert page.url.endswith(f"&image={ALONE}")
     expect(page.locator("#build")).to_contain_text(published.pointer.build)
+
+
+def test_the_tile_server_shows_the_page(browser: Browser, published: Published, tmp_path: Path) -> None:
+    """With the tile server alone, nothing else serves the folder."""
+    settings = {"MOSAIC_STORE": str(published.store), "STAC_ITEMS": "/any.ndjson"}
+    with serving(tmp_path / "serve", settings) as server:
+        server.serves(published.pointer.build)
+        context, stranger = open_page(browser, f"http://127.0.0.1:{server.ports[2]}/")
+        stranger.opens("14/5.6/-0.2", page="")
+        assert stranger.page.url.startswith(f"{stranger.root}mosaic/viewer/index.html#map=14/")
+        assert ALONE in stranger.drawn()
+        stranger.page.mouse.click(*stranger.middle())
+        expect(stranger.page.locator("#selection-title")).to_have_text("Field by the lagoon")
+        expect(stranger.page.locator(".notice")).to_have_count(0)
+        context.close()
+        assert stranger.abroad == []
+        assert stranger.complaints == []
 
 
 def test_of_several_images_at_a_place_one_is_chosen_from_a_list(stranger: Stranger) -> None:

@@ -1,0 +1,131 @@
+"""What a build costs when all is new, when some of the catalogue changed, and when nothing did.
+
+    python benchmarks/incremental.py ITEMS.ndjson.gz [--repeat N] [--json FILE]
+
+The catalogue, the servers and the plain sequence are those of `pipeline.py`. Each case is a change to the
+catalogue, then one run of the job `global_mosaic` in a process of its own with an empty disk, publishing to
+the same bucket as the run before. Every case is told as a share of the plain sequence's wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pipeline
+
+Item = dict[str, Any]
+
+SHARES = {"all is new": 0.75, "1 % changed": 0.25, "20 in three places": 0.10, "nothing changed": 0.02}
+"""Of the plain sequence's wall time: what is asked of each case."""
+
+MOVED = 0.0005
+"""Degrees that a changed image moves."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("items", type=Path, help="newline-delimited STAC items, plain or gzip")
+    parser.add_argument("--repeat", type=int, default=1, help="rounds; medians are compared")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    stated = parser.parse_args()
+    figures = compare(stated.items, stated.repeat)
+    show(figures)
+    if stated.json:
+        stated.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def compare(items: Path, repeat: int) -> dict[str, list[dict[str, Any]]]:
+    from oam_mosaic_assets_tests.servers.buckets import new_bucket
+    from oam_mosaic_assets_tests.servers.ceph import running_ceph
+    from oam_mosaic_assets_tests.servers.pgstac_items import load_items
+    from oam_mosaic_assets_tests.servers.postgres import PRODUCTION_PGSTAC, running_postgres
+
+    catalogue = list(pipeline.read(items))
+    figures: dict[str, list[dict[str, Any]]] = {"plain": [], **{name: [] for name in SHARES}}
+    with running_postgres() as postgres, running_ceph() as s3, tempfile.TemporaryDirectory() as folder:
+        for number in range(repeat):
+            database = postgres.create_pgstac(f"round_{number}", PRODUCTION_PGSTAC)
+            load_items(database, catalogue)
+            environment = {
+                "PG_DSN": database.dsn,
+                "S3_ENDPOINT": s3.endpoint,
+                "S3_BUCKET": new_bucket(s3),
+                "S3_ACCESS_KEY": s3.access_key,
+                "S3_SECRET_KEY": s3.secret_key,
+                "LOG_LEVEL": "WARNING",
+            }
+            figures["plain"].append(measured("plain", items, Path(folder, f"plain-{number}"), environment))
+            for name, change in CHANGES.items():
+                load_items(database, change(catalogue, random.Random(number)))  # noqa: S311  # the same every time
+                home = Path(folder, f"{name.replace(' ', '-')}-{number}")
+                figures[name].append(measured("ours", items, home, environment))
+    return figures
+
+
+def measured(name: str, items: Path, home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """One run, as of a worker that was started for it."""
+    (home / "dagster").mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[1] / "dagster.yaml", home / "dagster")
+    places = {"MOSAIC_SCRATCH": "scratch", "DAGSTER_HOME": "dagster", "TMPDIR": ""}
+    folders = {variable: str(home / folder) for variable, folder in places.items()}
+    found = pipeline.measure(name, items, home, {**os.environ, **environment, **folders})
+    print(f"{home.name}: {found['wall']:.1f} s, CPU {found['cpu']:.1f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def spread(catalogue: list[Item], chance: random.Random) -> Iterator[Item]:
+    """A hundredth of the images, anywhere."""
+    return map(moved, chance.sample(catalogue, len(catalogue) // 100))
+
+
+def together(catalogue: list[Item], chance: random.Random) -> Iterator[Item]:
+    """Twenty images in three places: neighbours in the catalogue."""
+    starts = sorted(chance.sample(range(0, len(catalogue) - 7, 7), 3))
+    return map(moved, [catalogue[start + number] for start in starts for number in range(7)][:20])
+
+
+def nothing(_catalogue: list[Item], _chance: random.Random) -> Iterator[Item]:
+    return iter(())
+
+
+CHANGES: dict[str, Callable[[list[Item], random.Random], Iterator[Item]]] = dict(
+    zip(SHARES, (nothing, spread, together, nothing), strict=True)
+)
+
+
+def moved(item: Item) -> Item:
+    """The item, a little to the east."""
+
+    def shifted(coordinates: Any) -> Any:
+        if isinstance(coordinates[0], (int, float)):
+            return [coordinates[0] + MOVED, *coordinates[1:]]
+        return [shifted(each) for each in coordinates]
+
+    return item | {"geometry": item["geometry"] | {"coordinates": shifted(item["geometry"]["coordinates"])}}
+
+
+def show(figures: dict[str, list[dict[str, Any]]]) -> None:
+    plain = median(each["wall"] for each in figures["plain"])
+    print(f"{'':<22}{'wall, s':>9}{'ratio':>8}{'asked':>8}{'CPU, s':>9}{'MiB':>7}  stages, s")
+    for name, runs in figures.items():
+        wall, cpu = (median(each[what] for each in runs) for what in ("wall", "cpu"))
+        memory = max(each["python_mib"] + each["tippecanoe_mib"] for each in runs)
+        stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in runs[-1].get("seconds", {}).items())
+        asked = f"{SHARES[name]:.2f}" if name in SHARES else ""
+        print(f"{name:<22}{wall:>9.1f}{wall / plain:>8.2f}{asked:>8}{cpu:>9.1f}{memory:>7.0f}  {stages}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""What changed between two snapshots, which tiles that makes others, and which images those tiles draw.
+
+A tile depends on the images that reach it, buffer included: on their ids, their areas and their order. The
+order is by acquisition end, then id; so two images that did not change never change places. No image is left
+out at these zooms, so nothing else matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.directory import Numbers
+from oam_mosaic_assets.core.grid import Geometries, project, tile_ids, tile_positions
+from oam_mosaic_assets.core.placement import UNIT
+from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
+
+WIDENED: Final = 32 * UNIT
+"""In tiles: two pixels. Rounding, simplifying and widening carry an image no farther at any zoom, and the
+middle of its frame, where it is counted by its pixel, lies no farther aside of it."""
+
+REACH: Final = BUFFER + WIDENED
+"""In tiles: how far beyond a tile's edge an image may lie and yet change it."""
+
+_DRAWN: Final = ("id", "geometry", "acquired_to")
+"""The columns that decide what tiles look like."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """How a snapshot differs from the one before, as far as tiles show it.
+
+    Attributes:
+        added: images that were not drawn before.
+        removed: images that are drawn no longer.
+        altered: images with another area or another place in the order.
+        of: all images of the new snapshot.
+        names: ids of those that were added or altered.
+        areas: where each of them lies and lay, EPSG:4326.
+    """
+
+    added: int
+    removed: int
+    altered: int
+    of: int
+    names: frozenset[str]
+    areas: Geometries
+
+    @property
+    def images(self) -> int:
+        """How many images changed."""
+        return self.added + self.removed + self.altered
+
+
+def changes_between(before: Path, now: Path) -> Changes:
+    """Compare two snapshots.
+
+    Args:
+        before: the footprints of the one that is drawn.
+        now: the footprints of the one to be drawn.
+    """
+    rows = {path: pl.scan_parquet(path, glob=False).select(*_DRAWN, "digest") for path in (before, now)}
+    # most rows have not changed at all; only the others are held in memory
+    gone = rows[before].join(rows[now], on=("id", "digest"), how="anti").collect(engine="streaming")
+    come = rows[now].join(rows[before], on=("id", "digest"), how="anti").collect(engine="streaming")
+    lay = gone.join(come, on=_DRAWN, how="anti", nulls_equal=True)
+    lies = come.join(gone, on=_DRAWN, how="anti", nulls_equal=True)
+    altered = len(lay.join(lies, on="id", how="semi"))
+    return Changes(
+        added=len(lies) - altered,
+        removed=len(lay) - altered,
+        altered=altered,
+        of=int(rows[now].select(pl.len()).collect().item()),
+        names=frozenset(lies["id"]),
+        areas=shapely.from_wkb(pl.concat([lay["geometry"], lies["geometry"]]).to_numpy()),
+    )
+
+
+def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
+    """The tiles that may show something of these areas, and a few around them.
+
+    Args:
+        areas: as footprints have them, EPSG:4326.
+        plan: how they are drawn.
+    """
+    parts, _ = _on_the_map(areas, plan)
+    shapely.prepare(parts)
+    bounds = shapely.bounds(parts)
+    part, x, y = np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)
+    found = []
+    for zoom in range(plan.zoom_max + 1):
+        if zoom:  # the four below each that was reached
+            corner = np.tile(np.arange(4), len(part))
+            part, x, y = (np.repeat(each, 4) for each in (part, 2 * x, 2 * y))
+            x, y = x + corner % 2, y + corner // 2
+        west, north, east, south = bounds[part].T * 2.0**zoom
+        near = (west < x + 1 + REACH) & (east > x - REACH) & (north < y + 1 + REACH) & (south > y - REACH)
+        part, x, y = part[near], x[near], y[near]
+        meets = shapely.intersects(parts[part], _boxes(x, y, zoom))
+        part, x, y = part[meets], x[meets], y[meets]
+        if zoom >= plan.zoom_min:
+            found.append(np.unique(tile_ids(zoom, x, y)))
+    return Stretches.of(np.concatenate([np.zeros(0, np.int64), *found]))
+
+
+def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan) -> NDArray[np.int8]:
+    """The last zoom at which each image may be drawn in one of these tiles; -1 where there is none.
+
+    What reaches a tile reaches the tile above it as well, so all zooms before are meant too.
+
+    Args:
+        footprints: of all images, in drawing order.
+        tiles: of any zooms.
+        plan: how they are drawn.
+    """
+    trees = {}
+    for zoom in range(plan.zoom_min, plan.zoom_max + 1):
+        if len(ids := tiles.of_zoom(zoom)):
+            trees[zoom] = shapely.STRtree(_boxes(*tile_positions(ids, zoom), zoom))
+    return np.concatenate([np.zeros(0, np.int8), *_deepest(footprints, trees, plan)])
+
+
+def _deepest(
+    footprints: Path, trees: dict[int, shapely.STRtree], plan: TilingPlan
+) -> Iterator[NDArray[np.int8]]:
+    for batch in read_batches(footprints, ("geometry",)):
+        areas = shapely.from_wkb(batch["geometry"].to_numpy())
+        parts, image = _on_the_map(areas, plan)
+        deepest = np.full(len(areas), -1, np.int8)
+        for zoom, tree in trees.items():  # ascending
+            which = np.unique(tree.query(parts, predicate="intersects")[0])
+            parts, image = parts[which], image[which]
+            deepest[image] = zoom
+        yield deepest
+
+
+def _on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:
+    """Polygons in tile coordinates of zoom 0, and the area that each is a part of.
+
+    What is narrow is as wide as at the first zoom, where it is the widest. What comes near the antimeridian
+    is drawn on both its sides.
+    """
+    projected = project(as_drawn(areas, plan.thinnest_at(plan.whole_from)), 0)
+    crossed = ~shapely.is_valid(projected)  # rings that nearly touch may cross when projected
+    projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
+    parts, of = shapely.get_parts(projected, return_index=True)
+    west, _, east, _ = shapely.bounds(parts).T
+    sides = [(parts, of)]
+    for aside, near in ((1.0, west <= REACH), (-1.0, east >= 1.0 - REACH)):
+        sides.append((shapely.transform(parts[near], partial(np.add, [aside, 0.0])), of[near]))
+    return np.concatenate([each[0] for each in sides]), np.concatenate([each[1] for each in sides])
+
+
+def _boxes(x: Numbers, y: Numbers, zoom: int) -> Geometries:
+    """What tiles draw, and a little more, in tile coordinates of zoom 0."""
+    sides = np.array([x - REACH, y - REACH, x + 1 + REACH, y + 1 + REACH]) / 2.0**zoom
+    return np.asarray(shapely.box(*sides), dtype=object)

@@ -1,0 +1,254 @@
+"""The audit of an archive that takes over tiles of an audited one: what is as it was is not read again.
+
+Every tile where nothing changed is held against the one before, byte for byte. The others are read, and so
+are those of some images chosen by digest, in case the comparison of the snapshots is what went wrong. Which
+tiles a change reaches is found out as `placement` does it, not as those were chosen that were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import shapely
+
+from oam_mosaic_assets.core import audit
+from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
+from oam_mosaic_assets.core.audit import Verdict
+from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between, deepest_zooms
+from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.drawn import Drawn, read_drawn
+from oam_mosaic_assets.core.grid import Geometries, first_tile_id, zoom_of
+from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.placement import (
+    Tile,
+    chosen_by_digest,
+    misplaced,
+    outline_differs,
+    tiles_reached,
+)
+from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.takeover import differences
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.core.truth import examine_low_zooms
+
+SAMPLED: Final = 50
+"""Images that are looked at, at the last zoom, although they did not change; chosen by digest."""
+
+OUTLINED: Final = 20
+"""Changed images whose outlines are compared at the zooms before the last, chosen by digest."""
+
+
+def reexamine(
+    archive: Path,
+    footprints: Path,
+    plan: TilingPlan,
+    before: Before,
+    *,
+    snapshot: str,
+    extent: audit.Bounds,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> list[Verdict]:
+    """Judge an archive as `examination.examine` does, and reach the same verdicts.
+
+    Args:
+        archive: the PMTiles archive.
+        footprints: the GeoParquet that it shows.
+        plan: what was asked for, and what the audited archive was made by.
+        before: the archive that tiles were taken over from.
+        snapshot: the digest of the snapshot.
+        extent: of all its footprints.
+        on_progress: told now and then which share of the tiles is read, 0 to 1.
+    """
+    names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
+    changes = changes_between(before.footprints, footprints)
+    try:
+        with open_archive(archive) as now, open_archive(before.archive) as then:
+            if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
+                return [Verdict.failing("archive_is_as_asked", "its zooms are not those of the plan")]
+            reading = _Reading(now, names, footprints, plan, changes, snapshot)
+            faults = _not_as_before(now, then, reading.affected)
+            low_zooms = examine_low_zooms(now, footprints, plan)
+            drawn, verdicts = reading.verdicts({each.zoom: each.images for each in low_zooms}, on_progress)
+            return [
+                _wholeness(drawn, faults, before.build),
+                audit.judge_header(now, plan, snapshot, drawn, extent=extent),
+                *verdicts,
+                audit.judge_low_zooms(len(names), low_zooms),
+            ]
+    except BrokenArchive as error:
+        return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
+
+
+def _not_as_before(now: Archive, then: Archive, affected: Stretches) -> list[str]:
+    """What differs from the archive before, although nothing changed there."""
+    both = [Source.of_archive(each) for each in (now, then)]
+    return differences(*(Source(each.descriptor, affected.cut(each.entries)[1]) for each in both))
+
+
+def _wholeness(drawn: Drawn, faults: Sequence[str], build: str) -> Verdict:
+    verdict = audit.judge_wholeness(drawn)
+    if faults and verdict.passed:
+        text = f"where nothing changed it is not as {build}: {'; '.join(faults)}"
+        return Verdict.failing(verdict.name, text)
+    if verdict.passed:
+        return replace(verdict, text=f"{verdict.text}, or are byte for byte those of {build}")
+    return verdict
+
+
+class _Reading:
+    """One archive, read where something changed, and where images lie that were chosen by digest."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        names: Sequence[str],
+        footprints: Path,
+        plan: TilingPlan,
+        changes: Changes,
+        snapshot: str,
+    ) -> None:
+        self.archive, self.names, self.footprints, self.plan = archive, names, footprints, plan
+        changed = [index for index, name in enumerate(names) if name in changes.names]
+        self.changed = np.array(changed, np.int64)
+        sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
+        self.outlined = dict.fromkeys(range(plan.whole_from, plan.zoom_max), self._some(OUTLINED, snapshot))
+        self.outlined[plan.zoom_max] = np.union1d(sampled, self._some(audit.COMPARED_OUTLINES, snapshot))
+        self.zooms = range(plan.whole_from, plan.zoom_max + 1)
+        self.affected = self._reached(changes.areas)
+        reached = [
+            tiles_reached(as_drawn(areas, plan.thinnest), plan.zoom_max) for areas in self._areas(sampled)
+        ]
+        self.looked_at = Stretches.of(np.concatenate([self.affected.tile_ids, *reached]))
+
+    def _some(self, count: int, snapshot: str) -> Numbers:
+        """So many of the images that changed, chosen by digest."""
+        names = [self.names[each] for each in self.changed.tolist()]
+        some: Numbers = self.changed[chosen_by_digest(names, snapshot, count)]
+        return some
+
+    def verdicts(
+        self, images: Mapping[int, int], on_progress: Callable[[float], None]
+    ) -> tuple[Drawn, list[Verdict]]:
+        """What is drawn, all in all, and whether it is complete and in its place.
+
+        Args:
+            images: how many are drawn as themselves at the low zooms.
+            on_progress: see `reexamine`.
+        """
+        entries = Source.of_archive(self.archive).entries
+        entries = entries.shifted(-self.archive.header["tile_data_offset"])
+        read, _ = self.looked_at.cut(entries)
+        low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(read)
+        of_affected = deepest_zooms(self.footprints, self.affected, self.plan)
+        of_last = Stretches.of(self.looked_at.of_zoom(self.plan.zoom_max))
+        deepest = deepest_zooms(self.footprints, of_last, self.plan)
+        everyone = {name: index for index, name in enumerate(self.names)}
+        found = [read_drawn(self.archive, everyone, layer=self.plan.layer, entries=[low], zoom=0)]
+        undrawn: list[str] = []
+        placed = []
+        for number, zoom in enumerate(self.zooms):
+            near = deepest if zoom == self.plan.zoom_max else of_affected
+            drawn, nearby = self._read(read, zoom, np.flatnonzero(near >= zoom))
+            found.append(drawn)
+            is_drawn = np.zeros(len(self.names), np.bool_)
+            is_drawn[nearby[np.unique(drawn.pairs >> (2 * zoom))]] = True
+            undrawn += [
+                f"{self.names[each]} at z{zoom}" for each in self.changed[~is_drawn[self.changed]].tolist()
+            ]
+            placed.append(self._placement(drawn, zoom, nearby))
+            on_progress((number + 1) / len(self.zooms))
+        drawn = self._together(found, entries, images)
+        return drawn, [self._completeness(drawn, undrawn), _first_failure(placed)]
+
+    def _read(self, read: Directory, zoom: int, images: Numbers) -> tuple[Drawn, Numbers]:
+        """What the tiles of a zoom draw of these images; they are numbered as they stand here."""
+        of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(read)
+        ids = {self.names[each]: number for number, each in enumerate(images.tolist())}
+        outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
+        layer = self.plan.layer
+        return read_drawn(
+            self.archive, ids, layer=layer, outlined=outlined, entries=[of_zoom], zoom=zoom
+        ), images
+
+    def _placement(self, drawn: Drawn, zoom: int, images: Numbers) -> Verdict:
+        missing: list[Tile] = []
+        stray: list[Tile] = []
+        differing: list[int] = []
+        compared = first = 0
+        outlined = np.isin(images, self.outlined[zoom])
+        for areas in self._areas(images):
+            given = as_drawn(areas, self.plan.thinnest_at(zoom))
+            of_batch = misplaced(given, first=first, drawn=drawn.pairs, zoom=zoom, within=self.looked_at)
+            missing += of_batch[0]
+            stray += of_batch[1]
+            for index in (np.flatnonzero(outlined[first : first + len(given)]) + first).tolist():
+                compared += 1
+                if outline_differs(given[index - first], drawn.pieces.get(index, ()), zoom):
+                    differing.append(index)
+            first += len(given)
+        names = [self.names[each] for each in images.tolist()]
+        return audit.judge_placement(
+            names, missing=missing, stray=stray, differing=differing, compared=compared, zoom_max=zoom
+        )
+
+    def _areas(self, images: Numbers) -> Iterator[Geometries]:
+        """Where these images lie, EPSG:4326, a batch at a time; their indices ascend."""
+        start = 0
+        for batch in read_batches(self.footprints, ("geometry",)):
+            within = slice(*np.searchsorted(images, [start, start + len(batch)]))
+            if len(images[within]):
+                yield shapely.from_wkb(batch["geometry"].to_numpy()[images[within] - start])
+            start += len(batch)
+
+    def _reached(self, areas: Geometries) -> Stretches:
+        """The tiles of all zooms in which these areas may change anything."""
+        reached = [np.zeros(0, np.int64)]
+        for zoom in range(self.plan.zoom_min, self.plan.zoom_max + 1):
+            given = as_drawn(areas, self.plan.thinnest_at(max(zoom, self.plan.whole_from)))
+            reached.append(tiles_reached(given, zoom, 0.0 if zoom in self.zooms else WIDENED))
+        return Stretches.of(np.concatenate(reached))
+
+    def _together(self, found: Sequence[Drawn], entries: Directory, images: Mapping[int, int]) -> Drawn:
+        """What is known of the whole archive; the images of zooms that show all of them are all."""
+        return replace(
+            found[0],
+            tiles=_tiles_by_zoom(entries),
+            images={**images, **dict.fromkeys(self.zooms, len(self.names))},
+            strangers=frozenset().union(*(each.strangers for each in found)),
+            faults=tuple(fault for each in found for fault in each.faults),
+            fault_count=sum(each.fault_count for each in found),
+        )
+
+    def _completeness(self, drawn: Drawn, undrawn: Sequence[str]) -> Verdict:
+        name = "every_image_is_drawn"
+        by_zoom = {str(zoom): images for zoom, images in drawn.images.items()}
+        if undrawn:
+            first = list(undrawn[: audit.NAMED])
+            text = f"{len(undrawn)} times an image that changed is not drawn, first {first}"
+            return Verdict.failing(name, text, images_by_zoom=by_zoom)
+        if drawn.strangers:
+            strangers = sorted(drawn.strangers)[: audit.NAMED]
+            text = f"{len(drawn.strangers)} ids are drawn where no image of theirs lies, first {strangers}"
+            return Verdict.failing(name, text, images_by_zoom=by_zoom)
+        text = f"all {len(self.names):,} images are drawn; {len(self.changed):,} changed and were looked for"
+        return Verdict.passing(name, text, images_by_zoom=by_zoom)
+
+
+def _first_failure(verdicts: Sequence[Verdict]) -> Verdict:
+    """The first that is one, else the last."""
+    return next((each for each in verdicts if not each.passed), verdicts[-1])
+
+
+def _tiles_by_zoom(entries: Directory) -> dict[int, int]:
+    """Addressed tiles; no run leaves its zoom."""
+    zooms = range(zoom_of(int(entries.tile_id[-1])) + 1) if len(entries) else range(0)
+    firsts = np.searchsorted(entries.tile_id, [first_tile_id(zoom) for zoom in zooms])
+    tiles = np.add.reduceat(entries.run_length, np.minimum(firsts, len(entries) - 1)).tolist()
+    counted = np.diff(firsts, append=len(entries)).tolist()
+    return {zoom: tiles[zoom] for zoom in zooms if counted[zoom]}

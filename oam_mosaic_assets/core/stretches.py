@@ -1,0 +1,80 @@
+"""Sets of tiles as stretches of tile ids: in PMTiles a cell's descendants are one stretch in each zoom.
+
+The ids of a zoom follow those of the zoom before, so a stretch may lie in several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.grid import first_tile_id
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretches:
+    """Tile ids from each `begin` up to its `end`, which is no part of it. Ascending; no two touch."""
+
+    begin: Numbers
+    end: Numbers
+
+    @classmethod
+    def of(cls, tile_ids: Numbers) -> Self:
+        """The set of these tiles, given in any order and any number of times."""
+        ids = np.unique(tile_ids)
+        breaks = np.flatnonzero(np.diff(ids) != 1)
+        return cls(np.append(ids[:1], ids[breaks + 1]), np.append(ids[breaks], ids[-1:]) + 1)
+
+    @classmethod
+    def of_zooms(cls, first: int, last: int) -> Self:
+        """All tiles of the zooms from `first` to `last`; none where `last` is before `first`."""
+        begin = np.array([first_tile_id(first)] if first <= last else [], np.int64)
+        return cls(begin, np.array([first_tile_id(last + 1)] if first <= last else [], np.int64))
+
+    def __len__(self) -> int:
+        return int((self.end - self.begin).sum())
+
+    @property
+    def tile_ids(self) -> Numbers:
+        """Each of them, ascending."""
+        lengths = self.end - self.begin
+        before = np.cumsum(lengths) - lengths
+        ids: Numbers = np.arange(len(self)) + np.repeat(self.begin - before, lengths)
+        return ids
+
+    def of_zoom(self, zoom: int) -> Numbers:
+        """Those of one zoom, ascending."""
+        first, after = first_tile_id(zoom), first_tile_id(zoom + 1)
+        within = slice(np.searchsorted(self.end, first, side="right"), np.searchsorted(self.begin, after))
+        begin, end = np.maximum(self.begin[within], first), np.minimum(self.end[within], after)
+        return Stretches(begin, end).tile_ids
+
+    def hold(self, tile_ids: Numbers) -> NDArray[np.bool_]:
+        """Which of these tiles are in the set."""
+        held: NDArray[np.bool_] = np.searchsorted(self._bounds, tile_ids, side="right") % 2 == 1
+        return held
+
+    def cut(self, entries: Directory) -> tuple[Directory, Directory]:
+        """Entries about tiles in the set, and those about others. Runs are cut where they cross over."""
+        bounds, first = self._bounds, entries.tile_id
+        after = np.searchsorted(bounds, first, side="right")
+        cuts = np.searchsorted(bounds, first + entries.run_length) - after
+        of = np.repeat(np.arange(len(entries)), cuts + 1)
+        ordinal = np.arange(len(of)) - np.repeat(np.cumsum(cuts + 1) - cuts - 1, cuts + 1)
+        begin = first[of]
+        later = ordinal > 0
+        begin[later] = bounds[(after[of] + ordinal - 1)[later]]
+        end = np.append(begin[1:], 0)
+        is_last = ordinal == cuts[of]
+        end[is_last] = (first + entries.run_length)[of][is_last]
+        pieces = Directory(begin, end - begin, entries.length[of], entries.offset[of])
+        inside = self.hold(begin)
+        return pieces[inside], pieces[~inside]
+
+    @property
+    def _bounds(self) -> Numbers:
+        return np.column_stack([self.begin, self.end]).ravel()

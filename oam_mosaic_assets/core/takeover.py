@@ -1,0 +1,94 @@
+"""Whether tiles that were taken over are the ones that they were: two files compared, byte for byte."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pmtiles.tile import tileid_to_zxy
+
+from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.merging import Source
+
+_PIECE: Final = 4 * 2**20
+"""Bytes that are held of each file."""
+
+
+def differences(now: Source, then: Source) -> list[str]:
+    """What tiles one of two sources has and the other has not, or has otherwise; in words, empty where none.
+
+    Args:
+        now: the tiles that were taken over.
+        then: the same tiles where they were taken from.
+    """
+    sides = [each.entries.tile_id for each in (now, then)]
+    sides += [each.entries.tile_id + each.entries.run_length for each in (now, then)]
+    bounds = np.unique(np.concatenate(sides))
+    begin, lengths = bounds[:-1], np.diff(bounds)
+    of_now, of_then = _entry_at(now.entries, begin), _entry_at(then.entries, begin)
+    found = [
+        _named("lost", begin, lengths, (of_now < 0) & (of_then >= 0)),
+        _named("new", begin, lengths, (of_now >= 0) & (of_then < 0)),
+    ]
+    both = (of_now >= 0) & (of_then >= 0)
+    same = _equal(now, of_now[both], then, of_then[both])
+    found.append(_named("others", begin[both], lengths[both], ~same))
+    return [each for each in found if each]
+
+
+def _entry_at(entries: Directory, tile_id: Numbers) -> Numbers:
+    """The entry that tells of each tile; -1 where none does."""
+    if not len(entries):
+        return np.full(len(tile_id), -1)
+    index = np.searchsorted(entries.tile_id, tile_id, side="right") - 1
+    ends = entries.tile_id[index] + entries.run_length[index]
+    found: Numbers = np.where((index >= 0) & (tile_id < ends), index, -1)
+    return found
+
+
+def _equal(now: Source, of_now: Numbers, then: Source, of_then: Numbers) -> NDArray[np.bool_]:
+    """Whether these entries have equal contents, pair by pair."""
+    these, those = now.entries[of_now], then.entries[of_then]
+    same = these.length == those.length
+    pairs, of_pair = np.unique(
+        np.column_stack([these.offset, those.offset, these.length])[same], axis=0, return_inverse=True
+    )
+    same[same] = _equal_pairs(now.descriptor, then.descriptor, pairs)[of_pair.reshape(-1)]
+    return np.asarray(same, np.bool_)
+
+
+def _equal_pairs(now: int, then: int, pairs: Numbers) -> NDArray[np.bool_]:
+    """The same of two places and a length each. What lies side by side in both files is read together."""
+    equal = np.zeros(len(pairs), np.bool_)
+    ends = pairs[:, :2] + pairs[:, 2:]
+    follows = (pairs[1:, :2] == ends[:-1]).all(axis=1)
+    begins = np.append(np.zeros(min(1, len(pairs)), np.int64), np.flatnonzero(~follows) + 1)
+    for start, end in pairwise([*begins.tolist(), len(pairs)]):
+        while start < end:
+            stop = int(np.searchsorted(ends[start:end, 0], pairs[start, 0] + _PIECE)) + start
+            stop = max(start + 1, stop)
+            equal[start:stop] = _equal_run(now, then, pairs[start:stop])
+            start = stop  # noqa: PLW2901
+    return equal
+
+
+def _equal_run(now: int, then: int, pairs: Numbers) -> NDArray[np.bool_] | bool:
+    length = int(pairs[:, 2].sum())
+    these, those = (os.pread(each, length, int(at)) for each, at in ((now, pairs[0, 0]), (then, pairs[0, 1])))
+    if these == those and len(these) == length:
+        return True
+    if len(pairs) == 1:
+        return False
+    each_by_itself: NDArray[np.bool_] = np.array([_equal_run(now, then, each[None, :]) for each in pairs])
+    return each_by_itself
+
+
+def _named(what: str, begin: Numbers, lengths: Numbers, which: NDArray[np.bool_]) -> str:
+    if not which.any():
+        return ""
+    first: Sequence[int] = tileid_to_zxy(int(begin[which][0]))
+    return f"{int(lengths[which].sum())} tiles are {what}, first {'/'.join(map(str, first))}"

@@ -1,0 +1,133 @@
+"""The audit of a mosaic that took tiles over: it passes as it is, and catches what merging can do wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pmtiles.tile import zxy_to_tileid
+
+from oam_mosaic_assets.core import audit
+from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets.core.reexamination import reexamine
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
+from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, PLAN, Scene, footprint, made_from
+
+MORE = footprint("one more", 10.25, 10.15, 10.45, 10.35, acquired_to=NOW)
+"""On top of three others."""
+
+MOVED = replace(PLAIN[3], geometry=footprint("x", 30.004, -19.996, 30.404, -19.696).geometry)
+"""A little aside: in no other tile than before at the first zooms."""
+
+AFTER = (MORE, *PLAIN[:3], MOVED, *IMAGES[4:])
+
+
+@pytest.fixture(scope="module")
+def after(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """The scene with one more image, and one that moved."""
+    made = made_from(AFTER, tmp_path_factory.mktemp("after") / "mosaic", before=scene.before)
+    assert made.made.changed == 2
+    return made
+
+
+def failures(after: Scene, before: Before, archive: Path | None = None) -> dict[str, str]:
+    assert after.snapshot.bounds is not None
+    verdicts = reexamine(
+        archive or after.archive,
+        after.footprints,
+        after.plan,
+        before,
+        snapshot=after.snapshot.digest,
+        extent=after.snapshot.bounds,
+    )
+    assert {each.name for each in verdicts} <= set(audit.CHECKS) - audit.GUARDS
+    return {each.name: each.text for each in verdicts if not each.passed}
+
+
+def changed(after: Scene, tmp_path: Path, change: Callable[[Pieces], None]) -> Path:
+    pieces = pieces_of(after.archive)
+    change(pieces)
+    return assembled(pieces, tmp_path / "changed.pmtiles", leaf_size=1000)
+
+
+def test_a_mosaic_that_took_tiles_over_passes(scene: Scene, after: Scene) -> None:
+    assert failures(after, scene.before) == {}
+    assert after.made.tiles_reused > 0
+
+
+def test_so_does_one_that_was_made_anew(scene: Scene, after: Scene, tmp_path: Path) -> None:
+    anew = made_from(AFTER, tmp_path / "anew")
+    assert failures(anew, scene.before) == {}
+
+
+def test_a_lost_cell_is_found(scene: Scene, after: Scene, tmp_path: Path) -> None:
+    def lose(pieces: Pieces) -> None:
+        first = zxy_to_tileid(PLAN.zoom_max, 341, 367)  # where the lake lies, and nothing changed
+        cell = [each for each in pieces.of_zoom(PLAN.zoom_max) if first // 16 == each.tile_id // 16]
+        assert cell
+        for each in cell:
+            pieces.entries.remove(each)
+            pieces.header["addressed_tiles_count"] -= each.run_length
+
+    assert "are lost" in failures(after, scene.before, changed(after, tmp_path, lose))["archive_is_whole"]
+
+
+def test_a_shifted_range_of_bytes_is_found(scene: Scene, after: Scene, tmp_path: Path) -> None:
+    def shift(pieces: Pieces) -> None:
+        lake = pieces.at(PLAN.zoom_max, 341, 367).offset
+        for each in pieces.entries:
+            each.offset += 1 if each.offset >= lake and each.offset < len(pieces.tiles) - each.length else 0
+
+    found = failures(after, scene.before, changed(after, tmp_path, shift))
+    assert "are others" in found["archive_is_whole"] or "broken" in found["archive_is_whole"]
+
+
+@pytest.mark.parametrize("zoom", range(PLAN.whole_from, PLAN.zoom_max + 1))
+@pytest.mark.parametrize("place", [(10.3, 10.2), (30.2, -19.9)], ids=["one more", "moved"])
+def test_a_stale_tile_is_found(
+    scene: Scene, after: Scene, tmp_path: Path, zoom: int, place: tuple[float, float]
+) -> None:
+    before = pieces_of(scene.archive)
+    column, row = place_of(*place, zoom)
+
+    def forget(pieces: Pieces) -> None:
+        pieces.replace(pieces.at(zoom, column, row), before.packed(before.at(zoom, column, row)))
+
+    assert failures(after, scene.before, changed(after, tmp_path, forget))
+
+
+def test_an_order_that_is_stale_is_found(scene: Scene, tmp_path: Path) -> None:
+    dated = made_from(
+        [replace(PLAIN[2], acquired_to=NOW), *(each for each in IMAGES if each.id != PLAIN[2].id)],
+        tmp_path / "dated",
+        before=scene.before,
+    )
+    before = pieces_of(scene.archive)
+    column, row = place_of(10.3, 10.25, PLAN.zoom_max)
+
+    def forget(pieces: Pieces) -> None:
+        pieces.replace(
+            pieces.at(PLAN.zoom_max, column, row), before.packed(before.at(PLAN.zoom_max, column, row))
+        )
+
+    assert failures(dated, scene.before) == {}
+    found = failures(dated, scene.before, changed(dated, tmp_path, forget))
+    assert "older image is drawn over" in found["archive_is_whole"]
+
+
+def test_an_image_that_should_have_gone_is_found(scene: Scene, tmp_path: Path) -> None:
+    """The archive before, said to be the one after."""
+    less = made_from(
+        IMAGES[1:], tmp_path / "less", before=scene.before, metadata={"snapshot": "of another day"}
+    )
+    assert set(failures(less, scene.before)) == {"archive_is_as_asked"}
+    assert "every_image_is_drawn" in failures(less, scene.before, scene.archive)
+
+
+def place_of(lon: float, lat: float, zoom: int) -> tuple[int, int]:
+    x, y = to_tiles(np.array([[lon, lat]]), zoom)[0]
+    return int(x), int(y)

@@ -1,0 +1,202 @@
+"""A mosaic of which only what changed is made anew is, byte for byte, the one that is made from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pmtiles.reader import MemorySource, all_tiles
+
+from oam_mosaic_assets.core.changes import changes_between, deepest_zooms, reached_tiles
+from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.grid import tile_ids
+from oam_mosaic_assets.core.mbtiles import read_tiles
+from oam_mosaic_assets.core.snapshot import write_geojson
+from oam_mosaic_assets.core.splice import TooMuchChanged, splice_between
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
+from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
+from oam_mosaic_assets_tests.core.scene import (
+    DIFFICULT,
+    IMAGES,
+    NOW,
+    Scene,
+    footprint,
+    made_from,
+    snapshot_of,
+)
+from oam_mosaic_assets_tests.core.strategies import examples
+
+PLAN = TilingPlan(zoom_max=11)
+
+STEPS = 10
+"""Changes between two builds of the walk."""
+
+PLACES = (
+    (179.95, -17.0),
+    (-180.0, 5.0),
+    (20.0, 84.9),
+    (20.0, -85.1),
+    (10.1, 10.1),
+    (0.0, 0.0),
+    (30.0, -20.0),
+)
+"""West and south of where images appear: the antimeridian, the poles, among others, corners of tiles."""
+
+CELL = 360.0 / 2**PLAN.whole_from
+
+places = st.sampled_from(PLACES)
+nudges = st.tuples(st.floats(-CELL, CELL), st.floats(-CELL / 8, CELL / 8))
+sizes = st.floats(0.0001, CELL / 2)
+ages = st.integers(0, 3)
+"""Days; several images of one age are drawn in the order of their ids."""
+
+drawn = st.tuples(st.just("draw"), st.integers(0, 40), places, nudges, sizes, ages)
+"""An image that is added, or moved where it is there already."""
+dated = st.tuples(st.just("date"), st.integers(0, 60), ages)
+deleted = st.tuples(st.just("delete"), st.integers(0, 60))
+changes = drawn | drawn | dated | deleted
+
+
+def walked(world: dict[str, Footprint], change: tuple) -> None:  # type: ignore[type-arg]  # of three kinds
+    """Do one change."""
+    match change:
+        case "draw", number, (west, south), (east, north), size, age:
+            name, west, south = f"image {number}", west + east, south + north
+            world[name] = footprint(
+                name, west, south, west + size, south + size, acquired_to=NOW - timedelta(days=age)
+            )
+        case "date", number, age:
+            name = sorted(world)[number % len(world)]
+            world[name] = replace(world[name], acquired_to=NOW - timedelta(days=age))
+        case "delete", number:
+            if len(world) > len(IMAGES) // 2:
+                del world[sorted(world)[number % len(world)]]
+
+
+@examples(2)
+@given(walk=st.lists(changes, min_size=50, max_size=50))
+def test_after_a_walk_of_changes_all_is_as_if_made_at_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    walk: list[tuple],  # type: ignore[type-arg]
+) -> None:
+    folder = tmp_path_factory.mktemp("walk")
+    world = {each.id: each for each in IMAGES}
+    last = made_from(world.values(), folder / "start", plan=PLAN)
+    for start in range(0, len(walk), STEPS):
+        for change in walk[start : start + STEPS]:
+            walked(world, change)
+        last = made_from(world.values(), folder / f"{start}", plan=PLAN, before=last.before)
+    anew = made_from(world.values(), folder / "anew", plan=PLAN)
+
+    assert anew.archive.read_bytes() == last.archive.read_bytes()
+    assert tiles_of(anew, from_zoom=PLAN.whole_from) == one_run_of_tippecanoe(anew, folder)
+
+
+def tiles_of(scene: Scene, *, from_zoom: int) -> dict[tuple[int, int, int], bytes]:
+    every = all_tiles(MemorySource(scene.archive.read_bytes()))  # type: ignore[no-untyped-call]  # pmtiles has none
+    return {tile: content for tile, content in every if tile[0] >= from_zoom}
+
+
+def one_run_of_tippecanoe(scene: Scene, folder: Path) -> dict[tuple[int, int, int], bytes]:
+    whole = folder / "one-run.mbtiles"
+    plan = scene.plan
+    Tippecanoe().run(plan.arguments(source=str(scene.geojson), target=str(whole), temporary=str(folder)))
+    return {(zoom, x, y): content for zoom, x, y, content in read_tiles(whole)}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return made_from(IMAGES, tmp_path_factory.mktemp("start") / "mosaic", plan=PLAN)
+
+
+def test_one_more_image_leaves_the_rest_as_it_is(start: Scene, tmp_path: Path) -> None:
+    more = footprint("one more", 10.3, 10.2, 10.6, 10.5, acquired_to=NOW)
+    after = made_from([*IMAGES, more], tmp_path / "after", plan=PLAN, before=start.before)
+
+    assert after.made.changed == 1
+    assert 0 < after.made.tiles_made < after.made.tiles_reused
+    assert (
+        after.archive.read_bytes()
+        == made_from([*IMAGES, more], tmp_path / "a", plan=PLAN).archive.read_bytes()
+    )
+
+
+def test_the_last_image_of_a_place_takes_its_tiles_with_it(start: Scene, tmp_path: Path) -> None:
+    left = [each for each in IMAGES if each.id != "a lake"]
+    after = made_from(left, tmp_path / "after", plan=PLAN, before=start.before)
+
+    assert after.made.changed == 1
+    assert after.archive.read_bytes() == made_from(left, tmp_path / "anew", plan=PLAN).archive.read_bytes()
+
+
+def test_what_tiles_do_not_show_changes_no_tile(start: Scene, tmp_path: Path) -> None:
+    renamed = [replace(each, title="another title") for each in IMAGES]
+    snapshot_of(renamed, tmp_path)
+
+    assert changes_between(start.footprints, tmp_path / "footprints.parquet").images == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "counted"),
+    [
+        (lambda images: images[1:], (0, 1, 0)),
+        (lambda images: [*images, footprint("new", 0, 0, 1, 1)], (1, 0, 0)),
+        (lambda images: [replace(images[0], acquired_to=NOW), *images[1:]], (0, 0, 1)),
+        (lambda images: [replace(images[0], acquired_to=None), *images[1:]], (0, 0, 1)),
+        (lambda images: [replace(images[0], geometry=images[3].geometry), *images[1:]], (0, 0, 1)),
+    ],
+    ids=["gone", "new", "of another date", "of no date", "elsewhere"],
+)
+def test_what_changed_is_counted(start: Scene, tmp_path: Path, change, counted) -> None:  # type: ignore[no-untyped-def]
+    snapshot_of(change(list(IMAGES)), tmp_path)
+    found = changes_between(start.footprints, tmp_path / "footprints.parquet")
+
+    assert (found.added, found.removed, found.altered) == counted
+    assert len(found.areas) == counted[0] + counted[1] + 2 * counted[2]
+
+
+def test_too_much_changed_is_made_anew(start: Scene, tmp_path: Path) -> None:
+    others = [footprint(f"{number}", number, 0, number + 1, 1) for number in range(100)]
+    snapshot_of(others, tmp_path)
+
+    with pytest.raises(TooMuchChanged, match="images changed"):
+        splice_between(start.footprints, tmp_path / "footprints.parquet", PLAN)
+    after = made_from(others, tmp_path / "after", plan=PLAN, before=start.before)
+    assert "images changed" in after.made.why_anew
+    assert after.made.tiles_reused == 0
+
+
+@pytest.mark.parametrize("image", DIFFICULT, ids=lambda each: each.id)
+def test_every_tile_that_draws_an_image_is_one_that_it_reaches(image: Footprint, tmp_path: Path) -> None:
+    snapshot_of([image], tmp_path / "one")
+    table, geojson = tmp_path / "one" / "footprints.parquet", tmp_path / "one.geojsonl"
+    write_geojson(table, geojson, plan=PLAN)
+    made = tmp_path / "one.mbtiles"
+    Tippecanoe().run(PLAN.arguments(source=str(geojson), target=str(made), temporary=str(tmp_path)))
+    reached = reached_tiles(np.array([image.geometry], dtype=object), PLAN)
+    drawn_in = np.array([tile_ids(z, np.array([x]), np.array([y]))[0] for z, x, y, _ in read_tiles(made)])
+
+    assert reached.hold(drawn_in).all()
+    assert len(reached) <= len(drawn_in) + 8 * (PLAN.zoom_max + 1)
+    assert deepest_zooms(table, reached, PLAN).tolist() == [PLAN.zoom_max]
+
+
+def test_an_image_beyond_the_buffer_is_not_needed(tmp_path: Path) -> None:
+    tile = 360.0 / 2**PLAN.zoom_max
+    there = footprint("there", 0.1 * tile, 0.1 * tile, 0.2 * tile, 0.2 * tile)
+    near = footprint("near", 1.001 * tile, 0.1 * tile, 1.1 * tile, 0.2 * tile)
+    far = footprint("far", (1.01 + BUFFER) * tile, 0.1 * tile, 1.5 * tile, 0.2 * tile)
+    snapshot_of([there, near, far], tmp_path)
+    one = tile_ids(
+        PLAN.zoom_max, np.array([2 ** (PLAN.zoom_max - 1)]), np.array([2 ** (PLAN.zoom_max - 1) - 1])
+    )
+
+    deepest = deepest_zooms(tmp_path / "footprints.parquet", Stretches.of(one), PLAN)
+
+    assert deepest.tolist() == [-1, PLAN.zoom_max, PLAN.zoom_max]  # far, near, there: in the order of ids

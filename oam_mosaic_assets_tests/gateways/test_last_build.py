@@ -1,0 +1,91 @@
+"""What the public build left behind is taken over, or the log says why it is not; with the whole chain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from oam_mosaic_assets_tests.chain import dagster_instance, quick_folder, run_chain, some_items, write_items
+
+ITEMS = some_items(30)
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dagster_instance() as each:
+        yield each
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
+
+
+def built(home: Path, instance: dg.DagsterInstance, items: list[Any], **environment: str) -> dict[str, Any]:
+    """Build from these items, on a worker with an empty disk; what the manifest says."""
+    write_items(home / "items.ndjson", items)
+    outcome = run_chain(
+        {
+            "STAC_ITEMS": str(home / "items.ndjson"),
+            "MOSAIC_STORE": str(home / "store"),
+            "MOSAIC_SCRATCH": str(home / "scratch"),
+            "ZOOM_MAX": "10",
+            **environment,
+        },
+        instance,
+    )
+    assert outcome.success, outcome.text
+    pointer = json.loads((home / "store/mosaic/latest.json").read_bytes())
+    manifest: dict[str, Any] = json.loads((home / "store" / pointer["manifest"]).read_bytes())
+    why = manifest["taken_over"]["why_anew"]
+    assert why is None or f"all made anew: {why}" in outcome.log
+    return manifest
+
+
+def test_only_what_changed_is_made_and_the_bytes_are_those_of_a_build_from_nothing(
+    home: Path, instance: dg.DagsterInstance
+) -> None:
+    first = built(home, instance, ITEMS[:-1])
+    second = built(home, instance, ITEMS)
+    with quick_folder() as elsewhere:
+        anew = built(elsewhere, instance, ITEMS)
+
+    assert first["taken_over"]["why_anew"] == "nothing is public yet"
+    assert second["taken_over"]["from"] == first["build"]
+    assert second["taken_over"]["images_changed"] == 1
+    assert 0 < second["taken_over"]["tiles_reused"] < second["archive"]["tiles"]
+    assert second["archive"]["sha256"] == anew["archive"]["sha256"]
+    assert second["tiles_by_zoom"] == anew["tiles_by_zoom"]
+    assert second["images_by_zoom"] == anew["images_by_zoom"]
+
+
+def test_another_plan_makes_everything_anew(home: Path, instance: dg.DagsterInstance) -> None:
+    built(home, instance, ITEMS)
+    again = built(home, instance, ITEMS, ZOOM_MAX="9")
+
+    assert "another plan" in again["taken_over"]["why_anew"]
+    assert again["taken_over"]["tiles_reused"] == 0
+
+
+def test_what_is_gone_or_not_what_it_was_is_not_taken_over(home: Path, instance: dg.DagsterInstance) -> None:
+    first = built(home, instance, ITEMS[:-1])
+    kept = home / f"store/mosaic/cache/footprints/{first['build']}.parquet"
+    pl.read_parquet(kept).head(5).write_parquet(kept)
+    second = built(home, instance, ITEMS)
+    kept = home / f"store/mosaic/cache/footprints/{second['build']}.parquet"
+    kept.unlink()
+    third = built(home, instance, ITEMS[1:])
+    archive = home / "store" / third["archive"]["key"]
+    archive.write_bytes(archive.read_bytes()[:-1] + b"x")
+    fourth = built(home, instance, ITEMS)
+
+    assert "are not those that it shows" in second["taken_over"]["why_anew"]
+    assert "is not in" in third["taken_over"]["why_anew"]
+    assert "is not what was published" in fourth["taken_over"]["why_anew"]

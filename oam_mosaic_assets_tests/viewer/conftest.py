@@ -1,0 +1,51 @@
+"""A published site, and who looks at it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
+from oam_mosaic_assets_tests.chain import quick_folder
+from oam_mosaic_assets_tests.servers.range_server import serving
+from oam_mosaic_assets_tests.viewer.site import Published, Stranger, open_page, published_site
+
+
+@pytest.fixture(scope="module")
+def published() -> Iterator[Published]:
+    with quick_folder() as folder, published_site(folder) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def root(published: Published) -> Iterator[str]:
+    with serving(published.store) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(root: str) -> Iterator[Browser]:  # playwright's loop begins after Dagster's have ended
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            chromium_sandbox=False,
+            args=["--disable-dev-shm-usage", *SOFTWARE_RENDERING],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def stranger(browser: Browser, root: str, request: pytest.FixtureRequest) -> Iterator[Stranger]:
+    """Whoever it is: the console stays silent, and no other machine is asked for anything."""
+    context, stranger = open_page(browser, root, **getattr(request, "param", {}))
+    yield stranger
+    context.close()
+    assert stranger.abroad == []
+    assert stranger.complaints == []
