@@ -142,7 +142,7 @@ def test_a_web_map_shows_what_is_there(
     file = written_page(tmp_path, title, told, place, zoom)
     shown.goto(file.as_uri(), wait_until="networkidle")
     points = {"middle": (WIDTH // 2, HEIGHT // 2), "corner": (12, 12)}
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 20.0
     while (seen := looked_up(shown.screenshot(), points)) != expected and time.monotonic() < deadline:
         shown.wait_for_timeout(100)
     context.close()
