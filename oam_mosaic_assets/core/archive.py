@@ -179,7 +179,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
-        header = _header(os.pread(descriptor, HEADER_LENGTH, 0))
+        header = read_header(os.pread(descriptor, HEADER_LENGTH, 0))
         for section in ("root", "metadata", "leaf_directory", "tile_data"):
             if header[f"{section}_offset"] + header[f"{section}_length"] > size:
                 raise BrokenArchive(f"its {section.replace('_', ' ')} ends beyond the file: it is cut short")
@@ -198,7 +198,12 @@ def open_archive(path: Path) -> Iterator[Archive]:
         os.close(descriptor)
 
 
-def _header(head: bytes) -> dict[str, Any]:
+def read_header(head: bytes) -> dict[str, Any]:
+    """The header from a file's first bytes, as `Archive.header`.
+
+    Raises:
+        BrokenArchive: it is none of an archive of version 3, or of one that is not read here.
+    """
     try:
         header: dict[str, Any] = dict(deserialize_header(head.ljust(HEADER_LENGTH, b"\0")))
     except MagicNumberNotFound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -57,7 +58,11 @@ class Addresses:
 
 
 def documents_of(
-    pointer: Pointer, vector: Mapping[str, Any], raster: Mapping[str, Any] | None, addresses: Addresses
+    pointer: Pointer,
+    vector: Mapping[str, Any],
+    raster: Mapping[str, Any] | None,
+    outline: Mapping[str, Any] | None,
+    addresses: Addresses,
 ) -> dict[str, bytes]:
     """All documents of a release, by name.
 
@@ -65,6 +70,7 @@ def documents_of(
         pointer: what is public.
         vector: Martin's TileJSON of the mosaic.
         raster: of the raster coverage; None where the release has none.
+        outline: of the coverage, as GeoJSON; None where there is none.
         addresses: the servers' own.
     """
     build = pointer.build
@@ -75,7 +81,8 @@ def documents_of(
         "WMTSCapabilities.xml": wmts_capabilities(addresses),
         "josm.xml": josm_imagery(addresses),
         "qgis.xml": qgis_connections(addresses),
-        "editor-layer-index.geojson": as_json(editor_layer(addresses)),
+        "qgis-vector.xml": qgis_vector_connections(addresses, int(vector["minzoom"]), int(vector["maxzoom"])),
+        "editor-layer-index.geojson": editor_layer(outline, addresses),
     }
     if raster is not None:
         described = mended_tilejson(raster, build=build, tiles=addresses.raster_template, kind="png")
@@ -168,9 +175,25 @@ def qgis_connections(addresses: Addresses) -> bytes:
 """.encode()
 
 
-def editor_layer(addresses: Addresses) -> dict[str, Any]:
-    """An entry of the editor layer index (schema v1), worldwide; iD and Rapid take its `url` by hand too."""
-    return {
+def qgis_vector_connections(addresses: Addresses, first: int, last: int) -> bytes:
+    """Connections for QGIS: Browser, Vector Tiles, Load Connections. With the first and the last zoom."""
+    return f"""\
+<!DOCTYPE connections>
+<qgsVectorTileConnections version="1.0">
+  <vectortile name={quoteattr(NAME)} url={quoteattr(addresses.vector_template)} zmin="{first}" zmax="{last}"
+      authcfg="" username="" password="" referer="" styleUrl=""/>
+</qgsVectorTileConnections>
+""".encode()
+
+
+def editor_layer(outline: Mapping[str, Any] | None, addresses: Addresses) -> bytes:
+    """An entry of the editor layer index (schema v1), without spaces between its thousands of numbers.
+
+    Args:
+        outline: where it is of use, as GeoJSON; None is worldwide.
+        addresses: the servers' own.
+    """
+    entry = {
         "type": "Feature",
         "properties": {
             "id": "OpenAerialMap-coverage",
@@ -189,5 +212,6 @@ def editor_layer(addresses: Addresses) -> dict[str, Any]:
             },
             "license_url": LICENCE_URL,
         },
-        "geometry": None,
+        "geometry": outline,
     }
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()

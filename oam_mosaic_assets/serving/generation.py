@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from oam_mosaic_assets.core.archive import BrokenArchive
+from oam_mosaic_assets.core.outline import outline_of
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.errors import ServerFailed
+from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.serving.asking import answer_of
 from oam_mosaic_assets.serving.documents import Addresses, documents_of
 from oam_mosaic_assets.serving.martin import (
@@ -67,13 +70,25 @@ def start_generation(
     pointer: Pointer,
     sources: Sources,
     *,
+    store: ObjectStore,
     martin: Path,
     addresses: Addresses,
     log: logging.Logger,
 ) -> Generation:
     """Start a Martin on a release, and wait until it has opened every archive.
 
+    Args:
+        number: counts them.
+        parent: of its folder.
+        pointer: what is served.
+        sources: where its archives are read.
+        store: where the mosaic is.
+        martin: the program.
+        addresses: as clients see them.
+        log: told what Martin says.
+
     Raises:
+        StoreUnavailable, StoreRefused: the store does not let it be read; nothing of it is left.
         ServerFailed: it did not; nothing of it is left.
     """
     folder, port = parent / f"{number}-{pointer.build}", free_port()
@@ -90,7 +105,8 @@ def start_generation(
     try:
         vector = _described(program, port, VECTOR)
         raster = _described(program, port, RASTER) if sources.raster else None
-        for name, content in documents_of(pointer, vector, raster, addresses).items():
+        told = documents_of(pointer, vector, raster, _outline(store, pointer, log), addresses)
+        for name, content in told.items():
             (documents / name).write_bytes(content)
         (documents / "empty" / "204.png").write_bytes(transparent_tile())
     except BaseException:
@@ -116,6 +132,17 @@ def transparent_tile() -> bytes:
     tile.putpalette([0, 0, 0])
     tile.save(written, "PNG", transparency=0, bits=1, optimize=True)
     return written.getvalue()
+
+
+def _outline(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> Mapping[str, Any] | None:
+    """The coverage's outline; None, and a warning, where the archive is one that only Martin can read."""
+    try:
+        return outline_of(
+            lambda start, length: store.read_publicly(pointer.archive, start=start, length=length) or b""
+        )
+    except BrokenArchive as error:
+        log.warning("the entry for editors has no outline: %s", error)
+        return None
 
 
 def _described(program: Program, port: int, source: str) -> Mapping[str, Any]:

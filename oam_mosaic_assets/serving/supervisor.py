@@ -181,7 +181,7 @@ class Supervisor:
         self._number += 1
         new = start_generation(
             self._number, self._folder, pointer, self._sources(pointer),
-            martin=self._martin, addresses=self._addresses, log=self._log,
+            store=self._store, martin=self._martin, addresses=self._addresses, log=self._log,
         )  # fmt: skip
         before, old = self._configuration.read_bytes(), self._current
         try:

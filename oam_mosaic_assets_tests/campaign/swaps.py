@@ -9,6 +9,7 @@ and each image's id begins with the archive's letter, so that a tile says which 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import gzip
 import json
 import os
@@ -276,9 +277,13 @@ def install_readers() -> None:
     """Install what `package-lock.json` locks, once for each state of it."""
     installed = BROWSER / "node_modules" / ".package-lock.json"
     locked = BROWSER / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < locked.stat().st_mtime:
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(command, cwd=BROWSER, check=True, stdout=sys.stderr, env={**os.environ, "CI": "true"})
+    with locked.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # test files that run at the same time share the folder
+        if not installed.exists() or installed.stat().st_mtime < locked.stat().st_mtime:
+            command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            subprocess.run(
+                command, cwd=BROWSER, check=True, stdout=sys.stderr, env={**os.environ, "CI": "true"}
+            )
 
 
 def main() -> int:

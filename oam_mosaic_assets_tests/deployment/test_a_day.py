@@ -165,6 +165,7 @@ def test_a_click_materialises_the_chain_and_shows_what_came_of_it(
 def test_a_run_is_terminated(production: Production, maintainer: Maintainer) -> None:
     before = public_mosaic_is_whole(production.store, production.keys)
     number = production.folder / "number"
+    production.image_moves()
     with another_tippecanoe(production, slow_tippecanoe(production.folder, number)):
         maintainer.materialises_everything()
         until(lambda: number.exists() and number.read_text().endswith("\n"), production.said)

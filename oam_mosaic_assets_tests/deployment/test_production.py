@@ -51,6 +51,7 @@ def first_run(production: Production) -> str:
 @contextmanager
 def held_up(production: Production) -> Iterator[str]:
     """A run that is publishing, in the pool's slot, and waits for another publisher until the block ends."""
+    production.image_moves()
     with PublisherLock(production.store, production.keys.lock, "another").held(lambda _: None):
         run = production.dagster.launch("global_mosaic")
         until(lambda: production.slots() == [run], production.said)

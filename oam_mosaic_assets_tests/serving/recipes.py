@@ -15,7 +15,9 @@ from pmtiles.tile import zxy_to_tileid
 from pmtiles.writer import Writer
 
 from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import REPOSITORY
 from oam_mosaic_assets_tests.core.scene import IMAGES
 from oam_mosaic_assets_tests.servers.ports import free_port
@@ -94,16 +96,16 @@ def _coverage(path: Path) -> Path:
 @contextmanager
 def served_recipes(folder: Path, mosaic: Path) -> Iterator[Serving]:
     """A server with the small world, a raster coverage of the hill, and pictures instead of TiTiler's."""
-    release(FolderStore(folder / "store"), BUILD, mosaic, _coverage(folder / "raster.pmtiles"))
-    viewer, port = folder / "viewer", free_port()
-    viewer.mkdir()
-    Image.new("RGB", (256, 256), IMAGERY).save(viewer / "imagery.png")
+    store, port, tile = FolderStore(folder / "store"), free_port(), io.BytesIO()
+    release(store, BUILD, mosaic, _coverage(folder / "raster.pmtiles"))
+    Image.new("RGB", (256, 256), IMAGERY).save(tile, "PNG")
+    picture = f"{Keys().viewer}imagery.png"
+    store.put_bytes(picture, tile.getvalue(), Headers("image/png"), public=True)
     with serving(
         folder / "serve",
-        {"MOSAIC_STORE": str(folder / "store")},
-        SERVE_VIEWER=str(viewer),
+        {"MOSAIC_STORE": str(store.root)},
         SERVE_VIEWER_PORT=str(port),
-        TITILER_URL=f"http://127.0.0.1:{port}/imagery.png?of={{z}}-{{x}}-{{y}}",
+        TITILER_URL=f"http://127.0.0.1:{port}/{picture}?of={{z}}-{{x}}-{{y}}",
     ) as server:
         server.ports = (*server.ports[:2], port)
         server.serves(BUILD)

@@ -222,12 +222,13 @@ def test_the_tilejson_has_the_mosaics_own_bounds_and_fields(served: Serving, mos
     assert layer["fields"] == expected["fields"]
 
 
-@pytest.mark.parametrize("name", ["WMTSCapabilities.xml", "josm.xml", "qgis.xml"])
+@pytest.mark.parametrize("name", ["WMTSCapabilities.xml", "josm.xml", "qgis.xml", "qgis-vector.xml"])
 def test_what_other_clients_load_is_whole(served: Serving, name: str) -> None:
     answer = served.ask(RASTER, f"/{name}")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/xml")
     ElementTree.fromstring(answer.content)  # noqa: S314  # our own
-    assert f"http://127.0.0.1:{served.ports[RASTER]}/" in answer.content.decode()
+    own = "https://t.org/v/" if "vector" in name else f"http://127.0.0.1:{served.ports[RASTER]}/"
+    assert own in answer.content.decode()
 
 
 def test_the_page_is_found_from_every_port(served: Serving) -> None:

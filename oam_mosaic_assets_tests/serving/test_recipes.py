@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import shlex
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import shapely
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
 from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
+from oam_mosaic_assets_tests.core.scene import IMAGES
 from oam_mosaic_assets_tests.servers.tiles import Serving
 from oam_mosaic_assets_tests.serving.recipes import (
     MIDDLE,
@@ -137,7 +142,7 @@ def test_a_web_map_shows_what_is_there(
     file = written_page(tmp_path, title, told, place, zoom)
     shown.goto(file.as_uri(), wait_until="networkidle")
     points = {"middle": (WIDTH // 2, HEIGHT // 2), "corner": (12, 12)}
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 20.0
     while (seen := looked_up(shown.screenshot(), points)) != expected and time.monotonic() < deadline:
         shown.wait_for_timeout(100)
     context.close()
@@ -175,3 +180,71 @@ def test_every_address_of_the_page_answers(served: Serving) -> None:
         answer = served.ask(which, "/" + filled.split("/", 3)[3])
         assert answer.status == 200, stated
         assert answer.content
+
+
+@pytest.fixture(scope="module")
+def gdal(served: Serving, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Runs the page's command that begins with a word, with one address for another; what it says."""
+    if shutil.which("gdalinfo") is None:
+        pytest.fail("GDAL is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
+    folder = tmp_path_factory.mktemp("gdal")
+    commands = at(served, recipe("sh", "# GDAL")).replace("\\\n", "").splitlines()
+
+    def run(word: str, *, instead: tuple[str, str] = ("", "")) -> str:
+        (command,) = [shlex.split(each) for each in commands if each.startswith(f"{word} ")]
+        command = [part.replace(*instead) for part in command]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return f"{folder}\n{done.stdout}"
+
+    return run
+
+
+def test_gdal_reads_the_capabilities(gdal: Callable[..., str]) -> None:
+    said = gdal("gdalinfo")
+    assert "Driver: WMTS/" in said
+    assert f"Size is {256 << 22}, {256 << 22}\n" in said
+    assert 'ID["EPSG",3857]' in said
+    assert "Origin = (-20037508.342789" in said
+
+
+def test_gdal_draws_a_window_of_the_coverage(gdal: Callable[..., str]) -> None:
+    folder = gdal("gdal_translate").splitlines()[0]
+    with Image.open(Path(folder) / "coverage.tif") as picture:
+        west, north, width, height = 29.5, -19.4, 1.4, 0.9
+        for (longitude, latitude), expected in (
+            (MIDDLE, "coverage"),
+            ((29.6, -19.5), "nothing"),
+            ((30.8, -20.2), "nothing"),
+        ):
+            place = (
+                int((longitude - west) / width * picture.width),
+                int((north - latitude) / height * picture.height),
+            )
+            red, green, blue, opacity = picture.getpixel(place)
+            assert ("nothing" if opacity == 0 else kind_of((red, green, blue))) == expected
+
+
+@pytest.mark.parametrize("zoom", [0, 8, 10])
+def test_gdal_reads_a_vector_tile(gdal: Callable[..., str], zoom: int) -> None:
+    x, y, *_ = pixel(zoom, MIDDLE)
+    said = gdal("ogrinfo", instead=("/0/0/0.mvt", f"/{zoom}/{x}/{y}.mvt"))
+    assert "using driver `MVT' successful" in said
+    assert "Layer name: globalcoverage\n" in said
+    assert ("id (String) = a hill" in said) == (zoom > 0)
+
+
+def test_the_entry_for_editors_has_the_coverage_as_its_outline(served: Serving) -> None:
+    answer = served.ask(RASTER, "/editor-layer-index.geojson")
+    assert answer.headers["content-type"] == "application/geo+json"
+    assert len(answer.content) < 100_000
+    entry = json.loads(answer.content)
+    outline = shapely.from_geojson(json.dumps(entry["geometry"]))
+    assert outline.geom_type == "MultiPolygon"
+    assert outline.is_valid
+    for image in IMAGES:
+        parts = shapely.get_parts(image.geometry)
+        assert outline.buffer(1e-5).covers(shapely.centroid(parts)).all(), image.id
+    assert not outline.covers(shapely.Point(SEA))
+    assert entry["type"] == "Feature"
+    assert entry["properties"]["url"] == at(served, "http://127.0.0.1:8084/{zoom}/{x}/{y}.png")

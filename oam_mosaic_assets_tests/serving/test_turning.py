@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import signal
 import subprocess
@@ -14,12 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from pmtiles.tile import Compression, serialize_directory
 
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.viewer import INDEX
-from oam_mosaic_assets_tests.core.archives import pieces_of
+from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, Spoiled, running_s3_proxy
@@ -76,6 +78,20 @@ def test_a_release_without_raster_coverage_says_so(server: Serving, store: Folde
     assert answer.status == 404
     assert answer.content == b"This release has no raster coverage; the vector tiles show the same.\n"
     assert server.ask(1, "/16/1/1.png").status == 302
+
+
+def test_an_archive_that_only_martin_can_read_is_served_all_the_same(
+    server: Serving, store: FolderStore, mosaic: Path, tmp_path: Path
+) -> None:
+    plain = pieces_of(mosaic)
+    plain.header["internal_compression"] = Compression.NONE
+    plain.metadata = gzip.decompress(plain.metadata)
+    root = gzip.decompress(serialize_directory(plain.entries))
+    release(store, FIRST, assembled(plain, tmp_path / "plain.pmtiles", root=root))
+    server.serves(FIRST)
+    assert server.ask(0, TILE).content == tile_of(mosaic)
+    assert json.loads(server.ask(1, "/editor-layer-index.geojson").content)["geometry"] is None
+    assert "has no outline: its directories are not gzipped" in server.log.read_text()
 
 
 def test_a_reader_meets_no_gap_and_no_mixture_when_the_release_turns(

@@ -1,0 +1,99 @@
+"""The coverage as an outline: the tiles that an archive has at a middle zoom, dissolved.
+
+A tile exists only where an image lies, so that the archive's directories tell the places; no tile is read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.archive import HEADER_LENGTH, BrokenArchive, read_header
+from oam_mosaic_assets.core.directory import LARGEST_ROOT, BrokenDirectory, Directory, Numbers
+from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
+
+DEEPEST_OUTLINE: Final = 12
+"""The last zoom whose tiles make the outline; a tile of it is 10 km wide at the equator."""
+
+LARGEST_OUTLINE: Final = 100_000
+"""Bytes as JSON; editors load the outlines of a thousand layers at once."""
+
+_MOST_TILES: Final = 20_000
+"""That are dissolved; more would never fit."""
+
+_DECIMALS: Final = 5
+"""Of a degree: a metre."""
+
+Read = Callable[[int, int], bytes]
+"""Reads a range of the archive: its first byte, and how many there are."""
+
+
+def outline_of(read: Read, *, largest: int = LARGEST_OUTLINE) -> Mapping[str, Any] | None:
+    """A GeoJSON MultiPolygon in which every image of the map lies, of boxes as small as its size allows.
+
+    Args:
+        read: reads the archive; the start of its directories is asked for.
+        largest: bytes that it may have as JSON.
+
+    Returns:
+        None where the archive has no tile.
+
+    Raises:
+        BrokenArchive: its header or a directory cannot be read.
+    """
+    entries = _entries(read)
+    for zoom in range(DEEPEST_OUTLINE, -1, -1):
+        here = (entries.tile_id >= first_tile_id(zoom)) & (entries.tile_id < first_tile_id(zoom + 1))
+        first, run = entries.tile_id[here], entries.run_length[here]
+        if not 0 < run.sum() <= _MOST_TILES:
+            continue
+        steps = np.arange(run.sum()) - np.repeat(np.cumsum(run) - run, run)
+        outline = _dissolved(*tile_positions(np.repeat(first, run) + steps, zoom), zoom)
+        if zoom == 0 or len(json.dumps(outline, separators=(",", ":"))) <= largest:
+            return outline
+    return None
+
+
+def _entries(read: Read) -> Directory:
+    """All about tiles, in the directories that begin before the last zoom of use ends."""
+    head = read(0, HEADER_LENGTH + LARGEST_ROOT)
+    header = read_header(head[:HEADER_LENGTH])
+    start, length = header["root_offset"], header["root_length"]
+    root = _directory(head[start : start + length])
+    end = first_tile_id(DEEPEST_OUTLINE + 1)
+    parts = [root[root.run_length > 0]]
+    for leaf in np.flatnonzero((root.run_length == 0) & (root.tile_id < end)):
+        begin = header["leaf_directory_offset"] + int(root.offset[leaf])
+        parts.append(_directory(read(begin, int(root.length[leaf]))))
+    columns = ("tile_id", "run_length", "length", "offset")
+    return Directory(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+
+
+def _directory(packed: bytes) -> Directory:
+    try:
+        return Directory.decoded(gzip.decompress(packed))
+    except (BrokenDirectory, OSError, EOFError, zlib.error) as error:
+        raise BrokenArchive(f"a directory cannot be read: {error}") from None
+
+
+def _dissolved(x: Numbers, y: Numbers, zoom: int) -> dict[str, Any]:
+    """Tiles of a zoom as one MultiPolygon, EPSG:4326, with no more corners than it needs."""
+    union = shapely.simplify(shapely.union_all(shapely.box(x, y, x + 1, y + 1)), 0)
+    degrees = shapely.transform(union, lambda corners: _degrees(corners, zoom))
+    oriented = shapely.orient_polygons(degrees)  # north is up now, and what was left is right
+    parts = shapely.get_parts(oriented).tolist()
+    return dict(shapely.geometry.mapping(shapely.MultiPolygon(parts)))
+
+
+def _degrees(corners: NDArray[np.float64], zoom: int) -> NDArray[np.float64]:
+    """Longitude and latitude of tile coordinates."""
+    x, y = (corners / 2.0**zoom).T
+    latitude = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * y))))
+    return np.column_stack([x * 360.0 - 180.0, latitude]).round(_DECIMALS)
