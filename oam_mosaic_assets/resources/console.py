@@ -6,10 +6,14 @@ import time
 from typing import Any, Final, TextIO
 
 import dagster as dg
+from dagster._core.execution.plan import active  # only for the name of its log
 
 from oam_mosaic_assets.resources.failures import INTERRUPTED, cause_of
 
 _FAILURES: Final = frozenset({dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RESOURCE_INIT_FAILURE})
+
+_OF_STEPS: Final = ("Dependencies for step", "Skipping step")
+"""How Dagster's lines begin that tell of a step what the one before it has told."""
 
 
 class _Plain(logging.Formatter):
@@ -53,9 +57,14 @@ def _why(record: logging.LogRecord) -> str:
 
 
 def _was_said(record: logging.LogRecord) -> bool:
-    """Whether someone said it; not that a step began, failed or could not begin."""
+    """Whether someone said it; not that a step began, failed, could not begin or was skipped."""
     is_event = getattr(record, "dagster_meta", {}).get("dagster_event") is not None
-    return not is_event and not _said(record).startswith("Dependencies for step")
+    return not is_event and not _said(record).startswith(_OF_STEPS)
+
+
+def _is_no_false_alarm(record: logging.LogRecord) -> bool:
+    """Dagster warns that what follows a skipped check goes on without it, and then skips that as well."""
+    return "emitted no result in step" not in record.getMessage()
 
 
 def _was_said_or_failed(record: logging.LogRecord) -> bool:
@@ -74,6 +83,7 @@ def console_logger(level: str, stream: TextIO | None = None) -> dg.LoggerDefinit
         stream: where the lines go. Whoever gives one tells himself what failed. None is standard error, where
             failures are lines as well.
     """
+    logging.getLogger(active.__name__).addFilter(_is_no_false_alarm)
 
     def console(_: dg.InitLoggerContext) -> logging.Logger:
         handler = logging.StreamHandler(stream or sys.stderr)
