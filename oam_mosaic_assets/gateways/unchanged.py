@@ -23,8 +23,8 @@ def note_unchanged(
         say: told what is waited for.
 
     Returns:
-        What the pointer says now; None where a build is due: something changed, or what lies under the public
-        keys is not what was published.
+        What the pointer says now; None where a build is due: something changed, what lies under the public
+        keys is not what was published, or something is staged, which the next publication sweeps up.
 
     Raises:
         PublicationLost: a publisher is at work.
@@ -43,5 +43,8 @@ def note_unchanged(
 
 
 def _is_current(releases: Releases, basis: str) -> bool:
+    """Whether a build would change nothing, and has nothing to sweep up that a killed one left either."""
     current = releases.current()
-    return bool(basis and current and current[0].basis == basis and not releases.differences(current[0]))
+    if not (basis and current and current[0].basis == basis):
+        return False
+    return not releases.differences(current[0]) and next(releases.staged.objects(), None) is None
