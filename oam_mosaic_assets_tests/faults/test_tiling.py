@@ -83,7 +83,7 @@ def test_an_archive_that_lacks_an_image_leaves_the_mosaic(site: Site) -> None:
     [
         (4, "No space is left on the disk"),
         (20, "No space is left on the disk"),
-        (80, "tippecanoe ran out of"),
+        (160, "tippecanoe ran out of"),
     ],
     ids=["while reading", "while sorting", "while tiling"],
 )
