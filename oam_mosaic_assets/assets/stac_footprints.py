@@ -141,7 +141,10 @@ def stac_footprints(
             )
         if not found.drawable:
             raise _empty(catalogue, found, set_aside)
-        build = releases.staged.name_build(started, found.digest, run=context.run.run_id)
+        current = releases.current()
+        build = releases.staged.name_build(
+            started, found.digest, run=context.run.run_id, public=current[0].build if current else ""
+        )
     seconds = time.perf_counter() - clock
     said = counts(found.drawable, found.set_aside_count, found.outside, verb="to draw")
     context.log.info("%s: %s", build, said)

@@ -39,6 +39,14 @@ def is_build_name(text: str) -> bool:
     return re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{12}", text, re.ASCII) is not None
 
 
+def is_overtaken(build: str, public: str) -> bool:
+    """Whether a build is not public and began no later than the public one; an empty name is none.
+
+    Names tell the second, not more: where both began in the same one, the one that is not public has lost.
+    """
+    return public not in {"", build} and build.partition("-")[0] <= public.partition("-")[0]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
     """Where everything lies in the object store.

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from oam_mosaic_assets.core.history import Retention
-from oam_mosaic_assets.core.release import MANIFEST, TILEJSON, Keys, Pointer, as_json
+from oam_mosaic_assets.core.release import MANIFEST, TILEJSON, Keys, Pointer, as_json, is_overtaken
 from oam_mosaic_assets.errors import MosaicError, PublicationLost
 from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
@@ -265,7 +265,7 @@ class Releases:
                 f"The staged {key} was replaced after its audit.",
                 hint="Build again; if it happens twice, see who else writes to this place.",
             )
-        if public > build:
+        if is_overtaken(build, public):
             return PublicationLost(
                 f"Another publisher was faster: {public} became public while {build} was being made, "
                 "and what was staged of it was deleted then.",

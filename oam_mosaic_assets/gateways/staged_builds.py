@@ -19,7 +19,7 @@ class StagedBuilds:
         self.store = store
         self.keys = keys
 
-    def name_build(self, started: datetime, digest: str, *, run: str) -> str:
+    def name_build(self, started: datetime, digest: str, *, run: str, public: str = "") -> str:
         """Name a build as no other is named in this store.
 
         The name is claimed by a staged object. Where two builds of one snapshot began in the same second, one
@@ -29,7 +29,11 @@ class StagedBuilds:
             started: UTC.
             digest: of its snapshot.
             run: who claims the name.
+            public: the public build, if any; one begun in the same second is named after the next, so that
+                names tell which is the newer.
         """
+        if build_name(started, digest).partition("-")[0] == public.partition("-")[0]:
+            started += timedelta(seconds=1)
         claim = as_json({"run": run})
         while True:
             build = build_name(started, digest)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from oam_mosaic_assets.core.history import Retention, one_before, outlived
-from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.core.release import Keys, is_overtaken
 from oam_mosaic_assets.gateways.history import delete_releases, read_releases, released_objects
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.gateways.staged_builds import StagedBuilds
@@ -37,17 +37,9 @@ def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> 
     kept = {key_of(build) for build in objects for key_of in (keys.footprints, keys.set_aside)}
     cached = [each.key for root in (keys.footprints(), keys.set_aside()) for each in store.keys(root)]
     store.delete([key for key in cached if key not in kept])
-    # of two that began in one second, names do not tell which is the newer: the one that waits has lost
-    began = _second_of(public)
-    store.delete(
-        [each.key for build, each in StagedBuilds(store, keys).objects() if _second_of(build) <= began]
-    )
+    staged = StagedBuilds(store, keys).objects()
+    store.delete([each.key for build, each in staged if build == public or is_overtaken(build, public)])
     # whoever holds the lock is the only one who writes what is public; others may be staging
     for root in (keys.releases_root, *keys.all_fixed()):
         store.abandon_uploads(root, older_than_seconds=0.0)
     store.abandon_uploads(keys.prefix, older_than_seconds=ABANDONED_SECONDS)
-
-
-def _second_of(build: str) -> str:
-    """When a build began, as its name says it."""
-    return build.partition("-")[0]

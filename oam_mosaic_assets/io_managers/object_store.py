@@ -15,7 +15,7 @@ from typing import Any, Final
 import dagster as dg
 
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of
-from oam_mosaic_assets.core.release import Keys, as_json
+from oam_mosaic_assets.core.release import Keys, as_json, is_overtaken
 from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.releases import Releases
@@ -159,13 +159,15 @@ class ObjectStoreIOManager(dg.IOManager):
         if public != build and build not in self._recorded(context):  # only named: it need never have been
             held = ", ".join(releases.staged.waiting()) or "none"
             swept = (
-                f" If it did, it was deleted when the newer {public} became public." if public > build else ""
+                f" If it did, it was deleted when the newer {public} became public."
+                if is_overtaken(build, public)
+                else ""
             )
             return StoreRefused(
                 f"No build {build} waits in {self.store.origin}; staged there: {held}.{swept}",
                 hint="Name one that is staged, or build anew: `oam-mosaic build`.",
             )
-        if public > build:
+        if is_overtaken(build, public):
             return PublicationLost(
                 f"The newer mosaic {public} is public; what was staged of {build} was deleted then.",
                 hint="Nothing needs to be done; the newer mosaic stays public.",
