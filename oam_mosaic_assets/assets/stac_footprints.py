@@ -115,7 +115,7 @@ def stac_footprints(
         if TAKEDOWN_TAG not in context.run.tags:
             releases.holds.refuse()  # asked again before anything becomes public
         taken_down = releases.takedowns.ids()
-        basis = watch.basis(snapshot)
+        basis = watch.basis(snapshot, taken_down)
         if not MUST_BUILD.intersection(context.run.tags):
             pointer = note_unchanged(releases, basis, taken_at=snapshot.taken_at)
             if pointer is not None:

