@@ -8,21 +8,13 @@ Says when both show something, and, once standard input ends, in JSON what they 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 
-from playwright.sync_api import sync_playwright
-
-SOFTWARE_RENDERING = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+from oam_mosaic_assets_tests.servers.chromium import SOFTWARE_RENDERING, running_chromium
 
 
 def main(task: dict[str, object]) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            chromium_sandbox=False,
-            args=["--disable-dev-shm-usage", *SOFTWARE_RENDERING],
-        )
+    with running_chromium(*SOFTWARE_RENDERING) as browser:
         page = browser.new_page()
         page.on("pageerror", lambda error: print(error, file=sys.stderr))  # noqa: T201
         page.goto(str(task.pop("page")))
@@ -32,7 +24,6 @@ def main(task: dict[str, object]) -> None:
         sys.stdin.read()
         page.evaluate("isOver = true")
         print(json.dumps(page.evaluate("over")))  # noqa: T201
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ brings none.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import pytest
-from playwright.sync_api import Error, Locator, Page, Response, expect, sync_playwright
+from playwright.sync_api import Error, Locator, Page, Response, expect
+
+from oam_mosaic_assets_tests.servers.chromium import running_chromium
 
 PATIENCE: Final = 60_000.0
 """Milliseconds."""
@@ -30,26 +30,16 @@ def maintainer_at(address: str, pictures: Path) -> Iterator[Maintainer]:
         address: of the webserver.
         pictures: a folder, which is made.
     """
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
     pictures.mkdir(parents=True, exist_ok=True)
     expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        # root, as whom a container runs, has no sandbox; what is opened is our own
-        browser = playwright.chromium.launch(
-            executable_path=chromium, chromium_sandbox=False, args=["--disable-dev-shm-usage"]
-        )
+    with running_chromium() as browser:
         page = browser.new_page(
             base_url=address, viewport={"width": 1440, "height": 1000}, timezone_id="UTC", locale="en-GB"
         )
         page.set_default_timeout(PATIENCE)
         maintainer = Maintainer(page, pictures)
         page.on("response", maintainer.hears)
-        try:
-            yield maintainer
-        finally:
-            browser.close()
+        yield maintainer
 
 
 @dataclass

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import shapely
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
 from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
 from oam_mosaic_assets_tests.core.scene import IMAGES
+from oam_mosaic_assets_tests.servers.chromium import SOFTWARE_RENDERING, running_chromium
 from oam_mosaic_assets_tests.servers.tiles import Serving
 from oam_mosaic_assets_tests.serving.recipes import (
     MIDDLE,
@@ -70,18 +70,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, mosaic: Path) -> Iterator[S
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
     install_readers()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            chromium_sandbox=False,
-            args=["--disable-dev-shm-usage", *SOFTWARE_RENDERING],
-        )
+    with running_chromium(*SOFTWARE_RENDERING) as browser:
         yield browser
-        browser.close()
 
 
 def written_page(folder: Path, title: str, recipe: str, place: tuple[float, float], zoom: int) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from oam_mosaic_assets_tests.campaign.map_reader import SOFTWARE_RENDERING
 from oam_mosaic_assets_tests.chain import quick_folder
+from oam_mosaic_assets_tests.servers.chromium import SOFTWARE_RENDERING, running_chromium
 from oam_mosaic_assets_tests.servers.range_server import serving
 from oam_mosaic_assets_tests.viewer.site import Published, Stranger, open_page, published_site
 
@@ -28,17 +27,8 @@ def root(published: Published) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(root: str) -> Iterator[Browser]:  # playwright's loop begins after Dagster's have ended
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            chromium_sandbox=False,
-            args=["--disable-dev-shm-usage", *SOFTWARE_RENDERING],
-        )
+    with running_chromium(*SOFTWARE_RENDERING) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
