@@ -44,7 +44,7 @@ def global_mosaic_pmtiles(
     if ANEW_TAG not in context.run.tags:
         with failing_clearly():
             recipe = plan.digest(tippecanoe.version())
-            before = last_build(releases, scratch.shared_folder(BEFORE), plan=recipe)
+            before = last_build(releases, scratch.shared_folder(BEFORE), MOSAIC, plan=recipe)
     return make_tiles(
         context,
         stac_footprints,

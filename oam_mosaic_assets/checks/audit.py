@@ -61,7 +61,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
                 product,
                 staged,
                 footprints,
-                before=_taken_over(staged, releases, scratch),
+                before=_taken_over(product, staged, releases, scratch),
                 on_progress=lambda share: progress.step(context.log, "auditing", share, text),
             )
         confirmed = context.run.tags.get(CONFIRM_TAG)
@@ -89,12 +89,12 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
     return audited
 
 
-def _taken_over(staged: Artifact, releases: Releases, scratch: Scratch) -> Before | None:
+def _taken_over(product: Product, staged: Artifact, releases: Releases, scratch: Scratch) -> Before | None:
     """The build that tiles were taken over from, as long as it is the public one."""
     build = staged.facts.get("taken_over", {}).get("from")
     if build is None:
         return None
-    before = last_build(releases, scratch.shared_folder(BEFORE), plan=staged.facts["plan"])
+    before = last_build(releases, scratch.shared_folder(BEFORE), product, plan=staged.facts["plan"])
     return before if isinstance(before, Before) and before.build == build else None
 
 
