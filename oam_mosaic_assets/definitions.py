@@ -71,6 +71,7 @@ def build_definitions(
         warn_window=timedelta(seconds=math.floor(settings.fresh_warn_hours * 3600)),
         fail_window=timedelta(seconds=math.ceil(settings.fresh_fail_hours * 3600)),
     )
+    plans = {MOSAIC.name: plan.tiling, DETAILS.name: plan.details}
     channels = channels_of(settings)
     *upstream, published = chain_of(keys.products)
     return dg.Definitions(
@@ -97,13 +98,13 @@ def build_definitions(
             "viewer": viewer_of(settings, store),
             "auditor": Auditor(
                 releases,
-                {MOSAIC.name: of_footprints(plan.tiling), DETAILS.name: of_footprints(plan.details)},
+                {name: of_footprints(each) for name, each in plans.items()},
                 max_set_aside_share=plan.max_set_aside_share,
                 max_shrink_share=plan.max_shrink_share,
             ),
             "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
             "tippecanoe": tippecanoe,
-            "watch": Watch(catalogue, releases, tippecanoe, tiling=plan.tiling, box=plan.box),
+            "watch": Watch(catalogue, releases, tippecanoe, plans=plans, box=plan.box),
             **overrides,
         },
     )

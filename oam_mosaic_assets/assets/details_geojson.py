@@ -5,7 +5,6 @@ import dagster as dg
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.tiling import write_lines
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.details import COLUMNS, details_of
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
 
@@ -15,7 +14,7 @@ from oam_mosaic_assets.resources.staging import discard_staged
     kinds={"geojson", "polars"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def details_geojson(
     stac_footprints: Artifact, mosaic_plan: dg.ResourceParam[MosaicPlan], scratch: Scratch
@@ -29,6 +28,4 @@ def details_geojson(
         scratch.folder("details_geojson") / "details.geojsonl",
         mosaic_plan.details,
         stage="details_geojson",
-        columns=COLUMNS,
-        properties=details_of,
     )

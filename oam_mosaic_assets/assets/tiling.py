@@ -1,20 +1,21 @@
-"""What every archive that tippecanoe makes of the footprints has in common: its GeoJSON, its tiles."""
+"""What every archive of the footprints has in common: its GeoJSON, its tiles, what it takes over."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.last_build import last_build
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -25,13 +26,7 @@ BEFORE = "before"
 
 
 def write_lines(
-    footprints: Artifact,
-    geojson: Path,
-    plan: TilingPlan,
-    *,
-    stage: str,
-    columns: Sequence[str] = ("id",),
-    properties: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+    footprints: Artifact, geojson: Path, plan: TilingPlan, *, stage: str
 ) -> dg.MaterializeResult[Artifact]:
     """Write the footprints as tippecanoe reads them; see `core.snapshot.write_geojson`.
 
@@ -40,12 +35,10 @@ def write_lines(
         geojson: the file to write.
         plan: what is to be made of it.
         stage: the asset's name.
-        columns: of the footprints, from which the properties are made.
-        properties: of a feature.
     """
     clock = time.perf_counter()
     with failing_clearly():
-        widened = write_geojson(footprints.path, geojson, plan=plan, columns=columns, properties=properties)
+        widened = write_geojson(footprints.path, geojson, plan=plan)
     seconds = time.perf_counter() - clock
     return dg.MaterializeResult(
         value=with_facts(footprints, geojson, stage=stage, seconds=seconds, widened=widened),
@@ -64,12 +57,12 @@ def make_tiles(
     product: Product,
     plan: TilingPlan,
     *,
-    before: Before | str,
+    releases: Releases,
     tippecanoe: TippecanoeResource,
     scratch: Scratch,
     progress: Progress,
 ) -> dg.MaterializeResult[Artifact]:
-    """Have the archive made that is a product.
+    """Have the archive made that is a product; tiles that nothing changed in are the public build's.
 
     Args:
         context: of the product's asset.
@@ -77,7 +70,7 @@ def make_tiles(
         geojson: the same as tippecanoe reads it.
         product: what it is.
         plan: how it is tiled.
-        before: the public build to take tiles over from, or why none.
+        releases: where the public build lies.
         tippecanoe: what makes it.
         scratch: where.
         progress: told how far it is.
@@ -86,6 +79,9 @@ def make_tiles(
     with failing_clearly():
         refuse_mixture(geojson, footprints)
         version, snapshot = tippecanoe.version(), geojson.facts["snapshot"]
+        before: Before | str = "the run was asked to"
+        if ANEW_TAG not in context.run.tags:
+            before = last_build(releases, scratch.shared_folder(BEFORE), product, plan=plan.digest(version))
         archive = scratch.folder(product.asset) / product.name
         shown = Footprints(
             table=footprints.path,

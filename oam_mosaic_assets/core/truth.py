@@ -62,13 +62,14 @@ def examine_low_zooms(archive: Archive, footprints: Path, plan: TilingPlan) -> l
     Raises:
         BrokenArchive: a directory is broken.
     """
-    readings = {zoom: _Reading(zoom) for zoom in range(plan.zoom_min, plan.made_from)}
+    name, *_ = plan.properties
+    readings = {zoom: _Reading(zoom, name) for zoom in range(plan.zoom_min, plan.whole_from)}
     if not readings:
         return []
-    for tile_id, run_length, offset, length in _entries(archive, plan.made_from):
+    for tile_id, run_length, offset, length in _entries(archive, plan.whole_from):
         if zoom_of(tile_id) in readings:
             readings[zoom_of(tile_id)].add(archive, tile_id, run_length, offset, length)
-    lies, found = _where_images_lie(footprints, plan.made_from - 1), []
+    lies, found = _where_images_lie(footprints, plan.whole_from - 1), []
     for zoom, reading in sorted(readings.items(), reverse=True):
         while lies.side > PIXELS << zoom:
             lies = lies.halved()
@@ -79,8 +80,9 @@ def examine_low_zooms(archive: Archive, footprints: Path, plan: TilingPlan) -> l
 class _Reading:
     """The state of one pass over the tiles of a zoom."""
 
-    def __init__(self, zoom: int) -> None:
+    def __init__(self, zoom: int, name: str) -> None:
         self.zoom = zoom
+        self.name = name
         self.side = PIXELS << zoom
         self.drawn: list[Pixels] = []
         self.ids: set[str] = set()
@@ -101,13 +103,13 @@ class _Reading:
         points, sizes, of = polygon_rings(layer.features)
         squares = np.bincount(of, minlength=len(layer.features)).tolist()
         for message, rings in zip(layer.features, squares, strict=True):
-            match read_feature(layer, message).properties:
-                case {"id": str(name), **others} if not others:
+            match (said := read_feature(layer, message).properties).get(self.name), said.get("count"):
+                case str(name), None:
                     self.ids.add(name)
-                case {"count": int(count), **others} if not others:
+                case None, int(count) if len(said) == 1:
                     self.counted += count * rings * len(tiles)
-                case others:
-                    raise BrokenTile(f"a feature has neither an id nor a count: {others}")
+                case _:
+                    raise BrokenTile(f"a feature has neither an id nor a count: {said}")
         row, west, east = touched(points * (PIXELS / EXTENT), sizes, of)
         # what is drawn beyond a tile's edge is not shown
         is_inside = (row >= 0) & (row < PIXELS)

@@ -1,4 +1,4 @@
-"""The mosaic's archive from footprints: all of it by tippecanoe, or only what changed since the last one."""
+"""An archive of footprints: all of it by tippecanoe, or only what changed since the last one."""
 
 from __future__ import annotations
 

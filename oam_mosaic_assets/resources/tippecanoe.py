@@ -47,7 +47,7 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
             target,
             before=before,
             on_progress=lambda share: progress.step(
-                log, "tiling", share, f"z{plan.made_from}-{plan.zoom_max} by tippecanoe"
+                log, "tiling", share, f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
             ),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from oam_mosaic_assets import __version__
@@ -39,19 +39,19 @@ class Watch:
         releases: Releases,
         tippecanoe: TippecanoeResource,
         *,
-        tiling: TilingPlan,
+        plans: Mapping[str, TilingPlan],
         box: tuple[float, float, float, float] | None,
     ) -> None:
         """Watch.
 
         Args:
-            tiling: the plan of the archive.
+            plans: of the products that are tiled, by their names.
             box: see `MosaicPlan`.
         """
         self._catalogue = catalogue
         self._releases = releases
         self._tippecanoe = tippecanoe
-        self._tiling = tiling
+        self._plans = plans
         self._box = box
 
     def basis(self, snapshot: Snapshot, taken_down: Collection[str]) -> str:
@@ -69,12 +69,13 @@ class Watch:
         watermark = snapshot.watermark()
         if watermark is None:
             return ""
+        products, version = [each.name for each in self._releases.keys.products], self._tippecanoe.version()
         stated = [
             self._catalogue.origin,
             watermark,
             sorted(taken_down),
-            self._tiling.digest(self._tippecanoe.version()),
-            [each.name for each in self._releases.keys.products],
+            products,
+            [self._plans[each].digest(version) for each in products if each in self._plans],
             self._box,
             __version__,
         ]

@@ -133,7 +133,6 @@ def made_from(
     plan: TilingPlan = PLAN,
     before: Before | str = "a test wants it",
     metadata: Mapping[str, Any] | None = None,
-    **described: Any,
 ) -> Scene:
     """Make a mosaic as the assets do.
 
@@ -141,12 +140,11 @@ def made_from(
         folder: a new one.
         before: what to take over, or why nothing.
         metadata: what the archive says of itself that it should not.
-        described: the features' properties, as `write_geojson` takes them.
     """
     snapshot = snapshot_of(rows, folder)
     footprints, geojson = folder / "footprints.parquet", folder / "footprints.geojsonl"
     archive = folder / "mosaic.pmtiles"
-    write_geojson(footprints, geojson, plan=plan, **described)
+    write_geojson(footprints, geojson, plan=plan)
     assert snapshot.bounds is not None
     shown = Footprints(table=footprints, geojson=geojson, snapshot=snapshot.digest, bounds=snapshot.bounds)
     made = make_mosaic(Tippecanoe(), plan, shown, archive, before=before)
