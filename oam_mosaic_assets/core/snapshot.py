@@ -142,8 +142,8 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
     """The footprints in drawing order, `BATCH` rows at a time."""
     rows = _scan(footprints).select(*columns)
     total = rows.select(pl.len()).collect().item()
-    for start in range(0, total, BATCH):
-        yield rows.slice(start, BATCH).collect()
+    for start in range(0, total, ROW_GROUP):  # each time the file is opened and its end is read
+        yield from rows.slice(start, ROW_GROUP).collect().iter_slices(BATCH)
 
 
 def snapshot_digest(footprints: Path, set_aside: Path) -> str:
