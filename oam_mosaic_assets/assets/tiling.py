@@ -13,16 +13,13 @@ from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.gateways.last_build import last_build
+from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
-
-BEFORE = "before"
-"""The folder in scratch that holds the public build while a new one is made and audited."""
 
 
 def write_lines(

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
-from oam_mosaic_assets.assets.tiling import BEFORE
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.splice import Before
-from oam_mosaic_assets.gateways.last_build import last_build
+from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly

@@ -59,7 +59,7 @@ def examine(
                 audit.judge_header(opened, plan, snapshot, drawn, extent=extent),
                 audit.judge_completeness(names, drawn, whole_from=plan.whole_from, zoom_max=plan.zoom_max),
                 _placement(opened, names, _as_given(footprints, plan), drawn, outlined, plan.zoom_max),
-                audit.judge_low_zooms(len(names), low_zooms),
+                audit.judge_low_zooms(low_zooms),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -15,6 +16,9 @@ from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.snapshot import snapshot_digest
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.releases import Releases
+
+BEFORE: Final = "before"
+"""The folder in scratch that holds the public build while a new one is made and audited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
