@@ -171,7 +171,7 @@ def write_geojson(
             wanted at all; None wants all of them at every zoom.
 
     Returns:
-        How many footprints had to be widened for the last zoom.
+        How many of these footprints had to be widened for the last zoom.
     """
     widened = start = 0
     with geojson.open("w", encoding="utf-8") as lines:

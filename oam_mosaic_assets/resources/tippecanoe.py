@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.splice import Splice
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints, Made, make_mosaic
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
@@ -31,7 +31,8 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         footprints: Footprints,
         target: Path,
         *,
-        before: Before | str,
+        splice: Splice | None,
+        before: Path | None,
         progress: Progress,
         log: logging.Logger,
     ) -> Made:
@@ -45,6 +46,7 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
             plan,
             footprints,
             target,
+            splice=splice,
             before=before,
             on_progress=lambda share: progress.step(
                 log, "tiling", share, f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
