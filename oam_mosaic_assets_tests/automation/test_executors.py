@@ -184,6 +184,21 @@ def test_an_archive_is_not_published_with_another_builds_footprints(site: Site) 
     assert public_mosaic_is_whole(site.store, site.keys) == before
 
 
+def test_tiles_that_went_meanwhile_are_not_taken_over(site: Site) -> None:
+    before = site.published()
+    with grown_catalogue(site):
+        assert materialize(site, "stac_footprints", "footprints_geojson").success
+    archive = site.settings.mosaic_store / before.archive
+    aside = archive.rename(archive.with_suffix(".aside"))
+    try:
+        reason = why(materialize(site, "global_mosaic_pmtiles"))
+    finally:
+        aside.rename(archive)
+    assert f"global-mosaic.pmtiles cannot take over tiles of {before.build} any more" in reason
+    assert f"{before.archive} is not in" in reason
+    assert site.stays_whole() == before
+
+
 def test_an_archive_is_not_audited_against_another_builds_footprints(site: Site) -> None:
     before = site.published()
     assert materialize(site, "stac_footprints", "footprints_geojson").success
