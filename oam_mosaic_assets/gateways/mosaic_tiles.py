@@ -120,7 +120,7 @@ class _Run:
     def all_images(self, geojson: Path) -> Source:
         made = self.folder / "tippecanoe.mbtiles"
         arguments = self.plan.arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
-        self.tippecanoe.run(arguments, on_progress=self.on_progress)
+        self.tippecanoe.run([arguments], on_progress=self.on_progress)
         return self._spooled(made)
 
     def some_images(self, footprints: Path, splice: Splice) -> Source:
