@@ -109,7 +109,7 @@ class _Run:
             return Source(-1, Directory.empty())  # tippecanoe takes nothing for an error
         made = self.folder / "tippecanoe.mbtiles"
         arguments = self.plan.arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
-        self.tippecanoe.run(arguments, on_progress=self.on_progress)
+        self.tippecanoe.run([arguments], on_progress=self.on_progress)
         return self._spooled(made)
 
     def _spooled(self, mbtiles: Path) -> Source:
