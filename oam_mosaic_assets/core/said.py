@@ -26,7 +26,7 @@ def said_of(footprints: Path, plan: TilingPlan, names: Collection[str]) -> Said:
     """
     if len(plan.properties) == 1:
         return {}
-    wanted = pl.Series(list(names), dtype=pl.String())
+    wanted = pl.Series(list(names), dtype=pl.String()).implode()
     return {
         row["id"]: _in_short(plan.properties_of(row))
         for batch in read_batches(footprints, plan.columns)
