@@ -80,5 +80,10 @@ def _properties(layer: Layer, stated: Mapping[int, int]) -> dict[str, Any]:
 
 
 def _in_short(properties: Mapping[str, Any]) -> int:
-    """A number that is another for other properties; equal ones share it as long as the process lives."""
-    return hash(frozenset(properties.items()))
+    """A number that is another for other properties; equal ones share it as long as the process lives.
+
+    Numbers are compared as doubles, for readers know no others.
+    """
+    return hash(
+        frozenset((key, each if isinstance(each, str) else float(each)) for key, each in properties.items())
+    )

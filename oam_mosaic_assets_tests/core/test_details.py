@@ -193,6 +193,22 @@ def test_a_property_that_is_not_what_the_footprints_say_fails_the_audit(tmp_path
     assert "what it says of all is known is not what the footprints say" in verdicts["archive_is_whole"]
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"file_size": 2**62 + 1, "gsd": 1e300},
+        {"file_size": 0, "gsd": 0.1 + 0.2},
+        {"file_size": 2**31, "gsd": 1e-7},
+        {"title": ""},
+        {"title": "null"},
+        {"title": "\\u0041 \u2028 \ufffe 🛰"},
+        {"title": "x" * 20_000},
+    ],
+)
+def test_what_is_odd_is_said_as_it_is(tmp_path: Path, known: dict[str, Any]) -> None:
+    assert failures(made(tmp_path / "odd", replace(KNOWN, **known))) == {}
+
+
 def test_an_image_that_is_not_in_it_fails_the_audit(details: Scene, tmp_path: Path) -> None:
     fewer = made(tmp_path / "fewer", *IMAGES, KNOWN)
     found = examine(
