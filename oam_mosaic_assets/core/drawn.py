@@ -229,16 +229,12 @@ class _Reading:
 
     def _images_of(self, layer: Layer) -> list[int]:
         """The image that each feature of a layer shows; -1 where it is none."""
-        of_value = [self.ids.get(str(name), -1) for name in layer.values]
+        key = list(layer.keys).index(self.name) if self.name in layer.keys else -1
+        of_value = [*(self.ids.get(str(name), -1) for name in layer.values), -1]
         try:
-            return [of_value[self._name_in(layer, feature.tags)] for feature in layer.features]
+            return [of_value[_value_in(feature.tags, key)] for feature in layer.features]
         except IndexError as error:
             raise BrokenTile(f"not a feature: {error}") from None
-
-    def _name_in(self, layer: Layer, tags: Sequence[int]) -> int:
-        """Which of the layer's values names the feature that has these tags; mostly it comes first."""
-        pairs = zip(tags[::2], tags[1::2], strict=False)
-        return next((value for key, value in pairs if layer.keys[key] == self.name), len(layer.values))
 
     def _the_layer(self, tile_id: int, tile: bytes) -> Layer:
         layers = read_layers(tile)
@@ -280,3 +276,8 @@ class _Reading:
         if len(self.faults) < NAMED_FAULTS:
             zoom, x, y = tileid_to_zxy(tile_id)
             self.faults.append(f"{zoom}/{x}/{y}: {error}")
+
+
+def _value_in(tags: Sequence[int], key: int) -> int:
+    """Which value a feature has for a key; -1 where it has none. Mostly the key comes first."""
+    return tags[1] if tags[0] == key else dict(zip(tags[::2], tags[1::2], strict=False)).get(key, -1)

@@ -55,7 +55,9 @@ def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | 
     for key, value in set().union(*(each.items() for each in features)):
         if key >= len(keys) or value >= len(layer.values):
             raise BrokenTile("a feature has a property that its layer does not have")
-        kind, asked = kind_of(layer.stated[value]), kinds[keys[key]]
+        # most are text, and have been looked at already
+        is_text = isinstance(layer.values[value], str)
+        kind, asked = "String" if is_text else kind_of(layer.stated[value]), kinds[keys[key]]
         if kind != asked:
             raise BrokenTile(f"{keys[key]} is {kind or 'nothing'}, not {asked}")
         if key in (named, counted):

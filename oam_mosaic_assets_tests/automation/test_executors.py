@@ -87,6 +87,7 @@ def test_every_step_may_run_in_a_process_with_an_empty_disk(
 
 
 def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
+    site.published()  # so that there is something to take over
     fetched: list[str] = []
 
     class Counting(FolderStore):
@@ -100,6 +101,7 @@ def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
     assert sorted(key.rsplit("/", 1)[-1] for key in staged) == [
         "footprints.geojsonl",
         "footprints.parquet",
+        "footprints.splice.npz",
         "global-mosaic.pmtiles",
         "set_aside.parquet",
     ]
