@@ -65,7 +65,8 @@ def build_definitions(
     releases = overrides.get("releases") or Releases(store, keys, retention=retention)
     catalogue = overrides.get("catalogue") or catalogue_of(settings)
     tippecanoe = overrides.get("tippecanoe") or TippecanoeResource(
-        program=str(settings.tippecanoe) if settings.tippecanoe else None
+        program=str(settings.tippecanoe) if settings.tippecanoe else None,
+        processes=settings.build_processes,
     )
     freshness = dg.FreshnessPolicy.time_window(  # whole seconds: the UI cannot show a fraction of one
         warn_window=timedelta(seconds=math.floor(settings.fresh_warn_hours * 3600)),

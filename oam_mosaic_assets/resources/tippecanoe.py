@@ -1,6 +1,7 @@
 """Tippecanoe as a Dagster resource: from footprints in drawing order to a finished archive."""
 
 import logging
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -17,9 +18,11 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 
     Attributes:
         program: its path; None takes the packaged one, else the one on the PATH.
+        processes: how many of it may run at once; 0 is one for each processor.
     """
 
     program: str | None = None
+    processes: int = 0
 
     def version(self) -> str:
         """For example `v2.72.0`. Raises `TippecanoeMissing`."""
@@ -48,6 +51,7 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
             target,
             splice=splice,
             before=before,
+            processes=self.processes or len(os.sched_getaffinity(0)),
             on_progress=lambda share: progress.step(
                 log, "tiling", share, f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
             ),

@@ -139,12 +139,14 @@ def made_from(
     plan: TilingPlan = PLAN,
     before: Before | str = "a test wants it",
     metadata: Mapping[str, Any] | None = None,
+    processes: int = 1,
 ) -> Scene:
     """Make a mosaic as the assets do.
 
     Args:
         folder: a new one.
         before: what to take over, or why nothing.
+        processes: of tippecanoe, at once.
         metadata: what the archive says of itself that it should not.
     """
     snapshot = snapshot_of(rows, folder)
@@ -156,7 +158,7 @@ def made_from(
     assert snapshot.bounds is not None
     shown = Footprints(table=footprints, geojson=geojson, snapshot=snapshot.digest, bounds=snapshot.bounds)
     taken = before.archive if isinstance(before, Before) and some else None
-    made = make_mosaic(Tippecanoe(), plan, shown, archive, splice=some, before=taken)
+    made = make_mosaic(Tippecanoe(), plan, shown, archive, splice=some, before=taken, processes=processes)
     if metadata:
         _describe(archive, plan, snapshot, metadata)
     return Scene(

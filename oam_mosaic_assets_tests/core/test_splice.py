@@ -24,6 +24,7 @@ from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import TooMuchChanged, splice_between
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
+from oam_mosaic_assets.gateways import mosaic_tiles
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 from oam_mosaic_assets_tests.core.scene import (
     DIFFICULT,
@@ -117,7 +118,12 @@ def test_after_a_walk_of_changes_all_is_as_if_made_at_once(
             walked(world, change)
         last = made_from(world.values(), folder / f"{start}", plan=plan, before=last.before)
     anew = made_from(world.values(), folder / "anew", plan=plan)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mosaic_tiles, "WORTH_PARTING", 0)
+        in_parts = made_from(world.values(), folder / "parts", plan=plan, processes=3)
 
+    assert len([*(folder / "parts").glob("part-*.geojsonl")]) > 3
+    assert in_parts.archive.read_bytes() == anew.archive.read_bytes()
     assert anew.archive.read_bytes() == last.archive.read_bytes()
     assert tiles_of(anew, from_zoom=plan.whole_from) == one_run_of_tippecanoe(anew, folder)
 
