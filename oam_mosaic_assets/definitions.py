@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import dagster as dg
 
@@ -19,15 +19,16 @@ from oam_mosaic_assets.automation.jobs import (
 )
 from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshness
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
+from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.history import Retention
-from oam_mosaic_assets.core.product import DETAILS, MOSAIC
+from oam_mosaic_assets.core.product import DETAILS, EXACT, MOSAIC, WHOLE
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of, viewer_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
-from oam_mosaic_assets.resources.auditor import Auditor, of_footprints
+from oam_mosaic_assets.resources.auditor import Auditor, of_coverage, of_footprints
 from oam_mosaic_assets.resources.console import console_logger
 from oam_mosaic_assets.resources.progress import LoggedProgress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -54,6 +55,9 @@ def build_definitions(
     plan = MosaicPlan(
         tiling=TilingPlan(zoom_min=settings.zoom_min, zoom_max=settings.zoom_max),
         details=details_plan(settings.zoom_max),
+        exact=_coverage_plan(settings, "exact"),
+        whole=_coverage_plan(settings, "whole"),
+        processes=settings.build_processes,
         box=TEST_BOX if settings.test_mode else None,
         max_set_aside_share=settings.max_set_aside_share,
         max_shrink_share=settings.max_shrink_share,
@@ -73,6 +77,7 @@ def build_definitions(
         fail_window=timedelta(seconds=math.ceil(settings.fresh_fail_hours * 3600)),
     )
     plans = {MOSAIC.name: plan.tiling, DETAILS.name: plan.details}
+    pictures = {EXACT.name: plan.exact, WHOLE.name: plan.whole}
     channels = channels_of(settings)
     *upstream, published = chain_of(keys.products)
     return dg.Definitions(
@@ -99,15 +104,29 @@ def build_definitions(
             "viewer": viewer_of(settings, store),
             "auditor": Auditor(
                 releases,
-                {name: of_footprints(each) for name, each in plans.items()},
+                {
+                    **{name: of_footprints(each) for name, each in plans.items()},
+                    **{name: of_coverage(each) for name, each in pictures.items()},
+                },
                 max_set_aside_share=plan.max_set_aside_share,
                 max_shrink_share=plan.max_shrink_share,
             ),
             "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
             "tippecanoe": tippecanoe,
-            "watch": Watch(catalogue, releases, tippecanoe, plans=plans, box=plan.box),
+            "watch": Watch(catalogue, releases, tippecanoe, plans=plans, pictures=pictures, box=plan.box),
             **overrides,
         },
+    )
+
+
+def _coverage_plan(settings: Settings, way: Literal["exact", "whole"]) -> CoveragePlan:
+    return CoveragePlan(
+        way=way,
+        zoom_min=settings.zoom_min,
+        zoom_max=settings.zoom_max,
+        pixels=settings.coverage_tile_pixels,
+        colour=settings.coverage_colour,
+        opacity=settings.coverage_opacity,
     )
 
 

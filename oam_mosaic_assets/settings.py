@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from oam_mosaic_assets.core.coverage import GREY
 from oam_mosaic_assets.core.cron import problem_with
 from oam_mosaic_assets.core.product import MOSAIC, chosen
 from oam_mosaic_assets.core.release import Keys
@@ -33,11 +34,13 @@ from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.values import (
     KEY,
     MAILBOX,
+    Colour,
     Hours,
     Port,
     Products,
     Share,
     Switch,
+    TilePixels,
     Words,
     is_mail_server,
     is_plain_address,
@@ -93,7 +96,12 @@ class Settings(BaseModel):
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
     build_processes: Annotated[int, Field(ge=0, le=256)] = 0
-    mosaic_products: Products = chosen(("details",))
+    mosaic_products: Products = chosen(("details", "exact", "whole"))
+
+    # the coverage as pictures
+    coverage_colour: Colour = GREY
+    coverage_opacity: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
+    coverage_tile_pixels: TilePixels = 256
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None

@@ -6,6 +6,8 @@ from typing import Final
 
 import dagster as dg
 
+from oam_mosaic_assets.assets.coverage_exact_pmtiles import coverage_exact_pmtiles
+from oam_mosaic_assets.assets.coverage_whole_pmtiles import coverage_whole_pmtiles
 from oam_mosaic_assets.assets.details_geojson import details_geojson
 from oam_mosaic_assets.assets.details_pmtiles import details_pmtiles
 from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
@@ -14,7 +16,8 @@ from oam_mosaic_assets.assets.published_mosaic import publication_of
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.audit import audit_of
 from oam_mosaic_assets.core.audit import CHECKS, DETAILS_CHECKS
-from oam_mosaic_assets.core.product import DETAILS, MOSAIC, Product
+from oam_mosaic_assets.core.coverage_audit import EXACT_CHECKS, WHOLE_CHECKS
+from oam_mosaic_assets.core.product import DETAILS, EXACT, MOSAIC, WHOLE, Product
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Branch:
 BRANCHES: Final[Mapping[str, Branch]] = {
     MOSAIC.name: Branch((footprints_geojson, global_mosaic_pmtiles), CHECKS),
     DETAILS.name: Branch((details_geojson, details_pmtiles), DETAILS_CHECKS),
+    EXACT.name: Branch((coverage_exact_pmtiles,), EXACT_CHECKS),
+    WHOLE.name: Branch((coverage_whole_pmtiles,), WHOLE_CHECKS),
 }
 """By the product's name."""
 

@@ -46,7 +46,23 @@ DETAILS: Final = Product(
 )
 """The footprints with what is known of each image."""
 
-PRODUCTS: Final = (MOSAIC, DETAILS)
+EXACT: Final = Product(
+    word="exact",
+    name="global-coverage-exact.pmtiles",
+    content_type=PMTILES,
+    asset="coverage_exact_pmtiles",
+)
+"""Pictures of the pixels that images cover."""
+
+WHOLE: Final = Product(
+    word="whole",
+    name="global-coverage-whole.pmtiles",
+    content_type=PMTILES,
+    asset="coverage_whole_pmtiles",
+)
+"""Pictures of the tiles that images touch."""
+
+PRODUCTS: Final = (MOSAIC, DETAILS, EXACT, WHOLE)
 """All there are, in the order in which they are published; the mandatory one first."""
 
 

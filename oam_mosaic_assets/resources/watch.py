@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from oam_mosaic_assets import __version__
+from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot
@@ -40,18 +41,21 @@ class Watch:
         tippecanoe: TippecanoeResource,
         *,
         plans: Mapping[str, TilingPlan],
+        pictures: Mapping[str, CoveragePlan],
         box: tuple[float, float, float, float] | None,
     ) -> None:
         """Watch.
 
         Args:
             plans: of the products that are tiled, by their names.
+            pictures: of the products that are drawn as pictures, by their names.
             box: see `MosaicPlan`.
         """
         self._catalogue = catalogue
         self._releases = releases
         self._tippecanoe = tippecanoe
         self._plans = plans
+        self._pictures = pictures
         self._box = box
 
     def basis(self, snapshot: Snapshot, taken_down: Collection[str]) -> str:
@@ -76,6 +80,7 @@ class Watch:
             sorted(taken_down),
             products,
             [self._plans[each].digest(version) for each in products if each in self._plans],
+            [self._pictures[each].digest() for each in products if each in self._pictures],
             self._box,
             __version__,
         ]
