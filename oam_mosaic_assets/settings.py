@@ -24,7 +24,6 @@ from pydantic import (
     model_validator,
 )
 
-from oam_mosaic_assets.core.coverage import GREY
 from oam_mosaic_assets.core.cron import problem_with
 from oam_mosaic_assets.core.product import MOSAIC, chosen
 from oam_mosaic_assets.core.release import Keys
@@ -99,7 +98,7 @@ class Settings(BaseModel):
     mosaic_products: Products = chosen(("details", "exact", "whole"))
 
     # the coverage as pictures
-    coverage_colour: Colour = GREY
+    coverage_colour: Colour = (128, 128, 128)
     coverage_opacity: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
     coverage_tile_pixels: TilePixels = 256
 
