@@ -21,13 +21,13 @@ from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshnes
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.history import Retention
-from oam_mosaic_assets.core.product import DETAILS, MOSAIC
+from oam_mosaic_assets.core.product import CHANGES, DENSITY, DETAILS, MOSAIC, STATISTICS
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of, viewer_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
-from oam_mosaic_assets.resources.auditor import Auditor, of_footprints
+from oam_mosaic_assets.resources.auditor import Auditor, of_changes, of_density, of_footprints, of_statistics
 from oam_mosaic_assets.resources.console import console_logger
 from oam_mosaic_assets.resources.progress import LoggedProgress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -54,6 +54,7 @@ def build_definitions(
     plan = MosaicPlan(
         tiling=TilingPlan(zoom_min=settings.zoom_min, zoom_max=settings.zoom_max),
         details=details_plan(settings.zoom_max),
+        collection=settings.collection,
         box=TEST_BOX if settings.test_mode else None,
         max_set_aside_share=settings.max_set_aside_share,
         max_shrink_share=settings.max_shrink_share,
@@ -97,7 +98,13 @@ def build_definitions(
             "viewer": viewer_of(settings, store),
             "auditor": Auditor(
                 releases,
-                {MOSAIC.name: of_footprints(plan.tiling), DETAILS.name: of_footprints(plan.details)},
+                {
+                    MOSAIC.name: of_footprints(plan.tiling),
+                    DETAILS.name: of_footprints(plan.details),
+                    DENSITY.name: of_density,
+                    STATISTICS.name: of_statistics,
+                    CHANGES.name: of_changes(releases),
+                },
                 max_set_aside_share=plan.max_set_aside_share,
                 max_shrink_share=plan.max_shrink_share,
             ),

@@ -12,6 +12,7 @@ class MosaicPlan:
     Attributes:
         tiling: the archive.
         details: the archive of details.
+        collection: the catalogue's that is read.
         box: west, south, east, north in degrees; only images that touch it. None draws all.
         max_set_aside_share: of the catalogue, 0 to 1.
         max_shrink_share: of the last published build's images, 0 to 1.
@@ -22,6 +23,7 @@ class MosaicPlan:
 
     tiling: TilingPlan
     details: TilingPlan
+    collection: str
     box: tuple[float, float, float, float] | None
     max_set_aside_share: float
     max_shrink_share: float

@@ -123,6 +123,7 @@ def stac_footprints(
                 return
         folder = scratch.folder("stac_footprints")
         footprints, set_aside = folder / FOOTPRINTS, folder / SET_ASIDE
+        holdings = snapshot.holdings()
         rows = _read(context, snapshot, progress, taken_down)
         found = write_snapshot(
             rows,
@@ -162,6 +163,7 @@ def stac_footprints(
         "set_aside": found.set_aside,
         "outside_test_box": found.outside,
         "unknown_values": found.unknown,
+        "holdings": {"collections": holdings.collections, "items": holdings.items},
         "seconds": {"stac_footprints": round(seconds, 2)},
     }
     yield dg.MaterializeResult(

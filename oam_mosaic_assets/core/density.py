@@ -48,20 +48,25 @@ NAMED: Final = (
 
 SIDES: Final = ("west", "south", "east", "north")
 
-_KINDS: Final = ("platform_kind", "license_kind", "gsd_kind", "year", "in_7d", "in_30d")
+KIND_COLUMNS: Final = ("platform_kind", "license_kind", "gsd_kind", "year", "in_7d", "in_30d")
 """Columns that each say one kind that an image is of, or none."""
 
 _IMAGES: Final = {
     "cell": pl.Int64(),
     **dict.fromkeys(SIDES, pl.Float64()),
     "newest": pl.Datetime("us", "UTC"),
-    **dict.fromkeys(_KINDS, pl.UInt16()),
+    **dict.fromkeys(KIND_COLUMNS, pl.UInt16()),
 }
 
 
 def kind_name(kind: int) -> str:
     """The property that counts images of a kind."""
     return NAMED[kind] if kind < len(NAMED) else f"count_year_{kind:04}"
+
+
+def no_images() -> pl.DataFrame:
+    """None at all, as `placed` gives them."""
+    return pl.DataFrame(schema=_IMAGES)
 
 
 def placed(rows: pl.DataFrame, areas: Geometries, *, taken_at: datetime) -> pl.DataFrame:
@@ -72,7 +77,7 @@ def placed(rows: pl.DataFrame, areas: Geometries, *, taken_at: datetime) -> pl.D
         areas: their geometries.
         taken_at: the moment of the snapshot, UTC; the last days are those before it.
     """
-    middle, extent = _middles(areas)
+    middle, extent = middles_and_extents(areas)
     side = 1 << DEEPEST
     # 180 degrees east and 85.0511 degrees south fall in the last cell
     x, y = np.clip(np.floor(to_tiles(middle, DEEPEST)).astype(np.int64), 0, side - 1).T
@@ -121,7 +126,7 @@ def _kinds(taken_at: datetime) -> list[pl.Expr]:
     ]
 
 
-def _middles(areas: Geometries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def middles_and_extents(areas: Geometries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centroids, longitude from -180 to 180, and extents that hold them: west, south, east, north, degrees.
 
     An image that crosses the antimeridian is one piece here; so its extent may reach beyond 180 degrees.
@@ -162,7 +167,7 @@ def cells_by_zoom(images: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame, pl.
     """
     cells = images.group_by("cell").agg(pl.len().alias("count"), *_sums())
     kinds = (
-        images.select("cell", *_KINDS)
+        images.select("cell", *KIND_COLUMNS)
         .unpivot(index="cell", value_name="kind")
         .filter(pl.col("kind").is_not_null())
         .group_by("cell", "kind")
@@ -177,3 +182,14 @@ def cells_by_zoom(images: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame, pl.
 
 def _sums() -> list[pl.Expr]:
     return [pl.min("west", "south"), pl.max("east", "north", "newest")]
+
+
+def totals_of(kinds: pl.LazyFrame) -> dict[int, int]:
+    """How many images there are of each kind, from the table of kinds."""
+    found = kinds.filter(zoom=0).group_by("kind").agg(pl.sum("count")).sort("kind").collect()
+    return dict(zip(found["kind"].to_list(), found["count"].to_list(), strict=True))
+
+
+def years_of(kinds: pl.LazyFrame) -> list[int]:
+    """The years that some image was taken in, from the table of kinds."""
+    return [kind for kind in totals_of(kinds) if kind >= len(NAMED)]

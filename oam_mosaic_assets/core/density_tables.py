@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import shapely
 
-from oam_mosaic_assets.core.density import COLUMNS, DEEPEST, FINER, ZOOM_MAX, cells_by_zoom, placed
+from oam_mosaic_assets.core.density import COLUMNS, DEEPEST, FINER, ZOOM_MAX, cells_by_zoom, no_images, placed
 from oam_mosaic_assets.core.ground import (
     SHEET_ZOOM,
     Ground,
@@ -77,7 +77,7 @@ def write_density(
         taken_at: the moment of the snapshot, UTC.
         scratch: an empty folder.
     """
-    area, images = 0.0, [placed(pl.DataFrame(schema=_COUNTED_BY), np.zeros(0, object), taken_at=taken_at)]
+    area, images = 0.0, [no_images()]
     with Ground(scratch / "ground.sqlite") as ground:
         for batch in read_batches(footprints, COLUMNS):
             areas = shapely.from_wkb(batch["geometry"].to_numpy())
@@ -106,15 +106,6 @@ def write_density(
         parts = [scratch / f"whole-{name}-{zoom:02}.parquet" for zoom in range(ZOOM_MAX + 1)]
         pl.scan_parquet(parts, glob=False).sink_parquet(target, engine="streaming")
     return Counted(images=len(counted), cells=total, area_km2=area, covered_km2=covered)
-
-
-_COUNTED_BY: Final = {
-    "geometry": pl.Binary(),
-    "acquired_to": pl.Datetime("us", "UTC"),
-    "platform": pl.String(),
-    "license": pl.String(),
-    "gsd": pl.Float64(),
-}
 
 
 def _write_shares(ground: Ground, scratch: Path) -> float:

@@ -35,6 +35,9 @@ EXTENT_SIDES: Final = {"bboxW": "west", "bboxS": "south", "bboxE": "east", "bbox
 DEGREE_DECIMALS: Final = 6
 """Of an extent: a tenth of a metre."""
 
+MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
+"""UTC, whole seconds."""
+
 _ACROSS: Final = 1 << FINER
 """Cells along a tile's edge."""
 
@@ -138,7 +141,7 @@ def _drawn(zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> Iterator[Tile
     more = cells.select(
         *(pl.col(side).round(DEGREE_DECIMALS).alias(name) for name, side in EXTENT_SIDES.items()),
         "covered",
-        pl.col("newest").dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        pl.col("newest").dt.strftime(MOMENT),
     )
     shown = [
         [(name, each) for name, each in values.items() if each is not None]
@@ -171,9 +174,9 @@ class _Sheet:
             more: what the polygon says beside it.
         """
         tags = self._tags(counts)
-        self._points.features.add(type=POINT, tags=tags, geometry=_POINTS[place])
+        self._points.features.add(type=POINT, tags=tags, geometry=POINTS[place])
         tags += self._tags(more)
-        self._polygons.features.add(type=POLYGON, tags=tags, geometry=_POLYGONS[place])
+        self._polygons.features.add(type=POLYGON, tags=tags, geometry=POLYGONS[place])
 
     def _tags(self, properties: Properties) -> list[int]:
         keys, values, tags = self._keys, self._values, list[int]()
@@ -202,9 +205,9 @@ def _squares() -> list[list[int]]:
     return polygon_commands(corner.reshape(-1, 2) * _SIDE, np.full(len(row), 4), np.arange(len(row)))
 
 
-_POLYGONS: Final = _squares()
+POLYGONS: Final = _squares()
 
-_POINTS: Final = [
+POINTS: Final = [
     [1 << 3 | 1, 2 * (column * _SIDE + _SIDE // 2), 2 * (row * _SIDE + _SIDE // 2)]
     for row in range(_ACROSS)
     for column in range(_ACROSS)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC
 
 from oam_mosaic_assets import __version__
 from oam_mosaic_assets.core.release import Pointer
@@ -69,12 +70,17 @@ class Watch:
         watermark = snapshot.watermark()
         if watermark is None:
             return ""
+        products = self._releases.keys.products
         stated = [
             self._catalogue.origin,
             watermark,
             sorted(taken_down),
             self._tiling.digest(self._tippecanoe.version()),
-            [each.name for each in self._releases.keys.products],
+            [each.name for each in products],
+            # what tells of the last days is made every day
+            snapshot.taken_at.astimezone(UTC).date().isoformat()
+            if any(each.is_dated for each in products)
+            else "",
             self._box,
             __version__,
         ]

@@ -22,7 +22,7 @@ from psycopg.rows import TupleRow
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, MosaicError
 from oam_mosaic_assets.gateways.catalogue.json_rows import object_in
-from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable
 from oam_mosaic_assets.gateways.catalogue.wkb import geojson_from_wkb
 
 KNOWN_VERSIONS: Final = ("0.9.", "0.10.")
@@ -70,6 +70,7 @@ _WATERMARK: Final = """
     FROM pgstac.items WHERE collection = %(collection)s
 """
 _IDS: Final = "SELECT id FROM pgstac.items WHERE collection = %(collection)s"
+_HOLDINGS: Final = "SELECT (SELECT count(*) FROM pgstac.collections), (SELECT count(*) FROM pgstac.items)"
 _TEMPLATE: Final = "SELECT base_item FROM pgstac.collections WHERE id = %(collection)s"
 # Since 0.10 an item names the template it was stored with; one that names none was stored with the first.
 _TEMPLATES: Final = (
@@ -237,7 +238,7 @@ class PgstacCatalogue:
             taken_at=taken_at.astimezone(UTC),
             expected=count,
             _templates=_Templates(dict(tagged), first=first, current=current),
-            _ask=lambda question: str(ask(question, collection=self._collection)[0][0]),
+            _ask=lambda question: ask(question, collection=self._collection)[0],
             _rows=lambda question: self._rows(connection, question),
         )
 
@@ -305,11 +306,15 @@ class PgstacSnapshot:
     taken_at: datetime
     expected: int
     _templates: _Templates
-    _ask: Callable[[str], str]
+    _ask: Callable[[str], TupleRow]
     _rows: Callable[[str], Iterator[TupleRow]]
 
     def watermark(self) -> str:
-        return f"{self._ask(_WATERMARK)}-{self._templates.digest()}"
+        (hashes,) = self._ask(_WATERMARK)
+        return f"{hashes}-{self._templates.digest()}"
+
+    def holdings(self) -> Holdings:
+        return Holdings(*self._ask(_HOLDINGS))
 
     def ids(self) -> Iterator[str]:
         return (name for (name,) in self._rows(_IDS))
