@@ -229,15 +229,15 @@ def _value(stated: Any) -> tuple[str, Any]:
 
 
 def _properties(layer: Layer, feature: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    properties = {}
     try:
-        for key, value in zip(feature.tags[::2], feature.tags[1::2], strict=True):
-            name, (kind, stated) = layer.keys[key], values[value]
-            if kind != _TYPES.get(name, "uint_value") or (stated == 0 and name.startswith(_SHARED)):
-                raise BrokenTile(f"{name} is {stated!r}, a {kind}")
-            properties[name] = stated
+        pairs = zip(feature.tags[::2], feature.tags[1::2], strict=True)
+        stated = {layer.keys[key]: values[value] for key, value in pairs}
     except (IndexError, ValueError):
         raise BrokenTile("a feature names a property that is not there") from None
+    for name, (kind, value) in stated.items():
+        if kind != _TYPES.get(name, "uint_value") or (value == 0 and name.startswith(_SHARED)):
+            raise BrokenTile(f"{name} is {value!r}, a {kind}")
+    properties = {name: value for name, (_, value) in stated.items()}
     needed = {"count", *EXTENT_SIDES, "covered"} if feature.type == POLYGON else {"count"}
     if lacking := needed - properties.keys():
         raise BrokenTile(f"a feature lacks {', '.join(sorted(lacking))}")

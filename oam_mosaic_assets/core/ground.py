@@ -1,9 +1,9 @@
 """How much ground images cover: areas in square kilometres, each place once, and the share of each cell.
 
-Areas are taken in Lambert's cylindrical equal-area projection of the WGS84 ellipsoid (that of EPSG:6933 but
-for its units): plane areas in it are areas on the ellipsoid, and what bounds a Web Mercator tile stays a
-rectangle. Sides are straight in longitude and latitude, as RFC 7946 has them. Source: Snyder, Map
-Projections: A Working Manual, 1987, equations 3-12 and 10-17.
+Areas are those on the WGS84 ellipsoid, within sides that are straight in longitude and latitude, as RFC 7946
+has them. What bounds a Web Mercator tile is a rectangle in degrees, so all cutting is done in degrees. The
+area under a side is the integral of the authalic latitude's sine along it. Source: Snyder, Map Projections:
+A Working Manual, 1987, equations 3-11 and 3-12.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_positions
+from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_positions, to_tiles
 
 Numbers = NDArray[np.int64]
 Shares = NDArray[np.float64]
@@ -32,10 +32,10 @@ _ECCENTRICITY: Final = 0.0818191908426215
 """Of the WGS84 ellipsoid."""
 
 _WORLD_KM2: Final = 510_065_621.724
-"""Of the WGS84 ellipsoid; Moritz, Geodetic Reference System 1980, gives the authalic radius 6,371.0072 km."""
+"""The area of the WGS84 ellipsoid, whose authalic radius is 6,371.0072 km."""
 
-_LONGEST_SIDE: Final = 0.5
-"""Degrees; longer sides are followed by points, for they are curved in this projection."""
+_LONGEST_SIDE: Final = 5.0
+"""Degrees; along shorter sides Simpson's rule is right to seven digits."""
 
 _TOGETHER: Final = 16_384
 """Pieces that are dissolved before the cells they lie in are looked at; a number for speed alone."""
@@ -52,7 +52,7 @@ class Sheet(NamedTuple):
 
     Attributes:
         cell: place along the Hilbert curve of its zoom.
-        ground: in the tile's own coordinates: 0 to 1 to the east, and to the south so that areas are true.
+        ground: in the tile's own coordinates: 0 to 1 to the east and to the south, straight in degrees.
     """
 
     cell: int
@@ -60,11 +60,12 @@ class Sheet(NamedTuple):
 
 
 def areas_km2(areas: Geometries) -> NDArray[np.float64]:
-    """The area of each (EPSG:4326) on the ellipsoid, square kilometres."""
-    flat = shapely.transform(shapely.segmentize(areas, _LONGEST_SIDE), _projected)
-    # the plane is 1 wide for 360 degrees, and 2 high
-    areas_there: NDArray[np.float64] = shapely.area(flat) * (_WORLD_KM2 / 2.0)
-    return areas_there
+    """The area of each (EPSG:4326), square kilometres."""
+    split = shapely.segmentize(areas, _LONGEST_SIDE)
+    # all round, and from pole to pole, it is the world
+    square_degrees = _integrals(split, np.zeros(len(areas)), np.ones(len(areas)))
+    world: NDArray[np.float64] = square_degrees / 360.0 / 2.0 * _WORLD_KM2
+    return world
 
 
 class Ground:
@@ -120,8 +121,9 @@ class Ground:
 def covered_km2(sheets: list[Sheet]) -> dict[int, float]:
     """The area that is covered of each sheet's tile, square kilometres, by its cell."""
     cells = np.array([each.cell for each in sheets], np.int64)
-    shares = shapely.area(np.array([each.ground for each in sheets], dtype=object))
-    return dict(zip(cells.tolist(), (shares * cells_km2(cells, SHEET_ZOOM)).tolist(), strict=True))
+    ground = np.array([each.ground for each in sheets], dtype=object)
+    covered = _shares(ground, cells, SHEET_ZOOM) * cells_km2(cells, SHEET_ZOOM)
+    return dict(zip(cells.tolist(), covered.tolist(), strict=True))
 
 
 def cells_km2(cells: Numbers, zoom: int) -> NDArray[np.float64]:
@@ -131,7 +133,7 @@ def cells_km2(cells: Numbers, zoom: int) -> NDArray[np.float64]:
         cells: places along the Hilbert curve of the zoom.
     """
     _, row = tile_positions(cells + first_tile_id(zoom), zoom)
-    heights: NDArray[np.float64] = _edge(row, zoom) - _edge(row + 1, zoom)
+    heights: NDArray[np.float64] = _authalic(_edge(row, zoom)) - _authalic(_edge(row + 1, zoom))
     return heights * (_WORLD_KM2 / 2.0 / (1 << zoom))
 
 
@@ -153,7 +155,7 @@ def shares_below(
     grounds = {each.cell: each.ground for each in sheets}
     above = wanted(SHEET_ZOOM, first, last)
     ground = np.array([grounds.get(each, _NOTHING) for each in above.tolist()], dtype=object)
-    share = shapely.area(ground)
+    share = _shares(ground, above, SHEET_ZOOM)
     yield SHEET_ZOOM, above, share
     for zoom in range(SHEET_ZOOM + 1, deepest + 1):
         first, last = 4 * first, 4 * last
@@ -178,59 +180,82 @@ def _within(parents: Geometries, of_parent: Shares, cells: Numbers, zoom: int) -
     points, of = shapely.get_coordinates(parents[partly], return_index=True)
     local = shapely.set_coordinates(parents[partly], (points - corner[of]) / side[of])
     ground[partly] = shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0)
-    share[partly] = np.minimum(shapely.area(ground[partly]), 1.0)
+    share[partly] = np.minimum(_shares(ground[partly], cells[partly], zoom), 1.0)
     return ground, share
+
+
+def _shares(ground: Geometries, cells: Numbers, zoom: int) -> Shares:
+    """The share of cells that is covered, from what is covered in their own coordinates."""
+    _, row = tile_positions(cells + first_tile_id(zoom), zoom)
+    top, bottom = _edge(row, zoom), _edge(row + 1, zoom)
+    shares: Shares = _integrals(ground, top, bottom - top) / (_authalic(top) - _authalic(bottom))
+    return np.abs(shares)
+
+
+def _integrals(
+    areas: Geometries, origin: NDArray[np.float64], unit: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The integral over each area of dx d(sine of the authalic latitude).
+
+    Args:
+        areas: polygons and collections of them; latitude is `origin + unit * y`.
+        origin: degrees, one an area.
+        unit: degrees, one an area.
+    """
+    parts, part_of = shapely.get_parts(areas, return_index=True)
+    parts, again = shapely.get_parts(parts, return_index=True)  # collections hold multipolygons
+    rings, part = shapely.get_rings(shapely.orient_polygons(parts), return_index=True)
+    of = part_of[again][part]
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    is_side = ring[1:] == ring[:-1]
+    area = of[ring[1:][is_side]]
+    latitude = (
+        origin[area, None] + unit[area, None] * np.column_stack([points[:-1, 1], points[1:, 1]])[is_side]
+    )
+    first, last = latitude.T
+    # Simpson's rule
+    mean = (_authalic(first) + 4.0 * _authalic((first + last) / 2.0) + _authalic(last)) / 6.0
+    steps = np.diff(points[:, 0])[is_side]
+    return np.abs(np.bincount(area, steps * mean, minlength=len(areas)))
 
 
 def _pieces(areas: Geometries) -> tuple[Numbers, Geometries]:
     """Images cut into the tiles they reach: each piece's cell, and the piece in the tile's coordinates."""
-    parts = shapely.get_parts(shapely.segmentize(areas, _LONGEST_SIDE))
-    flat = shapely.transform(parts, _projected)
-    crossed = ~shapely.is_valid(flat)  # rings that nearly touch may cross when projected
-    flat[crossed] = shapely.make_valid(flat[crossed], method="structure", keep_collapsed=False)
+    parts = shapely.get_parts(areas)
     tiles = 1 << SHEET_ZOOM
-    west, south, east, north = shapely.bounds(flat).T
-    edges = _edge(np.arange(tiles + 1), SHEET_ZOOM)[::-1]  # ascending: from the south
-    first_row = tiles - np.searchsorted(edges, north, side="left")
-    last_row = tiles - np.searchsorted(edges, south, side="right")
-    first_row, last_row = (np.clip(each, 0, tiles - 1) for each in (first_row, last_row))
-    first_column, last_column = (
-        np.clip(np.floor(each * tiles).astype(np.int64), 0, tiles - 1) for each in (west, east)
-    )
-    columns = last_column - first_column + 1
-    count = columns * (last_row - first_row + 1)
-    which = np.repeat(np.arange(len(flat)), count)
+    west, south, east, north = shapely.bounds(parts).T
+    corners = np.column_stack([np.concatenate([west, east]), np.concatenate([north, south])])
+    columns, rows = np.clip(np.floor(to_tiles(corners, SHEET_ZOOM)).astype(np.int64), 0, tiles - 1).T
+    (first_column, last_column), (first_row, last_row) = (each.reshape(2, -1) for each in (columns, rows))
+    across = last_column - first_column + 1
+    count = across * (last_row - first_row + 1)
+    which = np.repeat(np.arange(len(parts)), count)
     ordinal = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
-    column = first_column[which] + ordinal % columns[which]
-    row = first_row[which] + ordinal // columns[which]
+    column = first_column[which] + ordinal % across[which]
+    row = first_row[which] + ordinal // across[which]
     top, bottom = _edge(row, SHEET_ZOOM), _edge(row + 1, SHEET_ZOOM)
-    points, of = shapely.get_coordinates(flat[which], return_index=True)
-    u = points[:, 0] * tiles - column[of]
+    points, of = shapely.get_coordinates(parts[which], return_index=True)
+    u = (points[:, 0] / 360.0 + 0.5) * tiles - column[of]
     v = (top[of] - points[:, 1]) / (top - bottom)[of]
-    local = shapely.set_coordinates(flat[which], np.column_stack([u, v]))
+    local = shapely.set_coordinates(parts[which], np.column_stack([u, v]))
     cut = shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0)
-    cut[count[which] == 1] = local[count[which] == 1]  # what lies in one tile stays as it is
     solid = shapely.area(cut) > 0.0
     return (tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM))[solid], cut[solid]
 
 
-def _projected(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points in a plane 1 wide and 2 high, y to the north, in which areas are true."""
-    return np.column_stack([lonlat[:, 0] / 360.0 + 0.5, _authalic(np.sin(np.radians(lonlat[:, 1])))])
-
-
-def _authalic(sine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sine of the authalic latitude, from that of the geodetic latitude."""
+def _authalic(latitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sine of the authalic latitude, from the geodetic latitude in degrees."""
 
     def q(sine: NDArray[np.float64] | float) -> NDArray[np.float64]:
         e = _ECCENTRICITY
         q: NDArray[np.float64] = (1.0 - e * e) * (sine / (1.0 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
         return q
 
-    authalic: NDArray[np.float64] = q(sine) / q(1.0)
-    return authalic
+    sine: NDArray[np.float64] = q(np.sin(np.radians(latitude))) / q(1.0)
+    return sine
 
 
 def _edge(row: Numbers, zoom: int) -> NDArray[np.float64]:
-    """Where the northern edge of a row of tiles lies in that plane."""
-    return _authalic(np.tanh(np.pi * (1.0 - 2.0 * row / (1 << zoom))))
+    """The latitude of the northern edge of a row of tiles, degrees."""
+    latitude: NDArray[np.float64] = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * row / (1 << zoom)))))
+    return latitude
