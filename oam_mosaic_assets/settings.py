@@ -241,7 +241,11 @@ class Settings(BaseModel):
         meanings = {
             plain.archive: "the mosaic itself",
             plain.tilejson: "the mosaic's TileJSON",
-            **{each.name: f"the product {each.word!r}" for each in self.mosaic_products if each != MOSAIC},
+            **{
+                each.name: f"the product {each.word!r}; keep one of them, MOSAIC_PRODUCTS says which are made"
+                for each in self.mosaic_products
+                if each != MOSAIC
+            },
             _SAMPLE: "the sample's place on S3",
             _TEST: "the place of what TEST_MODE builds",
         }

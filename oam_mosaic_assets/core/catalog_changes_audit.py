@@ -57,12 +57,11 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
         wrong.append(f"it says complete: {complete}")
     if not all(map(_is_box, boxes)):
         wrong.append("an extent is none")
+    said = "there is no build before" if is_first else f"{total:,} changes lead from one build to the other"
     return [
         Verdict.failing("changes_are_true", "; ".join(wrong))
         if wrong
-        else Verdict.passing(
-            "changes_are_true", f"{total:,} changes lead from one build to the other", **counts
-        ),
+        else Verdict.passing("changes_are_true", said, **counts),
         Verdict.failing("nobody_taken_down_is_named", f"{len(named)} images that were taken down are named")
         if named
         else Verdict.passing("nobody_taken_down_is_named", "no image that was taken down is named"),
