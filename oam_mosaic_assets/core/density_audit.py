@@ -58,7 +58,7 @@ _PLACES: Final = {
     **{(POINT, *commands): place for place, commands in enumerate(POINTS)},
 }
 _ACROSS: Final = 1 << FINER
-_SHARED: Final = "count"
+_COUNT: Final = "count"
 """Begins the names of what polygon and point both say."""
 
 _TYPES: Final = {
@@ -73,32 +73,58 @@ class _Found:
     """What the tiles of a zoom say.
 
     Attributes:
-        cell: of each cell, as the other columns.
+        x: the column of each cell; the attributes up to `newest` go with it.
         newest: ISO 8601; None of unknown.
-        kind_cell: of each cell and kind, as the columns after it.
+        owner: which cell it is that holds images of a kind; the attributes after it go with it.
     """
 
-    cell: array[int] = field(default_factory=lambda: array("q"))
+    x: array[int] = field(default_factory=lambda: array("q"))
+    y: array[int] = field(default_factory=lambda: array("q"))
     count: array[int] = field(default_factory=lambda: array("q"))
     sides: array[float] = field(default_factory=lambda: array("d"))
     covered: array[float] = field(default_factory=lambda: array("d"))
     newest: list[str | None] = field(default_factory=list)
-    kind_cell: array[int] = field(default_factory=lambda: array("q"))
+    owner: array[int] = field(default_factory=lambda: array("q"))
     kind: list[str] = field(default_factory=list)
     kind_count: array[int] = field(default_factory=lambda: array("q"))
 
-    def cells(self) -> pl.DataFrame:
-        sides = np.frombuffer(self.sides, np.float64).reshape(-1, len(SIDES))
-        columns = {name: sides[:, index] for index, name in enumerate(SIDES)}
-        newest = pl.Series(self.newest, dtype=pl.String())
-        numbers = {name: np.frombuffer(getattr(self, name), np.int64) for name in ("cell", "count")}
-        covered = np.frombuffer(self.covered, np.float64)
-        return pl.DataFrame({**numbers, **columns, "newest": newest, "covered": covered}).sort("cell")
+    def add(self, x: int, y: int, counts: Mapping[str, int], others: Mapping[str, Any]) -> None:
+        """Add a cell. Raises `BrokenTile`: something is missing."""
+        try:
+            self.sides.extend([others[name] for name in EXTENT_SIDES])
+            self.covered.append(others["covered"])
+        except KeyError as error:
+            raise BrokenTile(f"a polygon lacks {error.args[0]}") from None
+        kinds = [*counts]
+        kinds.remove(_COUNT)
+        self.owner.extend([len(self.x)] * len(kinds))
+        self.kind.extend(kinds)
+        self.kind_count.extend([counts[name] for name in kinds])
+        self.x.append(x)
+        self.y.append(y)
+        self.count.append(counts[_COUNT])
+        self.newest.append(others.get("newest"))
 
-    def kinds(self) -> pl.DataFrame:
-        cell, count = (np.frombuffer(each, np.int64) for each in (self.kind_cell, self.kind_count))
+    def tables(self, zoom: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Cells, and images of each kind in them; in the order of cells."""
+        x, y, count, owner, by_kind = (
+            np.frombuffer(each, np.int64)
+            for each in (self.x, self.y, self.count, self.owner, self.kind_count)
+        )
+        cell = tile_ids(zoom + FINER, x, y) - first_tile_id(zoom + FINER)
+        sides = np.frombuffer(self.sides, np.float64).reshape(-1, len(SIDES))
+        cells = pl.DataFrame(
+            {
+                "cell": cell,
+                "count": count,
+                **{name: sides[:, index] for index, name in enumerate(SIDES)},
+                "newest": pl.Series(self.newest, dtype=pl.String()),
+                "covered": np.frombuffer(self.covered, np.float64),
+            }
+        )
         kind = pl.Series(self.kind, dtype=pl.String())
-        return pl.DataFrame({"cell": cell, "kind": kind, "count": count}).sort("cell", "kind")
+        kinds = pl.DataFrame({"cell": cell[owner], "kind": kind, "count": by_kind})
+        return cells.sort("cell"), kinds.sort("cell", "kind")
 
 
 def examine_density(
@@ -130,7 +156,7 @@ def examine_density(
             whole_above = None
             for zoom, found, read in _zooms(opened, faults):
                 tiles += read
-                cells, kinds = found.cells(), found.kinds()
+                cells, kinds = found.tables(zoom)
                 sums[zoom] = int(cells["count"].sum())
                 expected_cells, expected_kinds = _recount(images, zoom)
                 wrong += _differing(zoom, cells.drop("covered"), expected_cells)
@@ -194,54 +220,54 @@ def _layers(tile: bytes) -> list[Layer]:
 
 
 def _read(layer: Layer, tile_id: int, found: _Found) -> None:
-    zoom, column, row = tileid_to_zxy(tile_id)
-    values = [_value(each) for each in layer.stated]
-    seen: dict[int, dict[int, dict[str, Any]]] = {POLYGON: {}, POINT: {}}
+    _, column, row = tileid_to_zxy(tile_id)
+    said = _Said(layer)
+    polygons: dict[int, list[int]] = {}
+    points: dict[int, list[int]] = {}
     for feature in layer.features:
         place = _PLACES.get((feature.type, *feature.geometry))
-        if place is None or place in seen[feature.type]:
+        seen = polygons if feature.type == POLYGON else points
+        if place is None or place in seen:
             raise BrokenTile("a feature is no cell of the grid, or comes twice")
-        seen[feature.type][place] = _properties(layer, feature, values)
-    polygons, points = seen[POLYGON], seen[POINT]
-    shared = {
-        place: {name: value for name, value in each.items() if name.startswith(_SHARED)}
-        for place, each in polygons.items()
-    }
-    if shared != points:
-        raise BrokenTile("polygons and points do not say the same")
-    places = np.array([*polygons], np.int64)
-    x, y = column * _ACROSS + places % _ACROSS, row * _ACROSS + places // _ACROSS
-    cells = tile_ids(zoom + FINER, x, y) - first_tile_id(zoom + FINER)
-    for cell, polygon, counts in zip(cells.tolist(), polygons.values(), shared.values(), strict=True):
-        found.cell.append(cell)
-        found.count.append(counts.pop("count"))
-        found.sides.extend(polygon[name] for name in EXTENT_SIDES)
-        found.covered.append(polygon["covered"])
-        found.newest.append(polygon.get("newest"))
-        found.kind_cell.extend([cell] * len(counts))
-        found.kind.extend(counts)
-        found.kind_count.extend(counts.values())
+        seen[place] = list(feature.tags)
+    if polygons.keys() != points.keys():
+        raise BrokenTile("cells are not all drawn as polygon and point")
+    for place, tags in polygons.items():
+        counts, others = said.by(tags)
+        if said.by(points[place]) != (counts, {}):
+            raise BrokenTile("polygons and points do not say the same")
+        found.add(column * _ACROSS + place % _ACROSS, row * _ACROSS + place // _ACROSS, counts, others)
 
 
-def _value(stated: Any) -> tuple[str, Any]:
-    kind = stated.WhichOneof("kind")
-    return kind, getattr(stated, kind) if kind else None
+class _Said:
+    """What a layer's features say, by the pairs of key and value that they are tagged with."""
 
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._pairs: dict[tuple[int, int], tuple[str, Any]] = {}
 
-def _properties(layer: Layer, feature: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    try:
-        pairs = zip(feature.tags[::2], feature.tags[1::2], strict=True)
-        stated = {layer.keys[key]: values[value] for key, value in pairs}
-    except (IndexError, ValueError):
-        raise BrokenTile("a feature names a property that is not there") from None
-    for name, (kind, value) in stated.items():
-        if kind != _TYPES.get(name, "uint_value") or (value == 0 and name.startswith(_SHARED)):
+    def by(self, tags: Sequence[int]) -> tuple[dict[str, int], dict[str, Any]]:
+        """Counts, and all else. Raises `BrokenTile`: it is not as it should be."""
+        counts: dict[str, int] = {}
+        others: dict[str, Any] = {}
+        for pair in zip(tags[::2], tags[1::2], strict=False):
+            name, value = self._pairs.get(pair) or self._looked_up(pair)
+            (counts if name.startswith(_COUNT) else others)[name] = value
+        if _COUNT not in counts or len(tags) != 2 * (len(counts) + len(others)):
+            raise BrokenTile("a feature has no count, or says something twice")
+        return counts, others
+
+    def _looked_up(self, pair: tuple[int, int]) -> tuple[str, Any]:
+        try:
+            name, stated = self._layer.keys[pair[0]], self._layer.stated[pair[1]]
+        except IndexError:
+            raise BrokenTile("a feature names a property that is not there") from None
+        kind = stated.WhichOneof("kind")
+        value = getattr(stated, kind) if kind else None
+        if kind != _TYPES.get(name, "uint_value") or (value == 0 and name.startswith(_COUNT)):
             raise BrokenTile(f"{name} is {value!r}, a {kind}")
-    properties = {name: value for name, (_, value) in stated.items()}
-    needed = {"count", *EXTENT_SIDES, "covered"} if feature.type == POLYGON else {"count"}
-    if lacking := needed - properties.keys():
-        raise BrokenTile(f"a feature lacks {', '.join(sorted(lacking))}")
-    return properties
+        self._pairs[pair] = name, value
+        return name, value
 
 
 def _recount(images: pl.DataFrame, zoom: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -206,7 +206,7 @@ ANOTHER_KIND: Final = pl.when(ONE).then(2026).otherwise(pl.col("kind")).alias("k
     ("cells", "kinds", "check", "said"),
     [
         (~ONE, None, "every_image_is_counted", "of 22 images are counted: "),
-        (~ONE, None, "cells_hold_what_lies_there", "1 cells are not as counted anew"),
+        (~ONE, None, "cells_hold_what_lies_there", "cells are not as counted anew"),
         (pl.col("count") + ONE, None, "every_image_is_counted", "23 at z"),
         (pl.col("north") + ONE * 1e-3, None, "cells_hold_what_lies_there", "1 cells are not"),
         (LATER, None, "cells_hold_what_lies_there", "1 cells are not"),
@@ -297,6 +297,14 @@ def _without_a_point(layer: Any) -> None:
     del layer.features[-1]
 
 
+def _another_count(layer: Any) -> None:
+    at = list(layer.keys).index("count")
+    point = layer.features[-1]
+    place = list(point.tags)[::2].index(at) * 2 + 1
+    layer.values.add(uint_value=12345)
+    point.tags[place] = len(layer.values) - 1
+
+
 def _without_an_extent(layer: Any) -> None:
     at = list(layer.keys).index("bboxW")
     tags = list(layer.features[0].tags)
@@ -312,8 +320,9 @@ def _without_an_extent(layer: Any) -> None:
         (_moved, "a feature is no cell of the grid"),
         (_named_otherwise, "it holds not the one layer 'density'"),
         (_twice, "or comes twice"),
-        (_without_a_point, "polygons and points do not say the same"),
-        (_without_an_extent, "a feature lacks bboxW"),
+        (_without_a_point, "not all drawn as polygon and point"),
+        (_another_count, "polygons and points do not say the same"),
+        (_without_an_extent, "a polygon lacks bboxW"),
     ],
 )
 def test_a_tile_that_the_web_map_does_not_expect_fails(
