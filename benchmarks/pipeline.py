@@ -161,6 +161,10 @@ def ours() -> dict[str, Any]:
     with instance_at(settings.dagster_home) as instance:
         clock = Clock()
         result = job.execute_in_process(instance=instance, run_config=PLAIN_LOG)
+        spent = clock.read()
+        run = instance.get_run_stats(result.run_id)
+        # what Dagster notes of the run before it starts is left out
+        spent["wall"] = run.end_time - run.start_time
         found = Releases(store_of(settings), settings.keys).current()
         assert found is not None
         stages = {
@@ -169,9 +173,12 @@ def ours() -> dict[str, Any]:
             for name, value in each.metadata.items()
             if name.startswith("seconds: ")
         }
-        return clock.read(
-            archive=found[0].size, images=found[0].images, set_aside=found[0].set_aside, seconds=stages
-        )
+        return spent | {
+            "archive": found[0].size,
+            "images": found[0].images,
+            "set_aside": found[0].set_aside,
+            "seconds": stages,
+        }
 
 
 class Clock:

@@ -7,12 +7,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from oam_mosaic_assets.assets.tiling import BEFORE
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.catalog_changes import changes_of
 from oam_mosaic_assets.core.product import CHANGES
 from oam_mosaic_assets.core.release import Pointer, as_json
-from oam_mosaic_assets.gateways.last_footprints import last_footprints
+from oam_mosaic_assets.gateways.last_build import BEFORE, kept_tables
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -44,10 +43,11 @@ def catalog_changes(
     document, images_before = folder / CHANGES.name, folder / IMAGES_BEFORE
     with failing_clearly():
         current = releases.current()
-        before = last_footprints(releases, current[0], scratch.shared_folder(BEFORE)) if current else None
-        if isinstance(before, str):
-            context.log.warning("not compared with the public build: %s", before)
-            before = None
+        kept = kept_tables(releases, current[0], scratch.shared_folder(BEFORE)) if current else None
+        if isinstance(kept, str):
+            context.log.warning("not compared with the public build: %s", kept)
+            kept = None
+        before = kept.footprints if kept else None
         stated = _stated(stac_footprints, current[0] if current and before else None)
         changes = changes_of(before, stac_footprints.path, taken_down=releases.takedowns.ids(), stated=stated)
         document.write_bytes(as_json(changes))

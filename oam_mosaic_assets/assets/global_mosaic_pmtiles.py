@@ -4,11 +4,11 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
-from oam_mosaic_assets.assets.tiling import BEFORE, make_tiles
+from oam_mosaic_assets.assets.tiling import make_tiles
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.product import MOSAIC
 from oam_mosaic_assets.core.splice import Before
-from oam_mosaic_assets.gateways.last_build import last_build
+from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -44,7 +44,7 @@ def global_mosaic_pmtiles(
     if ANEW_TAG not in context.run.tags:
         with failing_clearly():
             recipe = plan.digest(tippecanoe.version())
-            before = last_build(releases, scratch.shared_folder(BEFORE), plan=recipe)
+            before = last_build(releases, scratch.shared_folder(BEFORE), MOSAIC, plan=recipe)
     return make_tiles(
         context,
         stac_footprints,

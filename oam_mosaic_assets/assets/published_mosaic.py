@@ -220,6 +220,7 @@ def _described(product: Product, staged: Artifact, audit: Audit, key: str) -> di
         "content_type": product.content_type,
         **staged.facts["product"],
         "plan": staged.facts.get("plan"),
+        "taken_over": staged.facts.get("taken_over"),
         "audit": [{"check": each.name, "passed": each.passed, "text": each.text} for each in audit.verdicts],
     }
 

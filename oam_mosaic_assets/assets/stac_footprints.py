@@ -9,18 +9,21 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from oam_mosaic_assets import __version__
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.drawing_order import SCHEMA
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, as_id, read_item
 from oam_mosaic_assets.core.geometry import TAKEN_DOWN
 from oam_mosaic_assets.core.names import text_names_any
 from oam_mosaic_assets.core.release import Pointer, counts
-from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, write_snapshot
+from oam_mosaic_assets.core.rereading import reading_digest
+from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, TABLE, write_snapshot
 from oam_mosaic_assets.core.snapshot import Snapshot as Found
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, EmptyCatalogue
-from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Unreadable
+from oam_mosaic_assets.gateways.last_build import BEFORE
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.rereading import Unread, unread
 from oam_mosaic_assets.gateways.unchanged import note_unchanged
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -75,12 +78,13 @@ _MEANINGS = {
     "render_params": "How a tile service is to show it: a query of TiTiler's.",
     "unknown": "Values that stood in the item but could not be read, each with the reason.",
     "digest": "Changes when anything of the row does.",
+    "item_hash": "Changes when anything of the catalogue's item does; null where the source tells none.",
 }
 
 _COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn(name, str(kind.base_type()).lower(), description=_MEANINGS[name])
-        for name, kind in SCHEMA.items()
+        for name, kind in TABLE.items()
     ],
 )
 
@@ -91,7 +95,7 @@ _COLUMNS = dg.TableSchema(
     owners=["team:openaerialmap"],
     metadata={"dagster/column_schema": _COLUMNS},
     hooks={discard_staged},
-    code_version="2",
+    code_version="3",
     output_required=False,  # where nothing changed there is none, and what would follow is skipped
 )
 def stac_footprints(
@@ -124,14 +128,26 @@ def stac_footprints(
         folder = scratch.folder("stac_footprints")
         footprints, set_aside = folder / FOOTPRINTS, folder / SET_ASIDE
         holdings = snapshot.holdings()
-        rows = _read(context, snapshot, progress, taken_down)
+        reading = reading_digest(__version__, catalogue.origin, mosaic_plan.box)
+        again = unread(
+            snapshot,
+            releases,
+            scratch.shared_folder(BEFORE),
+            reading=reading,
+            taken_down=taken_down,
+            anew=ANEW_TAG in context.run.tags,
+        )
+        context.log.info("%s", again)
         found = write_snapshot(
-            rows,
+            _read(context, again, progress, taken_down, now=snapshot.taken_at),
             taken_at=snapshot.taken_at,
             footprints=footprints,
             set_aside=set_aside,
             scratch=folder,
             box=mosaic_plan.box,
+            kept=again.kept,
+            hashes=again.hashes,
+            reading=reading,
         )
         read = found.catalogued + found.outside
         wanted = snapshot.expected
@@ -175,6 +191,7 @@ def stac_footprints(
             f"first {SHOWN} set aside": _first_set_aside(set_aside),
             "unknown values": dict(found.unknown),
             "source": catalogue.origin,
+            "how": str(again),
             "remarks": "\n".join(mosaic_plan.remarks) or "none",
             "snapshot": found.taken_at.isoformat(),
             "seconds": round(seconds, 2),
@@ -243,18 +260,23 @@ def _is_one_of(taken_down: Collection[str], item: Mapping[str, Any] | Unreadable
 
 
 def _read(
-    context: dg.AssetExecutionContext, snapshot: Snapshot, progress: Progress, taken_down: Collection[str]
+    context: dg.AssetExecutionContext,
+    again: Unread,
+    progress: Progress,
+    taken_down: Collection[str],
+    *,
+    now: datetime,
 ) -> Iterator[Footprint | SetAside]:
     """What each item is; one that was taken down is counted, and named nowhere."""
-    whole = snapshot.expected
+    whole = again.count
     of_all = f" of {whole:,}" if whole else ""
-    for row, item in enumerate(snapshot.items(), start=1):
+    for row, item in enumerate(again.items, start=1):
         if _is_one_of(taken_down, item):
             yield SetAside("", TAKEN_DOWN, "")
         elif isinstance(item, Unreadable):
             yield SetAside(f"row {item.row}", "not_an_item", item.text)
         else:
-            yield read_item(item, row=row, now=snapshot.taken_at)
+            yield read_item(item, row=row, now=now)
         if row % REPORTED_EVERY == 0:
             progress.step(
                 context.log, "reading", min(1.0, row / whole) if whole else None, f"{row:,}{of_all} images"

@@ -20,9 +20,6 @@ from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 
-BEFORE = "before"
-"""The folder in scratch that holds the public build while a new one is made and audited."""
-
 
 def write_lines(
     footprints: Artifact,

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
-from oam_mosaic_assets.assets.tiling import BEFORE
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.splice import Before
-from oam_mosaic_assets.gateways.last_build import last_build
+from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
@@ -61,7 +60,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
                 product,
                 staged,
                 footprints,
-                before=_taken_over(staged, releases, scratch),
+                before=_taken_over(product, staged, releases, scratch),
                 on_progress=lambda share: progress.step(context.log, "auditing", share, text),
             )
         confirmed = context.run.tags.get(CONFIRM_TAG)
@@ -89,12 +88,12 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
     return audited
 
 
-def _taken_over(staged: Artifact, releases: Releases, scratch: Scratch) -> Before | None:
+def _taken_over(product: Product, staged: Artifact, releases: Releases, scratch: Scratch) -> Before | None:
     """The build that tiles were taken over from, as long as it is the public one."""
     build = staged.facts.get("taken_over", {}).get("from")
     if build is None:
         return None
-    before = last_build(releases, scratch.shared_folder(BEFORE), plan=staged.facts["plan"])
+    before = last_build(releases, scratch.shared_folder(BEFORE), product, plan=staged.facts["plan"])
     return before if isinstance(before, Before) and before.build == build else None
 
 

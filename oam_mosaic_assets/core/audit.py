@@ -169,11 +169,10 @@ def judge_completeness(names: Sequence[str], drawn: Drawn, *, whole_from: int, z
     return Verdict.passing(name, text, images_by_zoom=by_zoom)
 
 
-def judge_low_zooms(images: int, found: Sequence[LowZoom]) -> Verdict:
+def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
     """Fail when a low zoom shows nothing near an image, or something near none, or counts another number.
 
     Args:
-        images: that should be drawn or counted at each zoom.
         found: at the zooms before the plan's `whole_from`.
     """
     name, wrong = "low_zooms_are_true", []
@@ -186,8 +185,10 @@ def judge_low_zooms(images: int, found: Sequence[LowZoom]) -> Verdict:
                 x, y = pixels[0]
                 place = f"{each.zoom}/{x // PIXELS}/{y // PIXELS}"
                 wrong.append(f"{said}{len(pixels)} runs of pixels are {what}, first in {place}")
-        if each.images + each.counted != images:
-            wrong.append(f"{said}{each.images} images are drawn and {each.counted} counted, not {images}")
+        if each.undrawn:
+            wrong.append(f"{said}{len(each.undrawn)} images are not drawn, first {each.undrawn[:NAMED]}")
+        if each.counted != each.to_count:
+            wrong.append(f"{said}{each.counted} images are counted, not {each.to_count}")
     numbers = {
         "counted_by_zoom": {str(each.zoom): each.counted for each in found},
         "largest_low_tile": max((each.largest for each in found), default=0),
@@ -196,7 +197,7 @@ def judge_low_zooms(images: int, found: Sequence[LowZoom]) -> Verdict:
         return Verdict.failing(name, "; ".join(wrong[:NAMED]), **numbers)
     if not found:
         return Verdict.passing(name, "every zoom shows all images", **numbers)
-    text = f"z{found[0].zoom}-{found[-1].zoom} show all {images:,} images to a pixel, or count them"
+    text = f"z{found[0].zoom}-{found[-1].zoom} show every image to a pixel, or count it"
     return Verdict.passing(name, text, **numbers)
 
 

@@ -93,7 +93,7 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
         areas: as footprints have them, EPSG:4326.
         plan: how they are drawn.
     """
-    parts, _ = _on_the_map(areas, plan)
+    parts, _ = on_the_map(areas, plan)
     shapely.prepare(parts)
     bounds = shapely.bounds(parts)
     part, x, y = np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)
@@ -135,7 +135,7 @@ def _deepest(
 ) -> Iterator[NDArray[np.int8]]:
     for batch in read_batches(footprints, ("geometry",)):
         areas = shapely.from_wkb(batch["geometry"].to_numpy())
-        parts, image = _on_the_map(areas, plan)
+        parts, image = on_the_map(areas, plan)
         deepest = np.full(len(areas), -1, np.int8)
         for zoom, tree in trees.items():  # ascending
             which = np.unique(tree.query(parts, predicate="intersects")[0])
@@ -144,7 +144,7 @@ def _deepest(
         yield deepest
 
 
-def _on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:
+def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:
     """Polygons in tile coordinates of zoom 0, and the area that each is a part of.
 
     What is narrow is as wide as at the first zoom, where it is the widest. What comes near the antimeridian

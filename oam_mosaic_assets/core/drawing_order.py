@@ -103,15 +103,6 @@ class DrawingOrder:
             is_new.append(inserted == 1)
         return is_new
 
-    def reach(self) -> tuple[tuple[float, float, float, float], datetime | None] | None:
-        """West, south, east, north of all of them, degrees, and the latest acquisition; None of none."""
-        west, south, east, north, newest = self._database.execute(
-            "SELECT min(xmin), min(ymin), max(xmax), max(ymax), max(acquired_to) FROM footprints"
-        ).fetchone()
-        if west is None:
-            return None
-        return (west, south, east, north), None if newest is None else _EPOCH + timedelta(microseconds=newest)
-
     def batches(self, size: int) -> Iterator[pl.DataFrame]:
         """All of them in drawing order, `size` rows at a time, as `SCHEMA` has them."""
         found = self._database.execute("SELECT * FROM footprints ORDER BY acquired_to, id")

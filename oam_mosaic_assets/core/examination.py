@@ -58,7 +58,7 @@ def examine(
             ]
             if not plan.thinned:
                 low_zooms = examine_low_zooms(opened, footprints, plan)
-                verdicts.append(audit.judge_low_zooms(len(names), low_zooms))
+                verdicts.append(audit.judge_low_zooms(low_zooms))
             return verdicts
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]

@@ -28,6 +28,9 @@ FIRST_PHOTOGRAPH: Final = datetime(1858, 1, 1, tzinfo=UTC)
 CLOCK_TOLERANCE: Final = timedelta(days=1)
 """A date without a zone may lie in the future by up to a day and still be true."""
 
+IN_THE_FUTURE: Final = "in the future"
+"""What is said of a date that is not believed yet, and will be once it has come."""
+
 LICENSES: Final[Mapping[str, str]] = {
     "ccby40": "CC-BY-4.0",
     "ccby": "CC-BY-4.0",
@@ -182,7 +185,7 @@ def _moment(
         if moment is None:
             flaw = f"{name}: unreadable"
         elif moment > now + CLOCK_TOLERANCE:
-            flaw = f"{name}: in the future"
+            flaw = f"{name}: {IN_THE_FUTURE}"
         elif moment < FIRST_PHOTOGRAPH:
             flaw = f"{name}: before photography"
         else:

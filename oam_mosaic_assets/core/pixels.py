@@ -86,6 +86,23 @@ class Pixels:
             np.concatenate([self.end + row + 1 for row in rows]),
         )
 
+    def held_by(self, other: Pixels) -> Pixels:
+        """Those of these that the other set holds as well."""
+        return self._pieces(other, kept=True)
+
+    def without(self, other: Pixels) -> Pixels:
+        """Those of these that the other set does not hold."""
+        return self._pieces(other, kept=False)
+
+    def _pieces(self, other: Pixels, *, kept: bool) -> Pixels:
+        bounds = np.unique(np.concatenate([self.begin, self.end, other.begin, other.end]))
+        in_these, in_other = (
+            np.searchsorted(np.column_stack([each.begin, each.end]).ravel(), bounds[:-1], side="right") % 2
+            for each in (self, other)
+        )
+        which = (in_these == 1) & (in_other == kept)
+        return Pixels._joined(self.side, bounds[:-1][which], bounds[1:][which])
+
     def outside(self, other: Pixels) -> list[tuple[int, int]]:
         """Of each run that the other set does not hold whole, column and row of the first pixel it lacks."""
         if not len(other.begin):

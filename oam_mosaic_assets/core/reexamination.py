@@ -35,7 +35,7 @@ from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.takeover import differences
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.core.truth import examine_low_zooms
+from oam_mosaic_assets.core.truth import Changed, examine_low_zooms
 
 SAMPLED: Final = 50
 """Images that are looked at, at the last zoom, although they did not change; chosen by digest."""
@@ -73,13 +73,13 @@ def reexamine(
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those of the plan")]
             reading = _Reading(now, names, footprints, plan, changes, snapshot)
             faults = _not_as_before(now, then, reading.affected)
-            low_zooms = examine_low_zooms(now, footprints, plan)
-            drawn, verdicts = reading.verdicts({each.zoom: each.images for each in low_zooms}, on_progress)
+            low_zooms = examine_low_zooms(now, footprints, plan, Changed(reading.affected, changes.names))
+            drawn, verdicts = reading.verdicts({each.zoom: each.to_draw for each in low_zooms}, on_progress)
             return [
                 _wholeness(drawn, faults, before.build),
                 audit.judge_header(now, plan, snapshot, drawn, extent=extent),
                 *verdicts,
-                audit.judge_low_zooms(len(names), low_zooms),
+                audit.judge_low_zooms(low_zooms),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]

@@ -21,8 +21,10 @@ import polars as pl
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.drawing_order import SCHEMA, SIDES, DrawingOrder
+from oam_mosaic_assets.core.drawing_order import SCHEMA, DrawingOrder
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
+from oam_mosaic_assets.core.geoparquet import geo_metadata, reach_of
+from oam_mosaic_assets.core.rereading import HASHES, READING_KEY, Kept, together, with_hashes
 from oam_mosaic_assets.core.tiling import TilingPlan
 
 BATCH: Final = 1024
@@ -33,6 +35,9 @@ ROW_GROUP: Final = 8 * BATCH
 
 MITRE: Final = 5.0
 """How many times as far as a footprint is widened its tips may reach."""
+
+TABLE: Final = pl.Schema({**SCHEMA, "item_hash": HASHES["item_hash"]})
+"""The columns of the GeoParquet."""
 
 SET_ASIDE_SCHEMA: Final = pl.Schema({"id": pl.String(), "reason": pl.String(), "value": pl.String()})
 
@@ -80,8 +85,11 @@ def write_snapshot(
     set_aside: Path,
     scratch: Path,
     box: tuple[float, float, float, float] | None = None,
+    kept: Kept | None = None,
+    hashes: pl.DataFrame | None = None,
+    reading: str = "",
 ) -> Snapshot:
-    """Write what was read to two Parquet files and count it.
+    """Write what was read, and what is taken over, to two Parquet files and count it.
 
     An id that was read already is set aside: ids are what the archive and the audit are keyed by.
 
@@ -91,40 +99,41 @@ def write_snapshot(
         set_aside: where the table of those set aside goes.
         scratch: an empty folder for what is not sorted yet.
         box: west, south, east, north, degrees; only footprints that touch it.
+        kept: what is taken over of an earlier snapshot; `rows` hold none of it.
+        hashes: of the items, as far as they are known.
+        reading: see `rereading.reading_digest`.
     """
     frame = None if box is None else shapely.box(*box)
     aside: list[SetAside] = []
-    unknown: Counter[str] = Counter()
-    drawable = outside = 0
-    kinds: set[str] = set()
+    outside = 0
     rows = iter(rows)
     with DrawingOrder(scratch / "footprints.sqlite") as ordered:
         while batch := list(islice(rows, BATCH)):
             aside += [row for row in batch if isinstance(row, SetAside)]
-            whole = [row for row in batch if isinstance(row, Footprint)]
-            inside = [row for row in whole if frame is None or row.geometry.intersects(frame)]
-            outside += len(whole) - len(inside)
+            drawable = [row for row in batch if isinstance(row, Footprint)]
+            inside = [row for row in drawable if frame is None or row.geometry.intersects(frame)]
+            outside += len(drawable) - len(inside)
             for row, is_new in zip(inside, ordered.add(inside), strict=True):
-                if is_new:
-                    drawable += 1
-                    kinds.add(row.geometry.geom_type)
-                    unknown.update(row.unknown)
-                else:
+                if not is_new:
                     aside.append(SetAside(row.id, "duplicate_id", row.id))
-        bounds, newest = ordered.reach() or (None, None)
-        _write(ordered, footprints, scratch, _geo(kinds, bounds))
+        whole = _in_order(ordered, scratch, kept)
+    reach = reach_of(whole)
+    metadata = {"geo": geo_metadata(reach), READING_KEY: reading}
+    with_hashes(whole, hashes).sink_parquet(
+        footprints, metadata=metadata, row_group_size=ROW_GROUP, engine="streaming"
+    )
     aside.sort(key=lambda each: (each.id, each.reason, each.value))
     pl.DataFrame([(a.id, a.reason, a.value) for a in aside], SET_ASIDE_SCHEMA, orient="row").write_parquet(
         set_aside
     )
     return Snapshot(
         taken_at=taken_at,
-        drawable=drawable,
+        drawable=reach.images,
         set_aside=dict(sorted(Counter(each.reason for each in aside).items())),
         outside=outside,
-        unknown=dict(sorted(unknown.items())),
-        bounds=bounds,
-        newest=newest,
+        unknown=reach.unknown,
+        bounds=reach.bounds,
+        newest=reach.newest,
         digest=_digest(footprints, map(astuple, aside)),
     )
 
@@ -133,8 +142,8 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
     """The footprints in drawing order, `BATCH` rows at a time."""
     rows = _scan(footprints).select(*columns)
     total = rows.select(pl.len()).collect().item()
-    for start in range(0, total, BATCH):
-        yield rows.slice(start, BATCH).collect()
+    for start in range(0, total, ROW_GROUP):  # each time the file is opened and its end is read
+        yield from rows.slice(start, ROW_GROUP).collect().iter_slices(BATCH)
 
 
 def snapshot_digest(footprints: Path, set_aside: Path) -> str:
@@ -254,28 +263,14 @@ def _scan(*files: Path) -> pl.LazyFrame:
     return pl.scan_parquet(list(files), glob=False)
 
 
-def _write(ordered: DrawingOrder, target: Path, scratch: Path, geo: str) -> None:
-    """Write the GeoParquet, by way of a file for each batch: polars appends to none."""
+def _in_order(ordered: DrawingOrder, scratch: Path, kept: Kept | None) -> pl.LazyFrame:
+    """All rows, by way of a file for each batch that was read: polars appends to none."""
     parts = []
     for number, rows in enumerate(ordered.batches(BATCH)):
         parts.append(scratch / f"part-{number:06}.parquet")
         rows.write_parquet(parts[-1], compression="uncompressed")
-    whole = _scan(*parts) if parts else pl.LazyFrame(schema=SCHEMA)
-    whole.sink_parquet(target, metadata={"geo": geo}, row_group_size=ROW_GROUP, engine="streaming")
-
-
-def _geo(kinds: set[str], extent: tuple[float, ...] | None) -> str:
-    """GeoParquet 1.1 file metadata. Without `crs` it is OGC:CRS84: EPSG:4326, longitude first."""
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": sorted(kinds),
-        "orientation": "counterclockwise",
-        "edges": "planar",
-        "covering": {"bbox": {side: ["bbox", side] for side in SIDES}},
-    }
-    if extent is not None:
-        column["bbox"] = extent
-    return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}})
+    read = _scan(*parts) if parts else pl.LazyFrame(schema=SCHEMA)
+    return read if kept is None else together(kept.rows().select(*SCHEMA), read)
 
 
 def _digest(footprints: Path, aside: Iterable[tuple[str, ...]]) -> str:

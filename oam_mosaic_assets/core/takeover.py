@@ -27,7 +27,8 @@ def differences(now: Source, then: Source) -> list[str]:
     """
     sides = [each.entries.tile_id for each in (now, then)]
     sides += [each.entries.tile_id + each.entries.run_length for each in (now, then)]
-    bounds = np.unique(np.concatenate(sides))
+    bounds = np.sort(np.concatenate(sides), kind="stable")  # four runs that are sorted, so merging is quick
+    bounds = bounds[np.diff(bounds, prepend=-1) > 0]
     begin, lengths = bounds[:-1], np.diff(bounds)
     of_now, of_then = _entry_at(now.entries, begin), _entry_at(then.entries, begin)
     found = [
@@ -54,10 +55,13 @@ def _equal(now: Source, of_now: Numbers, then: Source, of_then: Numbers) -> NDAr
     """Whether these entries have equal contents, pair by pair."""
     these, those = now.entries[of_now], then.entries[of_then]
     same = these.length == those.length
-    pairs, of_pair = np.unique(
-        np.column_stack([these.offset, those.offset, these.length])[same], axis=0, return_inverse=True
-    )
-    same[same] = _equal_pairs(now.descriptor, then.descriptor, pairs)[of_pair.reshape(-1)]
+    places = np.column_stack([these.offset, those.offset, these.length])[same]
+    order = np.lexsort(places.T[::-1])
+    is_first = np.diff(places[order], axis=0, prepend=-1).any(axis=1)
+    alike = _equal_pairs(now.descriptor, then.descriptor, places[order][is_first])
+    of_pair = np.zeros(len(places), np.int64)
+    of_pair[order] = np.cumsum(is_first) - 1
+    same[same] = alike[of_pair]
     return np.asarray(same, np.bool_)
 
 

@@ -6,19 +6,22 @@ round it; and the other way round. Every image is drawn as itself or counted, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import shapely
 from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
-from oam_mosaic_assets.core.grid import first_tile_id, project, zoom_of
-from oam_mosaic_assets.core.pixels import Pixels, touched
+from oam_mosaic_assets.core.grid import project, tile_ids, tile_positions, zoom_of
+from oam_mosaic_assets.core.low_zooms import is_shown
+from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.pixels import Pixels, Points, touched
 from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, polygon_rings, read_feature, read_layers
 
@@ -31,11 +34,14 @@ Pixel = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowZoom:
-    """What was found at one low zoom.
+    """What was found at one low zoom, in the tiles that were read.
 
     Attributes:
         images: drawn as themselves.
+        to_draw: images that should be, all in all.
         counted: images that squares stand for.
+        to_count: images that squares should stand for there.
+        undrawn: ids of images that should be drawn as themselves and are not.
         bare: where images lie and nothing is drawn near: the first pixel of each run.
         astray: where something is drawn and no image lies near.
         faults: what tiles hold that they should not, with their names.
@@ -44,36 +50,104 @@ class LowZoom:
 
     zoom: int
     images: int
+    to_draw: int
     counted: int
+    to_count: int
+    undrawn: list[str]
     bare: list[Pixel]
     astray: list[Pixel]
     faults: list[str]
     largest: int
 
 
-def examine_low_zooms(archive: Archive, footprints: Path, plan: TilingPlan) -> list[LowZoom]:
+def examine_low_zooms(
+    archive: Archive, footprints: Path, plan: TilingPlan, changed: Changed | None = None
+) -> list[LowZoom]:
     """Compare the zooms above the plan's `whole_from` with the footprints.
 
     Args:
         archive: what is judged.
         footprints: the GeoParquet that it shows.
         plan: what was asked for.
+        changed: what is looked at; None is everything.
 
     Raises:
         BrokenArchive: a directory is broken.
     """
-    readings = {zoom: _Reading(zoom) for zoom in range(plan.zoom_min, plan.made_from)}
-    if not readings:
+    zooms = range(plan.zoom_min, plan.made_from)
+    if not zooms:
         return []
-    for tile_id, run_length, offset, length in _entries(archive, plan.made_from):
-        if zoom_of(tile_id) in readings:
-            readings[zoom_of(tile_id)].add(archive, tile_id, run_length, offset, length)
-    lies, found = _where_images_lie(footprints, plan.made_from - 1), []
+    readings = {zoom: _Reading(zoom) for zoom in zooms}
+    entries = Source.of_archive(archive).entries.shifted(-archive.header["tile_data_offset"])
+    wanted = Stretches.of_zooms(zooms[0], zooms[-1])
+    low, _ = (wanted if changed is None else changed.tiles).cut(wanted.cut(entries)[0])
+    columns = (low.tile_id, low.run_length, low.offset, low.length)
+    for tile_id, run_length, offset, length in zip(*(each.tolist() for each in columns), strict=True):
+        readings[zoom_of(tile_id)].add(archive, tile_id, run_length, offset, length)
+    images = _Images.read(footprints, zooms[-1])
+    lies, found = images.pixels, []
     for zoom, reading in sorted(readings.items(), reverse=True):
         while lies.side > PIXELS << zoom:
             lies = lies.halved()
-        found.append(reading.against(lies))
+        found.append(reading.against(images, lies, changed))
     return found[::-1]
+
+
+class Changed(NamedTuple):
+    """The tiles in which something may have changed, and ids of the images that were added or altered."""
+
+    tiles: Stretches
+    names: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """All images, as far as low zooms show them.
+
+    Attributes:
+        names: their ids.
+        extent: the longer side of each one's frame; the map is the unit square.
+        middle: of each one's frame.
+        pixels: those that any of them touches, at the last low zoom.
+    """
+
+    names: list[str]
+    extent: Points
+    middle: Points
+    pixels: Pixels
+
+    @classmethod
+    def read(cls, footprints: Path, zoom: int) -> Self:
+        side = PIXELS << zoom
+        names, frames, found = [], [np.zeros((0, 4))], [Pixels.union(side, [])]
+        for batch in read_batches(footprints, ("id", "geometry")):
+            projected = project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
+            names += batch["id"].to_list()
+            frames.append(shapely.bounds(projected))
+            rings, of = shapely.get_rings(shapely.get_parts(projected), return_index=True)
+            sizes = shapely.get_num_coordinates(rings).astype(np.int64)
+            # a ring's last point is its first
+            points = np.delete(shapely.get_coordinates(rings), np.cumsum(sizes) - 1, axis=0) * float(side)
+            row, west, east = touched(points, sizes - 1, of)
+            inside = (row >= 0) & (row < side)
+            _gather(found, Pixels.of_runs(side, row[inside], *np.clip((west, east), 0, side)[:, inside]))
+        west, north, east, south = np.concatenate(frames).T
+        extent = np.maximum(east - west, south - north)
+        middle = np.column_stack([west + east, north + south]) / 2.0
+        return cls(names, extent, middle, Pixels.union(side, found))
+
+    def to_count(self, zoom: int, changed: Changed | None) -> int:
+        """How many are too small to be drawn as themselves, in these tiles."""
+        small = self.middle[~is_shown(self.extent, zoom)]
+        x, y = np.clip(
+            np.floor(small * float(PIXELS << zoom)).astype(np.int64) // PIXELS, 0, (1 << zoom) - 1
+        ).T
+        return len(x) if changed is None else int(changed.tiles.hold(tile_ids(zoom, x, y)).sum())
+
+    def undrawn(self, zoom: int, drawn: Collection[str], changed: Changed | None) -> list[str]:
+        """Which of them, or of those that changed, are large enough and not drawn."""
+        shown = (self.names[each] for each in np.flatnonzero(is_shown(self.extent, zoom)).tolist())
+        return [name for name in shown if name not in drawn and (changed is None or name in changed.names)]
 
 
 class _Reading:
@@ -117,44 +191,36 @@ class _Reading:
             shown = Pixels.of_runs(self.side, row + PIXELS * y, west + PIXELS * x, east + PIXELS * x)
             _gather(self.drawn, shown)
 
-    def against(self, lies: Pixels) -> LowZoom:
+    def against(self, images: _Images, lies: Pixels, changed: Changed | None) -> LowZoom:
         drawn = Pixels.union(self.side, self.drawn)
+        near, there = drawn, lies
+        if changed is not None:
+            looked_at = _pixels_of(changed.tiles, self.zoom)
+            there = lies.held_by(looked_at)
+            # what is drawn beyond them was not read, and may be what a pixel at their edge needs
+            near = Pixels.union(self.side, [drawn, looked_at.grown().without(looked_at)])
         return LowZoom(
             zoom=self.zoom,
             images=len(self.ids),
+            to_draw=int(is_shown(images.extent, self.zoom).sum()),
             counted=self.counted,
-            bare=lies.outside(drawn.grown()),
+            to_count=images.to_count(self.zoom, changed),
+            undrawn=images.undrawn(self.zoom, self.ids, changed),
+            bare=there.outside(near.grown()),
             astray=drawn.outside(lies.grown()),
             faults=self.faults,
             largest=self.largest,
         )
 
 
-def _where_images_lie(footprints: Path, zoom: int) -> Pixels:
-    side, found = PIXELS << zoom, [Pixels.union(PIXELS << zoom, [])]
-    for batch in read_batches(footprints, ("geometry",)):
-        parts = shapely.get_parts(project(shapely.from_wkb(batch["geometry"].to_numpy()), 0))
-        rings, of = shapely.get_rings(parts, return_index=True)
-        sizes = shapely.get_num_coordinates(rings).astype(np.int64)
-        # a ring's last point is its first
-        points = np.delete(shapely.get_coordinates(rings), np.cumsum(sizes) - 1, axis=0) * float(side)
-        row, west, east = touched(points, sizes - 1, of)
-        is_inside = (row >= 0) & (row < side)
-        _gather(found, Pixels.of_runs(side, row[is_inside], *np.clip((west, east), 0, side)[:, is_inside]))
-    return Pixels.union(side, found)
+def _pixels_of(tiles: Stretches, zoom: int) -> Pixels:
+    x, y = tile_positions(tiles.of_zoom(zoom), zoom)
+    row = (PIXELS * y[:, None] + np.arange(PIXELS)).ravel()
+    west = np.repeat(PIXELS * x, PIXELS)
+    return Pixels.of_runs(PIXELS << zoom, row, west, west + PIXELS)
 
 
 def _gather(sets: list[Pixels], more: Pixels) -> None:
     sets.append(more)
     if len(sets) >= _TOGETHER:
         sets[:] = [Pixels.union(more.side, sets)]
-
-
-def _entries(archive: Archive, whole_from: int) -> Iterator[tuple[int, int, int, int]]:
-    """Of the directories, about the tiles of the zooms above; they stand in the order of zooms."""
-    for directory in archive.directories():
-        low = directory[directory.tile_id < first_tile_id(whole_from)]
-        columns = (low.tile_id, low.run_length, low.offset, low.length)
-        yield from zip(*(column.tolist() for column in columns), strict=True)
-        if len(low) < len(directory):
-            break

@@ -1,26 +1,47 @@
-"""What the public build left in the store for the next one: its archive, and the footprints it shows."""
+"""What the public build left in the store for the next one: its products, and the footprints they show."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
 from oam_mosaic_assets.core.artifact import sha256_of
+from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.snapshot import snapshot_digest
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.releases import Releases
 
+BEFORE: Final = "before"
+"""The folder in scratch that holds the public build while a new one is made and audited."""
 
-def last_build(releases: Releases, folder: Path, *, plan: str) -> Before | str:
-    """Fetch the public build, where a new one can take over its tiles; else say why it cannot.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTables:
+    """What a build was made from.
+
+    Attributes:
+        footprints: the GeoParquet of what it shows.
+        set_aside: the table of what could not be drawn.
+    """
+
+    footprints: Path
+    set_aside: Path
+
+
+def last_build(releases: Releases, folder: Path, product: Product, *, plan: str) -> Before | str:
+    """Fetch a product of the public build, where a new one can take over its tiles; else say why it cannot.
 
     Args:
         releases: of the store.
         folder: where the files go; one that this process put there before is not fetched again.
-        plan: the digest of the tiling plan and program of the new build.
+        product: which one.
+        plan: the digest of the plan and program of the new build's product.
 
     Raises:
         StoreUnavailable, StoreRefused, DiskFull: see `errors`.
@@ -29,40 +50,66 @@ def last_build(releases: Releases, folder: Path, *, plan: str) -> Before | str:
     if found is None:
         return "nothing is public yet"
     pointer = found[0]
-    if _plan_of(releases, pointer) != plan:
-        return f"{pointer.build} was made by another plan, or another tippecanoe"
-    before = Before(
-        build=pointer.build,
-        archive=folder / f"{pointer.build}.pmtiles",
-        footprints=folder / f"{pointer.build}.footprints.parquet",
+    if _plan_of(releases, pointer, product) != plan:
+        return f"{product.name} of {pointer.build} was made by another plan, or by another version"
+    tables = kept_tables(releases, pointer, folder)
+    if isinstance(tables, str):
+        return tables
+    stated = pointer.products[product.name]
+    key, archive = stated["key"], folder / f"{pointer.build}.{product.name}"
+    lacking = _fetched(releases, key, archive, is_right=lambda path: sha256_of(path) == stated["sha256"])
+    return lacking or Before(build=pointer.build, archive=archive, footprints=tables.footprints)
+
+
+def kept_tables(releases: Releases, pointer: Pointer, folder: Path) -> KeptTables | str:
+    """Fetch what the public build was made from; else say what is not there, or not what was kept.
+
+    Args:
+        releases: of the store.
+        pointer: what is public.
+        folder: see `last_build`.
+
+    Raises:
+        StoreUnavailable, StoreRefused, DiskFull: see `errors`.
+    """
+    keys, build = releases.keys, pointer.build
+    tables = KeptTables(
+        footprints=folder / f"{build}.footprints.parquet", set_aside=folder / f"{build}.set_aside.parquet"
     )
-    set_aside = folder / f"{pointer.build}.set_aside.parquet"
-    for key, path in (
-        (releases.keys.footprints(pointer.build), before.footprints),
-        (releases.keys.set_aside(pointer.build), set_aside),
-        (pointer.archive, before.archive),
-    ):
-        if not path.exists() and releases.store.get_file(key, path) is None:
-            return f"{key} is not in {releases.store.origin}"
-    return _contradiction(pointer, before, set_aside) or before
 
+    def are_shown(footprints: Path) -> bool:
+        try:
+            return snapshot_digest(footprints, tables.set_aside) == pointer.digest
+        except pl.exceptions.PolarsError:
+            return False
 
-def _contradiction(pointer: Pointer, before: Before, set_aside: Path) -> str:
-    """What is not as the pointer says; empty where all is."""
-    try:
-        if snapshot_digest(before.footprints, set_aside) != pointer.digest:
-            return f"the footprints that were kept of {pointer.build} are not those that it shows"
-    except pl.exceptions.PolarsError:
-        return f"the footprints that were kept of {pointer.build} cannot be read"
     return (
-        "" if sha256_of(before.archive) == pointer.sha256 else f"{pointer.archive} is not what was published"
+        _fetched(releases, keys.set_aside(build), tables.set_aside)
+        or _fetched(releases, keys.footprints(build), tables.footprints, is_right=are_shown)
+        or tables
     )
 
 
-def _plan_of(releases: Releases, pointer: Pointer) -> str | None:
-    """The digest of the plan that a public build was made by, as its manifest says."""
+def _fetched(
+    releases: Releases, key: str, path: Path, *, is_right: Callable[[Path], bool] = lambda _: True
+) -> str:
+    """Put an object there, where it is what it should be; else say why not. What is there already is."""
+    if path.exists():
+        return ""
+    incoming = path.with_name(f"{path.name}.incoming")
+    if releases.store.get_file(key, incoming) is None:
+        return f"{key} is not in {releases.store.origin}"
+    if not is_right(incoming):
+        incoming.unlink()
+        return f"{key} is not what was kept there"
+    incoming.rename(path)
+    return ""
+
+
+def _plan_of(releases: Releases, pointer: Pointer, product: Product) -> str | None:
+    """The digest of the plan that a product of the public build was made by, as its manifest says."""
     found = releases.store.get_bytes(pointer.manifest)
     try:
-        return str(json.loads(found[0])["archive"]["plan"]) if found else None
+        return str(json.loads(found[0])["products"][product.name]["plan"]) if found else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

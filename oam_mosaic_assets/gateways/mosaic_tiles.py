@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +84,16 @@ def make_mosaic(
             why = f"{error}"
     with ExitStack() as held:
         run = _Run(tippecanoe, plan, folder, held, on_progress)
+        # tippecanoe does not use all of two cores; whatever ends this waits for what is drawn beside it
+        beside = held.enter_context(ThreadPoolExecutor(max_workers=1))
+        low_zooms = beside.submit(run.low_zooms, footprints.table, splice)
         if splice is None or isinstance(before, str):
-            fresh = sources = [run.low_zooms(footprints.table), run.all_images(footprints.geojson)]
+            images = run.all_images(footprints.geojson)
+            fresh = sources = [low_zooms.result(), images]
         else:
             archive = Source.of_archive(held.enter_context(open_archive(before.archive)))
-            some = [run.low_zooms(footprints.table, splice), run.some_images(footprints.table, splice)]
-            sources = spliced(splice, before=archive, made=some)
+            images = run.some_images(footprints.table, splice)
+            sources = spliced(splice, before=archive, made=[low_zooms.result(), images])
             fresh = sources[:-1]
         place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=footprints.bounds)
         write_archive(target, sources, place, plan.metadata(tippecanoe.version(), footprints.snapshot))
@@ -115,7 +120,7 @@ class _Run:
     def all_images(self, geojson: Path) -> Source:
         made = self.folder / "tippecanoe.mbtiles"
         arguments = self.plan.arguments(source=str(geojson), target=str(made), temporary=str(self.folder))
-        self.tippecanoe.run(arguments, on_progress=self.on_progress)
+        self.tippecanoe.run([arguments], on_progress=self.on_progress)
         return self._spooled(made)
 
     def some_images(self, footprints: Path, splice: Splice) -> Source:

@@ -10,8 +10,9 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from oam_mosaic_assets.errors import DiskFull, TilingFailed, TippecanoeMissing
 
@@ -85,42 +86,56 @@ class Tippecanoe:
             )
         return found[1]
 
-    def run(self, arguments: Sequence[str], *, on_progress: Callable[[float], None] = lambda _: None) -> None:
-        """Run it to its end. Whatever ends this call, also a cancellation, ends the program.
+    def run(
+        self,
+        calls: Sequence[Sequence[str]],
+        *,
+        at_once: int = 1,
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Run it, once for each call, to its end. Whatever ends this, also a cancellation, ends all of them.
 
         Args:
-            arguments: `--json-progress` among them.
-            on_progress: called with the share done, 0 to 1.
+            calls: the arguments of each, `--json-progress` among them; the first ones are started first.
+            at_once: how many run at the same time.
+            on_progress: called with the share done of all, 0 to 1.
 
         Raises:
             TippecanoeMissing: it cannot be started.
             DiskFull: it ran out of room.
-            TilingFailed: it failed or was killed; the message holds its last words.
+            TilingFailed: one failed or was killed; the message holds its last words.
         """
         if shutil.which(self.program) is None:  # `setpriv` would say so in an exit code of its own
             raise self._missing("there is no such program, or it may not be run")
+        waiting, done = deque(calls), 0
+        running: list[_Child] = []
         try:
-            child = subprocess.Popen(  # noqa: S603
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    running.append(_Child(self._started(waiting.popleft())))
+                for each in _heard(running):
+                    if not each.has_ended():
+                        continue
+                    running.remove(each)
+                    each.explain()
+                    done += 1
+                on_progress((done + sum(each.share for each in running)) / len(calls))
+        finally:
+            for each in running:
+                _end(each.process)
+
+    def _started(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(  # noqa: S603
                 [*_dies_with_parent(), str(self.program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
                 # a group of its own, so that all it starts can be ended together
                 start_new_session=True,
             )
         except OSError as error:
             raise self._missing(error.strerror) from None
-        last_words: deque[str] = deque(maxlen=LAST_WORDS)
-        try:
-            if child.stderr is not None:
-                _listen(child.stderr, last_words, on_progress)
-            code = child.wait()
-        finally:
-            _end(child)
-        if code:
-            _explain(code, "\n".join(last_words))
 
     def _missing(self, why: str | None) -> TippecanoeMissing:
         said = f"The program {self.program} could not be started: {why}."
@@ -133,18 +148,47 @@ def _dies_with_parent() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
-def _listen(stderr: IO[str], last_words: deque[str], on_progress: Callable[[float], None]) -> None:
-    for line in stderr:
+class _Child:
+    """A run of it, and what it said."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process, self.stderr = process, cast("IO[bytes]", process.stderr)  # it is piped
+        self.share = 0.0
+        self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._unended = b""
+
+    def has_ended(self) -> bool:
+        """Listen to what it says now."""
+        said = os.read(self.stderr.fileno(), 65536)
+        *lines, self._unended = (self._unended + said).split(b"\n")
+        for line in [*lines, *([] if said else [self._unended])]:
+            self._hear(line.decode(errors="replace").strip())
+        return not said
+
+    def _hear(self, line: str) -> None:
         try:
             percent = float(json.loads(line)["progress"])
         except (ValueError, TypeError, KeyError):
-            if line.strip():
-                last_words.append(line.strip()[:500])
+            if line:
+                self.last_words.append(line[:500])
         else:
-            on_progress(min(max(percent / 100.0, 0.0), 1.0))
+            self.share = min(max(percent / 100.0, 0.0), 1.0)
+
+    def explain(self) -> None:
+        """Wait for its end. Raises where that was no good one."""
+        code = self.process.wait()
+        _end(self.process)
+        if code:
+            _explain(code, "\n".join(self.last_words))
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def _heard(children: Sequence[_Child]) -> list[_Child]:
+    """Those that say something, or have ended."""
+    ready = wait([each.stderr.fileno() for each in children])
+    return [each for each in children if each.stderr.fileno() in ready]
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(child.pid, sign)

@@ -73,6 +73,24 @@ def test_a_build_that_finds_nothing_changed_makes_nothing_and_is_fresh(
     assert site.stays_whole().images == before.images + 1
 
 
+def test_only_what_changed_is_read_and_the_mosaic_is_that_of_a_whole_reading(
+    site: Site, database: PgstacDatabase
+) -> None:
+    load_items(database, some_items(16, first=4))
+    first = site.run()
+    assert "all items are read: nothing is public yet" in first.log
+    load_items(database, [some_items(1)[0] | {"bbox": [0, 0, 1, 1]}, *some_items(2, first=20)])
+    with database.connect() as connection:
+        connection.execute("DELETE FROM items WHERE id = %s", [some_items(1, first=7)[0]["id"]])
+    second = site.run()
+    assert "3 items are read, 18 are as they were" in second.log
+    made = site.stays_whole()
+    whole = site.run(tags={ANEW_TAG: "yes"})
+    assert "all items are read: the run was asked to" in whole.log
+    assert (site.stays_whole().digest, site.stays_whole().sha256) == (made.digest, made.sha256)
+    assert made.images == 21
+
+
 def test_a_person_may_have_it_built_all_the_same(site: Site) -> None:
     assert site.run().success
     before = site.stays_whole()

@@ -62,7 +62,6 @@ def test_everything_that_is_known_comes_out_as_it_went_in(order: DrawingOrder) -
     assert shapely.from_wkb(row["geometry"]) == KNOWN.geometry
     assert row["bbox"] == {"xmin": 170.1, "ymin": -10, "xmax": 179.9, "ymax": 10}
     assert (row["unknown"], nothing["unknown"]) == ([*KNOWN.unknown], [])
-    assert order.reach() == ((170.1, -10, 179.9, 10), KNOWN.acquired_to)
 
 
 def test_an_id_that_is_there_already_is_left_out(order: DrawingOrder) -> None:
@@ -73,12 +72,10 @@ def test_an_id_that_is_there_already_is_left_out(order: DrawingOrder) -> None:
     assert order.add([KNOWN, again, replace(KNOWN, id="other")]) == [True, False, True]
     assert order.add([again]) == [False]
     assert whole(order)["title"].to_list() == [KNOWN.title] * 2
-    assert order.reach() == (KNOWN.geometry.bounds, KNOWN.acquired_to)
 
 
-def test_nothing_reaches_nowhere(order: DrawingOrder) -> None:
+def test_of_nothing_comes_nothing(order: DrawingOrder) -> None:
     assert order.add([]) == []
-    assert order.reach() is None
     assert list(order.batches(10)) == []
 
 

@@ -18,9 +18,11 @@ from oam_mosaic_assets.core.audit import judge_low_zooms
 from oam_mosaic_assets.core.drawn import read_drawn
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import drawable
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids
 from oam_mosaic_assets.core.low_zooms import Tile, low_zoom_tiles
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, WHOLE_FROM
-from oam_mosaic_assets.core.truth import examine_low_zooms
+from oam_mosaic_assets.core.truth import Changed, examine_low_zooms
 from oam_mosaic_assets.core.vector_tile import new_layer, polygon_rings, read_feature, read_layers, tile_of
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
@@ -58,10 +60,10 @@ def properties(layer: Any) -> list[dict[str, Any]]:
     return [read_feature(layer, message).properties for message in layer.features]
 
 
-def text(scene: Scene, archive: Path | None = None) -> str:
+def text(scene: Scene, archive: Path | None = None, changed: Changed | None = None) -> str:
     with open_archive(archive or scene.archive) as opened:
-        found = examine_low_zooms(opened, scene.footprints, scene.plan)
-    verdict = judge_low_zooms(scene.snapshot.drawable, found)
+        found = examine_low_zooms(opened, scene.footprints, scene.plan, changed)
+    verdict = judge_low_zooms(found)
     return "" if verdict.passed else verdict.text
 
 
@@ -162,7 +164,13 @@ def test_images_of_any_size_are_shown_at_every_zoom(tmp_path: Path) -> None:
 Change = Callable[[Any], None]
 
 
-def spoiled(scene: Scene, folder: Path, tile: tuple[int, int, int], change: Change) -> str:
+def spoiled(
+    scene: Scene,
+    folder: Path,
+    tile: tuple[int, int, int],
+    change: Change,
+    changed: Changed | None = None,
+) -> str:
     """What is said when a tile's layer, as a message, is another."""
     pieces = pieces_of(scene.archive)
     entry = pieces.at(*tile)
@@ -172,7 +180,7 @@ def spoiled(scene: Scene, folder: Path, tile: tuple[int, int, int], change: Chan
     layer.MergeFromString(content[start:])
     change(layer)
     pieces.replace(entry, gzip.compress(tile_of(layer.SerializeToString())))
-    return text(scene, assembled(pieces, folder / "spoiled.pmtiles"))
+    return text(scene, assembled(pieces, folder / f"{len(list(folder.iterdir()))}.pmtiles"), changed)
 
 
 def lose_first(layer: Any) -> None:
@@ -199,26 +207,61 @@ def cut(layer: Any) -> None:
     del layer.features[0].geometry[-1]
 
 
-@pytest.mark.parametrize(
+LIES = pytest.mark.parametrize(
     ("tile", "change", "said"),
     [
         ((3, 4, 3), lose_first, "bare where images lie, first in 3/4/3"),
-        ((3, 4, 3), lose_first, "2 images are drawn and 5 counted, not 8"),
+        ((3, 4, 3), lose_first, "z3: 5 images are counted, not 6"),
         ((8, 142, 110), shift, "bare where images lie, first in 8/142/110"),
         ((8, 142, 110), shift, "drawn where none lie, first in 8/142/110"),
-        ((8, 142, 110), add_one, "drawn and 7 counted, not 8"),
-        ((8, 142, 110), repeat, "drawn and 7 counted, not 8"),
+        ((8, 142, 110), add_one, "z8: 7 images are counted, not 6"),
+        ((8, 142, 110), repeat, "z8: 7 images are counted, not 6"),
         ((8, 142, 110), say_nothing, "neither an id nor a count"),
         ((8, 142, 110), cut, "do not draw polygons"),
         ((6, 42, 39), lose_first, "bare where images lie, first in 6/42/39"),
-        ((6, 42, 39), lose_first, "1 images are drawn and 6 counted"),
         ((6, 42, 39), shift, "drawn where none lie"),
     ],
 )
+
+
+@LIES
 def test_a_tile_that_lies_is_found(
     sparse: Scene, tmp_path: Path, tile: tuple[int, int, int], change: Change, said: str
 ) -> None:
     assert said in spoiled(sparse, tmp_path, tile, change)
+
+
+@LIES
+def test_it_is_found_where_only_that_tile_is_looked_at(
+    sparse: Scene, tmp_path: Path, tile: tuple[int, int, int], change: Change, said: str
+) -> None:
+    found = spoiled(sparse, tmp_path, tile, change, alone(*tile))
+    assert said.replace("7 images are counted, not 6", "2 images are counted, not 1") in found
+    assert found.startswith(f"z{tile[0]}: ")
+    assert f"z{tile[0] - 1}" not in found
+    assert not spoiled(sparse, tmp_path, tile, change, alone(2, 1, 1))
+
+
+@pytest.mark.parametrize("names", [None, {ISLAND.id}])
+def test_an_image_that_is_missing_is_named(sparse: Scene, tmp_path: Path, names: set[str] | None) -> None:
+    changed = None if names is None else Changed(Stretches.of_zooms(0, 8), names)
+    said = spoiled(sparse, tmp_path, (6, 42, 39), lose_first, changed)
+    assert f"z6: 1 images are not drawn, first {[ISLAND.id]}" in said
+    changed = Changed(Stretches.of_zooms(0, 8), {SCENE.id})
+    assert "not drawn" not in spoiled(sparse, tmp_path, (6, 42, 39), lose_first, changed)
+
+
+def alone(zoom: int, x: int, y: int) -> Changed:
+    """One tile that is looked at, and no image in particular."""
+    return Changed(Stretches.of(tile_ids(zoom, np.array([x]), np.array([y]))), ())
+
+
+def test_what_is_right_is_right_tile_by_tile(scene: Scene) -> None:
+    """Images lie across the edges of many: what is drawn beyond an edge is not needed to see that."""
+    ids = pieces_of(scene.archive).entries
+    low = [each.tile_id for each in ids if each.tile_id < first_tile_id(WHOLE_FROM)]
+    for tile_id in low[::7]:
+        assert text(scene, changed=Changed(Stretches.of(np.array([tile_id])), ())) == ""
 
 
 def test_a_lost_tile_of_a_low_zoom_is_found(sparse: Scene, tmp_path: Path) -> None:

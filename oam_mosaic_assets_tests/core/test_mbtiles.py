@@ -31,7 +31,7 @@ def raw(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What tippecanoe makes of the scene."""
     folder = tmp_path_factory.mktemp("raw")
     made = folder / "raw.mbtiles"
-    Tippecanoe().run(PLAN.arguments(source=str(scene.geojson), target=str(made), temporary=str(folder)))
+    Tippecanoe().run([PLAN.arguments(source=str(scene.geojson), target=str(made), temporary=str(folder))])
     return made
 
 
@@ -57,7 +57,7 @@ def mbtiles(path: Path, tiles: Iterable[tuple[int, int, int, bytes]]) -> Path:
 
 def test_the_archive_holds_what_tippecanoe_writes_as_pmtiles(scene: Scene, raw: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.pmtiles"
-    Tippecanoe().run(PLAN.arguments(source=str(scene.geojson), target=str(own), temporary=str(tmp_path)))
+    Tippecanoe().run([PLAN.arguments(source=str(scene.geojson), target=str(own), temporary=str(tmp_path))])
     write_pmtiles(raw, tmp_path / "ours.pmtiles", {})
 
     assert tiles_of(tmp_path / "ours.pmtiles") == tiles_of(own)

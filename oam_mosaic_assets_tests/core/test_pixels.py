@@ -79,6 +79,14 @@ def test_what_another_set_lacks_is_named() -> None:
     assert Pixels.union(SIDE, []).outside(some) == []
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_sets_are_compared_as_sets(seed: int) -> None:
+    one, other = pixels_of(polygons(seed)), pixels_of(polygons(seed + 100))
+    assert cells(one.held_by(other)) == cells(one) & cells(other)
+    assert cells(one.without(other)) == cells(one) - cells(other)
+    assert len(one.without(one)) == len(one.held_by(one.without(one))) == 0
+
+
 def test_the_sides_of_the_map_are_not_neighbours() -> None:
     east, west = pixels_of([shapely.box(SIDE - 1, 3, SIDE, 4)]), pixels_of([shapely.box(0, 4, 1, 5)])
     assert east.outside(west.grown()) == [(SIDE - 1, 3)]

@@ -106,7 +106,7 @@ def tiles_of(scene: Scene, *, from_zoom: int) -> dict[tuple[int, int, int], byte
 def one_run_of_tippecanoe(scene: Scene, folder: Path) -> dict[tuple[int, int, int], bytes]:
     whole = folder / "one-run.mbtiles"
     plan = scene.plan
-    Tippecanoe().run(plan.arguments(source=str(scene.geojson), target=str(whole), temporary=str(folder)))
+    Tippecanoe().run([plan.arguments(source=str(scene.geojson), target=str(whole), temporary=str(folder))])
     return {(zoom, x, y): content for zoom, x, y, content in read_tiles(whole)}
 
 
@@ -178,7 +178,7 @@ def test_every_tile_that_draws_an_image_is_one_that_it_reaches(image: Footprint,
     table, geojson = tmp_path / "one" / "footprints.parquet", tmp_path / "one.geojsonl"
     write_geojson(table, geojson, plan=PLAN)
     made = tmp_path / "one.mbtiles"
-    Tippecanoe().run(PLAN.arguments(source=str(geojson), target=str(made), temporary=str(tmp_path)))
+    Tippecanoe().run([PLAN.arguments(source=str(geojson), target=str(made), temporary=str(tmp_path))])
     reached = reached_tiles(np.array([image.geometry], dtype=object), PLAN)
     drawn_in = np.array([tile_ids(z, np.array([x]), np.array([y]))[0] for z, x, y, _ in read_tiles(made)])
 

@@ -86,6 +86,6 @@ def test_what_is_gone_or_not_what_it_was_is_not_taken_over(home: Path, instance:
     archive.write_bytes(archive.read_bytes()[:-1] + b"x")
     fourth = built(home, instance, ITEMS)
 
-    assert "are not those that it shows" in second["taken_over"]["why_anew"]
+    assert "is not what was kept there" in second["taken_over"]["why_anew"]
     assert "is not in" in third["taken_over"]["why_anew"]
-    assert "is not what was published" in fourth["taken_over"]["why_anew"]
+    assert "is not what was kept there" in fourth["taken_over"]["why_anew"]

@@ -74,7 +74,7 @@ def test_a_failure_quotes_its_last_words(tmp_path: Path) -> None:
         source=str(source), target=str(tmp_path / "x.pmtiles"), temporary=str(tmp_path)
     )
     with pytest.raises(TilingFailed, match="exit code") as caught:
-        Tippecanoe().run(arguments)
+        Tippecanoe().run([arguments])
     assert "broken.geojsonl" in caught.value.message
 
 
@@ -84,7 +84,7 @@ def test_a_kill_is_named_by_its_signal(tmp_path: Path) -> None:
             process.kill()
 
     with pytest.raises(TilingFailed, match="SIGKILL") as caught:
-        Tippecanoe().run(a_long_run(tmp_path), on_progress=kill)
+        Tippecanoe().run([a_long_run(tmp_path)], on_progress=kill)
     assert "memory" in caught.value.hint
 
 
@@ -97,7 +97,7 @@ def test_progress_is_a_share_that_does_not_fall(tmp_path: Path) -> None:
             raise Stopped
 
     with pytest.raises(Stopped):
-        Tippecanoe().run(a_long_run(tmp_path), on_progress=note)
+        Tippecanoe().run([a_long_run(tmp_path)], on_progress=note)
     assert shares == sorted(shares)
     assert all(0.0 <= share <= 1.0 for share in shares)
 
@@ -108,7 +108,7 @@ def test_a_cancellation_ends_the_program(tmp_path: Path) -> None:
         raise Stopped
 
     with pytest.raises(Stopped):
-        Tippecanoe().run(a_long_run(tmp_path), on_progress=cancel)
+        Tippecanoe().run([a_long_run(tmp_path)], on_progress=cancel)
     assert gone(tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_a_parent_that_is_killed_outright_takes_the_program_with_it(tmp_path: Pa
     program = (
         "import sys\n"
         "from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe\n"
-        "Tippecanoe().run(sys.argv[1:], on_progress=lambda _: print('at work', flush=True))"
+        "Tippecanoe().run([sys.argv[1:]], on_progress=lambda _: print('at work', flush=True))"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", program, *a_long_run(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -131,3 +131,51 @@ def test_a_parent_that_is_killed_outright_takes_the_program_with_it(tmp_path: Pa
 
 def test_the_packaged_program_is_preferred() -> None:
     assert "site-packages" in str(find_tippecanoe())
+
+
+def several(folder: Path, count: int) -> list[list[str]]:
+    """As many long runs, each in a folder of its own."""
+    folders = [folder / str(number) for number in range(count)]
+    for each in folders:
+        each.mkdir()
+    return [a_long_run(each) for each in folders]
+
+
+def test_no_more_run_at_once_than_may(tmp_path: Path) -> None:
+    seen = set()
+
+    def note(share: float) -> None:
+        seen.add(len(at_work_in(tmp_path)))
+        if share > 0.001:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        Tippecanoe().run(several(tmp_path, 3), at_once=2, on_progress=note)
+    assert max(seen) == 2
+    assert gone(tmp_path)
+
+
+def test_one_that_fails_ends_the_others(tmp_path: Path) -> None:
+    long, short = several(tmp_path, 2)
+    (tmp_path / "1" / "large.geojsonl").write_text("no json\n")
+    with pytest.raises(TilingFailed, match="exit code"):
+        Tippecanoe().run([long, short], at_once=2)
+    assert gone(tmp_path)
+
+
+def test_each_is_run_and_the_progress_is_that_of_all(tmp_path: Path) -> None:
+    calls = []
+    for number in range(3):
+        source = tmp_path / f"{number}.geojsonl"
+        ring = [[number, 0], [number + 1, 0], [number + 1, 1], [number, 0]]
+        area = {"type": "Polygon", "coordinates": [ring]}
+        source.write_text(json.dumps({"type": "Feature", "properties": {"id": "x"}, "geometry": area}))
+        made = tmp_path / f"{number}.mbtiles"
+        calls.append(
+            TilingPlan(zoom_max=9).arguments(source=str(source), target=str(made), temporary=str(tmp_path))
+        )
+    shares: list[float] = []
+    Tippecanoe().run(calls, at_once=2, on_progress=shares.append)
+    assert all((tmp_path / f"{number}.mbtiles").stat().st_size for number in range(3))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,14 +61,17 @@ _VERSION: Final = "SELECT version FROM pgstac.migrations ORDER BY datetime DESC,
 _COLLECTIONS: Final = "SELECT id FROM pgstac.collections ORDER BY id LIMIT %(limit)s"
 _COUNT: Final = "SELECT count(*) FROM pgstac.items WHERE collection = %(collection)s"
 _ITEMS: Final = "SELECT id, geometry, content::text FROM pgstac.items WHERE collection = %(collection)s"
-# No table of pgSTAC's tells when a row last changed, so all of them are hashed: a sum of 64 bits, as rows
-# have no order. 22,792 items take 0.1 s.
-_WATERMARK: Final = """
-    SELECT count(*)::text || '-' || coalesce(sum(hashtextextended(
-        content::text, hashtextextended(coalesce(geometry::text, ''), hashtextextended(id, 0))
-    )), 0)::text
+_SOME_ITEMS: Final = f"{_ITEMS} AND id = ANY(%(ids)s)"
+# No table of pgSTAC's tells when a row last changed, so all of them are hashed, and with them the templates
+# that complete them. Together they are a sum of 64 bits, as rows have no order. 22,792 items take 0.1 s.
+_HASH: Final = """hashtextextended(content::text, hashtextextended(
+    coalesce(geometry::text, ''), hashtextextended(id, %(templates)s)
+))"""
+_HASHES: Final = f"SELECT id, {_HASH} FROM pgstac.items WHERE collection = %(collection)s"  # noqa: S608
+_WATERMARK: Final = f"""
+    SELECT count(*)::text || '-' || coalesce(sum({_HASH}), %(templates)s)::text
     FROM pgstac.items WHERE collection = %(collection)s
-"""
+"""  # noqa: S608
 _IDS: Final = "SELECT id FROM pgstac.items WHERE collection = %(collection)s"
 _HOLDINGS: Final = "SELECT (SELECT count(*) FROM pgstac.collections), (SELECT count(*) FROM pgstac.items)"
 _TEMPLATE: Final = "SELECT base_item FROM pgstac.collections WHERE id = %(collection)s"
@@ -238,13 +241,15 @@ class PgstacCatalogue:
             taken_at=taken_at.astimezone(UTC),
             expected=count,
             _templates=_Templates(dict(tagged), first=first, current=current),
-            _ask=lambda question: ask(question, collection=self._collection)[0],
-            _rows=lambda question: self._rows(connection, question),
+            _rows=lambda question, **values: self._rows(connection, question, values),
         )
 
-    def _rows(self, connection: psycopg.Connection[TupleRow], question: str) -> Iterator[TupleRow]:
+    def _rows(
+        self, connection: psycopg.Connection[TupleRow], question: str, values: Mapping[str, object]
+    ) -> Iterator[TupleRow]:
         with connection.cursor("items", binary=True) as cursor:
-            self._guarded(lambda: cursor.execute(question, {"collection": self._collection}))
+            stated = {"collection": self._collection, **values}
+            self._guarded(lambda: cursor.execute(question, stated))
             while rows := self._guarded(lambda: cursor.fetchmany(ROWS_AT_A_TIME)):
                 yield from rows
 
@@ -284,10 +289,10 @@ class _Templates:
     first: Item
     current: Item
 
-    def digest(self) -> str:
-        """Changes when any of them does, 16 hex digits."""
+    def hash(self) -> int:
+        """Another number when any of them is another: 64 bits, signed."""
         stated = json.dumps([dict(self.by_tag), self.first, self.current], sort_keys=True)
-        return hashlib.sha256(stated.encode()).hexdigest()[:16]
+        return int.from_bytes(hashlib.sha256(stated.encode()).digest()[:8], signed=True)
 
     def complete(self, item: dict[str, Any]) -> Item:
         """Put back into an item what its template holds. The parts are shared: nothing may change them."""
@@ -306,21 +311,30 @@ class PgstacSnapshot:
     taken_at: datetime
     expected: int
     _templates: _Templates
-    _ask: Callable[[str], TupleRow]
-    _rows: Callable[[str], Iterator[TupleRow]]
+    _rows: Callable[..., Iterator[TupleRow]]
 
     def watermark(self) -> str:
-        (hashes,) = self._ask(_WATERMARK)
-        return f"{hashes}-{self._templates.digest()}"
+        ((watermark,),) = self._rows(_WATERMARK, templates=self._templates.hash())
+        return str(watermark)
+
+    def hashes(self) -> Iterator[tuple[str, int]]:
+        return ((name, number) for name, number in self._rows(_HASHES, templates=self._templates.hash()))
 
     def holdings(self) -> Holdings:
-        return Holdings(*self._ask(_HOLDINGS))
+        ((collections, items),) = self._rows(_HOLDINGS)
+        return Holdings(collections=collections, items=items)
 
     def ids(self) -> Iterator[str]:
         return (name for (name,) in self._rows(_IDS))
 
     def items(self) -> Iterator[Item | Unreadable]:
-        for row, (name, geometry, content) in enumerate(self._rows(_ITEMS), start=1):
+        return self._completed(self._rows(_ITEMS))
+
+    def items_of(self, ids: Collection[str]) -> Iterator[Item | Unreadable]:
+        return self._completed(self._rows(_SOME_ITEMS, ids=list(ids)))
+
+    def _completed(self, rows: Iterator[TupleRow]) -> Iterator[Item | Unreadable]:
+        for row, (name, geometry, content) in enumerate(rows, start=1):
             item = object_in(row, content)
             if isinstance(item, Unreadable):
                 yield Unreadable(row, f"{name}: {item.text}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,22 @@ class Snapshot(Protocol):
             CatalogueUnavailable: the source stopped answering half-way; what was read is not the whole.
             CatalogueRefused: the source answers with something that is not a catalogue.
         """
+        ...
+
+
+@runtime_checkable
+class HashedSnapshot(Snapshot, Protocol):
+    """A catalogue that tells cheaply which of its items are as they were."""
+
+    def hashes(self) -> Iterator[tuple[str, int]]:
+        """Stream id and hash of every item: 64 bits, signed, others as soon as anything of the item is.
+
+        Raises: as `items`.
+        """
+        ...
+
+    def items_of(self, ids: Collection[str]) -> Iterator[Item | Unreadable]:
+        """Stream the items of these ids, as `items` does."""
         ...
 
 

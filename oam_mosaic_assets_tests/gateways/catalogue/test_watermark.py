@@ -7,6 +7,7 @@ from psycopg.types.json import Jsonb
 
 from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
 from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
+from oam_mosaic_assets.gateways.catalogue.source import Unreadable
 from oam_mosaic_assets_tests.gateways.catalogue.items import TEMPLATE_ASSETS, an_item
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION, a_collection, load_items
 from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase
@@ -76,6 +77,41 @@ def test_what_its_template_says_belongs_to_an_item(database: PgstacDatabase) -> 
             [Jsonb(TEMPLATE_ASSETS)],
         )
     assert watermark(database) != before
+
+
+def test_hashes_tell_which_items_changed_and_those_can_be_read_alone(database: PgstacDatabase) -> None:
+    load_items(database, ITEMS)
+    catalogue = PgstacCatalogue(database.dsn, COLLECTION)
+    with catalogue.snapshot() as snapshot:
+        before = dict(snapshot.hashes())
+        every = {item["id"]: item for item in snapshot.items() if not isinstance(item, Unreadable)}
+    load_items(database, [an_item("3", properties={"title": "new"}), an_item("another")])
+    with catalogue.snapshot() as snapshot:
+        now = dict(snapshot.hashes())
+        changed = [name for name, number in now.items() if before.get(name) != number]
+        found = [
+            item for item in snapshot.items_of(["3", "1", "no such id"]) if not isinstance(item, Unreadable)
+        ]
+    assert sorted(changed) == ["3", "another"]
+    assert sorted(item["id"] for item in found) == ["1", "3"]
+    assert next(item for item in found if item["id"] == "1") == every["1"]
+    assert len(before) == len(ITEMS) == len(set(before.values()))
+
+
+def test_hashes_move_with_the_template_of_the_items(database: PgstacDatabase) -> None:
+    load_items(database, ITEMS, collection=a_collection())
+    catalogue = PgstacCatalogue(database.dsn, COLLECTION)
+    with catalogue.snapshot() as snapshot:
+        before = dict(snapshot.hashes())
+    with database.connect() as connection:
+        connection.execute(
+            "UPDATE collections SET content = content || jsonb_build_object('item_assets', %s)",
+            [Jsonb(TEMPLATE_ASSETS)],
+        )
+    with catalogue.snapshot() as snapshot:
+        now = dict(snapshot.hashes())
+    assert now.keys() == before.keys()
+    assert not set(now.values()) & set(before.values())
 
 
 def test_a_source_that_cannot_say_it_cheaply_says_nothing() -> None:

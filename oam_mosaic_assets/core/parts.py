@@ -1,0 +1,97 @@
+"""The map cut into parts that are tiled by themselves, so that several processes make one archive.
+
+A part is a stretch of the curve at the first zoom that shows all images, and all that lies below it. From
+all images that reach a tile, buffer included, tippecanoe makes that tile, whatever else it is given; what it
+makes besides is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.changes import REACH, on_the_map
+from oam_mosaic_assets.core.directory import Numbers
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids
+from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.tiling import TilingPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of them.
+
+    Attributes:
+        tiles: those that are made.
+        deepest: the last zoom that each image is wanted at; -1 for those that do not reach it.
+        weight: how much work it is, against the others.
+    """
+
+    tiles: Stretches
+    deepest: NDArray[np.int8]
+    weight: float
+
+
+def parts_of(footprints: Path, plan: TilingPlan, count: int) -> list[Part]:
+    """Cut the map into parts that are about equally much work, largest first.
+
+    Args:
+        footprints: of all images, in drawing order.
+        plan: how they are drawn.
+        count: how many parts; fewer where the images lie in fewer tiles.
+    """
+    image, cell, work = (np.concatenate(each) for each in zip(*_reached(footprints, plan), strict=True))
+    order = np.argsort(cell, kind="stable")
+    done = np.cumsum(work[order])
+    wanted = done[-1] * np.arange(1, count) / count
+    first, after = first_tile_id(plan.whole_from), first_tile_id(plan.whole_from + 1)
+    cuts = np.unique(cell[order][np.searchsorted(done, wanted)])
+    bounds = [first, *cuts[cuts > first].tolist(), after]
+    images = int(image.max()) + 1
+    parts = []
+    for begin, end in pairwise(bounds):
+        within = (cell >= begin) & (cell < end)
+        deepest = np.full(images, -1, np.int8)
+        deepest[image[within]] = plan.zoom_max
+        tiles = _below(begin, end, plan)
+        parts.append(Part(tiles=tiles, deepest=deepest, weight=float(work[within].sum())))
+    return sorted(parts, key=lambda each: -each.weight)
+
+
+def _below(begin: int, end: int, plan: TilingPlan) -> Stretches:
+    """The tiles from one id to before another, and all below them."""
+    zooms = range(plan.whole_from, plan.zoom_max + 1)
+    top = first_tile_id(plan.whole_from)
+    sides = np.array(
+        [
+            [first_tile_id(zoom) + (side - top) * 4 ** (zoom - plan.whole_from) for side in (begin, end)]
+            for zoom in zooms
+        ],
+        np.int64,
+    )
+    return Stretches(sides[:, 0], sides[:, 1])
+
+
+def _reached(footprints: Path, plan: TilingPlan) -> Iterator[tuple[Numbers, Numbers, NDArray[np.float64]]]:
+    """Image, id of a tile of `whole_from` that its frame reaches, and how many tiles it is drawn in there."""
+    zoom, start = plan.whole_from, 0
+    for batch in read_batches(footprints, ("geometry",)):
+        parts, of = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()), plan)
+        frames = shapely.bounds(parts) * 2.0**zoom + np.array([-REACH, -REACH, REACH, REACH])
+        west, north, east, south = np.clip(np.floor(frames), 0, 2**zoom - 1).astype(np.int64).T
+        columns = east - west + 1
+        tiles = columns * (south - north + 1)
+        which = np.repeat(np.arange(len(parts)), tiles)
+        ordinal = np.arange(len(which)) - np.repeat(np.cumsum(tiles) - tiles, tiles)
+        x, y = west[which] + ordinal % columns[which], north[which] + ordinal // columns[which]
+        across, down = (frames[:, 2:] - frames[:, :2]).T * 2.0 ** (plan.zoom_max - zoom)
+        work = (across + 1.0) * (down + 1.0) / tiles
+        yield of[which] + start, tile_ids(zoom, x, y), work[which]
+        start += len(batch)

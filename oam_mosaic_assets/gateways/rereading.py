@@ -1,0 +1,80 @@
+"""Which items of a catalogue have to be read, and which footprints of the public build stand for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from oam_mosaic_assets.core.rereading import Kept, as_hashes, kept_rows
+from oam_mosaic_assets.gateways.catalogue.source import HashedSnapshot, Item, Snapshot, Unreadable
+from oam_mosaic_assets.gateways.last_build import kept_tables
+from oam_mosaic_assets.gateways.releases import Releases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """What there is to be read.
+
+    Attributes:
+        items: each of them once.
+        count: how many the source says they are; None where it does not say.
+        kept: footprints that stand for all other items; None where all are read.
+        why_all: why all are read; empty where not all are.
+        hashes: of all items; None where the source has none.
+    """
+
+    items: Iterator[Item | Unreadable]
+    count: int | None
+    kept: Kept | None
+    why_all: str
+    hashes: pl.DataFrame | None
+
+    def __str__(self) -> str:
+        if self.kept is None:
+            return f"all items are read: {self.why_all}"
+        return f"{self.count:,} items are read, {len(self.kept.names):,} are as they were"
+
+
+def unread(
+    snapshot: Snapshot,
+    releases: Releases,
+    folder: Path,
+    *,
+    reading: str,
+    taken_down: Collection[str],
+    anew: bool = False,
+) -> Unread:
+    """Find what has to be read.
+
+    Args:
+        snapshot: of the catalogue.
+        releases: what is public.
+        folder: where files of the public build go; see `last_build`.
+        reading: how items are read now; see `core.rereading.reading_digest`.
+        taken_down: ids of images that are not drawn.
+        anew: read everything, whatever there is.
+
+    Raises:
+        CatalogueUnavailable, CatalogueRefused, StoreUnavailable, DiskFull: see `errors`.
+    """
+    if not isinstance(snapshot, HashedSnapshot):
+        why = "this source does not tell which items are as they were"
+        return Unread(items=snapshot.items(), count=snapshot.expected, kept=None, why_all=why, hashes=None)
+    hashes = as_hashes(list(snapshot.hashes()))
+    current = releases.current()
+    found: Kept | str = "the run was asked to" if anew else "nothing is public yet"
+    if current and not anew:
+        tables = kept_tables(releases, current[0], folder)
+        found = (
+            tables
+            if isinstance(tables, str)
+            else kept_rows(tables.footprints, hashes, reading=reading, not_these=taken_down)
+        )
+    if isinstance(found, str):
+        items, count, kept, why = snapshot.items(), snapshot.expected, None, found
+    else:
+        items, count, kept, why = snapshot.items_of(found.unread.to_list()), len(found.unread), found, ""
+    return Unread(items=items, count=count, kept=kept, why_all=why, hashes=hashes)
