@@ -7,7 +7,6 @@ import polars as pl
 
 from oam_mosaic_assets.assets.density_cells import KINDS
 from oam_mosaic_assets.assets.plan import MosaicPlan
-from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.density import totals_of
 from oam_mosaic_assets.core.product import STATISTICS
@@ -27,7 +26,6 @@ from oam_mosaic_assets.resources.staging import discard_staged
 )
 def catalog_statistics(
     density_cells: Artifact,
-    stac_footprints: Artifact,
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
@@ -38,7 +36,6 @@ def catalog_statistics(
     clock = time.perf_counter()
     document = scratch.folder(STATISTICS.asset) / STATISTICS.name
     with failing_clearly():
-        refuse_mixture(density_cells, stac_footprints)
         kinds = totals_of(pl.scan_parquet(density_cells.file(KINDS), glob=False))
         stated = statistics_of(
             density_cells.facts, kinds, build=density_cells.build, collection=mosaic_plan.collection

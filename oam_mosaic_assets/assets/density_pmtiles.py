@@ -6,7 +6,6 @@ import dagster as dg
 import polars as pl
 
 from oam_mosaic_assets.assets.density_cells import KINDS
-from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.density import years_of
@@ -25,9 +24,7 @@ from oam_mosaic_assets.resources.staging import discard_staged
     hooks={discard_staged},
     code_version="1",
 )
-def density_pmtiles(
-    density_cells: Artifact, stac_footprints: Artifact, scratch: Scratch
-) -> dg.MaterializeResult[Artifact]:
+def density_pmtiles(density_cells: Artifact, scratch: Scratch) -> dg.MaterializeResult[Artifact]:
     """How many images lie where: layer `density`, z0-13, of each cell a polygon and its middle.
 
     Staged under its build's name and private until `published_mosaic` makes it public.
@@ -36,7 +33,6 @@ def density_pmtiles(
     folder = scratch.folder(DENSITY.asset)
     archive, kinds = folder / DENSITY.name, density_cells.file(KINDS)
     with failing_clearly():
-        refuse_mixture(density_cells, stac_footprints)
         metadata = density_metadata(
             snapshot=facts["snapshot"]["digest"],
             taken_at=facts["snapshot"]["taken_at"],
