@@ -97,19 +97,29 @@ def write_sample(images: int, output: Path | None) -> int:
 def show_archive(path: Path, *, as_json: bool) -> int:
     """Read an archive whole and say what it holds; 3 where a tile is broken."""
     from oam_mosaic_assets.core.archive import BrokenArchive, fields_of, open_archive  # noqa: PLC0415
+    from oam_mosaic_assets.core.audit import NAMED  # noqa: PLC0415
+    from oam_mosaic_assets.core.density_reading import is_density, read_density  # noqa: PLC0415
     from oam_mosaic_assets.core.drawn import read_drawn  # noqa: PLC0415
 
     try:
         with open_archive(path) as archive:
-            drawn = read_drawn(archive, None, layer=TilingPlan().layer, fields=fields_of(archive))
+            if is_density(archive):
+                grid = read_density(archive)
+                tiles_by_zoom, images, faults = grid.tiles, grid.images, grid.faults[:NAMED]
+                broken, strangers = len(grid.faults), 0
+            else:
+                drawn = read_drawn(archive, None, layer=TilingPlan().layer, fields=fields_of(archive))
+                tiles_by_zoom, images, faults = drawn.tiles, drawn.images, drawn.faults
+                broken, strangers = drawn.fault_count, len(drawn.strangers)
             metadata, bounds, size = archive.metadata, archive.bounds, archive.size
             stated = archive.header["addressed_tiles_count"]
     except (BrokenArchive, OSError) as error:
         raise ArchiveUnreadable(
-            f"{path} cannot be read: {error}.", hint="Give a PMTiles archive of footprints, whole."
+            f"{path} cannot be read: {error}.",
+            hint="Give a whole PMTiles archive of footprints or of the density grid.",
         ) from None
-    tiles = sum(drawn.tiles.values())
-    whole = not drawn.fault_count and not drawn.strangers and tiles == stated
+    tiles = sum(tiles_by_zoom.values())
+    whole = not broken and not strangers and tiles == stated
     _print(
         {
             "whole": whole,
@@ -120,10 +130,10 @@ def show_archive(path: Path, *, as_json: bool) -> int:
             "bytes": size,
             "bounds": bounds,
             "tiles": tiles,
-            "tiles_by_zoom": drawn.tiles,
-            "images_by_zoom": drawn.images,
-            "broken_tiles": drawn.fault_count,
-            "faults": [*drawn.faults, *(["header and directories disagree"] if tiles != stated else [])],
+            "tiles_by_zoom": tiles_by_zoom,
+            "images_by_zoom": images,
+            "broken_tiles": broken,
+            "faults": [*faults, *(["header and directories disagree"] if tiles != stated else [])],
         },
         as_json=as_json,
     )

@@ -126,6 +126,7 @@ def test_all_products_are_of_one_snapshot_and_turn_together(complete: Site) -> N
     assert (changes["build"], changes["watermark"]) == (first.build, first.digest)
     assert statistics["items"] == first.images
     assert (changes["since"], changes["complete"]) == (None, False), "there is nothing to compare with"
+    assert site.command("validate", str(site.settings.mosaic_store / DENSITY.name)) == 0
     with open_archive(site.settings.mosaic_store / DENSITY.name) as archive:
         assert archive.metadata["snapshot"] == first.digest
 
