@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,8 @@ import polars as pl
 import shapely
 
 from oam_mosaic_assets.core.density import middles_and_extents
+
+LISTS: Final = ("added", "changed", "removed")
 
 LISTED: Final = 50_000
 """Images that are listed at the most; of more, reading everything is no more work."""
@@ -30,14 +33,20 @@ def changes_of(
         taken_down: ids of the images that nothing may name.
         stated: what it says beside the changes: of which builds it is.
     """
-    lists: dict[str, list[dict[str, Any]]] = {"added": [], "changed": [], "removed": []}
-    counts = dict.fromkeys((*lists, "unnamed"), 0)
+    lists: dict[str, list[dict[str, Any]]] = {name: [] for name in LISTS}
+    counts = dict.fromkeys((*LISTS, "unnamed"), 0)
     if before is not None:
         lists, counts = _compared(before, now, taken_down)
     complete = before is not None and not counts["unnamed"] and sum(counts.values()) <= LISTED
     if sum(counts.values()) > LISTED:
         lists = {name: [] for name in lists}
     return {**stated, "complete": complete, "counts": counts, **lists}
+
+
+def named_in(document: Path) -> frozenset[str]:
+    """The ids that a document names."""
+    stated = json.loads(document.read_bytes())
+    return frozenset(str(each["id"]) for name in LISTS for each in stated[name])
 
 
 def _compared(
@@ -53,7 +62,7 @@ def _compared(
     is_named = ~pl.col("id").is_in(list(taken_down))
     named = removed.filter(is_named)
     was = dict(zip(gone["id"].to_list(), _boxes(gone), strict=True))
-    lists: dict[str, list[dict[str, Any]]] = {"added": [], "changed": [], "removed": []}
+    lists: dict[str, list[dict[str, Any]]] = {name: [] for name in LISTS}
     for name, box in zip(come["id"].to_list(), _boxes(come), strict=True):
         if name in was:
             lists["changed"].append({"id": name, "bbox": box, "bbox_before": was[name]})

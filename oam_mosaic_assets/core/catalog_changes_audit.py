@@ -10,15 +10,13 @@ from typing import Any, Final
 import polars as pl
 
 from oam_mosaic_assets.core.audit import Verdict
-from oam_mosaic_assets.core.catalog_changes import LISTED
+from oam_mosaic_assets.core.catalog_changes import LISTED, LISTS
 
 CHANGES_CHECKS: Final[Mapping[str, str]] = {
     "changes_are_true": "From the images of the build before they lead to those of this one.",
     "nobody_taken_down_is_named": "No image that was taken down is in the lists.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
-
-_LISTS: Final = ("added", "changed", "removed")
 
 
 def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Collection[str]) -> list[Verdict]:
@@ -31,26 +29,26 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
     """
     try:
         stated = json.loads(document.read_bytes())
-        ids = {name: [str(each["id"]) for each in stated[name]] for name in _LISTS}
-        boxes = [each[box] for name in _LISTS for each in stated[name] for box in each.keys() - {"id"}]
+        ids = {name: [str(each["id"]) for each in stated[name]] for name in LISTS}
+        boxes = [each[box] for name in LISTS for each in stated[name] for box in each.keys() - {"id"}]
         is_first, counts, complete = stated["since"] is None, stated["counts"], stated["complete"]
         unnamed, total = counts["unnamed"], sum(counts.values())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return [Verdict.failing("changes_are_true", f"it is no list of changes: {error!r}")]
     named = sorted(set().union(*ids.values()) & set(taken_down))
-    expected = {name: [] for name in _LISTS} if is_first else _expected(before, now)
+    expected = {name: [] for name in LISTS} if is_first else _expected(before, now)
     removed = [each for each in expected["removed"] if each not in taken_down]
     hidden, expected["removed"] = len(expected["removed"]) - len(removed), removed
     wrong = []
     if total <= LISTED:
         wrong = [
             f"{len(ids[name])} are {name}, not {len(expected[name])}"
-            for name in _LISTS
+            for name in LISTS
             if sorted(ids[name]) != expected[name]
         ]
     elif any(ids.values()):
         wrong = ["it lists more than it should"]
-    wrong += [f"it counts {counts[name]} {name}" for name in _LISTS if counts[name] != len(expected[name])]
+    wrong += [f"it counts {counts[name]} {name}" for name in LISTS if counts[name] != len(expected[name])]
     if unnamed != hidden:
         wrong.append(f"it counts {unnamed} unnamed, not {hidden}")
     if complete != (not is_first and not hidden and total <= LISTED):

@@ -239,6 +239,8 @@ def _pieces(areas: Geometries) -> tuple[Numbers, Geometries]:
     v = (top[of] - points[:, 1]) / (top - bottom)[of]
     local = shapely.set_coordinates(parts[which], np.column_stack([u, v]))
     cut = shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0)
+    folded = ~shapely.is_valid(cut)  # cutting may leave rings that touch themselves
+    cut[folded] = shapely.make_valid(cut[folded], method="structure", keep_collapsed=False)
     solid = shapely.area(cut) > 0.0
     return (tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM))[solid], cut[solid]
 

@@ -186,3 +186,22 @@ def test_a_foreign_object_under_the_grids_key_is_kept_and_waits_for_a_person(com
     assert f"{key} in" in outcome.text
     assert (site.store.get_bytes(key) or (b"",))[0] == b"somebody's"
     assert site.store.head(site.keys.pointer) is None, "nothing is public"
+
+
+def test_a_build_whose_changes_name_who_was_taken_down_since_is_not_published(complete: Site) -> None:
+    """It waits for a person; meanwhile an image is taken down that it says has left the catalogue."""
+    site, items = complete, some_items(IMAGES)
+    before = site.published()
+    write_items(site.items, items[1 : IMAGES - 10])
+    waiting = site.run()
+    assert not waiting.success, "a guard holds it back"
+    Releases(site.store, site.keys).takedowns.add(GONE, "the pilot asked for it")
+
+    outcome = site.run(
+        job="publish_held_build",
+        tags={"oam-mosaic/build": waiting.build, "oam-mosaic/confirm": "a campaign ended"},
+    )
+
+    assert not outcome.success
+    assert "shows an image that was taken down since its snapshot" in outcome.text
+    assert site.store.head(before.archive) is not None
