@@ -66,12 +66,14 @@ def build_definitions(
     releases = overrides.get("releases") or Releases(store, keys, retention=retention)
     catalogue = overrides.get("catalogue") or catalogue_of(settings)
     tippecanoe = overrides.get("tippecanoe") or TippecanoeResource(
-        program=str(settings.tippecanoe) if settings.tippecanoe else None
+        program=str(settings.tippecanoe) if settings.tippecanoe else None,
+        processes=settings.build_processes,
     )
     freshness = dg.FreshnessPolicy.time_window(  # whole seconds: the UI cannot show a fraction of one
         warn_window=timedelta(seconds=math.floor(settings.fresh_warn_hours * 3600)),
         fail_window=timedelta(seconds=math.ceil(settings.fresh_fail_hours * 3600)),
     )
+    plans = {MOSAIC.name: plan.tiling, DETAILS.name: plan.details}
     channels = channels_of(settings)
     *upstream, published = chain_of(keys.products)
     return dg.Definitions(
@@ -99,8 +101,7 @@ def build_definitions(
             "auditor": Auditor(
                 releases,
                 {
-                    MOSAIC.name: of_footprints(plan.tiling),
-                    DETAILS.name: of_footprints(plan.details),
+                    **{name: of_footprints(each) for name, each in plans.items()},
                     DENSITY.name: of_density,
                     STATISTICS.name: of_statistics,
                     CHANGES.name: of_changes(releases),
@@ -110,7 +111,7 @@ def build_definitions(
             ),
             "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
             "tippecanoe": tippecanoe,
-            "watch": Watch(catalogue, releases, tippecanoe, tiling=plan.tiling, box=plan.box),
+            "watch": Watch(catalogue, releases, tippecanoe, plans=plans, box=plan.box),
             **overrides,
         },
     )

@@ -92,6 +92,7 @@ class Settings(BaseModel):
     zoom_min: Annotated[int, Field(ge=0, le=DEEPEST)] = 0
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
+    build_processes: Annotated[int, Field(ge=0, le=256)] = 0
     mosaic_products: Products = chosen(("details", "density", "statistics", "changes"))
 
     # the store

@@ -5,9 +5,11 @@ import dagster as dg
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.tiling import write_lines
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.details import COLUMNS, details_of
+from oam_mosaic_assets.core.product import DETAILS
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
+from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 
 
 @dg.asset(
@@ -15,20 +17,28 @@ from oam_mosaic_assets.resources.staging import discard_staged
     kinds={"geojson", "polars"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def details_geojson(
-    stac_footprints: Artifact, mosaic_plan: dg.ResourceParam[MosaicPlan], scratch: Scratch
+    context: dg.AssetExecutionContext,
+    stac_footprints: Artifact,
+    releases: dg.ResourceParam[Releases],
+    mosaic_plan: dg.ResourceParam[MosaicPlan],
+    tippecanoe: TippecanoeResource,
+    scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
     """Newline-delimited GeoJSON, a footprint a line with its title, licence, dates and addresses.
 
-    The oldest comes first: the newest is drawn on top. What is not known is left out.
+    The oldest comes first: the newest is drawn on top. What is not known is left out. All footprints, or
+    those that reach a tile in which something changed since the public build.
     """
     return write_lines(
+        context,
         stac_footprints,
         scratch.folder("details_geojson") / "details.geojsonl",
+        DETAILS,
         mosaic_plan.details,
-        stage="details_geojson",
-        columns=COLUMNS,
-        properties=details_of,
+        releases=releases,
+        tippecanoe=tippecanoe,
+        scratch=scratch,
     )

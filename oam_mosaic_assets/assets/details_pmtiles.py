@@ -6,6 +6,7 @@ from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.tiling import make_tiles
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.product import DETAILS
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
@@ -17,12 +18,13 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
     kinds={"tippecanoe", "pmtiles"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def details_pmtiles(
     context: dg.AssetExecutionContext,
     details_geojson: Artifact,
     stac_footprints: Artifact,
+    releases: dg.ResourceParam[Releases],
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     progress: dg.ResourceParam[Progress],
     tippecanoe: TippecanoeResource,
@@ -30,7 +32,8 @@ def details_pmtiles(
 ) -> dg.MaterializeResult[Artifact]:
     """What each image is: layer `globalcoverage` with title, licence, dates and addresses, z0-13.
 
-    Staged under its build's name and private until `published_mosaic` makes it public.
+    Tiles that nothing changed in since the public build are taken over from it. Staged under its build's name
+    and private until `published_mosaic` makes it public.
     """
     return make_tiles(
         context,
@@ -38,7 +41,7 @@ def details_pmtiles(
         details_geojson,
         DETAILS,
         mosaic_plan.details,
-        before="its low zooms show a share of all images",
+        releases=releases,
         tippecanoe=tippecanoe,
         scratch=scratch,
         progress=progress,

@@ -1,12 +1,15 @@
-"""The footprints as tippecanoe reads them."""
+"""The footprints that tippecanoe is to draw, as it reads them."""
 
 import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.tiling import write_lines
 from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.product import MOSAIC
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
+from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 
 
 @dg.asset(
@@ -14,15 +17,27 @@ from oam_mosaic_assets.resources.staging import discard_staged
     kinds={"geojson", "polars"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="2",
+    code_version="3",
 )
 def footprints_geojson(
-    stac_footprints: Artifact, mosaic_plan: dg.ResourceParam[MosaicPlan], scratch: Scratch
+    context: dg.AssetExecutionContext,
+    stac_footprints: Artifact,
+    releases: dg.ResourceParam[Releases],
+    mosaic_plan: dg.ResourceParam[MosaicPlan],
+    tippecanoe: TippecanoeResource,
+    scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Newline-delimited GeoJSON, a footprint a line, the oldest first: the newest is drawn on top."""
+    """Newline-delimited GeoJSON, a footprint a line, the oldest first: the newest is drawn on top.
+
+    All footprints, or those that reach a tile in which something changed since the public build.
+    """
     return write_lines(
+        context,
         stac_footprints,
         scratch.folder("footprints_geojson") / "footprints.geojsonl",
+        MOSAIC,
         mosaic_plan.tiling,
-        stage="footprints_geojson",
+        releases=releases,
+        tippecanoe=tippecanoe,
+        scratch=scratch,
     )

@@ -3,14 +3,10 @@
 import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
-from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.assets.tiling import make_tiles
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.product import MOSAIC
-from oam_mosaic_assets.core.splice import Before
-from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
@@ -39,19 +35,13 @@ def global_mosaic_pmtiles(
     Tiles that nothing changed in since the public build are taken over from it. Staged under its build's name
     and private until `published_mosaic` makes it public.
     """
-    plan = mosaic_plan.tiling
-    before: Before | str = "the run was asked to"
-    if ANEW_TAG not in context.run.tags:
-        with failing_clearly():
-            recipe = plan.digest(tippecanoe.version())
-            before = last_build(releases, scratch.shared_folder(BEFORE), MOSAIC, plan=recipe)
     return make_tiles(
         context,
         stac_footprints,
         footprints_geojson,
         MOSAIC,
-        plan,
-        before=before,
+        mosaic_plan.tiling,
+        releases=releases,
         tippecanoe=tippecanoe,
         scratch=scratch,
         progress=progress,

@@ -1,53 +1,79 @@
-"""What every archive that tippecanoe makes of the footprints has in common: its GeoJSON, its tiles."""
+"""What every archive of the footprints has in common: its GeoJSON, its tiles, what it takes over."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.snapshot import write_geojson
-from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.splice import Before, Splice, splice_from
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.errors import TilingFailed
+from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 
+SPLICE = ".splice.npz"
+"""How the file is called beside the GeoJSON that says what is to be made; none where everything is."""
+
 
 def write_lines(
+    context: dg.AssetExecutionContext,
     footprints: Artifact,
     geojson: Path,
+    product: Product,
     plan: TilingPlan,
     *,
-    stage: str,
-    columns: Sequence[str] = ("id",),
-    properties: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+    releases: Releases,
+    tippecanoe: TippecanoeResource,
+    scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Write the footprints as tippecanoe reads them; see `core.snapshot.write_geojson`.
+    """Write the footprints that tippecanoe is to draw, as it reads them: all, or those near a change.
 
     Args:
+        context: of the asset.
         footprints: of the snapshot.
         geojson: the file to write.
-        plan: what is to be made of it.
-        stage: the asset's name.
-        columns: of the footprints, from which the properties are made.
-        properties: of a feature.
+        product: what is to be made of it.
+        plan: how that is tiled.
+        releases: where the public build lies.
+        tippecanoe: what draws them.
+        scratch: where.
     """
     clock = time.perf_counter()
     with failing_clearly():
-        widened = write_geojson(footprints.path, geojson, plan=plan, columns=columns, properties=properties)
+        before: Before | str = "the run was asked to"
+        if ANEW_TAG not in context.run.tags:
+            recipe = plan.digest(tippecanoe.version())
+            before = last_build(releases, scratch.shared_folder(BEFORE), product, plan=recipe)
+        splice, files = splice_from(before, footprints.path, plan), [geojson]
+        deepest = None
+        if isinstance(splice, Splice):
+            deepest = splice.deepest
+            files.append(geojson.with_suffix(SPLICE))
+            splice.save(files[-1])
+        widened = write_geojson(footprints.path, geojson, plan=plan, deepest=deepest)
     seconds = time.perf_counter() - clock
+    how = f"all is made anew: {splice}" if isinstance(splice, str) else f"{splice.changed:,} images changed"
+    taken_over: dict[str, Any] = {"from": None, "images_changed": None, "why_anew": splice}
+    if isinstance(before, Before) and isinstance(splice, Splice):
+        taken_over = {"from": before.build, "images_changed": splice.changed, "why_anew": None}
+    stage = context.asset_key.path[-1]
     return dg.MaterializeResult(
-        value=with_facts(footprints, geojson, stage=stage, seconds=seconds, widened=widened),
+        value=with_facts(footprints, *files, stage=stage, seconds=seconds, taken_over=taken_over),
         metadata={
             "dagster/row_count": footprints.facts["images"],
+            "how": how,
             "widened to stay visible": widened,
             "seconds": round(seconds, 2),
         },
@@ -61,20 +87,20 @@ def make_tiles(
     product: Product,
     plan: TilingPlan,
     *,
-    before: Before | str,
+    releases: Releases,
     tippecanoe: TippecanoeResource,
     scratch: Scratch,
     progress: Progress,
 ) -> dg.MaterializeResult[Artifact]:
-    """Have the archive made that is a product.
+    """Have the archive made that is a product; tiles that nothing changed in are the public build's.
 
     Args:
         context: of the product's asset.
         footprints: of the snapshot.
-        geojson: the same as tippecanoe reads it.
+        geojson: what `write_lines` made of it.
         product: what it is.
         plan: how it is tiled.
-        before: the public build to take tiles over from, or why none.
+        releases: where the public build lies.
         tippecanoe: what makes it.
         scratch: where.
         progress: told how far it is.
@@ -83,6 +109,11 @@ def make_tiles(
     with failing_clearly():
         refuse_mixture(geojson, footprints)
         version, snapshot = tippecanoe.version(), geojson.facts["snapshot"]
+        recipe, taken_over = plan.digest(version), geojson.facts["taken_over"]
+        splice = before = None
+        if taken_over["from"]:
+            splice = Splice.load(geojson.file(geojson.path.with_suffix(SPLICE).name))
+            before = _taken_from(taken_over["from"], releases, scratch, product, recipe)
         archive = scratch.folder(product.asset) / product.name
         shown = Footprints(
             table=footprints.path,
@@ -90,14 +121,16 @@ def make_tiles(
             snapshot=snapshot["digest"],
             bounds=tuple(snapshot["bounds"]),
         )
-        made = tippecanoe.build(plan, shown, archive, before=before, progress=progress, log=context.log)
+        made = tippecanoe.build(
+            plan, shown, archive, splice=splice, before=before, progress=progress, log=context.log
+        )
     with open_archive(archive) as opened:
         tiles, size, bounds = opened.header["addressed_tiles_count"], opened.size, opened.bounds
     seconds, digest = time.perf_counter() - clock, sha256_of(archive)
-    how = f"all made anew: {made.why_anew}"
-    if isinstance(before, Before) and not made.why_anew:
-        reused = f"{made.tiles_reused:,} taken over from {before.build}"
-        how = f"{made.changed:,} images changed, {made.tiles_made:,} tiles made, {reused}"
+    how = f"all made anew: {taken_over['why_anew']}"
+    if splice is not None:
+        reused = f"{made.tiles_reused:,} taken over from {taken_over['from']}"
+        how = f"{splice.changed:,} images changed, {made.tiles_made:,} tiles made, {reused}"
     context.log.info("%s: %s tiles in %.1f MB, %s", geojson.build, f"{tiles:,}", size / 1e6, how)
     artifact = with_facts(
         geojson,
@@ -106,14 +139,8 @@ def make_tiles(
         seconds=seconds,
         digests={archive.name: digest},
         product={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
-        plan=plan.digest(version),
-        taken_over={
-            "from": before.build if isinstance(before, Before) and not made.why_anew else None,
-            "tiles_made": made.tiles_made,
-            "tiles_reused": made.tiles_reused,
-            "images_changed": made.changed,
-            "why_anew": made.why_anew or None,
-        },
+        plan=recipe,
+        taken_over={**taken_over, "tiles_made": made.tiles_made, "tiles_reused": made.tiles_reused},
         versions={"tippecanoe": version},
     )
     return dg.MaterializeResult(
@@ -129,4 +156,16 @@ def make_tiles(
             "seconds": round(seconds, 2),
         },
         data_version=dg.DataVersion(digest[:16]),
+    )
+
+
+def _taken_from(build: str, releases: Releases, scratch: Scratch, product: Product, recipe: str) -> Path:
+    """The archive of the public build that only the rest is made for."""
+    before = last_build(releases, scratch.shared_folder(BEFORE), product, plan=recipe)
+    if isinstance(before, Before) and before.build == build:
+        return before.archive
+    raise TilingFailed(
+        f"{product.name} cannot take over tiles of {build} any more: "
+        f"{before if isinstance(before, str) else f'{before.build} is public now'}.",
+        hint="Build again; what is made follows from what is public then.",
     )

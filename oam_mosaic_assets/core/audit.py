@@ -43,10 +43,8 @@ CHECKS: Final[Mapping[str, str]] = {
 GUARDS: Final = frozenset({"few_images_are_set_aside", "catalogue_did_not_shrink"})
 """Judgements that a person may overrule."""
 
-DETAILS_CHECKS: Final = {
-    name: text for name, text in CHECKS.items() if name not in GUARDS | {"low_zooms_are_true"}
-}
-"""Those of the archive of details: its low zooms show a share, and guards are about the build's catalogue."""
+DETAILS_CHECKS: Final = {name: text for name, text in CHECKS.items() if name not in GUARDS}
+"""Those of the archive of details: guards are about the build's catalogue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What changed between two snapshots, which tiles that makes others, and which images those tiles draw.
 
-A tile depends on the images that reach it, buffer included: on their ids, their areas and their order. The
-order is by acquisition end, then id; so two images that did not change never change places. No image is left
-out at these zooms, so nothing else matters.
+A tile depends on the images that reach it, buffer included: on their areas, their order and what is said of
+them. The order is by acquisition end, then id; so two images that did not change never change places. No
+image is left out at any zoom, so nothing else matters.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ middle of its frame, where it is counted by its pixel, lies no farther aside of 
 REACH: Final = BUFFER + WIDENED
 """In tiles: how far beyond a tile's edge an image may lie and yet change it."""
 
-_DRAWN: Final = ("id", "geometry", "acquired_to")
-"""The columns that decide what tiles look like."""
+_PLACED: Final = ("id", "geometry", "acquired_to")
+"""The columns that decide where and in which order images are drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Changes:
     Attributes:
         added: images that were not drawn before.
         removed: images that are drawn no longer.
-        altered: images with another area or another place in the order.
+        altered: images with another area, another place in the order, or of which something else is said.
         of: all images of the new snapshot.
         names: ids of those that were added or altered.
         areas: where each of them lies and lay, EPSG:4326.
@@ -62,19 +62,21 @@ class Changes:
         return self.added + self.removed + self.altered
 
 
-def changes_between(before: Path, now: Path) -> Changes:
+def changes_between(before: Path, now: Path, plan: TilingPlan) -> Changes:
     """Compare two snapshots.
 
     Args:
         before: the footprints of the one that is drawn.
         now: the footprints of the one to be drawn.
+        plan: what is said of images.
     """
-    rows = {path: pl.scan_parquet(path, glob=False).select(*_DRAWN, "digest") for path in (before, now)}
+    drawn = list(dict.fromkeys([*_PLACED, *plan.columns]))
+    rows = {path: pl.scan_parquet(path, glob=False).select(*drawn, "digest") for path in (before, now)}
     # most rows have not changed at all; only the others are held in memory
     gone = rows[before].join(rows[now], on=("id", "digest"), how="anti").collect(engine="streaming")
     come = rows[now].join(rows[before], on=("id", "digest"), how="anti").collect(engine="streaming")
-    lay = gone.join(come, on=_DRAWN, how="anti", nulls_equal=True)
-    lies = come.join(gone, on=_DRAWN, how="anti", nulls_equal=True)
+    lay = gone.join(come, on=drawn, how="anti", nulls_equal=True)
+    lies = come.join(gone, on=drawn, how="anti", nulls_equal=True)
     altered = len(lay.join(lies, on="id", how="semi"))
     return Changes(
         added=len(lies) - altered,

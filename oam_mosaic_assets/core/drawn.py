@@ -19,12 +19,15 @@ from shapely.geometry.base import BaseGeometry
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
 from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_positions, zoom_of
-from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
-from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, kind_of, read_feature, read_layers
+from oam_mosaic_assets.core.said import Said, names_in
+from oam_mosaic_assets.core.tiling import EXTENT, WHOLE_FROM, TilingPlan
+from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, read_feature, read_layers
 
 MVT_VERSION: Final = 2
 
 ID_ALONE: Final[Mapping[str, str]] = {"id": "String"}
+
+NOTHING: Final[Said] = {}
 
 REMEMBERED_TILES: Final = 4096
 """Equal tiles are stored once and lie near each other on the curve; this many are not decoded again."""
@@ -77,6 +80,8 @@ def read_drawn(
     *,
     layer: str,
     fields: Mapping[str, str] = ID_ALONE,
+    whole: int = WHOLE_FROM,
+    said: Said = NOTHING,
     outlined: Collection[int] = (),
     entries: Iterable[Directory] | None = None,
     zoom: int | None = None,
@@ -90,6 +95,8 @@ def read_drawn(
         layer: the layer's name.
         fields: the properties that a feature may have, `String` or `Number` each; it has the first one, which
             names the image.
+        whole: the zoom from which all images are drawn as themselves; before it, features may be a `count`.
+        said: of some images; a tile that says something else of one is a fault.
         outlined: indices of the images whose `pieces` are wanted.
         entries: of the tiles to be read, in the order of tile ids; None reads all.
         zoom: the one that `pairs` and `pieces` are wanted of; None is the last. Where it is given, `ids` are
@@ -99,7 +106,7 @@ def read_drawn(
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
     """
-    reading = _Reading(archive, ids, layer, fields, frozenset(outlined), zoom)
+    reading = _Reading(archive, ids, layer, fields, whole, said, frozenset(outlined), zoom)
     return reading.drawn(archive.directories() if entries is None else entries, on_progress)
 
 
@@ -112,6 +119,8 @@ class _Reading:
         ids: Mapping[str, int] | None,
         layer: str,
         fields: Mapping[str, str],
+        whole: int,
+        said: Said,
         outlined: frozenset[int],
         zoom: int | None,
     ) -> None:
@@ -121,10 +130,12 @@ class _Reading:
         self.layer = layer
         self.fields = fields
         self.name, *_ = fields
+        self.said = said
         self.outlined = outlined
         self.zoom = zoom
         self.deepest: int = archive.header["max_zoom"] if zoom is None else zoom
-        plan = TilingPlan(zoom_min=archive.header["min_zoom"], zoom_max=archive.header["max_zoom"])
+        header = archive.header
+        plan = TilingPlan(zoom_min=header["min_zoom"], zoom_max=header["max_zoom"], whole=whole)
         self.first_whole = first_tile_id(plan.whole_from)
         self.remembered: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
         self.pieces: defaultdict[int, list[Piece]] = defaultdict(list)
@@ -190,7 +201,7 @@ class _Reading:
 
     def _decoded(self, tile_id: int, tile: bytes) -> list[int]:
         layer = self._the_layer(tile_id, tile)
-        names = layer.values if len(self.fields) == 1 else self._names(layer)
+        names = layer.values if len(self.fields) == 1 else names_in(layer, self.fields, self.said)
         if not 0 < len(names) <= len(layer.features):
             raise BrokenTile(f"{len(layer.features)} features share {len(names)} values")
         drawn = []
@@ -217,31 +228,13 @@ class _Reading:
             raise BrokenTile("an older image is drawn over a newer one")
 
     def _images_of(self, layer: Layer) -> list[int]:
-        """The image that each feature of a layer shows whose only property is `id`; -1 where it is none."""
-        of_value = [self.ids.get(str(name), -1) for name in layer.values]
+        """The image that each feature of a layer shows; -1 where it is none."""
+        key = list(layer.keys).index(self.name) if self.name in layer.keys else -1
+        of_value = [*(self.ids.get(str(name), -1) for name in layer.values), -1]
         try:
-            return [of_value[feature.tags[1]] for feature in layer.features]
+            return [of_value[_value_in(feature.tags, key)] for feature in layer.features]
         except IndexError as error:
             raise BrokenTile(f"not a feature: {error}") from None
-
-    def _names(self, layer: Layer) -> list[str | int | None]:
-        """The distinct names of a layer whose features have other properties as well, each of its kind."""
-        pairs: set[tuple[int, int]] = set()
-        for feature in layer.features:
-            found = set(zip(feature.tags[::2], feature.tags[1::2], strict=False))
-            if not any(layer.keys[key] == self.name for key, _ in found if key < len(layer.keys)):
-                raise BrokenTile(f"a feature has no {self.name}")
-            pairs |= found
-        names = []
-        for key, value in pairs:
-            if key >= len(layer.keys) or value >= len(layer.values):
-                raise BrokenTile("a feature has a property that its layer does not have")
-            kind, asked = kind_of(layer.stated[value]), self.fields[layer.keys[key]]
-            if kind != asked:
-                raise BrokenTile(f"{layer.keys[key]} is {kind or 'nothing'}, not {asked}")
-            if layer.keys[key] == self.name:
-                names.append(layer.values[value])
-        return names
 
     def _the_layer(self, tile_id: int, tile: bytes) -> Layer:
         layers = read_layers(tile)
@@ -257,10 +250,9 @@ class _Reading:
 
     def _may_have(self, tile_id: int, keys: Sequence[str]) -> bool:
         """Whether a tile may have these properties: before all images are drawn, their number as well."""
-        if len(self.fields) > 1:
-            return {self.name} <= {*keys} <= self.fields.keys()
-        counted = (["count"], [self.name, "count"]) if tile_id < self.first_whole else ()
-        return list(keys) in ([self.name], *counted)
+        of_images = {*keys} - ({"count"} if tile_id < self.first_whole else set())
+        is_named = self.name in of_images if of_images else bool(keys)
+        return is_named and of_images <= self.fields.keys() and len({*keys}) == len(keys)
 
     def _outline(self, tile_id: int, run_length: int, offset: int, length: int) -> None:
         """Keep what a run of tiles draws of the images whose outlines are wanted."""
@@ -284,3 +276,8 @@ class _Reading:
         if len(self.faults) < NAMED_FAULTS:
             zoom, x, y = tileid_to_zxy(tile_id)
             self.faults.append(f"{zoom}/{x}/{y}: {error}")
+
+
+def _value_in(tags: Sequence[int], key: int) -> int:
+    """Which value a feature has for a key; -1 where it has none. Mostly the key comes first."""
+    return tags[1] if tags[0] == key else dict(zip(tags[::2], tags[1::2], strict=False)).get(key, -1)

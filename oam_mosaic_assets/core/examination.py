@@ -13,6 +13,7 @@ from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.drawn import Drawn, read_drawn
 from oam_mosaic_assets.core.grid import Geometries
 from oam_mosaic_assets.core.placement import Tile, chosen_by_digest, misplaced, outline_differs
+from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.core.truth import examine_low_zooms
@@ -47,19 +48,19 @@ def examine(
                 ids,
                 layer=plan.layer,
                 fields=plan.fields,
+                whole=plan.whole,
+                said=said_of(footprints, plan, [names[each] for each in outlined]),
                 outlined=outlined,
                 on_progress=on_progress,
             )
-            verdicts = [
+            low_zooms = examine_low_zooms(opened, footprints, plan)
+            return [
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn, extent=extent),
                 audit.judge_completeness(names, drawn, whole_from=plan.whole_from, zoom_max=plan.zoom_max),
                 _placement(opened, names, _as_given(footprints, plan), drawn, outlined, plan.zoom_max),
+                audit.judge_low_zooms(low_zooms),
             ]
-            if not plan.thinned:
-                low_zooms = examine_low_zooms(opened, footprints, plan)
-                verdicts.append(audit.judge_low_zooms(low_zooms))
-            return verdicts
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 

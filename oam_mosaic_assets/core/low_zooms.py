@@ -1,22 +1,23 @@
 """The tiles of the low zooms, where most images are smaller than a pixel: made here, not by tippecanoe.
 
 A pixel is 1/256 of a tile. An image that reaches a pixel from west to east or from north to south is drawn as
-its footprint, with its `id`; the others are counted by the pixel that their middle lies in, and the pixel is
-drawn with the `count`. So at each zoom every image is drawn once, or counted once. Source: the Vector Tile
-Specification 2.1.
+its footprint, with its properties; the others are counted by the pixel that their middle lies in, and the
+pixel is drawn with the `count`. So at each zoom every image is drawn once, or counted once. Source: the
+Vector Tile Specification 2.1.
 """
 
 from __future__ import annotations
 
 import gzip
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import polars as pl
 import shapely
 from numpy.typing import NDArray
 
@@ -24,9 +25,12 @@ from oam_mosaic_assets.core.grid import Geometries, project, tile_ids
 from oam_mosaic_assets.core.snapshot import MITRE, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
-from oam_mosaic_assets.core.vector_tile import POLYGON, new_layer, polygon_commands, tile_of
+from oam_mosaic_assets.core.vector_tile import POLYGON, add_value, new_layer, polygon_commands, tile_of
 
 Numbers = NDArray[np.int64]
+
+Said = list[tuple[int, str | float]]
+"""What is said of an image: properties, by their number in the plan, and their values; first its name."""
 
 _MARGIN: Final = round(BUFFER * EXTENT)
 """Tile units that are drawn beyond a tile's edge."""
@@ -65,12 +69,14 @@ class _Sheet:
     """What is gathered of one tile.
 
     Attributes:
-        outlines: features and their ids, as parts of the layer's message.
-        ids: how many.
+        outlines: features and the values of their properties, as parts of the layer's message.
+        values: how many.
+        shared: where those stand that several images may have in common; all but names.
     """
 
     outlines: bytearray = field(default_factory=bytearray)
-    ids: int = 0
+    values: int = 0
+    shared: dict[str | float, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,17 +101,17 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
 
     Args:
         footprints: the GeoParquet, in drawing order.
-        plan: which zooms, and the layer's name.
+        plan: which zooms, and what a tile says of an image.
         only: the tiles that are wanted, and the images that reach them; None are all.
 
     Returns:
         The tiles in the order of PMTiles' ids; the same footprints give the same bytes.
     """
-    zooms = range(plan.zoom_min, plan.made_from)
+    zooms = range(plan.zoom_min, plan.whole_from)
     sheets: dict[int, defaultdict[int, _Sheet]] = {zoom: defaultdict(_Sheet) for zoom in zooms}
     middles, extents, start = [], [], 0
-    for batch in read_batches(footprints, ("id", "geometry")) if zooms else ():
-        names, projected = batch["id"].to_list(), project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
+    for batch in read_batches(footprints, (*plan.columns, "geometry")) if zooms else ():
+        projected = project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
         west, north, east, south = shapely.bounds(projected).T
         extent = np.maximum(east - west, south - north)
         middles.append(np.column_stack([west + east, north + south]) / 2.0)
@@ -115,6 +121,7 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
         parts, image = shapely.get_parts(projected, return_index=True)
         wanted = _is_wanted(extent, deepest, zooms)[image]
         parts, image = parts[wanted], image[wanted]
+        said = _said(batch, image, plan)
         for zoom in reversed(zooms):  # what is simplified for a zoom is less work at the one before
             shown = is_shown(extent[image], zoom)
             if not shown.any():
@@ -123,14 +130,14 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
             here = deepest[image] >= zoom
             if here.any():
                 pieces = _wanted(_pieces(parts[here], image[here], zoom), zoom, only)
-                _add_outlines(sheets[zoom], pieces, names)
+                _add_outlines(sheets[zoom], pieces, said)
     for zoom in zooms:
         counted = [middle[~is_shown(extent, zoom)] for middle, extent in zip(middles, extents, strict=True)]
         squares = _squares(np.concatenate(counted), zoom)
         if only is not None:
             held = _held(np.array(list(squares), np.int64), zoom, only)
             squares = dict(each for each, is_held in zip(squares.items(), held, strict=True) if is_held)
-        yield from _finished(sheets.pop(zoom), squares, plan.layer, zoom)
+        yield from _finished(sheets.pop(zoom), squares, plan, zoom)
 
 
 def _is_wanted(
@@ -223,7 +230,17 @@ def _polygons(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
     return parts[solid], of[solid]
 
 
-def _add_outlines(sheets: defaultdict[int, _Sheet], pieces: _Pieces, names: list[str]) -> None:
+def _said(batch: pl.DataFrame, images: Numbers, plan: TilingPlan) -> dict[int, Said]:
+    """What is said of some images of a batch."""
+    images, keys = np.unique(images), {name: key for key, name in enumerate(plan.properties)}
+    stated = map(plan.properties_of, batch.select(plan.columns)[images].iter_rows(named=True))
+    return {
+        image: [(keys[name], value) for name, value in properties.items()]
+        for image, properties in zip(images.tolist(), stated, strict=True)
+    }
+
+
+def _add_outlines(sheets: defaultdict[int, _Sheet], pieces: _Pieces, said: Mapping[int, Said]) -> None:
     if not len(pieces.tile):
         return
     # clockwise on the screen, for y grows to the south
@@ -240,9 +257,14 @@ def _add_outlines(sheets: defaultdict[int, _Sheet], pieces: _Pieces, names: list
     for start, stop in pairwise(bounds):
         sheet, layer = sheets[int(tile[start])], new_layer()
         for each in range(start, stop):
-            layer.features.add(type=POLYGON, tags=(0, sheet.ids), geometry=commands[each])
-            layer.values.add(string_value=names[image[each]])
-            sheet.ids += 1
+            tags: list[int] = []
+            for key, value in said[int(image[each])]:
+                index = sheet.shared.setdefault(value, sheet.values) if key else sheet.values
+                if index == sheet.values:
+                    add_value(layer, value)
+                    sheet.values += 1
+                tags += (key, index)
+            layer.features.add(type=POLYGON, tags=tags, geometry=commands[each])
         sheet.outlines += layer.SerializeToString()
 
 
@@ -258,23 +280,30 @@ def _squares(middles: NDArray[np.float64], zoom: int) -> dict[int, tuple[Numbers
 
 
 def _finished(
-    sheets: defaultdict[int, _Sheet], squares: dict[int, tuple[Numbers, Numbers]], name: str, zoom: int
+    sheets: defaultdict[int, _Sheet],
+    squares: dict[int, tuple[Numbers, Numbers]],
+    plan: TilingPlan,
+    zoom: int,
 ) -> Iterator[Tile]:
     tile = np.array(sorted({*sheets, *squares}), dtype=np.int64)
     x, y = tile & (1 << zoom) - 1, tile >> zoom
     for each in np.argsort(tile_ids(zoom, x, y)).tolist():
         sheet, counted = sheets.get(int(tile[each])), squares.get(int(tile[each]))
         # parts of a message, one after another, are the message; what is counted lies below the images
-        keys = (["id"] if sheet else []) + (["count"] if counted else [])
-        head = new_layer(name=name, version=2, extent=EXTENT, keys=keys)
-        tail = _add_squares(head, *counted, ids=sheet.ids if sheet else 0) if counted else new_layer()
+        keys = [*(plan.properties if sheet else ()), *(["count"] if counted else [])]
+        head = new_layer(name=plan.layer, version=2, extent=EXTENT, keys=keys)
+        tail = _add_squares(head, *counted, values=sheet.values if sheet else 0) if counted else new_layer()
         outlines = sheet.outlines if sheet else b""
         content = tile_of(head.SerializeToString() + outlines + tail.SerializeToString())
         yield Tile(zoom, int(x[each]), int(y[each]), gzip.compress(content, 6, mtime=0))
 
 
-def _add_squares(head: Any, corner: Numbers, count: Numbers, *, ids: int) -> Any:
-    """Add a feature for each number of images, of all pixels that hold so many; the numbers come back."""
+def _add_squares(head: Any, corner: Numbers, count: Numbers, *, values: int) -> Any:
+    """Add a feature for each number of images, of all pixels that hold so many; the numbers come back.
+
+    Args:
+        values: how many values stand before the numbers.
+    """
     order = np.argsort(count, kind="stable")
     corner, count = corner[order], count[order]
     points = (corner[:, None, :] * _PIXEL + _SQUARE).reshape(-1, 2)
@@ -282,6 +311,6 @@ def _add_squares(head: Any, corner: Numbers, count: Numbers, *, ids: int) -> Any
     commands = polygon_commands(points, np.full(len(corner), len(_SQUARE)), begins)
     tail, key = new_layer(), len(head.keys) - 1
     for number, each in enumerate(begins.tolist()):
-        head.features.add(type=POLYGON, tags=(key, ids + number), geometry=commands[number])
+        head.features.add(type=POLYGON, tags=(key, values + number), geometry=commands[number])
         tail.values.add(uint_value=int(count[each]))
     return tail

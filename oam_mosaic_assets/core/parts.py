@@ -7,7 +7,9 @@ makes besides is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,12 +32,12 @@ class Part:
 
     Attributes:
         tiles: those that are made.
-        deepest: the last zoom that each image is wanted at; -1 for those that do not reach it.
+        images: which of them may be drawn there.
         weight: how much work it is, against the others.
     """
 
     tiles: Stretches
-    deepest: NDArray[np.int8]
+    images: NDArray[np.bool_]
     weight: float
 
 
@@ -58,11 +60,35 @@ def parts_of(footprints: Path, plan: TilingPlan, count: int) -> list[Part]:
     parts = []
     for begin, end in pairwise(bounds):
         within = (cell >= begin) & (cell < end)
-        deepest = np.full(images, -1, np.int8)
-        deepest[image[within]] = plan.zoom_max
+        reaches = np.zeros(images, np.bool_)
+        reaches[image[within]] = True
         tiles = _below(begin, end, plan)
-        parts.append(Part(tiles=tiles, deepest=deepest, weight=float(work[within].sum())))
+        parts.append(Part(tiles=tiles, images=reaches, weight=float(work[within].sum())))
     return sorted(parts, key=lambda each: -each.weight)
+
+
+def share_out(
+    lines: Path, footprints: Path, plan: TilingPlan, parts: Sequence[Part], targets: Sequence[Path]
+) -> None:
+    """Give each part the lines of its images, in their order.
+
+    Args:
+        lines: what `write_geojson` wrote.
+        footprints: of all images, in drawing order.
+        plan: how they are drawn.
+        parts: as `parts_of` made them.
+        targets: a file for each part.
+    """
+    name, *_ = plan.properties
+    names = (each for batch in read_batches(footprints, ("id",)) for each in batch["id"])
+    number = {each: image for image, each in enumerate(names)}
+    with ExitStack() as opened, lines.open(encoding="utf-8") as all_lines:
+        files = [opened.enter_context(each.open("w", encoding="utf-8")) for each in targets]
+        for line in all_lines:
+            image = number[json.loads(line)["properties"][name]]
+            for part, file in zip(parts, files, strict=True):
+                if part.images[image]:
+                    file.write(line)
 
 
 def _below(begin: int, end: int, plan: TilingPlan) -> Stretches:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from oam_mosaic_assets.core.placement import (
     outline_differs,
     tiles_reached,
 )
+from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
@@ -66,7 +68,7 @@ def reexamine(
         on_progress: told now and then which share of the tiles is read, 0 to 1.
     """
     names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
-    changes = changes_between(before.footprints, footprints)
+    changes = changes_between(before.footprints, footprints, plan)
     try:
         with open_archive(archive) as now, open_archive(before.archive) as then:
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
@@ -117,6 +119,15 @@ class _Reading:
         changed = [index for index, name in enumerate(names) if name in changes.names]
         self.changed = np.array(changed, np.int64)
         sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
+        compared = np.union1d(self.changed, sampled).tolist()
+        self.read_drawn = partial(
+            read_drawn,
+            archive,
+            layer=plan.layer,
+            fields=plan.fields,
+            whole=plan.whole,
+            said=said_of(footprints, plan, [names[each] for each in compared]),
+        )
         self.outlined = dict.fromkeys(range(plan.whole_from, plan.zoom_max), self._some(OUTLINED, snapshot))
         self.outlined[plan.zoom_max] = np.union1d(sampled, self._some(audit.COMPARED_OUTLINES, snapshot))
         self.zooms = range(plan.whole_from, plan.zoom_max + 1)
@@ -149,7 +160,7 @@ class _Reading:
         of_last = Stretches.of(self.looked_at.of_zoom(self.plan.zoom_max))
         deepest = deepest_zooms(self.footprints, of_last, self.plan)
         everyone = {name: index for index, name in enumerate(self.names)}
-        found = [read_drawn(self.archive, everyone, layer=self.plan.layer, entries=[low], zoom=0)]
+        found = [self.read_drawn(ids=everyone, entries=[low], zoom=0)]
         undrawn: list[str] = []
         placed = []
         for number, zoom in enumerate(self.zooms):
@@ -171,10 +182,7 @@ class _Reading:
         of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(read)
         ids = {self.names[each]: number for number, each in enumerate(images.tolist())}
         outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
-        layer = self.plan.layer
-        return read_drawn(
-            self.archive, ids, layer=layer, outlined=outlined, entries=[of_zoom], zoom=zoom
-        ), images
+        return self.read_drawn(ids=ids, outlined=outlined, entries=[of_zoom], zoom=zoom), images
 
     def _placement(self, drawn: Drawn, zoom: int, images: Numbers) -> Verdict:
         missing: list[Tile] = []

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -157,8 +157,6 @@ def write_geojson(
     *,
     plan: TilingPlan,
     deepest: NDArray[np.int8] | None = None,
-    columns: Sequence[str] = ("id",),
-    properties: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> int:
     """Write what tippecanoe reads: a feature a line, in drawing order.
 
@@ -168,26 +166,26 @@ def write_geojson(
     Args:
         footprints: the GeoParquet.
         geojson: where newline-delimited GeoJSON goes, RFC 7946.
-        plan: the zooms from `whole_from` on show every footprint.
+        plan: the zooms from `whole_from` on show every footprint; and what is said of each.
         deepest: the last zoom that each footprint is wanted at, before `whole_from` for those that are not
             wanted at all; None wants all of them at every zoom.
-        columns: of the footprints, from which the properties are made.
-        properties: of a feature, from those columns of its row.
 
     Returns:
-        How many footprints had to be widened for the last zoom.
+        How many of these footprints had to be widened for the last zoom.
     """
     widened = start = 0
     with geojson.open("w", encoding="utf-8") as lines:
-        for batch in read_batches(footprints, (*columns, "geometry")):
+        for batch in read_batches(footprints, (*plan.columns, "geometry")):
             last_zoom = np.full(len(batch), plan.zoom_max)
             if deepest is not None:
                 last_zoom = deepest[start : start + len(batch)]
             start += len(batch)
             wanted = last_zoom >= plan.whole_from
             geometries = shapely.from_wkb(batch["geometry"].to_numpy()[wanted])
-            rows = batch.filter(wanted).select(columns).iter_rows(named=True)
-            stated = [json.dumps(properties(row), ensure_ascii=False, separators=(",", ":")) for row in rows]
+            rows = batch.filter(wanted).select(plan.columns).iter_rows(named=True)
+            stated = [
+                json.dumps(plan.properties_of(row), ensure_ascii=False, separators=(",", ":")) for row in rows
+            ]
             last = as_drawn(geometries, plan.thinnest)
             widened += int((last != geometries).sum())
             image, zooms, areas = _by_zoom(geometries, last, plan)

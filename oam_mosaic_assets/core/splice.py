@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.changes import Changes, changes_between, deepest_zooms, reached_tiles
+from oam_mosaic_assets.core.changes import changes_between, deepest_zooms, reached_tiles
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -43,14 +43,48 @@ class Splice:
     """What is to be made.
 
     Attributes:
-        changes: what changed.
+        changed: images that were added, removed or altered.
         tiles: those to be made.
         deepest: the last zoom that each image of the new snapshot is drawn at for that; -1 for none.
     """
 
-    changes: Changes
+    changed: int
     tiles: Stretches
     deepest: NDArray[np.int8]
+
+    def save(self, path: Path) -> None:
+        """Write it down for another process."""
+        with path.open("xb") as target:
+            np.savez_compressed(
+                target,
+                changed=self.changed,
+                begin=self.tiles.begin,
+                end=self.tiles.end,
+                deepest=self.deepest,
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        with np.load(path) as stored:
+            tiles = Stretches(stored["begin"], stored["end"])
+            return cls(changed=int(stored["changed"]), tiles=tiles, deepest=stored["deepest"])
+
+
+def splice_from(before: Before | str, now: Path, plan: TilingPlan) -> Splice | str:
+    """What is to be made where these footprints are to be drawn; or why everything is.
+
+    Args:
+        before: what may be taken over, or why there is nothing.
+        now: the footprints.
+        plan: how they are drawn.
+    """
+    if isinstance(before, str):
+        return before
+    try:
+        return splice_between(before.footprints, now, plan)
+    except TooMuchChanged as error:
+        return f"{error}"
 
 
 def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
@@ -59,7 +93,7 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     Raises:
         TooMuchChanged: it would be most of the archive.
     """
-    changes = changes_between(before, now)
+    changes = changes_between(before, now, plan)
     if changes.images > LARGEST_SHARE * changes.of:
         raise TooMuchChanged(f"{changes.images:,} images changed, of {changes.of:,}")
     tiles = reached_tiles(changes.areas, plan)
@@ -69,7 +103,7 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
         raise TooMuchChanged(
             f"{changes.images:,} images changed, and {near:,} of {len(deepest):,} lie where they do"
         )
-    return Splice(changes=changes, tiles=tiles, deepest=deepest)
+    return Splice(changed=changes.images, tiles=tiles, deepest=deepest)
 
 
 def spliced(splice: Splice, *, before: Source, made: Sequence[Source]) -> list[Source]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ PIXELS: Final = 256
 
 RECIPE: Final = 1
 """Counted up whenever the same footprints give other tiles for a reason that no argument of tippecanoe shows:
-`core.low_zooms` draws otherwise, or GeoJSON is written otherwise. Nothing is taken over then."""
+`core.low_zooms` draws otherwise, GeoJSON or a property is written otherwise. Nothing is taken over then."""
 
 WHOLE_FROM: Final = 9
 """The zoom from which every image is drawn as itself; before it, those smaller than a pixel are counted."""
@@ -32,6 +32,25 @@ DEEPEST: Final = 18
 
 SHALLOWEST: Final = 8
 """The smallest `zoom_max`: every image is drawn there, and above it a tile would hold too many."""
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """One property of the features that are images.
+
+    Attributes:
+        column: of the footprints.
+        kind: `String` or `Number`, as in `vector_layers`.
+        write: from the column's value; None where there is nothing to say.
+    """
+
+    column: str
+    kind: str = "String"
+    write: Callable[[Any], Any] = _as_it_is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +65,7 @@ class TilingPlan:
         zoom_min: first zoom.
         zoom_max: last zoom.
         whole: the zoom from which every image is drawn as itself.
-        thinned: whether the zooms before it show a share of the images, made by tippecanoe as well; else
-            `core.low_zooms` makes them.
-        fields: the features' properties, `String` or `Number` each; the first one names the image.
+        properties: of the features, by name; the first one names the image.
     """
 
     layer: str = "globalcoverage"
@@ -58,11 +75,10 @@ class TilingPlan:
     zoom_min: int = 0
     zoom_max: int = 15
     whole: int = WHOLE_FROM
-    thinned: bool = False
-    fields: Mapping[str, str] = field(default_factory=lambda: {"id": "String"})
+    properties: Mapping[str, Property] = field(default_factory=lambda: {"id": Property("id")})
 
     def arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
-        """What tippecanoe is called with, after its own name, to make the zooms from `made_from` on.
+        """What tippecanoe is called with, after its own name, to make the zooms from `whole_from` on.
 
         Args:
             source: newline-delimited GeoJSON, in drawing order.
@@ -73,7 +89,7 @@ class TilingPlan:
             f"--output={target}",
             f"--temporary-directory={temporary}",
             f"--layer={self.layer}",
-            f"--minimum-zoom={self.made_from}",
+            f"--minimum-zoom={self.whole_from}",
             f"--maximum-zoom={self.zoom_max}",
             # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
             "--preserve-input-order",
@@ -85,19 +101,36 @@ class TilingPlan:
             "--simplify-only-low-zooms",
             "--json-progress",
             "--progress-interval=0.5",
-            *([f"--base-zoom={self.whole_from}", "--drop-polygons"] if self.thinned else []),
             source,
         ]
 
     @property
     def whole_from(self) -> int:
-        """The first zoom that shows all images as themselves."""
+        """The first zoom that shows all images as themselves. `core.low_zooms` makes those before it."""
         return max(self.zoom_min, min(self.whole, self.zoom_max))
 
     @property
-    def made_from(self) -> int:
-        """The first zoom that tippecanoe makes; `core.low_zooms` makes those before it."""
-        return self.zoom_min if self.thinned else self.whole_from
+    def fields(self) -> dict[str, str]:
+        """The kind of each property, by name."""
+        return {name: each.kind for name, each in self.properties.items()}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the footprints that the properties are made from, each once."""
+        return tuple(dict.fromkeys(each.column for each in self.properties.values()))
+
+    def properties_of(self, row: Mapping[str, Any]) -> dict[str, str | int | float]:
+        """The properties of an image: those that are known.
+
+        Args:
+            row: of the footprints, with `columns`.
+        """
+        stated = (
+            (name, each.write(row[each.column]))
+            for name, each in self.properties.items()
+            if row[each.column] is not None
+        )
+        return {name: value for name, value in stated if value is not None}
 
     @property
     def thinnest(self) -> float:
@@ -111,7 +144,10 @@ class TilingPlan:
 
     def digest(self, version: str) -> str:
         """Of the plan and tippecanoe's version, 12 hex digits: another one means other tiles."""
-        recipe = [version, RECIPE, asdict(self), self.arguments(source="", target="", temporary="")]
+        arguments = self.arguments(source="", target="", temporary="")
+        # how a property is written is told by `RECIPE`
+        properties = [(name, each.column, each.kind) for name, each in self.properties.items()]
+        recipe = [version, RECIPE, {**asdict(self), "properties": properties}, arguments]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def metadata(self, version: str, snapshot: str) -> dict[str, Any]:
@@ -135,7 +171,7 @@ class TilingPlan:
 
     def vector_layers(self) -> list[dict[str, Any]]:
         """The list of layers and their fields, as TileJSON and PMTiles both want it."""
-        counted = {"count": "Number"} if self.zoom_min < self.made_from else {}
+        counted = {"count": "Number"} if self.zoom_min < self.whole_from else {}
         return [
             {
                 "id": self.layer,

@@ -74,10 +74,11 @@ def examine_low_zooms(
     Raises:
         BrokenArchive: a directory is broken.
     """
-    zooms = range(plan.zoom_min, plan.made_from)
+    name, *_ = plan.properties
+    zooms = range(plan.zoom_min, plan.whole_from)
     if not zooms:
         return []
-    readings = {zoom: _Reading(zoom) for zoom in zooms}
+    readings = {zoom: _Reading(zoom, name) for zoom in zooms}
     entries = Source.of_archive(archive).entries.shifted(-archive.header["tile_data_offset"])
     wanted = Stretches.of_zooms(zooms[0], zooms[-1])
     low, _ = (wanted if changed is None else changed.tiles).cut(wanted.cut(entries)[0])
@@ -153,8 +154,9 @@ class _Images:
 class _Reading:
     """The state of one pass over the tiles of a zoom."""
 
-    def __init__(self, zoom: int) -> None:
+    def __init__(self, zoom: int, name: str) -> None:
         self.zoom = zoom
+        self.name = name
         self.side = PIXELS << zoom
         self.drawn: list[Pixels] = []
         self.ids: set[str] = set()
@@ -175,13 +177,13 @@ class _Reading:
         points, sizes, of = polygon_rings(layer.features)
         squares = np.bincount(of, minlength=len(layer.features)).tolist()
         for message, rings in zip(layer.features, squares, strict=True):
-            match read_feature(layer, message).properties:
-                case {"id": str(name), **others} if not others:
+            match (said := read_feature(layer, message).properties).get(self.name), said.get("count"):
+                case str(name), None:
                     self.ids.add(name)
-                case {"count": int(count), **others} if not others:
+                case None, int(count) if len(said) == 1:
                     self.counted += count * rings * len(tiles)
-                case others:
-                    raise BrokenTile(f"a feature has neither an id nor a count: {others}")
+                case _:
+                    raise BrokenTile(f"a feature has neither an id nor a count: {said}")
         row, west, east = touched(points * (PIXELS / EXTENT), sizes, of)
         # what is drawn beyond a tile's edge is not shown
         is_inside = (row >= 0) & (row < PIXELS)

@@ -141,6 +141,13 @@ def kind_of(value: Any) -> str:
     return "String" if kind == "string_value" else "Number" if kind in _NUMBERS else "Boolean" if kind else ""
 
 
+def value_of(value: Any) -> str | float | None:
+    """What a value's message states; None of none."""
+    kind = value.WhichOneof("kind")
+    found: str | float | None = getattr(value, kind) if kind else None
+    return found
+
+
 def read_feature(layer: Layer, feature: Any) -> Feature:
     """Look up what one of the layer's features is called by.
 
@@ -257,6 +264,14 @@ def _rings(commands: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
 def new_layer(**stated: Any) -> Any:
     """A message that holds what is stated of a layer; messages written one after another are one."""
     return _MESSAGES["Layer"](**stated)
+
+
+def add_value(layer: Any, value: str | float) -> None:
+    """Add a property's value to a layer's message: text as text, any number as a double."""
+    if isinstance(value, str):
+        layer.values.add(string_value=value)
+    else:
+        layer.values.add(double_value=value)
 
 
 def tile_of(layer: bytes) -> bytes:

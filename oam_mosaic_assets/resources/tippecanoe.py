@@ -1,11 +1,12 @@
 """Tippecanoe as a Dagster resource: from footprints in drawing order to a finished archive."""
 
 import logging
+import os
 from pathlib import Path
 
 import dagster as dg
 
-from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.splice import Splice
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints, Made, make_mosaic
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
@@ -17,9 +18,11 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 
     Attributes:
         program: its path; None takes the packaged one, else the one on the PATH.
+        processes: how many of it may run at once; 0 is one for each processor.
     """
 
     program: str | None = None
+    processes: int = 0
 
     def version(self) -> str:
         """For example `v2.72.0`. Raises `TippecanoeMissing`."""
@@ -31,7 +34,8 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         footprints: Footprints,
         target: Path,
         *,
-        before: Before | str,
+        splice: Splice | None,
+        before: Path | None,
         progress: Progress,
         log: logging.Logger,
     ) -> Made:
@@ -45,9 +49,11 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
             plan,
             footprints,
             target,
+            splice=splice,
             before=before,
+            processes=self.processes or len(os.sched_getaffinity(0)),
             on_progress=lambda share: progress.step(
-                log, "tiling", share, f"z{plan.made_from}-{plan.zoom_max} by tippecanoe"
+                log, "tiling", share, f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
             ),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 
@@ -40,19 +40,19 @@ class Watch:
         releases: Releases,
         tippecanoe: TippecanoeResource,
         *,
-        tiling: TilingPlan,
+        plans: Mapping[str, TilingPlan],
         box: tuple[float, float, float, float] | None,
     ) -> None:
         """Watch.
 
         Args:
-            tiling: the plan of the archive.
+            plans: of the products that are tiled, by their names.
             box: see `MosaicPlan`.
         """
         self._catalogue = catalogue
         self._releases = releases
         self._tippecanoe = tippecanoe
-        self._tiling = tiling
+        self._plans = plans
         self._box = box
 
     def basis(self, snapshot: Snapshot, taken_down: Collection[str]) -> str:
@@ -70,17 +70,16 @@ class Watch:
         watermark = snapshot.watermark()
         if watermark is None:
             return ""
-        products = self._releases.keys.products
+        products, version = self._releases.keys.products, self._tippecanoe.version()
+        day = snapshot.taken_at.astimezone(UTC).date().isoformat()
         stated = [
             self._catalogue.origin,
             watermark,
             sorted(taken_down),
-            self._tiling.digest(self._tippecanoe.version()),
             [each.name for each in products],
+            [self._plans[each.name].digest(version) for each in products if each.name in self._plans],
             # what tells of the last days is made every day
-            snapshot.taken_at.astimezone(UTC).date().isoformat()
-            if any(each.is_dated for each in products)
-            else "",
+            day if any(each.is_dated for each in products) else "",
             self._box,
             __version__,
         ]

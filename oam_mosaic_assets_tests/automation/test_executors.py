@@ -100,6 +100,7 @@ def test_every_step_may_run_in_a_process_with_an_empty_disk(
 
 
 def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
+    site.published()  # so that there is something to take over
     fetched: list[str] = []
 
     class Counting(FolderStore):
@@ -113,6 +114,7 @@ def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
     assert sorted(key.rsplit("/", 1)[-1] for key in staged) == [
         "footprints.geojsonl",
         "footprints.parquet",
+        "footprints.splice.npz",
         "global-mosaic.pmtiles",
         "set_aside.parquet",
     ]
@@ -194,6 +196,21 @@ def test_an_archive_is_not_published_with_another_builds_footprints(site: Site) 
         assert materialize(site, "stac_footprints").success, "a newer build begins"
     reason = why(materialize(site, "published_mosaic"))
     assert "belong to different builds" in reason
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+
+
+def test_tiles_that_went_meanwhile_are_not_taken_over(site: Site) -> None:
+    before = site.published()
+    with grown_catalogue(site):
+        assert materialize(site, "stac_footprints", "footprints_geojson").success
+    archive = site.settings.mosaic_store / before.archive
+    aside = archive.rename(archive.with_suffix(".aside"))
+    try:
+        reason = why(materialize(site, "global_mosaic_pmtiles"))
+    finally:
+        aside.rename(archive)
+    assert f"global-mosaic.pmtiles cannot take over tiles of {before.build} any more" in reason
+    assert f"{before.archive} is not in" in reason
     assert public_mosaic_is_whole(site.store, site.keys) == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -12,7 +13,14 @@ import pytest
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, UNCHANGED
 from oam_mosaic_assets.automation.following import LONGEST_WAIT
+from oam_mosaic_assets.core.details import details_plan
+from oam_mosaic_assets.core.product import DETAILS, MOSAIC
+from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.gateways.from_settings import catalogue_of
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
+from oam_mosaic_assets.resources.watch import Watch
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import Site, quick_folder, some_items
 from oam_mosaic_assets_tests.servers.pgstac_items import load_items
@@ -122,6 +130,22 @@ def test_another_plan_is_another_basis(site: Site, changed: dict[str, str]) -> N
     before = site.stays_whole()
     assert site.run(changed).success
     assert (site.stays_whole().build != before.build) is ("ZOOM_MAX" in changed)
+
+
+def test_the_plan_of_any_product_counts(site: Site) -> None:
+    plans = {MOSAIC.name: TilingPlan(zoom_max=10), DETAILS.name: details_plan(10)}
+
+    def basis(words: str) -> str:
+        site.environment["MOSAIC_PRODUCTS"] = words
+        releases = Releases(site.store, site.keys)
+        catalogue = catalogue_of(site.settings)
+        return Watch(catalogue, releases, TippecanoeResource(), plans=plans, box=None).look().basis
+
+    both, alone = basis("mosaic,details"), basis("mosaic")
+    assert both == basis("mosaic,details") != ""
+    plans[DETAILS.name] = replace(plans[DETAILS.name], description="Something else is said of images.")
+    assert basis("mosaic,details") != both
+    assert basis("mosaic") == alone, "details are not made"
 
 
 def test_what_someone_overwrote_is_mended_though_nothing_changed(site: Site) -> None:

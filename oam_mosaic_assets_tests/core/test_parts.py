@@ -37,8 +37,8 @@ def test_an_image_is_in_every_part_whose_tiles_it_reaches(scene: Scene) -> None:
     reached = reached_tiles(areas, PLAN).tile_ids
     for part in parts_of(scene.footprints, PLAN, 7):
         needed = deepest_zooms(scene.footprints, Stretches.of(reached[part.tiles.hold(reached)]), PLAN)
-        assert (part.deepest[needed >= PLAN.whole_from] == PLAN.zoom_max).all()
-    assert sum((part.deepest >= 0).any() for part in parts_of(scene.footprints, PLAN, 7)) > 3
+        assert part.images[needed >= PLAN.whole_from].all()
+    assert sum(part.images.any() for part in parts_of(scene.footprints, PLAN, 7)) > 3
 
 
 def test_the_largest_comes_first_and_none_is_most_of_the_work(tmp_path: Path) -> None:

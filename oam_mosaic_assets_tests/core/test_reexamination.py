@@ -11,6 +11,7 @@ import pytest
 from pmtiles.tile import zxy_to_tileid
 
 from oam_mosaic_assets.core import audit
+from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.grid import to_tiles
 from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.splice import Before
@@ -30,7 +31,7 @@ AFTER = (MORE, *PLAIN[:3], MOVED, *IMAGES[4:])
 def after(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """The scene with one more image, and one that moved."""
     made = made_from(AFTER, tmp_path_factory.mktemp("after") / "mosaic", before=scene.before)
-    assert made.made.changed == 2
+    assert made.changed == 2
     return made
 
 
@@ -126,6 +127,55 @@ def test_an_image_that_should_have_gone_is_found(scene: Scene, tmp_path: Path) -
     )
     assert set(failures(less, scene.before)) == {"archive_is_as_asked"}
     assert "every_image_is_drawn" in failures(less, scene.before, scene.archive)
+
+
+TOLD = replace(PLAIN[3], title="A title", license="CC-BY-NC-4.0")
+RETOLD = (*PLAIN[:3], replace(TOLD, title="Another title", license="CC-BY-4.0"), *IMAGES[4:])
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """The details of the scene."""
+    images = (*PLAIN[:3], TOLD, *IMAGES[4:])
+    return made_from(images, tmp_path_factory.mktemp("told") / "details", plan=details_plan(10))
+
+
+@pytest.fixture(scope="module")
+def retold(told: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """The same; of one image something else is said."""
+    made = made_from(
+        RETOLD, tmp_path_factory.mktemp("retold") / "details", plan=told.plan, before=told.before
+    )
+    assert made.changed == 1
+    return made
+
+
+def test_details_that_took_tiles_over_pass(told: Scene, retold: Scene) -> None:
+    assert failures(retold, told.before) == {}
+    assert retold.made.tiles_reused > 0
+
+
+@pytest.mark.parametrize("zoom", range(3, 11))
+def test_a_tile_that_says_what_was_said_before_is_found(
+    told: Scene, retold: Scene, tmp_path: Path, zoom: int
+) -> None:
+    before = pieces_of(told.archive)
+    column, row = place_of(30.2, -19.9, zoom)
+
+    def forget(pieces: Pieces) -> None:
+        pieces.replace(pieces.at(zoom, column, row), before.packed(before.at(zoom, column, row)))
+
+    found = failures(retold, told.before, changed(retold, tmp_path, forget))
+    assert f"{zoom}/{column}/{row}: what it says of a hill is not" in found["archive_is_whole"]
+
+
+def test_what_is_said_of_images_that_did_not_change_is_looked_at_as_well(
+    told: Scene, retold: Scene, tmp_path: Path
+) -> None:
+    """As if the comparison of two snapshots had not seen that another title is one."""
+    blind = Before(build="before", archive=told.archive, footprints=retold.footprints)
+    after = made_from((*RETOLD, MORE), tmp_path / "after", plan=told.plan, before=blind)
+    assert "what it says of a hill is not" in failures(after, blind)["archive_is_whole"]
 
 
 def place_of(lon: float, lat: float, zoom: int) -> tuple[int, int]:

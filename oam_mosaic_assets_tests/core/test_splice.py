@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +15,16 @@ from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, all_tiles
 
 from oam_mosaic_assets.core.changes import changes_between, deepest_zooms, reached_tiles
+from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.geometry import Undrawable
 from oam_mosaic_assets.core.grid import tile_ids
 from oam_mosaic_assets.core.mbtiles import read_tiles
 from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import TooMuchChanged, splice_between
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
+from oam_mosaic_assets.gateways import mosaic_tiles
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 from oam_mosaic_assets_tests.core.scene import (
     DIFFICULT,
@@ -33,6 +38,7 @@ from oam_mosaic_assets_tests.core.scene import (
 from oam_mosaic_assets_tests.core.strategies import examples
 
 PLAN = TilingPlan(zoom_max=11)
+PLANS = pytest.mark.parametrize("plan", [PLAN, details_plan(11)], ids=["mosaic", "details"])
 
 STEPS = 10
 """Changes between two builds of the walk."""
@@ -60,7 +66,20 @@ drawn = st.tuples(st.just("draw"), st.integers(0, 40), places, nudges, sizes, ag
 """An image that is added, or moved where it is there already."""
 dated = st.tuples(st.just("date"), st.integers(0, 60), ages)
 deleted = st.tuples(st.just("delete"), st.integers(0, 60))
-changes = drawn | drawn | dated | deleted
+described = st.tuples(
+    st.just("describe"),
+    st.integers(0, 60),
+    st.sampled_from(
+        [
+            {"title": "A title"},
+            {"title": None},
+            {"license": "CC-BY-4.0"},
+            {"license": "CC-BY-4.0", "gsd": 0.05},
+            {"updated": NOW},  # which no tile says
+        ]
+    ),
+)
+changes = drawn | drawn | dated | deleted | described
 
 
 def walked(world: dict[str, Footprint], change: tuple) -> None:  # type: ignore[type-arg]  # of three kinds
@@ -68,34 +87,45 @@ def walked(world: dict[str, Footprint], change: tuple) -> None:  # type: ignore[
     match change:
         case "draw", number, (west, south), (east, north), size, age:
             name, west, south = f"image {number}", west + east, south + north
-            world[name] = footprint(
-                name, west, south, west + size, south + size, acquired_to=NOW - timedelta(days=age)
-            )
+            with suppress(Undrawable):  # beyond the map's edge
+                world[name] = footprint(
+                    name, west, south, west + size, south + size, acquired_to=NOW - timedelta(days=age)
+                )
         case "date", number, age:
             name = sorted(world)[number % len(world)]
             world[name] = replace(world[name], acquired_to=NOW - timedelta(days=age))
+        case "describe", number, known:
+            name = sorted(world)[number % len(world)]
+            world[name] = replace(world[name], **known)
         case "delete", number:
             if len(world) > len(IMAGES) // 2:
                 del world[sorted(world)[number % len(world)]]
 
 
+@PLANS
 @examples(2)
 @given(walk=st.lists(changes, min_size=50, max_size=50))
 def test_after_a_walk_of_changes_all_is_as_if_made_at_once(
     tmp_path_factory: pytest.TempPathFactory,
+    plan: TilingPlan,
     walk: list[tuple],  # type: ignore[type-arg]
 ) -> None:
     folder = tmp_path_factory.mktemp("walk")
     world = {each.id: each for each in IMAGES}
-    last = made_from(world.values(), folder / "start", plan=PLAN)
+    last = made_from(world.values(), folder / "start", plan=plan)
     for start in range(0, len(walk), STEPS):
         for change in walk[start : start + STEPS]:
             walked(world, change)
-        last = made_from(world.values(), folder / f"{start}", plan=PLAN, before=last.before)
-    anew = made_from(world.values(), folder / "anew", plan=PLAN)
+        last = made_from(world.values(), folder / f"{start}", plan=plan, before=last.before)
+    anew = made_from(world.values(), folder / "anew", plan=plan)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mosaic_tiles, "WORTH_PARTING", 0)
+        in_parts = made_from(world.values(), folder / "parts", plan=plan, processes=3)
 
+    assert len([*(folder / "parts").glob("part-*.geojsonl")]) > 3
+    assert in_parts.archive.read_bytes() == anew.archive.read_bytes()
     assert anew.archive.read_bytes() == last.archive.read_bytes()
-    assert tiles_of(anew, from_zoom=PLAN.whole_from) == one_run_of_tippecanoe(anew, folder)
+    assert tiles_of(anew, from_zoom=plan.whole_from) == one_run_of_tippecanoe(anew, folder)
 
 
 def tiles_of(scene: Scene, *, from_zoom: int) -> dict[tuple[int, int, int], bytes]:
@@ -119,7 +149,7 @@ def test_one_more_image_leaves_the_rest_as_it_is(start: Scene, tmp_path: Path) -
     more = footprint("one more", 10.3, 10.2, 10.6, 10.5, acquired_to=NOW)
     after = made_from([*IMAGES, more], tmp_path / "after", plan=PLAN, before=start.before)
 
-    assert after.made.changed == 1
+    assert after.changed == 1
     assert 0 < after.made.tiles_made < after.made.tiles_reused
     assert (
         after.archive.read_bytes()
@@ -131,15 +161,38 @@ def test_the_last_image_of_a_place_takes_its_tiles_with_it(start: Scene, tmp_pat
     left = [each for each in IMAGES if each.id != "a lake"]
     after = made_from(left, tmp_path / "after", plan=PLAN, before=start.before)
 
-    assert after.made.changed == 1
+    assert after.changed == 1
     assert after.archive.read_bytes() == made_from(left, tmp_path / "anew", plan=PLAN).archive.read_bytes()
 
 
-def test_what_tiles_do_not_show_changes_no_tile(start: Scene, tmp_path: Path) -> None:
-    renamed = [replace(each, title="another title") for each in IMAGES]
-    snapshot_of(renamed, tmp_path)
+@pytest.fixture(scope="module")
+def details(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return made_from(IMAGES, tmp_path_factory.mktemp("start") / "details", plan=details_plan(11))
 
-    assert changes_between(start.footprints, tmp_path / "footprints.parquet").images == 0
+
+@pytest.mark.parametrize(
+    "known", [{"title": "Another title"}, {"license": "CC-BY-4.0"}, {"gsd": 0.05, "sensor": "A camera"}]
+)
+def test_what_is_said_of_an_image_changes_the_details_alone(
+    start: Scene, details: Scene, tmp_path: Path, known: dict[str, Any]
+) -> None:
+    images = [replace(IMAGES[0], **known), *IMAGES[1:]]
+    mosaic = made_from(images, tmp_path / "mosaic", plan=PLAN, before=start.before)
+    after = made_from(images, tmp_path / "after", plan=details.plan, before=details.before)
+    anew = made_from(images, tmp_path / "anew", plan=details.plan)
+
+    assert (mosaic.changed, mosaic.made.tiles_made) == (0, 0)
+    assert after.changed == 1
+    assert 0 < after.made.tiles_made < after.made.tiles_reused
+    assert after.archive.read_bytes() == anew.archive.read_bytes()
+    assert tiles_of(anew, from_zoom=0) != tiles_of(details, from_zoom=0)
+
+
+@PLANS
+def test_what_tiles_do_not_show_changes_no_tile(start: Scene, tmp_path: Path, plan: TilingPlan) -> None:
+    updated = [replace(each, updated=NOW, acquired_from=NOW) for each in IMAGES]
+    assert snapshot_of(updated, tmp_path).digest != start.snapshot.digest
+    assert changes_between(start.footprints, tmp_path / "footprints.parquet", plan).images == 0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +208,7 @@ def test_what_tiles_do_not_show_changes_no_tile(start: Scene, tmp_path: Path) ->
 )
 def test_what_changed_is_counted(start: Scene, tmp_path: Path, change, counted) -> None:  # type: ignore[no-untyped-def]
     snapshot_of(change(list(IMAGES)), tmp_path)
-    found = changes_between(start.footprints, tmp_path / "footprints.parquet")
+    found = changes_between(start.footprints, tmp_path / "footprints.parquet", PLAN)
 
     assert (found.added, found.removed, found.altered) == counted
     assert len(found.areas) == counted[0] + counted[1] + 2 * counted[2]
@@ -168,7 +221,7 @@ def test_too_much_changed_is_made_anew(start: Scene, tmp_path: Path) -> None:
     with pytest.raises(TooMuchChanged, match="images changed"):
         splice_between(start.footprints, tmp_path / "footprints.parquet", PLAN)
     after = made_from(others, tmp_path / "after", plan=PLAN, before=start.before)
-    assert "images changed" in after.made.why_anew
+    assert "images changed" in str(after.splice)
     assert after.made.tiles_reused == 0
 
 

@@ -60,7 +60,7 @@ def test_details_are_published_with_the_mosaic(described: Site, capfd: pytest.Ca
     assert manifest is not None
     stated = json.loads(manifest)["products"][DETAILS.name]
     assert stated["tiles"] > 0
-    assert [each["passed"] for each in stated["audit"]] == [True] * 4
+    assert [each["passed"] for each in stated["audit"]] == [True] * 5
     assert site.command("validate", str(site.settings.mosaic_store / DETAILS.name)) == 0
     assert site.command("status") == 0
     assert f"/{DETAILS.name}" in capfd.readouterr().out

@@ -11,9 +11,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from oam_mosaic_assets.core.product import DETAILS, MOSAIC
 from oam_mosaic_assets_tests.chain import dagster_instance, quick_folder, run_chain, some_items, write_items
 
 ITEMS = some_items(30)
+
+BOTH = {"MOSAIC_PRODUCTS": "mosaic,details"}
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +55,32 @@ def built(home: Path, instance: dg.DagsterInstance, items: list[Any], **environm
 def test_only_what_changed_is_made_and_the_bytes_are_those_of_a_build_from_nothing(
     home: Path, instance: dg.DagsterInstance
 ) -> None:
-    first = built(home, instance, ITEMS[:-1])
-    second = built(home, instance, ITEMS)
+    first = built(home, instance, ITEMS[:-1], **BOTH)
+    second = built(home, instance, ITEMS, **BOTH)
     with quick_folder() as elsewhere:
-        anew = built(elsewhere, instance, ITEMS)
+        anew = built(elsewhere, instance, ITEMS, **BOTH)
 
-    assert first["taken_over"]["why_anew"] == "nothing is public yet"
-    assert second["taken_over"]["from"] == first["build"]
-    assert second["taken_over"]["images_changed"] == 1
-    assert 0 < second["taken_over"]["tiles_reused"] < second["archive"]["tiles"]
-    assert second["archive"]["sha256"] == anew["archive"]["sha256"]
     assert second["tiles_by_zoom"] == anew["tiles_by_zoom"]
     assert second["images_by_zoom"] == anew["images_by_zoom"]
+    for product in (MOSAIC.name, DETAILS.name):
+        was, now = (each["products"][product] for each in (first, second))
+        assert was["taken_over"]["why_anew"] == "nothing is public yet"
+        assert now["taken_over"]["from"] == first["build"]
+        assert now["taken_over"]["images_changed"] == 1
+        assert 0 < now["taken_over"]["tiles_reused"] < now["tiles"]
+        assert now["sha256"] == anew["products"][product]["sha256"]
+        assert "byte for byte" in now["audit"][0]["text"], "the audit knows what was taken over"
+
+
+def test_another_title_makes_tiles_of_the_details_alone(home: Path, instance: dg.DagsterInstance) -> None:
+    first = built(home, instance, ITEMS, **BOTH)
+    entitled = ITEMS[0] | {"properties": ITEMS[0]["properties"] | {"title": "Another title"}}
+    second = built(home, instance, [entitled, *ITEMS[1:]], **BOTH)
+    made = {name: each["taken_over"]["tiles_made"] for name, each in second["products"].items()}
+
+    assert made[MOSAIC.name] == 0
+    assert 0 < made[DETAILS.name] < second["products"][DETAILS.name]["tiles"]
+    assert second["archive"]["sha256"] != first["archive"]["sha256"], "it says which snapshot it shows"
 
 
 def test_another_plan_makes_everything_anew(home: Path, instance: dg.DagsterInstance) -> None:

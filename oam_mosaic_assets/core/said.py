@@ -1,0 +1,91 @@
+"""What is said of images: read from tiles, and held against what the footprints say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, kind_of, value_of
+
+Said = Mapping[str, int]
+"""What is said of images, in short, by id."""
+
+
+def said_of(footprints: Path, plan: TilingPlan, names: Collection[str]) -> Said:
+    """What is said of some images; nothing where images have no property but their name.
+
+    Args:
+        footprints: of all images.
+        plan: which properties they have.
+        names: ids of those images.
+    """
+    if len(plan.properties) == 1:
+        return {}
+    wanted = pl.Series(list(names), dtype=pl.String()).implode()
+    return {
+        row["id"]: _in_short(plan.properties_of(row))
+        for batch in read_batches(footprints, plan.columns)
+        for row in batch.filter(pl.col("id").is_in(wanted)).iter_rows(named=True)
+    }
+
+
+def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | int | None]:
+    """The distinct names of a layer's images, and the numbers by which others are counted.
+
+    Args:
+        layer: whose features have these properties, or a `count` alone.
+        fields: `String` or `Number` each, by name; the first one names the image.
+        said: of the images that are compared.
+
+    Raises:
+        BrokenTile: of one of these images something else is said, or a property is of another kind.
+    """
+    keys = list(layer.keys)
+    name, *_ = fields
+    named, counted = (keys.index(each) if each in keys else -1 for each in (name, "count"))
+    features = [_stated(feature.tags) for feature in layer.features]
+    if not all(named in each or each.keys() == {counted} for each in features):
+        raise BrokenTile(f"a feature has no {name}")
+    kinds, names = {**fields, "count": "Number"}, list[str | int | None]()
+    for key, value in set().union(*(each.items() for each in features)):
+        if key >= len(keys) or value >= len(layer.values):
+            raise BrokenTile("a feature has a property that its layer does not have")
+        # most are text, and have been looked at already
+        is_text = isinstance(layer.values[value], str)
+        kind, asked = "String" if is_text else kind_of(layer.stated[value]), kinds[keys[key]]
+        if kind != asked:
+            raise BrokenTile(f"{keys[key]} is {kind or 'nothing'}, not {asked}")
+        if key in (named, counted):
+            names.append(layer.values[value])
+    for each in features:
+        image = layer.values[each[named]] if named in each else None
+        if image in said and said[str(image)] != _in_short(_properties(layer, each)):
+            raise BrokenTile(f"what it says of {image} is not what the footprints say")
+    return names
+
+
+def _stated(tags: Sequence[int]) -> dict[int, int]:
+    """The values of a feature's properties, by key; both by their number in the layer."""
+    stated = dict(zip(tags[::2], tags[1::2], strict=False))
+    if 2 * len(stated) != len(tags):
+        raise BrokenTile("a feature has a property twice, or half of one")
+    return stated
+
+
+def _properties(layer: Layer, stated: Mapping[int, int]) -> dict[str, Any]:
+    return {layer.keys[key]: value_of(layer.stated[value]) for key, value in stated.items()}
+
+
+def _in_short(properties: Mapping[str, Any]) -> int:
+    """A number that is another for other properties; equal ones share it as long as the process lives.
+
+    Numbers are compared as doubles, for readers know no others.
+    """
+    return hash(
+        frozenset((key, each if isinstance(each, str) else float(each)) for key, each in properties.items())
+    )
