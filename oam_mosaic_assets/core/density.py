@@ -51,6 +51,9 @@ SIDES: Final = ("west", "south", "east", "north")
 KIND_COLUMNS: Final = ("platform_kind", "license_kind", "gsd_kind", "year", "in_7d", "in_30d")
 """Columns that each say one kind that an image is of, or none."""
 
+_KINDS: Final = 1 << 16
+"""More than there are kinds."""
+
 _IMAGES: Final = {
     "cell": pl.Int64(),
     **dict.fromkeys(SIDES, pl.Float64()),
@@ -166,18 +169,21 @@ def cells_by_zoom(images: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame, pl.
         kind (`kind`, `count`) they hold. Both in the order of cells.
     """
     cells = images.group_by("cell").agg(pl.len().alias("count"), *_sums())
-    kinds = (
-        images.select("cell", *KIND_COLUMNS)
-        .unpivot(index="cell", value_name="kind")
-        .filter(pl.col("kind").is_not_null())
-        .group_by("cell", "kind")
+    # cell and kind in one number: half the memory that two columns take to be grouped by
+    kinds = pl.concat(
+        images.filter(pl.col(column).is_not_null())
+        .select(key=pl.col("cell") * _KINDS + pl.col(column))
+        .group_by("key")
         .agg(pl.len().alias("count"))
+        for column in KIND_COLUMNS
     )
+    cell, kind = pl.col("key") // _KINDS, pl.col("key") % _KINDS
     for zoom in range(ZOOM_MAX, -1, -1):
-        yield zoom, cells.sort("cell"), kinds.sort("cell", "kind")
-        above = pl.col("cell") // 4
-        cells = cells.group_by(above).agg(pl.sum("count"), *_sums())
-        kinds = kinds.group_by(above, "kind").agg(pl.sum("count"))
+        by_kind = kinds.sort("key").select(cell=cell, kind=kind.cast(pl.UInt16()), count="count")
+        yield zoom, cells.sort("cell"), by_kind
+        del by_kind
+        cells = cells.group_by(pl.col("cell") // 4).agg(pl.sum("count"), *_sums())
+        kinds = kinds.group_by(cell // 4 * _KINDS + kind).agg(pl.sum("count"))
 
 
 def _sums() -> list[pl.Expr]:
