@@ -22,13 +22,20 @@ from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.history import Retention
-from oam_mosaic_assets.core.product import DETAILS, EXACT, MOSAIC, WHOLE
+from oam_mosaic_assets.core.product import CHANGES, DENSITY, DETAILS, EXACT, MOSAIC, STATISTICS, WHOLE
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of, viewer_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
-from oam_mosaic_assets.resources.auditor import Auditor, of_coverage, of_footprints
+from oam_mosaic_assets.resources.auditor import (
+    Auditor,
+    of_changes,
+    of_coverage,
+    of_density,
+    of_footprints,
+    of_statistics,
+)
 from oam_mosaic_assets.resources.console import console_logger
 from oam_mosaic_assets.resources.progress import LoggedProgress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -58,6 +65,7 @@ def build_definitions(
         exact=_coverage_plan(settings, "exact"),
         whole=_coverage_plan(settings, "whole"),
         processes=settings.build_processes,
+        collection=settings.collection,
         box=TEST_BOX if settings.test_mode else None,
         max_set_aside_share=settings.max_set_aside_share,
         max_shrink_share=settings.max_shrink_share,
@@ -107,6 +115,9 @@ def build_definitions(
                 {
                     **{name: of_footprints(each) for name, each in plans.items()},
                     **{name: of_coverage(each) for name, each in pictures.items()},
+                    DENSITY.name: of_density,
+                    STATISTICS.name: of_statistics,
+                    CHANGES.name: of_changes(releases),
                 },
                 max_set_aside_share=plan.max_set_aside_share,
                 max_shrink_share=plan.max_shrink_share,

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from oam_mosaic_assets.core.cron import problem_with
-from oam_mosaic_assets.core.product import MOSAIC, chosen
+from oam_mosaic_assets.core.product import MOSAIC, PRODUCTS
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.environment import env_file, near_misses
@@ -95,7 +95,7 @@ class Settings(BaseModel):
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
     build_processes: Annotated[int, Field(ge=0, le=256)] = 0
-    mosaic_products: Products = chosen(("details", "exact", "whole"))
+    mosaic_products: Products = PRODUCTS
 
     # the coverage as pictures
     coverage_colour: Colour = (128, 128, 128)
@@ -249,7 +249,11 @@ class Settings(BaseModel):
         meanings = {
             plain.archive: "the mosaic itself",
             plain.tilejson: "the mosaic's TileJSON",
-            **{each.name: f"the product {each.word!r}" for each in self.mosaic_products if each != MOSAIC},
+            **{
+                each.name: f"the product {each.word!r}; keep one of them, MOSAIC_PRODUCTS says which are made"
+                for each in self.mosaic_products
+                if each != MOSAIC
+            },
             _SAMPLE: "the sample's place on S3",
             _TEST: "the place of what TEST_MODE builds",
         }

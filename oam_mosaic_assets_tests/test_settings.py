@@ -361,7 +361,7 @@ CONTRACT = {
     "MOSAIC_CRON": ("mosaic_cron", "0 3 * * *", "0 */6 * * *"),
     "MOSAIC_STORE": ("mosaic_store", Path("data/store"), Path("elsewhere")),
     "MOSAIC_PREFIX": ("mosaic_prefix", "mosaic/", "m/"),
-    "MOSAIC_ALIASES": ("mosaic_aliases", (), ("global-coverage.pmtiles",)),
+    "MOSAIC_ALIASES": ("mosaic_aliases", (), ("coverage/old.pmtiles",)),
     "FRESH_WARN_HOURS": ("fresh_warn_hours", 25.0, 2.0),
     "FRESH_FAIL_HOURS": ("fresh_fail_hours", 36.0, 100.0),
     "DAGSTER_HOME": ("dagster_home", Path("data/dagster"), Path("elsewhere")),
@@ -413,8 +413,9 @@ def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
 
 
 def test_the_mosaic_is_among_the_products_whatever_is_asked_for() -> None:
-    assert [each.word for each in Settings.read({}).keys.products] == ["mosaic", "details", "exact", "whole"]
-    stated = {"MOSAIC_PRODUCTS": " whole,exact , details,"}
+    everything = ["mosaic", "details", "exact", "whole", "density", "statistics", "changes"]
+    assert [each.word for each in Settings.read({}).keys.products] == everything
+    stated = {"MOSAIC_PRODUCTS": " changes,whole,statistics,exact,density,details,"}
     assert Settings.read(stated).keys == Settings.read({}).keys
     assert [each.word for each in Settings.read({"MOSAIC_PRODUCTS": "mosaic"}).keys.products] == ["mosaic"]
     with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic, d"):
@@ -447,6 +448,16 @@ def test_a_product_and_an_alias_have_no_key_in_common() -> None:
     with pytest.raises(SettingsError, match=r"'global-data.pmtiles' clashes .* the product 'details'"):
         Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles"})
     Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles", "MOSAIC_PRODUCTS": "mosaic"})
+
+
+def test_the_key_of_the_seed_era_follows_one_contract() -> None:
+    """The density grid by default; an alias of the mosaic where the grid is not made; never both."""
+    seed_era = {"MOSAIC_ALIASES": "global-coverage.pmtiles"}
+    with pytest.raises(SettingsError, match=r"the product 'density'; keep one of them, MOSAIC_PRODUCTS says"):
+        Settings.read(seed_era)
+    keys = Settings.read({**seed_era, "MOSAIC_PRODUCTS": "mosaic,details,statistics,changes"}).keys
+    assert keys.product_at("global-coverage.pmtiles") == "global-mosaic.pmtiles"
+    assert Settings.read({}).keys.product_at("global-coverage.pmtiles") == "global-coverage.pmtiles"
 
 
 def test_the_readme_lists_every_setting() -> None:

@@ -16,6 +16,7 @@ class MosaicPlan:
         exact: the archive of coverage, pixel by pixel.
         whole: the archive of coverage, tile by tile.
         processes: that draw at once; 0 is one for each processor.
+        collection: the catalogue's that is read.
         box: west, south, east, north in degrees; only images that touch it. None draws all.
         max_set_aside_share: of the catalogue, 0 to 1.
         max_shrink_share: of the last published build's images, 0 to 1.
@@ -29,6 +30,7 @@ class MosaicPlan:
     exact: CoveragePlan
     whole: CoveragePlan
     processes: int
+    collection: str
     box: tuple[float, float, float, float] | None
     max_set_aside_share: float
     max_shrink_share: float

@@ -14,9 +14,10 @@ from oam_mosaic_assets import __version__
 from oam_mosaic_assets.assets.stac_footprints import SET_ASIDE, TAKEDOWN_TAG
 from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.catalog_changes import named_in
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
-from oam_mosaic_assets.core.product import MOSAIC, Product
+from oam_mosaic_assets.core.product import CHANGES, MOSAIC, Product
 from oam_mosaic_assets.core.release import MANIFEST, Pointer, counts, in_pointer, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, MosaicError
@@ -148,6 +149,8 @@ def _candidate(
         for each, staged in made.items()
     }
     audit, mosaic = audits[MOSAIC.name], products[MOSAIC.name]
+    # what archives draw is in the footprints; the changes name what is there no longer
+    changed = named_in(made[CHANGES].path) if CHANGES in made else frozenset()
     pointer = Pointer(
         build=build,
         digest=facts["snapshot"]["digest"],
@@ -206,7 +209,9 @@ def _candidate(
         pointer=pointer,
         manifest=manifest,
         tilejson=_tilejson_of(archive, build),
-        names_any=lambda ids: any(names_any(path, ids) for path in footprints.files),
+        names_any=lambda ids: (
+            not ids.isdisjoint(changed) or any(names_any(path, ids) for path in footprints.files)
+        ),
     )
 
 

@@ -127,6 +127,7 @@ def stac_footprints(
                 return
         folder = scratch.folder("stac_footprints")
         footprints, set_aside = folder / FOOTPRINTS, folder / SET_ASIDE
+        holdings = snapshot.holdings()
         reading = reading_digest(__version__, catalogue.origin, mosaic_plan.box)
         again = unread(
             snapshot,
@@ -178,6 +179,7 @@ def stac_footprints(
         "set_aside": found.set_aside,
         "outside_test_box": found.outside,
         "unknown_values": found.unknown,
+        "holdings": {"collections": holdings.collections, "items": holdings.items},
         "seconds": {"stac_footprints": round(seconds, 2)},
     }
     yield dg.MaterializeResult(

@@ -100,11 +100,12 @@ def write_sample(images: int, output: Path | None) -> int:
 def show_archive(path: Path, *, as_json: bool) -> int:
     """Read an archive whole and say what it holds; 3 where a tile is broken."""
     from oam_mosaic_assets.core.archive import BrokenArchive, is_vector, open_archive  # noqa: PLC0415
+    from oam_mosaic_assets.core.density_reading import is_density  # noqa: PLC0415
 
     try:
         with open_archive(path) as archive:
             read = _read_footprints if is_vector(archive) else _read_pictures
-            tiles_by_zoom, whole, held = read(archive)
+            tiles_by_zoom, whole, held = (_read_density if is_density(archive) else read)(archive)
             metadata, bounds, size = archive.metadata, archive.bounds, archive.size
             stated = archive.header["addressed_tiles_count"]
     except (BrokenArchive, OSError) as error:
@@ -142,6 +143,20 @@ def _read_footprints(archive: Archive) -> tuple[Mapping[int, int], bool, dict[st
         "faults": [*drawn.faults],
     }
     return drawn.tiles, not drawn.fault_count and not drawn.strangers, told
+
+
+def _read_density(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:
+    """The same of a density grid."""
+    from oam_mosaic_assets.core.audit import NAMED  # noqa: PLC0415
+    from oam_mosaic_assets.core.density_reading import read_density  # noqa: PLC0415
+
+    grid = read_density(archive)
+    told = {
+        "images_by_zoom": grid.images,
+        "broken_tiles": len(grid.faults),
+        "faults": [*grid.faults[:NAMED]],
+    }
+    return grid.tiles, not grid.faults, told
 
 
 def _read_pictures(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 PMTILES: Final = "application/vnd.pmtiles"
+JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +23,14 @@ class Product:
         name: of its file, and its key in a release and among the fixed ones.
         content_type: what readers are told.
         asset: what stages it.
+        is_dated: whether it tells of the last days, and so is made every day, whatever changed.
     """
 
     word: str
     name: str
     content_type: str
     asset: str
+    is_dated: bool = False
 
 
 MOSAIC: Final = Product(
@@ -62,7 +65,33 @@ WHOLE: Final = Product(
 )
 """Pictures of the tiles that images touch."""
 
-PRODUCTS: Final = (MOSAIC, DETAILS, EXACT, WHOLE)
+DENSITY: Final = Product(
+    word="density",
+    name="global-coverage.pmtiles",
+    content_type=PMTILES,
+    asset="density_pmtiles",
+    is_dated=True,
+)
+"""How many images lie where, cell by cell."""
+
+STATISTICS: Final = Product(
+    word="statistics",
+    name="stats.json",
+    content_type=JSON,
+    asset="catalog_statistics",
+    is_dated=True,
+)
+"""The catalogue in numbers."""
+
+CHANGES: Final = Product(
+    word="changes",
+    name="changes.json",
+    content_type=JSON,
+    asset="catalog_changes",
+)
+"""Which images came, changed and went since the build that was public before."""
+
+PRODUCTS: Final = (MOSAIC, DETAILS, EXACT, WHOLE, DENSITY, STATISTICS, CHANGES)
 """All there are, in the order in which they are published; the mandatory one first."""
 
 

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 _MOVE_TO, _LINE_TO, _CLOSE_PATH = 1, 2, 7
+POINT: Final = 1
 POLYGON: Final = 3
-"""The geometry type of the specification."""
+"""Geometry types of the specification."""
 
 _SCHEMA: Final = {
     "Value": "1 string_value: string, 2 float_value: float, 3 double_value: double, 4 int_value: int64, "

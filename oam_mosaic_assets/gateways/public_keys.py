@@ -12,14 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from oam_mosaic_assets.core.product import PMTILES
+from oam_mosaic_assets.core.product import JSON, PMTILES
 from oam_mosaic_assets.core.release import TILEJSON, Keys, Pointer, as_json, tilejson_address
 from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import build_shown
 from oam_mosaic_assets.gateways.read_back import Expected, read_back
-
-JSON: Final = "application/json"
 
 FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
 

@@ -16,12 +16,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from oam_mosaic_assets.core.history import Retention
+from oam_mosaic_assets.core.product import JSON
 from oam_mosaic_assets.core.release import MANIFEST, TILEJSON, Keys, Pointer, as_json, is_overtaken
 from oam_mosaic_assets.errors import MosaicError, PublicationLost
 from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import keep_foreign
-from oam_mosaic_assets.gateways.public_keys import JSON, Part, PublicKeys
+from oam_mosaic_assets.gateways.public_keys import Part, PublicKeys
 from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock, holder_of
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.staged_builds import StagedBuilds

@@ -12,13 +12,13 @@ from typing import Any
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.history import Release, one_before
 from oam_mosaic_assets.core.names import names_any
-from oam_mosaic_assets.core.product import PMTILES
+from oam_mosaic_assets.core.product import JSON, PMTILES
 from oam_mosaic_assets.core.release import TILEJSON, Pointer
 from oam_mosaic_assets.errors import MosaicError, RollbackRefused
 from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.ownership import keep_foreign
-from oam_mosaic_assets.gateways.public_keys import JSON, Part
+from oam_mosaic_assets.gateways.public_keys import Part
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.releases import Releases
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from oam_mosaic_assets.core.product import JSON
 from oam_mosaic_assets.core.release import Pointer
-from oam_mosaic_assets.gateways.public_keys import JSON
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.releases import Releases
 

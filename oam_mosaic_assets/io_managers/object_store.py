@@ -32,6 +32,7 @@ _CONTENT_TYPES: Final = {
     ".parquet": "application/vnd.apache.parquet",
     ".geojsonl": "application/geo+json-seq",
     ".pmtiles": "application/vnd.pmtiles",
+    ".json": "application/json",
 }
 
 _LOOKED_BACK: Final = 50

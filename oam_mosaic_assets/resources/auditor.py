@@ -10,13 +10,17 @@ from typing import Any, Protocol
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
+from oam_mosaic_assets.core.catalog_changes_audit import examine_changes
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.coverage_audit import examine_coverage
+from oam_mosaic_assets.core.density_audit import examine_density
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.product import MOSAIC, Product
 from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.release import as_json, audit_name
 from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.statistics import excluded_of
+from oam_mosaic_assets.core.statistics_audit import examine_statistics
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.releases import Releases
@@ -109,6 +113,57 @@ def of_coverage(plan: CoveragePlan) -> Examiner:
             extent=tuple(snapshot["bounds"]),
             before=before,
             on_progress=on_progress,
+        )
+
+    return examined
+
+
+def of_density(
+    staged: Artifact, footprints: Artifact, *, before: Before | None, on_progress: Callable[[float], None]
+) -> list[Verdict]:
+    """Judges the archive of the density grid."""
+    del before  # nothing is taken over
+    facts = footprints.facts
+    return examine_density(
+        staged.path,
+        footprints.path,
+        snapshot=facts["snapshot"]["digest"],
+        taken_at=facts["snapshot"]["taken_at"],
+        excluded=excluded_of(facts),
+        catalogued=facts["images"] + sum(facts["set_aside"].values()) + facts["outside_test_box"],
+        on_progress=on_progress,
+    )
+
+
+def of_statistics(
+    staged: Artifact, footprints: Artifact, *, before: Before | None, on_progress: Callable[[float], None]
+) -> list[Verdict]:
+    """Judges the statistics."""
+    del before, on_progress
+    snapshot = footprints.facts["snapshot"]
+    return examine_statistics(
+        staged.path,
+        footprints.path,
+        taken_at=snapshot["taken_at"],
+        snapshot=snapshot["digest"],
+        excluded=excluded_of(footprints.facts),
+    )
+
+
+def of_changes(releases: Releases) -> Examiner:
+    """Judges the list of changes, by what was taken down until then."""
+
+    def examined(
+        staged: Artifact,
+        footprints: Artifact,
+        *,
+        before: Before | None,
+        on_progress: Callable[[float], None],
+    ) -> list[Verdict]:
+        del before, on_progress
+        _, images_before = staged.files
+        return examine_changes(
+            staged.path, images_before, footprints.path, taken_down=releases.takedowns.ids()
         )
 
     return examined

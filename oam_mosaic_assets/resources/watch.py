@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 
 from oam_mosaic_assets import __version__
 from oam_mosaic_assets.core.coverage import CoveragePlan
@@ -73,14 +74,17 @@ class Watch:
         watermark = snapshot.watermark()
         if watermark is None:
             return ""
-        products, version = [each.name for each in self._releases.keys.products], self._tippecanoe.version()
+        products, version = self._releases.keys.products, self._tippecanoe.version()
+        day = snapshot.taken_at.astimezone(UTC).date().isoformat()
         stated = [
             self._catalogue.origin,
             watermark,
             sorted(taken_down),
-            products,
-            [self._plans[each].digest(version) for each in products if each in self._plans],
-            [self._pictures[each].digest() for each in products if each in self._pictures],
+            [each.name for each in products],
+            [self._plans[each.name].digest(version) for each in products if each.name in self._plans],
+            [self._pictures[each.name].digest() for each in products if each.name in self._pictures],
+            # what tells of the last days is made every day
+            day if any(each.is_dated for each in products) else "",
             self._box,
             __version__,
         ]

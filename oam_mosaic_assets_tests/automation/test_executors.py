@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
+from oam_mosaic_assets.core.product import PRODUCTS
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import StoredObject
@@ -26,9 +27,20 @@ STEPS = {
     "footprints_geojson",
     "global_mosaic_pmtiles",
     "mosaic_audit",
+    "details_geojson",
+    "details_pmtiles",
+    "details_audit",
+    "density_cells",
+    "density_pmtiles",
+    "density_audit",
+    "catalog_statistics",
+    "statistics_audit",
+    "catalog_changes",
+    "changes_audit",
     "published_mosaic",
     "published_mosaic_mosaic_is_fresh",
 }
+"""Of a build of all products."""
 
 ONE_AT_A_TIME = {
     "execution": {
@@ -70,7 +82,8 @@ def chain_on_many_machines() -> dg.JobDefinition:
 def test_every_step_may_run_in_a_process_with_an_empty_disk(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in site.environment.items():
+    all_products = ",".join(each.word for each in PRODUCTS)
+    for name, value in {**site.environment, "MOSAIC_PRODUCTS": all_products}.items():
         monkeypatch.setenv(name, value)
     job = dg.reconstructable(chain_on_many_machines)
     with dg.execute_job(job, site.instance, run_config=ONE_AT_A_TIME) as result:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -105,6 +106,22 @@ def test_a_person_may_have_it_built_all_the_same(site: Site) -> None:
     after = site.stays_whole()
     assert after.build != before.build
     assert after.sha256 == before.sha256
+
+
+@pytest.mark.parametrize(
+    ("products", "made"), [("mosaic,details,changes", "once"), ("density", "daily"), ("statistics", "daily")]
+)
+def test_what_tells_of_the_last_days_is_made_daily_though_nothing_changed(products: str, made: str) -> None:
+    watch = build_definitions(Settings.read({"MOSAIC_PRODUCTS": products})).resources["watch"]
+
+    def basis(day: int, hour: int) -> str:
+        moment = datetime(2026, 1, day, hour, tzinfo=UTC)
+        seen = SimpleNamespace(taken_at=moment, watermark=lambda: "the same")
+        found: str = watch.basis(seen, ())
+        return found
+
+    assert basis(15, 0) == basis(15, 23)
+    assert (basis(15, 23) != basis(16, 0)) is (made == "daily")
 
 
 @pytest.mark.parametrize("changed", [{"ZOOM_MAX": "11"}, {"TEST_MODE": ""}])

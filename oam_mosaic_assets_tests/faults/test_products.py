@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
+from oam_mosaic_assets.automation.chain import BRANCHES
+from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.names import names_any
-from oam_mosaic_assets.core.product import DETAILS, MOSAIC
+from oam_mosaic_assets.core.product import CHANGES, DENSITY, DETAILS, MOSAIC, PRODUCTS, STATISTICS, Product
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.resources.auditor import Auditor, of_footprints
-from oam_mosaic_assets_tests.chain import Site, some_items
+from oam_mosaic_assets.resources.auditor import Auditor, of_changes, of_density, of_footprints, of_statistics
+from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
 
 GONE = some_items(1)[0]["id"]
@@ -25,6 +28,26 @@ def described(new_site: Site) -> Site:
     """An installation that publishes details as well."""
     new_site.environment["MOSAIC_PRODUCTS"] = "mosaic,details"
     return new_site
+
+
+@pytest.fixture
+def complete(new_site: Site) -> Site:
+    """An installation that publishes all there is."""
+    new_site.environment["MOSAIC_PRODUCTS"] = ",".join(each.word for each in PRODUCTS)
+    return new_site
+
+
+def read(site: Site, product: Product) -> dict[str, Any]:
+    """A public document, as a stranger reads it."""
+    (key,) = site.keys.fixed(product.name)
+    content = site.store.read_publicly(key)
+    assert content is not None
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+def listed(changes: dict[str, Any]) -> dict[str, list[str]]:
+    return {name: [each["id"] for each in changes[name]] for name in ("added", "changed", "removed")}
 
 
 def test_details_are_published_with_the_mosaic(described: Site, capfd: pytest.CaptureFixture[str]) -> None:
@@ -47,20 +70,26 @@ def test_details_are_published_with_the_mosaic(described: Site, capfd: pytest.Ca
     assert site.store.head(DETAILS.name) is None
 
 
-def test_details_that_fail_their_audit_keep_all_back(described: Site) -> None:
+def test_a_product_that_fails_its_audit_keeps_all_back(described: Site) -> None:
     site = described
     before = site.published()
     releases = Releases(site.store, site.keys)
     plan = TilingPlan(zoom_max=site.settings.zoom_max)
 
-    def unhappy(*_: Any, **__: Any) -> list[Verdict]:
-        return [Verdict.failing("archive_is_whole", "a tile is broken")]
+    examiners = {
+        MOSAIC.name: of_footprints(plan),
+        DETAILS.name: of_footprints(details_plan(plan.zoom_max)),
+        DENSITY.name: of_density,
+        STATISTICS.name: of_statistics,
+        CHANGES.name: of_changes(releases),
+    }
+    for broken in PRODUCTS:
+        check = next(iter(BRANCHES[broken.name].checks))
+        site.environment["MOSAIC_PRODUCTS"] = f"mosaic,{broken.word}"
 
-    for broken in (MOSAIC, DETAILS):
-        examiners = {
-            MOSAIC.name: of_footprints(plan),
-            DETAILS.name: of_footprints(details_plan(plan.zoom_max)),
-        }
+        def unhappy(*_: Any, check: str = check, **__: Any) -> list[Verdict]:
+            return [Verdict.failing(check, "something is broken")]
+
         auditor = Auditor(
             releases, {**examiners, broken.name: unhappy}, max_set_aside_share=1.0, max_shrink_share=1.0
         )
@@ -68,7 +97,7 @@ def test_details_that_fail_their_audit_keep_all_back(described: Site) -> None:
 
         assert not outcome.success
         assert not outcome.text, "no step fails for what an audit left"
-        assert outcome.failed_checks["archive_is_whole"] == "a tile is broken"
+        assert outcome.failed_checks[check] == "something is broken"
         assert site.stays_whole() == before
 
 
@@ -84,3 +113,95 @@ def test_an_image_that_is_taken_down_leaves_the_details_too(described: Site) -> 
     assert after.images == IMAGES - 1
     assert not names_any(path, {GONE})
     assert site.store.head(before.products[DETAILS.name]["key"]) is None
+
+
+def test_all_products_are_of_one_snapshot_and_turn_together(complete: Site) -> None:
+    site, items = complete, some_items(IMAGES)
+    first = site.published()
+    assert [*first.products] == [each.name for each in PRODUCTS]
+    kinds = {each.name: each.content_type for each in PRODUCTS}
+    assert {name: each["content_type"] for name, each in first.products.items()} == kinds
+    statistics, changes = read(site, STATISTICS), read(site, CHANGES)
+    assert (statistics["build"], statistics["watermark"]) == (first.build, first.digest)
+    assert (changes["build"], changes["watermark"]) == (first.build, first.digest)
+    assert statistics["items"] == first.images
+    assert (changes["since"], changes["complete"]) == (None, False), "there is nothing to compare with"
+    assert site.command("validate", str(site.settings.mosaic_store / DENSITY.name)) == 0
+    with open_archive(site.settings.mosaic_store / DENSITY.name) as archive:
+        assert archive.metadata["snapshot"] == first.digest
+
+    changed = {**items[1], "properties": {**items[1]["properties"], "title": "another"}}
+    write_items(site.items, [changed, *items[2:], some_items(1, first=IMAGES)[0]])
+    second = site.recovers(first)
+    changes = read(site, CHANGES)
+    assert changes["since"] == {
+        "build": first.build,
+        "watermark": first.digest,
+        "snapshot_taken_at": first.snapshot_taken_at,
+    }
+    new = some_items(1, first=IMAGES)[0]["id"]
+    assert listed(changes) == {"added": [new], "changed": [items[1]["id"]], "removed": [items[0]["id"]]}
+    assert (changes["complete"], changes["counts"]["unnamed"]) == (True, 0)
+    assert read(site, STATISTICS)["build"] == second.build
+
+    assert site.command("rollback", "--reason", "an exercise") == 0
+    assert site.stays_whole().build == first.build
+    assert read(site, STATISTICS)["build"] == read(site, CHANGES)["build"] == first.build
+
+
+def test_changes_name_nobody_who_was_taken_down_not_even_one_who_had_left_before(complete: Site) -> None:
+    site, items = complete, some_items(IMAGES)
+    site.published()
+    write_items(site.items, items[1:])
+    left = site.run()
+    assert left.success, left.log
+    assert GONE in listed(read(site, CHANGES))["removed"]
+    naming = site.stays_whole().products[CHANGES.name]["key"]
+
+    assert site.command("takedown", GONE, "--reason", "the pilot asked for it") == 0
+    assert site.store.head(naming) is None
+    assert GONE not in json.dumps(read(site, CHANGES))
+
+    gone = items[1]["id"]
+    assert site.command("takedown", gone, "--reason", "the pilot asked for it") == 0
+    changes = read(site, CHANGES)
+    assert gone not in json.dumps(changes)
+    assert (changes["counts"]["removed"], changes["counts"]["unnamed"], changes["complete"]) == (0, 1, False)
+    assert not [
+        each.key
+        for each in site.store.keys("")
+        if each.key.endswith(".json")
+        and gone.encode() in (site.store.get_bytes(each.key) or (b"",))[0]
+        and each.key != site.keys.taken_down
+    ]
+
+
+def test_a_foreign_object_under_the_grids_key_is_kept_and_waits_for_a_person(complete: Site) -> None:
+    """The job of the seed era wrote its mosaic there."""
+    site = complete
+    (key,) = site.keys.fixed(DENSITY.name)
+    site.store.put_bytes(key, b"somebody's", Headers("application/octet-stream"))
+    outcome = site.run()
+    assert not outcome.success
+    assert f"{key} in" in outcome.text
+    assert (site.store.get_bytes(key) or (b"",))[0] == b"somebody's"
+    assert site.store.head(site.keys.pointer) is None, "nothing is public"
+
+
+def test_a_build_whose_changes_name_who_was_taken_down_since_is_not_published(complete: Site) -> None:
+    """It waits for a person; meanwhile an image is taken down that it says has left the catalogue."""
+    site, items = complete, some_items(IMAGES)
+    before = site.published()
+    write_items(site.items, items[1 : IMAGES - 10])
+    waiting = site.run()
+    assert not waiting.success, "a guard holds it back"
+    Releases(site.store, site.keys).takedowns.add(GONE, "the pilot asked for it")
+
+    outcome = site.run(
+        job="publish_held_build",
+        tags={"oam-mosaic/build": waiting.build, "oam-mosaic/confirm": "a campaign ended"},
+    )
+
+    assert not outcome.success
+    assert "shows an image that was taken down since its snapshot" in outcome.text
+    assert site.store.head(before.archive) is not None

@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.geoparquet import StacGeoparquet
 from oam_mosaic_assets.gateways.catalogue.json_rows import SHOWN_CHARACTERS, object_in
-from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable, ids_in
+from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable, ids_in
 
 LONGEST_LINE: Final = 64 * 1024 * 1024
 """Bytes. A line is held in memory whole; no item is that long, but a whole catalogue in one line is."""
@@ -186,6 +186,9 @@ class ItemsFileSnapshot:
 
     def watermark(self) -> None:
         return None
+
+    def holdings(self) -> Holdings:
+        return Holdings(collections=1, items=None)
 
     def items(self) -> Iterator[Item | Unreadable]:
         return self._items()

@@ -22,7 +22,7 @@ from psycopg.rows import TupleRow
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, MosaicError
 from oam_mosaic_assets.gateways.catalogue.json_rows import object_in
-from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable
 from oam_mosaic_assets.gateways.catalogue.wkb import geojson_from_wkb
 
 KNOWN_VERSIONS: Final = ("0.9.", "0.10.")
@@ -73,6 +73,7 @@ _WATERMARK: Final = f"""
     FROM pgstac.items WHERE collection = %(collection)s
 """  # noqa: S608
 _IDS: Final = "SELECT id FROM pgstac.items WHERE collection = %(collection)s"
+_HOLDINGS: Final = "SELECT (SELECT count(*) FROM pgstac.collections), (SELECT count(*) FROM pgstac.items)"
 _TEMPLATE: Final = "SELECT base_item FROM pgstac.collections WHERE id = %(collection)s"
 # Since 0.10 an item names the template it was stored with; one that names none was stored with the first.
 _TEMPLATES: Final = (
@@ -318,6 +319,10 @@ class PgstacSnapshot:
 
     def hashes(self) -> Iterator[tuple[str, int]]:
         return ((name, number) for name, number in self._rows(_HASHES, templates=self._templates.hash()))
+
+    def holdings(self) -> Holdings:
+        ((collections, items),) = self._rows(_HOLDINGS)
+        return Holdings(collections=collections, items=items)
 
     def ids(self) -> Iterator[str]:
         return (name for (name,) in self._rows(_IDS))

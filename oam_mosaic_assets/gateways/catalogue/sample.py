@@ -21,7 +21,7 @@ from oam_mosaic_assets.gateways.catalogue.sample_dirt import (
     UNREADABLE_ROWS,
     UPLOADED_TWICE,
 )
-from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable, ids_in
+from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable, ids_in
 
 COLLECTION: Final = "openaerialmap"
 
@@ -104,6 +104,9 @@ class SampleSnapshot:
 
     def watermark(self) -> None:
         return None
+
+    def holdings(self) -> Holdings:
+        return Holdings(collections=1, items=None)
 
     def items(self) -> Iterator[Item | Unreadable]:
         """Every item once, clean ones campaign by campaign, and the dirty ones evenly among them."""

@@ -22,6 +22,19 @@ class Unreadable:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a whole catalogue holds, of which one collection is read.
+
+    Attributes:
+        collections: how many.
+        items: of all of them; None where the source does not say.
+    """
+
+    collections: int
+    items: int | None
+
+
 Item = Mapping[str, Any]
 """A whole STAC item (hydrated), as parsed from JSON. Anything may be wrong with what it holds."""
 
@@ -50,6 +63,10 @@ class Snapshot(Protocol):
 
         Raises: as `items`.
         """
+        ...
+
+    def holdings(self) -> Holdings:
+        """What there is, other collections included. Raises: as `items`."""
         ...
 
     def items(self) -> Iterator[Item | Unreadable]:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.json_rows import SHOWN_CHARACTERS
-from oam_mosaic_assets.gateways.catalogue.source import Item, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable
 
 if TYPE_CHECKING:
     from oam_mosaic_assets.gateways.catalogue.stac_api_io import OneHostIO
@@ -99,11 +100,11 @@ class StacApiCatalogue:
         self._check_collection(api)
         wanted: dict[str, Any] = {"collections": [self._collection] if method == "POST" else self._collection}
         first = self._understood(lambda: next(api.get_pages(url, method, wanted | {"limit": 1})))
-        matched = first.get("numberMatched", _mapping(first.get("context")).get("matched"))
         return StacApiSnapshot(
             taken_at=taken_at,
-            expected=matched if isinstance(matched, int) else None,
+            expected=_matched(first),
             _collection=self._collection,
+            _holdings=lambda: self._holdings(api, url, method),
             _pages=lambda: self._pages(api.get_pages(url, method, wanted | {"limit": self._items_per_page})),
         )
 
@@ -128,6 +129,19 @@ class StacApiCatalogue:
             f" {', '.join(names) or 'none'}",
             hint="Set COLLECTION to one of these.",
         )
+
+    def _holdings(self, api: OneHostIO, url: str, method: str) -> Holdings:
+        seen: set[str] = set()
+        following: str | None = f"{self._address.geturl()}/collections"
+        while following:
+            page = self._understood(partial(api.read_json, following))
+            names = {str(_mapping(each).get("id")) for each in _listed(page.get("collections"))}
+            if names <= seen:  # it leads in circles, or knows only the one that is read
+                break
+            seen |= names
+            following = _next_page(page)
+        found = self._understood(lambda: next(api.get_pages(url, method, {"limit": 1})))
+        return Holdings(collections=max(1, len(seen)), items=_matched(found))
 
     def _pages(self, pages: Iterator[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
         while page := self._understood(lambda: next(pages, {})):
@@ -159,10 +173,14 @@ class StacApiSnapshot:
     taken_at: datetime
     expected: int | None
     _collection: str
+    _holdings: Callable[[], Holdings]
     _pages: Callable[[], Iterator[Mapping[str, Any]]]
 
     def watermark(self) -> None:
         return None
+
+    def holdings(self) -> Holdings:
+        return self._holdings()
 
     def items(self) -> Iterator[Item | Unreadable]:
         seen: set[str] = set()
@@ -213,6 +231,20 @@ def _address(url: str) -> SplitResult:
         hint="Give the address of its landing page, such as https://api.imagery.hotosm.org/stac, and write"
         " special characters of a password as %XX (@ is %40, / is %2F).",
     )
+
+
+def _matched(page: Mapping[str, Any]) -> int | None:
+    """How many items there are on all pages, where the API says so."""
+    matched = page.get("numberMatched", _mapping(page.get("context")).get("matched"))
+    return matched if isinstance(matched, int) else None
+
+
+def _next_page(page: Mapping[str, Any]) -> str | None:
+    links = (_mapping(each) for each in _listed(page.get("links")))
+    found = [
+        href for each in links if each.get("rel") == "next" and isinstance(href := each.get("href"), str)
+    ]
+    return found[0] if found else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

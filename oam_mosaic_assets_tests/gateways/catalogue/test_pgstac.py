@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from oam_mosaic_assets.errors import CatalogueRefused
 from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
-from oam_mosaic_assets.gateways.catalogue.source import Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Holdings, Unreadable
 from oam_mosaic_assets_tests.gateways.catalogue.items import (
     MANY,
     PEAK_MEMORY,
@@ -155,6 +155,14 @@ def test_counting_reads_no_items(many_items: PgstacDatabase) -> None:
             return sum(1 for _ in snapshot.items())
 
     assert seconds(catalogue.count) < seconds(read_all) / 3
+
+
+def test_other_collections_are_counted_too(database: PgstacDatabase) -> None:
+    load_items(database, [an_item("a"), {**an_item("b"), "collection": "another"}])
+    load_items(database, [], collection=a_collection("empty"))
+    with PgstacCatalogue(database.dsn, COLLECTION).snapshot() as snapshot:
+        assert snapshot.expected == 1
+        assert snapshot.holdings() == Holdings(collections=3, items=2)
 
 
 def test_a_read_that_ends_early_leaves_no_connection(many_items: PgstacDatabase) -> None:

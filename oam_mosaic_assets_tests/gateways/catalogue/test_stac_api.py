@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
+from oam_mosaic_assets.gateways.catalogue.source import Holdings
 from oam_mosaic_assets.gateways.catalogue.stac_api import StacApiCatalogue
 from oam_mosaic_assets_tests.gateways.catalogue.items import an_item, by_id
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION, a_collection, load_items
@@ -83,6 +84,16 @@ def test_how_many_items_an_api_has_that_does_not_count_is_unknown(served: tuple[
     with catalogue.snapshot() as snapshot:
         assert snapshot.expected is None
     assert catalogue.count() is None
+
+
+def test_other_collections_are_counted_and_items_where_the_api_counts(
+    served: tuple[PgstacDatabase, str],
+) -> None:
+    database, address = served
+    with StacApiCatalogue(address, COLLECTION).snapshot() as snapshot:
+        assert snapshot.holdings() == Holdings(collections=2, items=None)
+        with counting_api(database):
+            assert snapshot.holdings() == Holdings(collections=2, items=ITEMS)
 
 
 def test_an_empty_collection_is_a_catalogue_without_items(served: tuple[PgstacDatabase, str]) -> None:

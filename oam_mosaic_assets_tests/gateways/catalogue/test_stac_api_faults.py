@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
-from oam_mosaic_assets.gateways.catalogue.source import Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Holdings, Unreadable
 from oam_mosaic_assets.gateways.catalogue.stac_api import PAGES_WITHOUT_NEWS, StacApiCatalogue
 from oam_mosaic_assets_tests.gateways.catalogue.items import an_item, everything_told
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import (
@@ -380,3 +380,16 @@ def test_an_address_that_cannot_be_read_is_refused_without_being_shown(address: 
     told = everything_told(refused.value)
     assert "Pa0xyz" not in told
     assert "Wo0xyz" not in told
+
+
+def test_collections_are_counted_page_by_page_and_once_each() -> None:
+    def collections(*names: str, leads_to: str | None = None) -> Answer:
+        links = [{"rel": "next", "href": f"{HERE}{leads_to}"}] if leads_to else []
+        return Answer({"collections": [{"id": name} for name in names], "links": links})
+
+    pages = {
+        "/collections": collections("a", "b", leads_to="/collections/page-2"),
+        "/collections/page-2": collections("b", "c", leads_to="/collections/page-2"),
+    }
+    with scripted_api(a_page(matched=7), others=pages) as api, catalogue_of(api).snapshot() as snapshot:
+        assert snapshot.holdings() == Holdings(collections=3, items=7)

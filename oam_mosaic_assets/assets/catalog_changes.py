@@ -1,0 +1,94 @@
+"""What changed since the build that is public, staged: nobody reads it before it is audited."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
+from oam_mosaic_assets.core.catalog_changes import changes_of
+from oam_mosaic_assets.core.product import CHANGES
+from oam_mosaic_assets.core.release import Pointer, as_json
+from oam_mosaic_assets.gateways.last_build import BEFORE, kept_tables
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.scratch import Scratch
+from oam_mosaic_assets.resources.staging import discard_staged
+
+IMAGES_BEFORE = "images_before.parquet"
+"""Ids and digests of the build before, for the audit."""
+
+
+@dg.asset(
+    group_name="coverage",
+    kinds={"json", "polars"},
+    owners=["team:openaerialmap"],
+    hooks={discard_staged},
+    code_version="1",
+)
+def catalog_changes(
+    context: dg.AssetExecutionContext,
+    stac_footprints: Artifact,
+    releases: dg.ResourceParam[Releases],
+    scratch: Scratch,
+) -> dg.MaterializeResult[Artifact]:
+    """Images added, changed and removed since the public build, with their extents, as JSON.
+
+    Staged under its build's name and private until `published_mosaic` makes it public. What was taken down is
+    not named.
+    """
+    clock, folder = time.perf_counter(), scratch.folder(CHANGES.asset)
+    document, images_before = folder / CHANGES.name, folder / IMAGES_BEFORE
+    with failing_clearly():
+        current = releases.current()
+        kept = kept_tables(releases, current[0], scratch.shared_folder(BEFORE)) if current else None
+        if isinstance(kept, str):
+            context.log.warning("not compared with the public build: %s", kept)
+            kept = None
+        before = kept.footprints if kept else None
+        stated = _stated(stac_footprints, current[0] if current and before else None)
+        changes = changes_of(before, stac_footprints.path, taken_down=releases.takedowns.ids(), stated=stated)
+        document.write_bytes(as_json(changes))
+        _note_images(before, images_before)
+    seconds, digest = time.perf_counter() - clock, sha256_of(document)
+    return dg.MaterializeResult(
+        value=with_facts(
+            stac_footprints,
+            document,
+            images_before,
+            stage=CHANGES.asset,
+            seconds=seconds,
+            digests={document.name: digest},
+            product={"bytes": document.stat().st_size, "sha256": digest},
+        ),
+        metadata={
+            **changes["counts"],
+            "since": stated["since"]["build"] if stated["since"] else "no earlier build",
+            "seconds": round(seconds, 2),
+        },
+        data_version=dg.DataVersion(digest[:16]),
+    )
+
+
+def _stated(footprints: Artifact, before: Pointer | None) -> dict[str, Any]:
+    snapshot = footprints.facts["snapshot"]
+    return {
+        "build": footprints.build,
+        "watermark": snapshot["digest"],
+        "snapshot_taken_at": snapshot["taken_at"],
+        "since": None
+        if before is None
+        else {
+            "build": before.build,
+            "watermark": before.digest,
+            "snapshot_taken_at": before.snapshot_taken_at,
+        },
+    }
+
+
+def _note_images(before: Path | None, target: Path) -> None:
+    empty = pl.LazyFrame(schema={"id": pl.String(), "digest": pl.Binary()})
+    found = empty if before is None else pl.scan_parquet(before, glob=False).select("id", "digest")
+    found.sink_parquet(target, engine="streaming")

@@ -1,0 +1,63 @@
+"""The catalogue in numbers, staged: nobody reads them before they are audited."""
+
+import time
+
+import dagster as dg
+import polars as pl
+
+from oam_mosaic_assets.assets.density_cells import KINDS
+from oam_mosaic_assets.assets.plan import MosaicPlan
+from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
+from oam_mosaic_assets.core.density import totals_of
+from oam_mosaic_assets.core.product import STATISTICS
+from oam_mosaic_assets.core.release import as_json
+from oam_mosaic_assets.core.statistics import statistics_of
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.scratch import Scratch
+from oam_mosaic_assets.resources.staging import discard_staged
+
+
+@dg.asset(
+    group_name="coverage",
+    kinds={"json"},
+    owners=["team:openaerialmap"],
+    hooks={discard_staged},
+    code_version="1",
+)
+def catalog_statistics(
+    density_cells: Artifact,
+    mosaic_plan: dg.ResourceParam[MosaicPlan],
+    scratch: Scratch,
+) -> dg.MaterializeResult[Artifact]:
+    """How many images there are, of which kinds, how much they cover, and the latest of them.
+
+    Staged under its build's name and private until `published_mosaic` makes it public.
+    """
+    clock = time.perf_counter()
+    document = scratch.folder(STATISTICS.asset) / STATISTICS.name
+    with failing_clearly():
+        kinds = totals_of(pl.scan_parquet(density_cells.file(KINDS), glob=False))
+        stated = statistics_of(
+            density_cells.facts, kinds, build=density_cells.build, collection=mosaic_plan.collection
+        )
+        document.write_bytes(as_json(stated))
+    seconds, digest = time.perf_counter() - clock, sha256_of(document)
+    return dg.MaterializeResult(
+        value=with_facts(
+            density_cells,
+            document,
+            stage=STATISTICS.asset,
+            seconds=seconds,
+            digests={document.name: digest},
+            product={"bytes": document.stat().st_size, "sha256": digest},
+        ),
+        metadata={  # numbers are plotted over time
+            **{name: stated[name] for name in ("items", "area_km2", "covered_km2")},
+            "latest_capture": stated["latest_capture"] or "unknown",
+            **{f"catalog: {name}": count for name, count in stated["catalog"].items()},
+            "excluded": stated["excluded"]["total"],
+            **stated["counts"],
+            "seconds": round(seconds, 2),
+        },
+        data_version=dg.DataVersion(digest[:16]),
+    )

@@ -1,0 +1,209 @@
+"""Reading a density archive as a map does: what each cell says, and what is not as readers expect."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from pmtiles.tile import tileid_to_zxy
+
+from oam_mosaic_assets.core.archive import Archive, BrokenArchive
+from oam_mosaic_assets.core.density import FINER, SIDES
+from oam_mosaic_assets.core.density_tiles import EXTENT_SIDES, LAYER, POINTS, POLYGONS
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, zoom_of
+from oam_mosaic_assets.core.tiling import EXTENT
+from oam_mosaic_assets.core.vector_tile import POINT, POLYGON, BrokenTile, Layer, read_layers
+
+_PLACES: Final = {
+    **{(POLYGON, *commands): place for place, commands in enumerate(POLYGONS)},
+    **{(POINT, *commands): place for place, commands in enumerate(POINTS)},
+}
+_ACROSS: Final = 1 << FINER
+_COUNT: Final = "count"
+"""Begins the names of what polygon and point both say."""
+
+_TYPES: Final = {
+    **dict.fromkeys((*EXTENT_SIDES, "covered"), "double_value"),
+    "newest": "string_value",
+}
+"""Of the properties that are no counts."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What the tiles of a zoom say.
+
+    Attributes:
+        x: the column of each cell; the attributes up to `newest` go with it.
+        newest: ISO 8601; None of unknown.
+        owner: which cell it is that holds images of a kind; the attributes after it go with it.
+    """
+
+    x: array[int] = field(default_factory=lambda: array("q"))
+    y: array[int] = field(default_factory=lambda: array("q"))
+    count: array[int] = field(default_factory=lambda: array("q"))
+    sides: array[float] = field(default_factory=lambda: array("d"))
+    covered: array[float] = field(default_factory=lambda: array("d"))
+    newest: list[str | None] = field(default_factory=list)
+    owner: array[int] = field(default_factory=lambda: array("q"))
+    kind: list[str] = field(default_factory=list)
+    kind_count: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, x: int, y: int, counts: Mapping[str, int], others: Mapping[str, Any]) -> None:
+        """Add a cell. Raises `BrokenTile`: something is missing."""
+        try:
+            self.sides.extend([others[name] for name in EXTENT_SIDES])
+            self.covered.append(others["covered"])
+        except KeyError as error:
+            raise BrokenTile(f"a polygon lacks {error.args[0]}") from None
+        kinds = [*counts]
+        kinds.remove(_COUNT)
+        self.owner.extend([len(self.x)] * len(kinds))
+        self.kind.extend(kinds)
+        self.kind_count.extend([counts[name] for name in kinds])
+        self.x.append(x)
+        self.y.append(y)
+        self.count.append(counts[_COUNT])
+        self.newest.append(others.get("newest"))
+
+    def tables(self, zoom: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Cells, and images of each kind in them; in the order of cells."""
+        x, y, count, owner, by_kind = (
+            np.frombuffer(each, np.int64)
+            for each in (self.x, self.y, self.count, self.owner, self.kind_count)
+        )
+        cell = tile_ids(zoom + FINER, x, y) - first_tile_id(zoom + FINER)
+        sides = np.frombuffer(self.sides, np.float64).reshape(-1, len(SIDES))
+        cells = pl.DataFrame(
+            {
+                "cell": cell,
+                "count": count,
+                **{name: sides[:, index] for index, name in enumerate(SIDES)},
+                "newest": pl.Series(self.newest, dtype=pl.String()),
+                "covered": np.frombuffer(self.covered, np.float64),
+            }
+        )
+        kind = pl.Series(self.kind, dtype=pl.String())
+        kinds = pl.DataFrame({"cell": cell[owner], "kind": kind, "count": by_kind})
+        return cells.sort("cell"), kinds.sort("cell", "kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What an archive holds, whatever it was made from.
+
+    Attributes:
+        tiles: by zoom.
+        images: the sum of all counts, by zoom.
+        faults: tiles that are not as readers expect, and why.
+    """
+
+    tiles: Mapping[int, int]
+    images: Mapping[int, int]
+    faults: Sequence[str]
+
+
+def is_density(archive: Archive) -> bool:
+    """Whether an archive says that it is a density grid."""
+    layers = archive.metadata.get("vector_layers")
+    return isinstance(layers, list) and LAYER in [each.get("id") for each in layers if isinstance(each, dict)]
+
+
+def read_density(archive: Archive) -> Read:
+    """Read every tile. Raises `BrokenArchive`: a directory is broken."""
+    faults: list[str] = []
+    found = list(read_zooms(archive, faults))
+    return Read(
+        tiles={zoom: tiles for zoom, _, tiles in found if tiles},
+        images={zoom: sum(each.count) for zoom, each, tiles in found if tiles},
+        faults=faults,
+    )
+
+
+def read_zooms(archive: Archive, faults: list[str]) -> Iterator[tuple[int, Found, int]]:
+    """Each zoom, what its tiles say, and how many there are.
+
+    Args:
+        faults: is told what is not as readers expect.
+    """
+    zoom, found, tiles = 0, Found(), 0
+    for tile_id, run_length, offset, length in _entries(archive):
+        while zoom_of(tile_id) > zoom:
+            yield zoom, found, tiles
+            zoom, found, tiles = zoom + 1, Found(), 0
+        tiles += run_length
+        try:
+            (layer,) = _layers(archive.tile(tile_id, offset, length))
+            for each in range(tile_id, tile_id + run_length):
+                _read(layer, each, found)
+        except (BrokenArchive, BrokenTile) as error:
+            faults.append(f"{'/'.join(map(str, tileid_to_zxy(tile_id)))}: {error}")
+    yield zoom, found, tiles
+
+
+def _entries(archive: Archive) -> Iterator[tuple[int, int, int, int]]:
+    for directory in archive.directories():
+        columns = (directory.tile_id, directory.run_length, directory.offset, directory.length)
+        yield from zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _layers(tile: bytes) -> list[Layer]:
+    layers = read_layers(tile)
+    if [(each.name, each.version, each.extent) for each in layers] != [(LAYER, 2, EXTENT)]:
+        raise BrokenTile(f"it holds not the one layer {LAYER!r}")
+    return layers
+
+
+def _read(layer: Layer, tile_id: int, found: Found) -> None:
+    _, column, row = tileid_to_zxy(tile_id)
+    said = _Said(layer)
+    polygons: dict[int, list[int]] = {}
+    points: dict[int, list[int]] = {}
+    for feature in layer.features:
+        place = _PLACES.get((feature.type, *feature.geometry))
+        seen = polygons if feature.type == POLYGON else points
+        if place is None or place in seen:
+            raise BrokenTile("a feature is no cell of the grid, or comes twice")
+        seen[place] = list(feature.tags)
+    if polygons.keys() != points.keys():
+        raise BrokenTile("cells are not all drawn as polygon and point")
+    for place, tags in polygons.items():
+        counts, others = said.by(tags)
+        if said.by(points[place]) != (counts, {}):
+            raise BrokenTile("polygons and points do not say the same")
+        found.add(column * _ACROSS + place % _ACROSS, row * _ACROSS + place // _ACROSS, counts, others)
+
+
+class _Said:
+    """What a layer's features say, by the pairs of key and value that they are tagged with."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._pairs: dict[tuple[int, int], tuple[str, Any]] = {}
+
+    def by(self, tags: Sequence[int]) -> tuple[dict[str, int], dict[str, Any]]:
+        """Counts, and all else. Raises `BrokenTile`: it is not as it should be."""
+        counts: dict[str, int] = {}
+        others: dict[str, Any] = {}
+        for pair in zip(tags[::2], tags[1::2], strict=False):
+            name, value = self._pairs.get(pair) or self._looked_up(pair)
+            (counts if name.startswith(_COUNT) else others)[name] = value
+        if _COUNT not in counts or len(tags) != 2 * (len(counts) + len(others)):
+            raise BrokenTile("a feature has no count, or says something twice")
+        return counts, others
+
+    def _looked_up(self, pair: tuple[int, int]) -> tuple[str, Any]:
+        try:
+            name, stated = self._layer.keys[pair[0]], self._layer.stated[pair[1]]
+        except IndexError:
+            raise BrokenTile("a feature names a property that is not there") from None
+        kind = stated.WhichOneof("kind")
+        value = getattr(stated, kind) if kind else None
+        if kind != _TYPES.get(name, "uint_value") or (value == 0 and name.startswith(_COUNT)):
+            raise BrokenTile(f"{name} is {value!r}, a {kind}")
+        self._pairs[pair] = name, value
+        return name, value

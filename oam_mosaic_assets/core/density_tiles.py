@@ -1,0 +1,230 @@
+"""The density grid as vector tiles: of each cell a polygon and the point in its middle.
+
+A tile holds the cells that lie in it, 256 at the most, each with all its images; nothing is drawn beyond a
+tile's edge, for no cell reaches beyond it. Source: the Vector Tile Specification 2.1.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.density import FINER, NAMED, ZOOM_MAX, kind_name
+from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
+from oam_mosaic_assets.core.low_zooms import Tile
+from oam_mosaic_assets.core.mbtiles import spooled
+from oam_mosaic_assets.core.merging import Place, write_archive
+from oam_mosaic_assets.core.tiling import EXTENT
+from oam_mosaic_assets.core.vector_tile import POINT, POLYGON, new_layer, polygon_commands, tile_of
+
+Value = int | float | str
+Properties = Sequence[tuple[str, Value]]
+
+LAYER: Final = "density"
+
+EXTENT_SIDES: Final = {"bboxW": "west", "bboxS": "south", "bboxE": "east", "bboxN": "north"}
+"""Properties of polygons, and the columns that they come from."""
+
+DEGREE_DECIMALS: Final = 6
+"""Of an extent: a tenth of a metre."""
+
+MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
+"""UTC, whole seconds."""
+
+_ACROSS: Final = 1 << FINER
+"""Cells along a tile's edge."""
+
+_SIDE: Final = EXTENT // _ACROSS
+"""Tile units along a cell's edge."""
+
+_AT_A_TIME: Final = 32_768
+"""Cells that are held as Python's numbers."""
+
+
+def write_density_archive(
+    cells: Path, kinds: Path, archive: Path, *, metadata: Mapping[str, Any], scratch: Path
+) -> None:
+    """Write the archive. The same tables and metadata give the same bytes.
+
+    Args:
+        cells: the table of cells, with one row at least.
+        kinds: the table of kinds.
+        archive: where it goes; must not exist.
+        metadata: what it says of itself.
+        scratch: a folder for the tiles before they are in their place.
+    """
+    place = Place(zoom_min=0, zoom_max=ZOOM_MAX, bounds=_bounds(cells))
+    spool = scratch / "density.spool"
+    with spool.open("x+b") as opened:
+        spool.unlink()  # nobody else finds it
+        write_archive(archive, [spooled(density_tiles(cells, kinds), opened)], place, metadata)
+
+
+def density_metadata(
+    *, snapshot: str, taken_at: str, images: int, excluded: Mapping[str, int], years: Sequence[int]
+) -> dict[str, Any]:
+    """What the archive says of itself.
+
+    Args:
+        snapshot: the digest of the snapshot.
+        taken_at: its moment, to which the last days are relative; ISO 8601.
+        images: how many are counted.
+        excluded: how many of the catalogue are not, by reason.
+        years: those that some image was taken in.
+    """
+    counts = ["count", *NAMED, *(kind_name(year) for year in years)]
+    fields = dict.fromkeys((*counts, *EXTENT_SIDES, "covered"), "Number") | {"newest": "String"}
+    return {
+        "name": "OpenAerialMap density",
+        "description": "How many images OpenAerialMap holds where, and of which kinds.",
+        "attribution": '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors',
+        "type": "overlay",
+        "format": "pbf",
+        "version": "2",
+        "snapshot": snapshot,
+        "snapshot_taken_at": taken_at,
+        "images": images,
+        "excluded": dict(excluded),
+        "vector_layers": [
+            {
+                "id": LAYER,
+                "description": "Cells of a grid, each as a polygon and as the point in its middle",
+                "minzoom": 0,
+                "maxzoom": ZOOM_MAX,
+                "fields": fields,
+            }
+        ],
+    }
+
+
+def density_tiles(cells: Path, kinds: Path) -> Iterator[Tile]:
+    """Draw the cells.
+
+    Returns:
+        The tiles in the order of PMTiles' ids.
+    """
+    for zoom in range(ZOOM_MAX + 1):
+        of_zoom, by_kind = (pl.scan_parquet(path, glob=False).filter(zoom=zoom) for path in (cells, kinds))
+        code = of_zoom.select("cell").collect()["cell"].to_numpy()
+        owner = by_kind.select("cell").collect()["cell"].to_numpy()
+        tile = code >> 2 * FINER
+        begins = np.append(np.flatnonzero(np.diff(tile, prepend=-1)), len(code))
+        start = 0
+        while start < len(begins) - 1:  # whole tiles
+            stop = int(np.searchsorted(begins, begins[start] + _AT_A_TIME, side="right")) - 1
+            stop = max(stop, start + 1)
+            first, last = int(begins[start]), int(begins[stop])
+            rows = of_zoom.slice(first, last - first).collect()
+            begin, end = np.searchsorted(owner, [code[first], code[last - 1] + 1]).tolist()
+            yield from _drawn(zoom, rows, by_kind.slice(begin, end - begin).collect())
+            start = stop
+
+
+def _drawn(zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> Iterator[Tile]:
+    code = cells["cell"].to_numpy()
+    tile = code >> 2 * FINER
+    column, row = tile_positions(code + first_tile_id(zoom + FINER), zoom + FINER)
+    place = (row % _ACROSS * _ACROSS + column % _ACROSS).tolist()
+    of_kind = np.append(np.searchsorted(kinds["cell"].to_numpy(), code), len(kinds)).tolist()
+    counted = list(zip(map(kind_name, kinds["kind"].to_list()), kinds["count"].to_list(), strict=True))
+    counts = [
+        [("count", count), *counted[start:stop]]
+        for count, (start, stop) in zip(cells["count"].to_list(), pairwise(of_kind), strict=True)
+    ]
+    more = cells.select(
+        *(pl.col(side).round(DEGREE_DECIMALS).alias(name) for name, side in EXTENT_SIDES.items()),
+        "covered",
+        pl.col("newest").dt.strftime(MOMENT),
+    )
+    shown = [
+        [(name, each) for name, each in values.items() if each is not None]
+        for values in more.iter_rows(named=True)
+    ]
+    bounds = [*np.flatnonzero(np.diff(tile, prepend=-1)).tolist(), len(code)]
+    for start, stop in pairwise(bounds):
+        sheet = _Sheet()
+        for each in range(start, stop):
+            sheet.add(place[each], counts[each], shown[each])
+        x, y = int(column[start]) // _ACROSS, int(row[start]) // _ACROSS
+        yield Tile(zoom, x, y, gzip.compress(tile_of(sheet.written()), 6, mtime=0))
+
+
+class _Sheet:
+    """A layer while cells are added to it: polygons first, so that points lie on top."""
+
+    def __init__(self) -> None:
+        self._polygons = new_layer(name=LAYER, version=2, extent=EXTENT)
+        self._points = new_layer()
+        self._keys: dict[str, int] = {}
+        self._values: dict[tuple[type, Value], int] = {}
+
+    def add(self, place: int, counts: Properties, more: Properties) -> None:
+        """Add a cell.
+
+        Args:
+            place: in the tile, row by row.
+            counts: what both its features say.
+            more: what the polygon says beside it.
+        """
+        tags = self._tags(counts)
+        self._points.features.add(type=POINT, tags=tags, geometry=POINTS[place])
+        tags += self._tags(more)
+        self._polygons.features.add(type=POLYGON, tags=tags, geometry=POLYGONS[place])
+
+    def _tags(self, properties: Properties) -> list[int]:
+        keys, values, tags = self._keys, self._values, list[int]()
+        for name, value in properties:
+            tags.append(keys.setdefault(name, len(keys)))
+            # a whole number and a fraction that is equal to it are of different types
+            tags.append(values.setdefault((type(value), value), len(values)))
+        return tags
+
+    def written(self) -> bytes:
+        """The layer as parts of its message, one after another."""
+        self._polygons.keys.extend(self._keys)
+        for kind, value in self._values:
+            self._polygons.values.add(**{_STATED[kind]: value})
+        content: bytes = self._polygons.SerializeToString() + self._points.SerializeToString()
+        return content
+
+
+_STATED: Final = {int: "uint_value", float: "double_value", str: "string_value"}
+
+
+def _squares() -> list[list[int]]:
+    """The outline of each cell of a tile, row by row, clockwise on the screen."""
+    row, column = np.divmod(np.arange(_ACROSS**2), _ACROSS)
+    corner = np.column_stack([column, row])[:, None, :] + np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    return polygon_commands(corner.reshape(-1, 2) * _SIDE, np.full(len(row), 4), np.arange(len(row)))
+
+
+POLYGONS: Final = _squares()
+
+POINTS: Final = [
+    [1 << 3 | 1, 2 * (column * _SIDE + _SIDE // 2), 2 * (row * _SIDE + _SIDE // 2)]
+    for row in range(_ACROSS)
+    for column in range(_ACROSS)
+]
+"""Move to the middle of each cell of a tile, row by row."""
+
+
+def _bounds(cells: Path) -> tuple[float, float, float, float]:
+    """West, south, east, north of all cells, degrees: those of the first zoom hold all others."""
+    code = pl.scan_parquet(cells, glob=False).filter(zoom=0).select("cell").collect()["cell"].to_numpy()
+    column, row = tile_positions(code + first_tile_id(FINER), FINER)
+    west, east = np.array([column.min(), column.max() + 1]) / _ACROSS * 360.0 - 180.0
+    north, south = _latitude(np.array([row.min(), row.max() + 1]) / _ACROSS)
+    return float(west), float(south), float(east), float(north)
+
+
+def _latitude(y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Degrees, from 0 in the north of the map to 1 in the south."""
+    degrees: NDArray[np.float64] = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * y))))
+    return degrees

@@ -1,0 +1,263 @@
+"""How much ground images cover: areas in square kilometres, each place once, and the share of each cell.
+
+Areas are those on the WGS84 ellipsoid, within sides that are straight in longitude and latitude, as RFC 7946
+has them. What bounds a Web Mercator tile is a rectangle in degrees, so all cutting is done in degrees. The
+area under a side is the integral of the authalic latitude's sine along it. Source: Snyder, Map Projections:
+A Working Manual, 1987, equations 3-11 and 3-12.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_positions, to_tiles
+
+Numbers = NDArray[np.int64]
+Shares = NDArray[np.float64]
+
+SHEET_ZOOM: Final = 6
+"""Of the tiles that are dissolved one by one: images of the densest of them are held at a time."""
+
+_ECCENTRICITY: Final = 0.0818191908426215
+"""Of the WGS84 ellipsoid."""
+
+_WORLD_KM2: Final = 510_065_621.724
+"""The area of the WGS84 ellipsoid, whose authalic radius is 6,371.0072 km."""
+
+_LONGEST_SIDE: Final = 5.0
+"""Degrees; along shorter sides Simpson's rule is right to seven digits."""
+
+_TOGETHER: Final = 16_384
+"""Pieces that are dissolved before the cells they lie in are looked at; a number for speed alone."""
+
+_FULL: Final = 1.0 - 1e-9
+"""A larger share is all of a cell."""
+
+_CELL: Final = shapely.box(0.0, 0.0, 1.0, 1.0)
+_NOTHING: Final = shapely.Polygon()
+
+
+class Sheet(NamedTuple):
+    """What images cover of a tile of `SHEET_ZOOM`.
+
+    Attributes:
+        cell: place along the Hilbert curve of its zoom.
+        ground: in the tile's own coordinates: 0 to 1 to the east and to the south, straight in degrees.
+    """
+
+    cell: int
+    ground: shapely.Geometry
+
+
+def areas_km2(areas: Geometries) -> NDArray[np.float64]:
+    """The area of each (EPSG:4326), square kilometres."""
+    split = shapely.segmentize(areas, _LONGEST_SIDE)
+    # all round, and from pole to pole, it is the world
+    square_degrees = _integrals(split, np.zeros(len(areas)), np.ones(len(areas)))
+    world: NDArray[np.float64] = square_degrees / 360.0 / 2.0 * _WORLD_KM2
+    return world
+
+
+class Ground:
+    """The ground that images cover: put in as they come, dissolved tile by tile."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with none.
+
+        Args:
+            path: of the file that holds what is not dissolved yet; must not exist.
+        """
+        self._database = sqlite3.connect(path, isolation_level=None)
+        for statement in (
+            # nothing here outlives the process
+            "PRAGMA journal_mode = OFF",
+            "PRAGMA synchronous = OFF",
+            "CREATE TABLE pieces (cell INTEGER, area BLOB)",
+            "CREATE INDEX by_cell ON pieces (cell)",
+            "BEGIN",
+        ):
+            self._database.execute(statement)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def add(self, areas: Geometries) -> None:
+        """Put some in. EPSG:4326, valid, within Web Mercator's latitudes, split at the antimeridian."""
+        cell, pieces = _pieces(areas)
+        rows = zip(cell.tolist(), shapely.to_wkb(pieces).tolist(), strict=True)
+        self._database.executemany("INSERT INTO pieces VALUES (?, ?)", rows)
+
+    def sheets(self) -> Iterator[list[Sheet]]:
+        """What is covered, in the order of tiles; some of them at a time."""
+        found = self._database.execute("SELECT cell, area FROM pieces ORDER BY cell")
+        sheets: list[Sheet] = []
+        held = 0
+        for cell, rows in groupby(found, key=itemgetter(0)):
+            pieces = shapely.from_wkb([area for _, area in rows])
+            sheets.append(Sheet(cell, shapely.union_all(pieces)))
+            held += len(pieces)
+            if held >= _TOGETHER:
+                yield sheets
+                sheets, held = [], 0
+        if sheets:
+            yield sheets
+
+
+def covered_km2(sheets: list[Sheet]) -> dict[int, float]:
+    """The area that is covered of each sheet's tile, square kilometres, by its cell."""
+    cells = np.array([each.cell for each in sheets], np.int64)
+    ground = np.array([each.ground for each in sheets], dtype=object)
+    covered = _shares(ground, cells, SHEET_ZOOM) * cells_km2(cells, SHEET_ZOOM)
+    return dict(zip(cells.tolist(), covered.tolist(), strict=True))
+
+
+def cells_km2(cells: Numbers, zoom: int) -> NDArray[np.float64]:
+    """The area of tiles, square kilometres.
+
+    Args:
+        cells: places along the Hilbert curve of the zoom.
+    """
+    _, row = tile_positions(cells + first_tile_id(zoom), zoom)
+    heights: NDArray[np.float64] = _authalic(_edge(row, zoom)) - _authalic(_edge(row + 1, zoom))
+    return heights * (_WORLD_KM2 / 2.0 / (1 << zoom))
+
+
+def shares_below(
+    sheets: list[Sheet], wanted: Callable[[int, int, int], Numbers], deepest: int
+) -> Iterator[tuple[int, Numbers, Shares]]:
+    """The share of cells that is covered, zoom by zoom from that of the sheets on.
+
+    Args:
+        sheets: in the order of their tiles.
+        wanted: cells of a zoom whose places lie from a first one to before a last one, ascending. A cell
+            whose parent is not wanted is not wanted either.
+        deepest: the last zoom.
+
+    Returns:
+        Zoom, cells and shares (0 to 1).
+    """
+    first, last = sheets[0].cell, sheets[-1].cell + 1
+    grounds = {each.cell: each.ground for each in sheets}
+    above = wanted(SHEET_ZOOM, first, last)
+    ground = np.array([grounds.get(each, _NOTHING) for each in above.tolist()], dtype=object)
+    share = _shares(ground, above, SHEET_ZOOM)
+    yield SHEET_ZOOM, above, share
+    for zoom in range(SHEET_ZOOM + 1, deepest + 1):
+        first, last = 4 * first, 4 * last
+        cells = wanted(zoom, first, last)
+        parent = np.searchsorted(above, cells // 4)
+        ground, share = _within(ground[parent], share[parent], cells, zoom)
+        above = cells
+        yield zoom, cells, share
+
+
+def _within(parents: Geometries, of_parent: Shares, cells: Numbers, zoom: int) -> tuple[Geometries, Shares]:
+    """What is covered of cells, in their own coordinates, from what is covered of the cells above them."""
+    ground, share = parents.copy(), of_parent.copy()
+    partly = (share > 0.0) & (share < _FULL)
+    ground[share >= _FULL], share[share >= _FULL] = _CELL, 1.0
+    column, row = tile_positions(cells[partly] + first_tile_id(zoom), zoom)
+    top, bottom = _edge(row // 2, zoom - 1), _edge(row // 2 + 1, zoom - 1)
+    middle = _edge(row // 2 * 2 + 1, zoom)
+    here, is_south = (top - middle) / (top - bottom), row % 2
+    corner = np.column_stack([column % 2 / 2.0, here * is_south])
+    side = np.column_stack([np.full(len(row), 0.5), np.where(is_south == 1, 1.0 - here, here)])
+    points, of = shapely.get_coordinates(parents[partly], return_index=True)
+    local = shapely.set_coordinates(parents[partly], (points - corner[of]) / side[of])
+    ground[partly] = shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0)
+    share[partly] = np.minimum(_shares(ground[partly], cells[partly], zoom), 1.0)
+    return ground, share
+
+
+def _shares(ground: Geometries, cells: Numbers, zoom: int) -> Shares:
+    """The share of cells that is covered, from what is covered in their own coordinates."""
+    _, row = tile_positions(cells + first_tile_id(zoom), zoom)
+    top, bottom = _edge(row, zoom), _edge(row + 1, zoom)
+    shares: Shares = _integrals(ground, top, bottom - top) / (_authalic(top) - _authalic(bottom))
+    return np.abs(shares)
+
+
+def _integrals(
+    areas: Geometries, origin: NDArray[np.float64], unit: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The integral over each area of dx d(sine of the authalic latitude).
+
+    Args:
+        areas: polygons and collections of them; latitude is `origin + unit * y`.
+        origin: degrees, one an area.
+        unit: degrees, one an area.
+    """
+    parts, part_of = shapely.get_parts(areas, return_index=True)
+    parts, again = shapely.get_parts(parts, return_index=True)  # collections hold multipolygons
+    rings, part = shapely.get_rings(shapely.orient_polygons(parts), return_index=True)
+    of = part_of[again][part]
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    is_side = ring[1:] == ring[:-1]
+    area = of[ring[1:][is_side]]
+    latitude = (
+        origin[area, None] + unit[area, None] * np.column_stack([points[:-1, 1], points[1:, 1]])[is_side]
+    )
+    first, last = latitude.T
+    # Simpson's rule
+    mean = (_authalic(first) + 4.0 * _authalic((first + last) / 2.0) + _authalic(last)) / 6.0
+    steps = np.diff(points[:, 0])[is_side]
+    return np.abs(np.bincount(area, steps * mean, minlength=len(areas)))
+
+
+def _pieces(areas: Geometries) -> tuple[Numbers, Geometries]:
+    """Images cut into the tiles they reach: each piece's cell, and the piece in the tile's coordinates."""
+    parts = shapely.get_parts(areas)
+    tiles = 1 << SHEET_ZOOM
+    west, south, east, north = shapely.bounds(parts).T
+    corners = np.column_stack([np.concatenate([west, east]), np.concatenate([north, south])])
+    columns, rows = np.clip(np.floor(to_tiles(corners, SHEET_ZOOM)).astype(np.int64), 0, tiles - 1).T
+    (first_column, last_column), (first_row, last_row) = (each.reshape(2, -1) for each in (columns, rows))
+    across = last_column - first_column + 1
+    count = across * (last_row - first_row + 1)
+    which = np.repeat(np.arange(len(parts)), count)
+    ordinal = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    column = first_column[which] + ordinal % across[which]
+    row = first_row[which] + ordinal // across[which]
+    top, bottom = _edge(row, SHEET_ZOOM), _edge(row + 1, SHEET_ZOOM)
+    points, of = shapely.get_coordinates(parts[which], return_index=True)
+    u = (points[:, 0] / 360.0 + 0.5) * tiles - column[of]
+    v = (top[of] - points[:, 1]) / (top - bottom)[of]
+    local = shapely.set_coordinates(parts[which], np.column_stack([u, v]))
+    cut = shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0)
+    folded = ~shapely.is_valid(cut)  # cutting may leave rings that touch themselves
+    cut[folded] = shapely.make_valid(cut[folded], method="structure", keep_collapsed=False)
+    solid = shapely.area(cut) > 0.0
+    return (tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM))[solid], cut[solid]
+
+
+def _authalic(latitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sine of the authalic latitude, from the geodetic latitude in degrees."""
+
+    def q(sine: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        e = _ECCENTRICITY
+        q: NDArray[np.float64] = (1.0 - e * e) * (sine / (1.0 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
+        return q
+
+    sine: NDArray[np.float64] = q(np.sin(np.radians(latitude))) / q(1.0)
+    return sine
+
+
+def _edge(row: Numbers, zoom: int) -> NDArray[np.float64]:
+    """The latitude of the northern edge of a row of tiles, degrees."""
+    latitude: NDArray[np.float64] = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * row / (1 << zoom)))))
+    return latitude

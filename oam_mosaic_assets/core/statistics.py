@@ -1,0 +1,52 @@
+"""The catalogue in numbers, as the landing page reads them and as maintainers plot them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from oam_mosaic_assets.core.density import kind_name
+
+KM2_DECIMALS: Final = 3
+
+
+def statistics_of(
+    facts: Mapping[str, Any], kinds: Mapping[int, int], *, build: str, collection: str
+) -> dict[str, Any]:
+    """What `stats.json` says. All of it is of one snapshot, and times are relative to it.
+
+    Args:
+        facts: of the counted footprints.
+        kinds: how many images there are of each kind; see `core.density.kind_name`.
+        build: the build's name.
+        collection: the one that is read.
+    """
+    snapshot, holdings = facts["snapshot"], facts["holdings"]
+    excluded = excluded_of(facts)
+    read = facts["images"] + sum(excluded.values())
+    return {
+        "generated_at": snapshot["taken_at"],
+        "collection": collection,
+        "items": facts["images"],
+        "area_km2": round(facts["area_km2"], KM2_DECIMALS),
+        "covered_km2": round(facts["covered_km2"], KM2_DECIMALS),
+        "latest_capture": snapshot["newest"],
+        "catalog": {
+            "total_items": read if holdings["items"] is None else holdings["items"],
+            "collections": holdings["collections"],
+        },
+        "excluded": {"total": sum(excluded.values()), "by_reason": excluded},
+        "counts": {kind_name(kind): count for kind, count in sorted(kinds.items())},
+        "build": build,
+        "watermark": snapshot["digest"],
+    }
+
+
+def excluded_of(facts: Mapping[str, Any]) -> dict[str, int]:
+    """How many images of the catalogue are in no cell, by reason; with those that are, they are all.
+
+    Args:
+        facts: of the footprints.
+    """
+    outside = facts["outside_test_box"]
+    return {**facts["set_aside"], **({"outside_test_box": outside} if outside else {})}

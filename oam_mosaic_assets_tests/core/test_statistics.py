@@ -1,0 +1,119 @@
+"""The statistics: what the landing page expects of them, and an audit that sees when they are not that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from oam_mosaic_assets.core.density import totals_of
+from oam_mosaic_assets.core.release import as_json
+from oam_mosaic_assets.core.statistics import statistics_of
+from oam_mosaic_assets.core.statistics_audit import examine_statistics
+from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, grid_of
+
+EXCLUDED = {"no_area": 1}
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    return grid_of(HARD, tmp_path_factory.mktemp("grid"))
+
+
+def stated(grid: Grid, items: int | None = 50) -> dict[str, Any]:
+    newest = grid.snapshot.newest
+    facts = {
+        "snapshot": {
+            "taken_at": NOW.isoformat(),
+            "digest": grid.snapshot.digest,
+            "newest": newest and newest.isoformat(),
+        },
+        "holdings": {"collections": 3, "items": items},
+        "images": grid.snapshot.drawable,
+        "set_aside": grid.snapshot.set_aside,
+        "outside_test_box": 0,
+        "area_km2": grid.counted.area_km2,
+        "covered_km2": grid.counted.covered_km2,
+    }
+    return statistics_of(
+        facts, totals_of(pl.scan_parquet(grid.kinds)), build="a build", collection="openaerialmap"
+    )
+
+
+def failures(grid: Grid, document: bytes, folder: Path) -> dict[str, str]:
+    path = folder / "stats.json"
+    path.write_bytes(document)
+    found = examine_statistics(
+        path, grid.footprints, taken_at=NOW.isoformat(), snapshot=grid.snapshot.digest, excluded=EXCLUDED
+    )
+    return {each.name: each.text for each in found if not each.passed}
+
+
+def test_they_are_what_the_landing_page_reads(grid: Grid, tmp_path: Path) -> None:
+    said = json.loads(as_json(stated(grid)))
+    assert said["generated_at"] == NOW.isoformat()
+    assert said["collection"] == "openaerialmap"
+    assert said["items"] == len(HARD) - 1
+    assert said["catalog"] == {"total_items": 50, "collections": 3}
+    assert said["latest_capture"] == grid.snapshot.newest.isoformat()  # type: ignore[union-attr]
+    assert type(said["area_km2"]) is type(said["covered_km2"]) is float
+    assert 0.0 < said["covered_km2"] < said["area_km2"]
+    assert said["items"] + said["excluded"]["total"] == len(HARD)
+    assert said["counts"]["count_last_7d"] == 2
+    assert said["counts"]["count_last_30d"] == 4
+    assert failures(grid, as_json(said), tmp_path) == {}
+
+
+def test_a_source_that_does_not_tell_of_other_collections_holds_what_was_read(grid: Grid) -> None:
+    assert stated(grid, items=None)["catalog"]["total_items"] == len(HARD)
+
+
+def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(said: dict[str, Any]) -> None:
+        *path, last = name.split(".")
+        for each in path:
+            said = said[each]
+        said[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "said"),
+    [
+        (_set("items", "22"), "statistics_are_as_asked", "items is no number"),
+        (_set("items", bool("a truth")), "statistics_are_as_asked", "items is no number"),
+        (_set("catalog", {}), "statistics_are_as_asked", "catalog.collections is no number"),
+        (_set("area_km2", -1.0), "statistics_are_as_asked", "area_km2 is no number that is 0 or more"),
+        (_set("collection", None), "statistics_are_as_asked", "collection is no text"),
+        (_set("latest_capture", 5), "statistics_are_as_asked", "latest_capture is no text"),
+        (_set("counts", {"count_uav": 1.5}), "statistics_are_as_asked", "counts holds what is no whole"),
+        (_set("items", 21), "statistics_are_true", "items is 21, not 22"),
+        (_set("latest_capture", "2020-01-01T00:00:00+00:00"), "statistics_are_true", "latest_capture is"),
+        (_set("area_km2", 1.0), "statistics_are_true", "area_km2 is 1.0, not"),
+        (_set("covered_km2", 1.0), "statistics_are_true", "not between one image's"),
+        (_set("covered_km2", 1e9), "statistics_are_true", "not between one image's"),
+        (_set("counts.count_uav", 5), "statistics_are_true", "counts is"),
+        (_set("excluded.total", 0), "statistics_are_true", "excluded is"),
+        (_set("watermark", "another"), "statistics_are_true", "watermark is"),
+        (
+            _set("catalog.total_items", 5),
+            "statistics_are_true",
+            "the catalogue holds 5 items, and 23 of them",
+        ),
+    ],
+)
+def test_other_numbers_fail(
+    grid: Grid, tmp_path: Path, change: Callable[[dict[str, Any]], None], check: str, said: str
+) -> None:
+    wrong = stated(grid)
+    change(wrong)
+    assert said in failures(grid, as_json(wrong), tmp_path)[check]
+
+
+def test_what_is_no_json_fails(grid: Grid, tmp_path: Path) -> None:
+    assert "it is no JSON" in failures(grid, b"{", tmp_path)["statistics_are_as_asked"]
