@@ -73,6 +73,10 @@ def test_the_daily_job_makes_all_and_the_hourly_one_only_looks() -> None:
         "details_pmtiles",
         "coverage_exact_pmtiles",
         "coverage_whole_pmtiles",
+        "density_cells",
+        "density_pmtiles",
+        "catalog_statistics",
+        "catalog_changes",
         "published_mosaic",
     }
     assert not hourly.executable_asset_keys
