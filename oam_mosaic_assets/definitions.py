@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import dagster as dg
 
@@ -19,15 +19,23 @@ from oam_mosaic_assets.automation.jobs import (
 )
 from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshness
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
+from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.history import Retention
-from oam_mosaic_assets.core.product import CHANGES, DENSITY, DETAILS, MOSAIC, STATISTICS
+from oam_mosaic_assets.core.product import CHANGES, DENSITY, DETAILS, EXACT, MOSAIC, STATISTICS, WHOLE
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of, viewer_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
-from oam_mosaic_assets.resources.auditor import Auditor, of_changes, of_density, of_footprints, of_statistics
+from oam_mosaic_assets.resources.auditor import (
+    Auditor,
+    of_changes,
+    of_coverage,
+    of_density,
+    of_footprints,
+    of_statistics,
+)
 from oam_mosaic_assets.resources.console import console_logger
 from oam_mosaic_assets.resources.progress import LoggedProgress
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -54,6 +62,9 @@ def build_definitions(
     plan = MosaicPlan(
         tiling=TilingPlan(zoom_min=settings.zoom_min, zoom_max=settings.zoom_max),
         details=details_plan(settings.zoom_max),
+        exact=_coverage_plan(settings, "exact"),
+        whole=_coverage_plan(settings, "whole"),
+        processes=settings.build_processes,
         collection=settings.collection,
         box=TEST_BOX if settings.test_mode else None,
         max_set_aside_share=settings.max_set_aside_share,
@@ -74,6 +85,7 @@ def build_definitions(
         fail_window=timedelta(seconds=math.ceil(settings.fresh_fail_hours * 3600)),
     )
     plans = {MOSAIC.name: plan.tiling, DETAILS.name: plan.details}
+    pictures = {EXACT.name: plan.exact, WHOLE.name: plan.whole}
     channels = channels_of(settings)
     *upstream, published = chain_of(keys.products)
     return dg.Definitions(
@@ -102,6 +114,7 @@ def build_definitions(
                 releases,
                 {
                     **{name: of_footprints(each) for name, each in plans.items()},
+                    **{name: of_coverage(each) for name, each in pictures.items()},
                     DENSITY.name: of_density,
                     STATISTICS.name: of_statistics,
                     CHANGES.name: of_changes(releases),
@@ -111,9 +124,20 @@ def build_definitions(
             ),
             "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
             "tippecanoe": tippecanoe,
-            "watch": Watch(catalogue, releases, tippecanoe, plans=plans, box=plan.box),
+            "watch": Watch(catalogue, releases, tippecanoe, plans=plans, pictures=pictures, box=plan.box),
             **overrides,
         },
+    )
+
+
+def _coverage_plan(settings: Settings, way: Literal["exact", "whole"]) -> CoveragePlan:
+    return CoveragePlan(
+        way=way,
+        zoom_min=settings.zoom_min,
+        zoom_max=settings.zoom_max,
+        pixels=settings.coverage_tile_pixels,
+        colour=settings.coverage_colour,
+        opacity=settings.coverage_opacity,
     )
 
 

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from oam_mosaic_assets.core.cron import problem_with
-from oam_mosaic_assets.core.product import MOSAIC, chosen
+from oam_mosaic_assets.core.product import MOSAIC, PRODUCTS
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.environment import env_file, near_misses
@@ -33,11 +33,13 @@ from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.values import (
     KEY,
     MAILBOX,
+    Colour,
     Hours,
     Port,
     Products,
     Share,
     Switch,
+    TilePixels,
     Words,
     is_mail_server,
     is_plain_address,
@@ -93,7 +95,12 @@ class Settings(BaseModel):
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
     build_processes: Annotated[int, Field(ge=0, le=256)] = 0
-    mosaic_products: Products = chosen(("details", "density", "statistics", "changes"))
+    mosaic_products: Products = PRODUCTS
+
+    # the coverage as pictures
+    coverage_colour: Colour = (128, 128, 128)
+    coverage_opacity: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
+    coverage_tile_pixels: TilePixels = 256
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
@@ -40,9 +40,25 @@ def _products(value: object) -> object:
     )
 
 
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _colour(value: object) -> object:
+    words = _list(value)
+    if words == value:
+        return value
+    if not isinstance(words, tuple) or not all(re.fullmatch("[0-9]{1,3}", each) for each in words):
+        raise ValueError("must be red, green and blue, such as 128,128,128")
+    return tuple(map(int, words))
+
+
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_list)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 Products = Annotated[tuple[Product, ...], BeforeValidator(_products)]
+TilePixels = Annotated[Literal[256, 512], BeforeValidator(_number)]
+Colour = Annotated[tuple[Byte, Byte, Byte], BeforeValidator(_colour)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute

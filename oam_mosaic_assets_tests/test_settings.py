@@ -413,15 +413,35 @@ def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
 
 
 def test_the_mosaic_is_among_the_products_whatever_is_asked_for() -> None:
-    everything = ["mosaic", "details", "density", "statistics", "changes"]
+    everything = ["mosaic", "details", "exact", "whole", "density", "statistics", "changes"]
     assert [each.word for each in Settings.read({}).keys.products] == everything
-    assert (
-        Settings.read({"MOSAIC_PRODUCTS": " changes,statistics,density,details,"}).keys
-        == Settings.read({}).keys
-    )
+    stated = {"MOSAIC_PRODUCTS": " changes,whole,statistics,exact,density,details,"}
+    assert Settings.read(stated).keys == Settings.read({}).keys
     assert [each.word for each in Settings.read({"MOSAIC_PRODUCTS": "mosaic"}).keys.products] == ["mosaic"]
     with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic, d"):
         Settings.read({"MOSAIC_PRODUCTS": "maps"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("COVERAGE_COLOUR", "grey"),
+        ("COVERAGE_COLOUR", "128,128"),
+        ("COVERAGE_COLOUR", "0,0,256"),
+        ("COVERAGE_COLOUR", "0,-1,0"),
+        ("COVERAGE_OPACITY", "0"),
+        ("COVERAGE_OPACITY", "1.5"),
+        ("COVERAGE_TILE_PIXELS", "300"),
+    ],
+)
+def test_what_coverage_cannot_be_drawn_in_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.read({name: value})
+
+
+def test_the_colour_of_coverage_is_read() -> None:
+    assert Settings.read({"COVERAGE_COLOUR": "255, 102,0"}).coverage_colour == (255, 102, 0)
+    assert Settings.read({}).coverage_colour == (128, 128, 128)
 
 
 def test_a_product_and_an_alias_have_no_key_in_common() -> None:

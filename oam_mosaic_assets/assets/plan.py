@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.tiling import TilingPlan
 
 
@@ -12,6 +13,9 @@ class MosaicPlan:
     Attributes:
         tiling: the archive.
         details: the archive of details.
+        exact: the archive of coverage, pixel by pixel.
+        whole: the archive of coverage, tile by tile.
+        processes: that draw at once; 0 is one for each processor.
         collection: the catalogue's that is read.
         box: west, south, east, north in degrees; only images that touch it. None draws all.
         max_set_aside_share: of the catalogue, 0 to 1.
@@ -23,6 +27,9 @@ class MosaicPlan:
 
     tiling: TilingPlan
     details: TilingPlan
+    exact: CoveragePlan
+    whole: CoveragePlan
+    processes: int
     collection: str
     box: tuple[float, float, float, float] | None
     max_set_aside_share: float

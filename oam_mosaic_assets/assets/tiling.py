@@ -6,10 +6,10 @@ from typing import Any
 
 import dagster as dg
 
+from oam_mosaic_assets.assets.archive import result_of
 from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
-from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
+from oam_mosaic_assets.core.artifact import Artifact, with_facts
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import Before, Splice, splice_from
@@ -124,38 +124,15 @@ def make_tiles(
         made = tippecanoe.build(
             plan, shown, archive, splice=splice, before=before, progress=progress, log=context.log
         )
-    with open_archive(archive) as opened:
-        tiles, size, bounds = opened.header["addressed_tiles_count"], opened.size, opened.bounds
-    seconds, digest = time.perf_counter() - clock, sha256_of(archive)
-    how = f"all made anew: {taken_over['why_anew']}"
-    if splice is not None:
-        reused = f"{made.tiles_reused:,} taken over from {taken_over['from']}"
-        how = f"{splice.changed:,} images changed, {made.tiles_made:,} tiles made, {reused}"
-    context.log.info("%s: %s tiles in %.1f MB, %s", geojson.build, f"{tiles:,}", size / 1e6, how)
-    artifact = with_facts(
+    return result_of(
+        context,
         geojson,
         archive,
-        stage=product.asset,
-        seconds=seconds,
-        digests={archive.name: digest},
-        product={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
-        plan=recipe,
+        product,
         taken_over={**taken_over, "tiles_made": made.tiles_made, "tiles_reused": made.tiles_reused},
+        plan=recipe,
         versions={"tippecanoe": version},
-    )
-    return dg.MaterializeResult(
-        value=artifact,
-        metadata={
-            "images": artifact.facts["images"],
-            "tiles": tiles,
-            "tiles made": made.tiles_made,
-            "tiles reused": made.tiles_reused,
-            "how": how,
-            "zooms": f"{plan.zoom_min}-{plan.zoom_max}",
-            "tippecanoe": version,
-            "seconds": round(seconds, 2),
-        },
-        data_version=dg.DataVersion(digest[:16]),
+        clock=clock,
     )
 
 

@@ -8,6 +8,8 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.catalog_changes import catalog_changes
 from oam_mosaic_assets.assets.catalog_statistics import catalog_statistics
+from oam_mosaic_assets.assets.coverage_exact_pmtiles import coverage_exact_pmtiles
+from oam_mosaic_assets.assets.coverage_whole_pmtiles import coverage_whole_pmtiles
 from oam_mosaic_assets.assets.density_cells import density_cells
 from oam_mosaic_assets.assets.density_pmtiles import density_pmtiles
 from oam_mosaic_assets.assets.details_geojson import details_geojson
@@ -19,8 +21,18 @@ from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.audit import audit_of
 from oam_mosaic_assets.core.audit import CHECKS, DETAILS_CHECKS
 from oam_mosaic_assets.core.catalog_changes_audit import CHANGES_CHECKS
+from oam_mosaic_assets.core.coverage_audit import EXACT_CHECKS, WHOLE_CHECKS
 from oam_mosaic_assets.core.density_audit import DENSITY_CHECKS
-from oam_mosaic_assets.core.product import CHANGES, DENSITY, DETAILS, MOSAIC, STATISTICS, Product
+from oam_mosaic_assets.core.product import (
+    CHANGES,
+    DENSITY,
+    DETAILS,
+    EXACT,
+    MOSAIC,
+    STATISTICS,
+    WHOLE,
+    Product,
+)
 from oam_mosaic_assets.core.statistics_audit import STATISTICS_CHECKS
 
 
@@ -40,6 +52,8 @@ class Branch:
 BRANCHES: Final[Mapping[str, Branch]] = {
     MOSAIC.name: Branch((footprints_geojson, global_mosaic_pmtiles), CHECKS),
     DETAILS.name: Branch((details_geojson, details_pmtiles), DETAILS_CHECKS),
+    EXACT.name: Branch((coverage_exact_pmtiles,), EXACT_CHECKS),
+    WHOLE.name: Branch((coverage_whole_pmtiles,), WHOLE_CHECKS),
     DENSITY.name: Branch((density_cells, density_pmtiles), DENSITY_CHECKS),
     STATISTICS.name: Branch((density_cells, catalog_statistics), STATISTICS_CHECKS),
     CHANGES.name: Branch((catalog_changes,), CHANGES_CHECKS),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -19,6 +19,9 @@ from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from oam_mosaic_assets.core.archive import Archive
 
 
 def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
@@ -96,48 +99,74 @@ def write_sample(images: int, output: Path | None) -> int:
 
 def show_archive(path: Path, *, as_json: bool) -> int:
     """Read an archive whole and say what it holds; 3 where a tile is broken."""
-    from oam_mosaic_assets.core.archive import BrokenArchive, fields_of, open_archive  # noqa: PLC0415
-    from oam_mosaic_assets.core.audit import NAMED  # noqa: PLC0415
-    from oam_mosaic_assets.core.density_reading import is_density, read_density  # noqa: PLC0415
-    from oam_mosaic_assets.core.drawn import read_drawn  # noqa: PLC0415
+    from oam_mosaic_assets.core.archive import BrokenArchive, is_vector, open_archive  # noqa: PLC0415
+    from oam_mosaic_assets.core.density_reading import is_density  # noqa: PLC0415
 
     try:
         with open_archive(path) as archive:
-            if is_density(archive):
-                grid = read_density(archive)
-                tiles_by_zoom, images, faults = grid.tiles, grid.images, grid.faults[:NAMED]
-                broken, strangers = len(grid.faults), 0
-            else:
-                drawn = read_drawn(archive, None, layer=TilingPlan().layer, fields=fields_of(archive))
-                tiles_by_zoom, images, faults = drawn.tiles, drawn.images, drawn.faults
-                broken, strangers = drawn.fault_count, len(drawn.strangers)
+            read = _read_footprints if is_vector(archive) else _read_pictures
+            tiles_by_zoom, whole, held = (_read_density if is_density(archive) else read)(archive)
             metadata, bounds, size = archive.metadata, archive.bounds, archive.size
             stated = archive.header["addressed_tiles_count"]
     except (BrokenArchive, OSError) as error:
         raise ArchiveUnreadable(
-            f"{path} cannot be read: {error}.",
-            hint="Give a whole PMTiles archive of footprints or of the density grid.",
+            f"{path} cannot be read: {error}.", hint="Give a PMTiles archive of this project, whole."
         ) from None
     tiles = sum(tiles_by_zoom.values())
-    whole = not broken and not strangers and tiles == stated
-    _print(
-        {
-            "whole": whole,
-            "name": metadata.get("name"),
-            "attribution": metadata.get("attribution"),
-            "snapshot": metadata.get("snapshot"),
-            "generator": metadata.get("generator"),
-            "bytes": size,
-            "bounds": bounds,
-            "tiles": tiles,
-            "tiles_by_zoom": tiles_by_zoom,
-            "images_by_zoom": images,
-            "broken_tiles": broken,
-            "faults": [*faults, *(["header and directories disagree"] if tiles != stated else [])],
-        },
-        as_json=as_json,
-    )
+    whole &= tiles == stated
+    if tiles != stated:
+        held["faults"].append("header and directories disagree")
+    facts = {
+        "whole": whole,
+        "name": metadata.get("name"),
+        "attribution": metadata.get("attribution"),
+        "snapshot": metadata.get("snapshot"),
+        "generator": metadata.get("generator"),
+        "bytes": size,
+        "bounds": bounds,
+        "tiles": tiles,
+        "tiles_by_zoom": tiles_by_zoom,
+    }
+    _print({**facts, **held}, as_json=as_json)
     return 0 if whole else 3
+
+
+def _read_footprints(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:
+    """How many tiles a zoom has, whether all are whole, and what else is to be told of them."""
+    from oam_mosaic_assets.core.archive import fields_of  # noqa: PLC0415
+    from oam_mosaic_assets.core.drawn import read_drawn  # noqa: PLC0415
+
+    drawn = read_drawn(archive, None, layer=TilingPlan().layer, fields=fields_of(archive))
+    told = {
+        "images_by_zoom": drawn.images,
+        "broken_tiles": drawn.fault_count,
+        "faults": [*drawn.faults],
+    }
+    return drawn.tiles, not drawn.fault_count and not drawn.strangers, told
+
+
+def _read_density(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:
+    """The same of a density grid."""
+    from oam_mosaic_assets.core.audit import NAMED  # noqa: PLC0415
+    from oam_mosaic_assets.core.density_reading import read_density  # noqa: PLC0415
+
+    grid = read_density(archive)
+    told = {
+        "images_by_zoom": grid.images,
+        "broken_tiles": len(grid.faults),
+        "faults": [*grid.faults[:NAMED]],
+    }
+    return grid.tiles, not grid.faults, told
+
+
+def _read_pictures(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:
+    """The same of pictures."""
+    from oam_mosaic_assets.core.picture_tiles import read_pictures  # noqa: PLC0415
+
+    found = read_pictures(archive)
+    sizes = [f"{width} x {height} pixels" for width, height in sorted(found.sizes)]
+    told = {"pictures": sizes, "broken_tiles": len(found.faults), "faults": found.faults[:10]}
+    return found.tiles, not found.faults, told
 
 
 def _print(facts: Mapping[str, Any], *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ image is left out at any zoom, so nothing else matters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,15 +62,15 @@ class Changes:
         return self.added + self.removed + self.altered
 
 
-def changes_between(before: Path, now: Path, plan: TilingPlan) -> Changes:
+def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Changes:
     """Compare two snapshots.
 
     Args:
         before: the footprints of the one that is drawn.
         now: the footprints of the one to be drawn.
-        plan: what is said of images.
+        columns: what tiles say of images, besides where they lie.
     """
-    drawn = list(dict.fromkeys([*_PLACED, *plan.columns]))
+    drawn = list(dict.fromkeys([*_PLACED, *columns]))
     rows = {path: pl.scan_parquet(path, glob=False).select(*drawn, "digest") for path in (before, now)}
     # most rows have not changed at all; only the others are held in memory
     gone = rows[before].join(rows[now], on=("id", "digest"), how="anti").collect(engine="streaming")

@@ -7,6 +7,7 @@ takes longer than inflating the tiles. Source: the PMTiles specification, versio
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -59,6 +60,15 @@ class Directory:
         """No entries."""
         return cls(*(np.zeros(0, np.int64) for _ in range(_COLUMNS)))
 
+    def at(self, tile_ids: Numbers) -> Numbers:
+        """The entry that tells of each tile; -1 where none does."""
+        if not len(self):
+            return np.full(len(tile_ids), -1)
+        index = np.searchsorted(self.tile_id, tile_ids, side="right") - 1
+        ends = self.tile_id[index] + self.run_length[index]
+        found: Numbers = np.where((index >= 0) & (tile_ids < ends), index, -1)
+        return found
+
     def shifted(self, by: int) -> Directory:
         """The same entries about a file in which all lies so many bytes further on."""
         return Directory(self.tile_id, self.run_length, self.length, self.offset + by)
@@ -98,6 +108,14 @@ class Directory:
             np.where(follows, 0, self.offset + 1),
         ]
         return _encoded(np.concatenate(columns))
+
+
+def joined(parts: Sequence[Directory]) -> Directory:
+    """The entries of all, one after another."""
+    columns = (
+        (each.tile_id, each.run_length, each.length, each.offset) for each in (Directory.empty(), *parts)
+    )
+    return Directory(*(np.concatenate(each) for each in zip(*columns, strict=True)))
 
 
 def packed_directories(entries: Directory) -> tuple[bytes, bytes]:

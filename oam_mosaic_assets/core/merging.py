@@ -20,7 +20,7 @@ import numpy as np
 from pmtiles.tile import Compression, TileType, serialize_header
 
 from oam_mosaic_assets.core.archive import HEADER_LENGTH, Archive
-from oam_mosaic_assets.core.directory import Directory, Numbers, packed_directories
+from oam_mosaic_assets.core.directory import Directory, Numbers, joined, packed_directories
 from oam_mosaic_assets.core.grid import first_tile_id
 
 if TYPE_CHECKING:
@@ -61,7 +61,11 @@ class Source:
         """All tiles of an archive. Raises `BrokenArchive`."""
         directories = list(archive.directories())
         start = archive.header["tile_data_offset"]
-        return cls(archive.descriptor, _joined([each.shifted(start) for each in directories]))
+        return cls(archive.descriptor, joined([each.shifted(start) for each in directories]))
+
+    def content(self, start: int, length: int) -> bytes:
+        """What lies at a place of the file, as stored. Raises OSError where the file ends before."""
+        return _read(self.descriptor, start, start + length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +120,7 @@ def write_archive(
     Raises:
         ValueError: two sources give the same tile.
     """
-    whole = _joined([each.entries for each in sources])
+    whole = joined([each.entries for each in sources])
     source = np.repeat(np.arange(len(sources)), [len(each.entries) for each in sources])
     order = np.argsort(whole.tile_id, kind="stable")
     whole, source = whole[order], source[order]
@@ -164,13 +168,6 @@ def write_archive(
         archive.write(serialize_header(cast("HeaderDict", header)) + root + packed + leaves)
         for which, start, end in _ranges(source[stored], whole[stored]):
             archive.writelines(_pieces(sources[which].descriptor, start, end))
-
-
-def _joined(parts: Sequence[Directory]) -> Directory:
-    columns = (
-        (each.tile_id, each.run_length, each.length, each.offset) for each in (Directory.empty(), *parts)
-    )
-    return Directory(*(np.concatenate(each) for each in zip(*columns, strict=True)))
 
 
 def _run_begins(entries: Directory, content: Numbers) -> Numbers:

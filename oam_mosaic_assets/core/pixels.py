@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.grid import Geometries
 
 Numbers = NDArray[np.int64]
 Points = NDArray[np.float64]
+
+TOGETHER = 200_000
+"""Rows of pixels that edges pass, that are looked at together: some 40 MB."""
 
 _MARGIN = 1
 """Pixels round the map, so that growing by one leaves neither the row nor the numbers from 0 on."""
@@ -64,17 +71,24 @@ class Pixels:
         """How many pixels."""
         return int((self.end - self.begin).sum())
 
-    def halved(self) -> Pixels:
-        """The pixels of the zoom above that hold these."""
+    def hold(self, x: Numbers, y: Numbers) -> NDArray[np.bool_]:
+        """Which of these pixels are in the set."""
+        number = (y + _MARGIN) * (self.side + 2 * _MARGIN) + _MARGIN + x
+        place = np.searchsorted(self.begin, number, side="right") - 1
+        held: NDArray[np.bool_] = place >= 0
+        held[held] = number[held] < self.end[place[held]]
+        return held
+
+    def rows(self) -> tuple[Numbers, Numbers, Numbers]:
+        """The runs in their rows: row, west, east; as `of_runs` takes them."""
         stride = self.side + 2 * _MARGIN
         row, west = np.divmod(self.begin, stride)
-        east = self.end - row * stride
-        return Pixels.of_runs(
-            self.side // 2,
-            (row - _MARGIN) // 2,
-            (west - _MARGIN) // 2,
-            (east - _MARGIN + 1) // 2,
-        )
+        return row - _MARGIN, west - _MARGIN, self.end - row * stride - _MARGIN
+
+    def halved(self) -> Pixels:
+        """The pixels of the zoom above that hold these."""
+        row, west, east = self.rows()
+        return Pixels.of_runs(self.side // 2, row // 2, west // 2, (east + 1) // 2)
 
     def grown(self) -> Pixels:
         """These and the eight pixels round each."""
@@ -115,26 +129,58 @@ class Pixels:
         return list(zip((columns - _MARGIN).tolist(), (rows - _MARGIN).tolist(), strict=True))
 
 
-def touched(points: Points, sizes: Numbers, of: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+def pixels_touched(
+    polygons: Geometries, side: int, *, scale: float, origin: tuple[int, int] = (0, 0)
+) -> Pixels:
+    """The pixels of a square map that polygons have something in. What reaches beyond the map is cut off.
+
+    Args:
+        polygons: not empty, in any coordinates with x to the east and y to the south.
+        side: of the map, in pixels.
+        scale: pixels to a unit of these coordinates.
+        origin: the map's north-western corner, in pixels.
+    """
+    rings, of = shapely.get_rings(polygons, return_index=True)
+    sizes = shapely.get_num_coordinates(rings).astype(np.int64)
+    # a ring's last point is its first
+    points = np.delete(shapely.get_coordinates(rings), np.cumsum(sizes) - 1, axis=0) * scale - origin
+    sizes -= 1
+    north, south = np.clip(points[:, 1], 0, side), np.clip(np.roll(points[:, 1], -1), 0, side)
+    passed = np.cumsum(np.abs(south - north) + 1.0)
+    bands = int(passed[-1] // TOGETHER) + 1 if len(passed) else 0
+    bounds = np.linspace(0, side, bands + 1).astype(np.int64).tolist()
+    found = []
+    for top, bottom in pairwise(bounds):
+        row, west, east = touched(points, sizes, of, rows=(top, bottom))
+        found.append(Pixels.of_runs(side, row, np.clip(west, 0, side), np.clip(east, 0, side)))
+    return Pixels.union(side, found)
+
+
+def touched(
+    points: Points, sizes: Numbers, of: Numbers, *, rows: tuple[int, int] | None = None
+) -> tuple[Numbers, Numbers, Numbers]:
     """Every pixel that polygons have something in, as runs: row, west, east. To touch a side is not enough.
 
     Args:
         points: of all rings, one ring after another, none of them closed; shape (n, 2), pixels.
         sizes: how many points each ring has.
         of: which polygon each ring is of; ascending. Rings of one enclose by the rule of even and odd.
+        rows: the first of those that are wanted, and the one after the last; None are all.
     """
-    after = np.arange(1, len(points) + 1)
+    following = np.arange(1, len(points) + 1)
     ends = np.cumsum(sizes)
-    after[ends - 1] = ends - sizes
-    is_up = points[after, 1] < points[:, 1]
-    low = np.where(is_up[:, None], points[after], points)
-    high = np.where(is_up[:, None], points, points[after])
+    following[ends - 1] = ends - sizes
+    is_up = points[following, 1] < points[:, 1]
+    low = np.where(is_up[:, None], points[following], points)
+    high = np.where(is_up[:, None], points, points[following])
     polygon = np.repeat(of, sizes)
     # every row that an edge passes
-    first = np.floor(low[:, 1]).astype(np.int64)
-    rows = np.ceil(high[:, 1]).astype(np.int64) - first
-    edge = np.repeat(np.arange(len(points)), rows)
-    row = np.arange(len(edge)) + np.repeat(first - (np.cumsum(rows) - rows), rows)
+    first, after = np.floor(low[:, 1]).astype(np.int64), np.ceil(high[:, 1]).astype(np.int64)
+    if rows is not None:
+        first, after = np.maximum(first, rows[0]), np.minimum(after, rows[1])
+    count = np.maximum(after - first, 0)
+    edge = np.repeat(np.arange(len(points)), count)
+    row = np.arange(len(edge)) + np.repeat(first - (np.cumsum(count) - count), count)
     (x0, y0), (x1, y1) = low[edge].T, high[edge].T
     height = y1 - y0
     slope = np.divide(x1 - x0, height, out=np.zeros_like(height), where=height > 0.0)

@@ -55,7 +55,7 @@ def misplaced(
         Where an image is missing, and where one is drawn that does not belong there.
     """
     projected = _on_the_grid(geometries, zoom)
-    reached = np.unique(np.concatenate(list(_reached(projected, first, zoom, BUFFER))))
+    reached = np.unique(np.concatenate(list(pairs_reached(projected, first, zoom, BUFFER))))
     if within is not None:
         reached = reached[within.hold(_tile_ids(reached, zoom))]
     bounds = np.array([first, first + len(geometries)]) << (2 * zoom)
@@ -82,7 +82,9 @@ def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDA
     if not len(geometries):
         return np.zeros(0, np.int64)
     projected = _on_the_grid(geometries, zoom)
-    found = [_tile_ids(pairs, zoom) for pairs in _reached(projected, 0, zoom, BUFFER + TOLERANCE + margin)]
+    found = [
+        _tile_ids(pairs, zoom) for pairs in pairs_reached(projected, 0, zoom, BUFFER + TOLERANCE + margin)
+    ]
     return np.unique(np.concatenate(found))
 
 
@@ -126,8 +128,15 @@ def _on_the_grid(geometries: Geometries, zoom: int) -> Geometries:
     return projected
 
 
-def _reached(projected: Geometries, first: int, zoom: int, margin: float) -> Iterator[NDArray[np.int64]]:
-    """Pairs of image and tile of all tiles that an image reaches, margins included."""
+def pairs_reached(projected: Geometries, first: int, zoom: int, margin: float) -> Iterator[NDArray[np.int64]]:
+    """Pairs of image and tile of all tiles that an image reaches, margins included, some at a time.
+
+    Args:
+        projected: of images with indices in a row, not one of them empty, in tile coordinates of the zoom.
+        first: the index of the first.
+        zoom: of the tiles.
+        margin: in tiles: how far beyond its edges a tile reaches.
+    """
     # By parts, for the halves of an image at the antimeridian lie a world apart.
     parts, image = shapely.get_parts(projected, return_index=True)
     last = 2**zoom - 1

@@ -49,6 +49,22 @@ DETAILS: Final = Product(
 )
 """The footprints with what is known of each image."""
 
+EXACT: Final = Product(
+    word="exact",
+    name="global-coverage-exact.pmtiles",
+    content_type=PMTILES,
+    asset="coverage_exact_pmtiles",
+)
+"""Pictures of the pixels that images cover."""
+
+WHOLE: Final = Product(
+    word="whole",
+    name="global-coverage-whole.pmtiles",
+    content_type=PMTILES,
+    asset="coverage_whole_pmtiles",
+)
+"""Pictures of the tiles that images touch."""
+
 DENSITY: Final = Product(
     word="density",
     name="global-coverage.pmtiles",
@@ -75,7 +91,7 @@ CHANGES: Final = Product(
 )
 """Which images came, changed and went since the build that was public before."""
 
-PRODUCTS: Final = (MOSAIC, DETAILS, DENSITY, STATISTICS, CHANGES)
+PRODUCTS: Final = (MOSAIC, DETAILS, EXACT, WHOLE, DENSITY, STATISTICS, CHANGES)
 """All there are, in the order in which they are published; the mandatory one first."""
 
 

@@ -68,7 +68,7 @@ def reexamine(
         on_progress: told now and then which share of the tiles is read, 0 to 1.
     """
     names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
-    changes = changes_between(before.footprints, footprints, plan)
+    changes = changes_between(before.footprints, footprints, plan.columns)
     try:
         with open_archive(archive) as now, open_archive(before.archive) as then:
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):

@@ -93,7 +93,7 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     Raises:
         TooMuchChanged: it would be most of the archive.
     """
-    changes = changes_between(before, now, plan)
+    changes = changes_between(before, now, plan.columns)
     if changes.images > LARGEST_SHARE * changes.of:
         raise TooMuchChanged(f"{changes.images:,} images changed, of {changes.of:,}")
     tiles = reached_tiles(changes.areas, plan)

@@ -5,6 +5,7 @@ The ids of a zoom follow those of the zoom before, so a stretch may lie in sever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -34,6 +35,17 @@ class Stretches:
         """All tiles of the zooms from `first` to `last`; none where `last` is before `first`."""
         begin = np.array([first_tile_id(first)] if first <= last else [], np.int64)
         return cls(begin, np.array([first_tile_id(last + 1)] if first <= last else [], np.int64))
+
+    @classmethod
+    def union(cls, sets: Sequence[Stretches]) -> Self:
+        """The tiles that are in any of these."""
+        none = np.zeros(0, np.int64)
+        begin = np.concatenate([none, *(each.begin for each in sets)])
+        order = np.argsort(begin)
+        begin, end = begin[order], np.concatenate([none, *(each.end for each in sets)])[order]
+        reach = np.maximum.accumulate(end)
+        firsts = np.flatnonzero(np.append(np.ones(min(1, len(begin)), np.bool_), begin[1:] > reach[:-1]))
+        return cls(begin[firsts], reach[np.append(firsts[1:], len(begin))[: len(firsts)] - 1])
 
     def __len__(self) -> int:
         return int((self.end - self.begin).sum())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pmtiles.tile import tileid_to_zxy
 
-from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.merging import Source
 
 _PIECE: Final = 4 * 2**20
@@ -30,7 +30,7 @@ def differences(now: Source, then: Source) -> list[str]:
     bounds = np.sort(np.concatenate(sides), kind="stable")  # four runs that are sorted, so merging is quick
     bounds = bounds[np.diff(bounds, prepend=-1) > 0]
     begin, lengths = bounds[:-1], np.diff(bounds)
-    of_now, of_then = _entry_at(now.entries, begin), _entry_at(then.entries, begin)
+    of_now, of_then = now.entries.at(begin), then.entries.at(begin)
     found = [
         _named("lost", begin, lengths, (of_now < 0) & (of_then >= 0)),
         _named("new", begin, lengths, (of_now >= 0) & (of_then < 0)),
@@ -39,16 +39,6 @@ def differences(now: Source, then: Source) -> list[str]:
     same = _equal(now, of_now[both], then, of_then[both])
     found.append(_named("others", begin[both], lengths[both], ~same))
     return [each for each in found if each]
-
-
-def _entry_at(entries: Directory, tile_id: Numbers) -> Numbers:
-    """The entry that tells of each tile; -1 where none does."""
-    if not len(entries):
-        return np.full(len(tile_id), -1)
-    index = np.searchsorted(entries.tile_id, tile_id, side="right") - 1
-    ends = entries.tile_id[index] + entries.run_length[index]
-    found: Numbers = np.where((index >= 0) & (tile_id < ends), index, -1)
-    return found
 
 
 def _equal(now: Source, of_now: Numbers, then: Source, of_then: Numbers) -> NDArray[np.bool_]:

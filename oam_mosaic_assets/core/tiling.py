@@ -27,6 +27,9 @@ RECIPE: Final = 1
 WHOLE_FROM: Final = 9
 """The zoom from which every image is drawn as itself; before it, those smaller than a pixel are counted."""
 
+ATTRIBUTION: Final = '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors'
+"""HTML that a map shows in its corner."""
+
 DEEPEST: Final = 18
 """The largest zoom offered: a tile unit is 4 cm there, finer than any image is placed."""
 
@@ -71,7 +74,7 @@ class TilingPlan:
     layer: str = "globalcoverage"
     name: str = "OpenAerialMap global mosaic"
     description: str = "Where OpenAerialMap holds openly licensed imagery: the footprint of every image."
-    attribution: str = '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors'
+    attribution: str = ATTRIBUTION
     zoom_min: int = 0
     zoom_max: int = 15
     whole: int = WHOLE_FROM

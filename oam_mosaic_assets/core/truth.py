@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import shapely
@@ -19,14 +19,12 @@ from oam_mosaic_assets.core.archive import Archive, BrokenArchive
 from oam_mosaic_assets.core.grid import project, tile_ids, tile_positions, zoom_of
 from oam_mosaic_assets.core.low_zooms import is_shown
 from oam_mosaic_assets.core.merging import Source
-from oam_mosaic_assets.core.pixels import Pixels, Points, touched
+from oam_mosaic_assets.core.pixels import Pixels, Points, pixels_touched, touched
+from oam_mosaic_assets.core.reach import gather
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, polygon_rings, read_feature, read_layers
-
-_TOGETHER: Final = 64
-"""Sets of pixels that are held before they are joined."""
 
 Pixel = tuple[int, int]
 """Column and row on the grid of a zoom."""
@@ -125,13 +123,7 @@ class _Images:
             projected = project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
             names += batch["id"].to_list()
             frames.append(shapely.bounds(projected))
-            rings, of = shapely.get_rings(shapely.get_parts(projected), return_index=True)
-            sizes = shapely.get_num_coordinates(rings).astype(np.int64)
-            # a ring's last point is its first
-            points = np.delete(shapely.get_coordinates(rings), np.cumsum(sizes) - 1, axis=0) * float(side)
-            row, west, east = touched(points, sizes - 1, of)
-            inside = (row >= 0) & (row < side)
-            _gather(found, Pixels.of_runs(side, row[inside], *np.clip((west, east), 0, side)[:, inside]))
+            gather(found, pixels_touched(shapely.get_parts(projected), side, scale=float(side)))
         west, north, east, south = np.concatenate(frames).T
         extent = np.maximum(east - west, south - north)
         middle = np.column_stack([west + east, north + south]) / 2.0
@@ -191,7 +183,7 @@ class _Reading:
         for tile in tiles:
             _, x, y = tileid_to_zxy(tile)
             shown = Pixels.of_runs(self.side, row + PIXELS * y, west + PIXELS * x, east + PIXELS * x)
-            _gather(self.drawn, shown)
+            gather(self.drawn, shown)
 
     def against(self, images: _Images, lies: Pixels, changed: Changed | None) -> LowZoom:
         drawn = Pixels.union(self.side, self.drawn)
@@ -220,9 +212,3 @@ def _pixels_of(tiles: Stretches, zoom: int) -> Pixels:
     row = (PIXELS * y[:, None] + np.arange(PIXELS)).ravel()
     west = np.repeat(PIXELS * x, PIXELS)
     return Pixels.of_runs(PIXELS << zoom, row, west, west + PIXELS)
-
-
-def _gather(sets: list[Pixels], more: Pixels) -> None:
-    sets.append(more)
-    if len(sets) >= _TOGETHER:
-        sets[:] = [Pixels.union(more.side, sets)]

@@ -11,6 +11,8 @@ from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.catalog_changes_audit import examine_changes
+from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.coverage_audit import examine_coverage
 from oam_mosaic_assets.core.density_audit import examine_density
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.product import MOSAIC, Product
@@ -86,6 +88,30 @@ def of_footprints(plan: TilingPlan) -> Examiner:
             plan,
             snapshot=snapshot["digest"],
             extent=tuple(snapshot["bounds"]),
+            on_progress=on_progress,
+        )
+
+    return examined
+
+
+def of_coverage(plan: CoveragePlan) -> Examiner:
+    """Judges an archive of coverage that was drawn of the footprints by this plan."""
+
+    def examined(
+        staged: Artifact,
+        footprints: Artifact,
+        *,
+        before: Before | None,
+        on_progress: Callable[[float], None],
+    ) -> list[Verdict]:
+        snapshot = staged.facts["snapshot"]
+        return examine_coverage(
+            staged.path,
+            footprints.path,
+            plan,
+            snapshot=snapshot["digest"],
+            extent=tuple(snapshot["bounds"]),
+            before=before,
             on_progress=on_progress,
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC
 
 from oam_mosaic_assets import __version__
+from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot
@@ -41,18 +42,21 @@ class Watch:
         tippecanoe: TippecanoeResource,
         *,
         plans: Mapping[str, TilingPlan],
+        pictures: Mapping[str, CoveragePlan],
         box: tuple[float, float, float, float] | None,
     ) -> None:
         """Watch.
 
         Args:
             plans: of the products that are tiled, by their names.
+            pictures: of the products that are drawn as pictures, by their names.
             box: see `MosaicPlan`.
         """
         self._catalogue = catalogue
         self._releases = releases
         self._tippecanoe = tippecanoe
         self._plans = plans
+        self._pictures = pictures
         self._box = box
 
     def basis(self, snapshot: Snapshot, taken_down: Collection[str]) -> str:
@@ -78,6 +82,7 @@ class Watch:
             sorted(taken_down),
             [each.name for each in products],
             [self._plans[each.name].digest(version) for each in products if each.name in self._plans],
+            [self._pictures[each.name].digest() for each in products if each.name in self._pictures],
             # what tells of the last days is made every day
             day if any(each.is_dated for each in products) else "",
             self._box,

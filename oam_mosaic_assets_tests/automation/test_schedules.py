@@ -71,6 +71,8 @@ def test_the_daily_job_makes_all_and_the_hourly_one_only_looks() -> None:
         "global_mosaic_pmtiles",
         "details_geojson",
         "details_pmtiles",
+        "coverage_exact_pmtiles",
+        "coverage_whole_pmtiles",
         "published_mosaic",
     }
     assert not hourly.executable_asset_keys

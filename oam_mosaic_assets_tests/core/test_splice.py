@@ -192,7 +192,7 @@ def test_what_is_said_of_an_image_changes_the_details_alone(
 def test_what_tiles_do_not_show_changes_no_tile(start: Scene, tmp_path: Path, plan: TilingPlan) -> None:
     updated = [replace(each, updated=NOW, acquired_from=NOW) for each in IMAGES]
     assert snapshot_of(updated, tmp_path).digest != start.snapshot.digest
-    assert changes_between(start.footprints, tmp_path / "footprints.parquet", plan).images == 0
+    assert changes_between(start.footprints, tmp_path / "footprints.parquet", plan.columns).images == 0
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_what_tiles_do_not_show_changes_no_tile(start: Scene, tmp_path: Path, pl
 )
 def test_what_changed_is_counted(start: Scene, tmp_path: Path, change, counted) -> None:  # type: ignore[no-untyped-def]
     snapshot_of(change(list(IMAGES)), tmp_path)
-    found = changes_between(start.footprints, tmp_path / "footprints.parquet", PLAN)
+    found = changes_between(start.footprints, tmp_path / "footprints.parquet", PLAN.columns)
 
     assert (found.added, found.removed, found.altered) == counted
     assert len(found.areas) == counted[0] + counted[1] + 2 * counted[2]

@@ -1,0 +1,53 @@
+"""Coverage pixel by pixel, staged: nobody reads it before it is audited."""
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.covering import draw_coverage
+from oam_mosaic_assets.assets.plan import MosaicPlan
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
+from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.product import EXACT
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
+from oam_mosaic_assets.resources.staging import discard_staged
+
+
+@dg.asset(
+    group_name="coverage",
+    kinds={"numpy", "pmtiles"},
+    owners=["team:openaerialmap"],
+    hooks={discard_staged},
+    code_version="1",
+)
+def coverage_exact_pmtiles(
+    context: dg.AssetExecutionContext,
+    stac_footprints: Artifact,
+    releases: dg.ResourceParam[Releases],
+    mosaic_plan: dg.ResourceParam[MosaicPlan],
+    progress: dg.ResourceParam[Progress],
+    scratch: Scratch,
+) -> dg.MaterializeResult[Artifact]:
+    """Where imagery exists, as translucent pictures: each pixel that a footprint has something in.
+
+    z0-15 by default, for clients that know only pictures. Blocks of tiles in which nothing changed since the
+    public build are taken over from it. Private until `published_mosaic` makes it public.
+    """
+    plan = mosaic_plan.exact
+    before: Before | str = "the run was asked to"
+    if ANEW_TAG not in context.run.tags:
+        with failing_clearly():
+            before = last_build(releases, scratch.shared_folder(BEFORE), EXACT, plan=plan.digest())
+    return draw_coverage(
+        context,
+        stac_footprints,
+        EXACT,
+        plan,
+        before=before,
+        processes=mosaic_plan.processes,
+        scratch=scratch,
+        progress=progress,
+    )

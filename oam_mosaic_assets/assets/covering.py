@@ -1,0 +1,66 @@
+"""What both archives of coverage have in common: they are drawn of the footprints, and not by tippecanoe."""
+
+import time
+from dataclasses import asdict
+
+import dagster as dg
+import shapely
+
+from oam_mosaic_assets.assets.archive import result_of
+from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.product import Product
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
+
+
+def draw_coverage(
+    context: dg.AssetExecutionContext,
+    footprints: Artifact,
+    product: Product,
+    plan: CoveragePlan,
+    *,
+    before: Before | str,
+    processes: int,
+    scratch: Scratch,
+    progress: Progress,
+) -> dg.MaterializeResult[Artifact]:
+    """Have the archive drawn that is a product.
+
+    Args:
+        context: of the product's asset.
+        footprints: of the snapshot.
+        product: what it is.
+        plan: how it is drawn.
+        before: the public build to take tiles over from, or why none.
+        processes: that draw at once; 0 is one for each processor.
+        scratch: where.
+        progress: told how far it is.
+    """
+    clock = time.perf_counter()
+    snapshot = footprints.facts["snapshot"]
+    archive = scratch.folder(product.asset) / product.name
+    said = f"z{plan.zoom_min}-{plan.zoom_max} of {product.name}"
+    with failing_clearly():
+        made = make_coverage(
+            plan,
+            Shown(footprints.path, snapshot["digest"], tuple(snapshot["bounds"])),
+            archive,
+            before=before,
+            processes=processes,
+            on_progress=lambda share: progress.step(context.log, "drawing", share, said),
+        )
+    came_from = before.build if isinstance(before, Before) and not made.why_anew else None
+    return result_of(
+        context,
+        footprints,
+        archive,
+        product,
+        taken_over={**asdict(made), "from": came_from, "why_anew": made.why_anew or None},
+        plan=plan.digest(),
+        versions={"GEOS": shapely.geos_version_string},
+        clock=clock,
+    )

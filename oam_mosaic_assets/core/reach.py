@@ -1,0 +1,71 @@
+"""Where the images of a snapshot lie on the map: as polygons, and as the pixels that they touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import shapely
+
+from oam_mosaic_assets.core.grid import Geometries, project
+from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
+from oam_mosaic_assets.core.snapshot import read_batches
+
+_TOGETHER: Final = 64
+"""Sets of pixels that are held before they are joined."""
+
+
+def parts_on_the_map(footprints: Path) -> Iterator[Geometries]:
+    """The polygons that footprints consist of, in drawing order, in tile coordinates of zoom 0; valid."""
+    for batch in read_batches(footprints, ("geometry",)):
+        yield polygons_of(shapely.from_wkb(batch["geometry"].to_numpy()))
+
+
+def polygons_of(areas: Geometries) -> Geometries:
+    """The polygons that areas (EPSG:4326) consist of, in tile coordinates of zoom 0; valid, none empty.
+
+    The halves of an image at the antimeridian, a world apart, are two of them.
+    """
+    projected = project(areas, 0)
+    crossed = ~shapely.is_valid(projected)  # rings that nearly touch may cross when projected
+    projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
+    parts = shapely.get_parts(projected)
+    found: Geometries = parts[~shapely.is_empty(parts)]
+    return found
+
+
+def cells_reached(parts: Geometries, zoom: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Pairs of a part and a tile that its frame has something in: the part's number, column, row."""
+    frames = shapely.bounds(parts) * float(1 << zoom)
+    west, north = np.clip(np.floor(frames[:, :2]), 0, (1 << zoom) - 1).astype(np.int64).T
+    # what ends where a tile begins has nothing in it, but has something in the one before
+    east, south = (
+        np.clip(np.ceil(frames[:, 2:]), np.column_stack([west, north]) + 1, 1 << zoom).astype(np.int64).T
+    )
+    columns = east - west
+    count = columns * (south - north)
+    part = np.repeat(np.arange(len(parts)), count)
+    ordinal = np.arange(len(part)) - np.repeat(np.cumsum(count) - count, count)
+    return part, west[part] + ordinal % columns[part], north[part] + ordinal // columns[part]
+
+
+def where_images_lie(footprints: Path, side: int) -> Pixels:
+    """Each pixel that a footprint has something in.
+
+    Args:
+        footprints: the GeoParquet.
+        side: of the map, in pixels.
+    """
+    found: list[Pixels] = [Pixels.union(side, [])]
+    for parts in parts_on_the_map(footprints):
+        gather(found, pixels_touched(parts, side, scale=float(side)))
+    return Pixels.union(side, found)
+
+
+def gather(sets: list[Pixels], more: Pixels) -> None:
+    """Add a set to others that are to be joined; now and then they are."""
+    sets.append(more)
+    if len(sets) >= _TOGETHER:
+        sets[:] = [Pixels.union(more.side, sets)]

@@ -1,0 +1,159 @@
+"""Programs as child processes: heard while they work, ended together, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from typing import IO, Final, cast
+
+from oam_mosaic_assets.errors import DiskFull, TilingFailed
+
+LAST_WORDS: Final = 20
+"""Lines of its stderr that an error quotes."""
+
+GRACE_SECONDS: Final = 5.0
+"""Between asking it to stop and stopping it."""
+
+_FULL: Final = re.compile(r"no space left|disk is full|ENOSPC|short write", re.IGNORECASE)
+
+
+class NotStarted(Exception):
+    """A program is not there, or may not be run; the message says why."""
+
+
+def run_together(
+    name: str,
+    commands: Sequence[Sequence[str]],
+    *,
+    at_once: int,
+    on_progress: Callable[[float], None],
+) -> None:
+    """Run programs to their end. Whatever ends this, also a cancellation or one that fails, ends all of them.
+
+    Args:
+        name: what errors call one.
+        commands: each says on its stderr how far it is: lines of JSON with the percentage as `progress`. The
+            first ones are started first.
+        at_once: how many run at the same time.
+        on_progress: called with the share done of all, 0 to 1.
+
+    Raises:
+        NotStarted: one cannot be started.
+        DiskFull: one ran out of room.
+        TilingFailed: one failed or was killed; the message holds its last words.
+    """
+    waiting, done = deque(commands), 0
+    running: list[_Child] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(_Child(_started(waiting.popleft())))
+            for each in _heard(running):
+                if not each.has_ended():
+                    continue
+                running.remove(each)
+                each.explain(name)
+                done += 1
+            on_progress((done + sum(each.share for each in running)) / len(commands))
+    finally:
+        for each in running:
+            _end(each.process)
+
+
+def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603
+            [*_dies_with_parent(), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            # a group of its own, so that all it starts can be ended together
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise NotStarted(error.strerror) from None
+
+
+def _dies_with_parent() -> list[str]:
+    """A worker that is killed outright cannot clean up; the kernel then ends its child."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+class _Child:
+    """A run of it, and what it said."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process, self.stderr = process, cast("IO[bytes]", process.stderr)  # it is piped
+        self.share = 0.0
+        self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._unended = b""
+
+    def has_ended(self) -> bool:
+        """Listen to what it says now."""
+        said = os.read(self.stderr.fileno(), 65536)
+        *lines, self._unended = (self._unended + said).split(b"\n")
+        for line in [*lines, *([] if said else [self._unended])]:
+            self._hear(line.decode(errors="replace").strip())
+        return not said
+
+    def _hear(self, line: str) -> None:
+        try:
+            percent = float(json.loads(line)["progress"])
+        except (ValueError, TypeError, KeyError):
+            if line:
+                self.last_words.append(line[:500])
+        else:
+            self.share = min(max(percent / 100.0, 0.0), 1.0)
+
+    def explain(self, name: str) -> None:
+        """Wait for its end. Raises where that was no good one."""
+        code = self.process.wait()
+        _end(self.process)
+        if code:
+            _explain(name, code, "\n".join(self.last_words))
+
+
+def _heard(children: Sequence[_Child]) -> list[_Child]:
+    """Those that say something, or have ended."""
+    ready = wait([each.stderr.fileno() for each in children])
+    return [each for each in children if each.stderr.fileno() in ready]
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, sign)
+        except ProcessLookupError:
+            break
+        try:
+            child.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    if child.stderr is not None:
+        child.stderr.close()
+
+
+def _explain(name: str, code: int, last_words: str) -> None:
+    if _FULL.search(last_words):
+        raise DiskFull(
+            f"{name} ran out of disk space:\n{last_words}",
+            hint="Free some space in the scratch folder, or point MOSAIC_SCRATCH at a larger disk: about "
+            "ten times the size of the archive is needed.",
+        )
+    names = {sign.value: sign.name for sign in signal.Signals}  # some real-time signals have none
+    how = f"was killed by signal {names.get(-code, -code)}" if code < 0 else f"failed with exit code {code}"
+    hint = "Read its last words above; run the build again once their cause is gone."
+    if code == -signal.SIGKILL:
+        hint = (
+            "The kernel kills what needs more memory than there is: look for it in `dmesg`, then run again."
+        )
+    raise TilingFailed(f"{name} {how}.\n{last_words or 'It said nothing.'}", hint=hint)

@@ -1,0 +1,175 @@
+"""An archive of coverage from footprints: all of it, or only the blocks that something changed in."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+from pmtiles.tile import Compression, TileType
+
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.blocks import open_blocks, write_blocks
+from oam_mosaic_assets.core.changes import changes_between
+from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_above, tiles_below
+from oam_mosaic_assets.core.coverage_tiles import blocks_spooled, upper_tiles_spooled, whole_tiles_spooled
+from oam_mosaic_assets.core.grid import Geometries, tile_ids
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
+from oam_mosaic_assets.core.pixels import Numbers
+from oam_mosaic_assets.core.reach import cells_reached, polygons_of
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.gateways.children import run_together
+from oam_mosaic_assets.gateways.coverage_worker import command_of, drawn_by
+
+WORTH_A_PROCESS: Final = 40
+"""Blocks that take longer to draw than a process takes to start; fewer are drawn in this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is to be drawn.
+
+    Attributes:
+        table: the GeoParquet of footprints.
+        snapshot: the digest of the snapshot.
+        bounds: west, south, east, north of all of them, degrees.
+    """
+
+    table: Path
+    snapshot: str
+    bounds: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """How an archive was made.
+
+    Attributes:
+        tiles_made: tiles of it that are fresh.
+        tiles_reused: tiles of it that were taken over.
+        images_changed: since the build that they were taken over from; None where all was made anew.
+        why_anew: why all was made anew; empty where it was not.
+    """
+
+    tiles_made: int
+    tiles_reused: int
+    images_changed: int | None
+    why_anew: str
+
+
+def make_coverage(
+    plan: CoveragePlan,
+    shown: Shown,
+    target: Path,
+    *,
+    before: Before | str,
+    processes: int = 0,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Drawn:
+    """Write the archive. The same footprints give the same bytes, whatever was taken over.
+
+    Args:
+        plan: what is drawn.
+        shown: what is to be drawn.
+        target: where it goes; must not exist. Its folder holds intermediate files.
+        before: what to take over, or why there is nothing.
+        processes: that draw at once; 0 is one for each processor.
+        on_progress: called with the share done, 0 to 1.
+
+    Raises:
+        TilingFailed, DiskFull: see `errors`.
+    """
+    why = before if isinstance(before, str) else ""
+    changed: int | None = None
+    kept: list[Source] = []
+    with ExitStack() as held:
+        run = _Run(plan, shown.table, target.parent, held, on_progress)
+        if plan.way == "whole":
+            why = why or "to find out what changed takes longer"
+            fresh = [run.whole_tiles()]
+        elif isinstance(before, str):
+            fresh = run.blocks_and_above(None, kept, processes)
+        else:
+            changes = changes_between(before.footprints, shown.table)
+            changed, blocks = changes.images, blocks_reached(changes.areas, plan)
+            archive = Source.of_archive(held.enter_context(open_archive(before.archive)))
+            above = [tiles_above(blocks, zoom, plan) for zoom in range(plan.zoom_min, plan.block_zoom)]
+            redrawn = Stretches.union([tiles_below(blocks, plan), *map(Stretches.of, above)])
+            kept = [Source(archive.descriptor, redrawn.cut(archive.entries)[1])]
+            fresh = run.blocks_and_above(blocks, kept, processes)
+        write_archive(
+            target,
+            [*fresh, *kept],
+            Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=shown.bounds),
+            plan.metadata(shown.snapshot),
+            tile_type=TileType.PNG,
+            tile_compression=Compression.NONE,
+        )
+        made, reused = (sum(int(each.entries.run_length.sum()) for each in some) for some in (fresh, kept))
+    return Drawn(tiles_made=made, tiles_reused=reused, images_changed=changed, why_anew=why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Drawing in a folder; what is drawn is kept open."""
+
+    plan: CoveragePlan
+    footprints: Path
+    folder: Path
+    held: ExitStack
+    on_progress: Callable[[float], None]
+
+    def whole_tiles(self) -> Source:
+        return whole_tiles_spooled(self.footprints, self.plan, self._scratch_file("whole.spool"))
+
+    def blocks_and_above(self, only: Numbers | None, kept: Sequence[Source], processes: int) -> list[Source]:
+        """These blocks, all where none are named, and the tiles above them."""
+        reached = write_blocks(
+            self.footprints,
+            self.plan.block_zoom,
+            self.folder,
+            only=None if only is None else Stretches.of(only),
+        )
+        drawn = self._blocks(len(reached), processes or len(os.sched_getaffinity(0)))
+        above = self._scratch_file("above.spool")
+        # above a block that lost its last image there are tiles as well
+        redrawn = reached if only is None else only
+        return [*drawn, upper_tiles_spooled([*drawn, *kept], redrawn, self.plan, above)]
+
+    def _blocks(self, count: int, processes: int) -> list[Source]:
+        shares = min(processes, count // WORTH_A_PROCESS)
+        if shares <= 1:
+            done, spool = itertools.count(1), self._scratch_file("blocks.spool")
+
+            def on_block() -> None:
+                self.on_progress(next(done) / count)
+
+            with open_blocks(self.folder) as blocks:
+                return [blocks_spooled(blocks, range(count), self.plan, spool, on_block)]
+        commands = [command_of(self.plan, self.folder, each, shares) for each in range(shares)]
+        run_together("A process that draws coverage", commands, at_once=shares, on_progress=self.on_progress)
+        sources = []
+        for each in range(shares):
+            tiles, entries = drawn_by(self.folder, each)
+            sources.append(Source(self.held.enter_context(tiles.open("rb")).fileno(), entries))
+            tiles.unlink()
+        return sources
+
+    def _scratch_file(self, name: str) -> IO[bytes]:
+        """Open as long as the run; nobody else finds it."""
+        path = self.folder / name
+        opened = self.held.enter_context(path.open("x+b"))
+        path.unlink()
+        return opened
+
+
+def blocks_reached(areas: Geometries, plan: CoveragePlan) -> Numbers:
+    """Ids of the blocks that areas (EPSG:4326) may have something in; ascending."""
+    _, x, y = cells_reached(polygons_of(areas), plan.block_zoom)
+    return np.unique(tile_ids(plan.block_zoom, x, y))

@@ -1,0 +1,177 @@
+"""Coverage as pictures: each pixel that a footprint has something in and no other, by GEOS and by GDAL."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.geometry import Undrawable, drawable
+from oam_mosaic_assets.core.grid import project
+from oam_mosaic_assets_tests.core.pictures import (
+    Bits,
+    Covered,
+    Tile,
+    bits_of,
+    covered,
+    gdal_bits,
+    pixels_of,
+    true_bits,
+)
+from oam_mosaic_assets_tests.core.scene import IMAGES, PLAIN, footprint
+from oam_mosaic_assets_tests.core.strategies import examples
+
+EXACT = CoveragePlan(way="exact", zoom_max=10)
+WHOLE = CoveragePlan(way="whole", zoom_max=10)
+
+CONTINENT = footprint("a continent", 2.0, 3.0, 12.0, 13.0)
+"""As large as an image may be."""
+
+corners = st.tuples(st.floats(0, 1), st.floats(0, 1))
+
+
+@st.composite
+def areas(draw: st.DrawFn) -> list[Footprint]:
+    """One to three images near each other, from a part of a pixel to tens of pixels, ragged, with holes."""
+    west, south = draw(
+        st.sampled_from([(0.0, 0.0), (-180.0, 12.0), (179.9995, -30.0), (33.0, 85.0505), (-70.0, -85.0512)])
+        | st.tuples(st.floats(-180, 179), st.floats(-80, 80))
+    )
+    found = []
+    for number in range(draw(st.integers(1, 3))):
+        size = draw(st.sampled_from([1e-6, 1e-4, 1e-3, 4e-3]))
+        flat = draw(st.sampled_from([1.0, 1.0, 1e-3]))  # slivers as well
+        dx, dy = draw(corners)
+        outline = draw(st.lists(corners, min_size=3, max_size=8))
+        ring, hole = (
+            [[west + (dx + x) * size, south + (dy + y * flat) * size] for x, y in points]
+            for points in (outline, [(0.5, 0.5), (0.75, 0.5), (0.5, 0.75)])
+        )
+        rings = [ring, hole] if draw(st.booleans()) else [ring]
+        try:
+            geometry = drawable({"type": "Polygon", "coordinates": rings})
+        except Undrawable:
+            continue
+        found.append(Footprint(id=f"{number}", geometry=geometry))
+    return found
+
+
+@examples(60)
+@given(images=areas())
+def test_every_pixel_and_tile_that_an_image_has_something_in_is_covered_and_no_other(
+    tmp_path_factory: pytest.TempPathFactory, images: list[Footprint]
+) -> None:
+    if not images:
+        return
+    folder = tmp_path_factory.mktemp("areas")
+    exact = bits_of(covered(images, folder / "exact", CoveragePlan(way="exact")).archive)
+    whole = bits_of(covered(images, folder / "whole", CoveragePlan(way="whole")).archive)
+    geometries = [each.geometry for each in images]
+    for zoom in range(16):
+        inside, near = true_bits(geometries, 256 << zoom)
+        assert inside <= pixels_of(exact, zoom) <= near
+        inside, near = true_bits(geometries, 1 << zoom)
+        for tiles in (exact, whole):
+            assert inside <= {(x, y) for z, x, y in tiles if z == zoom} <= near
+    assert all(bits.all() for bits in whole.values())
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Covered:
+    """The scene of the mosaic's tests, and a continent."""
+    return covered([*IMAGES, CONTINENT], tmp_path_factory.mktemp("exact") / "it", EXACT)
+
+
+@pytest.fixture(scope="module")
+def tiles(exact: Covered) -> dict[Tile, Bits]:
+    return bits_of(exact.archive)
+
+
+@pytest.mark.parametrize("zoom", range(EXACT.zoom_max + 1))
+def test_gdal_burns_the_same_pixels(tiles: dict[Tile, Bits], zoom: int) -> None:
+    """Where they differ GEOS decides: GDAL burns what an edge only runs along, and misses tips of dots."""
+    images = [each.geometry for each in (*IMAGES, CONTINENT)]
+    pixel = 1.0 / (256 << zoom)
+    whole = shapely.union_all(project(np.array(images), 0))
+    differing = 0
+    for part in shapely.get_parts(images):
+        west, south, east, north = shapely.bounds(part)
+        (left, top), (right, bottom) = tile_of(west, north, zoom), tile_of(east, south, zoom)
+        burnt = gdal_bits(images, zoom, 256, (left, top, right + 1, bottom + 1))
+        ours = np.zeros_like(burnt)
+        for x, y in product(range(left, right + 1), range(top, bottom + 1)):
+            if (zoom, x, y) in tiles:
+                ours[(y - top) * 256 :, (x - left) * 256 :][:256, :256] = tiles[zoom, x, y]
+        row, column = np.nonzero(ours != burnt)
+        differing += len(row)
+        x, y = (column + left * 256) * pixel, (row + top * 256) * pixel
+        inside = shapely.area(shapely.intersection(whole, shapely.box(x, y, x + pixel, y + pixel)))
+        assert (inside[ours[row, column]] > 0.0).all()
+        assert (inside[burnt[row, column]] < 1e-9 * pixel**2).all()
+    assert differing < 300
+
+
+def tile_of(lon: float, lat: float, zoom: int) -> tuple[int, int]:
+    y = 0.5 - math.asinh(math.tan(math.radians(lat))) / math.tau
+    column, row = (min(max(int(part * (1 << zoom)), 0), (1 << zoom) - 1) for part in (lon / 360 + 0.5, y))
+    return column, row
+
+
+def test_both_ways_have_the_same_tiles(tiles: dict[Tile, Bits], tmp_path: Path) -> None:
+    whole = bits_of(covered([*IMAGES, CONTINENT], tmp_path / "whole", WHOLE).archive)
+    assert whole.keys() == tiles.keys()
+
+
+def test_a_continent_is_a_few_entries(exact: Covered, tmp_path: Path) -> None:
+    with open_archive(covered([CONTINENT], tmp_path / "it", CoveragePlan(way="exact")).archive) as archive:
+        assert archive.header["addressed_tiles_count"] > 1_000_000
+        assert archive.header["tile_contents_count"] < 12_000
+        assert archive.size < 3e6
+
+
+@pytest.mark.parametrize("zooms", [(0, 0), (0, 3), (4, 9), (9, 9)])
+def test_any_zooms_may_be_asked_for(tiles: dict[Tile, Bits], tmp_path: Path, zooms: tuple[int, int]) -> None:
+    first, last = zooms
+    plan = CoveragePlan(way="exact", zoom_min=first, zoom_max=last)
+    some = bits_of(covered([*IMAGES, CONTINENT], tmp_path / "it", plan).archive)
+    assert some.keys() == {tile for tile in tiles if first <= tile[0] <= last}
+    assert all((some[tile] == tiles[tile]).all() for tile in some)
+
+
+def test_tiles_of_512_pixels_are_those_of_256_a_zoom_deeper(tmp_path: Path) -> None:
+    large = bits_of(covered(PLAIN, tmp_path / "a", CoveragePlan(way="exact", zoom_max=8, pixels=512)).archive)
+    small = bits_of(covered(PLAIN, tmp_path / "b", CoveragePlan(way="exact", zoom_max=9)).archive)
+    for zoom in range(9):
+        assert pixels_of(large, zoom) == pixels_of(small, zoom + 1)
+
+
+def test_the_colour_and_the_opacity_are_those_of_the_plan(tmp_path: Path) -> None:
+    plan = CoveragePlan(way="whole", zoom_max=0, colour=(255, 102, 0), opacity=0.5)
+    path = covered(PLAIN, tmp_path / "it", plan).archive
+    with open_archive(path) as archive:
+        content = archive.tile(0, 0, archive.header["tile_data_length"])
+    (tmp_path / "tile.png").write_bytes(content)
+    with Image.open(tmp_path / "tile.png") as picture:
+        assert picture.mode == "P"
+        assert picture.convert("RGBA").getcolors() == [(256 * 256, (255, 102, 0, 128))]
+
+
+def test_header_and_metadata_say_what_it_is(exact: Covered) -> None:
+    with open_archive(exact.archive) as archive:
+        assert archive.bounds == pytest.approx(exact.snapshot.bounds, abs=1e-7)
+        assert (archive.header["min_zoom"], archive.header["max_zoom"]) == (0, 10)
+        assert archive.header["tile_type"].name == "PNG"
+        assert archive.header["tile_compression"].name == "NONE"
+        assert archive.header["clustered"]
+        assert archive.metadata["snapshot"] == exact.snapshot.digest
+        assert "OpenAerialMap" in archive.metadata["attribution"]

@@ -1,0 +1,214 @@
+"""An archive of coverage made by several processes, or from an earlier one: the same bytes; what ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import shapely
+
+from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.errors import DiskFull, TilingFailed
+from oam_mosaic_assets.gateways import coverage
+from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
+from oam_mosaic_assets_tests.core.pictures import bits_of, covered
+from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, footprint, snapshot_of
+from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+
+EXACT = CoveragePlan(way="exact", zoom_max=10)
+
+MORE = footprint("one more", 11.25, 10.15, 11.45, 10.35, acquired_to=NOW)
+MOVED = replace(PLAIN[3], geometry=footprint("x", 30.004, -19.996, 30.404, -19.696).geometry)
+LATER = replace(PLAIN[2], acquired_to=NOW + timedelta(days=1))
+
+
+def strewn(count: int) -> list[Footprint]:
+    """Images all over the world, in a block each."""
+    chance = np.random.default_rng(7)
+    west, south = chance.uniform(-170, 170, count), chance.uniform(-70, 70, count)
+    return [
+        footprint(f"{number}", x, y, x + 0.5, y + 0.4)
+        for number, (x, y) in enumerate(zip(west.tolist(), south.tolist(), strict=True))
+    ]
+
+
+MANY = strewn(160)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        IMAGES,
+        (*IMAGES, MORE),
+        IMAGES[1:],
+        (*IMAGES[:3], MOVED, *IMAGES[4:]),
+        (*IMAGES[:2], LATER, *IMAGES[3:]),
+        IMAGES[-3:],
+        (MORE,),
+    ],
+    ids=["nothing", "one more", "one less", "one moved", "another order", "nearly all gone", "all others"],
+)
+@pytest.mark.parametrize("zooms", [(0, 10), (7, 10)])
+def test_what_is_taken_over_and_what_is_drawn_give_the_bytes_of_a_build_from_nothing(
+    tmp_path: Path, after: Sequence[Footprint], zooms: tuple[int, int]
+) -> None:
+    plan = CoveragePlan(way="exact", zoom_min=zooms[0], zoom_max=zooms[1])
+    before = covered(IMAGES, tmp_path / "before", plan)
+    anew = covered(after, tmp_path / "anew", plan)
+    spliced = covered(after, tmp_path / "spliced", plan, before=before.before)
+
+    assert spliced.archive.read_bytes() == anew.archive.read_bytes()
+    assert spliced.made.tiles_made + spliced.made.tiles_reused == anew.made.tiles_made
+
+
+def test_few_tiles_are_drawn_where_little_changed(tmp_path: Path) -> None:
+    before = covered(MANY, tmp_path / "before", EXACT)
+    after = covered([*MANY, MORE], tmp_path / "after", EXACT, before=before.before)
+
+    assert after.made.tiles_made < 30
+    assert after.made.tiles_reused > 1000
+
+
+def test_several_processes_draw_what_one_does(tmp_path: Path) -> None:
+    one = covered(MANY, tmp_path / "one", EXACT, processes=1)
+    shares: list[float] = []
+    three = covered(MANY, tmp_path / "three", EXACT, processes=3, on_progress=shares.append)
+
+    assert three.archive.read_bytes() == one.archive.read_bytes()
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) > 100
+    assert len([*(tmp_path / "three").glob("share-*.npy")]) == 3
+
+
+def test_a_footprint_that_geos_cannot_join_is_drawn_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = covered(IMAGES, tmp_path / "whole", EXACT)
+
+    def fails(*_: object) -> None:
+        raise shapely.errors.GEOSException("TopologyException: side location conflict")
+
+    monkeypatch.setattr(shapely, "disjoint_subset_union_all", fails)
+    others = covered(IMAGES, tmp_path / "others", EXACT)
+    tiles, same = bits_of(whole.archive), bits_of(others.archive)
+    assert tiles.keys() == same.keys()
+    assert all((tiles[each] == same[each]).all() for each in tiles)
+
+
+class Stopped(BaseException):
+    """What a cancellation raises: no `Exception`, as Dagster's own."""
+
+
+def at_work_in(folder: Path) -> list[psutil.Process]:
+    """The processes that draw in a folder."""
+    return [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if str(folder) in (each.info["cmdline"] or []) and "coverage_worker" in " ".join(each.info["cmdline"])
+    ]
+
+
+def gone(folder: Path) -> bool:
+    """Whether nothing draws in the folder any more, or soon will not."""
+    deadline = time.monotonic() + 30
+    while at_work_in(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not at_work_in(folder)
+
+
+def test_a_process_that_is_killed_is_named_and_the_others_end(tmp_path: Path) -> None:
+    def kill(_: float) -> None:
+        working = at_work_in(tmp_path / "it")
+        if len(working) == 2:
+            working[0].kill()
+
+    plan = CoveragePlan(way="exact", zoom_max=13)
+    with pytest.raises(TilingFailed, match="draws coverage was killed by signal SIGKILL") as caught:
+        covered(strewn(400), tmp_path / "it", plan, processes=2, on_progress=kill)
+    assert "memory" in caught.value.hint
+    assert gone(tmp_path / "it")
+
+
+def test_a_cancellation_ends_the_processes(tmp_path: Path) -> None:
+    def cancel(_: float) -> None:
+        assert at_work_in(tmp_path / "it")
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        covered(MANY, tmp_path / "it", EXACT, processes=2, on_progress=cancel)
+    assert gone(tmp_path / "it")
+
+
+def test_a_parent_that_is_killed_outright_takes_the_processes_with_it(tmp_path: Path) -> None:
+    snapshot = snapshot_of(strewn(400), tmp_path / "it")
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from oam_mosaic_assets.core.coverage import CoveragePlan\n"
+        "from oam_mosaic_assets.gateways.coverage import Shown, make_coverage\n"
+        "folder = Path(sys.argv[1])\n"
+        "make_coverage(CoveragePlan(way='exact'), Shown(folder / 'footprints.parquet', '', (0, 0, 1, 1)),\n"
+        "    folder / 'a', before='', processes=2, on_progress=lambda _: print('at work', flush=True))"
+    )
+    assert snapshot.drawable == 400
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "it")], stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "at work\n"
+        assert at_work_in(tmp_path / "it")
+        os.kill(parent.pid, signal.SIGKILL)
+    assert gone(tmp_path / "it")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_full_disk_is_told(processes: int) -> None:
+    with a_small_disk() as disk:
+        snapshot_of(MANY, disk / "it")
+        fill(disk, 60)
+        shown = Shown(disk / "it/footprints.parquet", "", (0.0, 0.0, 1.0, 1.0))
+        with pytest.raises((DiskFull, OSError), match="No space left") as caught:
+            make_coverage(EXACT, shown, disk / "it/a", before="", processes=processes)
+        assert processes == 1 or isinstance(caught.value, DiskFull)
+
+
+def test_a_process_that_gets_too_little_memory_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command_of = coverage.command_of
+
+    def limited(*given: Any) -> list[str]:
+        return ["prlimit", f"--as={100 * 2**20}", *command_of(*given)]
+
+    monkeypatch.setattr(coverage, "command_of", limited)
+    with pytest.raises(TilingFailed, match=r"A process that draws coverage (failed|was killed)") as caught:
+        covered(MANY, tmp_path / "it", EXACT, processes=2)
+    assert "memory" in caught.value.message.lower()
+    assert gone(tmp_path / "it")
+
+
+def test_the_processes_stay_small(tmp_path: Path) -> None:
+    peak = 0
+
+    def look(_: float) -> None:
+        nonlocal peak
+        for each in at_work_in(tmp_path / "it"):
+            peak = max(peak, each.memory_info().rss)
+
+    plan = CoveragePlan(way="exact", zoom_max=12)
+    covered(strewn(300), tmp_path / "it", plan, processes=2, on_progress=look)
+    assert 0 < peak < 160 * 2**20
