@@ -1,6 +1,6 @@
 """The density grid of a snapshot as two tables: its cells, and how many images of each kind they hold.
 
-Both stand in the order of zooms, then of cells. What is held in memory is some hundred bytes an image and
+Both stand in the order of zooms, then of cells. What is held in memory is some 500 bytes an image and
 what `core.ground` holds; the rest goes by way of files.
 """
 
