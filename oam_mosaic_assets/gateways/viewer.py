@@ -53,6 +53,14 @@ class Viewer:
         """Whether there is a page to publish."""
         return (self._folder / INDEX).is_file()
 
+    @property
+    def is_public(self) -> bool:
+        """Whether strangers find a page, of this publication or of an earlier one.
+
+        Raises: as `ObjectStore`.
+        """
+        return self._store.head_publicly(self._key(INDEX)) is not None
+
     def address(self, build: str = "") -> str:
         """Where people open the page, at one build or at whatever is public."""
         address = self._store.public_address(self._key(INDEX))

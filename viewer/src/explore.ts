@@ -127,6 +127,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     settling = window.setTimeout(() => void refresh(), SETTLED_MS);
   };
   map.on("idle", settle);
+  map.on("error", settle); // after which it may never be idle
   settle();
 
   const followAddress = (): void => {
@@ -137,14 +138,15 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   map.once("idle", followAddress);
 }
 
-let sayView = ""; // said once, and not again when something else was said in between
+let viewSaid = ""; // each view is said once, and not over what was said since, when a part of the map comes late
 
 function showInView(stage: Stage, details: Details, sayAny: (text: string) => void, choose: (id: string) => void): void {
-  const say = (text: string): void => {
-    if (text !== sayView) sayAny(text);
-    sayView = text;
-  };
   const { lng, lat } = stage.map.getCenter();
+  const say = (text: string): void => {
+    const view = `${lng} ${lat} ${stage.map.getZoom()}`;
+    if (view !== viewSaid) sayAny(text);
+    viewSaid = view;
+  };
   const here = stage.countryHere() || place(((((lng + 180) % 360) + 360) % 360) - 180, lat);
   the("where").textContent = here;
   const body = the("in-view-body");

@@ -40,7 +40,9 @@ export function open(address: string): PMTiles {
 /** Throws where the archive cannot be read, or the browser draws no WebGL. */
 export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (trouble: Error) => void): Promise<Stage> {
   maplibregl.setWorkerUrl(workerUrl);
-  const header = await archive.getHeader();
+  const header = await archive.getHeader().catch((error: Error) => {
+    throw new Error(`the archive of this build cannot be read (${error.message})`);
+  });
   const protocol = new Protocol();
   protocol.add(archive);
   maplibregl.addProtocol("pmtiles", protocol.tile);
@@ -195,7 +197,7 @@ function layersIn(colour: Palette): LayerSpecification[] {
     { id: "outlines-fill", type: "fill", ...images, minzoom: OUTLINES_FROM - 0.5, paint: { "fill-color": colour.image, "fill-opacity": byZoom(6, 0.3, 14, 0.16) } },
     {
       id: "outlines-line", type: "line", ...images, minzoom: OUTLINES_FROM - 0.5, layout: { "line-join": "round" },
-      paint: { "line-color": colour.image, "line-width": byZoom(6, 2, 10, 1.2, 14, 1.5), "line-opacity": fade },
+      paint: { "line-color": colour.image, "line-width": byZoom(6, 1.6, 8, 0.9, 14, 1.5), "line-opacity": fade },
     },
     {
       // a dot at each corner: what has no area left in a tile is seen all the same
