@@ -22,6 +22,9 @@ ASSETS: Final = "assets/"
 DETAILS: Final = "global-data.pmtiles"
 """The archive with what is known of each image, beside the mosaic's own in a build that has it."""
 
+COVERAGE: Final = "global-coverage-exact.pmtiles"
+"""The raster coverage, beside the mosaic's own archive in a build that has it."""
+
 ASSET_CACHING: Final = "public, max-age=31536000, immutable"
 
 TYPES: Final = {
@@ -120,6 +123,8 @@ def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
         "archive": keys.archive,
         "tilejson": keys.tilejson,
         "details": DETAILS,
+        "coverage": COVERAGE,
+        "coverage_archive": keys.fixed(COVERAGE)[0],
         "vector_tiles": _template(vector, "/global-mosaic/{z}/{x}/{y}"),
         "raster_tiles": _template(raster, "/{z}/{x}/{y}.png"),
         "stac_item": None if is_sample else settings.stac_item_url,

@@ -192,7 +192,7 @@ class FrontServer:
 def _public_files(settings: Settings) -> str:
     """What of a local store anyone may read, as a regular expression: there is no other server for it."""
     keys = settings.keys
-    fixed = "|".join(map(re.escape, (*keys.fixed_archives(), keys.tilejson, keys.pointer)))
+    fixed = "|".join(map(re.escape, (*keys.all_fixed(), keys.pointer)))
     page = f"{re.escape(keys.viewer)}(?:assets/)?[^/]+"
     return f"{fixed}|{page}|{re.escape(keys.releases_root)}\\d{{8}}T\\d{{6}}Z-[0-9a-f]{{12}}/[^/]+"
 

@@ -152,12 +152,11 @@ class Supervisor:
         return pointer
 
     def _sources(self, pointer: Pointer) -> Sources:
-        raster = f"{pointer.archive.rpartition('/')[0]}/{RASTER_ARCHIVE}"
-        has_raster = self._store.head_publicly(raster) is not None
+        raster = pointer.released.get(RASTER_ARCHIVE)
         return Sources(
             build=pointer.build,
             vector=self._store.public_address(pointer.archive),
-            raster=self._store.public_address(raster) if has_raster else None,
+            raster=self._store.public_address(raster) if raster else None,
         )
 
     def _turn(self, pointer: Pointer) -> None:

@@ -158,9 +158,9 @@ def release(
     keys: Keys = Keys(),  # noqa: B008
 ) -> Pointer:
     """Put a release into a store as publication does, and turn the pointer to it."""
-    for name, archive in ((ARCHIVE, vector), (RASTER_ARCHIVE, raster)):
-        if archive:
-            store.put_file(keys.release(build, name), archive, PMTILES, public=True)
+    archives = {ARCHIVE: vector} | ({RASTER_ARCHIVE: raster} if raster else {})
+    for name, archive in archives.items():
+        store.put_file(keys.release(build, name), archive, PMTILES, public=True)
     pointer = Pointer(
         build=build,
         digest="0" * 64,
@@ -174,6 +174,15 @@ def release(
         manifest=keys.release(build, "manifest.json"),
         size=vector.stat().st_size,
         sha256="0" * 64,
+        products={
+            name: {
+                "key": keys.release(build, name),
+                "bytes": archive.stat().st_size,
+                "sha256": "0" * 64,
+                "content_type": PMTILES.content_type,
+            }
+            for name, archive in archives.items()
+        },
     )
     store.put_bytes(keys.pointer, pointer.to_json(), JSON, public=True)
     return pointer
