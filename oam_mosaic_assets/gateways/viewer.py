@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from oam_mosaic_assets.core.product import DETAILS, EXACT
 from oam_mosaic_assets.core.release import Keys, as_json
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.public_keys import FIXED_CACHING
@@ -19,12 +20,6 @@ from oam_mosaic_assets.settings import Settings
 INDEX: Final = "index.html"
 CONFIG: Final = "config.json"
 ASSETS: Final = "assets/"
-DETAILS: Final = "global-data.pmtiles"
-"""The archive with what is known of each image, beside the mosaic's own in a build that has it."""
-
-COVERAGE: Final = "global-coverage-exact.pmtiles"
-"""The raster coverage, beside the mosaic's own archive in a build that has it."""
-
 ASSET_CACHING: Final = "public, max-age=31536000, immutable"
 
 TYPES: Final = {
@@ -122,9 +117,9 @@ def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
         "builds": keys.releases_root,
         "archive": keys.archive,
         "tilejson": keys.tilejson,
-        "details": DETAILS,
-        "coverage": COVERAGE,
-        "coverage_archive": keys.fixed(COVERAGE)[0],
+        "details": DETAILS.name,
+        "coverage": EXACT.name,
+        "coverage_archive": keys.fixed(EXACT.name)[0],
         "vector_tiles": _template(vector, "/global-mosaic/{z}/{x}/{y}"),
         "raster_tiles": _template(raster, "/{z}/{x}/{y}.png"),
         "stac_item": None if is_sample else settings.stac_item_url,

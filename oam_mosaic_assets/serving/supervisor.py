@@ -15,13 +15,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
+from oam_mosaic_assets.core.product import EXACT
 from oam_mosaic_assets.core.release import Pointer, is_build_name
 from oam_mosaic_assets.errors import MosaicError, ServerMissing, StoreRefused
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.front import FrontServer
 from oam_mosaic_assets.serving.generation import Generation, start_generation
-from oam_mosaic_assets.serving.martin import RASTER_ARCHIVE, Sources
+from oam_mosaic_assets.serving.martin import Sources
 from oam_mosaic_assets.serving.nginx import SHUTDOWN_SECONDS
 from oam_mosaic_assets.serving.programs import find_program
 from oam_mosaic_assets.settings import Settings
@@ -152,7 +153,7 @@ class Supervisor:
         return pointer
 
     def _sources(self, pointer: Pointer) -> Sources:
-        raster = pointer.released.get(RASTER_ARCHIVE)
+        raster = pointer.released.get(EXACT.name)
         return Sources(
             build=pointer.build,
             vector=self._store.public_address(pointer.archive),

@@ -49,6 +49,51 @@ def test_every_place_with_imagery_is_seen_at_every_zoom(stranger: Stranger, name
         assert name in stranger.drawn()
 
 
+@pytest.mark.parametrize("name", [ALONE, TINY])
+@pytest.mark.parametrize("zoom", [0, 4, 9, 13])
+def test_the_raster_coverage_shows_the_same_places(stranger: Stranger, name: str, zoom: int) -> None:
+    longitude, latitude, _ = PLACES[name]
+    stranger.opens(f"{zoom}/{latitude}/{longitude}&layer=coverage")
+    stranger.waits_until("mosaicMap.getLayer('coverage') && mosaicMap.loaded()")
+    assert stranger.orange(name) == 0
+    assert stranger.grey(name) >= 1
+
+
+def test_the_layer_is_switched_by_keyboard_and_kept_in_the_address(stranger: Stranger) -> None:
+    page = stranger.page
+    stranger.looks_at(ALONE, 14)
+    assert (stranger.orange(ALONE) > 100, stranger.grey(ALONE)) == (True, 0)
+    footprints, coverage = (
+        page.get_by_role("radio", name=name) for name in ("Footprints", "Raster coverage")
+    )
+    expect(footprints).to_be_checked()
+    footprints.focus()
+    page.keyboard.press("ArrowRight")
+    expect(coverage).to_be_checked()
+    expect(page.locator("#live")).to_have_text("The map shows raster coverage")
+    page.reload()
+    expect(coverage).to_be_checked()
+    stranger.waits_until("window.mosaicMap?.getLayer('coverage') && mosaicMap.loaded()")
+    assert (stranger.orange(ALONE), stranger.grey(ALONE) > 1000) == (0, True)
+    page.mouse.click(*stranger.middle())
+    expect(page.locator("#selection-title")).to_have_text("Field by the lagoon")
+    assert page.url.endswith(f"&layer=coverage&image={ALONE}")
+    page.keyboard.press("Escape")
+    footprints.check()
+    expect(page.locator("#live")).to_have_text("The map shows footprints")
+    assert "layer=" not in page.url
+    stranger.waits_until("mosaicMap.loaded()")
+    assert stranger.orange(ALONE) > 100
+
+
+def test_without_raster_coverage_there_is_no_switch(stranger: Stranger, published: Published) -> None:
+    without = with_pointer(published.store, products={})
+    stranger.page.route("**/latest.json", lambda route: route.fulfill(body=without))
+    stranger.opens("14/5.6/-0.2&layer=coverage")
+    expect(stranger.page.locator("#layers")).to_be_hidden()
+    assert stranger.orange(ALONE) > 100
+
+
 def test_a_click_shows_the_image_and_all_that_is_known_of_it(
     stranger: Stranger, published: Published
 ) -> None:
@@ -242,6 +287,7 @@ def test_every_address_is_copied(stranger: Stranger, published: Published) -> No
         "PMTiles": f"{stranger.root}global-mosaic.pmtiles",
         "PMTiles, this build": f"{stranger.root}{published.pointer.archive}",
         "TileJSON": f"{stranger.root}global-mosaic.json",
+        "PMTiles, raster coverage": f"{stranger.root}global-coverage-exact.pmtiles",
         "Vector tiles (XYZ)": VECTOR_TILES,
         "QGIS, vector": VECTOR_TILES,
         "Raster tiles (XYZ)": RASTER_TILES,
