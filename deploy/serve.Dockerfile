@@ -1,6 +1,10 @@
 # The image with the tile server: what the Dockerfile makes, with Martin compiled and Debian's nginx added.
 #
 #   docker build -t oam-mosaic . && docker build -t oam-mosaic-serve -f deploy/serve.Dockerfile .
+#
+# `scripts/check-image serve` builds both and asks the second for tiles.
+
+ARG IMAGE=oam-mosaic
 
 FROM docker.io/library/rust:1.95-slim-bookworm AS martin
 
@@ -9,7 +13,7 @@ COPY scripts/install-martin /install-martin
 RUN OAM_MOSAIC_CACHE=/cache bash /install-martin && mv /cache/martin-* /martin
 
 
-FROM oam-mosaic
+FROM $IMAGE
 
 USER root
 # hadolint ignore=DL3008  # Debian's stable suite keeps its versions

@@ -1,12 +1,15 @@
 """`published_mosaic` turned back to an earlier build: a step of its own, for nothing is made anew."""
 
+from typing import Any
+
 import dagster as dg
 
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.core.release import counts
-from oam_mosaic_assets.errors import SettingsError
+from oam_mosaic_assets.errors import MosaicError, SettingsError
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.rollback import roll_back
+from oam_mosaic_assets.gateways.viewer import Viewer
 from oam_mosaic_assets.io_managers.object_store import BUILD_TAG
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -20,6 +23,7 @@ REASON_TAG = "oam-mosaic/reason"
 def turn_back(
     context: dg.OpExecutionContext,
     releases: dg.ResourceParam[Releases],
+    viewer: dg.ResourceParam[Viewer],
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> None:
@@ -61,6 +65,17 @@ def turn_back(
                 "sha256": pointer.sha256,
                 "snapshot": pointer.snapshot_taken_at,
                 "manifest": dg.MetadataValue.url(address(pointer.manifest)),
+                **_page(context, viewer, pointer.build),
             },
         )
     )
+
+
+def _page(context: dg.OpExecutionContext, viewer: Viewer, build: str) -> dict[str, Any]:
+    """A link to the page at this build; the mosaic has turned, whatever is known of the page."""
+    try:
+        found = viewer.is_public
+    except MosaicError as error:
+        context.log.warning(f"{build} is public again; whether its page is, is not known. {error}")
+        return {}
+    return {"viewer": dg.MetadataValue.url(viewer.address(build))} if found else {}

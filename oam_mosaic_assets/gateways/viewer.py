@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from oam_mosaic_assets.core.product import DETAILS, EXACT
 from oam_mosaic_assets.core.release import Keys, as_json
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.public_keys import FIXED_CACHING
@@ -19,9 +20,6 @@ from oam_mosaic_assets.settings import Settings
 INDEX: Final = "index.html"
 CONFIG: Final = "config.json"
 ASSETS: Final = "assets/"
-DETAILS: Final = "global-data.pmtiles"
-"""The archive with what is known of each image, beside the mosaic's own in a build that has it."""
-
 ASSET_CACHING: Final = "public, max-age=31536000, immutable"
 
 TYPES: Final = {
@@ -52,6 +50,14 @@ class Viewer:
     def is_built(self) -> bool:
         """Whether there is a page to publish."""
         return (self._folder / INDEX).is_file()
+
+    @property
+    def is_public(self) -> bool:
+        """Whether strangers find a page, of this publication or of an earlier one.
+
+        Raises: as `ObjectStore`.
+        """
+        return self._store.head_publicly(self._key(INDEX)) is not None
 
     def address(self, build: str = "") -> str:
         """Where people open the page, at one build or at whatever is public."""
@@ -111,7 +117,9 @@ def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
         "builds": keys.releases_root,
         "archive": keys.archive,
         "tilejson": keys.tilejson,
-        "details": DETAILS,
+        "details": DETAILS.name,
+        "coverage": EXACT.name,
+        "coverage_archive": keys.fixed(EXACT.name)[0],
         "vector_tiles": _template(vector, "/global-mosaic/{z}/{x}/{y}"),
         "raster_tiles": _template(raster, "/{z}/{x}/{y}.png"),
         "stac_item": None if is_sample else settings.stac_item_url,

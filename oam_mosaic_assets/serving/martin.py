@@ -18,9 +18,6 @@ VECTOR: Final = "globalcoverage"
 RASTER: Final = "raster"
 """Martin's name of the raster coverage."""
 
-RASTER_ARCHIVE: Final = "global-coverage-exact.pmtiles"
-"""The raster coverage's name in the folder of a release: PNG tiles of 256 pixels."""
-
 CACHE_MB: Final = 128
 """Half of it for tiles, which nginx keeps for longer; a quarter for directories."""
 

@@ -1,4 +1,4 @@
-"""QGIS draws what the recipes say, without a screen: run by hand, by the Python that QGIS is installed for.
+"""QGIS draws what the recipes say, without a screen: run by the Python that QGIS is installed for.
 
     apt-get install --no-install-recommends python3-qgis qgis-providers
     cd oam_mosaic_assets_tests/campaign

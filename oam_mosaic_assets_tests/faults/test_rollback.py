@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -99,6 +100,24 @@ def test_a_rollback_stands_in_the_lineage_with_its_reason(new_site: Site) -> Non
     assert told["rolled back from"] == second.build
     assert told["reason"] == WHY
     assert told["address"] == site.store.public_address(site.keys.archive)
+    assert "viewer" not in told, "there is no page"
+    assert site.command("resume") == 0
+
+
+def test_a_rollback_links_the_page_at_the_build_that_is_public_again(new_site: Site, tmp_path: Path) -> None:
+    site = new_site
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("<!doctype html><title>page</title>")
+    site.environment["SERVE_VIEWER"] = str(tmp_path / "page")
+    first, _ = published(site, IMAGES), published(site, IMAGES)
+
+    assert rolled_back(site).success
+
+    record = site.instance.fetch_materializations(dg.AssetKey("published_mosaic"), limit=1).records[0]
+    assert record.asset_materialization is not None
+    link = record.asset_materialization.metadata["viewer"].value
+    page = site.store.public_address(f"{site.keys.viewer}index.html")
+    assert link == f"{page}?build={first.build}"
     assert site.command("resume") == 0
 
 

@@ -38,8 +38,9 @@ def test_strangers_read_the_page_and_only_what_changed_is_written_again(
     store: ObjectStore, built: Path
 ) -> None:
     page = viewer(store, built, root="../../")
-    assert page.is_built
+    assert (page.is_built, page.is_public) == (True, False)
     assert page.publish() == 4
+    assert page.is_public
     assert store.read_publicly("mosaic/viewer/index.html") == b"<p>first"
     assert json.loads(store.read_publicly("mosaic/viewer/config.json") or b"") == {"root": "../../"}
     assert store.read_publicly("mosaic/viewer/assets/index-1.js") == b"1"

@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import pytest
 
+from oam_mosaic_assets.core.product import EXACT
 from oam_mosaic_assets.core.release import ARCHIVE, Keys, Pointer
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
-from oam_mosaic_assets.serving.martin import RASTER_ARCHIVE
 from oam_mosaic_assets_tests.servers.ports import free_port
 
 SERVE: Final = Path(sys.executable).with_name("oam-mosaic")
@@ -158,9 +158,9 @@ def release(
     keys: Keys = Keys(),  # noqa: B008
 ) -> Pointer:
     """Put a release into a store as publication does, and turn the pointer to it."""
-    for name, archive in ((ARCHIVE, vector), (RASTER_ARCHIVE, raster)):
-        if archive:
-            store.put_file(keys.release(build, name), archive, PMTILES, public=True)
+    archives = {ARCHIVE: vector} | ({EXACT.name: raster} if raster else {})
+    for name, archive in archives.items():
+        store.put_file(keys.release(build, name), archive, PMTILES, public=True)
     pointer = Pointer(
         build=build,
         digest="0" * 64,
@@ -174,6 +174,15 @@ def release(
         manifest=keys.release(build, "manifest.json"),
         size=vector.stat().st_size,
         sha256="0" * 64,
+        products={
+            name: {
+                "key": keys.release(build, name),
+                "bytes": archive.stat().st_size,
+                "sha256": "0" * 64,
+                "content_type": PMTILES.content_type,
+            }
+            for name, archive in archives.items()
+        },
     )
     store.put_bytes(keys.pointer, pointer.to_json(), JSON, public=True)
     return pointer

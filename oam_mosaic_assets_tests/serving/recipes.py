@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageDraw
-from pmtiles.tile import zxy_to_tileid
-from pmtiles.writer import Writer
+from PIL import Image
 
+from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.grid import to_tiles
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import REPOSITORY
+from oam_mosaic_assets_tests.core.pictures import covered
 from oam_mosaic_assets_tests.core.scene import IMAGES
 from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.tiles import Serving, release, serving
-from oam_mosaic_assets_tests.serving.conftest import RASTER_ZOOMS, world_of_png
 
 BUILD: Final = "20260115T030000Z-3f9c2a7d41be"
 
@@ -70,34 +69,12 @@ def pixel(zoom: int, place: tuple[float, float]) -> tuple[int, int, int, int]:
     return int(x), int(y), int(x % 1 * 256), int(y % 1 * 256)
 
 
-def _coverage(path: Path) -> Path:
-    """A raster coverage of the hill alone: of each zoom, the tiles around its middle."""
-    tiles: dict[int, bytes] = {}
-    west, south, east, north = HILL.geometry.bounds
-    for zoom in RASTER_ZOOMS:
-        (left, top), (right, bottom) = to_tiles(np.array([(west, north), (east, south)]), zoom)
-        column, row, *_ = pixel(zoom, MIDDLE)
-        for x in range(max(0, column - 2), min(2**zoom, column + 3)):
-            for y in range(max(0, row - 2), min(2**zoom, row + 3)):
-                x0, y0 = (left - x) * 256, (top - y) * 256
-                x1, y1 = max(x0, (right - x) * 256 - 1), max(y0, (bottom - y) * 256 - 1)
-                tile, written = Image.new("RGBA", (256, 256)), io.BytesIO()
-                ImageDraw.Draw(tile).rectangle([(x0, y0), (x1, y1)], fill=(*COVERAGE, 255))
-                tile.save(written, "PNG", compress_level=1)
-                tiles[zxy_to_tileid(zoom, x, y)] = written.getvalue()
-    with path.open("wb") as file:
-        writer = Writer(file)
-        for tile_id in sorted(tiles):
-            writer.write_tile(tile_id, tiles[tile_id])
-        writer.finalize(*world_of_png())
-    return path
-
-
 @contextmanager
 def served_recipes(folder: Path, mosaic: Path) -> Iterator[Serving]:
     """A server with the small world, a raster coverage of the hill, and pictures instead of TiTiler's."""
     store, port, tile = FolderStore(folder / "store"), free_port(), io.BytesIO()
-    release(store, BUILD, mosaic, _coverage(folder / "raster.pmtiles"))
+    plan = CoveragePlan(way="exact", colour=COVERAGE)
+    release(store, BUILD, mosaic, covered([HILL], folder / "exact", plan=plan).archive)
     Image.new("RGB", (256, 256), IMAGERY).save(tile, "PNG")
     picture = f"{Keys().viewer}imagery.png"
     store.put_bytes(picture, tile.getvalue(), Headers("image/png"), public=True)

@@ -18,7 +18,6 @@ from pmtiles.reader import MmapSource, Reader, all_tiles
 
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets_tests.servers.tiles import Serving, release, serving
-from oam_mosaic_assets_tests.serving.conftest import raster_tiles
 
 BUILD = "20260115T030000Z-3f9c2a7d41be"
 VECTOR, RASTER, VIEWER = 0, 1, 2
@@ -53,8 +52,14 @@ def test_every_tile_of_the_mosaic_is_the_archives_own(served: Serving, mosaic: P
         assert answer.headers["content-encoding"] == "gzip"
 
 
-def test_every_tile_of_the_raster_coverage_is_the_archives_own(served: Serving) -> None:
-    for (z, x, y), tile in raster_tiles().items():
+def some_tiles_of(archive: Path) -> dict[tuple[int, int, int], bytes]:
+    """A thousand, far out all of them; deep down they are many and alike."""
+    tiles = sorted(tiles_of(archive).items())
+    return dict(tiles[:500] + random.Random(5).sample(tiles[500:], 500))
+
+
+def test_the_tiles_of_the_raster_coverage_are_the_archives_own(served: Serving, raster: Path) -> None:
+    for (z, x, y), tile in some_tiles_of(raster).items():
         answer = served.ask(RASTER, f"/{z}/{x}/{y}.png")
         assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
         assert answer.content == tile
@@ -69,14 +74,14 @@ def test_a_tile_is_unpacked_for_whoever_does_not_say_that_he_can(served: Serving
         assert answer.headers["vary"] == "Accept-Encoding"
 
 
-def test_rows_may_be_counted_from_the_south(served: Serving, mosaic: Path) -> None:
+def test_rows_may_be_counted_from_the_south(served: Serving, mosaic: Path, raster: Path) -> None:
     z, x, y = next(place for place in tiles_of(mosaic) if place[0] == LAST)
     flipped = 2**z - 1 - y
     expected = served.ask(VECTOR, f"/globalcoverage/{z}/{x}/{y}")
     assert expected.status == 200
     assert served.ask(VECTOR, f"/tms/globalcoverage/{z}/{x}/{flipped}").content == expected.content
     assert served.ask(VECTOR, f"/tms/global-mosaic/{z}/{x}/{flipped}.mvt").content == expected.content
-    for (z, x, y), tile in raster_tiles().items():
+    for (z, x, y), tile in some_tiles_of(raster).items():
         assert served.ask(RASTER, f"/tms/{z}/{x}/{2**z - 1 - y}.png").content == tile
 
 

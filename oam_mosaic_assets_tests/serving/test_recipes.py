@@ -18,7 +18,9 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
+from oam_mosaic_assets_tests.chain import REPOSITORY
 from oam_mosaic_assets_tests.core.scene import IMAGES
+from oam_mosaic_assets_tests.servers.cache import cache
 from oam_mosaic_assets_tests.servers.chromium import SOFTWARE_RENDERING, running_chromium
 from oam_mosaic_assets_tests.servers.tiles import Serving
 from oam_mosaic_assets_tests.serving.recipes import (
@@ -35,6 +37,7 @@ from oam_mosaic_assets_tests.serving.recipes import (
 )
 
 VECTOR, RASTER = 0, 1
+QGIS = REPOSITORY / "oam_mosaic_assets_tests" / "campaign" / "qgis_reader.py"
 WIDTH, HEIGHT = 512, 384
 
 MAPLIBRE = """
@@ -139,7 +142,8 @@ def test_a_web_map_shows_what_is_there(
     context.close()
     assert seen == expected
     assert wrong == []
-    assert any(re.search(r":\d+/(globalcoverage/)?\d+/\d+/\d+", address) for address in asked)
+    tiles = [address for address in asked if re.search(r":\d+/(globalcoverage/)?\d+/\d+/\d+", address)]
+    assert tiles or expected == NOTHING, "outside of what the TileJSON states nothing needs to be asked"
     assert all(address.startswith(("http://127.0.0.1:", "file:", "blob:", "data:")) for address in asked)
 
 
@@ -223,6 +227,37 @@ def test_gdal_reads_a_vector_tile(gdal: Callable[..., str], zoom: int) -> None:
     assert "using driver `MVT' successful" in said
     assert "Layer name: globalcoverage\n" in said
     assert ("id (String) = a hill" in said) == (zoom > 0)
+
+
+def test_qgis_imports_the_connections_and_draws_every_layer(served: Serving, tmp_path: Path) -> None:
+    """Its own dialog and providers: pictures by XYZ and by WMTS, footprints as vector tiles."""
+    if not Path("/usr/lib/python3/dist-packages/qgis").is_dir():
+        pytest.fail("QGIS is not there; `scripts/install-test-servers` installs it", pytrace=False)
+    vector, raster, _ = served.ports
+    servers = [f"http://127.0.0.1:{port}" for port in (vector, raster)]
+    done = subprocess.run(
+        ["/usr/bin/python3", QGIS, *servers, "29.5", "-20.3", "30.9", "-19.4", tmp_path / "map"],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin", "QT_QPA_PLATFORM": "offscreen"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert [line[:2] for line in said] == [["xyz", "ok"], ["wmts", "ok"], ["vector", "ok"]], done
+    covered = [int(line[4]) for line in said]
+    assert covered == pytest.approx([covered[0]] * 3, rel=0.05), "all three show the same"
+    assert done.returncode == 0
+
+
+def test_the_entry_for_josm_is_what_its_schema_says(served: Serving, tmp_path: Path) -> None:
+    schema = cache() / "josm" / "maps.xsd"
+    if not schema.exists() or shutil.which("xmllint") is None:
+        pytest.fail("JOSM's schema is not there; `scripts/install-test-servers` unpacks it", pytrace=False)
+    entry = tmp_path / "josm.xml"
+    entry.write_bytes(served.ask(RASTER, "/josm.xml").content)
+    command = ["xmllint", "--nonet", "--noout", "--schema", schema, entry]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, f"{entry} validates\n")
 
 
 def test_the_entry_for_editors_has_the_coverage_as_its_outline(served: Serving) -> None:

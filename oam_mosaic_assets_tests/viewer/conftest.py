@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from oam_mosaic_assets_tests.chain import quick_folder
 from oam_mosaic_assets_tests.servers.chromium import SOFTWARE_RENDERING, running_chromium
 from oam_mosaic_assets_tests.servers.range_server import serving
 from oam_mosaic_assets_tests.viewer.site import Published, Stranger, open_page, published_site
+
+expect.set_options(timeout=30_000)  # milliseconds; playwright's own five seconds are few on a busy machine
 
 
 @pytest.fixture(scope="module")

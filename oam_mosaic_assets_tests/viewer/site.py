@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Route
 
@@ -73,6 +74,7 @@ def published_site(folder: Path) -> Iterator[Published]:
         "SERVE_VIEWER": str(REPOSITORY / "viewer" / "dist"),
         "SERVE_RASTER_URL": "https://tiles.example.org",
         "ZOOM_MAX": "15",
+        "MOSAIC_PRODUCTS": "mosaic,exact",
     }
     write_items(folder / "items.ndjson", [_item(name) for name in PLACES])
     with dagster_instance() as instance:
@@ -186,15 +188,37 @@ class Stranger:
         )
         return set(found)
 
-    def orange(self, name: str, *, reach: int = 20) -> int:
+    def orange(self, name: str) -> int:
         """How many pixels around an image have the colour of imagery."""
+        pixels = self._around(name)
+        return int((pixels[..., 0] - pixels[..., 2] > 25).sum())
+
+    def grey(self, name: str) -> int:
+        """How many pixels around an image the raster coverage makes darker."""
+        shown = self._around(name)
+        if not self.page.evaluate("Boolean(mosaicMap.getLayer('coverage'))"):
+            return 0
+        visibility = self.page.evaluate("mosaicMap.getLayoutProperty('coverage', 'visibility')")
+        self._turn_coverage("none")
+        below = self._around(name)
+        self._turn_coverage(visibility)
+        return int(((below - shown).min(axis=-1) > 8).sum())
+
+    def _turn_coverage(self, visibility: str) -> None:
+        self.page.evaluate(
+            "to => new Promise(done => { mosaicMap.once('idle', done);"
+            " mosaicMap.setLayoutProperty('coverage', 'visibility', to); mosaicMap.triggerRepaint(); })",
+            visibility,
+        )
+
+    def _around(self, name: str, *, reach: int = 20) -> NDArray[np.int_]:
+        """The map around an image: rows from the top, columns, red, green and blue."""
         box = self.page.locator("#map").bounding_box()
         at = self.page.evaluate("place => mosaicMap.project(place)", list(PLACES[name][:2]))
         assert box is not None
         x, y = box["x"] + at["x"], box["y"] + at["y"]
         clip = {"x": x - reach, "y": y - reach, "width": 2.0 * reach, "height": 2.0 * reach}
-        pixels = np.asarray(Image.open(BytesIO(self.page.screenshot(clip=clip))).convert("RGB")).astype(int)
-        return int((pixels[..., 0] - pixels[..., 2] > 25).sum())
+        return np.asarray(Image.open(BytesIO(self.page.screenshot(clip=clip))).convert("RGB")).astype(int)
 
 
 def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserContext, Stranger]:

@@ -1,19 +1,22 @@
-// The page's address keeps what is looked at: #map=zoom/latitude/longitude&image=id. MapLibre keeps the first part.
+// The page's address keeps what is looked at: #map=zoom/latitude/longitude&layer=coverage&image=id. MapLibre keeps the
+// first part.
 
-const NAME = "image=";
+export type Name = "image" | "layer";
 
-export function imageInAddress(): string | null {
-  const part = location.hash.slice(1).split("&").find((each) => each.startsWith(NAME));
+export function inAddress(name: Name): string | null {
+  const part = parts().find((each) => each.startsWith(`${name}=`));
   if (!part) return null;
   try {
-    return decodeURIComponent(part.slice(NAME.length)) || null;
+    return decodeURIComponent(part.slice(name.length + 1)) || null;
   } catch {
     return null;
   }
 }
 
-export function keepImageInAddress(id: string | null): void {
-  const parts = location.hash.slice(1).split("&").filter((each) => each && !each.startsWith(NAME));
-  if (id !== null) parts.push(NAME + encodeURIComponent(id));
-  history.replaceState(history.state, "", parts.length ? `#${parts.join("&")}` : location.pathname + location.search);
+export function keepInAddress(name: Name, value: string | null): void {
+  const kept = parts().filter((each) => !each.startsWith(`${name}=`));
+  if (value !== null) kept.push(`${name}=${encodeURIComponent(value)}`);
+  history.replaceState(history.state, "", kept.length ? `#${kept.join("&")}` : location.pathname + location.search);
 }
+
+const parts = (): string[] => location.hash.slice(1).split("&").filter(Boolean);

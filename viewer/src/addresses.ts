@@ -9,7 +9,7 @@ interface Address {
   address: string;
 }
 
-export function addresses({ config, pointer }: Mosaic): Address[] {
+export function addresses({ config, pointer, coverage }: Mosaic): Address[] {
   const found: Address[] = [
     {
       client: "PMTiles",
@@ -27,6 +27,13 @@ export function addresses({ config, pointer }: Mosaic): Address[] {
       address: publicAddress(config, config.tilejson),
     },
   ];
+  if (coverage !== null) {
+    found.push({
+      client: "PMTiles, raster coverage",
+      how: "The newest, as pictures of 256 pixels, zooms 0 to 15.",
+      address: publicAddress(config, config.coverage_archive),
+    });
+  }
   return [...found, ...vector(config.vector_tiles), ...raster(config.raster_tiles)];
 }
 

@@ -1,10 +1,10 @@
 // Looking around: what is under the pointer, what was chosen, what is in view. Joins map, details and panel.
 
-import { imageInAddress, keepImageInAddress } from "./address";
+import { inAddress, keepInAddress } from "./address";
 import { countriesOf, countryList, type CountryWithPlaces } from "./countries";
 import { Details, type Image } from "./details";
 import { the } from "./dom";
-import { open, OUTLINES_FROM, stageOf, type Stage } from "./map";
+import { open, OUTLINES_FROM, stageOf, type Layer, type Stage } from "./map";
 import type { Mosaic } from "./mosaic";
 import { imageDetails, imageList, nameOf } from "./panel";
 import { date, images, place } from "./words";
@@ -20,8 +20,9 @@ const CLOSE_PX = 12;
 
 export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<void> {
   const archive = open(mosaic.archive);
+  const coverage = mosaic.coverage === null ? null : open(mosaic.coverage);
   const details = new Details(open(mosaic.details));
-  const stage = await stageOf(the("map"), archive, (trouble) =>
+  const stage = await stageOf(the("map"), archive, coverage, (trouble) =>
     notice("tiles", `A part of the map could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
   const { map } = stage;
   Object.assign(window, { mosaicMap: map }); // for whoever looks at it in the browser's console
@@ -51,7 +52,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     chosen = id;
     stage.choose(id);
     stage.pointAt(null);
-    keepImageInAddress(id);
+    keepInAddress("image", id);
     showChosen(id);
     bringUp();
     const where = stage.boundsOf(id) ?? stage.bounds();
@@ -65,7 +66,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   const list = (): void => {
     chosen = null;
     stage.choose(null);
-    keepImageInAddress(null);
+    keepInAddress("image", null);
     show(`${images(atPlace.length)} here, the newest first`, imageList(known(atPlace), (id) => void choose(id), stage.pointAt));
     say(`${images(atPlace.length)} here`);
     bringUp();
@@ -77,7 +78,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     atPlace = [];
     stage.choose(null);
     stage.pointAt(null);
-    keepImageInAddress(null);
+    keepInAddress("image", null);
     the("selection").hidden = true;
     (cameFrom?.isConnected ? cameFrom : map.getCanvas()).focus({ preventScroll: true });
     say("Closed");
@@ -127,24 +128,41 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     settling = window.setTimeout(() => void refresh(), SETTLED_MS);
   };
   map.on("idle", settle);
+  map.on("error", settle); // after which it may never be idle
   settle();
 
+  const layers = [...the("layers").querySelectorAll("input")];
+  const showLayer = (layer: Layer): void => {
+    for (const each of layers) each.checked = each.value === layer;
+    keepInAddress("layer", layer === "footprints" ? null : layer);
+    void stage.show(layer);
+  };
+  the("layers").hidden = coverage === null;
+  for (const each of layers) {
+    each.addEventListener("change", () => {
+      showLayer(each.value as Layer);
+      say(`The map shows ${each.labels?.[0]?.textContent?.trim().toLowerCase() ?? each.value}`);
+    });
+  }
+
   const followAddress = (): void => {
-    const id = imageInAddress();
+    showLayer(coverage !== null && inAddress("layer") === "coverage" ? "coverage" : "footprints");
+    const id = inAddress("image");
     if (id !== null && id !== chosen) void choose(id);
   };
   window.addEventListener("hashchange", followAddress);
   map.once("idle", followAddress);
 }
 
-let sayView = ""; // said once, and not again when something else was said in between
+let viewSaid = ""; // each view is said once, and not over what was said since, when a part of the map comes late
 
 function showInView(stage: Stage, details: Details, sayAny: (text: string) => void, choose: (id: string) => void): void {
-  const say = (text: string): void => {
-    if (text !== sayView) sayAny(text);
-    sayView = text;
-  };
   const { lng, lat } = stage.map.getCenter();
+  const say = (text: string): void => {
+    const view = `${lng} ${lat} ${stage.map.getZoom()}`;
+    if (view !== viewSaid) sayAny(text);
+    viewSaid = view;
+  };
   const here = stage.countryHere() || place(((((lng + 180) % 360) + 360) % 360) - 180, lat);
   the("where").textContent = here;
   const body = the("in-view-body");

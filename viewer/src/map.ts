@@ -18,6 +18,8 @@ const PALETTES = {
 };
 type Palette = (typeof PALETTES)["light"];
 
+export type Layer = "footprints" | "coverage";
+
 export interface Stage {
   map: MapLibreMap;
   countries: () => readonly Country[];
@@ -25,6 +27,7 @@ export interface Stage {
   pick: (point: { x: number; y: number }) => string[];
   isDrawn: (point: { x: number; y: number }) => boolean; // something, perhaps too small to have an id here
   inView: () => string[];
+  show: (layer: Layer) => Promise<void>; // images are picked under either
   choose: (id: string | null) => void;
   pointAt: (id: string | null) => void;
   bounds: () => Bounds;
@@ -38,15 +41,20 @@ export function open(address: string): PMTiles {
 }
 
 /** Throws where the archive cannot be read, or the browser draws no WebGL. */
-export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (trouble: Error) => void): Promise<Stage> {
+export async function stageOf(
+  container: HTMLElement, archive: PMTiles, coverage: PMTiles | null, tell: (trouble: Error) => void,
+): Promise<Stage> {
   maplibregl.setWorkerUrl(workerUrl);
-  const header = await archive.getHeader();
+  const header = await archive.getHeader().catch((error: Error) => {
+    throw new Error(`the archive of this build cannot be read (${error.message})`);
+  });
   const protocol = new Protocol();
   protocol.add(archive);
   maplibregl.addProtocol("pmtiles", protocol.tile);
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const palette = (): Palette => PALETTES[dark.matches ? "dark" : "light"];
+  let shown: Layer = "footprints";
   const wide = Math.max(container.clientWidth, 1);
   const map = new maplibregl.Map({
     container,
@@ -71,7 +79,7 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
           maxzoom: header.maxZoom,
         },
       },
-      layers: layersIn(palette()),
+      layers: layersIn(palette(), shown),
     },
   });
   map.touchZoomRotate.disableRotation();
@@ -86,11 +94,24 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
     "bottom-right",
   );
   map.getCanvas().setAttribute("aria-label", "Map. Arrows move it, plus and minus zoom, Enter chooses the images in its middle.");
-  dark.addEventListener("change", () => {
-    for (const layer of layersIn(palette())) {
+  const paint = (): void => {
+    for (const layer of layersIn(palette(), shown)) {
       for (const [name, value] of Object.entries(layer.paint ?? {})) map.setPaintProperty(layer.id, name, value);
     }
-  });
+  };
+  dark.addEventListener("change", paint);
+  const addCoverage = async (pictures: PMTiles): Promise<void> => {
+    const { minZoom, maxZoom } = await pictures.getHeader();
+    if (map.getSource("coverage")) return;
+    maplibregl.addProtocol("coverage", async ({ url }) => {
+      const [z, x, y] = url.slice("coverage://".length).split("/").map(Number) as [number, number, number];
+      const tile = await pictures.getZxy(z, x, y);
+      // for a picture that is none MapLibre would wait for ever
+      return { data: tile?.data ?? (await createImageBitmap(new ImageData(1, 1))) };
+    });
+    map.addSource("coverage", { type: "raster", tiles: ["coverage://{z}/{x}/{y}"], tileSize: 256, minzoom: minZoom, maxzoom: maxZoom });
+    map.addLayer({ id: "coverage", type: "raster", source: "coverage", paint: COVERAGE_PAINT }, "places");
+  };
   map.on("error", ({ error, ...event }) => {
     const source = (event as { sourceId?: string }).sourceId;
     if (error.name !== "AbortError") tell(source === "mosaic" ? error : new Error(error.message));
@@ -142,6 +163,12 @@ export async function stageOf(container: HTMLElement, archive: PMTiles, tell: (t
     },
     isDrawn: (point) => drawn(around(point)).length > 0,
     inView: () => (map.getZoom() < OUTLINES_FROM ? [] : query()),
+    show: async (layer) => {
+      shown = layer;
+      if (layer === "coverage" && coverage) await addCoverage(coverage).catch(tell);
+      if (map.getLayer("coverage")) map.setLayoutProperty("coverage", "visibility", shown === "coverage" ? "visible" : "none");
+      paint();
+    },
     choose: (id) => only(["chosen-fill", "chosen-line"], id),
     pointAt: (id) => only(["pointed"], id),
     bounds: () => {
@@ -177,9 +204,14 @@ function boundsOf(map: MapLibreMap, id: string): Bounds | null {
 
 const byZoom = (...stops: number[]): ExpressionSpecification => ["interpolate", ["linear"], ["zoom"], ...stops] as unknown as ExpressionSpecification;
 
-function layersIn(colour: Palette): LayerSpecification[] {
+// its pixels as they are, and at once
+const COVERAGE_PAINT = { "raster-resampling": "nearest", "raster-fade-duration": 0 } as const;
+
+/** Beside the raster coverage the footprints are there all the same, to be picked, but are not seen. */
+function layersIn(colour: Palette, shown: Layer): LayerSpecification[] {
   const images = { source: "mosaic", "source-layer": "globalcoverage" };
-  const fade = byZoom(OUTLINES_FROM - 0.5, 0, OUTLINES_FROM + 0.5, 1);
+  const seen = (...stops: number[]): ExpressionSpecification | number => (shown === "footprints" ? byZoom(...stops) : 0);
+  const fade = seen(OUTLINES_FROM - 0.5, 0, OUTLINES_FROM + 0.5, 1);
   return [
     { id: "sea", type: "background", paint: { "background-color": colour.sea } },
     { id: "land", type: "fill", source: "land", paint: { "fill-color": colour.land, "fill-outline-color": colour.coast } },
@@ -189,13 +221,13 @@ function layersIn(colour: Palette): LayerSpecification[] {
       paint: {
         "circle-color": colour.image,
         "circle-radius": byZoom(0, 1.6, 3, 2.4, 7, 4),
-        "circle-opacity": byZoom(OUTLINES_FROM, 0.75, OUTLINES_FROM + 1.5, 0),
+        "circle-opacity": seen(OUTLINES_FROM, 0.75, OUTLINES_FROM + 1.5, 0),
       },
     },
-    { id: "outlines-fill", type: "fill", ...images, minzoom: OUTLINES_FROM - 0.5, paint: { "fill-color": colour.image, "fill-opacity": byZoom(6, 0.3, 14, 0.16) } },
+    { id: "outlines-fill", type: "fill", ...images, minzoom: OUTLINES_FROM - 0.5, paint: { "fill-color": colour.image, "fill-opacity": seen(6, 0.3, 14, 0.16) } },
     {
       id: "outlines-line", type: "line", ...images, minzoom: OUTLINES_FROM - 0.5, layout: { "line-join": "round" },
-      paint: { "line-color": colour.image, "line-width": byZoom(6, 2, 10, 1.2, 14, 1.5), "line-opacity": fade },
+      paint: { "line-color": colour.image, "line-width": byZoom(6, 1.6, 8, 0.9, 14, 1.5), "line-opacity": fade },
     },
     {
       // a dot at each corner: what has no area left in a tile is seen all the same

@@ -7,7 +7,9 @@ export interface Config {
   builds: string; // what the keys of builds begin with
   archive: string;
   tilejson: string;
+  coverage_archive: string;
   details: string; // name of the archive with the details, beside a build's own
+  coverage: string; // of the one with the raster coverage
   vector_tiles: string | null; // a template with {z}, {x}, {y}
   raster_tiles: string | null;
   stac_item: string | null; // a template with {id}
@@ -21,11 +23,15 @@ export interface Pointer {
   checked_at: string;
   images: number;
   archive: string;
+  products?: Products;
   format: number;
 }
 
+type Products = Record<string, { key?: string } | undefined>; // by name
+
 interface Manifest {
   images: number;
+  products?: Products;
   archive: { key: string };
   snapshot: { taken_at: string };
 }
@@ -35,6 +41,7 @@ export interface Mosaic {
   pointer: Pointer;
   archive: string; // addresses that this page reads
   details: string;
+  coverage: string | null; // where the build has one
   isChosen: boolean; // by the page's address, and perhaps not what is public now
 }
 
@@ -67,7 +74,15 @@ export async function readMosaic(config: Config): Promise<Mosaic> {
     throw new NoMosaic("not-understood", `format ${String(pointer?.format)}`);
   }
   const archive = new URL(pointer.archive, root).href;
-  return { config, pointer, archive, details: new URL(config.details, archive).href, isChosen: build !== null };
+  const coverage = pointer.products?.[config.coverage]?.key;
+  return {
+    config,
+    pointer,
+    archive,
+    details: new URL(config.details, archive).href,
+    coverage: typeof coverage === "string" ? new URL(coverage, root).href : null,
+    isChosen: build !== null,
+  };
 }
 
 async function readPointer(config: Config, root: URL): Promise<Pointer> {
@@ -77,8 +92,8 @@ async function readPointer(config: Config, root: URL): Promise<Pointer> {
 async function readManifest(config: Config, root: URL, build: string): Promise<Pointer> {
   if (!BUILD.test(build)) throw new NoMosaic("no-such-build", "that is no build's name");
   const manifest = (await read(new URL(`${config.builds}${build}/manifest.json`, root), "no-such-build")) as Manifest;
-  const { images, archive, snapshot } = manifest;
-  return { build, images, archive: archive?.key, checked_at: snapshot?.taken_at, format: FORMAT };
+  const { images, archive, products, snapshot } = manifest;
+  return { build, images, archive: archive?.key, products, checked_at: snapshot?.taken_at, format: FORMAT };
 }
 
 async function read(address: URL, absent: Trouble): Promise<unknown> {

@@ -1,0 +1,12 @@
+"""Where `scripts/install-test-servers` keeps what it unpacked; the tests keep theirs there too."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache() -> Path:
+    """The folder, as the script finds it."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("OAM_MOSAIC_CACHE") or Path(caches, "oam-mosaic"))
