@@ -13,8 +13,9 @@ import pytest
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, UNCHANGED
 from oam_mosaic_assets.automation.following import LONGEST_WAIT
+from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.details import details_plan
-from oam_mosaic_assets.core.product import DETAILS, MOSAIC
+from oam_mosaic_assets.core.product import DETAILS, EXACT, MOSAIC
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
@@ -134,18 +135,24 @@ def test_another_plan_is_another_basis(site: Site, changed: dict[str, str]) -> N
 
 def test_the_plan_of_any_product_counts(site: Site) -> None:
     plans = {MOSAIC.name: TilingPlan(zoom_max=10), DETAILS.name: details_plan(10)}
+    pictures = {EXACT.name: CoveragePlan(way="exact", zoom_max=10)}
 
     def basis(words: str) -> str:
         site.environment["MOSAIC_PRODUCTS"] = words
         releases = Releases(site.store, site.keys)
         catalogue = catalogue_of(site.settings)
-        return Watch(catalogue, releases, TippecanoeResource(), plans=plans, box=None).look().basis
+        watch = Watch(catalogue, releases, TippecanoeResource(), plans=plans, pictures=pictures, box=None)
+        return watch.look().basis
 
     both, alone = basis("mosaic,details"), basis("mosaic")
     assert both == basis("mosaic,details") != ""
     plans[DETAILS.name] = replace(plans[DETAILS.name], description="Something else is said of images.")
     assert basis("mosaic,details") != both
     assert basis("mosaic") == alone, "details are not made"
+    grey = basis("mosaic,exact")
+    pictures[EXACT.name] = replace(pictures[EXACT.name], colour=(255, 0, 0))
+    assert basis("mosaic,exact") != grey
+    assert basis("mosaic") == alone
 
 
 def test_what_someone_overwrote_is_mended_though_nothing_changed(site: Site) -> None:
