@@ -7,12 +7,14 @@ from typing import Any, Literal, TextIO
 
 import dagster as dg
 
+from oam_mosaic_assets.assets.imagery_blocks import imagery_blocks
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.automation.alerting import alerts_sensor
 from oam_mosaic_assets.automation.chain import audits_of, chain_of
 from oam_mosaic_assets.automation.following import catalogue_sensor
 from oam_mosaic_assets.automation.jobs import (
     global_mosaic,
+    imagery_partitions,
     mosaic_freshness,
     publish_held_build,
     rollback,
@@ -22,10 +24,25 @@ from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.history import Retention
-from oam_mosaic_assets.core.product import CHANGES, DENSITY, DETAILS, EXACT, MOSAIC, STATISTICS, WHOLE
+from oam_mosaic_assets.core.product import (
+    CHANGES,
+    DENSITY,
+    DETAILS,
+    EXACT,
+    IMAGERY,
+    MOSAIC,
+    STATISTICS,
+    WHOLE,
+)
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
-from oam_mosaic_assets.gateways.from_settings import catalogue_of, channels_of, store_of, viewer_of
+from oam_mosaic_assets.gateways.from_settings import (
+    catalogue_of,
+    channels_of,
+    imagery_of,
+    store_of,
+    viewer_of,
+)
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.io_managers.object_store import ObjectStoreIOManager
 from oam_mosaic_assets.resources.auditor import (
@@ -34,6 +51,7 @@ from oam_mosaic_assets.resources.auditor import (
     of_coverage,
     of_density,
     of_footprints,
+    of_imagery,
     of_statistics,
 )
 from oam_mosaic_assets.resources.console import console_logger
@@ -88,13 +106,21 @@ def build_definitions(
     pictures = {EXACT.name: plan.exact, WHOLE.name: plan.whole}
     channels = channels_of(settings)
     *upstream, published = chain_of(keys.products)
+    partitioned = [imagery_blocks] if IMAGERY in keys.products else []
     return dg.Definitions(
         assets=[
             *upstream,
+            *partitioned,
             published.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=freshness)),
         ],
         asset_checks=[*audits_of(keys.products), mosaic_is_fresh],
-        jobs=[global_mosaic, publish_held_build, rollback, mosaic_freshness],
+        jobs=[
+            global_mosaic,
+            publish_held_build,
+            rollback,
+            mosaic_freshness,
+            *([imagery_partitions] if partitioned else []),
+        ],
         schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
         sensors=[
             catalogue_sensor(is_on=settings.follow_catalogue),
@@ -109,6 +135,7 @@ def build_definitions(
             "mosaic_plan": plan,
             "progress": LoggedProgress(),
             "releases": releases,
+            "imagery": imagery_of(settings, store),
             "viewer": viewer_of(settings, store),
             "auditor": Auditor(
                 releases,
@@ -118,6 +145,7 @@ def build_definitions(
                     DENSITY.name: of_density,
                     STATISTICS.name: of_statistics,
                     CHANGES.name: of_changes(releases),
+                    IMAGERY.name: of_imagery,
                 },
                 max_set_aside_share=plan.max_set_aside_share,
                 max_shrink_share=plan.max_shrink_share,

@@ -25,7 +25,8 @@ from pydantic import (
 )
 
 from oam_mosaic_assets.core.cron import problem_with
-from oam_mosaic_assets.core.product import MOSAIC, PRODUCTS
+from oam_mosaic_assets.core.imagery.recipe import Order
+from oam_mosaic_assets.core.product import BY_DEFAULT, MOSAIC
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.environment import env_file, near_misses
@@ -95,12 +96,22 @@ class Settings(BaseModel):
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
     build_processes: Annotated[int, Field(ge=0, le=256)] = 0
-    mosaic_products: Products = PRODUCTS
+    mosaic_products: Products = BY_DEFAULT
 
     # the coverage as pictures
     coverage_colour: Colour = (128, 128, 128)
     coverage_opacity: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
     coverage_tile_pixels: TilePixels = 256
+
+    # the imagery
+    imagery_order: Order = "finest"
+    imagery_hints: Switch = True
+    imagery_private_hosts: Words = ()
+    imagery_s3_endpoint: str = "https://s3.amazonaws.com"
+    imagery_processes: Annotated[int, Field(ge=1, le=64)] = 2
+    imagery_per_host: Annotated[int, Field(ge=1, le=64)] = 4
+    imagery_budget_gb: Annotated[float | None, Field(gt=0.0)] = None
+    imagery_budget_hours: Annotated[float | None, Field(gt=0.0)] = None
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None
@@ -309,6 +320,8 @@ class Settings(BaseModel):
         places = ("{z}", "{x}", "{y}")
         if not all(self.titiler_url.count(each) == 1 for each in places) or not is_plain_address(template):
             problems.append("TITILER_URL must be a web address with {z}, {x} and {y} in it, once each")
+        if not is_plain_address(self.imagery_s3_endpoint):
+            problems.append("IMAGERY_S3_ENDPOINT must be a web address without a password")
         for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):
             address: str | None = getattr(self, name)
             if address is not None and not is_plain_address(address):

@@ -15,6 +15,7 @@ from oam_mosaic_assets.assets.density_pmtiles import density_pmtiles
 from oam_mosaic_assets.assets.details_geojson import details_geojson
 from oam_mosaic_assets.assets.details_pmtiles import details_pmtiles
 from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
+from oam_mosaic_assets.assets.global_imagery_pmtiles import global_imagery_pmtiles
 from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
 from oam_mosaic_assets.assets.published_mosaic import publication_of
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
@@ -23,11 +24,13 @@ from oam_mosaic_assets.core.audit import CHECKS, DETAILS_CHECKS
 from oam_mosaic_assets.core.catalog_changes_audit import CHANGES_CHECKS
 from oam_mosaic_assets.core.coverage_audit import EXACT_CHECKS, WHOLE_CHECKS
 from oam_mosaic_assets.core.density_audit import DENSITY_CHECKS
+from oam_mosaic_assets.core.imagery.audit import IMAGERY_CHECKS
 from oam_mosaic_assets.core.product import (
     CHANGES,
     DENSITY,
     DETAILS,
     EXACT,
+    IMAGERY,
     MOSAIC,
     STATISTICS,
     WHOLE,
@@ -57,6 +60,7 @@ BRANCHES: Final[Mapping[str, Branch]] = {
     DENSITY.name: Branch((density_cells, density_pmtiles), DENSITY_CHECKS),
     STATISTICS.name: Branch((density_cells, catalog_statistics), STATISTICS_CHECKS),
     CHANGES.name: Branch((catalog_changes,), CHANGES_CHECKS),
+    IMAGERY.name: Branch((global_imagery_pmtiles,), IMAGERY_CHECKS),
 }
 """By the product's name."""
 

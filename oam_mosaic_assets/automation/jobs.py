@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from oam_mosaic_assets.assets.imagery_blocks import imagery_blocks
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.assets.rollback import turn_back
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
@@ -26,6 +27,15 @@ publish_held_build = dg.define_asset_job(
     "publish_held_build",
     selection=dg.AssetSelection.assets(PUBLISHED),
     description="Publish a build that a guard held back: `oam-mosaic publish BUILD --confirm REASON`.",
+    executor_def=dg.in_process_executor,
+    config=PLAIN_LOG,
+)
+
+
+imagery_partitions = dg.define_asset_job(
+    "imagery_partitions",
+    selection=dg.AssetSelection.assets(imagery_blocks),
+    description="Read the images of some partitions, on whatever machine: start it as a backfill.",
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
 )

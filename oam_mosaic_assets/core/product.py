@@ -23,7 +23,7 @@ class Product:
         name: of its file, and its key in a release and among the fixed ones.
         content_type: what readers are told.
         asset: what stages it.
-        is_dated: whether it tells of the last days, and so is made every day, whatever changed.
+        is_dated: whether it is made every day, whatever changed in the catalogue.
     """
 
     word: str
@@ -91,8 +91,20 @@ CHANGES: Final = Product(
 )
 """Which images came, changed and went since the build that was public before."""
 
-PRODUCTS: Final = (MOSAIC, DETAILS, EXACT, WHOLE, DENSITY, STATISTICS, CHANGES)
+IMAGERY: Final = Product(
+    word="imagery",
+    name="global-imagery.pmtiles",
+    content_type=PMTILES,
+    asset="global_imagery_pmtiles",
+    is_dated=True,
+)
+"""The images themselves; what could not be read is tried again every day."""
+
+PRODUCTS: Final = (MOSAIC, DETAILS, EXACT, WHOLE, DENSITY, STATISTICS, CHANGES, IMAGERY)
 """All there are, in the order in which they are published; the mandatory one first."""
+
+BY_DEFAULT: Final = tuple(each for each in PRODUCTS if each is not IMAGERY)
+"""What is published where nobody says otherwise: not the imagery, whose first build takes hours."""
 
 
 def chosen(words: Collection[str]) -> tuple[Product, ...]:

@@ -116,6 +116,11 @@ class Keys:
         return f"{self.prefix}cache/set_aside/{build}" + (".parquet" if build else "")
 
     @property
+    def imagery(self) -> str:
+        """The private partitions of imagery; ends in a slash."""
+        return f"{self.prefix}cache/imagery/"
+
+    @property
     def viewer(self) -> str:
         """The public page that shows the mosaic; ends in a slash."""
         return f"{self.prefix}viewer/"

@@ -15,6 +15,7 @@ from oam_mosaic_assets.settings import Settings
 if TYPE_CHECKING:
     from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
     from oam_mosaic_assets.gateways.diagnosis.probed_bucket import ProbedBucket
+    from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic
     from oam_mosaic_assets.gateways.viewer import Viewer
 
 
@@ -32,6 +33,24 @@ def store_of(settings: Settings, *, patient: bool = True) -> ObjectStore:
 
     haste: dict[str, Any] = {} if patient else {"connect_timeout": 5.0, "read_timeout": 10.0, "attempts": 1}
     return S3Store(settings.s3_bucket, **_s3(settings), **haste)
+
+
+def imagery_of(settings: Settings, store: ObjectStore) -> ImageryMosaic:
+    """The imagery in this store."""
+    from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic, ImageryPlan  # noqa: PLC0415
+
+    gigabytes, hours = settings.imagery_budget_gb, settings.imagery_budget_hours
+    plan = ImageryPlan(
+        order=settings.imagery_order,
+        hints=settings.imagery_hints,
+        private_hosts=settings.imagery_private_hosts,
+        s3_endpoint=settings.imagery_s3_endpoint.rstrip("/"),
+        processes=settings.imagery_processes,
+        per_host=settings.imagery_per_host,
+        budget_bytes=None if gigabytes is None else int(gigabytes * 1e9),
+        budget_seconds=None if hours is None else hours * 3600.0,
+    )
+    return ImageryMosaic(store, settings.keys, plan)
 
 
 def viewer_of(settings: Settings, store: ObjectStore) -> Viewer:

@@ -60,6 +60,11 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
             if each.key.startswith(keys.releases_root + FOREIGN):
                 store.delete([each.key])
                 deleted.add(each.key)
+            elif each.key.startswith(keys.imagery):
+                # what names the image is the partition's state; its pixels lie beside it
+                partition = f"{each.key.rpartition('/')[0]}/"
+                store.delete([beside.key for beside in store.keys(partition)])
+                deleted.add(partition)
             elif not build or build == public:
                 left.append(each.key)
             else:

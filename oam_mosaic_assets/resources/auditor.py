@@ -15,6 +15,7 @@ from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.coverage_audit import examine_coverage
 from oam_mosaic_assets.core.density_audit import examine_density
 from oam_mosaic_assets.core.examination import examine
+from oam_mosaic_assets.core.imagery.audit import examine_imagery
 from oam_mosaic_assets.core.product import MOSAIC, Product
 from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.release import as_json, audit_name
@@ -92,6 +93,25 @@ def of_footprints(plan: TilingPlan) -> Examiner:
         )
 
     return examined
+
+
+def of_imagery(
+    staged: Artifact,
+    footprints: Artifact,
+    *,
+    before: Before | None,  # noqa: ARG001
+    on_progress: Callable[[float], None],
+) -> list[Verdict]:
+    """Judges an archive of imagery; nothing in it is taken over from a public build."""
+    snapshot = staged.facts["snapshot"]
+    return examine_imagery(
+        staged.path,
+        footprints.path,
+        snapshot=snapshot["digest"],
+        extent=tuple(snapshot["bounds"]),
+        tally=staged.facts["imagery"],
+        on_progress=on_progress,
+    )
 
 
 def of_coverage(plan: CoveragePlan) -> Examiner:

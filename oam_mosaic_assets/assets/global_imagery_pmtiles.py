@@ -1,0 +1,145 @@
+"""The images themselves, staged: nobody reads the archive before it is audited."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
+from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
+from oam_mosaic_assets.core.imagery.state import Tally
+from oam_mosaic_assets.core.product import IMAGERY
+from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS, ByPartition, ImageryMosaic
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
+from oam_mosaic_assets.resources.staging import discard_staged
+
+SHOWN = 50
+"""Of those skipped, in the metadata; all of them are in the report."""
+
+
+@dg.asset(
+    group_name="coverage",
+    kinds={"pmtiles"},
+    owners=["team:openaerialmap"],
+    hooks={discard_staged},
+    code_version="1",
+)
+def global_imagery_pmtiles(
+    context: dg.AssetExecutionContext,
+    stac_footprints: Artifact,
+    imagery: dg.ResourceParam[ImageryMosaic],
+    progress: dg.ResourceParam[Progress],
+    scratch: Scratch,
+) -> dg.MaterializeResult[Artifact]:
+    """What the images show: WEBP tiles z0-14, the finest image on top, made anew where something changed.
+
+    Blocks that `imagery_blocks` made on other machines are taken as they are; what is missing is made here,
+    as far as the budget goes. Staged under its build's name and private until `published_mosaic` makes it
+    public.
+    """
+    clock = time.perf_counter()
+    with failing_clearly():
+        snapshot = stac_footprints.facts["snapshot"]
+        sorted_images = ByPartition(stac_footprints.path, scratch.folder("imagery_snapshot"))
+        try:
+            tiles = sorted_images.tiles()
+            tally = imagery.bring_up_to_date(
+                sorted_images,
+                tiles,
+                scratch.folder,
+                on_progress=lambda done, of, so_far: progress.step(
+                    context.log, "imagery", done / of, in_words(so_far, f"{done:,} of {of:,} blocks")
+                ),
+            )
+        finally:
+            sorted_images.close()
+        imagery.sweep(tiles)
+        _keep_list(context.instance, [each.partition for each in tiles])
+        imagery.report(tally, stac_footprints.build)
+        archive = scratch.folder(IMAGERY.asset) / IMAGERY.name
+        imagery.write(
+            archive,
+            tiles,
+            scratch.folder("imagery_partitions"),
+            metadata={"snapshot": snapshot["digest"]},
+            bounds=tuple(snapshot["bounds"]),
+        )
+    with open_archive(archive) as opened:
+        count, size, bounds = opened.header["addressed_tiles_count"], opened.size, opened.bounds
+    digest = sha256_of(archive)
+    context.log.info("%s: %s", stac_footprints.build, in_words(tally, f"{count:,} tiles"))
+    artifact = with_facts(
+        stac_footprints,
+        archive,
+        stage=IMAGERY.asset,
+        seconds=time.perf_counter() - clock,
+        digests={archive.name: digest},
+        product={"tiles": count, "bytes": size, "sha256": digest, "bounds": bounds},
+        plan=imagery.plan.recipe.digest,
+        imagery=_numbers(tally),
+    )
+    return dg.MaterializeResult(
+        value=artifact,
+        metadata={
+            "tiles": count,
+            "images": tally.images,
+            "images read": tally.read,
+            "images skipped": len(tally.skipped),
+            "blocks": tally.blocks,
+            "blocks made": tally.made,
+            "blocks left": tally.left,
+            "requests": tally.requests,
+            "bytes received": tally.bytes,
+            "skipped": dg.MetadataValue.md(skipped_as_table(tally)),
+            "by host": dg.MetadataValue.json(tally.hosts),
+        },
+        data_version=dg.DataVersion(digest[:16]),
+    )
+
+
+def _keep_list(instance: dg.DagsterInstance, names: Sequence[str]) -> None:
+    """Let the UI offer the partitions that there are."""
+    there = set(instance.get_dynamic_partitions(PARTITIONS))
+    instance.add_dynamic_partitions(PARTITIONS, sorted(set(names) - there))
+    for gone in sorted(there.difference(names)):
+        instance.delete_dynamic_partition(PARTITIONS, gone)
+
+
+def in_words(tally: Tally, before: str) -> str:
+    """What was done so far."""
+    left = f", {tally.left:,} wait for the next run" if tally.left else ""
+    return (
+        f"{before}, {tally.made:,} of {tally.blocks:,} blocks made anew{left}, {tally.bytes / 1e6:,.1f} MB "
+        f"in {tally.requests:,} requests, {len(tally.skipped):,} images skipped"
+    )
+
+
+def _numbers(tally: Tally) -> dict[str, Any]:
+    """What the audit and the manifest need of it."""
+    return {
+        "images": tally.images,
+        "read": tally.read,
+        "skipped": dict(sorted(Counter(str(each.reason) for each in tally.skipped).items())),
+        "blocks": tally.blocks,
+        "made": tally.made,
+        "left": tally.left,
+        "requests": tally.requests,
+        "bytes": tally.bytes,
+    }
+
+
+def skipped_as_table(tally: Tally) -> str:
+    """Which images are not seen, as a table. Their ids are a stranger's text."""
+    if not tally.skipped:
+        return "none"
+    rows = ["| image | why | since |", "| --- | --- | --- |"]
+    for each in tally.skipped[:SHOWN]:
+        name = each.id.replace("|", "\\|").replace("`", "'")
+        rows.append(f"| `{name}` | {WORDS[Reason(each.reason)]} | {each.since[:16]} |")
+    more = len(tally.skipped) - SHOWN
+    return "\n".join([*rows, f"\nand {more:,} more" if more > 0 else ""])

@@ -1,0 +1,88 @@
+"""The images of one partition, read and put together: a step that any machine may do."""
+
+import time
+from typing import Final
+
+import dagster as dg
+
+from oam_mosaic_assets.assets.global_imagery_pmtiles import in_words, skipped_as_table
+from oam_mosaic_assets.core.imagery.blocks import Tile
+from oam_mosaic_assets.errors import CatalogueRefused
+from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS, ByPartition, ImageryMosaic
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.progress import Progress
+from oam_mosaic_assets.resources.scratch import Scratch
+
+IMAGERY_PARTITIONS: Final = dg.DynamicPartitionsDefinition(name=PARTITIONS)
+"""Tiles of z6 in which there are images; `global_imagery_pmtiles` keeps the list."""
+
+
+@dg.asset(
+    group_name="coverage",
+    kinds={"pmtiles"},
+    owners=["team:openaerialmap"],
+    partitions_def=IMAGERY_PARTITIONS,
+    code_version="1",
+    op_tags={
+        "dagster-k8s/config": {
+            "container_config": {
+                "resources": {
+                    "requests": {"cpu": "1", "memory": "512Mi"},
+                    "limits": {"cpu": "2", "memory": "1Gi"},
+                }
+            }
+        }
+    },
+)
+def imagery_blocks(
+    context: dg.AssetExecutionContext,
+    imagery: dg.ResourceParam[ImageryMosaic],
+    releases: dg.ResourceParam[Releases],
+    progress: dg.ResourceParam[Progress],
+    scratch: Scratch,
+) -> dg.MaterializeResult[None]:
+    """The pixels of a z6 tile, kept in the store for `global_imagery_pmtiles` to put together.
+
+    Works from the store alone, on the images of the public build: what that build could not read within its
+    budget is read here, on as many machines as a backfill is spread over.
+    """
+    clock = time.perf_counter()
+    tile = Tile.named(context.partition_key)
+    with failing_clearly():
+        current = releases.current()
+        folder = scratch.folder("imagery_blocks")
+        footprints = folder / "footprints.parquet"
+        key = releases.keys.footprints(current[0].build) if current else ""
+        if not current or releases.store.get_file(key, footprints) is None:
+            raise CatalogueRefused(
+                f"No build is public in {releases.store.origin} whose images could be read.",
+                hint="Publish one: job `global_mosaic`, or `oam-mosaic build`.",
+            )
+        snapshot = ByPartition(footprints, folder)
+        try:
+            tally = imagery.bring_up_to_date(
+                snapshot,
+                [tile],
+                scratch.folder,
+                on_progress=lambda done, of, so_far: progress.step(
+                    context.log, "imagery", done / of, in_words(so_far, f"{done:,} of {of:,} blocks")
+                ),
+            )
+        finally:
+            snapshot.close()
+    context.log.info("%s: %s", context.partition_key, in_words(tally, f"{tally.images:,} images"))
+    return dg.MaterializeResult(
+        metadata={
+            "images": tally.images,
+            "images read": tally.read,
+            "images skipped": len(tally.skipped),
+            "blocks": tally.blocks,
+            "blocks made": tally.made,
+            "blocks left": tally.left,
+            "requests": tally.requests,
+            "bytes received": tally.bytes,
+            "seconds": round(time.perf_counter() - clock, 2),
+            "skipped": dg.MetadataValue.md(skipped_as_table(tally)),
+        }
+    )

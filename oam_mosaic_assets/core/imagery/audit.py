@@ -1,0 +1,185 @@
+"""The audit of an archive of imagery: whole, as asked, and images where they lie."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pmtiles.tile import Compression, TileType
+
+from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
+from oam_mosaic_assets.core.audit import Verdict
+from oam_mosaic_assets.core.directory import Directory
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_positions
+from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, blocks_of
+from oam_mosaic_assets.core.imagery.laid import contents, laid_in
+from oam_mosaic_assets.core.imagery.pixels import TILE, decoded, halved
+from oam_mosaic_assets.core.placement import chosen_by_digest
+from oam_mosaic_assets.core.snapshot import read_batches
+
+IMAGERY_CHECKS: Final = {
+    "archive_is_whole": "Every directory decodes, every tile is a WEBP picture of 256 pixels.",
+    "archive_is_as_asked": "Header and metadata say what was asked for.",
+    "every_image_is_accounted_for": "Each image is read, skipped with a reason, or waits for the budget.",
+    "images_lie_where_they_should": "Tiles lie where images are, below others, and nowhere else.",
+}
+"""Names of the judgements, in the order they are made, and what each says."""
+
+DECODED: Final = 500
+"""Tiles that are decoded, chosen by digest; of all others the head is looked at."""
+
+_HEAD: Final = 12
+
+
+def examine_imagery(
+    archive: Path,
+    footprints: Path,
+    *,
+    snapshot: str,
+    extent: tuple[float, float, float, float],
+    tally: Mapping[str, Any],
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> list[Verdict]:
+    """Judge an archive of imagery.
+
+    Args:
+        archive: the PMTiles archive.
+        footprints: the GeoParquet of the images that it shows.
+        snapshot: the digest of the snapshot.
+        extent: of all its footprints.
+        tally: what was made of the images, as numbers.
+        on_progress: told now and then which share is read, 0 to 1.
+    """
+    try:
+        with open_archive(archive) as opened:
+            tiles, faults = _looked_through(opened, snapshot, on_progress)
+            return [
+                _wholeness(tiles.tile_id, faults),
+                _header(opened, snapshot, extent),
+                _accounts(tally),
+                _placement(opened, tiles, footprints, tally),
+            ]
+    except BrokenArchive as error:
+        return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
+
+
+def _looked_through(
+    archive: Archive, snapshot: str, on_progress: Callable[[float], None]
+) -> tuple[Directory, list[str]]:
+    """Where all tiles lie, one an entry, in the order of their ids; and what is wrong with some."""
+    tiles = laid_in(archive)
+    _, which = np.unique(tiles.offset, return_index=True)
+    closely = set(chosen_by_digest([str(each) for each in which.tolist()], snapshot, DECODED))
+    faults = []
+    for number, index in enumerate(which.tolist()):
+        if number % 1000 == 0:
+            on_progress(number / len(which))
+        whole = number in closely
+        ((tile_id, content),) = contents(archive, tiles[index : index + 1], most=None if whole else _HEAD)
+        if fault := _fault(content, int(tiles.length[index]), whole=whole):
+            faults.append(f"tile {tile_id}: {fault}")
+    return tiles, faults
+
+
+def _fault(content: bytes, length: int, *, whole: bool) -> str:
+    # a RIFF says how long it is, rounded up to an even number
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
+        return "it is no WEBP"
+    if int.from_bytes(content[4:8], "little") + 8 != length:
+        return "it is cut short"
+    if whole:
+        try:
+            with Image.open(io.BytesIO(content), formats=["WEBP"]) as picture:
+                picture.load()
+                if picture.size != (TILE, TILE):
+                    return f"it has {picture.size} pixels"
+        except (UnidentifiedImageError, OSError, ValueError) as error:
+            return f"it does not decode: {error}"
+    return ""
+
+
+def _wholeness(tiles: NDArray[np.int64], faults: list[str]) -> Verdict:
+    name = "archive_is_whole"
+    if faults:
+        return Verdict.failing(name, f"{len(faults)} tiles are broken, first {'; '.join(faults[:5])}")
+    zooms = np.searchsorted([first_tile_id(zoom + 1) for zoom in range(FINEST + 1)], tiles, side="right")
+    by_zoom = {str(zoom): count for zoom, count in sorted(Counter(zooms.tolist()).items())}
+    text = f"all {len(tiles):,} tiles are WEBP"
+    return Verdict.passing(name, text, tiles=len(tiles), tiles_by_zoom=by_zoom)
+
+
+def _header(archive: Archive, snapshot: str, extent: tuple[float, float, float, float]) -> Verdict:
+    name, header = "archive_is_as_asked", archive.header
+    expected = {
+        "tile type": (header["tile_type"], TileType.WEBP),
+        "compression": (header["tile_compression"], Compression.NONE),
+        "zooms": ((header["min_zoom"], header["max_zoom"]), (0, FINEST)),
+        "snapshot": (archive.metadata.get("snapshot"), snapshot),
+        "clustered": (header["clustered"], True),
+    }
+    wrong = [f"{what} is {found}, not {right}" for what, (found, right) in expected.items() if found != right]
+    if not np.allclose(archive.bounds, extent, atol=1e-6):
+        wrong.append(f"bounds are {archive.bounds}, not {extent}")
+    if wrong:
+        return Verdict.failing(name, "; ".join(wrong))
+    return Verdict.passing(name, f"WEBP, z0-{FINEST}, of snapshot {snapshot[:12]}")
+
+
+def _accounts(tally: Mapping[str, Any]) -> Verdict:
+    name, (images, read, left) = (
+        "every_image_is_accounted_for",
+        (tally[n] for n in ("images", "read", "left")),
+    )
+    skipped = sum(tally["skipped"].values())
+    numbers = {"images": images, "read": read, "skipped": skipped, "blocks left": left}
+    if read + skipped > images or (read + skipped < images and not left):
+        return Verdict.failing(name, f"{read:,} read and {skipped:,} skipped are not {images:,}", **numbers)
+    waits = f", {images - read - skipped:,} wait for the next run" if left else ""
+    return Verdict.passing(
+        name, f"{read:,} of {images:,} images are read, {skipped:,} skipped{waits}", **numbers
+    )
+
+
+def _placement(archive: Archive, tiles: Directory, footprints: Path, tally: Mapping[str, Any]) -> Verdict:
+    name, ids = "images_lie_where_they_should", tiles.tile_id
+    touched = [np.zeros(0, np.int64)]
+    for rows in read_batches(footprints, ("geometry",)):
+        _, places = blocks_of(shapely.from_wkb(rows["geometry"].to_numpy()))
+        touched.append(np.unique(tile_ids(BLOCK_ZOOM, places[:, 0], places[:, 1])))
+    blocks = np.unique(np.concatenate(touched))
+    of_zoom = [
+        ids[(ids >= first_tile_id(zoom)) & (ids < first_tile_id(zoom + 1))] for zoom in range(FINEST + 1)
+    ]
+    wrong: list[str] = []
+    if len(outside := np.setdiff1d(of_zoom[BLOCK_ZOOM], blocks)):
+        wrong.append(f"{len(outside)} tiles of z{BLOCK_ZOOM} lie where no image is, first {outside[0]}")
+    for zoom in range(1, FINEST + 1):
+        x, y = tile_positions(of_zoom[zoom], zoom)
+        parents = tile_ids(zoom - 1, x >> 1, y >> 1)
+        missing = [
+            each
+            for each in np.setdiff1d(parents, of_zoom[zoom - 1]).tolist()
+            if not _fades(archive, tiles, of_zoom[zoom][parents == each])
+        ]
+        if missing:
+            wrong.append(f"{len(missing)} tiles of z{zoom - 1} are missing above others, first {missing[0]}")
+        if len(alone := np.setdiff1d(of_zoom[zoom - 1], parents)):
+            wrong.append(f"{len(alone)} tiles of z{zoom - 1} have none below them, first {alone[0]}")
+    if tally["read"] and not len(tiles):
+        wrong.append("there is no tile, though images were read")
+    if wrong:
+        return Verdict.failing(name, "; ".join(wrong))
+    return Verdict.passing(name, f"{len(of_zoom[BLOCK_ZOOM]):,} of {len(blocks):,} blocks show something")
+
+
+def _fades(archive: Archive, tiles: Directory, children: NDArray[np.int64]) -> bool:
+    """Whether so little is seen in these tiles that nothing is left of it at half their scale."""
+    below = tiles[np.searchsorted(tiles.tile_id, children)]
+    return not any(halved(decoded(content)).any() for _, content in contents(archive, below))

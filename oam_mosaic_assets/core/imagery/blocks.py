@@ -1,0 +1,151 @@
+"""How the world is divided for imagery: partitions, blocks, and the grid of pixels on which images are laid.
+
+A pixel is 1/256 of a tile of `FINEST` zoom, counted from the north-west of the map, x to the east, y to the
+south. A block is a tile of `BLOCK_ZOOM`, a partition one of `PARTITION_ZOOM`. A pixel's colour depends on
+nothing but its place, so that blocks fit together without seams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.geometry import Area
+from oam_mosaic_assets.core.grid import Geometries, project, tile_ids
+from oam_mosaic_assets.core.imagery.pixels import TILE
+
+FINEST: Final = 14
+"""The zoom of full detail, some 10 m a pixel at the equator."""
+
+BLOCK_ZOOM: Final = 12
+PARTITION_ZOOM: Final = 6
+
+BLOCK: Final = TILE << (FINEST - BLOCK_ZOOM)
+"""Pixels of a block's side: 1024."""
+
+STEP: Final = 64
+"""Pixels between places that are projected exactly; all windows begin and end at a multiple of it."""
+
+WORLD: Final = TILE << FINEST
+"""Pixels of the map's side."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tile:
+    """A tile of a zoom that its context says.
+
+    Attributes:
+        x: column, 0 in the west.
+        y: row, 0 in the north.
+    """
+
+    x: int
+    y: int
+
+    def above(self, zooms: int) -> Tile:
+        """The tile so many zooms above that holds this one."""
+        return Tile(self.x >> zooms, self.y >> zooms)
+
+    @classmethod
+    def named(cls, name: str) -> Tile:
+        """The tile of a name. Raises ValueError where it is none."""
+        zoom, x, y = map(int, name.split("-"))
+        if zoom != PARTITION_ZOOM or not (0 <= x < 1 << zoom and 0 <= y < 1 << zoom):
+            raise ValueError(f"{name} is no partition")
+        return cls(x, y)
+
+    @property
+    def partition(self) -> str:
+        """Its name as a partition."""
+        return f"{PARTITION_ZOOM}-{self.x}-{self.y}"
+
+    def id(self, zoom: int) -> int:
+        """As PMTiles counts them."""
+        return int(tile_ids(zoom, np.array([self.x]), np.array([self.y]))[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Pixels from `x0` to before `x1`, from `y0` to before `y1`."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @classmethod
+    def of_block(cls, block: Tile) -> Window:
+        """All pixels of a block."""
+        x, y = block.x * BLOCK, block.y * BLOCK
+        return cls(x, y, x + BLOCK, y + BLOCK)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return max(0, self.y1 - self.y0), max(0, self.x1 - self.x0)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no pixel."""
+        return 0 in self.shape
+
+    def __and__(self, other: Window) -> Window:
+        """What both hold."""
+        return Window(
+            max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
+        )
+
+    def grown_to_steps(self) -> Window:
+        """The next larger one whose sides are multiples of `STEP`."""
+        after = (-(-each // STEP) * STEP for each in (self.x1, self.y1))
+        return Window(self.x0 // STEP * STEP, self.y0 // STEP * STEP, *after)
+
+
+def in_pixels(footprint: Area) -> Area:
+    """A footprint (EPSG:4326) in pixels."""
+    tiles = project(np.array([footprint], dtype=object), FINEST)
+    area: Area = shapely.transform(tiles, lambda places: places * TILE)[0]
+    return area
+
+
+def window_of(area: Area) -> Window:
+    """The window that holds an area of pixels, also one without extent."""
+    west, north, east, south = shapely.bounds(area).tolist()
+    whole = Window(0, 0, WORLD, WORLD)
+    around = Window(int(west // 1), int(north // 1), int(east // 1) + 1, int(south // 1) + 1)
+    return (around & whole).grown_to_steps()
+
+
+def blocks_of(footprints: Geometries) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which blocks each footprint touches.
+
+    Args:
+        footprints: EPSG:4326.
+
+    Returns:
+        Indices of footprints, and the block of each, shape (n, 2) as x and y; in the order of footprints.
+    """
+    tiles = project(footprints, BLOCK_ZOOM)
+    last = (1 << BLOCK_ZOOM) - 1
+    which: list[NDArray[np.int64]] = []
+    places: list[NDArray[np.int64]] = []
+    # a footprint that wraps the world has parts; each has a box of its own
+    parts, owner = shapely.get_parts(tiles, return_index=True)
+    for part, image in zip(parts, owner.tolist(), strict=True):
+        west, north, east, south = np.clip(np.floor(shapely.bounds(part)), 0, last).astype(np.int64).tolist()
+        columns, rows = np.meshgrid(np.arange(west, east + 1), np.arange(north, south + 1))
+        x, y = columns.ravel(), rows.ravel()
+        if len(x) > 2:  # noqa: PLR2004  # of one or two each is touched, or nearly
+            shapely.prepare(part)
+            touched = shapely.intersects(part, shapely.box(x, y, x + 1, y + 1))
+            x, y = x[touched], y[touched]
+        which.append(np.full(len(x), image, np.int64))
+        places.append(np.column_stack([x, y]))
+    if not which:
+        return np.zeros(0, np.int64), np.zeros((0, 2), np.int64)
+    pairs = np.unique(np.column_stack([np.concatenate(which), np.concatenate(places)]), axis=0)
+    return pairs[:, 0], pairs[:, 1:]

@@ -1,0 +1,131 @@
+"""A chip is what one image shows of one block, cut to its footprint; a block is put together of chips."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.geometry import Area
+from oam_mosaic_assets.core.imagery.blocks import BLOCK, Tile, Window
+from oam_mosaic_assets.core.imagery.pixels import Pixels, over
+
+LINES: Final = 8
+"""Along which a footprint is measured in each row of pixels."""
+
+_SPECK: Final = 0.02
+"""Pixels that a footprint covers at least, if it is to be found by its lines."""
+
+_HEAD: Final = struct.Struct("<4I")
+_FULL: Final = 255
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chip:
+    """What is seen of an image in a window.
+
+    Attributes:
+        window: within one block.
+        pixels: of the window.
+    """
+
+    window: Window
+    pixels: Pixels
+
+    def trimmed(self) -> Chip | None:
+        """Without rows and columns at its sides that show nothing; None where nothing is seen."""
+        rows = np.flatnonzero(self.pixels[..., 3].any(axis=1))
+        columns = np.flatnonzero(self.pixels[..., 3].any(axis=0))
+        if not len(rows):
+            return None
+        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        x, y = self.window.x0, self.window.y0
+        window = Window(x + int(left), y + int(top), x + int(right), y + int(bottom))
+        return Chip(window, self.pixels[top:bottom, left:right])
+
+    def to_bytes(self) -> bytes:
+        """To be kept for a short time: as it is, for packing would take a fifth of all the time."""
+        window = self.window
+        return _HEAD.pack(window.x0, window.y0, window.x1, window.y1) + self.pixels.tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Chip:
+        """Read it back."""
+        window = Window(*_HEAD.unpack_from(content))
+        pixels = np.frombuffer(content, np.uint8, offset=_HEAD.size)
+        return cls(window, pixels.reshape(*window.shape, 4))
+
+
+def within(pixels: Pixels, window: Window, area: Area) -> Pixels:
+    """What lies in the footprint.
+
+    Args:
+        pixels: of the window.
+        window: of the block.
+        area: the footprint in pixels.
+    """
+    if shapely.contains(area, shapely.box(window.x0, window.y0, window.x1, window.y1)):
+        return pixels
+    alpha = pixels[..., 3]
+    # both ends where the image does: what is half covered by both is half seen, not a quarter
+    kept = np.minimum(alpha, _covered(window, area)).astype(np.uint16)[..., None]
+    alpha = np.maximum(alpha, 1)[..., None].astype(np.uint16)
+    cut: Pixels = ((pixels * kept + alpha // 2) // alpha).astype(np.uint8)
+    return cut
+
+
+def _covered(window: Window, area: Area) -> NDArray[np.uint8]:
+    """How much of each pixel the footprint covers, 0 to 255: exact along lines, of which a row has some."""
+    height, width = window.shape
+    x, line = _crossings(area, window)
+    # between two crossings of a line lies the footprint; each changes all pixels after it, its own by a share
+    side = np.where(np.arange(len(x)) % 2 == 0, 1.0, -1.0)
+    column = np.minimum(x.astype(np.int64), width)
+    rest = x - column
+    changes = np.zeros((height, width + 2))
+    np.add.at(changes, (line // LINES, column), side * (1.0 - rest))
+    np.add.at(changes, (line // LINES, column + 1), side * rest)
+    covered = changes.cumsum(axis=1)[:, :width] / LINES
+    if area.area < _SPECK:  # it may lie between all lines
+        middle = shapely.get_coordinates(area)[0] - (window.x0, window.y0)
+        column, row = np.floor(middle).astype(np.int64).tolist()
+        if 0 <= column < width and 0 <= row < height:
+            covered[row, column] = 1.0
+    share: NDArray[np.uint8] = (np.clip(covered, 0.0, 1.0) * _FULL + 0.5).astype(np.uint8)
+    return share
+
+
+def _crossings(area: Area, window: Window) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Where the outline crosses each line, two by two: x from the window's west, and the line."""
+    height, width = window.shape
+    rings = shapely.get_rings(shapely.get_parts(area))
+    places, ring = shapely.get_coordinates(rings, return_index=True)
+    places = (places - (window.x0, window.y0)) * (1.0, LINES)
+    inside = np.flatnonzero(ring[1:] == ring[:-1])
+    start, end = places[inside], places[inside + 1]
+    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
+    first = np.clip(np.ceil(low - 0.5), 0, height * LINES).astype(np.int64)
+    after = np.clip(np.ceil(high - 0.5), 0, height * LINES).astype(np.int64)
+    edge = np.repeat(np.arange(len(start)), after - first)
+    line = np.arange(len(edge)) - np.repeat(np.cumsum(after - first) - after, after - first)
+    (x0, y0), (x1, y1) = start[edge].T, end[edge].T
+    x = np.clip(x0 + (line + 0.5 - y0) * (x1 - x0) / np.where(y1 == y0, 1.0, y1 - y0), 0.0, width)
+    order = np.lexsort([x, line])
+    return x[order], line[order]
+
+
+def composed(block: Tile, chips: Iterable[Chip]) -> Pixels:
+    """A block, from its chips; the first lies on top, the others are seen where it shows nothing."""
+    whole = Window.of_block(block)
+    seen = np.zeros((BLOCK, BLOCK, 4), np.uint8)
+    for chip in chips:
+        window = chip.window
+        rows = slice(window.y0 - whole.y0, window.y1 - whole.y0)
+        columns = slice(window.x0 - whole.x0, window.x1 - whole.x0)
+        seen[rows, columns] = over(seen[rows, columns], chip.pixels)
+    return seen

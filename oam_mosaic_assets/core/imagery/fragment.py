@@ -1,0 +1,134 @@
+"""Tiles of imagery in files: of a block, and of all zooms above it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from pmtiles.tile import Compression, TileType
+
+from oam_mosaic_assets.core.directory import Directory
+from oam_mosaic_assets.core.geometry import Area
+from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, Tile, Window, in_pixels
+from oam_mosaic_assets.core.imagery.chip import within
+from oam_mosaic_assets.core.imagery.pixels import TILE, Pixels, encoded, halved, over
+from oam_mosaic_assets.core.imagery.recipe import QUALITY
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
+
+HINT: Final = (150, 150, 150, 150)
+"""How an image looks that could not be read: grey, and what lies below shines through. Premultiplied."""
+
+_EARTH: Final = (-180.0, -85.0511287, 180.0, 85.0511287)
+
+
+def tiles_of_block(block: Tile, pixels: Pixels, hints: Sequence[Area] = ()) -> dict[int, bytes]:
+    """The tiles of a block by their ids: those of `BLOCK_ZOOM` lose nothing, to make others of.
+
+    Args:
+        block: which.
+        pixels: of it.
+        hints: footprints (EPSG:4326) of images that could not be read.
+    """
+    window = Window.of_block(block)
+    if hints:
+        grey = np.full(pixels.shape, HINT, np.uint8)
+        areas = (within(grey, window, in_pixels(each)) for each in hints)
+        pixels = over(pixels, functools.reduce(np.maximum, areas))  # several are no darker than one
+    found: dict[int, bytes] = {}
+    for zoom in range(FINEST, BLOCK_ZOOM - 1, -1):
+        side = 1 << (zoom - BLOCK_ZOOM)
+        quality = None if zoom == BLOCK_ZOOM else QUALITY
+        for row in range(side):
+            for column in range(side):
+                part = pixels[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+                if tile := encoded(part, quality=quality):
+                    found[Tile(block.x * side + column, block.y * side + row).id(zoom)] = tile
+        pixels = halved(pixels)
+    return found
+
+
+def above(
+    lowest: int, tiles: Sequence[Tile], zoom: int, pixels_of: Callable[[Tile], Pixels]
+) -> tuple[dict[int, bytes], dict[Tile, Pixels]]:
+    """The tiles of the zooms above some, each the mean of the four below it.
+
+    Args:
+        lowest: the last zoom to be made; `zoom` and above.
+        tiles: of `zoom`, that show something.
+        zoom: of those tiles.
+        pixels_of: reads one of them.
+
+    Returns:
+        Tiles by their ids, and the pixels of those of `lowest`. Of the other zooms four tiles each are held
+        at a time.
+    """
+    made: dict[int, bytes] = {}
+    roots: dict[Tile, Pixels] = {}
+    present = {zoom: set(tiles)}
+    for each in range(zoom - 1, lowest - 1, -1):
+        present[each] = {tile.above(1) for tile in present[each + 1]}
+
+    def built(tile: Tile, at: int) -> Pixels:
+        if at == zoom:
+            return pixels_of(tile)
+        whole = np.zeros((2 * TILE, 2 * TILE, 4), np.uint8)
+        for dy in (0, 1):
+            for dx in (0, 1):
+                child = Tile(2 * tile.x + dx, 2 * tile.y + dy)
+                if child in present[at + 1]:
+                    whole[dy * TILE :, dx * TILE :][:TILE, :TILE] = built(child, at + 1)
+        pixels = halved(whole)
+        if written := encoded(pixels, quality=QUALITY):
+            made[tile.id(at)] = written
+        return pixels
+
+    for tile in sorted(present[lowest]):
+        roots[tile] = built(tile, lowest)
+    return made, roots
+
+
+def write_tiles(
+    target: Path,
+    sources: Sequence[Source],
+    tiles: Mapping[int, bytes],
+    metadata: Mapping[str, object],
+    *,
+    zooms: tuple[int, int],
+    bounds: tuple[float, float, float, float] = _EARTH,
+) -> None:
+    """Write an archive of WEBP tiles.
+
+    Args:
+        target: must not exist.
+        sources: tiles that lie in files.
+        tiles: others, by their ids.
+        metadata: the JSON object that the archive shows.
+        zooms: the first and the last one.
+        bounds: west, south, east, north, degrees.
+    """
+    loose = target.with_name(f"{target.name}.tiles")
+    order = sorted(tiles)
+    lengths = np.array([len(tiles[each]) for each in order], np.int64)
+    try:
+        with loose.open("xb+") as file:
+            file.writelines(tiles[each] for each in order)
+            file.flush()
+            entries = Directory(
+                tile_id=np.array(order, np.int64),
+                run_length=np.ones(len(order), np.int64),
+                length=lengths,
+                offset=np.cumsum(lengths) - lengths,
+            )
+            write_archive(
+                target,
+                [*sources, Source(file.fileno(), entries)],
+                Place(zoom_min=zooms[0], zoom_max=zooms[1], bounds=bounds),
+                metadata,
+                tile_type=TileType.WEBP,
+                tile_compression=Compression.NONE,
+            )
+    finally:
+        loose.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""What became of an image's pixels: read, or why not. Never an error of the build, never silent."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Reason(StrEnum):
+    """Why an image could not be read."""
+
+    NO_ASSET = "no_asset"
+    BAD_ADDRESS = "bad_address"
+    REFUSED_ADDRESS = "refused_address"
+    UNKNOWN_HOST = "unknown_host"
+    UNREACHABLE = "unreachable"
+    MISSING = "missing"
+    FORBIDDEN = "forbidden"
+    SERVER_FAULT = "server_fault"
+    NO_RANGES = "no_ranges"
+    TRUNCATED = "truncated"
+    CHANGED = "changed"
+    SLOW = "slow"
+    TOO_LARGE = "too_large"
+    NOT_TIFF = "not_tiff"
+    DAMAGED = "damaged"
+    NO_GEOREFERENCE = "no_georeference"
+    UNSUPPORTED = "unsupported"
+    ELSEWHERE = "elsewhere"
+    CRASHED = "crashed"
+
+
+WORDS: Final = {
+    Reason.NO_ASSET: "the item names no image",
+    Reason.BAD_ADDRESS: "its address is none of http, https or s3",
+    Reason.REFUSED_ADDRESS: "its address leads to a host that is not public",
+    Reason.UNKNOWN_HOST: "its host's name is not known",
+    Reason.UNREACHABLE: "its host does not answer",
+    Reason.MISSING: "there is nothing at its address",
+    Reason.FORBIDDEN: "its host does not let strangers read it",
+    Reason.SERVER_FAULT: "its host answers with an error",
+    Reason.NO_RANGES: "its host gives no ranges of it, and it is too large to read whole",
+    Reason.TRUNCATED: "it ends before it should",
+    Reason.CHANGED: "it changed while it was read",
+    Reason.SLOW: "it took too long",
+    Reason.TOO_LARGE: "it asks for more bytes, pixels or memory than one image may have",
+    Reason.NOT_TIFF: "it is no TIFF",
+    Reason.DAMAGED: "it does not decode",
+    Reason.NO_GEOREFERENCE: "it does not say where it lies, or not in a way that is known",
+    Reason.UNSUPPORTED: "its pixels are of a kind that has no picture",
+    Reason.ELSEWHERE: "it lies outside its own footprint",
+    Reason.CRASHED: "the program that read it died",
+}
+"""Each reason as the report says it."""
+
+PASSING: Final = frozenset({Reason.UNREACHABLE, Reason.SERVER_FAULT, Reason.TRUNCATED, Reason.UNKNOWN_HOST})
+"""What may be over a moment later: asked again at once, after a wait."""
+
+
+class Unreadable(Exception):
+    """An image cannot be read.
+
+    Attributes:
+        reason: why.
+        detail: the same in the words of whoever said it; short, and of one line.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = " ".join(detail.split())[:200]
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail or WORDS[self.reason]}"

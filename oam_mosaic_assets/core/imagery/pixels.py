@@ -1,0 +1,107 @@
+"""Pixels of pictures: rows, columns, red-green-blue-alpha, one byte each, premultiplied by alpha.
+
+Premultiplied, so that every mean is right: a pixel that shows nothing lends its neighbours no colour.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+TILE: Final = 256
+"""Pixels of a tile's side."""
+
+Pixels = NDArray[np.uint8]
+"""Shape (height, width, 4), premultiplied."""
+
+_FULL: Final = 255
+_QUICK: Final = 1024
+"""Up to this many pixels side by side Pillow adds up without overflow."""
+
+
+def over(top: Pixels, below: Pixels) -> Pixels:
+    """What is seen of both."""
+    through = (_FULL - top[..., 3:]).astype(np.uint16)
+    # rounded; never above 255, for neither colour is above its alpha
+    seen = top + ((below * through + _FULL // 2) // _FULL).astype(np.uint8)
+    return seen.astype(np.uint8, copy=False)
+
+
+def halved(pixels: Pixels) -> Pixels:
+    """The same picture at half its sides: each pixel the mean of four."""
+    return box_mean(pixels, 2)
+
+
+def box_mean(pixels: Pixels, factor: int) -> Pixels:
+    """Each pixel the mean of `factor` x `factor`; sides that are no multiple are filled up with nothing."""
+    if factor == 1:
+        return pixels
+    height, width, _ = pixels.shape
+    missing = (-height % factor, -width % factor)
+    if any(missing):
+        pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)))
+    if factor <= _QUICK:
+        return np.asarray(as_picture(pixels).reduce(factor))
+    height, width, _ = pixels.shape
+    total = pixels.reshape(height // factor, factor, width // factor, factor, 4).sum(
+        axis=(1, 3), dtype=np.int64
+    )
+    count = factor * factor
+    mean: Pixels = ((total + count // 2) // count).astype(np.uint8)
+    return mean
+
+
+def as_picture(pixels: Pixels) -> Image.Image:
+    """The same pixels, for Pillow."""
+    height, width, _ = pixels.shape
+    # "RGBa" is Pillow's name of what is premultiplied
+    return Image.frombuffer("RGBa", (width, height), np.ascontiguousarray(pixels), "raw", "RGBa", 0, 1)
+
+
+def premultiplied(straight: NDArray[np.uint8]) -> Pixels:
+    """From colours that know nothing of their alpha."""
+    if (straight[..., 3] == _FULL).all():
+        return straight
+    alpha = straight[..., 3:].astype(np.uint16)
+    colour = (straight[..., :3] * alpha + _FULL // 2) // _FULL
+    return np.concatenate([colour.astype(np.uint8), straight[..., 3:]], axis=-1)
+
+
+def straightened(pixels: Pixels) -> NDArray[np.uint8]:
+    """Colours as they are where alpha is not counted; black where there is none."""
+    if not ((pixels[..., 3] > 0) & (pixels[..., 3] < _FULL)).any():
+        return pixels
+    alpha = pixels[..., 3:].astype(np.uint16)
+    colour = (pixels[..., :3].astype(np.uint16) * _FULL + alpha // 2) // np.maximum(alpha, 1)
+    whole = np.concatenate([np.minimum(colour, _FULL).astype(np.uint8), pixels[..., 3:]], axis=-1)
+    return whole.astype(np.uint8, copy=False)
+
+
+def encoded(pixels: Pixels, *, quality: int | None) -> bytes | None:
+    """A tile as WEBP; None where nothing is seen.
+
+    Args:
+        pixels: of the tile.
+        quality: 0 to 100; None loses nothing.
+    """
+    alpha = pixels[..., 3]
+    if not alpha.any():
+        return None
+    is_opaque = bool((alpha == _FULL).all())
+    picture = Image.fromarray(pixels[..., :3] if is_opaque else straightened(pixels))
+    written = io.BytesIO()
+    if quality is None:  # here quality is effort: more of it takes long and gains little
+        picture.save(written, "WEBP", lossless=True, quality=20, method=1)
+    else:
+        picture.save(written, "WEBP", quality=quality, method=2)
+    return written.getvalue()
+
+
+def decoded(tile: bytes) -> Pixels:
+    """The pixels of a WEBP."""
+    with Image.open(io.BytesIO(tile), formats=["WEBP"]) as picture:
+        return premultiplied(np.asarray(picture.convert("RGBA")))

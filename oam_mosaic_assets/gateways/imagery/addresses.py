@@ -1,0 +1,179 @@
+"""Which addresses of images may be asked. They come from the catalogue, where anyone may write them.
+
+Only http, https and s3; an s3 address is read as a stranger would, without credentials, for whoever wrote it
+may not be allowed what we are. A host is asked at an address that was looked at after its name was resolved,
+so that no second answer of the name service leads elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.gateways.s3_client import bucket_address
+
+LONGEST: Final = 2048
+"""Characters of an address."""
+
+AMAZON: Final = "https://s3.amazonaws.com"
+
+_PORTS: Final = {"http": 80, "https": 443}
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+_IPV4_COMPATIBLE: Final = IPv6Network("::/96")
+_LAST_32_BITS: Final = 0xFFFF_FFFF
+
+Resolve = Callable[[str, int], list[str]]
+"""All IP addresses of a host and port, as text. Raises OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an address leads.
+
+    Attributes:
+        scheme: `http` or `https`.
+        host: its name, or an IP address without brackets.
+        port: of the host.
+        path: with the query, ASCII, begins with a slash.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """What a `Host` header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """The whole of it."""
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may be asked.
+
+    Attributes:
+        private_hosts: hosts that may have an address that is not public: `host` for its usual ports,
+            `host:port` for another. Lower case.
+        s3_endpoint: where the buckets of s3 addresses are.
+    """
+
+    private_hosts: frozenset[str] = frozenset()
+    s3_endpoint: str = AMAZON
+
+    def allow_private(self, target: Target) -> bool:
+        """Whether the host was configured, so that it need not be public."""
+        host = target.host.lower()
+        return (
+            f"{host}:{target.port}" in self.private_hosts
+            or (host in self.private_hosts and target.port == _PORTS[target.scheme])
+        )  # fmt: skip
+
+
+def target_of(address: str, rules: Rules) -> Target:
+    """Where an address of the catalogue leads; nobody is asked yet.
+
+    Raises:
+        Unreadable: `BAD_ADDRESS`.
+    """
+    if len(address) > LONGEST:
+        raise Unreadable(Reason.BAD_ADDRESS, f"{len(address)} characters")
+    try:
+        parts = urlsplit(address)
+        if parts.scheme == "s3":
+            address = _of_s3(parts.netloc, parts.path, rules)
+            parts = urlsplit(address)
+        port = parts.port  # raises where it is none
+    except ValueError as error:
+        raise Unreadable(Reason.BAD_ADDRESS, str(error)) from None
+    host = parts.hostname or ""
+    if parts.scheme not in _PORTS:
+        raise Unreadable(Reason.BAD_ADDRESS, f"scheme {parts.scheme[:20]!r}")
+    if parts.username is not None or parts.password is not None:
+        raise Unreadable(Reason.BAD_ADDRESS, "it holds credentials")
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            raise Unreadable(Reason.BAD_ADDRESS, "its host's name cannot be written in ASCII") from None
+    if not (_HOST.fullmatch(host) or _is_ipv6(host)) or port == 0:
+        raise Unreadable(Reason.BAD_ADDRESS, "it names no host that there may be")
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    query = f"?{quote(parts.query, safe=_IN_QUERY)}" if parts.query else ""
+    return Target(parts.scheme, host, port or _PORTS[parts.scheme], path + query)
+
+
+_IN_QUERY: Final = "/%:@!$&'()*+,;=~-._?[]"
+
+
+def _of_s3(bucket: str, path: str, rules: Rules) -> str:
+    if not _BUCKET.fullmatch(bucket) or path in {"", "/"}:
+        raise Unreadable(Reason.BAD_ADDRESS, "it names no bucket and object that there may be")
+    # a question mark or a hash may stand in the name of an object
+    return bucket_address(rules.s3_endpoint, bucket) + quote(path, safe="/%~-._")
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ip_address(host).version == 6 and "%" not in host  # noqa: PLR2004  # a zone is of this machine
+    except ValueError:
+        return False
+
+
+def resolved(host: str, port: int) -> list[str]:
+    """All IP addresses of a host. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def checked_addresses(target: Target, rules: Rules, resolve: Resolve = resolved) -> list[str]:
+    """The IP addresses at which the target may be asked: all that its name has.
+
+    Raises:
+        Unreadable: `UNKNOWN_HOST`; `REFUSED_ADDRESS` where any of them is not public.
+    """
+    try:
+        found = resolve(target.host, target.port)
+    except (OSError, UnicodeError) as error:
+        raise Unreadable(Reason.UNKNOWN_HOST, f"{target.host}: {error}") from None
+    if not found:
+        raise Unreadable(Reason.UNKNOWN_HOST, target.host)
+    if not rules.allow_private(target):
+        for each in found:
+            if not is_public(each):
+                # which address it is, is for whoever runs this to look up, not for a public report
+                raise Unreadable(Reason.REFUSED_ADDRESS, target.authority)
+    return found
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet, also by what it carries inside."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
+    return all(each.is_global and not each.is_multicast for each in (ip, *_inside(ip)))
+
+
+def _inside(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    """IPv4 addresses to which an IPv6 address may lead."""
+    if isinstance(ip, IPv4Address):
+        return []
+    found = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    if ip in _NAT64 or ip in _IPV4_COMPATIBLE:
+        found.append(IPv4Address(int(ip) & _LAST_32_BITS))
+    return [each for each in found if each is not None]

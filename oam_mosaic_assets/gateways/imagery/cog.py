@@ -1,0 +1,238 @@
+"""An image as a TIFF: where it lies, what its bands mean, and its pixels at the scale that is wanted.
+
+Any TIFF that georeferences itself: with overviews or without, of whatever bands, types, masks and CRS. It is
+read at the overview that is just finer than what is wanted, and from there on by means of whole pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_gcps
+from rasterio.warp import transform as project
+from rasterio.windows import Window as BandWindow
+
+from oam_mosaic_assets.core.imagery.blocks import WORLD, Window
+from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.core.imagery.pixels import Pixels, box_mean
+from oam_mosaic_assets.core.imagery.warp import HALF_WORLD, Places, lattice, seen
+from oam_mosaic_assets.gateways.imagery.colour import Colours
+from oam_mosaic_assets.gateways.imagery.source import AsFile, Source
+
+LARGEST_BLOCK: Final = 64 * 2**20
+"""Bytes that one tile or strip of a TIFF may inflate to, all bands together."""
+
+MOST_PIXELS: Final = 400_000_000
+"""That are read of one image at a time."""
+
+_CHUNK: Final = 1024
+"""Pixels of the side of what is read at once."""
+
+_MERCATOR: Final = CRS.from_epsg(3857)
+
+ENVIRONMENT: Final = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+    "GDAL_PAM_ENABLED": False,
+    "GDAL_CACHEMAX": 32 * 2**20,  # rasterio hands it on as bytes
+    "PROJ_NETWORK": "OFF",
+}
+"""Of GDAL: nothing beside the file is looked for, and nobody but us uses the network."""
+
+
+class Cog:
+    """An open image."""
+
+    def __init__(self, source: Source, render_params: str | None = None) -> None:
+        """Open it.
+
+        Args:
+            source: its bytes.
+            render_params: how the catalogue says that it is to be shown.
+
+        Raises:
+            Unreadable: for whatever reason.
+        """
+        self.source = source
+        self._open = ExitStack()
+        self._levels: dict[int, Any] = {}
+        self._read = 0
+        try:
+            source.opened()
+            with self._told():
+                self._base = self._level(-1)
+                self._see_that_it_is_sane()
+                self._transform, self._crs = self._georeference()
+                self._sizes = self._scales()
+                self.colours = Colours.of(self._base, self._level(len(self._sizes) - 2), render_params)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._open.close()
+
+    def seen_in(self, window: Window) -> Pixels | None:
+        """What it shows of a window; None where it lies elsewhere.
+
+        Args:
+            window: whose sides are multiples of `STEP`.
+
+        Raises:
+            Unreadable: for whatever reason.
+        """
+        with self._told():
+            places = self._places(*lattice(window))
+            finite = np.isfinite(places).all(axis=0)
+            if not finite.any():
+                return None
+            reduced = self.reduction
+            level = max(i for i, (x, y) in enumerate(self._sizes) if max(x, y) <= max(1.0, reduced))
+            size = np.array(self._sizes[level])
+            factor = max(1, math.floor(reduced / size.max()))
+            opened = self._level(level - 1)
+            whole = np.ceil(np.array([opened.width, opened.height]) / factor).astype(np.int64)
+            places = places / (size * factor)[:, None, None]
+            low = np.clip(np.floor(places[:, finite].min(axis=1)) - 1, 0, whole).astype(np.int64)
+            high = np.clip(np.ceil(places[:, finite].max(axis=1)) + 1, 0, whole).astype(np.int64)
+            if (high <= low).any():
+                return None
+            image = self._reduced(opened, factor, low, high)
+            return seen(image, places - low[:, None, None])
+
+    @cached_property
+    def reduction(self) -> float:
+        """How many of its own pixels lie side by side in one of the grid, in its middle."""
+        middle = self._at(self._base.width / 2.0, self._base.height / 2.0)
+        (x,), (y,) = project(self._crs, _MERCATOR, *([each] for each in middle))
+        pixel = 2.0 * HALF_WORLD / WORLD
+        around = self._places(np.array([[x, x + pixel, x]]), np.array([[y, y, y + pixel]]))[:, 0]
+        east, north = (around[:, 1:] - around[:, :1]).T
+        area = abs(float(east[0] * north[1] - east[1] * north[0]))
+        return math.sqrt(area) if math.isfinite(area) and area > 0.0 else 1.0
+
+    def _at(self, column: float, row: float) -> tuple[float, float]:
+        """The place of one of its own pixels, in its CRS."""
+        to = self._transform
+        return to.a * column + to.b * row + to.c, to.d * column + to.e * row + to.f
+
+    def _places(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> Places:
+        """Columns and rows of its own pixels, of places in EPSG:3857."""
+        found = project(_MERCATOR, self._crs, x.ravel().tolist(), y.ravel().tolist())
+        east, north = (np.array(each).reshape(x.shape) for each in found)
+        width, height = self._base.width, self._base.height
+        if turn := 360.0 if self._crs.is_geographic else 2.0 * HALF_WORLD if self._crs == _MERCATOR else 0.0:
+            middle = self._at(width / 2.0, height / 2.0)[0]
+            east = east + turn * np.round((middle - east) / turn)
+        inverse = ~self._transform
+        with np.errstate(invalid="ignore"):
+            columns = inverse.a * east + inverse.b * north + inverse.c
+            rows = inverse.d * east + inverse.e * north + inverse.f
+        return np.stack([columns, rows])
+
+    def _reduced(self, opened: Any, factor: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> Pixels:
+        """Its pixels in a range of columns and rows, both counted in means of `factor` pixels."""
+        left, top = low.tolist()
+        right, bottom = high.tolist()
+        self._read += (right - left) * (bottom - top) * factor * factor
+        if self._read > MOST_PIXELS:
+            raise Unreadable(Reason.TOO_LARGE, f"more than {MOST_PIXELS} pixels")
+        image = np.zeros((bottom - top, right - left, 4), np.uint8)
+        step = max(1, _CHUNK // factor)
+        for row in range(top, bottom, step):
+            for column in range(left, right, step):
+                end, last = min(row + step, bottom), min(column + step, right)
+                window = BandWindow.from_slices(
+                    (row * factor, min(end * factor, opened.height)),
+                    (column * factor, min(last * factor, opened.width)),
+                )
+                mean = box_mean(self.colours.read(opened, window), factor)
+                image[row - top : end - top, column - left : last - left] = mean
+                self._blame()
+        return image
+
+    def _level(self, overview: int) -> Any:
+        """The image itself (-1), or one of its overviews."""
+        if overview not in self._levels:
+            options = {} if overview < 0 else {"OVERVIEW_LEVEL": overview}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `_georeference` tells it
+                dataset = rasterio.open(
+                    AsFile.NAME, driver="GTiff", opener=AsFile(self.source), sharing=False, **options
+                )
+            self._levels[overview] = self._open.enter_context(dataset)
+        return self._levels[overview]
+
+    def _scales(self) -> list[tuple[float, float]]:
+        """Pixels of the image to one of each level, along columns and rows; the image itself first."""
+        base = self._base
+        found = [(1.0, 1.0)]
+        for overview, _ in enumerate(base.overviews(1)):
+            level = self._level(overview)
+            found.append((base.width / level.width, base.height / level.height))
+        return found
+
+    def _see_that_it_is_sane(self) -> None:
+        base = self._base
+        if base.count < 1:
+            raise Unreadable(Reason.UNSUPPORTED, "no bands")
+        rows, columns = base.block_shapes[0]
+        bands = base.count if base.interleaving and base.interleaving.name == "pixel" else 1
+        inflated = rows * columns * bands * np.dtype(base.dtypes[0]).itemsize
+        if inflated > LARGEST_BLOCK:
+            raise Unreadable(Reason.TOO_LARGE, f"blocks of {columns} x {rows} pixels and {bands} bands")
+
+    def _georeference(self) -> tuple[Affine, CRS]:
+        transform, crs = self._base.transform, self._base.crs
+        if transform.is_identity and self._base.gcps[0]:
+            points, crs = self._base.gcps
+            transform = from_gcps(points)
+        if transform.is_identity or transform.is_degenerate or crs is None:
+            raise Unreadable(Reason.NO_GEOREFERENCE)
+        try:
+            project(crs, _MERCATOR, [transform.c], [transform.f])
+        except Exception as error:  # noqa: BLE001  # as in `_told`
+            raise Unreadable(Reason.NO_GEOREFERENCE, str(error)) from None
+        return transform, crs
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What GDAL and the source have to say of a failure."""
+        try:
+            with rasterio.Env(**ENVIRONMENT):
+                yield
+        except Unreadable:
+            self._blame()
+            raise
+        except MemoryError:
+            self._blame()
+            raise Unreadable(Reason.TOO_LARGE, "no memory for it") from None
+        except Exception as error:  # noqa: BLE001  # GDAL's have no public base, and decoders raise what they like
+            self._blame()
+            raise Unreadable(Reason.DAMAGED, str(error)) from None
+        self._blame()
+
+    def _blame(self) -> None:
+        if self.source.failure is not None:
+            raise self.source.failure from None

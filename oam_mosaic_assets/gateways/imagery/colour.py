@@ -1,0 +1,206 @@
+"""What the bands of an image mean: which of them are red, green and blue, how bright, and where nothing is.
+
+In this order: what the catalogue says (the STAC render extension), what the file says (colour table, colour
+interpretation, nodata, mask, alpha), and what images of this catalogue are like: three bands or more begin
+with red, green and blue; one is grey; what has no other mask is nothing where all bands are 0, for that is
+how collars look; values beyond a byte are stretched from the 2nd to the 98th hundredth.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window as BandWindow
+
+from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.core.imagery.pixels import Pixels, premultiplied
+
+LOW, HIGH = 2.0, 98.0
+"""Percentiles that become black and white."""
+
+_SAMPLED: Final = 512
+"""Pixels of the side of what percentiles are taken from."""
+
+_FULL: Final = 255
+_COLOURS: Final = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+_THREE: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Colours:
+    """How pixels become colours.
+
+    Attributes:
+        bands: one, or red, green and blue; counted from 1.
+        alpha: the band that says how much is seen; None where there is none.
+        has_mask: whether the file has a mask of its own.
+        nodata: what a pixel's bands all are where nothing is; None where every value is one.
+        ranges: of each band, what becomes black and white; None where values are bytes already.
+        table: red, green, blue, alpha of each byte of a single band; None where it is no index.
+    """
+
+    bands: tuple[int, ...]
+    alpha: int | None = None
+    has_mask: bool = False
+    nodata: float | None = None
+    ranges: NDArray[np.float64] | None = None
+    table: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def of(cls, base: Any, coarsest: Any, render_params: str | None) -> Colours:
+        """Find out.
+
+        Args:
+            base: the open image.
+            coarsest: its last overview, or itself.
+            render_params: as TiTiler's query.
+
+        Raises:
+            Unreadable: `UNSUPPORTED`.
+        """
+        stated = parse_qs(render_params or "")
+        kinds = base.colorinterp
+        alpha = kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds else None
+        bands = _bands(kinds, alpha, stated)
+        types = {base.dtypes[band - 1] for band in bands}
+        if any(np.dtype(each).kind not in "uif" for each in types):
+            raise Unreadable(Reason.UNSUPPORTED, f"pixels of {', '.join(sorted(types))}")
+        flags = base.mask_flag_enums[bands[0] - 1]
+        has_mask = MaskFlags.per_dataset in flags and alpha is None
+        are_bytes = types == {"uint8"}
+        table = None
+        if len(bands) == 1 and are_bytes:
+            table = _stated_table(stated) if "colormap" in stated else _own_table(base, bands[0])
+        nodata = _nodata(base, stated)
+        if nodata is None and table is None and alpha is None and not has_mask and types != {"float32"}:
+            nodata = 0.0
+        found = cls(bands=bands, alpha=alpha, has_mask=has_mask, nodata=nodata, table=table)
+        if table is not None or (are_bytes and "rescale" not in stated):
+            return found
+        ranges = _stated_ranges(stated, len(bands))
+        if ranges is None:
+            ranges = found.percentiles(coarsest)
+        return cls(bands=bands, alpha=alpha, has_mask=has_mask, nodata=nodata, ranges=ranges)
+
+    def read(self, opened: Any, window: BandWindow) -> Pixels:
+        """The pixels of a window of the image, or of one of its overviews."""
+        values = opened.read(self.bands, window=window)
+        seen = self._seen(opened, values, window)
+        if self.table is not None:
+            straight = self.table[values[0]]
+            straight[..., 3] = np.minimum(straight[..., 3], seen)
+            return premultiplied(straight)
+        if self.ranges is not None:
+            values = _stretched(values, self.ranges)
+        colours = values if len(values) == _THREE else np.repeat(values[:1], _THREE, axis=0)
+        return premultiplied(np.stack([*colours, seen], axis=-1))
+
+    def percentiles(self, coarsest: Any) -> NDArray[np.float64]:
+        """What becomes black and white in each band, by the whole image."""
+        step = max(1, -(-max(coarsest.width, coarsest.height) // _SAMPLED))
+        shape = (max(1, coarsest.height // step), max(1, coarsest.width // step))
+        values = coarsest.read(self.bands, out_shape=(len(self.bands), *shape))
+        seen = self._seen(coarsest, values, None, shape) > 0
+        found = []
+        for band in values:
+            usable = band[seen & np.isfinite(band)]
+            low, high = np.percentile(usable.astype(np.float64), [LOW, HIGH]) if usable.size else (0.0, 1.0)
+            found.append((low, high if high > low else low + 1.0))
+        return np.array(found)
+
+    def _seen(
+        self,
+        opened: Any,
+        values: NDArray[Any],
+        window: BandWindow | None,
+        shape: tuple[int, int] | None = None,
+    ) -> NDArray[np.uint8]:
+        """How much is seen of each pixel, 0 to 255."""
+        height, width = values.shape[1:]
+        seen = np.full((height, width), _FULL, np.uint8)
+        if self.alpha is not None:
+            alpha = opened.read(self.alpha, window=window, out_shape=shape)
+            kind = alpha.dtype
+            most = np.iinfo(kind).max if kind.kind in "ui" else 1.0
+            seen = alpha if kind == np.uint8 else (np.clip(alpha / most, 0.0, 1.0) * _FULL).astype(np.uint8)
+        elif self.has_mask:
+            seen = opened.read_masks(self.bands[0], window=window, out_shape=shape)
+        seen = seen.copy()
+        if values.dtype.kind == "f":
+            seen[~np.isfinite(values).all(axis=0)] = 0
+        if self.nodata is not None:
+            seen[(values == self.nodata).all(axis=0)] = 0
+        return seen
+
+
+def _bands(
+    kinds: tuple[ColorInterp, ...], alpha: int | None, stated: dict[str, list[str]]
+) -> tuple[int, ...]:
+    count = len(kinds)
+    wanted = [int(each) for each in stated.get("bidx", []) if each.isdigit() and 1 <= int(each) <= count]
+    if wanted:
+        return tuple(wanted[:_THREE]) if len(wanted) >= _THREE else (wanted[0],)
+    if all(each in kinds for each in _COLOURS):
+        return tuple(kinds.index(each) + 1 for each in _COLOURS)
+    usable = [band for band in range(1, count + 1) if band != alpha]
+    if not usable:
+        raise Unreadable(Reason.UNSUPPORTED, "alpha, and nothing else")
+    return tuple(usable[:_THREE]) if len(usable) >= _THREE else (usable[0],)
+
+
+def _nodata(base: Any, stated: dict[str, list[str]]) -> float | None:
+    try:
+        return float(stated["nodata"][0])
+    except (KeyError, ValueError):
+        found = base.nodata
+        return None if found is None else float(found)
+
+
+def _own_table(base: Any, band: int) -> NDArray[np.uint8] | None:
+    if base.colorinterp[band - 1] is not ColorInterp.palette:
+        return None
+    table = np.zeros((_FULL + 1, 4), np.uint8)
+    for value, colour in base.colormap(band).items():
+        if 0 <= value <= _FULL:
+            table[value] = colour
+    return table
+
+
+def _stated_table(stated: dict[str, list[str]]) -> NDArray[np.uint8] | None:
+    """A colour table of single values, as TiTiler takes it; None of one that is none."""
+    try:
+        told = json.loads(stated["colormap"][0])
+        table = np.zeros((_FULL + 1, 4), np.uint8)
+        for value, colour in told.items():
+            if isinstance(colour, str):
+                colour = [*bytes.fromhex(colour.removeprefix("#"))]  # noqa: PLW2901
+            table[int(value)] = [*colour, _FULL][:4]
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+        return None
+    return table
+
+
+def _stated_ranges(stated: dict[str, list[str]], bands: int) -> NDArray[np.float64] | None:
+    """Of each band; one range holds for all. None where what is stated is none."""
+    try:
+        ranges = [[float(each) for each in text.split(",")] for text in stated["rescale"]]
+        whole = np.array(ranges * bands if len(ranges) == 1 else ranges[:bands], np.float64)
+        good = whole.shape == (bands, 2) and bool(
+            np.isfinite(whole).all() and (whole[:, 1] > whole[:, 0]).all()
+        )
+    except (KeyError, ValueError):
+        return None
+    return whole if good else None
+
+
+def _stretched(values: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.uint8]:
+    low = ranges[:, :1, None].astype(np.float32)
+    high = ranges[:, 1:, None].astype(np.float32)
+    share = (np.nan_to_num(values.astype(np.float32)) - low) / (high - low)
+    return (np.clip(share, 0.0, 1.0) * _FULL + 0.5).astype(np.uint8)

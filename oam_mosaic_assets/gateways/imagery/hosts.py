@@ -1,0 +1,247 @@
+"""One request to a host that is not trusted: at an address that was looked at, within a given time.
+
+GDAL's own network code is not used: it resolves names, follows redirects and waits by rules of its own.
+Proxies of the environment are not used either, for a proxy resolves names itself.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urljoin
+
+import certifi
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.gateways.imagery.addresses import (
+    Resolve,
+    Rules,
+    Target,
+    checked_addresses,
+    resolved,
+    target_of,
+)
+
+REDIRECTS: Final = 5
+"""How many are followed for one request."""
+
+KEPT_HOSTS: Final = 8
+"""Whose connections stay open."""
+
+RESOLVED_SECONDS: Final = 300.0
+"""For which an answer of the name service holds."""
+
+CONNECT_SECONDS: Final = 10.0
+SILENCE_SECONDS: Final = 15.0
+"""Between two pieces of an answer."""
+
+_PIECE: Final = 64 * 1024
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
+_MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_ABSENT: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_NOT_FOR_STRANGERS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a host gave.
+
+    Attributes:
+        content: bytes from `start` on.
+        start: first byte; 0 where the host knows no ranges.
+        size: of the whole; None where it is not told.
+        etag: as the host writes it; empty where it has none. Its moment of change may stand in for it.
+        content_type: without parameters, lower case.
+        target: who answered, after all redirects.
+    """
+
+    content: bytes
+    start: int
+    size: int | None
+    etag: str
+    content_type: str
+    target: Target
+
+
+class Hosts:
+    """Asks hosts, and keeps connections to the last few."""
+
+    def __init__(self, rules: Rules = Rules(), *, resolve: Resolve = resolved) -> None:  # noqa: B008
+        self.rules = rules
+        self._resolve = resolve
+        self._pools: OrderedDict[tuple[str, str, int], tuple[urllib3.HTTPConnectionPool, float]] = (
+            OrderedDict()
+        )
+
+    def ask(self, target: Target, start: int, end: int, *, deadline: float, whole_most: int) -> Answer:
+        """Ask once for a range of bytes; redirects are followed, each looked at as the first address was.
+
+        Args:
+            target: whom to ask.
+            start: first byte.
+            end: after the last one.
+            deadline: by `time.monotonic`.
+            whole_most: bytes that are read where the host gives all instead of the range.
+
+        Raises:
+            Unreadable: for whatever reason.
+        """
+        for _ in range(REDIRECTS + 1):
+            response = self._opened(target, f"bytes={start}-{end - 1}", deadline)
+            try:
+                if response.status not in _MOVED:
+                    return self._understood(response, target, start, end, deadline, whole_most)
+                place = urljoin(target.address, response.headers.get("Location", ""))
+            finally:
+                response.close()  # what is left unread must not stand before the next answer
+            if not place.startswith(("http://", "https://")):  # s3 is for the catalogue, not for a host
+                raise Unreadable(Reason.REFUSED_ADDRESS, "a redirect to another scheme than http and https")
+            target = target_of(place, self.rules)
+        raise Unreadable(Reason.SERVER_FAULT, f"more than {REDIRECTS} redirects")
+
+    def _opened(self, target: Target, asked: str, deadline: float) -> urllib3.BaseHTTPResponse:
+        left = deadline - time.monotonic()
+        if left <= 0.0:
+            raise Unreadable(Reason.SLOW)
+        headers = {
+            "Host": target.authority,
+            "Range": asked,
+            # bytes are counted as stored, so nothing on the way may pack them
+            "Accept-Encoding": "identity",
+            "User-Agent": "oam-mosaic-assets",
+        }
+        try:
+            return self._pool(target).urlopen(
+                "GET",
+                target.path,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                assert_same_host=False,
+                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(SILENCE_SECONDS, left)),
+            )
+        except (ReadTimeoutError, ConnectTimeoutError):
+            raise Unreadable(Reason.SLOW, f"{target.authority} kept silent") from None
+        except (NewConnectionError, ProtocolError, SSLError) as error:
+            raise Unreadable(Reason.UNREACHABLE, f"{target.authority}: {error}") from None
+        except HTTPError as error:
+            raise Unreadable(Reason.SERVER_FAULT, f"{target.authority}: {error}") from None
+
+    def _understood(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        target: Target,
+        start: int,
+        end: int,
+        deadline: float,
+        whole_most: int,
+    ) -> Answer:
+        status, headers = response.status, response.headers
+        if status == HTTPStatus.PARTIAL_CONTENT:
+            stated = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+            if stated is None or int(stated[1]) != start:
+                raise Unreadable(Reason.SERVER_FAULT, "another range than was asked for")
+            size: int | None = int(stated[3])
+            content = _read(response, min(end, int(stated[3])) - start, deadline, must_be_whole=True)
+        elif status == HTTPStatus.OK:
+            length = headers.get("Content-Length", "")
+            size = int(length) if re.fullmatch(r"\d{1,18}", length, re.ASCII) else None
+            if size is not None and size > whole_most:
+                raise Unreadable(Reason.NO_RANGES, f"{size} bytes")
+            content = _read(response, whole_most + 1 if size is None else size, deadline, size is not None)
+            if len(content) > whole_most:
+                raise Unreadable(Reason.NO_RANGES, f"more than {whole_most} bytes")
+            start, size = 0, len(content)
+        else:
+            raise _refusal(status)
+        etag = headers.get("ETag") or headers.get("Last-Modified") or ""
+        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Answer(content, start, size, etag[:200], kind, target)
+
+    def _pool(self, target: Target) -> urllib3.HTTPConnectionPool:
+        key = (target.scheme, target.host.lower(), target.port)
+        pool, since = self._pools.pop(key, (None, 0.0))
+        if pool is None or time.monotonic() - since > RESOLVED_SECONDS:
+            if pool is not None:
+                pool.close()
+            address = checked_addresses(target, self.rules, self._resolve)[0]
+            pool, since = _pool_at(address, target), time.monotonic()
+        self._pools[key] = (pool, since)
+        while len(self._pools) > KEPT_HOSTS:
+            self._pools.popitem(last=False)[1][0].close()
+        return pool
+
+    def close(self) -> None:
+        """End all connections."""
+        while self._pools:
+            self._pools.popitem()[1][0].close()
+
+
+def _refusal(status: int) -> Unreadable:
+    if status in _ABSENT:
+        return Unreadable(Reason.MISSING, f"status {status}")
+    if status in _NOT_FOR_STRANGERS:
+        return Unreadable(Reason.FORBIDDEN, f"status {status}")
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return Unreadable(Reason.TRUNCATED, "it ends before the bytes that were asked for")
+    return Unreadable(Reason.SERVER_FAULT, f"status {status}")
+
+
+def _read(response: urllib3.BaseHTTPResponse, length: int, deadline: float, must_be_whole: bool) -> bytes:  # noqa: FBT001
+    """Up to `length` bytes of the body: a piece at a time, so that what drips is noticed."""
+    pieces: list[bytes] = []
+    missing = length
+    try:
+        while missing > 0 and (piece := response.read1(min(_PIECE, missing))):
+            pieces.append(piece)
+            missing -= len(piece)
+            if time.monotonic() > deadline:
+                raise Unreadable(Reason.SLOW, "its bytes drip")
+        if response.length_remaining == 0:
+            response.read1(1)  # nothing comes, and the connection is free for the next request
+    except ReadTimeoutError:
+        raise Unreadable(Reason.SLOW, "it kept silent in the middle") from None
+    except (HTTPError, OSError) as error:
+        raise Unreadable(Reason.TRUNCATED, str(error)) from None
+    if missing > 0 and must_be_whole:
+        raise Unreadable(Reason.TRUNCATED, f"{missing} bytes less than the host said")
+    return b"".join(pieces)
+
+
+def _pool_at(address: str, target: Target) -> urllib3.HTTPConnectionPool:
+    if target.scheme == "http":
+        return urllib3.HTTPConnectionPool(address, target.port, maxsize=1)
+    return urllib3.HTTPSConnectionPool(
+        address,
+        target.port,
+        maxsize=1,
+        ssl_context=_trust(),
+        # the certificate is the name's, wherever it was found
+        server_hostname=target.host,
+        assert_hostname=target.host,
+    )
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """What the system trusts, and what a bare image brings along."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context

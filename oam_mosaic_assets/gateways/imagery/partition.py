@@ -1,0 +1,93 @@
+"""A partition in the store: an object for its state, and two archives.
+
+The state is written last, so that it never names what is not there. While blocks are made, each lies in the
+store as soon as it is done: whoever comes after a kill takes it from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from oam_mosaic_assets.core.imagery.blocks import Tile
+from oam_mosaic_assets.core.imagery.recipe import Recipe
+from oam_mosaic_assets.core.imagery.state import State
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+
+
+@dataclass(slots=True)
+class Budget:
+    """What may still be spent. None is without end.
+
+    Attributes:
+        bytes: to be received.
+        until: by `time.monotonic`.
+    """
+
+    bytes: int | None = None
+    until: float | None = None
+
+    def spend(self, received: int) -> None:
+        """Count bytes."""
+        if self.bytes is not None:
+            self.bytes -= received
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no block may be begun any more."""
+        return (self.bytes is not None and self.bytes <= 0) or (
+            self.until is not None and time.monotonic() >= self.until
+        )
+
+
+class Kept:
+    """One partition as it is kept in a store."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        root: str,
+        tile: Tile,
+        recipe: Recipe,
+        rules: Rules,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Be ready.
+
+        Args:
+            store: where it lies.
+            root: key that all partitions lie under; ends in a slash.
+            tile: which, of `PARTITION_ZOOM`.
+            recipe: how its blocks are made.
+            rules: which addresses may be asked.
+            now: the clock.
+        """
+        self.store = store
+        self.at = f"{root}{tile.partition}/"
+        self.tile = tile
+        self.recipe = recipe
+        self.rules = rules
+        self.now = now
+
+    def state(self) -> State:
+        """As it lies in the store; of none, or of one that cannot be read, an empty one."""
+        found = self.store.get_bytes(f"{self.at}state.json")
+        with suppress(ValueError):
+            if found is not None:
+                return State.from_json(found[0])
+        return State()
+
+    def fetch(self, name: str, folder: Path) -> Path | None:
+        """Copy one of its archives into a folder; None where there is none."""
+        path = folder / f"{self.tile.x}-{self.tile.y}-{name}"
+        return path if name and self.store.get_file(self.at + name, path) else None
+
+    def discard(self) -> None:
+        """Delete all of it."""
+        self.store.delete([each.key for each in self.store.keys(self.at)])

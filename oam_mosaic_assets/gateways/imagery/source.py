@@ -1,0 +1,295 @@
+"""An image's bytes, wherever it lies: asked for in ranges, again after a wait, within limits, and counted.
+
+GDAL reads through this as through a file. Nothing is raised into it, for it could not pass it on: what went
+wrong is kept, and whoever called GDAL asks for it afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from rasterio.abc import MultiByteRangeResourceContainer
+
+from oam_mosaic_assets.core.imagery.outcome import PASSING, Reason, Unreadable
+from oam_mosaic_assets.gateways.imagery.addresses import target_of
+from oam_mosaic_assets.gateways.imagery.hosts import Answer, Hosts
+
+PAGE: Final = 32 * 1024
+"""Bytes that small reads are rounded to. The first one holds the headers of most COGs."""
+
+PAGES: Final = 128
+"""That are remembered."""
+
+GAP: Final = 2 * PAGE
+"""Bytes between two ranges up to which they are asked for as one."""
+
+LONGEST: Final = 8 * 2**20
+"""Bytes of one request."""
+
+_Read = TypeVar("_Read")
+
+TIFF: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+"""How a TIFF or a BigTIFF begins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one image may take.
+
+    Attributes:
+        bytes: in all.
+        whole: bytes of an image whose host gives no ranges.
+        seconds: in all.
+        attempts: of a request, in all.
+        wait: seconds before the second attempt; twice as long before each further one.
+    """
+
+    bytes: int = 256 * 2**20
+    whole: int = 32 * 2**20
+    seconds: float = 90.0
+    attempts: int = 3
+    wait: float = 0.5
+
+
+class Source:
+    """The bytes at one address.
+
+    Attributes:
+        failure: what went wrong while GDAL read; None where nothing did.
+        requests: sent so far, with those that failed.
+        bytes: received so far.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        hosts: Hosts,
+        limits: Limits = Limits(),
+        *,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Nobody is asked yet. Raises `Unreadable` of an address that must not be."""
+        self.failure: Unreadable | None = None
+        self.requests = 0
+        self.bytes = 0
+        self._first = self._target = target_of(address, hosts.rules)
+        self._hosts = hosts
+        self._limits = limits
+        self._wait = wait
+        self._deadline = time.monotonic() + limits.seconds
+        self._known: Answer | None = None
+        self._pages: OrderedDict[int, bytes] = OrderedDict()
+
+    def opened(self) -> None:
+        """Ask for the first bytes, and see that they are a TIFF's.
+
+        Raises:
+            Unreadable: for whatever reason.
+        """
+        head = self.read(0, 4)
+        if not head.startswith(TIFF):
+            raise Unreadable(Reason.NOT_TIFF, f"{self._answer.content_type or 'no type'}, begins {head!r}")
+
+    def allow(self, seconds: float) -> None:
+        """Give it as many seconds more, from now on."""
+        self._deadline = time.monotonic() + seconds
+
+    @property
+    def etag(self) -> str:
+        """What tells this state of it from others."""
+        return self._answer.etag
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        size = self._answer.size
+        if size is None:
+            raise Unreadable(Reason.SERVER_FAULT, "it does not say how large it is")
+        return size
+
+    @property
+    def host(self) -> str:
+        """Who was asked first."""
+        return self._first.authority
+
+    @property
+    def _answer(self) -> Answer:
+        if self._known is None:
+            self._page(0)
+        assert self._known is not None  # noqa: S101  # `_page` has asked
+        return self._known
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes from `start`; fewer at its end.
+
+        Raises:
+            Unreadable: for whatever reason.
+        """
+        end = min(start + length, self.size)
+        if end <= start:
+            return b""
+        first, last = start // PAGE, (end - 1) // PAGE
+        if last - first > 1:  # a tile: what is read once is not kept
+            return self._asked(start, end)
+        content = b"".join(self._page(each) for each in range(first, last + 1))
+        return content[start - first * PAGE : end - first * PAGE]
+
+    def read_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Several ranges, with few requests; each as long as it should be.
+
+        Raises:
+            Unreadable: for whatever reason; `TRUNCATED` where one lies beyond the end.
+        """
+        ends = [offset + size for offset, size in zip(offsets, sizes, strict=True)]
+        if max(ends, default=0) > self.size:
+            raise Unreadable(Reason.TRUNCATED, "it points to bytes beyond its end")
+        if sum(sizes) > self._limits.bytes:
+            raise Unreadable(Reason.TOO_LARGE, f"{sum(sizes)} bytes at once")
+        order = sorted(range(len(offsets)), key=offsets.__getitem__)
+        found: list[bytes] = [b""] * len(offsets)
+        while order:
+            start, end = offsets[order[0]], ends[order[0]]
+            together = []
+            for each in order:
+                if offsets[each] - end > GAP or max(end, ends[each]) - start > max(LONGEST, end - start):
+                    break
+                together.append(each)
+                end = max(end, ends[each])
+            content = self._of_pages(start, end) or self._asked(start, end)
+            for each in together:
+                found[each] = content[offsets[each] - start : ends[each] - start]
+            del order[: len(together)]
+        return found
+
+    def _of_pages(self, start: int, end: int) -> bytes | None:
+        """What is remembered already: of a small image, all of it."""
+        pages = range(start // PAGE, (end - 1) // PAGE + 1)
+        if not all(each in self._pages for each in pages):
+            return None
+        content = b"".join(self._pages[each] for each in pages)
+        return content[start - pages.start * PAGE : end - pages.start * PAGE]
+
+    def _page(self, number: int) -> bytes:
+        if number not in self._pages:
+            self._pages[number] = self._asked(number * PAGE, (number + 1) * PAGE)
+            if len(self._pages) > PAGES:
+                self._pages.popitem(last=False)
+        return self._pages[number]
+
+    def _asked(self, start: int, end: int) -> bytes:
+        """One range, asked for until it comes."""
+        if self._known is not None and self._known.size is not None:
+            end = min(end, self._known.size)
+            if self._known.start == 0 and len(self._known.content) == self._known.size:
+                return self._known.content[start:end]  # all of it came with the first answer
+        if self.bytes + end - start > self._limits.bytes:
+            raise Unreadable(Reason.TOO_LARGE, f"more than {self._limits.bytes} bytes")
+        attempt = 0
+        while True:
+            try:
+                return self._once(start, end)
+            except Unreadable as failure:
+                attempt += 1
+                wait = self._limits.wait * 2.0 ** (attempt - 1) * random.uniform(1.0, 1.5)  # noqa: S311
+                late = time.monotonic() + wait > self._deadline
+                if failure.reason not in PASSING or attempt == self._limits.attempts or late:
+                    raise
+                self._wait(wait)
+
+    def _once(self, start: int, end: int) -> bytes:
+        self.requests += 1
+        try:
+            answer = self._hosts.ask(
+                self._target, start, end, deadline=self._deadline, whole_most=self._limits.whole
+            )
+        except Unreadable as failure:
+            if self._target != self._first and failure.reason in {Reason.FORBIDDEN, Reason.MISSING}:
+                self._target = self._first  # what it was redirected to held for a while only
+                return self._once(start, end)
+            raise
+        self.bytes += len(answer.content)
+        known = self._known
+        if known is None:
+            self._known = answer
+        elif (answer.etag, answer.size) != (known.etag, known.size):
+            raise Unreadable(Reason.CHANGED)
+        self._target = answer.target
+        return answer.content[start - answer.start : end - answer.start]
+
+
+class AsFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
+    """A source as GDAL opens it: the one file of its folder, which holds nothing else."""
+
+    NAME: Final = "image.tif"
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def open(self, path: str, mode: str = "r", **_: object) -> _Opened:
+        if not self.isfile(path) or mode not in {"r", "rb"}:
+            raise FileNotFoundError(path)
+        return _Opened(self.source)
+
+    def isfile(self, path: str) -> bool:
+        return path.rpartition("/")[2] == self.NAME
+
+    def isdir(self, path: str) -> bool:  # noqa: ARG002
+        return False
+
+    def ls(self, path: str) -> list[str]:  # noqa: ARG002
+        return [self.NAME]
+
+    def mtime(self, path: str) -> int:  # noqa: ARG002
+        return 0
+
+    def size(self, path: str) -> int:
+        if not self.isfile(path):
+            raise FileNotFoundError(path)
+        return self.source.size
+
+    def rm(self, path: str) -> None:
+        raise PermissionError(path)
+
+
+class _Opened(io.RawIOBase):
+    """One opening of it. GDAL calls this from C: nothing may be raised."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source = source
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0 or size > self._source.size - self._at:
+            size = max(0, self._source.size - self._at)
+        content = self._guarded(lambda: self._source.read(self._at, size), b"")
+        self._at += len(content)
+        return content
+
+    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        return self._guarded(lambda: self._source.read_ranges(offsets, sizes), [b""] * len(offsets))
+
+    def _guarded(self, read: Callable[[], _Read], nothing: _Read) -> _Read:
+        if self._source.failure is not None:  # what has failed once is not asked again
+            return nothing
+        try:
+            return read()
+        except Unreadable as failure:
+            self._source.failure = failure
+        except Exception as error:  # noqa: BLE001  # C cannot pass it on; `failure` does
+            self._source.failure = Unreadable(Reason.DAMAGED, repr(error))
+        return nothing

@@ -1,0 +1,146 @@
+"""A process that reads images and puts blocks together; run as a module.
+
+What it decodes comes from strangers. So it holds no secret, may take so much memory and no more, and whoever
+started it may end it at any time: see `workers`. It is told a job a line as JSON, and answers with a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import shapely
+
+from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, Tile, Window, in_pixels, window_of
+from oam_mosaic_assets.core.imagery.chip import Chip, composed, within
+from oam_mosaic_assets.core.imagery.fragment import tiles_of_block, write_tiles
+from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.cog import Cog
+from oam_mosaic_assets.gateways.imagery.hosts import Hosts
+from oam_mosaic_assets.gateways.imagery.source import Limits, Source
+
+KEPT: Final = 4
+"""Images that stay open: the next block often needs the same."""
+
+Answer = dict[str, Any]
+
+
+class Reader:
+    """Reads images, one after another."""
+
+    def __init__(self, rules: Rules, limits: Limits) -> None:
+        self._hosts = Hosts(rules)
+        self._limits = limits
+        self._open: OrderedDict[tuple[str, str | None], Cog] = OrderedDict()
+
+    def look(self, job: Mapping[str, Any]) -> Answer:
+        """See whether an image can be read, and in which state it is; it is not kept open."""
+        return self._told(job, lambda _: None, fresh=True)
+
+    def chip(self, job: Mapping[str, Any]) -> Answer:
+        """Cut out what an image shows of some blocks, each into the file that the job names."""
+        area = in_pixels(shapely.from_wkb(job["footprint"]))
+        whole = window_of(area)
+
+        def cut(cog: Cog) -> None:
+            is_seen = False
+            for block, target in zip(job["blocks"], job["targets"], strict=True):
+                window = whole & Window.of_block(Tile(*block))
+                pixels = None if window.is_empty else cog.seen_in(window)
+                chip = None if pixels is None else Chip(window, within(pixels, window, area)).trimmed()
+                if chip is not None:
+                    Path(target).write_bytes(chip.to_bytes())
+                    is_seen = True
+            if not is_seen:
+                raise Unreadable(Reason.ELSEWHERE)
+
+        return self._told(job, cut, fresh=False)
+
+    def _told(self, job: Mapping[str, Any], use: Callable[[Cog], None], *, fresh: bool) -> Answer:
+        """What became of it, and what it cost."""
+        key = (job["address"], job["render"])
+        clock = time.monotonic()
+        spent = {"requests": 0, "bytes": 0}
+        for attempt in range(2):
+            cog = None if fresh else self._open.pop(key, None)
+            source = cog.source if cog else None
+            try:
+                if source is None:
+                    source = Source(job["address"], self._hosts, self._limits)
+                before = (source.requests, source.bytes)
+                source.allow(self._limits.seconds)
+                try:
+                    cog = cog or Cog(source, job["render"])
+                    use(cog)
+                finally:
+                    spent["requests"] += source.requests - before[0]
+                    spent["bytes"] += source.bytes - before[1]
+            except Unreadable as failure:
+                if cog is not None and failure.reason is not Reason.ELSEWHERE:
+                    cog.close()
+                    cog = None
+                if failure.reason is Reason.CHANGED and attempt == 0:
+                    continue  # all of it again, of what it is now
+                etag = source.etag if source and failure.reason is Reason.ELSEWHERE else ""
+                outcome = {"reason": failure.reason, "detail": failure.detail, "etag": etag}
+            else:
+                outcome = {"reason": "", "detail": "", "etag": source.etag}
+            break
+        if cog is not None:
+            self._keep(key, cog, fresh=fresh)
+        return {**outcome, **spent, "seconds": round(time.monotonic() - clock, 3)}
+
+    def _keep(self, key: tuple[str, str | None], cog: Cog, *, fresh: bool) -> None:
+        if fresh:
+            cog.close()
+            return
+        self._open[key] = cog
+        while len(self._open) > KEPT:
+            self._open.popitem(last=False)[1].close()
+
+
+def compose(job: Mapping[str, Any]) -> Answer:
+    """Put a block together of its chips, and write its tiles to the file that the job names."""
+    block = Tile(*job["block"])
+    chips = (Chip.from_bytes(Path(each).read_bytes()) for each in job["chips"])
+    hints = [shapely.from_wkb(each) for each in job["hints"]]
+    tiles = tiles_of_block(block, composed(block, chips), hints)
+    write_tiles(Path(job["target"]), [], tiles, job["told"], zooms=(BLOCK_ZOOM, FINEST))
+    return {"tiles": len(tiles)}
+
+
+def serve(settings: Mapping[str, Any]) -> None:
+    """Do one job after another, until there are no more."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (settings["memory"], settings["memory"]))
+    give_back_freed_memory()
+    rules = Rules(frozenset(settings["private_hosts"]), settings["s3_endpoint"])
+    reader = Reader(rules, Limits(**settings["limits"]))
+    work: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
+        "look": reader.look,
+        "chip": reader.chip,
+        "compose": compose,
+    }
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # nothing else may stand between the answers
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            answer = work[job["do"]](job)
+        except MemoryError:
+            answer = {"reason": Reason.TOO_LARGE, "detail": "no memory for it", "etag": ""}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):  # whoever is interrupted ends this as well
+        serve(json.loads(sys.argv[1]))

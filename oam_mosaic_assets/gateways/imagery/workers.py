@@ -1,0 +1,202 @@
+"""Processes that read images, kept busy, watched, and replaced where one dies or takes too long."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Self
+
+from oam_mosaic_assets.core.imagery.outcome import Reason
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
+
+_ALLOWED: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ")
+"""Variables that a worker is given: no secret is among them, and nothing that GDAL heeds."""
+
+_LONGEST_ANSWER: Final = 2**20
+_MODULE: Final = "oam_mosaic_assets.gateways.imagery.worker"
+
+GRACE_SECONDS: Final = 30.0
+"""Beyond its time that a worker has to say by itself that an image is slow."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """What a worker is to do.
+
+    Attributes:
+        order: as `worker` takes it.
+        host: that it asks; empty where it asks none.
+        tag: for whoever gave it.
+    """
+
+    order: Mapping[str, Any]
+    host: str = ""
+    tag: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    job: Job | None = None
+    deadline: float = 0.0
+    said: bytearray = field(default_factory=bytearray)
+
+
+class Workers:
+    """Some processes; give jobs with `run`."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        limits: Mapping[str, Any],
+        *,
+        count: int = 2,
+        per_host: int = 4,
+        memory: int = 512 * 2**20,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            rules: which addresses may be asked.
+            limits: of one image; the fields of `source.Limits`, `seconds` among them.
+            count: of processes.
+            per_host: of jobs that ask one host at a time.
+            memory: bytes of data that each process may hold.
+        """
+        self.count = count
+        self._per_host = per_host
+        self._seconds = float(limits["seconds"])
+        self._told = json.dumps(
+            {
+                "private_hosts": sorted(rules.private_hosts),
+                "s3_endpoint": rules.s3_endpoint,
+                "limits": dict(limits),
+                "memory": memory,
+            }
+        )
+        self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers[:]:
+            self._end(worker)
+        self._selector.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that run now."""
+        return [each.process.pid for each in self._workers]
+
+    def run(
+        self, next_job: Callable[[Callable[[Job], bool]], Job | None]
+    ) -> Iterator[tuple[Job, dict[str, Any]]]:
+        """Do all jobs, and give each with its answer as it is done.
+
+        Args:
+            next_job: asked for a job that may be begun now, as its argument tells; None where there is none
+                until another is done, and at the end.
+        """
+        busy: Counter[str] = Counter()
+
+        def may_begin(job: Job) -> bool:
+            return not job.host or busy[job.host] < self._per_host
+
+        while True:
+            for worker in self._idle():
+                job = next_job(may_begin)
+                if job is None:
+                    break
+                busy[job.host] += 1
+                self._begin(worker, job)
+            if not any(each.job for each in self._workers):
+                return
+            for worker, answer in self._answered():
+                job, worker.job = worker.job, None
+                if job is not None:
+                    busy[job.host] -= 1
+                    yield job, answer
+
+    def _idle(self) -> Iterator[_Worker]:
+        for worker in self._workers[:]:
+            if worker.job is None:
+                yield worker
+        while len(self._workers) < self.count:
+            yield self._start()
+
+    def _start(self) -> _Worker:
+        environment = {name: os.environ[name] for name in _ALLOWED if name in os.environ}
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", _MODULE, self._told],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**environment, "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,  # an interrupt from the terminal is for whoever started it
+        )
+        worker = _Worker(process)
+        self._workers.append(worker)
+        self._selector.register(_stdout(process), selectors.EVENT_READ, worker)
+        return worker
+
+    def _begin(self, worker: _Worker, job: Job) -> None:
+        worker.job = job
+        worker.deadline = time.monotonic() + self._seconds + GRACE_SECONDS
+        stdin = worker.process.stdin
+        try:
+            if stdin is not None:
+                stdin.write(json.dumps(job.order).encode() + b"\n")
+                stdin.flush()
+        except OSError:
+            worker.deadline = 0.0  # it has died; `_answered` tells
+
+    def _answered(self) -> Iterator[tuple[_Worker, dict[str, Any]]]:
+        """Wait until some are done, or dead, or out of time."""
+        soonest = min(each.deadline for each in self._workers if each.job)
+        for key, _ in self._selector.select(max(0.0, soonest - time.monotonic())):
+            worker: _Worker = key.data
+            piece = os.read(key.fd, 65536)
+            worker.said += piece
+            if not piece or len(worker.said) > _LONGEST_ANSWER:
+                code = self._end(worker)
+                yield worker, _failed(Reason.CRASHED, f"it ended with {code}")
+            elif worker.said.endswith(b"\n"):
+                answer = json.loads(bytes(worker.said))
+                worker.said.clear()
+                yield worker, answer
+        for worker in [each for each in self._workers if each.job and each.deadline < time.monotonic()]:
+            self._end(worker)
+            yield worker, _failed(Reason.SLOW, "it was ended")
+
+    def _end(self, worker: _Worker) -> int:
+        process = worker.process
+        self._workers.remove(worker)
+        self._selector.unregister(_stdout(process))
+        process.kill()
+        code = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # what was not sent is of no use to the dead
+                    pipe.close()
+        return code
+
+
+def _stdout(process: subprocess.Popen[bytes]) -> Any:
+    return process.stdout
+
+
+def _failed(reason: Reason, detail: str) -> dict[str, Any]:
+    return {"reason": reason, "detail": detail, "etag": "", "requests": 0, "bytes": 0, "seconds": 0.0}

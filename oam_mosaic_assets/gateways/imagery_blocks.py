@@ -1,0 +1,50 @@
+"""The blocks of one partition: what changed is read and made anew, what did not costs no request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, PARTITION_ZOOM, Tile, blocks_of
+from oam_mosaic_assets.core.imagery.recipe import Image
+from oam_mosaic_assets.core.imagery.state import Tally
+from oam_mosaic_assets.gateways.imagery.building import Building
+from oam_mosaic_assets.gateways.imagery.partition import Budget, Kept
+from oam_mosaic_assets.gateways.imagery.workers import Workers
+
+
+class Partition(Kept):
+    """One partition in a store, that can be brought up to date."""
+
+    def build(
+        self,
+        images: Sequence[Image],
+        workers: Workers,
+        scratch: Path,
+        budget: Budget,
+        *,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> Tally:
+        """Bring it up to date with the images that touch it.
+
+        Args:
+            images: in any order; others than those that touch it do no harm.
+            workers: who reads them.
+            scratch: an empty folder.
+            budget: what may be spent.
+            on_progress: told how many blocks are as they should be.
+        """
+        return Building(self, images, workers, scratch, budget, on_progress).done()
+
+
+def partitions_of(footprints: Iterable[Any]) -> dict[Tile, list[int]]:
+    """Which footprints (EPSG:4326) touch each partition that there is imagery in."""
+    which, places = blocks_of(np.array(list(footprints), dtype=object))
+    pairs = np.unique(np.column_stack([which, places >> (BLOCK_ZOOM - PARTITION_ZOOM)]), axis=0)
+    found: dict[Tile, list[int]] = {}
+    for image, x, y in pairs.tolist():
+        found.setdefault(Tile(x, y), []).append(image)
+    return found

@@ -1,0 +1,284 @@
+"""Imagery of the whole world: partitions brought up to date, and put together into one archive."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import pickle
+import resource
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import shapely
+
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, Tile, blocks_of
+from oam_mosaic_assets.core.imagery.fragment import above, write_tiles
+from oam_mosaic_assets.core.imagery.laid import contents, laid_in
+from oam_mosaic_assets.core.imagery.pixels import Pixels, decoded
+from oam_mosaic_assets.core.imagery.recipe import Image, Order, Recipe
+from oam_mosaic_assets.core.imagery.state import Tally
+from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
+from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets.gateways.imagery.workers import Workers
+from oam_mosaic_assets.gateways.imagery_blocks import Partition
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+
+COLUMNS: Final = ("id", "geometry", "asset", "gsd", "acquired_to", "updated", "render_params")
+
+PARTITIONS: Final = "imagery"
+"""What Dagster calls the list of partitions."""
+
+ATTRIBUTION: Final = '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors'
+
+_SPARE_FILES: Final = 256
+"""That a process has open beside the archives of partitions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageryPlan:
+    """What the settings decide about imagery.
+
+    Attributes:
+        order: which image lies on top where several show the same place.
+        hints: whether images that cannot be read are shown in grey.
+        private_hosts: that may be asked though they are not public; see `Rules`.
+        s3_endpoint: where the buckets of s3 addresses are.
+        processes: that read images.
+        per_host: images that are read of one host at a time.
+        budget_bytes: that a run may receive; None is without end.
+        budget_seconds: after which a run begins no more blocks; None is without end.
+        seconds: that one image may take.
+        memory: bytes that each process may hold.
+    """
+
+    order: Order = "finest"
+    hints: bool = True
+    private_hosts: tuple[str, ...] = ()
+    s3_endpoint: str = AMAZON
+    processes: int = 2
+    per_host: int = 4
+    budget_bytes: int | None = None
+    budget_seconds: float | None = None
+    seconds: float = 90.0
+    memory: int = 512 * 2**20
+
+    @property
+    def recipe(self) -> Recipe:
+        """How blocks are made, with what decides about pixels."""
+        libraries = (f"{each} {importlib.metadata.version(each)}" for each in ("rasterio", "pillow"))
+        return Recipe(order=self.order, hints=self.hints, libraries=tuple(libraries))
+
+    @property
+    def rules(self) -> Rules:
+        """Which addresses may be asked."""
+        return Rules(frozenset(each.lower() for each in self.private_hosts), self.s3_endpoint)
+
+    def budget(self) -> Budget:
+        """What a run that begins now may spend."""
+        until = None if self.budget_seconds is None else time.monotonic() + self.budget_seconds
+        return Budget(self.budget_bytes, until)
+
+
+class ImageryMosaic:
+    """Imagery in a store."""
+
+    def __init__(self, store: ObjectStore, keys: Keys, plan: ImageryPlan) -> None:
+        self._store = store
+        self._keys = keys
+        self.plan = plan
+
+    @contextmanager
+    def workers(self) -> Iterator[Workers]:
+        """Who reads images."""
+        plan = self.plan
+        limits: Mapping[str, Any] = {"seconds": plan.seconds}
+        with Workers(
+            plan.rules, limits, count=plan.processes, per_host=plan.per_host, memory=plan.memory
+        ) as running:
+            yield running
+
+    def partition(self, tile: Tile) -> Partition:
+        """One of its partitions."""
+        return Partition(self._store, self._keys.imagery, tile, self.plan.recipe, self.plan.rules)
+
+    def bring_up_to_date(
+        self,
+        snapshot: ByPartition,
+        tiles: Sequence[Tile],
+        scratch: Callable[[str], Path],
+        *,
+        on_progress: Callable[[int, int, Tally], None],
+    ) -> Tally:
+        """Make anew what changed in these partitions.
+
+        Args:
+            snapshot: the images.
+            tiles: the partitions.
+            scratch: makes an empty folder of a name.
+            on_progress: told how many blocks are done, of how many, and what was done in whole partitions.
+        """
+        budget, whole = self.plan.budget(), Tally()
+        blocks = snapshot.blocks(tiles)
+        with self.workers() as workers:
+            for tile in tiles:
+                told = partial(_further, on_progress, whole, blocks)
+                images = snapshot.images(tile)
+                tally = self.partition(tile).build(
+                    images, workers, scratch("partition"), budget, on_progress=told
+                )
+                whole = Tally.total([whole, tally])
+                on_progress(whole.blocks, blocks, whole)
+        return whole
+
+    def sweep(self, tiles: Iterable[Tile]) -> None:
+        """Delete partitions in which there is no imagery any more."""
+        named = {each.partition for each in tiles}
+        root = self._keys.imagery
+        self._store.delete(
+            [
+                each.key
+                for each in self._store.keys(root)
+                if (rest := each.key.removeprefix(root)).count("/") and rest.split("/")[0] not in named
+            ]
+        )
+
+    def report(self, tally: Tally, build: str) -> bytes:
+        """Write down what was read and what not, and return it."""
+        content = json.dumps({"build": build, **asdict(tally)}, ensure_ascii=False, indent=1).encode()
+        self._store.put_bytes(f"{self._keys.imagery}report.json", content, Headers("application/json"))
+        return content
+
+    def write(
+        self,
+        target: Path,
+        tiles: Sequence[Tile],
+        folder: Path,
+        *,
+        metadata: Mapping[str, Any],
+        bounds: tuple[float, float, float, float],
+    ) -> None:
+        """Put all partitions together into one archive.
+
+        Args:
+            target: must not exist.
+            tiles: the partitions; those that hold nothing yet do no harm.
+            folder: empty, for copies of their archives.
+            metadata: what the archive says of itself, beside its name and attribution.
+            bounds: west, south, east, north of all images, degrees.
+        """
+        roots: dict[Tile, Pixels] = {}
+        with ExitStack() as stack, _many_files(len(tiles)):
+            sources = []
+            for tile in tiles:
+                partition = self.partition(tile)
+                state = partition.state()
+                shown = partition.fetch(state.tiles, folder)
+                exact = partition.fetch(state.lossless, folder)
+                if shown is None or exact is None:
+                    continue
+                sources.append(Source.of_archive(stack.enter_context(open_archive(shown))))
+                roots[tile] = _root(exact, tile)
+                exact.unlink()
+            made, _ = above(0, list(roots), PARTITION_ZOOM, roots.__getitem__)
+            told: dict[str, Any] = {
+                "name": "OpenAerialMap imagery",
+                "description": "Openly licensed images of OpenAerialMap, from the air and from space.",
+                "attribution": ATTRIBUTION,
+                "type": "overlay",
+                "format": "webp",
+            }
+            write_tiles(target, sources, made, told | dict(metadata), zooms=(0, FINEST), bounds=bounds)
+
+
+def _root(path: Path, tile: Tile) -> Pixels:
+    """The partition's own tile, as it was before WEBP."""
+    with open_archive(path) as archive:
+        tiles = laid_in(archive)
+        ((_, content),) = contents(archive, tiles[tiles.tile_id == tile.id(PARTITION_ZOOM)])
+    return decoded(content)
+
+
+def _further(on_progress: Callable[[int, int, Tally], None], whole: Tally, blocks: int, done: int) -> None:
+    on_progress(whole.blocks + done, blocks, whole)
+
+
+@contextmanager
+def _many_files(count: int) -> Iterator[None]:
+    """Let this process have so many archives open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, count + _SPARE_FILES)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class ByPartition:
+    """The images of a snapshot by partition: on disk, so that memory does not grow."""
+
+    def __init__(self, footprints: Path, folder: Path) -> None:
+        """Sort them.
+
+        Args:
+            footprints: the GeoParquet.
+            folder: for what is sorted; gone with it.
+        """
+        self._database = sqlite3.connect(folder / "partitions.sqlite", isolation_level=None)
+        for statement in (
+            "PRAGMA journal_mode = OFF",
+            "PRAGMA synchronous = OFF",
+            "CREATE TABLE images (x, y, stated)",
+            "CREATE TABLE blocks (x, y, PRIMARY KEY (x, y)) WITHOUT ROWID",
+            "BEGIN",
+        ):
+            self._database.execute(statement)
+        for rows in read_batches(footprints, COLUMNS):
+            which, places = blocks_of(shapely.from_wkb(rows["geometry"].to_numpy()))
+            coarse = places >> (BLOCK_ZOOM - PARTITION_ZOOM)
+            pairs = np.unique(np.column_stack([which, coarse]), axis=0).tolist()
+            stated = [pickle.dumps(rows.row(row)) for row in range(len(rows))]
+            self._database.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", places.tolist())
+            self._database.executemany(
+                "INSERT INTO images VALUES (?, ?, ?)", ((x, y, stated[row]) for row, x, y in pairs)
+            )
+        self._database.execute("CREATE INDEX places ON images (x, y)")
+
+    def close(self) -> None:
+        """Let go of the disk."""
+        self._database.close()
+
+    def tiles(self) -> list[Tile]:
+        """All partitions that there is imagery in, in their order on the map."""
+        found = self._database.execute("SELECT DISTINCT x, y FROM images ORDER BY x, y")
+        return [Tile(x, y) for x, y in found]
+
+    def blocks(self, tiles: Sequence[Tile]) -> int:
+        """How many blocks these partitions have."""
+        zooms = BLOCK_ZOOM - PARTITION_ZOOM
+        counted = self._database.execute(
+            "SELECT x >> ?, y >> ?, count(*) FROM blocks GROUP BY 1, 2", (zooms, zooms)
+        )
+        wanted = set(tiles)
+        return sum(count for x, y, count in counted if Tile(x, y) in wanted)
+
+    def images(self, tile: Tile) -> list[Image]:
+        """Those that touch a partition."""
+        place = (tile.x, tile.y)
+        rows = self._database.execute("SELECT stated FROM images WHERE x = ? AND y = ?", place)
+        # written a moment ago, by this process
+        named = (dict(zip(COLUMNS, pickle.loads(stated), strict=True)) for (stated,) in rows)  # noqa: S301
+        return [Image(footprint=shapely.from_wkb(each.pop("geometry")), **each) for each in named]

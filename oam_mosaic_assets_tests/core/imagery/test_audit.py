@@ -1,0 +1,146 @@
+"""The audit of imagery says no to what is wrong, and only to that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from oam_mosaic_assets.core.archive import HEADER_LENGTH
+from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.imagery.audit import IMAGERY_CHECKS, examine_imagery
+from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, Tile, blocks_of
+from oam_mosaic_assets.core.imagery.fragment import above, tiles_of_block, write_tiles
+from oam_mosaic_assets.core.imagery.pixels import decoded
+from oam_mosaic_assets.core.snapshot import write_snapshot
+
+FOOTPRINT = shapely.box(15.0, 44.95, 15.02, 44.97)
+BLOCK = Tile(*blocks_of(np.array([FOOTPRINT], dtype=object))[1][0].tolist())
+NAMED = {"images": 1, "read": 1, "skipped": {}, "left": 0}
+EXTENT = (15.0, 44.95, 15.02, 44.97)
+
+
+def tiles() -> dict[int, bytes]:
+    """All zooms of one block that is white."""
+    of_block = tiles_of_block(BLOCK, np.full((1024, 1024, 4), 255, np.uint8))
+    made, _ = above(0, [BLOCK], BLOCK_ZOOM, lambda tile: decoded(of_block[tile.id(BLOCK_ZOOM)]))
+    return of_block | made
+
+
+def verdicts(
+    folder: Path,
+    content: dict[int, bytes],
+    *,
+    tally: dict[str, object] = NAMED,
+    snapshot: str = "5" * 64,
+    extent: tuple[float, float, float, float] = EXTENT,
+    zooms: tuple[int, int] = (0, FINEST),
+    cut: bool = False,
+) -> set[str]:
+    """Names of the checks that fail."""
+    archive = folder / "imagery.pmtiles"
+    write_tiles(archive, [], content, {"snapshot": snapshot}, zooms=zooms, bounds=extent)
+    if cut:
+        whole = archive.read_bytes()
+        archive.write_bytes(whole[: HEADER_LENGTH + (len(whole) - HEADER_LENGTH) // 2])
+    rows: Iterable[Footprint] = [Footprint(id="a", geometry=FOOTPRINT)]
+    (folder / "sorting").mkdir()
+    write_snapshot(
+        rows,
+        taken_at=datetime(2026, 1, 15, tzinfo=UTC),
+        footprints=folder / "footprints.parquet",
+        set_aside=folder / "aside.parquet",
+        scratch=folder / "sorting",
+    )
+    found = examine_imagery(
+        archive, folder / "footprints.parquet", snapshot="5" * 64, extent=EXTENT, tally=tally
+    )
+    if not cut:
+        assert [each.name for each in found] == [*IMAGERY_CHECKS]
+    return {each.name for each in found if not each.passed}
+
+
+def test_a_good_archive_passes(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, tiles()) == set()
+
+
+def test_an_archive_of_no_tiles_passes_where_nothing_was_read(tmp_path: Path) -> None:
+    tally = NAMED | {"read": 0, "skipped": {"missing": 1}}
+    assert verdicts(tmp_path, {}, tally=tally) == set()
+
+
+def test_an_archive_that_is_cut_short_fails(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, tiles(), cut=True) == {"archive_is_whole"}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda tile: b"\x89PNG" + tile[4:],
+        lambda tile: tile[:-4],
+        lambda tile: tile[: len(tile) // 2] + bytes(len(tile) - len(tile) // 2),
+    ],
+    ids=["another format", "cut short", "overwritten"],
+)
+def test_a_broken_tile_fails(tmp_path: Path, broken: object) -> None:
+    content = tiles()
+    name = Tile(BLOCK.x * 4, BLOCK.y * 4).id(FINEST)
+    content[name] = broken(content[name])  # type: ignore[operator]
+    assert "archive_is_whole" in verdicts(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"snapshot": "6" * 64}, {"extent": (14.0, 44.95, 15.02, 44.97)}, {"zooms": (0, 13)}],
+    ids=["snapshot", "bounds", "zooms"],
+)
+def test_another_archive_than_was_asked_for_fails(tmp_path: Path, other: dict[str, object]) -> None:
+    assert verdicts(tmp_path, tiles(), **other) == {"archive_is_as_asked"}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tally", "passes"),
+    [
+        ({"read": 0}, False),
+        ({"read": 0, "skipped": {"missing": 1}}, True),
+        ({"read": 0, "left": 1}, True),
+        ({"skipped": {"missing": 1}}, False),
+    ],
+)
+def test_every_image_must_be_accounted_for(tmp_path: Path, tally: dict[str, object], *, passes: bool) -> None:
+    assert ("every_image_is_accounted_for" not in verdicts(tmp_path, tiles(), tally=NAMED | tally)) == passes
+
+
+@pytest.mark.parametrize("zoom", range(FINEST))
+def test_a_tile_that_is_missing_between_others_fails(tmp_path: Path, zoom: int) -> None:
+    content = tiles()
+    shift = BLOCK_ZOOM - zoom
+    at = BLOCK.above(shift) if shift >= 0 else Tile(BLOCK.x << -shift, BLOCK.y << -shift)
+    del content[at.id(zoom)]
+    assert verdicts(tmp_path, content) == {"images_lie_where_they_should"}
+
+
+def test_a_tile_where_no_image_is_fails(tmp_path: Path) -> None:
+    content = tiles()
+    content[Tile(1, 1).id(BLOCK_ZOOM)] = content[BLOCK.id(BLOCK_ZOOM)]
+    assert verdicts(tmp_path, content) == {"images_lie_where_they_should"}
+
+
+def test_no_tile_at_all_fails_where_an_image_was_read(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, {}) == {"images_lie_where_they_should"}
+
+
+def test_what_fades_towards_the_low_zooms_is_not_missing(tmp_path: Path) -> None:
+    speck = np.zeros((1024, 1024, 4), np.uint8)
+    speck[5, 5] = 255
+    content = tiles_of_block(BLOCK, speck)
+    assert set(content) == {
+        Tile(BLOCK.x << zoom - 12, BLOCK.y << zoom - 12).id(zoom) for zoom in (12, 13, 14)
+    }
+    made, _ = above(0, [BLOCK], BLOCK_ZOOM, lambda tile: decoded(content[tile.id(BLOCK_ZOOM)]))
+    assert len(made) < BLOCK_ZOOM
+    assert verdicts(tmp_path, content | made) == set()

@@ -1,0 +1,141 @@
+"""Imagery from the catalogue to what is public: made, audited, published, made again, taken down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+import shapely
+from pmtiles.reader import MemorySource, Reader
+
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
+from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+from oam_mosaic_assets.core.imagery.blocks import FINEST, in_pixels
+from oam_mosaic_assets.core.imagery.pixels import decoded, straightened
+from oam_mosaic_assets.core.product import IMAGERY, MOSAIC
+from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.chain import Site, some_items, write_items
+from oam_mosaic_assets_tests.images import Writing, utm, write_image
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, running_nginx
+
+FLIGHTS = 3
+HOSTILE = [
+    "http://169.254.169.254/latest/meta-data/",
+    "file:///etc/passwd",
+    "/vsicurl/http://127.0.0.1/a.tif",
+]
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    root = tmp_path_factory.mktemp("images")
+    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
+        yield running
+
+
+@pytest.fixture
+def pictured(new_site: Site, nginx: Nginx) -> Site:
+    """An installation whose catalogue has three flights, and three entries that are hostile."""
+    new_site.environment |= {"MOSAIC_PRODUCTS": "imagery", "IMAGERY_PRIVATE_HOSTS": nginx.host}
+    write_items(new_site.items, items(nginx))
+    return new_site
+
+
+def items(nginx: Nginx) -> list[dict[str, Any]]:
+    found = some_items(FLIGHTS + len(HOSTILE))
+    for number, item in enumerate(found):
+        of = utm(33, 400_000 + 150_000 * number, 5_000_000, 3.0, (300, 250))
+        footprint = of.footprint()
+        item |= {"geometry": json.loads(shapely.to_geojson(footprint)), "bbox": list(footprint.bounds)}
+        if number < FLIGHTS:
+            write_image(nginx.root / f"{number}.tif", of, Writing(bands=of.colours()))
+            item["assets"]["visual"]["href"] = nginx.address(f"{number}.tif")
+        else:
+            item["assets"]["visual"]["href"] = HOSTILE[number - FLIGHTS]
+    return found
+
+
+def alpha_at(site: Site, item: dict[str, Any]) -> int:
+    """What the public archive shows in the middle of an image, at z14."""
+    content = site.store.read_publicly(IMAGERY.name)
+    assert content is not None
+    middle = in_pixels(shapely.from_geojson(json.dumps(item["geometry"])).centroid)
+    x, y = int(middle.x), int(middle.y)
+    tile = Reader(MemorySource(content)).get(FINEST, x >> 8, y >> 8)
+    return 0 if tile is None else int(straightened(decoded(tile))[y & 255, x & 255, 3])
+
+
+def test_imagery_is_published_with_the_mosaic_and_says_what_it_could_not_read(
+    pictured: Site, nginx: Nginx
+) -> None:
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    pointer = pictured.stays_whole()
+    assert [*pointer.products] == [MOSAIC.name, IMAGERY.name]
+    shown = [alpha_at(pictured, each) for each in items(nginx)]
+    assert shown[:FLIGHTS] == [255] * FLIGHTS
+    assert all(0 < each < 255 for each in shown[FLIGHTS:])  # a grey hint
+    report = pictured.store.get_bytes(f"{pictured.keys.imagery}report.json")
+    assert report is not None
+    told = json.loads(report[0])
+    assert (told["images"], told["read"]) == (6, 3)
+    assert sorted(each["reason"] for each in told["skipped"]) == [
+        "bad_address",
+        "bad_address",
+        "refused_address",
+    ]
+
+    before = report[0]
+    outcome = pictured.run(tags={ANEW_TAG: "yes"})
+    assert outcome.success, outcome.log
+    report = pictured.store.get_bytes(f"{pictured.keys.imagery}report.json")
+    assert report is not None
+    assert report[0] != before
+    again = json.loads(report[0])
+    assert (again["requests"], again["made"], again["read"]) == (0, 0, 3)
+
+
+def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured: Site, nginx: Nginx) -> None:
+    """The partitions' job works from the store alone; the next build puts together what it finds there."""
+    pictured.environment["IMAGERY_BUDGET_HOURS"] = "1e-9"
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    assert alpha_at(pictured, items(nginx)[0]) == 0
+    del pictured.environment["IMAGERY_BUDGET_HOURS"]
+    keys = pictured.instance.get_dynamic_partitions("imagery")
+    assert keys
+    job = build_definitions(Settings.read(pictured.environment)).resolve_job_def("imagery_partitions")
+    for key in keys:
+        result = job.execute_in_process(instance=pictured.instance, partition_key=key, run_config=PLAIN_LOG)
+        assert result.success
+        (made,) = result.get_asset_materialization_events()
+        assert made.partition == key
+    outcome = pictured.run({"IMAGERY_BUDGET_HOURS": "1e-9"}, tags={ANEW_TAG: "yes"})
+    assert outcome.success, outcome.log
+    assert [alpha_at(pictured, each) for each in items(nginx)[:FLIGHTS]] == [255] * FLIGHTS
+
+
+def test_an_image_that_is_taken_down_is_in_no_partition_and_no_tile(pictured: Site, nginx: Nginx) -> None:
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    gone = items(nginx)[0]
+    assert pictured.command("takedown", gone["id"], "--reason", "asked for") == 0
+    pictured.stays_whole()
+    assert alpha_at(pictured, gone) == 0
+    assert alpha_at(pictured, items(nginx)[1]) == 255
+    for each in pictured.store.keys(pictured.keys.imagery):
+        content = pictured.store.get_bytes(each.key)
+        assert content is not None
+        assert gone["id"].encode() not in content[0], each.key
+
+
+def test_partitions_are_named_as_dagster_shows_them(pictured: Site) -> None:
+    definitions = build_definitions(Settings.read(pictured.environment))
+    asset = definitions.resolve_assets_def("imagery_blocks")
+    assert isinstance(asset.partitions_def, dg.DynamicPartitionsDefinition)
+    without = build_definitions(Settings.read({**pictured.environment, "MOSAIC_PRODUCTS": "details"}))
+    assert dg.AssetKey("imagery_blocks") not in without.resolve_all_asset_keys()

@@ -1,0 +1,212 @@
+"""Images made to do harm: they cost their own place on the map, and nothing else."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+
+from oam_mosaic_assets.core.imagery.blocks import blocks_of
+from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
+from oam_mosaic_assets_tests.images import Writing, utm, write_image
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, running_nginx
+
+PLACE = utm(33, 500_000, 5_000_000, 4.0, (300, 250))
+SEED = 11
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    root = tmp_path_factory.mktemp("images")
+    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
+        yield running
+
+
+def outcomes(nginx: Nginx, folder: Path, names: list[str], memory: int = 512 * 2**20) -> dict[str, str]:
+    """What becomes of each image, read as a build reads it; empty where it was read."""
+    footprint = PLACE.footprint()
+    block = blocks_of(np.array([footprint], dtype=object))[1][0].tolist()
+    jobs = [
+        Job(
+            {
+                "do": "chip",
+                "blocks": [block],
+                "address": nginx.address(name),
+                "render": None,
+                "footprint": shapely.to_wkb(footprint, hex=True),
+                "targets": [str(folder / f"{name}.chip")],
+            },
+            tag=name,
+        )
+        for name in names
+    ]
+    rules = Rules(private_hosts=frozenset({nginx.host}))
+    with Workers(rules, {"seconds": 15.0, "wait": 0.0}, count=2, memory=memory) as workers:
+        return {
+            job.tag: str(answer["reason"])
+            for job, answer in workers.run(lambda _: jobs.pop() if jobs else None)
+        }
+
+
+def tiff(entries: list[tuple[int, int, int, int]], body: bytes = b"") -> bytes:
+    """A TIFF of one directory: tag, type, count and value of each entry; the body comes before it."""
+    directory = struct.pack("<H", len(entries))
+    directory += b"".join(struct.pack("<HHII", *each) for each in sorted(entries)) + bytes(4)
+    return b"II*\x00" + struct.pack("<I", 8 + len(body)) + body + directory
+
+
+def test_a_bomb_fills_no_memory(nginx: Nginx, tmp_path: Path) -> None:
+    """A tile that inflates a thousandfold, in an image that says so; and a strip in one that does not."""
+    packed = zlib.compress(bytes(900 * 2**20), 1)
+    side = 30_000 // 16 * 16  # of a tile
+    geokeys = struct.pack("<4H4H4H4H", 1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
+    scale = struct.pack("<3d", 4.0, 4.0, 0.0)
+    tie = struct.pack("<6d", 0, 0, 0, 500_000, 5_000_000, 0)
+    body = packed + bytes(-len(packed) % 8) + geokeys + scale + tie
+    at = 8 + len(packed) + (-len(packed) % 8)
+    common = [
+        (258, 3, 1, 8),
+        (259, 3, 1, 8),
+        (262, 3, 1, 1),
+        (277, 3, 1, 1),
+        (33550, 12, 3, at + len(geokeys)),
+        (33922, 12, 6, at + len(geokeys) + len(scale)),
+        (34735, 3, 16, at),
+    ]
+    tile = [(322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 8), (325, 4, 1, len(packed))]
+    honest = [(256, 4, 1, side), (257, 4, 1, side), *tile]
+    strip = [(273, 4, 1, 8), (278, 4, 1, 250), (279, 4, 1, len(packed))]
+    lying = [(256, 4, 1, 300), (257, 4, 1, 250), *strip]
+    (nginx.root / "bomb.tif").write_bytes(tiff(common + honest, body))
+    (nginx.root / "liar.tif").write_bytes(tiff(common + lying, body))
+    found = outcomes(nginx, tmp_path, ["bomb.tif", "liar.tif"])
+    assert found["bomb.tif"] == Reason.TOO_LARGE
+    # black without a mask shows nothing; what does not fit its 250 rows is not inflated
+    assert found["liar.tif"] in {Reason.ELSEWHERE, Reason.DAMAGED}
+
+
+@pytest.mark.parametrize("side", [2**31 - 1, 2**20])
+def test_an_absurd_size_is_told(nginx: Nginx, tmp_path: Path, side: int) -> None:
+    entries = [
+        (256, 4, 1, side),
+        (257, 4, 1, side),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8),
+        (277, 3, 1, 1),
+        (278, 4, 1, side),
+        (279, 4, 1, 100),
+    ]
+    (nginx.root / "absurd.tif").write_bytes(tiff(entries, bytes(100)))
+    (reason,) = outcomes(nginx, tmp_path, ["absurd.tif"]).values()
+    assert reason in {Reason.TOO_LARGE, Reason.DAMAGED, Reason.NO_GEOREFERENCE}
+
+
+def test_an_image_too_large_for_the_worker_costs_no_more_than_itself(nginx: Nginx, tmp_path: Path) -> None:
+    """The kernel refuses memory beyond the limit; the next image is read."""
+    with rasterio.open(
+        nginx.root / "wide.tif",
+        "w",
+        driver="GTiff",
+        width=4096,
+        height=4096,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32633",
+        transform=from_origin(500_000, 5_000_000, 0.3, 0.3),
+        TILED="YES",
+        BLOCKXSIZE=4096,
+        BLOCKYSIZE=4096,
+        COMPRESS="DEFLATE",
+        INTERLEAVE="PIXEL",
+    ) as made:
+        made.write(np.full((3, 4096, 4096), 90, np.uint8))
+    write_image(nginx.root / "plain.tif", PLACE, Writing(bands=PLACE.colours()))
+    found = outcomes(nginx, tmp_path, ["plain.tif", "wide.tif", "plain.tif"], memory=130 * 2**20)
+    assert found["plain.tif"] == ""
+    assert found["wide.tif"] in {Reason.TOO_LARGE, Reason.DAMAGED, Reason.CRASHED}
+
+
+def test_whatever_is_cut_or_flipped_has_a_reason_or_is_read(nginx: Nginx, tmp_path: Path) -> None:
+    """No worker may hang, and none that dies may take the run with it."""
+    rng = random.Random(SEED)
+    wholes = []
+    for profile in ("deflate", "jpeg", "lzw", None):
+        path = write_image(
+            nginx.root / f"whole-{profile}.tif", PLACE, Writing(bands=PLACE.colours(), profile=profile)
+        )
+        wholes.append(path.read_bytes())
+    names = []
+    for number in range(120):
+        content = bytearray(rng.choice(wholes))
+        if number % 3 == 0:
+            del content[rng.randrange(len(content)) :]
+        else:  # most of what can go wrong stands in the first bytes
+            reach = rng.choice([512, 4096, len(content)])
+            for _ in range(rng.choice([1, 8, 64])):
+                content[rng.randrange(min(reach, len(content)))] ^= 1 << rng.randrange(8)
+        names.append(f"fuzzed-{number}.tif")
+        (nginx.root / names[-1]).write_bytes(content)
+    found = outcomes(nginx, tmp_path, names)
+    assert set(found) == set(names)
+    assert set(found.values()) <= {"", *map(str, WORDS)}
+    assert len([reason for reason in found.values() if reason]) > 40
+    assert Reason.CRASHED not in found.values()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace tells which files are opened")
+def test_nothing_of_this_machine_is_opened_for_an_image(nginx: Nginx, tmp_path: Path) -> None:
+    """An image whose metadata points to files beside it, and whose name looks like GDAL's own."""
+    path = write_image(nginx.root / "pointing.tif", PLACE, Writing(bands=PLACE.colours()))
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        file.update_tags(
+            **{"XML:ESRI": '<a href="file:///etc/passwd"/>', "SRC": "/vsicurl/http://127.0.0.1:1/"}
+        )
+    secret = tmp_path / "secret.tif"
+    secret.write_bytes(path.read_bytes())
+    program = (
+        "import sys; from oam_mosaic_assets.gateways.imagery.worker import Reader\n"
+        "from oam_mosaic_assets.gateways.imagery.addresses import Rules\n"
+        "from oam_mosaic_assets.gateways.imagery.source import Limits\n"
+        f"reader = Reader(Rules(frozenset({{{nginx.host!r}}})), Limits(wait=0.0))\n"
+        f"for address in [{nginx.address('pointing.tif')!r}, {str(secret)!r}, 'file://{secret}', "
+        f"'/vsigzip/{secret}', 'GTIFF_DIR:1:{secret}']:\n"
+        "    print('READ', file=sys.stderr); reader.look({'address': address, 'render': None})\n"
+    )
+    log = tmp_path / "trace"
+    told = subprocess.run(
+        [
+            "strace",
+            "-f",
+            "-e",
+            "trace=open,openat,stat,access,connect",
+            "-o",
+            log,
+            sys.executable,
+            "-c",
+            program,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert told.stderr.count("READ") == 5
+    trace = log.read_text()
+    assert nginx.host.rpartition(":")[2] in trace  # it sees what it should
+    for never in (str(secret), "pointing.tif", "image.tif.aux", "etc/passwd", "htons(1)"):
+        assert never not in trace

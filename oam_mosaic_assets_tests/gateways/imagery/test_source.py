@@ -1,0 +1,353 @@
+"""Reading an image's bytes from hosts of all kinds: honest, slow, broken, hostile."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.hosts import Hosts
+from oam_mosaic_assets.gateways.imagery.source import GAP, PAGE, AsFile, Limits, Source
+from oam_mosaic_assets_tests.servers.image_hosts import (
+    Nginx,
+    Request,
+    ScriptedHost,
+    running_nginx,
+    scripted_host,
+)
+
+CONTENT = b"II*\x00" + bytes(range(256)) * 4096
+QUICK = Limits(wait=0.0, seconds=20.0)
+
+
+@pytest.fixture
+def host() -> Iterator[ScriptedHost]:
+    with scripted_host() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    root = tmp_path_factory.mktemp("images")
+    (root / "image.tif").write_bytes(CONTENT)
+    (root / "page.tif").write_bytes(b"<!doctype html><title>Sign in</title>")
+    (root / "empty.tif").write_bytes(b"")
+    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
+        yield running
+
+
+def source_of(host: ScriptedHost | Nginx, name: str = "image.tif", limits: Limits = QUICK) -> Source:
+    hosts = Hosts(Rules(private_hosts=frozenset({host.host})))
+    return Source(host.address(name), hosts, limits, wait=lambda _: None)
+
+
+def why(source: Source) -> Reason:
+    with pytest.raises(Unreadable) as refused:
+        source.opened()
+    return refused.value.reason
+
+
+def test_ranges_come_as_they_lie_there(nginx: Nginx) -> None:
+    source = source_of(nginx)
+    source.opened()
+    assert source.size == len(CONTENT)
+    assert source.read(5, 10) == CONTENT[5:15]
+    assert source.read(PAGE - 3, 6) == CONTENT[PAGE - 3 : PAGE + 3]
+    assert source.read(100_000, 500_000) == CONTENT[100_000:600_000]
+    assert source.read(len(CONTENT) - 2, 10) == CONTENT[-2:]
+    assert source.read(len(CONTENT), 10) == b""
+    assert source.etag.startswith('"')
+
+
+def test_ranges_near_each_other_are_asked_for_as_one(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(CONTENT)
+    source = source_of(host)
+    source.opened()
+    offsets, sizes = [400_000, 100_000, 150_000], [50_000, 40_000, 50_000]
+    found = source.read_ranges(offsets, sizes)
+    assert found == [CONTENT[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
+    assert 150_000 - 140_000 < GAP < 400_000 - 200_000
+    assert [each.range for each in host.asked] == [(0, PAGE), (100_000, 200_000), (400_000, 450_000)]
+
+
+def test_all_requests_of_an_image_share_a_connection(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(CONTENT)
+    source = source_of(host)
+    source.opened()
+    for at in range(10):
+        source.read(at * 100_000, 90_000)
+    assert (source.requests, host.connections) == (11, 1)
+    assert source.bytes == PAGE + 10 * 90_000
+
+
+def test_what_is_read_twice_is_asked_for_once(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(CONTENT)
+    source = source_of(host)
+    for _ in range(3):
+        source.read(10, 100)
+        source.read(PAGE + 10, 100)
+    assert source.requests == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nothing.tif", Reason.MISSING),
+        ("secret/image.tif", Reason.FORBIDDEN),
+        ("page.tif", Reason.NOT_TIFF),
+    ],
+)
+def test_what_a_host_does_not_give_is_told_apart(nginx: Nginx, name: str, reason: Reason) -> None:
+    assert why(source_of(nginx, name)) is reason
+
+
+def test_an_empty_object_is_no_image(nginx: Nginx) -> None:
+    assert why(source_of(nginx, "empty.tif")) in {Reason.NOT_TIFF, Reason.TRUNCATED}
+
+
+def test_a_redirect_is_followed_and_remembered(nginx: Nginx, host: ScriptedHost) -> None:
+    host.script = lambda request: request.answer("302 Found", b"", f"Location: {nginx.address('image.tif')}")
+    source = Source(host.address(), Hosts(Rules(private_hosts=frozenset({host.host, nginx.host}))), QUICK)
+    source.opened()
+    assert source.read(200_000, 100_000) == CONTENT[200_000:300_000]
+    assert len(host.asked) == 1
+
+
+def test_a_host_without_ranges_gives_a_small_image_whole_and_once(nginx: Nginx) -> None:
+    source = source_of(nginx, "whole/image.tif")
+    source.opened()
+    assert source.read(500_000, 100_000) == CONTENT[500_000:600_000]
+    assert (source.requests, source.bytes) == (1, len(CONTENT))
+
+
+def test_a_host_without_ranges_is_not_asked_for_a_large_image(nginx: Nginx) -> None:
+    source = source_of(nginx, "whole/image.tif", Limits(whole=len(CONTENT) - 1))
+    assert why(source) is Reason.NO_RANGES
+
+
+def test_a_fault_of_the_server_is_over_a_moment_later(host: ScriptedHost) -> None:
+    def script(request: Request) -> None:
+        if len(host.asked) < 3:
+            request.answer("503 Service Unavailable")
+        else:
+            request.give(CONTENT)
+
+    host.script = script
+    source = source_of(host)
+    source.opened()
+    assert source.requests == 3
+
+
+def test_a_server_that_stays_at_fault_is_not_asked_for_ever(host: ScriptedHost) -> None:
+    host.script = lambda request: request.answer("500 Internal Server Error")
+    assert why(source_of(host)) is Reason.SERVER_FAULT
+    assert len(host.asked) == QUICK.attempts
+
+
+def test_what_is_missing_is_asked_for_once(host: ScriptedHost) -> None:
+    assert why(source_of(host)) is Reason.MISSING
+    assert len(host.asked) == 1
+
+
+def test_waits_grow_from_attempt_to_attempt(host: ScriptedHost) -> None:
+    host.script = lambda request: request.answer("500 Internal Server Error")
+    waits: list[float] = []
+    hosts = Hosts(Rules(private_hosts=frozenset({host.host})))
+    source = Source(host.address(), hosts, Limits(wait=1.0, attempts=4), wait=waits.append)
+    assert why(source) is Reason.SERVER_FAULT
+    assert [int(wait) >= least for wait, least in zip(waits, (1, 2, 4), strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://127.0.0.1:1/a.tif",
+        "http://localhost/a.tif",
+        "http://169.254.169.254/latest/meta-data/",
+        "//127.0.0.1:1/a.tif",
+        "file:///etc/passwd",
+        "s3://bucket/private.tif",
+        "ftp://example.org/a.tif",
+    ],
+)
+def test_a_redirect_leads_nowhere_the_catalogue_may_not_lead(host: ScriptedHost, place: str) -> None:
+    host.script = lambda request: request.answer("302 Found", b"", f"Location: {place}")
+    assert why(source_of(host)) is Reason.REFUSED_ADDRESS
+    assert len(host.asked) == 1
+
+
+def test_redirects_in_a_circle_end(host: ScriptedHost) -> None:
+    host.script = lambda request: request.answer("302 Found", b"", "Location: /again.tif")
+    assert why(source_of(host)) is Reason.SERVER_FAULT
+
+
+def test_a_name_that_changes_its_address_after_it_was_looked_at_leads_nowhere_else(
+    host: ScriptedHost,
+) -> None:
+    """The connection goes to the address that was checked; the name is not resolved a second time."""
+    host.script = lambda request: request.give(CONTENT)
+    port = int(host.host.rpartition(":")[2])
+    answers = iter([["127.0.0.1"], ["10.255.255.1"]])
+    hosts = Hosts(
+        Rules(private_hosts=frozenset({f"rebinding.example:{port}"})), resolve=lambda *_: next(answers)
+    )
+    source = Source(f"http://rebinding.example:{port}/a.tif", hosts, QUICK)
+    source.opened()
+    source.read(300_000, 100_000)
+    assert host.asked[0].headers["host"] == f"rebinding.example:{port}"
+
+
+def test_a_public_name_with_a_private_address_is_not_connected_to(host: ScriptedHost) -> None:
+    port = int(host.host.rpartition(":")[2])
+    source = Source(f"http://example.org:{port}/", Hosts(resolve=lambda *_: ["127.0.0.1"]), QUICK)
+    assert why(source) is Reason.REFUSED_ADDRESS
+    assert host.connections == 0
+
+
+def test_a_host_that_hangs_up_early_is_asked_again(host: ScriptedHost) -> None:
+    def script(request: Request) -> None:
+        if len(host.asked) == 1:
+            request.answer(
+                "206 Partial Content",
+                b"II*",
+                f"Content-Range: bytes 0-{PAGE - 1}/{len(CONTENT)}",
+                length=PAGE,
+            )
+            request.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            request.give(CONTENT)
+
+    host.script = script
+    source = source_of(host)
+    source.opened()
+    assert source.read(0, 10) == CONTENT[:10]
+
+
+def test_a_host_that_always_hangs_up_early_gives_a_truncated_image(host: ScriptedHost) -> None:
+    def script(request: Request) -> None:
+        request.answer(
+            "206 Partial Content",
+            b"II*\x00",
+            f"Content-Range: bytes 0-{PAGE - 1}/{len(CONTENT)}",
+            length=PAGE,
+        )
+        request.connection.shutdown(socket.SHUT_RDWR)
+
+    host.script = script
+    assert why(source_of(host)) is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    "stated", ["bytes 5-9/100", "bytes 0-9/*", "bytes */100", "rubbish", "bytes 0-99999999999999/x"]
+)
+def test_another_range_than_was_asked_for_is_not_believed(host: ScriptedHost, stated: str) -> None:
+    host.script = lambda request: request.answer(
+        "206 Partial Content", b"II*\x00", f"Content-Range: {stated}"
+    )
+    assert why(source_of(host)) is Reason.SERVER_FAULT
+
+
+def test_an_absurd_size_fills_no_memory(host: ScriptedHost) -> None:
+    host.script = lambda request: request.answer("200 OK", b"II*\x00", length=10**15)
+    assert why(source_of(host)) is Reason.NO_RANGES
+
+
+def test_a_body_without_an_end_is_left(host: ScriptedHost) -> None:
+    def script(request: Request) -> None:
+        request.connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            request.connection.sendall(b"10000\r\n" + b"a" * 0x10000 + b"\r\n")
+
+    host.script = script
+    assert why(source_of(host, limits=Limits(whole=2**20, wait=0.0))) is Reason.NO_RANGES
+
+
+def test_bytes_that_drip_end_when_the_time_is_up(host: ScriptedHost) -> None:
+    def script(request: Request) -> None:
+        request.answer(
+            "206 Partial Content",
+            b"II*\x00",
+            f"Content-Range: bytes 0-{PAGE - 1}/{len(CONTENT)}",
+            length=PAGE,
+        )
+        while True:
+            time.sleep(0.05)
+            request.connection.sendall(b"a")
+
+    host.script = script
+    begun = time.monotonic()
+    assert why(source_of(host, limits=Limits(seconds=1.0))) is Reason.SLOW
+    assert time.monotonic() - begun < 15.0  # a page of drops would take half an hour
+
+
+def test_a_host_that_says_nothing_is_left(host: ScriptedHost) -> None:
+    host.script = lambda _: time.sleep(60)
+    begun = time.monotonic()
+    assert why(source_of(host, limits=Limits(seconds=1.0))) is Reason.SLOW
+    assert time.monotonic() - begun < 15.0
+
+
+def test_an_image_may_not_ask_for_more_bytes_than_one_may_have(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(CONTENT)
+    source = source_of(host, limits=Limits(bytes=200_000))
+    source.opened()
+    with pytest.raises(Unreadable) as refused:
+        source.read(0, 300_000)
+    assert refused.value.reason is Reason.TOO_LARGE
+    with pytest.raises(Unreadable) as refused:
+        source.read_ranges([0, 0, 0], [100_000] * 3)
+    assert refused.value.reason is Reason.TOO_LARGE
+
+
+def test_an_image_that_is_replaced_while_it_is_read_is_not_mixed(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(CONTENT, etag=f'"{len(host.asked)}"')
+    source = source_of(host)
+    source.opened()
+    with pytest.raises(Unreadable) as refused:
+        source.read(500_000, 100_000)
+    assert refused.value.reason is Reason.CHANGED
+
+
+def test_ranges_beyond_the_end_are_told_and_not_asked_for(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(CONTENT)
+    source = source_of(host)
+    with pytest.raises(Unreadable) as refused:
+        source.read_ranges([2**40], [10])
+    assert refused.value.reason is Reason.TRUNCATED
+
+
+def test_a_signed_place_that_has_lapsed_is_found_again_by_the_first_address(host: ScriptedHost) -> None:
+    def script(request: Request) -> None:
+        if request.path == "/image.tif":
+            request.answer("307 Temporary Redirect", b"", f"Location: /signed-{len(host.asked)}")
+        elif request.path == "/signed-1" and len(host.asked) > 2:
+            request.answer("403 Forbidden")
+        else:
+            request.give(CONTENT)
+
+    host.script = script
+    source = source_of(host)
+    source.opened()
+    assert source.read(500_000, 100_000) == CONTENT[500_000:600_000]
+
+
+def test_gdal_is_shown_one_file_and_its_failures_wait_outside(host: ScriptedHost, tmp_path: Path) -> None:
+    host.script = lambda request: request.give(CONTENT)
+    source = source_of(host)
+    shown = AsFile(source)
+    assert shown.isfile(f"/vsiriopener_x/{AsFile.NAME}")
+    assert not shown.isfile(str(tmp_path / "image.tif.aux.xml"))
+    with pytest.raises(FileNotFoundError):
+        shown.open("/vsiriopener_x/image.tif.ovr")
+    opened = shown.open(AsFile.NAME)
+    assert opened.read(4) == CONTENT[:4]
+    host.script = lambda request: request.answer("404 Not Found")
+    opened.seek(600_000)
+    assert opened.read(100_000) == b""
+    assert source.failure is not None
+    assert source.failure.reason is Reason.MISSING
