@@ -127,7 +127,6 @@ def stac_footprints(
                 return
         folder = scratch.folder("stac_footprints")
         footprints, set_aside = folder / FOOTPRINTS, folder / SET_ASIDE
-        holdings = snapshot.holdings()
         reading = reading_digest(__version__, catalogue.origin, mosaic_plan.box)
         again = unread(
             snapshot,
@@ -149,6 +148,7 @@ def stac_footprints(
             hashes=again.hashes,
             reading=reading,
         )
+        holdings = snapshot.holdings()
         read = found.catalogued + found.outside
         wanted = snapshot.expected
         if wanted is not None and (read < wanted or (snapshot.is_exact and read > wanted)):

@@ -131,10 +131,15 @@ class StacApiCatalogue:
         )
 
     def _holdings(self, api: OneHostIO, url: str, method: str) -> Holdings:
+        from oam_mosaic_assets.gateways.catalogue.stac_api_io import NotThere  # noqa: PLC0415 (slow)
+
         seen: set[str] = set()
         following: str | None = f"{self._address.geturl()}/collections"
         while following:
-            page = self._understood(partial(api.read_json, following))
+            try:
+                page = self._understood(partial(api.read_json, following))
+            except NotThere:  # searching is all that is needed of an API
+                break
             names = {str(_mapping(each).get("id")) for each in _listed(page.get("collections"))}
             if names <= seen:  # it leads in circles, or knows only the one that is read
                 break

@@ -393,3 +393,11 @@ def test_collections_are_counted_page_by_page_and_once_each() -> None:
     }
     with scripted_api(a_page(matched=7), others=pages) as api, catalogue_of(api).snapshot() as snapshot:
         assert snapshot.holdings() == Holdings(collections=3, items=7)
+
+
+def test_an_api_that_lists_no_collections_is_read_all_the_same() -> None:
+    with (
+        scripted_api(a_page(matched=7)) as api,
+        StacApiCatalogue(api.address, COLLECTION).snapshot() as found,
+    ):
+        assert found.holdings() == Holdings(collections=1, items=7)
