@@ -123,10 +123,12 @@ class _Run:
         parts = parts_of(footprints.table, self.plan, PARTS_EACH * self.processes)
         lines = [self.folder / f"part-{number}.geojsonl" for number in range(len(parts))]
         share_out(footprints.geojson, footprints.table, self.plan, parts, lines)
-        made = self._made(lines)
+        # where only some images are drawn a part may have none
+        drawn = [(part, path) for part, path in zip(parts, lines, strict=True) if path.stat().st_size]
+        made = self._made([path for _, path in drawn])
         return [
             Source(each.descriptor, part.tiles.cut(each.entries)[0])
-            for each, part in zip(made, parts, strict=True)
+            for each, (part, _) in zip(made, drawn, strict=True)
         ]
 
     def _made(self, lines: Sequence[Path]) -> list[Source]:

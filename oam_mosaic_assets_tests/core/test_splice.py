@@ -157,6 +157,19 @@ def test_one_more_image_leaves_the_rest_as_it_is(start: Scene, tmp_path: Path) -
     )
 
 
+def test_what_changed_may_lie_in_some_of_the_parts(
+    start: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = footprint("one more", 10.1, 10.1, 10.2, 10.2)
+    made = made_from([*IMAGES, more], tmp_path / "made", plan=PLAN, before=start.before)
+    monkeypatch.setattr(mosaic_tiles, "WORTH_PARTING", 0)
+    parted = made_from([*IMAGES, more], tmp_path / "parted", plan=PLAN, before=start.before, processes=3)
+    lines = [each.stat().st_size for each in (tmp_path / "parted").glob("part-*.geojsonl")]
+    assert 0 in lines
+    assert any(lines)
+    assert parted.archive.read_bytes() == made.archive.read_bytes()
+
+
 def test_the_last_image_of_a_place_takes_its_tiles_with_it(start: Scene, tmp_path: Path) -> None:
     left = [each for each in IMAGES if each.id != "a lake"]
     after = made_from(left, tmp_path / "after", plan=PLAN, before=start.before)
