@@ -20,7 +20,8 @@ Pixels = NDArray[np.uint8]
 
 _FULL: Final = 255
 _QUICK: Final = 1024
-"""Up to this many pixels side by side Pillow adds up without overflow."""
+"""Up to this many pixels side by side Pillow adds up without overflow. It divides by a fraction of 2**24,
+which is exact for powers of two alone."""
 
 
 def over(top: Pixels, below: Pixels) -> Pixels:
@@ -44,7 +45,7 @@ def box_mean(pixels: Pixels, factor: int) -> Pixels:
     missing = (-height % factor, -width % factor)
     if any(missing):
         pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)))
-    if factor <= _QUICK:
+    if factor <= _QUICK and factor.bit_count() == 1:
         return np.asarray(as_picture(pixels).reduce(factor))
     height, width, _ = pixels.shape
     total = pixels.reshape(height // factor, factor, width // factor, factor, 4).sum(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -60,6 +60,7 @@ def test_a_pixel_that_shows_nothing_lends_no_colour_to_a_mean() -> None:
 
 
 @given(pixels=straight, factor=st.integers(1, 5))
+@example(pixels=np.array([[[239, 0, 0, 0]]], np.uint8), factor=3)
 def test_a_mean_is_the_mean_of_its_pixels(pixels: np.ndarray, factor: int) -> None:
     mean = box_mean(pixels, factor)
     rows, columns = -(-pixels.shape[0] // factor), -(-pixels.shape[1] // factor)
