@@ -1,22 +1,15 @@
-"""Settings: every problem at once, never a secret, and nothing goes to S3 that nobody sent there."""
+"""Settings: every problem at once, and never a secret."""
 
 from __future__ import annotations
 
-import os
-import re
 import traceback
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from oam_mosaic_assets import settings as settings_module
-from oam_mosaic_assets.environment import env_file
 from oam_mosaic_assets.errors import SettingsError
-from oam_mosaic_assets.gateways.object_store import check_key
 from oam_mosaic_assets.settings import Settings
-from oam_mosaic_assets.values import KEY
 
 SECRET = "s3cr3t-and-private"
 
@@ -183,40 +176,6 @@ def test_a_password_without_a_host_is_an_error() -> None:
         Settings.read({"PGPASSWORD": SECRET})
 
 
-def test_two_keys_alone_publish_nothing_to_s3_and_say_so() -> None:
-    settings = Settings.read({"S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "b"})
-    assert not settings.publishes_to_s3
-    assert any("nothing goes to S3" in remark for remark in settings.remarks())
-
-
-@pytest.mark.parametrize(
-    "environment", [{"S3_BUCKET": "b"}, {"S3_ENDPOINT": "http://127.0.0.1:9000"}, {"MOSAIC_PUBLISH": "s3"}]
-)
-def test_s3_is_used_where_someone_says_so(environment: dict[str, str]) -> None:
-    assert Settings.read({**environment, "PGHOST": "db"}).publishes_to_s3
-
-
-@pytest.mark.parametrize(
-    ("environment", "root"),
-    [
-        ({"S3_BUCKET": "b"}, "sample/"),
-        ({"S3_BUCKET": "b", "TEST_MODE": "yes"}, "sample/test/"),
-        ({"S3_BUCKET": "b", "TEST_MODE": "yes", "PGHOST": "db"}, "test/"),
-        ({"TEST_MODE": "yes"}, "test/"),
-    ],
-)
-def test_neither_test_mode_nor_on_s3_the_sample_writes_a_fixed_key(
-    environment: dict[str, str], root: str
-) -> None:
-    settings = Settings.read({"MOSAIC_ALIASES": "old.pmtiles", **environment})
-    keys = settings.keys
-    assert keys.fixed_archives() == (f"{root}global-mosaic.pmtiles", f"{root}old.pmtiles")
-    assert keys.tilejson == f"{root}global-mosaic.json"
-    assert keys.pointer == f"{root}mosaic/latest.json"
-    for place in root.removesuffix("/").split("/"):
-        assert any(f"`{place}/`" in remark for remark in settings.remarks())
-
-
 @pytest.mark.parametrize("spelling", ["1", "true", "yes", "TRUE", "Yes"])
 def test_test_mode_is_on(spelling: str) -> None:
     assert Settings.read({"TEST_MODE": spelling}).test_mode
@@ -225,45 +184,6 @@ def test_test_mode_is_on(spelling: str) -> None:
 @pytest.mark.parametrize("spelling", ["", "0", "false", "no"])
 def test_test_mode_is_off(spelling: str) -> None:
     assert not Settings.read({"TEST_MODE": spelling}).test_mode
-
-
-@pytest.mark.parametrize(
-    "aliases",
-    [
-        "global-mosaic.pmtiles",
-        "global-mosaic.json",
-        "mosaic/builds/x.pmtiles",
-        "a.pmtiles,a.pmtiles",
-        "../up.pmtiles",
-        "/root.pmtiles",
-        "with space.pmtiles",
-        "a//b.pmtiles",
-        "./here.pmtiles",
-        ".well-known/mosaic.pmtiles",
-        "a/.b.pmtiles",
-        "mosaic",
-        "global-mosaic.pmtiles/x",
-        "a.pmtiles,a.pmtiles/b",
-        "a/b,a",
-        "test/global-mosaic.pmtiles",
-        "sample",
-    ],
-)
-def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
-    with pytest.raises(SettingsError, match="MOSAIC_ALIASES"):
-        Settings.read({"MOSAIC_ALIASES": aliases})
-
-
-@given(key=st.from_regex(KEY, fullmatch=True))
-def test_a_key_that_the_settings_take_is_one_for_every_store(key: str) -> None:
-    assert check_key(key) == key
-
-
-@pytest.mark.parametrize(
-    "aliases", ["mosaics", "old/a.pmtiles,old/b.pmtiles", "global-mosaic.pmtiles.old", "tests"]
-)
-def test_keys_that_only_begin_alike_do_not_clash(aliases: str) -> None:
-    assert Settings.read({"MOSAIC_ALIASES": aliases}).mosaic_aliases == tuple(aliases.split(","))
 
 
 @pytest.mark.parametrize(
@@ -313,35 +233,6 @@ def test_keys_that_only_begin_alike_do_not_clash(aliases: str) -> None:
 def test_what_cannot_be_meant_is_an_error(environment: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         Settings.read(environment)
-
-
-def test_a_dot_env_file_fills_in_what_the_environment_leaves_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".env").write_text("STAC_ITEMS=from-file.ndjson\nZOOM_MAX=9\nPGSSLMODE=require\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "environ", {"ZOOM_MAX": "11"})
-    settings = Settings.read()
-    assert (settings.stac_items, settings.zoom_max) == (Path("from-file.ndjson"), 11)
-    assert os.environ["PGSSLMODE"] == "require", "libpq, boto3 and Dagster look for their own"
-
-
-@pytest.mark.parametrize("content", [b"PGPASSWORD=\xff\xfe", b"\xff" + SECRET.encode()])
-def test_a_dot_env_file_that_is_no_text_is_named_and_not_quoted(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".env").write_bytes(content)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsError, match=r"The file \.env cannot be read") as caught:
-        Settings.read()
-    assert SECRET not in "".join(traceback.format_exception(caught.value))
-
-
-def test_a_dot_env_file_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".env").write_text("ZOOM_MAX=9\n")
-    (tmp_path / "below").mkdir()
-    monkeypatch.chdir(tmp_path / "below")
-    assert Settings.read().zoom_max == 15
 
 
 CONTRACT = {
@@ -412,54 +303,6 @@ def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
     assert getattr(Settings.read({name: ""}), name.lower()) is None
 
 
-def test_the_mosaic_is_among_the_products_whatever_is_asked_for() -> None:
-    everything = ["mosaic", "details", "exact", "whole", "density", "statistics", "changes"]
-    assert [each.word for each in Settings.read({}).keys.products] == everything
-    stated = {"MOSAIC_PRODUCTS": " changes,whole,statistics,exact,density,details,"}
-    assert Settings.read(stated).keys == Settings.read({}).keys
-    assert [each.word for each in Settings.read({"MOSAIC_PRODUCTS": "mosaic"}).keys.products] == ["mosaic"]
-    with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic, d"):
-        Settings.read({"MOSAIC_PRODUCTS": "maps"})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("COVERAGE_COLOUR", "grey"),
-        ("COVERAGE_COLOUR", "128,128"),
-        ("COVERAGE_COLOUR", "0,0,256"),
-        ("COVERAGE_COLOUR", "0,-1,0"),
-        ("COVERAGE_OPACITY", "0"),
-        ("COVERAGE_OPACITY", "1.5"),
-        ("COVERAGE_TILE_PIXELS", "300"),
-    ],
-)
-def test_what_coverage_cannot_be_drawn_in_is_named(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=name):
-        Settings.read({name: value})
-
-
-def test_the_colour_of_coverage_is_read() -> None:
-    assert Settings.read({"COVERAGE_COLOUR": "255, 102,0"}).coverage_colour == (255, 102, 0)
-    assert Settings.read({}).coverage_colour == (128, 128, 128)
-
-
-def test_a_product_and_an_alias_have_no_key_in_common() -> None:
-    with pytest.raises(SettingsError, match=r"'global-data.pmtiles' clashes .* the product 'details'"):
-        Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles"})
-    Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles", "MOSAIC_PRODUCTS": "mosaic"})
-
-
-def test_the_key_of_the_seed_era_follows_one_contract() -> None:
-    """The density grid by default; an alias of the mosaic where the grid is not made; never both."""
-    seed_era = {"MOSAIC_ALIASES": "global-coverage.pmtiles"}
-    with pytest.raises(SettingsError, match=r"the product 'density'; keep one of them, MOSAIC_PRODUCTS says"):
-        Settings.read(seed_era)
-    keys = Settings.read({**seed_era, "MOSAIC_PRODUCTS": "mosaic,details,statistics,changes"}).keys
-    assert keys.product_at("global-coverage.pmtiles") == "global-mosaic.pmtiles"
-    assert Settings.read({}).keys.product_at("global-coverage.pmtiles") == "global-coverage.pmtiles"
-
-
 def test_the_readme_lists_every_setting() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in readme] == []
@@ -471,63 +314,3 @@ def test_every_secret_is_known_as_one() -> None:
     }
 
     assert held_as_secrets <= settings_module.SECRET
-
-
-@pytest.mark.parametrize(
-    "line", ["S3_BUCKET", "FOO BAR=baz", 'TEST_MODE="1'], ids=["no value", "two words", "an open quote"]
-)
-def test_a_line_of_the_env_file_that_says_nothing_is_refused(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path(".env").write_text(f"# ours\nZOOM_MAX=12\n{line}\n")
-
-    with pytest.raises(SettingsError, match=r"Line 3 of the file \.env is no NAME=value"):
-        Settings.read()
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("PG_DNS", "PG_DSN"),
-        ("STAC_ITEM", "STAC_ITEMS"),
-        ("S3_BUKET", "S3_BUCKET"),
-        ("s3_bucket", "S3_BUCKET"),
-    ],
-)
-def test_a_name_that_is_nearly_a_setting_is_refused_in_the_env_file_and_remarked_on_elsewhere(
-    name: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path(".env").write_text(f"{name}={SECRET}\n")
-    with pytest.raises(SettingsError) as caught:
-        Settings.read()
-    assert f"  - {name}: {meant} may be meant" in caught.value.message
-    assert SECRET not in "".join(traceback.format_exception(caught.value))
-    assert name not in os.environ
-
-    remark = f"{name} is set and no setting; {meant} may be meant, and is not set."
-    assert Settings.read({name: SECRET}).remarks() == [remark]
-    assert Settings.read({name: " "}).remarks() == []
-
-
-def test_what_others_read_is_no_mistyped_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example = (Path(__file__).parents[1] / ".env.example").read_text()
-    theirs = [line[1:].split("=")[0] for line in example.splitlines() if re.match(r"#[A-Z]\w*=", line)]
-    theirs += [
-        "AWS_REGION",
-        "AWS_ACCESS_KEY_ID",
-        "PGHOSTADDR",
-        "PGSSLMODE",
-        "PGPASSFILE",
-        "PGDATA",
-        "PATH",
-        "PORT",
-    ]
-    ours = {name.upper() for name in Settings.model_fields}
-    others = {name: "x" for name in theirs if name not in ours}
-    assert {"DAGSTER_PG_HOST", "PORT", "MOSAIC_IMAGE"} <= others.keys()
-    assert Settings.read(others).remarks() == []
-    monkeypatch.chdir(tmp_path)
-    Path(".env").write_text("S3_ENDPOINT_URL=http://a\n")
-    assert env_file(ours, {"S3_ENDPOINT": "http://a"}), "what may be meant is set"

@@ -1,0 +1,133 @@
+"""What is published, and under which keys: nothing goes to S3 unasked, no key means two things."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oam_mosaic_assets.errors import SettingsError
+from oam_mosaic_assets.gateways.object_store import check_key
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.values import KEY
+
+
+def test_two_keys_alone_publish_nothing_to_s3_and_say_so() -> None:
+    settings = Settings.read({"S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "b"})
+    assert not settings.publishes_to_s3
+    assert any("nothing goes to S3" in remark for remark in settings.remarks())
+
+
+@pytest.mark.parametrize(
+    "environment", [{"S3_BUCKET": "b"}, {"S3_ENDPOINT": "http://127.0.0.1:9000"}, {"MOSAIC_PUBLISH": "s3"}]
+)
+def test_s3_is_used_where_someone_says_so(environment: dict[str, str]) -> None:
+    assert Settings.read({**environment, "PGHOST": "db"}).publishes_to_s3
+
+
+@pytest.mark.parametrize(
+    ("environment", "root"),
+    [
+        ({"S3_BUCKET": "b"}, "sample/"),
+        ({"S3_BUCKET": "b", "TEST_MODE": "yes"}, "sample/test/"),
+        ({"S3_BUCKET": "b", "TEST_MODE": "yes", "PGHOST": "db"}, "test/"),
+        ({"TEST_MODE": "yes"}, "test/"),
+    ],
+)
+def test_neither_test_mode_nor_on_s3_the_sample_writes_a_fixed_key(
+    environment: dict[str, str], root: str
+) -> None:
+    settings = Settings.read({"MOSAIC_ALIASES": "old.pmtiles", **environment})
+    keys = settings.keys
+    assert keys.fixed_archives() == (f"{root}global-mosaic.pmtiles", f"{root}old.pmtiles")
+    assert keys.tilejson == f"{root}global-mosaic.json"
+    assert keys.pointer == f"{root}mosaic/latest.json"
+    for place in root.removesuffix("/").split("/"):
+        assert any(f"`{place}/`" in remark for remark in settings.remarks())
+
+
+@pytest.mark.parametrize(
+    "aliases",
+    [
+        "global-mosaic.pmtiles",
+        "global-mosaic.json",
+        "mosaic/builds/x.pmtiles",
+        "a.pmtiles,a.pmtiles",
+        "../up.pmtiles",
+        "/root.pmtiles",
+        "with space.pmtiles",
+        "a//b.pmtiles",
+        "./here.pmtiles",
+        ".well-known/mosaic.pmtiles",
+        "a/.b.pmtiles",
+        "mosaic",
+        "global-mosaic.pmtiles/x",
+        "a.pmtiles,a.pmtiles/b",
+        "a/b,a",
+        "test/global-mosaic.pmtiles",
+        "sample",
+    ],
+)
+def test_a_key_with_two_meanings_or_none_is_an_error(aliases: str) -> None:
+    with pytest.raises(SettingsError, match="MOSAIC_ALIASES"):
+        Settings.read({"MOSAIC_ALIASES": aliases})
+
+
+@given(key=st.from_regex(KEY, fullmatch=True))
+def test_a_key_that_the_settings_take_is_one_for_every_store(key: str) -> None:
+    assert check_key(key) == key
+
+
+@pytest.mark.parametrize(
+    "aliases", ["mosaics", "old/a.pmtiles,old/b.pmtiles", "global-mosaic.pmtiles.old", "tests"]
+)
+def test_keys_that_only_begin_alike_do_not_clash(aliases: str) -> None:
+    assert Settings.read({"MOSAIC_ALIASES": aliases}).mosaic_aliases == tuple(aliases.split(","))
+
+
+def test_the_mosaic_is_among_the_products_whatever_is_asked_for() -> None:
+    everything = ["mosaic", "details", "exact", "whole", "density", "statistics", "changes"]
+    assert [each.word for each in Settings.read({}).keys.products] == everything
+    stated = {"MOSAIC_PRODUCTS": " changes,whole,statistics,exact,density,details,"}
+    assert Settings.read(stated).keys == Settings.read({}).keys
+    assert [each.word for each in Settings.read({"MOSAIC_PRODUCTS": "mosaic"}).keys.products] == ["mosaic"]
+    with pytest.raises(SettingsError, match="MOSAIC_PRODUCTS: 'maps' is no product; there are: mosaic, d"):
+        Settings.read({"MOSAIC_PRODUCTS": "maps"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("COVERAGE_COLOUR", "grey"),
+        ("COVERAGE_COLOUR", "128,128"),
+        ("COVERAGE_COLOUR", "0,0,256"),
+        ("COVERAGE_COLOUR", "0,-1,0"),
+        ("COVERAGE_OPACITY", "0"),
+        ("COVERAGE_OPACITY", "1.5"),
+        ("COVERAGE_TILE_PIXELS", "300"),
+    ],
+)
+def test_what_coverage_cannot_be_drawn_in_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.read({name: value})
+
+
+def test_the_colour_of_coverage_is_read() -> None:
+    assert Settings.read({"COVERAGE_COLOUR": "255, 102,0"}).coverage_colour == (255, 102, 0)
+    assert Settings.read({}).coverage_colour == (128, 128, 128)
+
+
+def test_a_product_and_an_alias_have_no_key_in_common() -> None:
+    with pytest.raises(SettingsError, match=r"'global-data.pmtiles' clashes .* the product 'details'"):
+        Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles"})
+    Settings.read({"MOSAIC_ALIASES": "global-data.pmtiles", "MOSAIC_PRODUCTS": "mosaic"})
+
+
+def test_the_key_of_the_seed_era_follows_one_contract() -> None:
+    """The density grid by default; an alias of the mosaic where the grid is not made; never both."""
+    seed_era = {"MOSAIC_ALIASES": "global-coverage.pmtiles"}
+    with pytest.raises(SettingsError, match=r"the product 'density'; keep one of them, MOSAIC_PRODUCTS says"):
+        Settings.read(seed_era)
+    keys = Settings.read({**seed_era, "MOSAIC_PRODUCTS": "mosaic,details,statistics,changes"}).keys
+    assert keys.product_at("global-coverage.pmtiles") == "global-mosaic.pmtiles"
+    assert Settings.read({}).keys.product_at("global-coverage.pmtiles") == "global-coverage.pmtiles"
