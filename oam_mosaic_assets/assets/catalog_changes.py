@@ -7,7 +7,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
+from oam_mosaic_assets.assets.staged import staged
+from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.catalog_changes import changes_of
 from oam_mosaic_assets.core.product import CHANGES
 from oam_mosaic_assets.core.release import Pointer, as_json
@@ -52,23 +53,16 @@ def catalog_changes(
         changes = changes_of(before, stac_footprints.path, taken_down=releases.takedowns.ids(), stated=stated)
         document.write_bytes(as_json(changes))
         _note_images(before, images_before)
-    seconds, digest = time.perf_counter() - clock, sha256_of(document)
-    return dg.MaterializeResult(
-        value=with_facts(
-            stac_footprints,
-            document,
-            images_before,
-            stage=CHANGES.asset,
-            seconds=seconds,
-            digests={document.name: digest},
-            product={"bytes": document.stat().st_size, "sha256": digest},
-        ),
+    return staged(
+        stac_footprints,
+        CHANGES,
+        document,
+        images_before,
+        clock=clock,
         metadata={
             **changes["counts"],
             "since": stated["since"]["build"] if stated["since"] else "no earlier build",
-            "seconds": round(seconds, 2),
         },
-        data_version=dg.DataVersion(digest[:16]),
     )
 
 

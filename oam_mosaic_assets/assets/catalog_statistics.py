@@ -7,7 +7,8 @@ import polars as pl
 
 from oam_mosaic_assets.assets.density_cells import KINDS
 from oam_mosaic_assets.assets.plan import MosaicPlan
-from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
+from oam_mosaic_assets.assets.staged import staged
+from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.density import totals_of
 from oam_mosaic_assets.core.product import STATISTICS
 from oam_mosaic_assets.core.release import as_json
@@ -41,23 +42,16 @@ def catalog_statistics(
             density_cells.facts, kinds, build=density_cells.build, collection=mosaic_plan.collection
         )
         document.write_bytes(as_json(stated))
-    seconds, digest = time.perf_counter() - clock, sha256_of(document)
-    return dg.MaterializeResult(
-        value=with_facts(
-            density_cells,
-            document,
-            stage=STATISTICS.asset,
-            seconds=seconds,
-            digests={document.name: digest},
-            product={"bytes": document.stat().st_size, "sha256": digest},
-        ),
+    return staged(
+        density_cells,
+        STATISTICS,
+        document,
+        clock=clock,
         metadata={  # numbers are plotted over time
             **{name: stated[name] for name in ("items", "area_km2", "covered_km2")},
             "latest_capture": stated["latest_capture"] or "unknown",
             **{f"catalog: {name}": count for name, count in stated["catalog"].items()},
             "excluded": stated["excluded"]["total"],
             **stated["counts"],
-            "seconds": round(seconds, 2),
         },
-        data_version=dg.DataVersion(digest[:16]),
     )

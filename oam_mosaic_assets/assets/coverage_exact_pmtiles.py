@@ -4,11 +4,9 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.covering import draw_coverage
 from oam_mosaic_assets.assets.plan import MosaicPlan
-from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
+from oam_mosaic_assets.assets.taking_over import public_build
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.product import EXACT
-from oam_mosaic_assets.core.splice import Before
-from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -37,10 +35,8 @@ def coverage_exact_pmtiles(
     public build are taken over from it. Private until `published_mosaic` makes it public.
     """
     plan = mosaic_plan.exact
-    before: Before | str = "the run was asked to"
-    if ANEW_TAG not in context.run.tags:
-        with failing_clearly():
-            before = last_build(releases, scratch.shared_folder(BEFORE), EXACT, plan=plan.digest())
+    with failing_clearly():
+        before = public_build(context, releases, scratch, EXACT, plan=plan.digest())
     return draw_coverage(
         context,
         stac_footprints,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import dagster as dg
 import shapely
 
-from oam_mosaic_assets.assets.archive import result_of
+from oam_mosaic_assets.assets.staged import staged_archive
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.product import Product
@@ -54,7 +54,7 @@ def draw_coverage(
             on_progress=lambda share: progress.step(context.log, "drawing", share, said),
         )
     came_from = before.build if isinstance(before, Before) and not made.why_anew else None
-    return result_of(
+    return staged_archive(
         context,
         footprints,
         archive,

@@ -6,8 +6,9 @@ import dagster as dg
 import polars as pl
 
 from oam_mosaic_assets.assets.density_cells import KINDS
+from oam_mosaic_assets.assets.staged import staged
 from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
+from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.density import years_of
 from oam_mosaic_assets.core.density_tiles import density_metadata, write_density_archive
 from oam_mosaic_assets.core.product import DENSITY
@@ -42,17 +43,6 @@ def density_pmtiles(density_cells: Artifact, scratch: Scratch) -> dg.Materialize
         )
         write_density_archive(density_cells.path, kinds, archive, metadata=metadata, scratch=folder)
     with open_archive(archive) as opened:
-        tiles, size, bounds = opened.header["addressed_tiles_count"], opened.size, opened.bounds
-    seconds, digest = time.perf_counter() - clock, sha256_of(archive)
-    return dg.MaterializeResult(
-        value=with_facts(
-            density_cells,
-            archive,
-            stage=DENSITY.asset,
-            seconds=seconds,
-            digests={archive.name: digest},
-            product={"tiles": tiles, "bytes": size, "sha256": digest, "bounds": bounds},
-        ),
-        metadata={"images": facts["counted"], "tiles": tiles, "zooms": "0-13", "seconds": round(seconds, 2)},
-        data_version=dg.DataVersion(digest[:16]),
-    )
+        tiles = opened.header["addressed_tiles_count"]
+    metadata = {"images": facts["counted"], "tiles": tiles, "zooms": "0-13"}
+    return staged(density_cells, DENSITY, archive, clock=clock, metadata=metadata)

@@ -7,8 +7,10 @@ from typing import Any
 
 import dagster as dg
 
+from oam_mosaic_assets.assets.staged import staged
 from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
+from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.imagery.blocks import Tile
 from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.core.product import IMAGERY
@@ -45,19 +47,9 @@ def global_imagery_pmtiles(
     clock = time.perf_counter()
     with failing_clearly():
         snapshot = stac_footprints.facts["snapshot"]
-        sorted_images = ByPartition(stac_footprints.path, scratch.folder("imagery_snapshot"))
-        try:
-            tiles = sorted_images.tiles()
-            tally = imagery.bring_up_to_date(
-                sorted_images,
-                tiles,
-                scratch.folder,
-                on_progress=lambda done, of, so_far: progress.step(
-                    context.log, "imagery", done / of, in_words(so_far, f"{done:,} of {of:,} blocks")
-                ),
-            )
-        finally:
-            sorted_images.close()
+        with ByPartition(stac_footprints.path, scratch.folder("imagery_snapshot")) as images:
+            tiles = images.tiles()
+            tally = bring_up_to_date(context, imagery, images, tiles, scratch, progress)
         imagery.sweep(tiles)
         _keep_list(context.instance, [each.partition for each in tiles])
         imagery.report(tally, stac_footprints.build)
@@ -70,35 +62,35 @@ def global_imagery_pmtiles(
             bounds=tuple(snapshot["bounds"]),
         )
     with open_archive(archive) as opened:
-        count, size, bounds = opened.header["addressed_tiles_count"], opened.size, opened.bounds
-    digest = sha256_of(archive)
+        count = opened.header["addressed_tiles_count"]
     context.log.info("%s: %s", stac_footprints.build, in_words(tally, f"{count:,} tiles"))
-    artifact = with_facts(
+    return staged(
         stac_footprints,
+        IMAGERY,
         archive,
-        stage=IMAGERY.asset,
-        seconds=time.perf_counter() - clock,
-        digests={archive.name: digest},
-        product={"tiles": count, "bytes": size, "sha256": digest, "bounds": bounds},
+        clock=clock,
+        metadata={"tiles": count, **told_of(tally), "by host": dg.MetadataValue.json(tally.hosts)},
         plan=imagery.plan.recipe.digest,
         imagery=_numbers(tally),
     )
-    return dg.MaterializeResult(
-        value=artifact,
-        metadata={
-            "tiles": count,
-            "images": tally.images,
-            "images read": tally.read,
-            "images skipped": len(tally.skipped),
-            "blocks": tally.blocks,
-            "blocks made": tally.made,
-            "blocks left": tally.left,
-            "requests": tally.requests,
-            "bytes received": tally.bytes,
-            "skipped": dg.MetadataValue.md(skipped_as_table(tally)),
-            "by host": dg.MetadataValue.json(tally.hosts),
-        },
-        data_version=dg.DataVersion(digest[:16]),
+
+
+def bring_up_to_date(
+    context: dg.AssetExecutionContext,
+    imagery: ImageryMosaic,
+    images: ByPartition,
+    tiles: Sequence[Tile],
+    scratch: Scratch,
+    progress: Progress,
+) -> Tally:
+    """Make anew what changed in these partitions, and say how far it is."""
+    return imagery.bring_up_to_date(
+        images,
+        tiles,
+        scratch.folder,
+        on_progress=lambda done, of, so_far: progress.step(
+            context.log, "imagery", done / of, in_words(so_far, f"{done:,} of {of:,} blocks")
+        ),
     )
 
 
@@ -119,6 +111,21 @@ def in_words(tally: Tally, before: str) -> str:
     )
 
 
+def told_of(tally: Tally) -> dict[str, Any]:
+    """What the UI shows of it."""
+    return {
+        "images": tally.images,
+        "images read": tally.read,
+        "images skipped": len(tally.skipped),
+        "blocks": tally.blocks,
+        "blocks made": tally.made,
+        "blocks left": tally.left,
+        "requests": tally.requests,
+        "bytes received": tally.bytes,
+        "skipped": dg.MetadataValue.md(_skipped_as_table(tally)),
+    }
+
+
 def _numbers(tally: Tally) -> dict[str, Any]:
     """What the audit and the manifest need of it."""
     return {
@@ -133,7 +140,7 @@ def _numbers(tally: Tally) -> dict[str, Any]:
     }
 
 
-def skipped_as_table(tally: Tally) -> str:
+def _skipped_as_table(tally: Tally) -> str:
     """Which images are not seen, as a table. Their ids are a stranger's text."""
     if not tally.skipped:
         return "none"

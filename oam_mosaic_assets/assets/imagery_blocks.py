@@ -5,7 +5,7 @@ from typing import Final
 
 import dagster as dg
 
-from oam_mosaic_assets.assets.global_imagery_pmtiles import in_words, skipped_as_table
+from oam_mosaic_assets.assets.global_imagery_pmtiles import bring_up_to_date, in_words, told_of
 from oam_mosaic_assets.core.imagery.blocks import Tile
 from oam_mosaic_assets.errors import CatalogueRefused
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS, ByPartition, ImageryMosaic
@@ -59,30 +59,7 @@ def imagery_blocks(
                 f"No build is public in {releases.store.origin} whose images could be read.",
                 hint="Publish one: job `global_mosaic`, or `oam-mosaic build`.",
             )
-        snapshot = ByPartition(footprints, folder)
-        try:
-            tally = imagery.bring_up_to_date(
-                snapshot,
-                [tile],
-                scratch.folder,
-                on_progress=lambda done, of, so_far: progress.step(
-                    context.log, "imagery", done / of, in_words(so_far, f"{done:,} of {of:,} blocks")
-                ),
-            )
-        finally:
-            snapshot.close()
+        with ByPartition(footprints, folder) as images:
+            tally = bring_up_to_date(context, imagery, images, [tile], scratch, progress)
     context.log.info("%s: %s", context.partition_key, in_words(tally, f"{tally.images:,} images"))
-    return dg.MaterializeResult(
-        metadata={
-            "images": tally.images,
-            "images read": tally.read,
-            "images skipped": len(tally.skipped),
-            "blocks": tally.blocks,
-            "blocks made": tally.made,
-            "blocks left": tally.left,
-            "requests": tally.requests,
-            "bytes received": tally.bytes,
-            "seconds": round(time.perf_counter() - clock, 2),
-            "skipped": dg.MetadataValue.md(skipped_as_table(tally)),
-        }
-    )
+    return dg.MaterializeResult(metadata={**told_of(tally), "seconds": round(time.perf_counter() - clock, 2)})

@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from oam_mosaic_assets.assets.archive import result_of
 from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
-from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
+from oam_mosaic_assets.assets.staged import staged_archive
+from oam_mosaic_assets.assets.taking_over import public_build
 from oam_mosaic_assets.core.artifact import Artifact, with_facts
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.snapshot import write_geojson
@@ -52,10 +52,8 @@ def write_lines(
     """
     clock = time.perf_counter()
     with failing_clearly():
-        before: Before | str = "the run was asked to"
-        if ANEW_TAG not in context.run.tags:
-            recipe = plan.digest(tippecanoe.version())
-            before = last_build(releases, scratch.shared_folder(BEFORE), product, plan=recipe)
+        recipe = plan.digest(tippecanoe.version())
+        before = public_build(context, releases, scratch, product, plan=recipe)
         splice, files = splice_from(before, footprints.path, plan), [geojson]
         deepest = None
         if isinstance(splice, Splice):
@@ -124,7 +122,7 @@ def make_tiles(
         made = tippecanoe.build(
             plan, shown, archive, splice=splice, before=before, progress=progress, log=context.log
         )
-    return result_of(
+    return staged_archive(
         context,
         geojson,
         archive,

@@ -25,7 +25,7 @@ from pmtiles.tile import (
     deserialize_header,
 )
 
-from oam_mosaic_assets.core.directory import BrokenDirectory, Directory
+from oam_mosaic_assets.core.directory import BrokenDirectory, Directory, joined
 from oam_mosaic_assets.core.grid import first_tile_id
 
 HEADER_LENGTH: Final = 127
@@ -75,6 +75,22 @@ class Archive:
         sides = ("min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7")
         west, south, east, north = (self.header[side] / 1e7 for side in sides)
         return west, south, east, north
+
+    def entries(self, before: int = int(_ENDS_OF_ZOOMS[-1])) -> Directory:
+        """All entries that are about tiles, as one; offsets are those of their section.
+
+        Args:
+            before: of tiles with smaller ids only; directories behind them are not read.
+
+        Raises:
+            BrokenArchive: as `directories`.
+        """
+        found = []
+        for directory in self.directories():
+            found.append(directory[directory.tile_id < before])
+            if len(found[-1]) < len(directory):
+                break
+        return joined(found)
 
     def directories(self) -> Iterator[Directory]:
         """All entries that are about tiles, in the order of tile ids, a directory's at a time.

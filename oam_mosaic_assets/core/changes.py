@@ -19,7 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.grid import Geometries, project, tile_ids, tile_positions
+from oam_mosaic_assets.core.grid import Geometries, project_mended, tile_ids, tile_positions
 from oam_mosaic_assets.core.placement import UNIT
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
@@ -152,9 +152,7 @@ def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers
     What is narrow is as wide as at the first zoom, where it is the widest. What comes near the antimeridian
     is drawn on both its sides.
     """
-    projected = project(as_drawn(areas, plan.thinnest_at(plan.whole_from)), 0)
-    crossed = ~shapely.is_valid(projected)  # rings that nearly touch may cross when projected
-    projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
+    projected = project_mended(as_drawn(areas, plan.thinnest_at(plan.whole_from)), 0)
     parts, of = shapely.get_parts(projected, return_index=True)
     west, _, east, _ = shapely.bounds(parts).T
     sides = [(parts, of)]

@@ -96,3 +96,29 @@ def project(geometries: Geometries, zoom: int) -> Geometries:
     """Geometries in EPSG:4326 as geometries in tile coordinates of the zoom."""
     projected: Geometries = shapely.transform(geometries, lambda lonlat: to_tiles(lonlat, zoom))
     return projected
+
+
+def project_mended(geometries: Geometries, zoom: int) -> Geometries:
+    """The same, and valid: rings that nearly touch may cross when they are projected."""
+    projected = project(geometries, zoom)
+    crossed = ~shapely.is_valid(projected)
+    projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
+    return projected
+
+
+def tiles_between(
+    west: NDArray[np.int64], north: NDArray[np.int64], east: NDArray[np.int64], south: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """All tiles of some frames: which frame, column, row; frame by frame, row by row.
+
+    Args:
+        west: first column of each frame.
+        north: first row.
+        east: the column after the last one.
+        south: the row after the last one.
+    """
+    columns = east - west
+    count = columns * (south - north)
+    which = np.repeat(np.arange(len(count)), count)
+    ordinal = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    return which, west[which] + ordinal % columns[which], north[which] + ordinal // columns[which]

@@ -20,7 +20,14 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_positions, to_tiles
+from oam_mosaic_assets.core.grid import (
+    Geometries,
+    first_tile_id,
+    tile_ids,
+    tile_positions,
+    tiles_between,
+    to_tiles,
+)
 
 Numbers = NDArray[np.int64]
 Shares = NDArray[np.float64]
@@ -227,12 +234,7 @@ def _pieces(areas: Geometries) -> tuple[Numbers, Geometries]:
     corners = np.column_stack([np.concatenate([west, east]), np.concatenate([north, south])])
     columns, rows = np.clip(np.floor(to_tiles(corners, SHEET_ZOOM)).astype(np.int64), 0, tiles - 1).T
     (first_column, last_column), (first_row, last_row) = (each.reshape(2, -1) for each in (columns, rows))
-    across = last_column - first_column + 1
-    count = across * (last_row - first_row + 1)
-    which = np.repeat(np.arange(len(parts)), count)
-    ordinal = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
-    column = first_column[which] + ordinal % across[which]
-    row = first_row[which] + ordinal // across[which]
+    which, column, row = tiles_between(first_column, first_row, last_column + 1, last_row + 1)
     top, bottom = _edge(row, SHEET_ZOOM), _edge(row + 1, SHEET_ZOOM)
     points, of = shapely.get_coordinates(parts[which], return_index=True)
     u = (points[:, 0] / 360.0 + 0.5) * tiles - column[of]

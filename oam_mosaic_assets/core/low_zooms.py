@@ -21,7 +21,7 @@ import polars as pl
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.grid import Geometries, project, tile_ids
+from oam_mosaic_assets.core.grid import Geometries, project, tile_ids, tiles_between
 from oam_mosaic_assets.core.snapshot import MITRE, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
@@ -183,11 +183,7 @@ def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
     parts = shapely.transform(parts, lambda points: points * float(EXTENT << zoom))
     bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * _MARGIN
     west, north, east, south = np.clip(np.floor(bounds / EXTENT).astype(np.int64), 0, (1 << zoom) - 1).T
-    columns = east - west + 1
-    tiles = columns * (south - north + 1)
-    which = np.repeat(np.arange(len(parts)), tiles)
-    ordinal = np.arange(len(which)) - np.repeat(np.cumsum(tiles) - tiles, tiles)
-    x, y = west[which] + ordinal % columns[which], north[which] + ordinal // columns[which]
+    which, x, y = tiles_between(west, north, east + 1, south + 1)
     local = _moved(parts[which], -EXTENT * np.column_stack([x, y]))
     crosses = ~_lies_within(local)
     local[crosses] = shapely.clip_by_rect(

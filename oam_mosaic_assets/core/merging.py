@@ -57,11 +57,18 @@ class Source:
     entries: Directory
 
     @classmethod
-    def of_archive(cls, archive: Archive) -> Source:
-        """All tiles of an archive. Raises `BrokenArchive`."""
-        directories = list(archive.directories())
-        start = archive.header["tile_data_offset"]
-        return cls(archive.descriptor, joined([each.shifted(start) for each in directories]))
+    def of_archive(cls, archive: Archive, entries: Directory | None = None) -> Source:
+        """All tiles of an archive.
+
+        Args:
+            archive: the archive.
+            entries: what `Archive.entries` says, where that is known already.
+
+        Raises:
+            BrokenArchive: a directory is broken.
+        """
+        known = archive.entries() if entries is None else entries
+        return cls(archive.descriptor, known.shifted(archive.header["tile_data_offset"]))
 
     def content(self, start: int, length: int) -> bytes:
         """What lies at a place of the file, as stored. Raises OSError where the file ends before."""

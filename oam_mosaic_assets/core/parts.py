@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.changes import REACH, on_the_map
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.grid import first_tile_id, tile_ids
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tiles_between
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -112,12 +112,8 @@ def _reached(footprints: Path, plan: TilingPlan) -> Iterator[tuple[Numbers, Numb
         parts, of = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()), plan)
         frames = shapely.bounds(parts) * 2.0**zoom + np.array([-REACH, -REACH, REACH, REACH])
         west, north, east, south = np.clip(np.floor(frames), 0, 2**zoom - 1).astype(np.int64).T
-        columns = east - west + 1
-        tiles = columns * (south - north + 1)
-        which = np.repeat(np.arange(len(parts)), tiles)
-        ordinal = np.arange(len(which)) - np.repeat(np.cumsum(tiles) - tiles, tiles)
-        x, y = west[which] + ordinal % columns[which], north[which] + ordinal // columns[which]
+        which, x, y = tiles_between(west, north, east + 1, south + 1)
         across, down = (frames[:, 2:] - frames[:, :2]).T * 2.0 ** (plan.zoom_max - zoom)
-        work = (across + 1.0) * (down + 1.0) / tiles
+        work = (across + 1.0) * (down + 1.0) / ((east + 1 - west) * (south + 1 - north))
         yield of[which] + start, tile_ids(zoom, x, y), work[which]
         start += len(batch)

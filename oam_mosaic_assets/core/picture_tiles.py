@@ -11,7 +11,6 @@ from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
 from oam_mosaic_assets.core.grid import zoom_of
-from oam_mosaic_assets.core.merging import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Pictures:
 
 def read_pictures(archive: Archive) -> Pictures:
     """Decode every picture once. Raises `BrokenArchive` where a directory is broken."""
-    entries = Source.of_archive(archive).entries.shifted(-archive.header["tile_data_offset"])
+    entries = archive.entries()
     found = Pictures({}, set(), [])
     kind = archive.header["tile_type"].name
     for tile_id, run_length in zip(entries.tile_id.tolist(), entries.run_length.tolist(), strict=True):

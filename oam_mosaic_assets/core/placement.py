@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.drawn import Piece
-from oam_mosaic_assets.core.grid import Geometries, pairs_of, project, tile_ids
+from oam_mosaic_assets.core.grid import Geometries, pairs_of, project_mended, tile_ids
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
 
@@ -118,9 +118,7 @@ def chosen_by_digest(names: Sequence[str], digest: str, count: int) -> list[int]
 
 def _on_the_grid(geometries: Geometries, zoom: int) -> Geometries:
     """The areas in tile coordinates as tippecanoe draws them: at the antimeridian on both its sides."""
-    side, projected = 2**zoom, project(geometries, zoom)
-    crossed = ~shapely.is_valid(projected)  # rings that nearly touch may cross when projected
-    projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
+    side, projected = 2**zoom, project_mended(geometries, zoom)
     west, _, east, _ = shapely.bounds(projected).T
     for shift, near in ((side, west <= BUFFER + TOLERANCE), (-side, east >= side - BUFFER - TOLERANCE)):
         aside = partial(np.add, [shift, 0])

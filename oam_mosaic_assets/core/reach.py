@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import shapely
 
-from oam_mosaic_assets.core.grid import Geometries, project
+from oam_mosaic_assets.core.grid import Geometries, project_mended, tiles_between
 from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.snapshot import read_batches
 
@@ -28,10 +28,7 @@ def polygons_of(areas: Geometries) -> Geometries:
 
     The halves of an image at the antimeridian, a world apart, are two of them.
     """
-    projected = project(areas, 0)
-    crossed = ~shapely.is_valid(projected)  # rings that nearly touch may cross when projected
-    projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
-    parts = shapely.get_parts(projected)
+    parts = shapely.get_parts(project_mended(areas, 0))
     found: Geometries = parts[~shapely.is_empty(parts)]
     return found
 
@@ -44,11 +41,7 @@ def cells_reached(parts: Geometries, zoom: int) -> tuple[Numbers, Numbers, Numbe
     east, south = (
         np.clip(np.ceil(frames[:, 2:]), np.column_stack([west, north]) + 1, 1 << zoom).astype(np.int64).T
     )
-    columns = east - west
-    count = columns * (south - north)
-    part = np.repeat(np.arange(len(parts)), count)
-    ordinal = np.arange(len(part)) - np.repeat(np.cumsum(count) - count, count)
-    return part, west[part] + ordinal % columns[part], north[part] + ordinal // columns[part]
+    return tiles_between(west, north, east, south)
 
 
 def where_images_lie(footprints: Path, side: int) -> Pixels:

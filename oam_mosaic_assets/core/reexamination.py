@@ -74,7 +74,7 @@ def reexamine(
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those of the plan")]
             reading = _Reading(now, names, footprints, plan, changes, snapshot)
-            faults = _not_as_before(now, then, reading.affected)
+            faults = _not_as_before(Source.of_archive(now, reading.entries), then, reading.affected)
             low_zooms = examine_low_zooms(now, footprints, plan, Changed(reading.affected, changes.names))
             drawn, verdicts = reading.verdicts({each.zoom: each.to_draw for each in low_zooms}, on_progress)
             return [
@@ -87,9 +87,9 @@ def reexamine(
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 
 
-def _not_as_before(now: Archive, then: Archive, affected: Stretches) -> list[str]:
+def _not_as_before(now: Source, then: Archive, affected: Stretches) -> list[str]:
     """What differs from the archive before, although nothing changed there."""
-    both = [Source.of_archive(each) for each in (now, then)]
+    both = now, Source.of_archive(then)
     return differences(*(Source(each.descriptor, affected.cut(each.entries)[1]) for each in both))
 
 
@@ -115,7 +115,7 @@ class _Reading:
         changes: Changes,
         snapshot: str,
     ) -> None:
-        self.archive, self.names, self.footprints, self.plan = archive, names, footprints, plan
+        self.entries, self.names, self.footprints, self.plan = archive.entries(), names, footprints, plan
         changed = [index for index, name in enumerate(names) if name in changes.names]
         self.changed = np.array(changed, np.int64)
         sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
@@ -152,9 +152,7 @@ class _Reading:
             images: how many are drawn as themselves at the low zooms.
             on_progress: see `reexamine`.
         """
-        entries = Source.of_archive(self.archive).entries
-        entries = entries.shifted(-self.archive.header["tile_data_offset"])
-        read, _ = self.looked_at.cut(entries)
+        read, _ = self.looked_at.cut(self.entries)
         low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(read)
         of_affected = deepest_zooms(self.footprints, self.affected, self.plan)
         of_last = Stretches.of(self.looked_at.of_zoom(self.plan.zoom_max))
@@ -174,7 +172,7 @@ class _Reading:
             ]
             placed.append(self._placement(drawn, zoom, nearby))
             on_progress((number + 1) / len(self.zooms))
-        drawn = self._together(found, entries, images)
+        drawn = self._together(found, images)
         return drawn, [self._completeness(drawn, undrawn), _first_failure(placed)]
 
     def _read(self, read: Directory, zoom: int, images: Numbers) -> tuple[Drawn, Numbers]:
@@ -222,11 +220,11 @@ class _Reading:
             reached.append(tiles_reached(given, zoom, 0.0 if zoom in self.zooms else WIDENED))
         return Stretches.of(np.concatenate(reached))
 
-    def _together(self, found: Sequence[Drawn], entries: Directory, images: Mapping[int, int]) -> Drawn:
+    def _together(self, found: Sequence[Drawn], images: Mapping[int, int]) -> Drawn:
         """What is known of the whole archive; the images of zooms that show all of them are all."""
         return replace(
             found[0],
-            tiles=_tiles_by_zoom(entries),
+            tiles=_tiles_by_zoom(self.entries),
             images={**images, **dict.fromkeys(self.zooms, len(self.names))},
             strangers=frozenset().union(*(each.strangers for each in found)),
             faults=tuple(fault for each in found for fault in each.faults),

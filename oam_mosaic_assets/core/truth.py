@@ -16,9 +16,8 @@ import shapely
 from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
-from oam_mosaic_assets.core.grid import project, tile_ids, tile_positions, zoom_of
+from oam_mosaic_assets.core.grid import first_tile_id, project, tile_ids, tile_positions, zoom_of
 from oam_mosaic_assets.core.low_zooms import is_shown
-from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.pixels import Pixels, Points, pixels_touched, touched
 from oam_mosaic_assets.core.reach import gather
 from oam_mosaic_assets.core.snapshot import read_batches
@@ -77,9 +76,10 @@ def examine_low_zooms(
     if not zooms:
         return []
     readings = {zoom: _Reading(zoom, name) for zoom in zooms}
-    entries = Source.of_archive(archive).entries.shifted(-archive.header["tile_data_offset"])
     wanted = Stretches.of_zooms(zooms[0], zooms[-1])
-    low, _ = (wanted if changed is None else changed.tiles).cut(wanted.cut(entries)[0])
+    low, _ = wanted.cut(archive.entries(before=first_tile_id(plan.whole_from)))
+    if changed is not None:
+        low, _ = changed.tiles.cut(low)
     columns = (low.tile_id, low.run_length, low.offset, low.length)
     for tile_id, run_length, offset, length in zip(*(each.tolist() for each in columns), strict=True):
         readings[zoom_of(tile_id)].add(archive, tile_id, run_length, offset, length)

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import numpy as np
 import shapely
@@ -257,8 +258,12 @@ class ByPartition:
             )
         self._database.execute("CREATE INDEX places ON images (x, y)")
 
-    def close(self) -> None:
-        """Let go of the disk."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._database.close()
 
     def tiles(self) -> list[Tile]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from oam_mosaic_assets.core import audit
@@ -74,6 +75,22 @@ class Examiner(Protocol):
 def of_footprints(plan: TilingPlan) -> Examiner:
     """Judges an archive that tippecanoe made of the footprints by this plan."""
 
+    def judge(archive: Path, table: Path, *, before: Before | None, **stated: Any) -> list[Verdict]:
+        if before is None:
+            return examine(archive, table, plan, **stated)
+        return reexamine(archive, table, plan, before, **stated)
+
+    return _of_archive(judge)
+
+
+def of_coverage(plan: CoveragePlan) -> Examiner:
+    """Judges an archive of coverage that was drawn of the footprints by this plan."""
+    return _of_archive(partial(examine_coverage, plan=plan))
+
+
+def _of_archive(judge: Callable[..., list[Verdict]]) -> Examiner:
+    """Has an archive judged by its footprints, the snapshot's digest and extent, and what it took over."""
+
     def examined(
         staged: Artifact,
         footprints: Artifact,
@@ -82,13 +99,12 @@ def of_footprints(plan: TilingPlan) -> Examiner:
         on_progress: Callable[[float], None],
     ) -> list[Verdict]:
         snapshot = staged.facts["snapshot"]
-        judge = examine if before is None else partial(reexamine, before=before)
         return judge(
             staged.path,
             footprints.path,
-            plan,
             snapshot=snapshot["digest"],
             extent=tuple(snapshot["bounds"]),
+            before=before,
             on_progress=on_progress,
         )
 
@@ -112,30 +128,6 @@ def of_imagery(
         tally=staged.facts["imagery"],
         on_progress=on_progress,
     )
-
-
-def of_coverage(plan: CoveragePlan) -> Examiner:
-    """Judges an archive of coverage that was drawn of the footprints by this plan."""
-
-    def examined(
-        staged: Artifact,
-        footprints: Artifact,
-        *,
-        before: Before | None,
-        on_progress: Callable[[float], None],
-    ) -> list[Verdict]:
-        snapshot = staged.facts["snapshot"]
-        return examine_coverage(
-            staged.path,
-            footprints.path,
-            plan,
-            snapshot=snapshot["digest"],
-            extent=tuple(snapshot["bounds"]),
-            before=before,
-            on_progress=on_progress,
-        )
-
-    return examined
 
 
 def of_density(

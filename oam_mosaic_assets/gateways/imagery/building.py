@@ -29,6 +29,9 @@ from oam_mosaic_assets.gateways.object_store import Headers
 GIVEN_UP: Final = 5
 """Failures in a row of one host, after which it is not asked again in a run."""
 
+UNJOINED: Final = "work/"
+"""Below a partition's place in the store: blocks that are done and not yet joined."""
+
 _OF_HOSTS: Final = frozenset({Reason.UNREACHABLE, Reason.UNKNOWN_HOST, Reason.SLOW, Reason.SERVER_FAULT})
 _ARCHIVE: Final = Headers("application/vnd.pmtiles")
 _JSON: Final = Headers("application/json")
@@ -101,7 +104,7 @@ class Building:
 
     def _take_up(self) -> None:
         """Blocks that were done when an earlier run was killed."""
-        for stored in list(self.store.keys(f"{self.at}work/")):
+        for stored in list(self.store.keys(f"{self.at}{UNJOINED}")):
             path = self.scratch / f"taken-{len(self.fragments)}-{stored.key.rpartition('/')[2]}"
             if self.store.get_file(stored.key, path) is None:
                 continue
@@ -223,7 +226,7 @@ class Building:
         if answer.get("reason"):
             path.unlink(missing_ok=True)
             return False
-        self.store.put_file(f"{self.at}work/{name_of(block)}.pmtiles", path, _ARCHIVE)
+        self.store.put_file(f"{self.at}{UNJOINED}{name_of(block)}.pmtiles", path, _ARCHIVE)
         self.fragments[block] = path
         self.tally.made += 1
         return True

@@ -26,6 +26,7 @@ from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.core.imagery.warp import HALF_WORLD
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.building import UNJOINED
 from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.workers import Workers
 from oam_mosaic_assets.gateways.imagery_blocks import Partition, partitions_of
@@ -277,7 +278,7 @@ def test_blocks_that_were_done_before_a_kill_are_not_done_again(
     afresh = Bench(tmp_path / "afresh", nginx.host)
     afresh.build(flights)
     assert bench.tiles() == afresh.tiles()
-    assert not list(bench.store.keys(f"{ROOT}{PARTITION_ZOOM}-{bench.tile.x}-{bench.tile.y}/work/"))
+    assert not list(bench.store.keys(f"{ROOT}{PARTITION_ZOOM}-{bench.tile.x}-{bench.tile.y}/{UNJOINED}"))
 
 
 def test_the_next_run_does_what_the_budget_did_not_reach(
