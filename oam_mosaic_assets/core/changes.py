@@ -19,7 +19,8 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.grid import Geometries, project_mended, tile_ids, tile_positions
+from oam_mosaic_assets.core.drawing_order import SIDES
+from oam_mosaic_assets.core.grid import Geometries, project_mended, tile_ids, tile_positions, to_tiles
 from oam_mosaic_assets.core.placement import UNIT
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
@@ -115,18 +116,20 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
     return Stretches.of(np.concatenate([np.zeros(0, np.int64), *found]))
 
 
-def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan) -> NDArray[np.int8]:
+def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: int = 0) -> NDArray[np.int8]:
     """The last zoom at which each image may be drawn in one of these tiles; -1 where there is none.
 
-    What reaches a tile reaches the tile above it as well, so all zooms before are meant too.
+    What reaches a tile reaches the tile above it as well, so all zooms before are meant too. Images that by
+    their frames lie elsewhere are not looked at any closer.
 
     Args:
         footprints: of all images, in drawing order.
         tiles: of any zooms.
         plan: how they are drawn.
+        first: the first zoom whose tiles matter.
     """
     trees = {}
-    for zoom in range(plan.zoom_min, plan.zoom_max + 1):
+    for zoom in range(max(first, plan.zoom_min), plan.zoom_max + 1):
         if len(ids := tiles.of_zoom(zoom)):
             trees[zoom] = shapely.STRtree(_boxes(*tile_positions(ids, zoom), zoom))
     return np.concatenate([np.zeros(0, np.int8), *_deepest(footprints, trees, plan)])
@@ -135,15 +138,29 @@ def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan) -> NDArr
 def _deepest(
     footprints: Path, trees: dict[int, shapely.STRtree], plan: TilingPlan
 ) -> Iterator[NDArray[np.int8]]:
-    for batch in read_batches(footprints, ("geometry",)):
-        areas = shapely.from_wkb(batch["geometry"].to_numpy())
-        parts, image = on_the_map(areas, plan)
-        deepest = np.full(len(areas), -1, np.int8)
+    for batch in read_batches(footprints, ("bbox", "geometry")):
+        deepest = np.full(len(batch), -1, np.int8)
+        near = _near(batch, next(iter(trees.values()), None), plan)
+        parts, image = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()[near]), plan)
+        image = near[image]
         for zoom, tree in trees.items():  # ascending
             which = np.unique(tree.query(parts, predicate="intersects")[0])
             parts, image = parts[which], image[which]
             deepest[image] = zoom
         yield deepest
+
+
+def _near(batch: pl.DataFrame, boxes: shapely.STRtree | None, plan: TilingPlan) -> Numbers:
+    """The rows whose frames touch one of these boxes, and those that are drawn on both sides of the map."""
+    if boxes is None:
+        return np.zeros(0, np.int64)
+    west, south, east, north = batch["bbox"].struct.unnest().select(SIDES).to_numpy().T
+    corners = [to_tiles(np.column_stack(each), 0).T for each in ((west, north), (east, south))]
+    farther = WIDENED / 2.0**plan.whole_from
+    (left, top), (right, bottom) = corners[0] - farther, corners[1] + farther
+    near = (left <= REACH) | (right >= 1.0 - REACH)
+    near[boxes.query(shapely.box(left, top, right, bottom))[0]] = True
+    return np.flatnonzero(near)
 
 
 def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:

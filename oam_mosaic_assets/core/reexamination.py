@@ -154,9 +154,10 @@ class _Reading:
         """
         read, _ = self.looked_at.cut(self.entries)
         low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(read)
-        of_affected = deepest_zooms(self.footprints, self.affected, self.plan)
+        first = self.zooms[0]
+        of_affected = deepest_zooms(self.footprints, self.affected, self.plan, first)
         of_last = Stretches.of(self.looked_at.of_zoom(self.plan.zoom_max))
-        deepest = deepest_zooms(self.footprints, of_last, self.plan)
+        deepest = deepest_zooms(self.footprints, of_last, self.plan, first)
         everyone = {name: index for index, name in enumerate(self.names)}
         found = [self.read_drawn(ids=everyone, entries=[low], zoom=0)]
         undrawn: list[str] = []

@@ -48,13 +48,18 @@ class ObjectStoreIOManager(dg.IOManager):
         self._fetched: dict[Path, str] = {}
 
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
-        """Store the files, then the description that makes them an artifact."""
+        """Store the files, then the description that makes them an artifact.
+
+        What is stored stays in scratch as well, for the next steps of this process.
+        """
         asset = context.asset_key.path[-1]
         files: list[dict[str, Any]] = []
+        etags: dict[Path, str] = {}
         with failing_clearly(), self._whole_or_nothing(asset, obj):
             for path in obj.files:
                 headers = Headers(_CONTENT_TYPES.get(path.suffix, "application/octet-stream"))
                 stored = self.store.put_file(self.keys.staging(obj.build, path.name), path, headers)
+                etags[path] = stored.etag
                 files.append(
                     {
                         "name": path.name,
@@ -65,8 +70,9 @@ class ObjectStoreIOManager(dg.IOManager):
             description = {"asset": asset, "build": obj.build, "files": files, "facts": obj.facts}
             key = self.keys.staging(obj.build, f"{asset}.json")
             self.store.put_bytes(key, _sealed(description), Headers("application/json"))
-        for path in obj.files:  # what is stored need not fill the disk as well
-            path.unlink()
+        folder = _folder(context, obj.build)
+        for path, etag in etags.items():
+            self._fetched[path.rename(folder / path.name)] = etag
         context.add_output_metadata(
             {
                 BUILD: obj.build,
@@ -92,8 +98,7 @@ class ObjectStoreIOManager(dg.IOManager):
                 description = _unsealed(found[0])
             except ValueError as error:
                 raise self._not_as_stored(key, str(error)) from None
-            scratch: Scratch = context.resources.scratch
-            folder = scratch.shared_folder(f"staged-{build}")
+            folder = _folder(context, build)
             etags = {each["name"]: self._fetch(build, each, folder, context) for each in description["files"]}
         files = tuple(folder / name for name in etags)
         return Artifact(build=build, files=files, facts=description["facts"], etags=etags)
@@ -183,6 +188,12 @@ class ObjectStoreIOManager(dg.IOManager):
             f"{key} is not in {self.store.origin}: what is staged of a build is deleted once it has failed.",
             hint="Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`.",
         )
+
+
+def _folder(context: dg.InputContext | dg.OutputContext, build: str) -> Path:
+    """Where this process keeps what is staged of a build."""
+    scratch: Scratch = context.resources.scratch
+    return scratch.shared_folder(f"staged-{build}")
 
 
 def _sealed(description: dict[str, Any]) -> bytes:

@@ -103,7 +103,7 @@ def test_every_step_may_run_in_a_process_with_an_empty_disk(
     site.stays_whole()
 
 
-def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
+def test_the_steps_of_one_process_fetch_nothing_that_they_stored(site: Site) -> None:
     site.published()  # so that there is something to take over
     fetched: list[str] = []
 
@@ -114,14 +114,8 @@ def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
 
     assert site.run(store=Counting(Path(site.environment["MOSAIC_STORE"]))).success
 
-    staged = [key for key in fetched if key.startswith(site.keys.staging_root)]
-    assert sorted(key.rsplit("/", 1)[-1] for key in staged) == [
-        "footprints.geojsonl",
-        "footprints.parquet",
-        "footprints.splice.npz",
-        "global-mosaic.pmtiles",
-        "set_aside.parquet",
-    ]
+    assert fetched, "the public build was fetched"
+    assert [key for key in fetched if key.startswith(site.keys.staging_root)] == []
 
 
 def materialize(site: Site, *assets: str, **environment: str) -> dg.ExecuteInProcessResult:

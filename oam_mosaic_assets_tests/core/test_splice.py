@@ -253,6 +253,30 @@ def test_every_tile_that_draws_an_image_is_one_that_it_reaches(image: Footprint,
     assert deepest_zooms(table, reached, PLAN).tolist() == [PLAN.zoom_max]
 
 
+@examples(50)
+@given(
+    walk=st.lists(drawn, min_size=1, max_size=20),
+    changed=st.lists(st.integers(0, 100), min_size=1, max_size=3),
+)
+def test_frames_tell_nothing_of_an_image_that_a_closer_look_would_not(
+    tmp_path_factory: pytest.TempPathFactory,
+    walk: list[tuple],  # type: ignore[type-arg]
+    changed: list[int],
+) -> None:
+    folder = tmp_path_factory.mktemp("frames")
+    world = {each.id: each for each in (*IMAGES, *DIFFICULT)}
+    for change in walk:
+        walked(world, change)
+    snapshot_of([*world.values()], folder)
+    areas = [sorted(world.items())[each % len(world)][1].geometry for each in changed]
+    tiles = reached_tiles(np.array(areas, dtype=object), PLAN)
+    # from the whole map on, all frames reach the first tile and every image is looked at
+    closely = deepest_zooms(folder / "footprints.parquet", tiles, PLAN)
+    by_frames = deepest_zooms(folder / "footprints.parquet", tiles, PLAN, PLAN.whole_from)
+
+    assert np.array_equal(by_frames, np.where(closely < PLAN.whole_from, -1, closely))
+
+
 def test_an_image_beyond_the_buffer_is_not_needed(tmp_path: Path) -> None:
     tile = 360.0 / 2**PLAN.zoom_max
     there = footprint("there", 0.1 * tile, 0.1 * tile, 0.2 * tile, 0.2 * tile)
