@@ -1,6 +1,6 @@
 """What a build costs when all is new, when some of the catalogue changed, and when nothing did.
 
-    python benchmarks/incremental.py ITEMS.ndjson.gz [--repeat N] [--json FILE]
+    python benchmarks/incremental.py ITEMS.ndjson.gz [--repeat N] [--plot FILE.svg] [--json FILE]
 
 The catalogue, the servers and the plain sequence are those of `pipeline.py`. Each case is a change to the
 catalogue, then one run of the job `global_mosaic` in a process of its own with an empty disk, publishing to
@@ -16,6 +16,7 @@ import random
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
@@ -28,6 +29,9 @@ Item = dict[str, Any]
 SHARES = {"all is new": 0.75, "1 % changed": 0.25, "20 in three places": 0.10, "nothing changed": 0.02}
 """Of the plain sequence's wall time: what is asked of each case."""
 
+STAGES_SHOWN = 8
+"""In the picture; the others are one."""
+
 MOVED = 0.0005
 """Degrees that a changed image moves."""
 
@@ -38,10 +42,13 @@ def main() -> None:
     )
     parser.add_argument("items", type=Path, help="newline-delimited STAC items, plain or gzip")
     parser.add_argument("--repeat", type=int, default=1, help="rounds; medians are compared")
+    parser.add_argument("--plot", type=Path, help="draw the figures here; .svg or .png")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     stated = parser.parse_args()
     figures = compare(stated.items, stated.repeat)
     show(figures)
+    if stated.plot:
+        plot(figures, stated.plot)
     if stated.json:
         stated.json.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -125,6 +132,35 @@ def show(figures: dict[str, list[dict[str, Any]]]) -> None:
         stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in runs[-1].get("seconds", {}).items())
         asked = f"{SHARES[name]:.2f}" if name in SHARES else ""
         print(f"{name:<22}{wall:>9.1f}{wall / plain:>8.2f}{asked:>8}{cpu:>9.1f}{memory:>7.0f}  {stages}")
+
+
+def plot(figures: dict[str, list[dict[str, Any]]], target: Path) -> None:
+    """Each case as a bar of its stages, as shares of the plain sequence's wall time, and what is asked."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    plain = median(each["wall"] for each in figures["plain"])
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    axes = figure.subplots()
+    spent = {name: figures[name][-1].get("seconds", {}) for name in SHARES}
+    all_stages = Counter[str]()
+    for stages in spent.values():
+        all_stages.update(stages)
+    shown = [stage for stage, _ in all_stages.most_common(STAGES_SHOWN)]
+    for name, asked in SHARES.items():
+        left = 0.0
+        for number, stage in enumerate(shown):
+            seconds = spent[name].get(stage, 0.0)
+            axes.barh(name, seconds / plain, left=left / plain, color=f"C{number}")
+            left += seconds
+        rest = max(0.0, figures[name][-1]["wall"] - left)
+        axes.barh(name, rest / plain, left=left / plain, color="lightgray")
+        axes.plot([asked], [name], marker="|", color="black", markersize=24, markeredgewidth=2)
+    axes.invert_yaxis()
+    axes.set(xlabel="share of the plain sequence's wall time; the black marks are what is asked")
+    labels = [(f"C{number}", stage) for number, stage in enumerate(shown)] + [("lightgray", "all else")]
+    axes.legend(handles=[Patch(color=colour, label=label) for colour, label in labels], fontsize="small")
+    figure.savefig(target)
 
 
 if __name__ == "__main__":

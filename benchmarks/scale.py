@@ -1,0 +1,112 @@
+"""How the chain grows with the catalogue: builds of the sample, from nothing and after 20 images changed.
+
+    python benchmarks/scale.py COUNT [COUNT ...] [--plot FILE.svg] [--json FILE]
+
+Each build is one run of the job `global_mosaic` in a process of its own with an empty disk, from a file of
+items to a folder. `MOSAIC_PRODUCTS` says what is made. Memory is that of all processes together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import incremental
+
+CHANGED = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("counts", type=int, nargs="+", metavar="COUNT", help="images of the sample")
+    parser.add_argument("--plot", type=Path, help="draw the figures here; .svg or .png")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    stated = parser.parse_args()
+    figures = [each for count in sorted(stated.counts) for each in measured(count)]
+    show(figures)
+    if stated.plot:
+        plot(figures, stated.plot)
+    if stated.json:
+        stated.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measured(count: int) -> Iterator[dict[str, Any]]:
+    """A build of so many images from nothing, then one in which some of them lie elsewhere."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, chance = Path(name), random.Random(count)  # noqa: S311  # the same every time
+        items = folder / "items.ndjson"
+        environment = {
+            "STAC_ITEMS": str(items),
+            "MOSAIC_STORE": str(folder / "store"),
+            "LOG_LEVEL": "WARNING",
+        }
+        moved = frozenset(chance.sample(range(count), CHANGED))
+        for case, rows in (("all is new", frozenset[int]()), (f"{CHANGED} changed", moved)):
+            write_sample(items, count, rows)
+            found = incremental.measured("ours", items, folder / case.replace(" ", "-"), environment)
+            yield {"count": count, "case": case, **found}
+
+
+def write_sample(path: Path, count: int, moved: frozenset[int]) -> None:
+    """The sample's items; those in some rows lie a little to the east, where they lie anywhere."""
+    from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
+    from oam_mosaic_assets.gateways.catalogue.source import Unreadable
+
+    with SampleCatalogue(count).snapshot() as sample, path.open("w") as lines:
+        for row, item in enumerate(sample.items()):
+            if isinstance(item, Unreadable):
+                lines.write(item.text + "\n")
+                continue
+            with suppress(TypeError, KeyError, IndexError):
+                if row in moved:
+                    item = incremental.moved(item)  # noqa: PLW2901
+            lines.write(json.dumps(item) + "\n")
+
+
+def show(figures: list[dict[str, Any]]) -> None:
+    print(
+        f"{'images':>10}  {'':<12}{'wall, s':>9}{'CPU, s':>9}{'ms an image':>13}{'MiB':>8}{'archive, MB':>13}"
+    )
+    for each in figures:
+        share = 1000.0 * each["wall"] / each["count"]
+        memory = each["python_mib"] + each["tippecanoe_mib"]
+        print(
+            f"{each['count']:>10,}  {each['case']:<12}{each['wall']:>9.1f}{each['cpu']:>9.1f}{share:>13.2f}"
+            f"{memory:>8.0f}{each['archive'] / 1e6:>13.1f}"
+        )
+
+
+def plot(figures: list[dict[str, Any]], target: Path) -> None:
+    """Wall time and memory over the number of images, a line a case."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    time, memory = figure.subplots(1, 2)
+    for case, runs in itertools.groupby(
+        sorted(figures, key=lambda each: each["case"]), lambda each: each["case"]
+    ):
+        of_case = sorted(runs, key=lambda each: each["count"])
+        counts = [each["count"] for each in of_case]
+        time.plot(counts, [each["wall"] for each in of_case], marker="o", label=case)
+        memory.plot(
+            counts, [each["python_mib"] + each["tippecanoe_mib"] for each in of_case], marker="o", label=case
+        )
+    for axes, unit in ((time, "wall time, s"), (memory, "all processes, MiB")):
+        axes.set(xlabel="images", ylabel=unit, ylim=(0, None), xlim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
