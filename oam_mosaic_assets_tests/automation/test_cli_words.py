@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from oam_mosaic_assets_tests.chain import is_running, quick_folder, slow_tippeca
 
 IMAGES = 30
 NEVER_STAGED = "20260115T030000Z-3f9c2a7d41be"
+PATIENCE_SECONDS = 120
 STOPPED = "oam-mosaic: stopped in global_mosaic_pmtiles; what is public stays public and whole."
 
 
@@ -58,6 +59,27 @@ def test_a_publication_does_not_say_what_it_does_not_read(shell: Shell) -> None:
     assert re.findall(r"^(\w+)  ", told.stderr, re.MULTILINE) == ["To"]
 
 
+@contextmanager
+def ended_with_the_block(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A command that is not stopped as it should be would tile for ten minutes."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def until_it_tiles(process: subprocess.Popen[bytes], number: Path, *, shown_on: int | None = None) -> None:
+    """Wait until `slow_tippecanoe` is at work; what a terminal shows meanwhile is read, as by a person."""
+    terminal = [] if shown_on is None else [shown_on]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not number.exists() or not number.read_text().endswith("\n"):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        if readable := select.select(terminal, [], [], 0.02)[0]:
+            os.read(readable[0], 65536)
+
+
 @pytest.mark.parametrize("on", ["terminal", "pipe"])
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
 def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: signal.Signals) -> None:
@@ -76,14 +98,11 @@ def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: s
             start_new_session=True,
         ) as process:
             os.close(theirs)
-            deadline = time.monotonic() + 60
-            while not number.exists() or not number.read_text().endswith("\n"):
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            os.killpg(process.pid, sign)
-            shown = read_all(ours)
-            assert process.wait(timeout=60) == 128 + sign
+            with ended_with_the_block(process):
+                until_it_tiles(process, number)
+                os.killpg(process.pid, sign)
+                shown = read_all(ours)
+                assert process.wait(timeout=PATIENCE_SECONDS) == 128 + sign
     finally:
         os.close(ours)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines()
@@ -110,14 +129,10 @@ def test_a_terminal_that_is_closed_stops_what_runs_on_it(shell: Shell) -> None:
         start_new_session=True,
     ) as process:
         os.close(theirs)
-        deadline = time.monotonic() + 60
-        while not number.exists() or not number.read_text().endswith("\n"):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            if select.select([ours], [], [], 0.02)[0]:
-                os.read(ours, 65536)
-        os.close(ours)
-        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+        with ended_with_the_block(process):
+            until_it_tiles(process, number, shown_on=ours)
+            os.close(ours)
+            assert process.wait(timeout=PATIENCE_SECONDS) == 128 + signal.SIGHUP
     assert not is_running(int(number.read_text()))
     assert not [*(shell.store / "mosaic").glob("staging/*/*")]
     assert not [*(shell.folder / "scratch").iterdir()]
