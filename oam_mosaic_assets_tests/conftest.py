@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import botocore.loaders
 import pytest
 
 from oam_mosaic_assets.gateways.folder_store import FolderStore
@@ -32,6 +34,14 @@ def _nobodys_environment() -> Iterator[None]:
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _amazon_is_described_once() -> Iterator[None]:
+    """For each client botocore reads how Amazon describes S3 again: as much work as thirty requests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.loaders, "create_loader", cache(botocore.loaders.create_loader))
         yield
 
 
