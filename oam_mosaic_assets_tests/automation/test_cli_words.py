@@ -37,12 +37,12 @@ def shell() -> Iterator[Shell]:
 
 
 def test_a_build_that_was_never_staged_is_not_called_lost(shell: Shell) -> None:
-    assert shell.run("build").returncode == PUBLISHED
+    assert shell.run_forked("build").returncode == PUBLISHED
     write_items(shell.folder / "items.ndjson", some_items(IMAGES - 10))
-    assert shell.run("build").returncode == REFUSED
+    assert shell.run_forked("build").returncode == REFUSED
     (held,) = (path.name for path in (shell.store / "mosaic" / "staging").iterdir())
 
-    told = shell.run("publish", NEVER_STAGED, "--confirm", "why not")
+    told = shell.run_forked("publish", NEVER_STAGED, "--confirm", "why not")
 
     assert told.returncode == WRONG, told.stderr
     assert f"Not published: No build {NEVER_STAGED} waits in {shell.store.as_uri()}" in told.stderr
@@ -52,7 +52,7 @@ def test_a_build_that_was_never_staged_is_not_called_lost(shell: Shell) -> None:
 
 
 def test_a_publication_does_not_say_what_it_does_not_read(shell: Shell) -> None:
-    told = shell.run("publish", NEVER_STAGED, "--confirm", "why not", STAC_ITEMS="")
+    told = shell.run_forked("publish", NEVER_STAGED, "--confirm", "why not", STAC_ITEMS="")
     assert told.returncode == WRONG, told.stderr
     assert "staged there: none." in told.stderr
     assert "became public" not in told.stderr, "nothing is"
@@ -170,7 +170,7 @@ def test_a_file_without_an_image_is_refused_with_what_was_in_it(
     shell: Shell, rows: list[Mapping[str, Any] | str], said: str
 ) -> None:
     write_items(shell.folder / "items.ndjson", rows)
-    told = shell.run("build")
+    told = shell.run_forked("build")
     assert told.returncode == (WRONG if "no STAC" in said else REFUSED), told.stderr
     assert said in told.stderr
     kind = "CatalogueRefused" if told.returncode == WRONG else "EmptyCatalogue"
@@ -180,7 +180,7 @@ def test_a_file_without_an_image_is_refused_with_what_was_in_it(
 def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shell: Shell) -> None:
     items = [{**item, "geometry": None} for item in some_items(IMAGES)]
     write_items(shell.folder / "items.ndjson", [*some_items(IMAGES, first=IMAGES), *items])
-    held = shell.run("build")
+    held = shell.run_forked("build")
     assert held.returncode == REFUSED
     assert held.stderr.endswith("\nKind: HeldBack, in docs/operation.md\n")
     assert (
@@ -204,7 +204,7 @@ def test_status_says_which_store_and_which_source_it_speaks_of(shell: Shell) -> 
 
 @pytest.mark.parametrize("part", [".", "history", "history/runs.db"])
 def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shell: Shell, part: str) -> None:
-    assert shell.run("build").returncode == PUBLISHED
+    assert shell.run_forked("build").returncode == PUBLISHED
     locked = Path(shell.environment["DAGSTER_HOME"]) / part
     mode = locked.stat().st_mode
     locked.chmod(mode & ~0o222)
