@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG
@@ -42,6 +43,8 @@ REPOSITORY: Final = Path(__file__).parents[1]
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  # its permissions are those of /tmp
 """Where files cost no disk: Dagster's SQLite and the folder store wait for the disk at every write."""
 
+_ENGINES: Final = 16
+
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
@@ -55,8 +58,28 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance as a maintainer has it, in a `DAGSTER_HOME` of its own: `root_directory`."""
     with quick_folder() as home:
         (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
-        with dg.DagsterInstance.from_config(str(home)) as instance:
+        with _engines_kept(), dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
+
+
+@contextmanager
+def _engines_kept() -> Iterator[None]:
+    """Let Dagster use SQLAlchemy's engine for a file of events again, for the block.
+
+    It makes one for each event that it stores, and each compiles its SQL anew: a quarter of a run's work.
+    """
+    make, kept = sqlite_event_log.create_engine, dict[str, Any]()
+
+    def kept_or_made(address: str, **options: Any) -> Any:
+        if address not in kept:
+            if len(kept) >= _ENGINES:  # each run has a file of its own
+                kept.clear()
+            kept[address] = make(address, **options)
+        return kept[address]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_event_log, "create_engine", kept_or_made)
+        yield
 
 
 def some_items(count: int, *, first: int = 0) -> list[dict[str, Any]]:

@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import botocore.loaders
 import pytest
 
 from oam_mosaic_assets.gateways.folder_store import FolderStore
@@ -36,11 +38,26 @@ def _nobodys_environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _amazon_is_described_once() -> Iterator[None]:
+    """For each client botocore reads how Amazon describes S3 again: as much work as thirty requests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.loaders, "create_loader", cache(botocore.loaders.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _stoppable() -> Iterator[None]:
-    """A background process of a shell ignores SIGINT; Dagster then lets it ignore SIGTERM as well."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Whoever runs the tests, the processes that they start can be stopped.
+
+    A background process of a shell ignores SIGINT, and Dagster then lets it ignore SIGTERM as well; one that
+    `nohup` started ignores SIGHUP. What is ignored stays so in every child; what has a handler does not.
+    """
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: None)
     yield
-    signal.signal(signal.SIGINT, before)
+    for sign, handler in before.items():
+        signal.signal(sign, handler)
 
 
 @pytest.fixture(scope="session")

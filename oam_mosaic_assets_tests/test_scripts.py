@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from oam_mosaic_assets_tests.automation.live_dagster import environment_of
 from oam_mosaic_assets_tests.chain import REPOSITORY
 
 AT_WORK = "exec sleep 600"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 
 def test_whoever_may_not_install_is_told_of_all_that_is_missing_at_once(tmp_path: Path) -> None:
@@ -47,11 +47,13 @@ def a_ui(folder: Path, *, daemon: str, webserver: str) -> Iterator[subprocess.Po
         "dagster-webserver": f"echo $$ >'{folder}/webserver'; {webserver}",
     }
     environment = {**environment_of(folder), **prepared(folder, programs)}
-    with subprocess.Popen([REPOSITORY / "scripts" / "ui"], env=environment, text=True) as ui:
+    script = REPOSITORY / "scripts" / "ui"
+    with subprocess.Popen([script], env=environment, text=True, start_new_session=True) as ui:
         try:
             yield ui
         finally:
-            ui.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(ui.pid, signal.SIGKILL)
 
 
 def prepared(folder: Path, commands: dict[str, str]) -> dict[str, str]:
@@ -89,7 +91,7 @@ def run(script: str, *arguments: str, cwd: Path, **environment: str) -> subproce
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -169,3 +171,13 @@ def test_a_signal_to_the_ui_ends_both_of_its_processes(tmp_path: Path, sign: sig
         ui.send_signal(sign)
         assert ui.wait(timeout=PATIENCE_SECONDS) == 128 + sign
     assert not any(map(is_at_work, notes))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_while_the_ui_starts_its_processes_ends_both(
+    tmp_path: Path, sign: signal.Signals
+) -> None:
+    at_once = f"kill -{sign:d} $PPID; {AT_WORK}"
+    with a_ui(tmp_path, daemon=at_once, webserver=AT_WORK) as ui:
+        assert ui.wait(timeout=PATIENCE_SECONDS) == 128 + sign
+    assert not any(map(is_at_work, [tmp_path / "daemon", tmp_path / "webserver"]))

@@ -74,4 +74,5 @@ prepare() {
     *) printf '%s' "$wanted" >"$stamp" ;; esac
   fi
   export PATH=$venv/bin:$PATH VIRTUAL_ENV=$venv
+  unset PYTHONDONTWRITEBYTECODE  # where it is set, every process compiles all of Dagster again: half of a build's work
 }

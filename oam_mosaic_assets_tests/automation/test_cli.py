@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.forked import run_forked
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
 from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import a_page, scripted_api
@@ -60,6 +61,11 @@ class Shell:
             timeout=120,
             check=False,
         )
+
+    def run_forked(self, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run the command in a process that need not import Dagster."""
+        environment = {**self.environment, **settings}
+        return run_forked([*map(str, arguments)], environment=environment, folder=self.folder)
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
         """Run Python code instead, which gives the command with a fault put in."""
@@ -150,7 +156,7 @@ def read_all(terminal: int) -> str:
 
 @pytest.mark.usefixtures("built")
 def test_a_build_that_a_guard_holds_back_exits_with_3_and_a_person_lets_it_pass(shell: Shell) -> None:
-    held = shell.run("build", MAX_SET_ASIDE_SHARE="0.01")
+    held = shell.run_forked("build", MAX_SET_ASIDE_SHARE="0.01")
     assert held.returncode == REFUSED, held.stderr
     assert re.search(r"\[mosaic_audit \S+\] warning: few_images_are_set_aside", held.stderr)
     assert "held back until a person decides" in held.stderr
@@ -169,7 +175,7 @@ def test_a_build_that_a_guard_holds_back_exits_with_3_and_a_person_lets_it_pass(
 
 
 def test_a_build_whose_catalogue_does_not_answer_exits_with_1(shell: Shell) -> None:
-    failed = shell.run("build", STAC_ITEMS="", PGHOST="127.0.0.1", PGPORT="1")
+    failed = shell.run_forked("build", STAC_ITEMS="", PGHOST="127.0.0.1", PGPORT="1")
     assert failed.returncode == PASSING, failed.stderr
     assert "Not published: PostgreSQL at 127.0.0.1:1/" in failed.stderr
     assert failed.stderr.count("connection failed") == 1, "a failure is told once"
@@ -217,7 +223,7 @@ sys.exit(main(["build"]))
 @pytest.mark.parametrize("name", ["MOSAIC_SCRATCH", "DAGSTER_HOME"])
 def test_a_folder_that_cannot_be_used_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
     (shell.folder / "a-file").touch()
-    failed = shell.run("build", **{name: "a-file/below"})
+    failed = shell.run_forked("build", **{name: "a-file/below"})
     assert failed.returncode == WRONG, failed.stderr
     assert f"{shell.folder / 'a-file' / 'below'}" in failed.stderr
     assert "cannot be used: Not a directory" in failed.stderr
@@ -227,7 +233,7 @@ def test_a_folder_that_cannot_be_used_is_named_and_exits_with_2(shell: Shell, na
 
 @pytest.mark.parametrize("name", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])
 def test_a_folder_that_nobody_can_make_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
-    failed = shell.run("build", **{name: "/proc/none/below"})
+    failed = shell.run_forked("build", **{name: "/proc/none/below"})
     assert failed.returncode == WRONG, failed.stderr
     assert "/proc/none" in failed.stderr
     assert name in failed.stderr
@@ -238,7 +244,7 @@ def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell
     environment = {name: value for name, value in shell.environment.items() if name != "DAGSTER_HOME"}
     (shell.folder / ".env").write_text("DAGSTER_HOME=rel/d\n")
     try:
-        built = replace(shell, environment=environment).run("build", MOSAIC_STORE="another-store")
+        built = replace(shell, environment=environment).run_forked("build", MOSAIC_STORE="another-store")
     finally:
         (shell.folder / ".env").unlink()
     assert built.returncode == PUBLISHED, built.stderr
@@ -246,7 +252,7 @@ def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell
 
 
 def test_wrong_settings_exit_with_2_and_are_all_named_at_once(shell: Shell) -> None:
-    wrong = shell.run("build", ZOOM_MAX="3", MOSAIC_CRON="daily", PG_DSN="postgresql://u:S3cr3t@db/x")
+    wrong = shell.run_forked("build", ZOOM_MAX="3", MOSAIC_CRON="daily", PG_DSN="postgresql://u:S3cr3t@db/x")
     assert wrong.returncode == WRONG
     for name in ("ZOOM_MAX", "MOSAIC_CRON", "PG_DSN", "STAC_ITEMS"):
         assert name in wrong.stderr

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from oam_mosaic_assets_tests.chain import is_running, quick_folder, slow_tippeca
 
 IMAGES = 30
 NEVER_STAGED = "20260115T030000Z-3f9c2a7d41be"
+PATIENCE_SECONDS = 120
 STOPPED = "oam-mosaic: stopped in global_mosaic_pmtiles; what is public stays public and whole."
 
 
@@ -36,12 +37,12 @@ def shell() -> Iterator[Shell]:
 
 
 def test_a_build_that_was_never_staged_is_not_called_lost(shell: Shell) -> None:
-    assert shell.run("build").returncode == PUBLISHED
+    assert shell.run_forked("build").returncode == PUBLISHED
     write_items(shell.folder / "items.ndjson", some_items(IMAGES - 10))
-    assert shell.run("build").returncode == REFUSED
+    assert shell.run_forked("build").returncode == REFUSED
     (held,) = (path.name for path in (shell.store / "mosaic" / "staging").iterdir())
 
-    told = shell.run("publish", NEVER_STAGED, "--confirm", "why not")
+    told = shell.run_forked("publish", NEVER_STAGED, "--confirm", "why not")
 
     assert told.returncode == WRONG, told.stderr
     assert f"Not published: No build {NEVER_STAGED} waits in {shell.store.as_uri()}" in told.stderr
@@ -51,11 +52,32 @@ def test_a_build_that_was_never_staged_is_not_called_lost(shell: Shell) -> None:
 
 
 def test_a_publication_does_not_say_what_it_does_not_read(shell: Shell) -> None:
-    told = shell.run("publish", NEVER_STAGED, "--confirm", "why not", STAC_ITEMS="")
+    told = shell.run_forked("publish", NEVER_STAGED, "--confirm", "why not", STAC_ITEMS="")
     assert told.returncode == WRONG, told.stderr
     assert "staged there: none." in told.stderr
     assert "became public" not in told.stderr, "nothing is"
     assert re.findall(r"^(\w+)  ", told.stderr, re.MULTILINE) == ["To"]
+
+
+@contextmanager
+def ended_with_the_block(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A command that is not stopped as it should be would tile for ten minutes."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def until_it_tiles(process: subprocess.Popen[bytes], number: Path, *, shown_on: int | None = None) -> None:
+    """Wait until `slow_tippecanoe` is at work; what a terminal shows meanwhile is read, as by a person."""
+    terminal = [] if shown_on is None else [shown_on]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not number.exists() or not number.read_text().endswith("\n"):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        if readable := select.select(terminal, [], [], 0.02)[0]:
+            os.read(readable[0], 65536)
 
 
 @pytest.mark.parametrize("on", ["terminal", "pipe"])
@@ -76,14 +98,11 @@ def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: s
             start_new_session=True,
         ) as process:
             os.close(theirs)
-            deadline = time.monotonic() + 60
-            while not number.exists() or not number.read_text().endswith("\n"):
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            os.killpg(process.pid, sign)
-            shown = read_all(ours)
-            assert process.wait(timeout=60) == 128 + sign
+            with ended_with_the_block(process):
+                until_it_tiles(process, number)
+                os.killpg(process.pid, sign)
+                shown = read_all(ours)
+                assert process.wait(timeout=PATIENCE_SECONDS) == 128 + sign
     finally:
         os.close(ours)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines()
@@ -110,14 +129,10 @@ def test_a_terminal_that_is_closed_stops_what_runs_on_it(shell: Shell) -> None:
         start_new_session=True,
     ) as process:
         os.close(theirs)
-        deadline = time.monotonic() + 60
-        while not number.exists() or not number.read_text().endswith("\n"):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            if select.select([ours], [], [], 0.02)[0]:
-                os.read(ours, 65536)
-        os.close(ours)
-        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+        with ended_with_the_block(process):
+            until_it_tiles(process, number, shown_on=ours)
+            os.close(ours)
+            assert process.wait(timeout=PATIENCE_SECONDS) == 128 + signal.SIGHUP
     assert not is_running(int(number.read_text()))
     assert not [*(shell.store / "mosaic").glob("staging/*/*")]
     assert not [*(shell.folder / "scratch").iterdir()]
@@ -155,7 +170,7 @@ def test_a_file_without_an_image_is_refused_with_what_was_in_it(
     shell: Shell, rows: list[Mapping[str, Any] | str], said: str
 ) -> None:
     write_items(shell.folder / "items.ndjson", rows)
-    told = shell.run("build")
+    told = shell.run_forked("build")
     assert told.returncode == (WRONG if "no STAC" in said else REFUSED), told.stderr
     assert said in told.stderr
     kind = "CatalogueRefused" if told.returncode == WRONG else "EmptyCatalogue"
@@ -165,7 +180,7 @@ def test_a_file_without_an_image_is_refused_with_what_was_in_it(
 def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shell: Shell) -> None:
     items = [{**item, "geometry": None} for item in some_items(IMAGES)]
     write_items(shell.folder / "items.ndjson", [*some_items(IMAGES, first=IMAGES), *items])
-    held = shell.run("build")
+    held = shell.run_forked("build")
     assert held.returncode == REFUSED
     assert held.stderr.endswith("\nKind: HeldBack, in docs/operation.md\n")
     assert (
@@ -189,7 +204,7 @@ def test_status_says_which_store_and_which_source_it_speaks_of(shell: Shell) -> 
 
 @pytest.mark.parametrize("part", [".", "history", "history/runs.db"])
 def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shell: Shell, part: str) -> None:
-    assert shell.run("build").returncode == PUBLISHED
+    assert shell.run_forked("build").returncode == PUBLISHED
     locked = Path(shell.environment["DAGSTER_HOME"]) / part
     mode = locked.stat().st_mode
     locked.chmod(mode & ~0o222)

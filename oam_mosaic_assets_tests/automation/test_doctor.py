@@ -122,7 +122,7 @@ def test_settings_that_cannot_be_read_are_a_finding_too(shell: Shell) -> None:
 
 
 def test_what_a_build_leaves_is_well(shell: Shell) -> None:
-    assert shell.run("build").returncode == 0
+    assert shell.run_forked("build").returncode == 0
     told = shell.run("doctor")
 
     assert told.returncode == WELL, told.stdout

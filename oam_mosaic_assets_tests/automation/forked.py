@@ -1,0 +1,61 @@
+"""The command `oam-mosaic` as a process that is forked from one in which Dagster is imported already.
+
+A process like any other, with an environment, a folder, an exit code and output of its own; but importing
+Dagster is most of what a command costs that makes a small mosaic. For tests of what a command says and
+leaves; how it starts, and what a terminal or a signal does to it, is tested on the installed program.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from oam_mosaic_assets.cli import main
+
+PATIENCE_SECONDS: Final = 180.0
+
+_processes: Final = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["oam_mosaic_assets.cli.build", "dagster._core.storage.sqlite_storage"])
+
+
+def run_forked(
+    arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Give the command to its end.
+
+    Args:
+        environment: all of it.
+        folder: where it is given.
+    """
+    with tempfile.TemporaryDirectory(prefix="mosaic-said-") as said:
+        output, errors = Path(said, "output"), Path(said, "errors")
+        process = _processes.Process(
+            target=_command, args=(list(arguments), dict(environment), folder, output, errors)
+        )
+        process.start()
+        try:
+            process.join(PATIENCE_SECONDS)
+            if process.exitcode is None:
+                raise subprocess.TimeoutExpired(list(arguments), PATIENCE_SECONDS)
+            return subprocess.CompletedProcess(
+                list(arguments), process.exitcode, output.read_text(), errors.read_text()
+            )
+        finally:
+            process.kill()
+
+
+def _command(
+    arguments: list[str], environment: dict[str, str], folder: Path, output: Path, errors: Path
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for number, path in enumerate((Path(os.devnull), output, errors)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    sys.exit(main(arguments))
