@@ -260,6 +260,19 @@ def slow_tippecanoe(folder: Path, number: Path) -> str:
     return str(program)
 
 
+@contextmanager
+def another_tippecanoe(link: Path, program: str) -> Iterator[None]:
+    """Another program where TIPPECANOE points, which is a link, until the block ends."""
+    usual = link.readlink()
+    link.unlink()
+    link.symlink_to(program)
+    try:
+        yield
+    finally:
+        link.unlink()
+        link.symlink_to(usual)
+
+
 def is_running(number: int) -> bool:
     """Whether a process is at work; what is left of a dead one has no command line."""
     try:

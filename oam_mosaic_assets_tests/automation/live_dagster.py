@@ -3,6 +3,7 @@
 - `environment_of`: what a maintainer's shell says, and nothing of the shell that the tests run in.
 - `running_dagster`, `running_webserver`: the processes, and `LiveDagster`, which asks them as the UI does.
 - `running_daemon`: the daemon alone; `running_program`: any one of the processes.
+- `until`: waits for what they do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,3 +229,15 @@ class LiveDagster:
                 return status
             time.sleep(0.5)
         raise AssertionError(f"run {run} is {status} after {_RUN_SECONDS:.0f} s: {self.said()}")
+
+
+def until(happens: Callable[[], bool], said: Callable[[], str]) -> None:
+    """Wait until something is the case.
+
+    Raises:
+        AssertionError: it never was; with what the processes said.
+    """
+    deadline = time.monotonic() + _READY_SECONDS
+    while not happens():
+        assert time.monotonic() < deadline, said()
+        time.sleep(0.3)

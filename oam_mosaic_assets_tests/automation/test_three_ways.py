@@ -13,6 +13,7 @@ import pytest
 
 from oam_mosaic_assets.core.audit import CHECKS
 from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.live_dagster import (
     LOCATION,
@@ -20,8 +21,18 @@ from oam_mosaic_assets_tests.automation.live_dagster import (
     environment_of,
     program,
     running_dagster,
+    until,
 )
-from oam_mosaic_assets_tests.chain import public_mosaic_is_whole, quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.chain import (
+    another_tippecanoe,
+    is_running,
+    nothing_left_behind,
+    public_mosaic_is_whole,
+    quick_folder,
+    slow_tippecanoe,
+    some_items,
+    write_items,
+)
 
 IMAGES = 30
 CHAIN = ["stac_footprints", "footprints_geojson", "global_mosaic_pmtiles", "published_mosaic"]
@@ -60,9 +71,11 @@ def installation() -> Iterator[Installation]:
         # one image without a geometry, so that there is something to set aside
         items = [*some_items(IMAGES - 1), {**some_items(1, first=IMAGES)[0], "geometry": None}]
         write_items(folder / "items.ndjson", items)
+        (folder / "tippecanoe").symlink_to(find_tippecanoe())
         environment = environment_of(
             folder,
             STAC_ITEMS=str(folder / "items.ndjson"),
+            TIPPECANOE=str(folder / "tippecanoe"),
             MOSAIC_CRON="* * * * *",
             MAX_SET_ASIDE_SHARE="0.1",
         )
@@ -120,6 +133,31 @@ def test_the_ui_starts_it(installation: Installation, job: str, assets: list[str
     run = installation.dagster.launch(job, assets)
     assert installation.dagster.finished(run) == "SUCCESS", installation.dagster.said()
     the_run_shows_the_chain(installation.dagster, run)
+
+
+@pytest.mark.usefixtures("ticked_run")
+def test_a_run_that_is_terminated_leaves_nothing_staged_and_no_tippecanoe(installation: Installation) -> None:
+    """As one that a signal stops."""
+    dagster, folder = installation.dagster, installation.dagster.folder
+    settings = Settings.read(installation.environment)
+    store, keys, scratch = store_of(settings), settings.keys, settings.mosaic_scratch
+    before = public_mosaic_is_whole(store, keys)
+    number, items = folder / "number", folder / "items.ndjson"
+    usual = items.read_text()
+    # else there would be nothing to tile
+    write_items(items, [*usual.splitlines(), *some_items(1, first=IMAGES + 1)])
+    with another_tippecanoe(folder / "tippecanoe", slow_tippecanoe(folder, number)):
+        run = dagster.launch("global_mosaic")
+        until(lambda: number.exists() and number.read_text().endswith("\n"), dagster.said)
+        assert list(store.keys(keys.staging_root))
+        dagster.terminate(run)
+        assert dagster.finished(run) == "CANCELED"
+    items.write_text(usual)
+    # the run's process takes its things away after it has said so
+    until(lambda: not list(scratch.iterdir()), dagster.said)
+    assert not is_running(int(number.read_text()))
+    nothing_left_behind(store, keys, scratch)
+    assert public_mosaic_is_whole(store, keys) == before
 
 
 @pytest.mark.usefixtures("ticked_run")

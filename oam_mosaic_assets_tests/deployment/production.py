@@ -9,8 +9,7 @@ from __future__ import annotations
 import shlex
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from oam_mosaic_assets_tests.automation.live_dagster import (
     environment_of,
     running_program,
     running_webserver,
+    until,
 )
 from oam_mosaic_assets_tests.chain import REPOSITORY
 from oam_mosaic_assets_tests.servers.ports import free_port
@@ -37,8 +37,6 @@ from oam_mosaic_assets_tests.servers.s3 import S3Server
 DEPLOY: Final = REPOSITORY / "deploy"
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 SERVICE_OF_CODE: Final = "code-server"
-
-_PATIENCE_SECONDS: Final = 180.0
 
 
 def command_of(service: str) -> list[str]:
@@ -170,15 +168,3 @@ class Bucket:
 
     server: S3Server
     name: str
-
-
-def until(happens: Callable[[], bool], said: Callable[[], str]) -> None:
-    """Wait until something is the case.
-
-    Raises:
-        AssertionError: it never was; with what the processes said.
-    """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not happens():
-        assert time.monotonic() < deadline, said()
-        time.sleep(0.3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from playwright.sync_api import expect
 from oam_mosaic_assets.core.audit import CHECKS
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
+from oam_mosaic_assets_tests.automation.live_dagster import until
 from oam_mosaic_assets_tests.chain import (
+    another_tippecanoe,
     is_running,
     nothing_left_behind,
     public_mosaic_is_whole,
@@ -23,7 +24,7 @@ from oam_mosaic_assets_tests.chain import (
     some_items,
 )
 from oam_mosaic_assets_tests.deployment.maintainer import Maintainer, maintainer_at
-from oam_mosaic_assets_tests.deployment.production import Bucket, Production, until
+from oam_mosaic_assets_tests.deployment.production import Bucket, Production
 from oam_mosaic_assets_tests.servers.buckets import new_bucket
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 from oam_mosaic_assets_tests.servers.pgstac_items import load_items
@@ -84,18 +85,6 @@ def first_run(production: Production, browser: Maintainer) -> str:
     browser.sees("Success", alone=True)
     browser.looks("run-succeeded")
     return run
-
-
-@contextmanager
-def another_tippecanoe(production: Production, program: str) -> Iterator[None]:
-    """Another program where TIPPECANOE points, until the block ends."""
-    link = production.folder / "tippecanoe"
-    usual = link.readlink()
-    link.unlink()
-    link.symlink_to(program)
-    yield
-    link.unlink()
-    link.symlink_to(usual)
 
 
 def test_the_graph_shows_where_the_mosaic_comes_from(maintainer: Maintainer) -> None:
@@ -166,7 +155,7 @@ def test_a_run_is_terminated(production: Production, maintainer: Maintainer) -> 
     before = public_mosaic_is_whole(production.store, production.keys)
     number = production.folder / "number"
     production.image_moves()
-    with another_tippecanoe(production, slow_tippecanoe(production.folder, number)):
+    with another_tippecanoe(production.folder / "tippecanoe", slow_tippecanoe(production.folder, number)):
         maintainer.materialises_everything()
         until(lambda: number.exists() and number.read_text().endswith("\n"), production.said)
         maintainer.sees("Executing (1)")
@@ -185,7 +174,7 @@ def test_a_run_is_terminated(production: Production, maintainer: Maintainer) -> 
 def test_a_failed_run_says_what_happened_and_what_to_do(
     production: Production, maintainer: Maintainer
 ) -> None:
-    with another_tippecanoe(production, "/nowhere/tippecanoe"):
+    with another_tippecanoe(production.folder / "tippecanoe", "/nowhere/tippecanoe"):
         maintainer.materialises_everything()
         maintainer.sees("Failure", alone=True)
     maintainer.sees("Errored (1)")

@@ -10,13 +10,14 @@ import pytest
 import requests
 
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets_tests.automation.live_dagster import until
 from oam_mosaic_assets_tests.chain import (
     nothing_left_behind,
     public_mosaic_is_whole,
     quick_folder,
     some_items,
 )
-from oam_mosaic_assets_tests.deployment.production import Bucket, Production, until
+from oam_mosaic_assets_tests.deployment.production import Bucket, Production
 from oam_mosaic_assets_tests.servers.buckets import new_bucket
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 from oam_mosaic_assets_tests.servers.pgstac_items import load_items
