@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import shlex
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -128,7 +129,13 @@ class Production:
         ]
         self.code_server = self._ends.enter_context(running_program(command, self.folder, self.environment))
         check = ["dagster", "api", "grpc-health-check", "-p", self._port]
+        until(self._code_server_listens, self.said)  # cheap to ask, while the check imports Dagster each time
         until(lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0, self.said)
+
+    def _code_server_listens(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(self._port)), timeout=5):
+            return True
+        return False
 
     def process_of_the_run(self) -> psutil.Process:
         """The process in which the code server executes the one run that is at work."""
