@@ -18,8 +18,8 @@ from playwright.sync_api import Error, Locator, Page, Response, expect
 
 from oam_mosaic_assets_tests.servers.chromium import running_chromium
 
-PATIENCE: Final = 60_000.0
-"""Milliseconds."""
+PATIENCE: Final = 180_000.0
+"""Milliseconds; a run of the chain is waited for as well, and the machine may be busy."""
 
 
 @contextmanager
