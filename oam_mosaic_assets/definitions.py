@@ -11,6 +11,7 @@ from oam_mosaic_assets.assets.imagery_blocks import imagery_blocks
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.automation.alerting import alerts_sensor
 from oam_mosaic_assets.automation.chain import audits_of, chain_of
+from oam_mosaic_assets.automation.executors import executor_of
 from oam_mosaic_assets.automation.following import catalogue_sensor
 from oam_mosaic_assets.automation.jobs import (
     global_mosaic,
@@ -83,6 +84,7 @@ def build_definitions(
         exact=_coverage_plan(settings, "exact"),
         whole=_coverage_plan(settings, "whole"),
         processes=settings.build_processes,
+        parts=settings.build_parts,
         collection=settings.collection,
         box=TEST_BOX if settings.test_mode else None,
         max_set_aside_share=settings.max_set_aside_share,
@@ -105,7 +107,7 @@ def build_definitions(
     plans = {MOSAIC.name: plan.tiling, DETAILS.name: plan.details}
     pictures = {EXACT.name: plan.exact, WHOLE.name: plan.whole}
     channels = channels_of(settings)
-    *upstream, published = chain_of(keys.products)
+    *upstream, published = chain_of(keys.products, in_parts=settings.build_parts > 1)
     partitioned = [imagery_blocks] if IMAGERY in keys.products else []
     return dg.Definitions(
         assets=[
@@ -126,8 +128,7 @@ def build_definitions(
             catalogue_sensor(is_on=settings.follow_catalogue),
             *([alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else []),
         ],
-        # one process, also for what the UI starts: four more would take longer to start than they save
-        executor=dg.in_process_executor,
+        executor=executor_of(settings.build_executor, settings.build_processes),
         loggers={"console": console_logger(settings.log_level, log_to)},
         resources={
             "io_manager": _io_manager(ObjectStoreIOManager(store, keys)),

@@ -35,6 +35,7 @@ from oam_mosaic_assets.values import (
     KEY,
     MAILBOX,
     Colour,
+    Executor,
     Hours,
     Port,
     Products,
@@ -96,6 +97,8 @@ class Settings(BaseModel):
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
     tippecanoe: Path | None = None
     build_processes: Annotated[int, Field(ge=0, le=256)] = 0
+    build_parts: Annotated[int, Field(ge=0, le=256)] = 0
+    build_executor: Executor = "in_process"
     mosaic_products: Products = BY_DEFAULT
 
     # the coverage as pictures
@@ -384,6 +387,10 @@ class Settings(BaseModel):
         if self.publishes_to_s3 and self.source == "sample":
             remarks.append(
                 "No source is set: the sample goes to S3 under `sample/`, never to the public keys."
+            )
+        if self.build_parts > 1 and self.build_executor == "in_process":
+            remarks.append(
+                "BUILD_PARTS is set, but not BUILD_EXECUTOR: one process makes the parts, one after another."
             )
         if self.test_mode:
             remarks.append(

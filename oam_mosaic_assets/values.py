@@ -40,6 +40,12 @@ def _products(value: object) -> object:
     )
 
 
+def _executor(value: object) -> object:
+    if not re.fullmatch(r"in_process|multiprocess|[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value), re.ASCII):
+        raise ValueError("must be in_process, multiprocess, or module and name as in module:name")
+    return value
+
+
 def _number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
@@ -57,6 +63,7 @@ Switch = Annotated[bool, BeforeValidator(_switch)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_list)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Products = Annotated[tuple[Product, ...], BeforeValidator(_products)]
+Executor = Annotated[str, BeforeValidator(_executor)]
 TilePixels = Annotated[Literal[256, 512], BeforeValidator(_number)]
 Colour = Annotated[tuple[Byte, Byte, Byte], BeforeValidator(_colour)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -4,6 +4,7 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.tiling import make_tiles
+from oam_mosaic_assets.assets.tiling_in_parts import in_parts
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.product import DETAILS
 from oam_mosaic_assets.gateways.releases import Releases
@@ -46,3 +47,7 @@ def details_pmtiles(
         scratch=scratch,
         progress=progress,
     )
+
+
+details_in_parts = in_parts(details_pmtiles, "details_geojson", DETAILS, lambda plan: plan.details)
+"""The same asset by several steps; see `BUILD_PARTS`."""

@@ -4,6 +4,7 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.tiling import make_tiles
+from oam_mosaic_assets.assets.tiling_in_parts import in_parts
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.product import MOSAIC
 from oam_mosaic_assets.gateways.releases import Releases
@@ -46,3 +47,9 @@ def global_mosaic_pmtiles(
         scratch=scratch,
         progress=progress,
     )
+
+
+global_mosaic_in_parts = in_parts(
+    global_mosaic_pmtiles, "footprints_geojson", MOSAIC, lambda plan: plan.tiling
+)
+"""The same asset by several steps; see `BUILD_PARTS`."""

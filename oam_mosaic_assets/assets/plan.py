@@ -16,6 +16,7 @@ class MosaicPlan:
         exact: the archive of coverage, pixel by pixel.
         whole: the archive of coverage, tile by tile.
         processes: that draw at once; 0 is one for each processor.
+        parts: that a map is cut into where each is a step of its own.
         collection: the catalogue's that is read.
         box: west, south, east, north in degrees; only images that touch it. None draws all.
         max_set_aside_share: of the catalogue, 0 to 1.
@@ -30,6 +31,7 @@ class MosaicPlan:
     exact: CoveragePlan
     whole: CoveragePlan
     processes: int
+    parts: int
     collection: str
     box: tuple[float, float, float, float] | None
     max_set_aside_share: float

@@ -51,7 +51,7 @@ def staged(
 
 
 def staged_archive(
-    context: dg.AssetExecutionContext,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
     source: Artifact,
     archive: Path,
     product: Product,

@@ -1,6 +1,7 @@
 """What every archive of the footprints has in common: its GeoJSON, its tiles, what it takes over."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.assets.staged import staged_archive
 from oam_mosaic_assets.assets.taking_over import public_build
 from oam_mosaic_assets.core.artifact import Artifact, with_facts
+from oam_mosaic_assets.core.fragment import Fragment
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import Before, Splice, splice_from
@@ -79,7 +81,7 @@ def write_lines(
 
 
 def make_tiles(
-    context: dg.AssetExecutionContext,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
     footprints: Artifact,
     geojson: Artifact,
     product: Product,
@@ -89,6 +91,8 @@ def make_tiles(
     tippecanoe: TippecanoeResource,
     scratch: Scratch,
     progress: Progress,
+    fragments: Sequence[Fragment] = (),
+    seconds_before: float = 0.0,
 ) -> dg.MaterializeResult[Artifact]:
     """Have the archive made that is a product; tiles that nothing changed in are the public build's.
 
@@ -102,26 +106,26 @@ def make_tiles(
         tippecanoe: what makes it.
         scratch: where.
         progress: told how far it is.
+        fragments: all its tiles, where other steps have made them.
+        seconds_before: that these steps took, one after another.
     """
-    clock = time.perf_counter()
+    clock = time.perf_counter() - seconds_before
     with failing_clearly():
         refuse_mixture(geojson, footprints)
-        version, snapshot = tippecanoe.version(), geojson.facts["snapshot"]
+        version = tippecanoe.version()
         recipe, taken_over = plan.digest(version), geojson.facts["taken_over"]
         splice = before = None
         if taken_over["from"]:
             splice = Splice.load(geojson.file(geojson.path.with_suffix(SPLICE).name))
             before = _taken_from(taken_over["from"], releases, scratch, product, recipe)
         archive = scratch.folder(product.asset) / product.name
-        shown = Footprints(
-            table=footprints.path,
-            geojson=geojson.path,
-            snapshot=snapshot["digest"],
-            bounds=tuple(snapshot["bounds"]),
-        )
-        made = tippecanoe.build(
-            plan, shown, archive, splice=splice, before=before, progress=progress, log=context.log
-        )
+        shown = shown_by(footprints, geojson)
+        if fragments:
+            made = tippecanoe.merge(plan, shown, archive, fragments)
+        else:
+            made = tippecanoe.build(
+                plan, shown, archive, splice=splice, before=before, progress=progress, log=context.log
+            )
     return staged_archive(
         context,
         geojson,
@@ -131,6 +135,22 @@ def make_tiles(
         plan=recipe,
         versions={"tippecanoe": version},
         clock=clock,
+    )
+
+
+def shown_by(footprints: Artifact, geojson: Artifact) -> Footprints:
+    """What is to be drawn.
+
+    Args:
+        footprints: of the snapshot.
+        geojson: what `write_lines` made of it.
+    """
+    snapshot = geojson.facts["snapshot"]
+    return Footprints(
+        table=footprints.path,
+        geojson=geojson.path,
+        snapshot=snapshot["digest"],
+        bounds=tuple(snapshot["bounds"]),
     )
 
 

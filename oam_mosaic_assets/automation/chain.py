@@ -13,10 +13,10 @@ from oam_mosaic_assets.assets.coverage_whole_pmtiles import coverage_whole_pmtil
 from oam_mosaic_assets.assets.density_cells import density_cells
 from oam_mosaic_assets.assets.density_pmtiles import density_pmtiles
 from oam_mosaic_assets.assets.details_geojson import details_geojson
-from oam_mosaic_assets.assets.details_pmtiles import details_pmtiles
+from oam_mosaic_assets.assets.details_pmtiles import details_in_parts, details_pmtiles
 from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
 from oam_mosaic_assets.assets.global_imagery_pmtiles import global_imagery_pmtiles
-from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_pmtiles
+from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_in_parts, global_mosaic_pmtiles
 from oam_mosaic_assets.assets.published_mosaic import publication_of
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
 from oam_mosaic_assets.checks.audit import audit_of
@@ -65,11 +65,21 @@ BRANCHES: Final[Mapping[str, Branch]] = {
 """By the product's name."""
 
 
-def chain_of(products: Sequence[Product]) -> list[dg.AssetsDefinition]:
-    """All assets of a build that publishes these products; the last one publishes."""
+IN_PARTS: Final = {each.key: each for each in (global_mosaic_in_parts, details_in_parts)}
+"""Assets that may be made by several steps."""
+
+
+def chain_of(products: Sequence[Product], *, in_parts: bool = False) -> list[dg.AssetsDefinition]:
+    """All assets of a build that publishes these products; the last one publishes.
+
+    Args:
+        products: the products.
+        in_parts: whether maps are made part by part, each a step of its own.
+    """
     # two products may be made from the same
     made = dict.fromkeys(asset for each in products for asset in BRANCHES[each.name].assets)
-    return [stac_footprints, *made, publication_of(products)]
+    others = IN_PARTS if in_parts else {}
+    return [stac_footprints, *(others.get(each.key, each) for each in made), publication_of(products)]
 
 
 def audits_of(products: Sequence[Product]) -> list[dg.AssetChecksDefinition]:

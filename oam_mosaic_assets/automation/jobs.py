@@ -13,13 +13,12 @@ from oam_mosaic_assets.resources.staging import discard_staged
 PLAIN_LOG: dict[str, Any] = {"loggers": {"console": {}}}
 """Chooses our console logger; left to itself, Dagster writes every event of its own to standard error."""
 
-# One process: three more would spend four times as long on starting as a small mosaic takes.
+# the executor is the definitions': BUILD_EXECUTOR names it
 global_mosaic = dg.define_asset_job(
     "global_mosaic",
     selection=dg.AssetSelection.assets(PUBLISHED).upstream(),
     description="From the catalogue to the published mosaic: read, tile, audit, publish.",
     hooks={discard_staged},  # for the audit too: a check has no hooks of its own
-    executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
 )
 

@@ -95,7 +95,9 @@ def run_job(
         log_to = LinesAbove(console) if console.is_terminal else stream
         home = settings.dagster_home.absolute()
         with recording_clearly(home), instance_at(home) as instance, _progress(console) as progress:
-            definitions = build_definitions(settings, log_to=log_to, progress=progress)
+            # in this one process several steps would be made one after another
+            as_one_step = settings.model_copy(update={"build_parts": 0})
+            definitions = build_definitions(as_one_step, log_to=log_to, progress=progress)
             try:
                 result = definitions.resolve_job_def(job).execute_in_process(
                     instance=instance, tags=tags, run_config=PLAIN_LOG, raise_on_error=False

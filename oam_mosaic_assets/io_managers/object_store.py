@@ -1,18 +1,21 @@
 """What travels between assets: files as private objects, under the name of the build they belong to.
 
 An artifact is stored as its files and, last, a description of them (`<asset>.json`): sizes and digests, and
-what is known of it. The event log says which build a run's upstream asset belongs to; everything else stands
-in the store, so each step may run in another process or on another machine.
+what is known of it. So is what travels between the steps of one asset. The event log says which build a run's
+upstream asset, or step, belongs to; everything else stands in the store, so each step may run in another
+process or on another machine.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import dagster as dg
+from dagster._core.events import HandledOutputData  # what such an event holds; exported nowhere
 
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of
 from oam_mosaic_assets.core.release import Keys, as_json, is_overtaken
@@ -52,10 +55,10 @@ class ObjectStoreIOManager(dg.IOManager):
 
         What is stored stays in scratch as well, for the next steps of this process.
         """
-        asset = context.asset_key.path[-1]
+        name = _name_of(context)
         files: list[dict[str, Any]] = []
         etags: dict[Path, str] = {}
-        with failing_clearly(), self._whole_or_nothing(asset, obj):
+        with failing_clearly(), self._whole_or_nothing(name, obj):
             for path in obj.files:
                 headers = Headers(_CONTENT_TYPES.get(path.suffix, "application/octet-stream"))
                 stored = self.store.put_file(self.keys.staging(obj.build, path.name), path, headers)
@@ -67,8 +70,8 @@ class ObjectStoreIOManager(dg.IOManager):
                         "sha256": obj.digests.get(path.name) or sha256_of(path),
                     }
                 )
-            description = {"asset": asset, "build": obj.build, "files": files, "facts": obj.facts}
-            key = self.keys.staging(obj.build, f"{asset}.json")
+            description = {"asset": name, "build": obj.build, "files": files, "facts": obj.facts}
+            key = self.keys.staging(obj.build, f"{name}.json")
             self.store.put_bytes(key, _sealed(description), Headers("application/json"))
         folder = _folder(context, obj.build)
         for path, etag in etags.items():
@@ -87,10 +90,10 @@ class ObjectStoreIOManager(dg.IOManager):
 
         The steps of a process share them; none changes a file that it was given.
         """
-        asset = context.asset_key.path[-1]
+        name = context.asset_key.path[-1] if context.has_asset_key else _name_of(_upstream(context))
         with failing_clearly():
             build = self._build_of(context)
-            key = self.keys.staging(build, f"{asset}.json")
+            key = self.keys.staging(build, f"{name}.json")
             found = self.store.get_bytes(key)
             if found is None:
                 raise self._gone(key, build, context)
@@ -104,14 +107,14 @@ class ObjectStoreIOManager(dg.IOManager):
         return Artifact(build=build, files=files, facts=description["facts"], etags=etags)
 
     @contextmanager
-    def _whole_or_nothing(self, asset: str, artifact: Artifact) -> Iterator[None]:
+    def _whole_or_nothing(self, name: str, artifact: Artifact) -> Iterator[None]:
         """Take away what was stored before it failed: no event names the build yet, so nobody else can."""
-        names = [*(path.name for path in artifact.files), f"{asset}.json"]
+        names = [*(path.name for path in artifact.files), f"{name}.json"]
         try:
             yield
         except BaseException:
             with suppress(MosaicError):  # the next publication sweeps it up
-                self.store.delete([self.keys.staging(artifact.build, name) for name in names])
+                self.store.delete([self.keys.staging(artifact.build, each) for each in names])
             raise
 
     def _fetch(self, build: str, stated: dict[str, Any], folder: Path, context: dg.InputContext) -> str:
@@ -136,19 +139,23 @@ class ObjectStoreIOManager(dg.IOManager):
         )
 
     def _build_of(self, context: dg.InputContext) -> str:
-        """The build that this run works on: by its tag, else by what it or an earlier run materialised."""
+        """The build that this run works on: by its tag, else by what it or an earlier run made."""
         run = context.step_context.dagster_run
         if tagged := run.tags.get(BUILD_TAG):
             return tagged
         if recorded := next(self._recorded(context), None):
             return recorded
+        wanted = context.asset_key.to_user_string() if context.has_asset_key else _upstream(context).step_key
         raise StoreRefused(
-            f"{context.asset_key.to_user_string()} was never materialised here.",
+            f"{wanted} was never materialised here.",
             hint="Materialise the whole chain: job `global_mosaic`, or `oam-mosaic build`.",
         )
 
     def _recorded(self, context: dg.InputContext) -> Iterator[str]:
-        """The builds that the asset was materialised for, as Dagster recorded it; this run's own first."""
+        """The builds that it was made for, as Dagster recorded it; this run's own first."""
+        if not context.has_asset_key:
+            yield from _handed_on(context)
+            return
         run = context.step_context.dagster_run.run_id
         records = context.instance.fetch_materializations(context.asset_key, limit=_LOOKED_BACK).records
         for record in sorted(records, key=lambda each: each.run_id != run):
@@ -194,6 +201,34 @@ def _folder(context: dg.InputContext | dg.OutputContext, build: str) -> Path:
     """Where this process keeps what is staged of a build."""
     scratch: Scratch = context.resources.scratch
     return scratch.shared_folder(f"staged-{build}")
+
+
+def _name_of(output: dg.OutputContext) -> str:
+    """What an artifact is called in the store: as its asset, or as the step of one that made it."""
+    if output.has_asset_key:
+        return output.asset_key.path[-1]
+    return re.sub(r"\W+", ".", f"{output.step_key} {output.mapping_key or ''}").strip(".")
+
+
+def _upstream(context: dg.InputContext) -> dg.OutputContext:
+    if context.upstream_output is None:  # every input here is some asset's or some step's output
+        raise dg.DagsterInvariantViolationError(f"nothing makes the input {context.name}")
+    return context.upstream_output
+
+
+def _handed_on(context: dg.InputContext) -> Iterator[str]:
+    """The build that a step of the same asset made this for, in this run or in the one that it retries."""
+    upstream = _upstream(context)
+    try:
+        made_in = upstream.run_id
+    except dg.DagsterInvariantViolationError:  # no run did
+        return
+    for event in context.instance.all_logs(made_in, of_type=dg.DagsterEventType.HANDLED_OUTPUT):
+        handled = event.dagster_event
+        if handled and handled.step_key == upstream.step_key:
+            build = cast("HandledOutputData", handled.event_specific_data).metadata.get(BUILD)
+            if build:
+                yield str(build.value)
 
 
 def _sealed(description: dict[str, Any]) -> bytes:

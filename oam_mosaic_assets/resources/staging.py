@@ -1,6 +1,7 @@
 """What a failed run leaves in staging is taken away with it, unless a person may still publish it."""
 
 import logging
+from typing import Final
 
 import dagster as dg
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG  # what a retry is known by; exported nowhere
@@ -10,10 +11,16 @@ from oam_mosaic_assets.errors import HeldBack, MosaicError
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import INTERRUPTED
 
+KEPT: Final = {"oam-mosaic/staged": "kept"}
+"""Tag of a step whose failure leaves what is staged: others have done much of the asset's work, and a run
+that is re-executed from its failure goes on with it. Else the next publication sweeps it up."""
+
 
 @dg.failure_hook(required_resource_keys={"releases"})
 def discard_staged(context: dg.HookContext) -> None:
     """Delete the staged objects of the build that this run was making."""
+    if context.op.tags.items() >= KEPT.items():
+        return
     failed = context.op_exception
     if isinstance(failed, dg.DagsterError):  # Dagster's own: a check said no
         return  # what was audited goes when the run ends, and a guard's no a person may overrule

@@ -2,13 +2,22 @@
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dagster as dg
 
+from oam_mosaic_assets.core.fragment import Fragment
 from oam_mosaic_assets.core.splice import Splice
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.gateways.mosaic_tiles import Footprints, Made, make_mosaic
+from oam_mosaic_assets.gateways.mosaic_tiles import (
+    Footprints,
+    Lines,
+    Made,
+    make_mosaic,
+    make_parts,
+    merge_parts,
+)
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 from oam_mosaic_assets.resources.progress import Progress
 
@@ -52,10 +61,33 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
             splice=splice,
             before=before,
             processes=self.processes or len(os.sched_getaffinity(0)),
-            on_progress=lambda share: progress.step(
-                log, "tiling", share, f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
-            ),
+            on_progress=_telling(progress, log, plan),
         )
+
+    def make_part(
+        self, plan: TilingPlan, part: Lines, folder: Path, *, progress: Progress, log: logging.Logger
+    ) -> Fragment:
+        """Make one part by itself; see `make_parts`.
+
+        Raises:
+            TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
+        """
+        tell = _telling(progress, log, plan)
+        (fragment,) = make_parts(self._tippecanoe(), plan, [part], folder, on_progress=tell)
+        return fragment
+
+    def merge(self, plan: TilingPlan, footprints: Footprints, target: Path, made: Sequence[Fragment]) -> Made:
+        """Make the archive of all its parts; see `merge_parts`.
+
+        Raises:
+            TippecanoeMissing: the archive names its version.
+        """
+        return merge_parts(self._tippecanoe(), plan, footprints, target, made)
 
     def _tippecanoe(self) -> Tippecanoe:
         return Tippecanoe(Path(self.program) if self.program else None)
+
+
+def _telling(progress: Progress, log: logging.Logger, plan: TilingPlan) -> Callable[[float], None]:
+    words = f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
+    return lambda share: progress.step(log, "tiling", share, words)

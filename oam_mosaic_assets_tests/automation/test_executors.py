@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import dagster as dg
 import pytest
 
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
+from oam_mosaic_assets.automation.executors import executor_of
 from oam_mosaic_assets.core.product import BY_DEFAULT
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -220,3 +223,37 @@ def test_an_archive_is_not_audited_against_another_builds_footprints(site: Site)
     reason = why(materialize(site, "global_mosaic_pmtiles"))
     assert "belong to different builds" in reason
     assert public_mosaic_is_whole(site.store, site.keys) == before
+
+
+def test_an_executor_is_found_by_its_name() -> None:
+    assert executor_of("in_process", 0) is dg.in_process_executor
+    assert executor_of("multiprocess", 3).name == dg.multiprocess_executor.name
+    assert executor_of("dagster:multiprocess_executor", 0) is dg.multiprocess_executor
+    job = build_definitions(Settings.read({"BUILD_EXECUTOR": "multiprocess"})).resolve_job_def(
+        "global_mosaic"
+    )
+    assert job.executor_def.name == dg.multiprocess_executor.name
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere:executor", "cannot be imported: No module named 'nowhere'"),
+        ("dagster:k8s", "cannot be imported: module 'dagster' has no attribute 'k8s'"),
+        ("dagster:asset", "is no executor of Dagster's but a function"),
+        (
+            "dagster_k8s.k8s_job_executor",
+            "BUILD_EXECUTOR: must be in_process, multiprocess, or module and name",
+        ),
+        ("os:system('x')", "BUILD_EXECUTOR: must be in_process, multiprocess, or module and name"),
+    ],
+)
+def test_what_is_no_executor_is_a_mistake_in_the_settings(name: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        build_definitions(Settings.read({"BUILD_EXECUTOR": name}))
+
+
+def test_parts_that_one_process_makes_are_remarked_on() -> None:
+    in_one = Settings.read({"BUILD_PARTS": "8"}).remarks()
+    assert [each for each in in_one if "one process makes the parts, one after another" in each]
+    assert not Settings.read({"BUILD_PARTS": "8", "BUILD_EXECUTOR": "multiprocess"}).remarks()

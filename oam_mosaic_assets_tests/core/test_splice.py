@@ -122,7 +122,7 @@ def test_after_a_walk_of_changes_all_is_as_if_made_at_once(
         patched.setattr(mosaic_tiles, "WORTH_PARTING", 0)
         in_parts = made_from(world.values(), folder / "parts", plan=plan, processes=3)
 
-    assert len([*(folder / "parts").glob("part-*.geojsonl")]) > 3
+    assert len([*(folder / "parts").glob("*.part-*.geojsonl")]) > 3
     assert in_parts.archive.read_bytes() == anew.archive.read_bytes()
     assert anew.archive.read_bytes() == last.archive.read_bytes()
     assert tiles_of(anew, from_zoom=plan.whole_from) == one_run_of_tippecanoe(anew, folder)
@@ -164,7 +164,7 @@ def test_what_changed_may_lie_in_some_of_the_parts(
     made = made_from([*IMAGES, more], tmp_path / "made", plan=PLAN, before=start.before)
     monkeypatch.setattr(mosaic_tiles, "WORTH_PARTING", 0)
     parted = made_from([*IMAGES, more], tmp_path / "parted", plan=PLAN, before=start.before, processes=3)
-    lines = [each.stat().st_size for each in (tmp_path / "parted").glob("part-*.geojsonl")]
+    lines = [each.stat().st_size for each in (tmp_path / "parted").glob("*.part-*.geojsonl")]
     assert 0 in lines
     assert any(lines)
     assert parted.archive.read_bytes() == made.archive.read_bytes()

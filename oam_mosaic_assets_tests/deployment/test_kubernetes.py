@@ -8,13 +8,17 @@ that schema, and what becomes of `dagster.yaml` against ours.
 from __future__ import annotations
 
 import copy
+import json
 import re
 from typing import Any, Final
 
+import dagster as dg
 import kubernetes_validate
 import pytest
 import yaml
 
+from oam_mosaic_assets.assets.imagery_blocks import imagery_blocks
+from oam_mosaic_assets.automation.chain import IN_PARTS
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.deployment.production import DEPLOY, command_of
@@ -63,6 +67,15 @@ def pod_of(values: dict[str, Any]) -> dict[str, Any]:
             "volumes": values["volumes"],
         },
     }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("asset", [imagery_blocks, *IN_PARTS.values()], ids=lambda each: each.node_def.name)
+def test_a_step_asks_for_what_kubernetes_knows(asset: dg.AssetsDefinition, version: str) -> None:
+    for step in asset.node_def.iterate_op_defs():
+        container = json.loads(step.tags["dagster-k8s/config"])["container_config"]
+        assert container["resources"]["requests"]["memory"]
+        valid(pod_of(CODE | container), version)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
