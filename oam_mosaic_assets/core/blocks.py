@@ -15,13 +15,16 @@ from typing import Final
 import numpy as np
 import shapely
 
-from oam_mosaic_assets.core.grid import Geometries, tile_ids
+from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids
 from oam_mosaic_assets.core.pixels import Numbers
 from oam_mosaic_assets.core.reach import cells_reached, parts_on_the_map
 from oam_mosaic_assets.core.stretches import Stretches
 
 _PARTS: Final = "parts.wkb"
 _MEMBERS: Final = "members.npy"
+
+LARGE: Final = 2_000
+"""Corners of an outline that is cut before it is sorted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +66,14 @@ def write_blocks(footprints: Path, zoom: int, folder: Path, *, only: Stretches |
     """
     start, ids, members = 0, [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
     with (folder / _PARTS).open("xb") as spool:
-        for parts in parts_on_the_map(footprints):
+        for whole in parts_on_the_map(footprints):
+            parts = _large_ones_cut(whole, zoom, only)
             part, x, y = cells_reached(parts, zoom)
             block = tile_ids(zoom, x, y)
             if only is not None:
                 wanted = only.hold(block)
                 kept, part = np.unique(part[wanted], return_inverse=True)
-                parts, block = parts[kept], block[wanted]  # noqa: PLW2901
+                parts, block = parts[kept], block[wanted]
             if not len(block):
                 continue
             content = shapely.to_wkb(parts).tolist()
@@ -86,10 +90,39 @@ def write_blocks(footprints: Path, zoom: int, folder: Path, *, only: Stretches |
     return np.unique(block)
 
 
+def _large_ones_cut(parts: Geometries, zoom: int, only: Stretches | None) -> Geometries:
+    """The same, with pieces in place of outlines of very many corners that reach several blocks; in order.
+
+    Such an outline is cut tile by tile from the first zoom down, for to cut each block out of the whole takes
+    a time that grows with both. What lies in a block is the same whichever blocks are wanted.
+    """
+    is_large = shapely.get_num_coordinates(parts) > LARGE
+    if not is_large.any():
+        return parts
+    pieces, of = parts[is_large], np.flatnonzero(is_large)
+    for level in range(1, zoom + 1):
+        which, x, y = cells_reached(pieces, level)
+        is_cut = np.bincount(which, minlength=len(pieces))[which] > 1
+        if only is not None:
+            above = (only.tile_ids - first_tile_id(zoom) >> 2 * (zoom - level)) + first_tile_id(level)
+            wanted = np.isin(tile_ids(level, x, y), above)
+            which, x, y, is_cut = which[wanted], x[wanted], y[wanted], is_cut[wanted]
+        scale = float(1 << level)
+        boxes = shapely.box(x / scale, y / scale, (x + 1) / scale, (y + 1) / scale)
+        pieces, of = pieces[which], of[which]
+        pieces[is_cut] = shapely.intersection(pieces[is_cut], boxes[is_cut])
+        pieces, each = shapely.get_parts(pieces, return_index=True)
+        has_area = shapely.area(pieces) > 0.0  # what only touches a tile is a line or a point there
+        pieces, of = pieces[has_area], of[each[has_area]]
+    together, of = np.concatenate([parts[~is_large], pieces]), np.concatenate([np.flatnonzero(~is_large), of])
+    found: Geometries = together[np.argsort(of, kind="stable")]
+    return found
+
+
 @contextmanager
 def open_blocks(folder: Path) -> Iterator[Blocks]:
     """What `write_blocks` left; the parts are read as they are needed."""
-    members = np.load(folder / _MEMBERS)
+    members = np.load(folder / _MEMBERS, mmap_mode="r")
     block = members[:, 0]
     first = np.flatnonzero(np.append(np.ones(min(1, len(block)), np.bool_), np.diff(block) != 0))
     descriptor = os.open(folder / _PARTS, os.O_RDONLY | os.O_CLOEXEC)

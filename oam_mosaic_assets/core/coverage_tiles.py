@@ -1,13 +1,13 @@
 """Coverage as tiles in files: blocks drawn one by one, the tiles above them, and whole tiles.
 
-Every function here gives a `Source`: contents in a file, and entries that say which tile is where in it.
+What is drawn goes into files as it is drawn: contents, and for each zoom a `Source` that says where they lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import numpy as np
 
@@ -15,12 +15,16 @@ from oam_mosaic_assets.core.bitmaps import Tiles
 from oam_mosaic_assets.core.blocks import Blocks
 from oam_mosaic_assets.core.coverage import CoveragePlan, block_drawn, is_covered, tiles_above, tiles_below
 from oam_mosaic_assets.core.directory import Directory, joined
+from oam_mosaic_assets.core.entry_files import EntryFiles, Opened
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_positions
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.palette_png import PalettePng
 from oam_mosaic_assets.core.pixels import Numbers, Pixels
 from oam_mosaic_assets.core.reach import where_images_lie
 from oam_mosaic_assets.core.stretches import Stretches
+
+TILES: Final = "tiles"
+"""The file of pictures; those of entries are called after their zoom and column."""
 
 _TOGETHER: Final = 128
 """Tiles above blocks that are drawn together: a megabyte of bitmaps, and four times as much below them."""
@@ -30,79 +34,98 @@ _TILES_TOGETHER: Final = 2**20
 
 
 class _Spool:
-    """Pictures in a file, and where each lies. The one that is covered all over lies there once."""
+    """Pictures in a file, and where each lies. The one that is covered all over lies there once.
 
-    def __init__(self, file: IO[bytes], picture: PalettePng) -> None:
-        self.file, self.picture = file, picture
-        self.full = len(picture.full())
-        self.end = file.write(picture.full())
-        self.entries: list[Directory] = []
+    Tiles of a zoom must be added in the order of their ids.
+    """
+
+    def __init__(self, opened: Opened, plan: CoveragePlan, zooms: range) -> None:
+        self.file, self.picture = opened(TILES), plan.picture
+        self.full = len(self.picture.full())
+        self.end = self.file.write(self.picture.full())
+        self.entries = {zoom: EntryFiles.opened(f"z{zoom}", opened) for zoom in zooms}
 
     def add(self, zoom: int, tiles: Tiles) -> None:
         """Write the pictures of these tiles."""
         ids = tile_ids(zoom, tiles.x, tiles.y)
-        full = Stretches.of(ids[tiles.is_full])
-        self.add_full(full)
-        ids = ids[~tiles.is_full]
-        order = np.argsort(ids)
+        some = ids[~tiles.is_full]
+        order = np.argsort(some)
         contents = list(self.picture.encoded(tiles.bitmap[order]))
         length = np.array([len(each) for each in contents], np.int64)
         offset = self.end + np.cumsum(length) - length
         self.end += self.file.write(b"".join(contents))
-        self.entries.append(Directory(ids[order], np.ones_like(length), length, offset))
+        fresh = Directory(some[order], np.ones_like(length), length, offset)
+        together = joined([fresh, self._all_over(Stretches.of(ids[tiles.is_full]))])
+        self.entries[zoom].add(together[np.argsort(together.tile_id)])
 
-    def add_full(self, tiles: Stretches) -> None:
-        """All of these are covered all over; no stretch leaves its zoom."""
+    def add_full(self, zoom: int, tiles: Stretches) -> None:
+        """All of these, which are of one zoom, are covered all over."""
+        self.entries[zoom].add(self._all_over(tiles))
+
+    def _all_over(self, tiles: Stretches) -> Directory:
         same = np.full_like(tiles.begin, self.full)
-        self.entries.append(Directory(tiles.begin, tiles.end - tiles.begin, same, np.zeros_like(same)))
+        return Directory(tiles.begin, tiles.end - tiles.begin, same, np.zeros_like(same))
 
-    def source(self) -> Source:
+    def sources(self) -> list[Source]:
+        """One for each zoom."""
         self.file.flush()
-        entries = joined(self.entries)
-        return Source(self.file.fileno(), entries[np.argsort(entries.tile_id)])
+        return [Source(self.file.fileno(), each.entries()) for each in self.entries.values()]
+
+
+def _zooms_of_blocks(plan: CoveragePlan) -> range:
+    return range(max(plan.block_zoom, plan.zoom_min), plan.zoom_max + 1)
+
+
+def spooled_by(opened: Opened, plan: CoveragePlan) -> list[Source]:
+    """What `blocks_spooled` wrote, maybe in another process; the file of tiles stays open."""
+    file = opened(TILES)
+    entries = [EntryFiles.opened(f"z{zoom}", opened).entries() for zoom in _zooms_of_blocks(plan)]
+    return [Source(file.fileno(), each) for each in entries]
 
 
 def blocks_spooled(
     blocks: Blocks,
     which: Sequence[int],
     plan: CoveragePlan,
-    file: IO[bytes],
+    opened: Opened,
     on_block: Callable[[], None] = lambda: None,
-) -> Source:
-    """Draw blocks into a file: their own tiles and all below them.
+) -> list[Source]:
+    """Draw blocks into files: their own tiles and all below them.
 
     Args:
         blocks: what there is to draw.
-        which: indices of those that are drawn.
+        which: indices of those that are drawn, ascending.
         plan: what is drawn.
-        file: open for reading and writing, empty.
+        opened: gives the files, empty.
         on_block: called after each.
     """
-    spool = _Spool(file, plan.picture)
+    spool = _Spool(opened, plan, _zooms_of_blocks(plan))
     columns, rows = tile_positions(blocks.ids, plan.block_zoom)
     for each in which:
         parts, column, row = blocks.parts_of(each), int(columns[each]), int(rows[each])
         if is_covered(parts, column, row, plan):
-            spool.add_full(tiles_below(blocks.ids[[each]], plan))
+            below = tiles_below(blocks.ids[[each]], plan)
+            for zoom in _zooms_of_blocks(plan):
+                spool.add_full(zoom, below.within(zoom))
         else:
             for zoom, tiles in block_drawn(parts, column, row, plan):
                 spool.add(zoom, tiles)
         on_block()
-    return spool.source()
+    return spool.sources()
 
 
 def upper_tiles_spooled(
-    below: Sequence[Source], blocks: Numbers, plan: CoveragePlan, file: IO[bytes]
-) -> Source:
+    below: Sequence[Source], blocks: Numbers, plan: CoveragePlan, opened: Opened
+) -> list[Source]:
     """Draw the tiles above blocks from those below each, zoom by zoom.
 
     Args:
         below: where the tiles of the blocks' zoom are, and those above it that are not to be drawn.
         blocks: ids of those whose upper tiles are to be drawn.
         plan: what is drawn.
-        file: open for reading and writing, empty.
+        opened: gives the files, empty.
     """
-    spool, sources = _Spool(file, plan.picture), list(below)
+    spool, sources = _Spool(opened, plan, range(plan.zoom_min, plan.block_zoom)), list(below)
     for zoom in range(plan.block_zoom - 1, plan.zoom_min - 1, -1):
         wanted = tiles_above(blocks, zoom, plan)
         for start in range(0, len(wanted), _TOGETHER):
@@ -111,8 +134,8 @@ def upper_tiles_spooled(
             found = read_tiles(sources, ids, zoom + 1, plan.picture)
             if len(found):
                 spool.add(zoom, found.halved())
-        sources = [*below, spool.source()]
-    return spool.source()
+        sources = [*below, *spool.sources()]
+    return spool.sources()
 
 
 def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: PalettePng) -> Tiles:
@@ -144,20 +167,20 @@ def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: Pale
     return Tiles(picture.pixels, x, y, np.zeros(len(order), np.bool_), bitmap)
 
 
-def whole_tiles_spooled(footprints: Path, plan: CoveragePlan, file: IO[bytes]) -> Source:
+def whole_tiles_spooled(footprints: Path, plan: CoveragePlan, opened: Opened) -> list[Source]:
     """The tiles that footprints have something in, at all zooms, each covered all over.
 
     Args:
         footprints: the GeoParquet.
         plan: what is drawn.
-        file: open for reading and writing, empty.
+        opened: gives the files, empty.
     """
-    spool = _Spool(file, plan.picture)
+    spool = _Spool(opened, plan, range(plan.zoom_min, plan.zoom_max + 1))
     lies = where_images_lie(footprints, 1 << plan.zoom_max)  # a tile for a pixel
     for zoom in range(plan.zoom_max, plan.zoom_min - 1, -1):
-        spool.add_full(Stretches.union([Stretches.of(ids) for ids in _ids(lies, zoom)]))
+        spool.add_full(zoom, Stretches.union([Stretches.of(ids) for ids in _ids(lies, zoom)]))
         lies = lies.halved()
-    return spool.source()
+    return spool.sources()
 
 
 def _ids(tiles: Pixels, zoom: int) -> Iterator[Numbers]:

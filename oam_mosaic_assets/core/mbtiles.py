@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from oam_mosaic_assets.core.contents import DIGEST_BYTES, numbered
 from oam_mosaic_assets.core.directory import Directory, Numbers
 from oam_mosaic_assets.core.grid import tile_ids
 from oam_mosaic_assets.core.merging import Source
-
-_DIGEST_BYTES: Final = 16
 
 _BATCH: Final = 16_384
 """Tiles whose ids are worked out together."""
@@ -57,7 +55,7 @@ def spooled(tiles: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> S
     for zoom, x, y, content in tiles:
         places.extend((zoom, x, y))
         length.append(len(content))
-        digests += hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+        digests += hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
         spool.write(content)
         if len(length) % _BATCH == 0:
             tile_id.frombytes(_ids(places).tobytes())
@@ -67,25 +65,12 @@ def spooled(tiles: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> S
     ids, lengths = np.frombuffer(tile_id, np.int64), np.frombuffer(length, np.int64)
     offset = np.cumsum(lengths) - lengths
     # equal tiles are all the first of them
-    numbers = _numbered(np.frombuffer(digests, "<u8,<u8"))
+    numbers = numbered(digests)
     first = np.zeros(numbers.max(initial=-1) + 1, np.int64)
     first[numbers[::-1]] = np.arange(len(numbers))[::-1]  # of those of one content the last one written stays
     order = np.argsort(ids)
     of = first[numbers[order]]
     return Source(spool.fileno(), Directory(ids[order], np.ones_like(of), lengths[of], offset[of]))
-
-
-def _numbered(digests: NDArray[np.void]) -> Numbers:
-    """A number for each distinct digest, from 0 on, where it stands."""
-    halves = [digests[half] for half in ("f0", "f1")]
-    order = np.lexsort(halves)
-    is_new = np.zeros(len(order), np.bool_)
-    for half in halves:
-        ordered = half[order]
-        is_new[1:] |= ordered[1:] != ordered[:-1]
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = np.cumsum(is_new)
-    return numbers
 
 
 def _ids(places: array[int]) -> Numbers:

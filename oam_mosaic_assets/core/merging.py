@@ -2,25 +2,28 @@
 
 Contents are stored where they are first needed, in the order of tile ids, whatever file they come from; so
 equal tiles and metadata give equal bytes, whether tiles are fresh or were taken over. What lies side by side
-in a file and in the archive goes over as one range of bytes. Source: the PMTiles specification, version 3.
+in a file and in the archive goes over as one range of bytes. Entries are worked on some at a time, so that
+tens of millions of tiles take little memory. Source: the PMTiles specification, version 3.
 """
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from pmtiles.tile import Compression, TileType, serialize_header
 
 from oam_mosaic_assets.core.archive import HEADER_LENGTH, Archive
+from oam_mosaic_assets.core.contents import Repeated, pieces, read
 from oam_mosaic_assets.core.directory import Directory, Numbers, joined, packed_directories
+from oam_mosaic_assets.core.entry_files import EntryFiles
 from oam_mosaic_assets.core.grid import first_tile_id
 
 if TYPE_CHECKING:
@@ -29,17 +32,8 @@ if TYPE_CHECKING:
 _E7: Final = 10**7
 """PMTiles states longitudes and latitudes in whole 1e-7 degrees."""
 
-_PIECE: Final = 4 * 2**20
-"""Bytes that are held of a file."""
-
-_TAIL: Final = 16
-"""Last bytes of a tile that are looked at first: gzip and PNG have their checksums there."""
-
-_OFFSET_BITS: Final = 48
-"""Of a place in some file; the bits above say which file."""
-
-_MIXED: Final = np.int64(0x1E3779B97F4A7C15)
-"""An odd number; products with it spread over all bits."""
+_TOGETHER: Final = 2**16
+"""Entries of a source that are held."""
 
 _FIRST_IDS: Final = np.array([first_tile_id(zoom) for zoom in range(32)])
 
@@ -72,7 +66,7 @@ class Source:
 
     def content(self, start: int, length: int) -> bytes:
         """What lies at a place of the file, as stored. Raises OSError where the file ends before."""
-        return _read(self.descriptor, start, start + length)
+        return read(self.descriptor, start, start + length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,28 +121,10 @@ def write_archive(
     Raises:
         ValueError: two sources give the same tile.
     """
-    whole = joined([each.entries for each in sources])
-    source = np.repeat(np.arange(len(sources)), [len(each.entries) for each in sources])
-    order = np.argsort(whole.tile_id, kind="stable")
-    whole, source = whole[order], source[order]
-    if (whole.tile_id[1:] < (whole.tile_id + whole.run_length)[:-1]).any():
-        raise ValueError("two sources give the same tile")
-    content = _contents(sources, source, whole)
-    # contents are stored where they are first needed, in the order of tile ids
-    first = np.zeros(content.max(initial=-1) + 1, np.int64)
-    first[content[::-1]] = np.arange(len(content))[::-1]  # of those of one content the last one written stays
-    stored = np.sort(first)
-    offset = np.zeros(len(whole), np.int64)
-    offset[stored] = np.cumsum(whole.length[stored]) - whole.length[stored]
-    begins = _run_begins(whole, content)
-    ends = np.append(begins, len(whole))[1:] - 1
-    entries = Directory(
-        tile_id=whole.tile_id[begins],
-        run_length=(whole.tile_id + whole.run_length)[ends] - whole.tile_id[begins],
-        length=whole.length[begins],
-        offset=offset[first[content[begins]]],
-    )
-    root, leaves = packed_directories(entries)
+    with ExitStack() as held:
+        files = [held.enter_context(TemporaryFile(dir=target.parent)) for _ in fields(Directory)]
+        laid = _laid(sources, EntryFiles(files))
+    root, leaves = packed_directories(laid.entries)
     packed = gzip.compress(
         json.dumps(metadata, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode(), mtime=0
     )
@@ -161,10 +137,10 @@ def write_archive(
         "leaf_directory_offset": HEADER_LENGTH + len(root) + len(packed),
         "leaf_directory_length": len(leaves),
         "tile_data_offset": HEADER_LENGTH + len(root) + len(packed) + len(leaves),
-        "tile_data_length": int(whole.length[stored].sum()),
-        "addressed_tiles_count": int(whole.run_length.sum()),
-        "tile_entries_count": len(entries),
-        "tile_contents_count": len(stored),
+        "tile_data_length": laid.size,
+        "addressed_tiles_count": int(laid.entries.run_length.sum()),
+        "tile_entries_count": len(laid.entries),
+        "tile_contents_count": laid.contents,
         "clustered": True,
         "internal_compression": Compression.GZIP,
         "tile_compression": tile_compression,
@@ -173,83 +149,102 @@ def write_archive(
     }
     with target.open("xb") as archive:
         archive.write(serialize_header(cast("HeaderDict", header)) + root + packed + leaves)
-        for which, start, end in _ranges(source[stored], whole[stored]):
-            archive.writelines(_pieces(sources[which].descriptor, start, end))
+        for some in laid.ranges:
+            for which, start, end in some.tolist():
+                archive.writelines(pieces(sources[which].descriptor, start, end))
 
 
-def _run_begins(entries: Directory, content: Numbers) -> Numbers:
-    """Where runs of neighbouring tiles with equal content begin: indices, ascending."""
-    zoom = np.searchsorted(_FIRST_IDS, entries.tile_id, side="right")
-    follows = entries.tile_id[1:] == (entries.tile_id + entries.run_length)[:-1]
-    breaks = ~follows | (np.diff(content) != 0) | (np.diff(zoom) != 0)
-    return np.flatnonzero(np.concatenate([np.ones(min(1, len(entries)), np.bool_), breaks]))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Laid:
+    """What an archive consists of.
+
+    Attributes:
+        entries: its directory.
+        ranges: its contents in their order: source, begin and end in its file; of shape (n, 3) each.
+        contents: how many.
+        size: of them all, bytes.
+    """
+
+    entries: Directory
+    ranges: Sequence[Numbers]
+    contents: int
+    size: int
 
 
-def _contents(sources: Sequence[Source], source: Numbers, entries: Directory) -> Numbers:
-    """Which content each entry has: numbers from 0 on, in no particular order; equal bytes, equal number."""
-    place = (source << _OFFSET_BITS) | entries.offset
-    _, first, content = np.unique(place, return_index=True, return_inverse=True)
-    if len(sources) == 1:  # its own offsets tell
-        numbers: Numbers = content
-        return numbers
-    of, places = source[first], entries[first]
-    seen = np.zeros(len(places), np.int64)
-    for which, source_file in enumerate(sources):
-        seen[of == which] = _looks(source_file.descriptor, places[of == which])
-    _, alike, counts = np.unique(seen, return_inverse=True, return_counts=True)
-    same = np.arange(len(places))
-    known: dict[bytes, int] = {}
-    for each in np.flatnonzero(counts[alike] > 1).tolist():  # what looks alike is read
-        start = int(places.offset[each])
-        digest = hashlib.blake2b(digest_size=16)
-        for piece in _pieces(sources[of[each]].descriptor, start, start + int(places.length[each])):
-            digest.update(piece)
-        same[each] = known.setdefault(digest.digest(), each)
-    _, numbered = np.unique(same, return_inverse=True)
-    numbers = numbered[content]
-    return numbers  # noqa: RET504  # numpy knows no better than Any
+def _laid(sources: Sequence[Source], spool: EntryFiles) -> _Laid:
+    """Lay the contents where they are first needed, in the order of tile ids."""
+    repeated = Repeated.among([(each.descriptor, each.entries) for each in sources])
+    laid_at = np.full(repeated.number.max(initial=-1) + 2, -1)  # the last stands for those of number -1
+    ranges, contents, size = list[Numbers](), 0, 0
+    # the entry before, for what follows may belong to its run
+    last, last_number = Directory.empty(), np.zeros(0, np.int64)
+    for source, entries in _windows(sources):
+        number = repeated.numbers(source, entries.offset)
+        is_new = number < 0
+        missing = np.flatnonzero(~is_new & (laid_at[number] < 0))
+        is_new[missing[np.unique(number[missing], return_index=True)[1]]] = True
+        ends = size + np.cumsum(np.where(is_new, entries.length, 0))
+        laid_at[number[is_new]] = (ends - entries.length)[is_new]
+        offset = np.where(number < 0, ends - entries.length, laid_at[number])
+        ranges.append(_ranges(source[is_new], entries[is_new]))
+        contents, size = contents + int(is_new.sum()), int(ends[-1])
+        laid = joined([last, Directory(entries.tile_id, entries.run_length, entries.length, offset)])
+        found = _in_runs(laid, np.append(last_number, number))
+        spool.add(found[:-1])
+        last, last_number = found[-1:], number[-1:]
+    spool.add(last)
+    return _Laid(spool.entries(), ranges, contents, size)
 
 
-def _looks(descriptor: int, contents: Directory) -> Numbers:
-    """A number that is equal for equal contents: of their length and last bytes. The file is read once.
+def _windows(sources: Sequence[Source]) -> Iterator[tuple[Numbers, Directory]]:
+    """All entries in the order of tile ids, some at a time, and of which source each is."""
+    begins = np.zeros(len(sources), np.int64)
+    stop: int | None = 0
+    while stop is not None:
+        ahead = zip(sources, (begins + _TOGETHER).tolist(), strict=True)
+        stop = min(
+            (int(each.entries.tile_id[at]) for each, at in ahead if at < len(each.entries)), default=None
+        )
+        ends = [
+            len(each.entries) if stop is None else int(np.searchsorted(each.entries.tile_id, stop))
+            for each in sources
+        ]
+        whole = joined(
+            [each.entries[begin:end] for each, begin, end in zip(sources, begins, ends, strict=True)]
+        )
+        source = np.repeat(np.arange(len(sources)), ends - begins)
+        order = np.argsort(whole.tile_id, kind="stable")
+        if len(order):
+            yield source[order], whole[order]
+        begins = np.array(ends)
+
+
+def _in_runs(entries: Directory, content: Numbers) -> Directory:
+    """The same with one entry for neighbouring tiles of equal content.
 
     Args:
-        descriptor: of the file.
-        contents: in the order in which they lie there.
+        entries: in the order of tile ids.
+        content: a number for each; those of a negative one are like no other.
+
+    Raises:
+        ValueError: two are about the same tile.
     """
-    offset, ends = contents.offset, contents.offset + contents.length
-    tails = np.zeros((len(contents), _TAIL), np.uint8)
-    start = 0
-    while start < len(contents):
-        begin = max(int(offset[start]), int(ends[start]) - _TAIL)
-        stop = max(start + 1, int(np.searchsorted(ends, begin + _PIECE, side="right")))
-        piece = np.frombuffer(_read(descriptor, begin, int(ends[stop - 1])), np.uint8)
-        # of what is shorter, the first byte stands for what is not there
-        at = np.maximum(ends[start:stop, None] + np.arange(-_TAIL, 0), offset[start:stop, None])
-        tails[start:stop] = piece[at - begin]
-        start = stop
-    early, late = tails.view(np.int64).T
-    looks: Numbers = (early * _MIXED) ^ late ^ (contents.length * _MIXED * _MIXED)
-    return looks
+    ends = entries.tile_id + entries.run_length
+    if (entries.tile_id[1:] < ends[:-1]).any():
+        raise ValueError("two sources give the same tile")
+    zoom = np.searchsorted(_FIRST_IDS, entries.tile_id, side="right")
+    breaks = (entries.tile_id[1:] != ends[:-1]) | (np.diff(content) != 0) | (content[1:] < 0)
+    breaks |= np.diff(zoom) != 0
+    begins = np.flatnonzero(np.append(np.ones(min(1, len(entries)), np.bool_), breaks))
+    lasts = np.append(begins[1:], len(entries)) - 1
+    found = entries[begins]
+    return Directory(found.tile_id, ends[lasts] - found.tile_id, found.length, found.offset)
 
 
-def _ranges(source: Numbers, entries: Directory) -> Iterator[tuple[int, int, int]]:
+def _ranges(source: Numbers, entries: Directory) -> Numbers:
     """Source, begin and end of the ranges of bytes that hold these contents, in this order."""
     ends = entries.offset + entries.length
     breaks = np.flatnonzero((np.diff(source) != 0) | (entries.offset[1:] != ends[:-1]))
     begins = np.append(np.zeros(min(1, len(entries)), np.int64), breaks + 1)
     lasts = np.append(breaks, np.arange(len(entries))[-1:])
-    columns = (source[begins], entries.offset[begins], ends[lasts])
-    return zip(*(each.tolist() for each in columns), strict=True)
-
-
-def _pieces(descriptor: int, start: int, end: int) -> Iterator[bytes]:
-    for begin in range(start, end, _PIECE):
-        yield _read(descriptor, begin, min(begin + _PIECE, end))
-
-
-def _read(descriptor: int, start: int, end: int) -> bytes:
-    found = os.pread(descriptor, end - start, start)
-    if len(found) < end - start:
-        raise OSError(f"a file of tiles ends before byte {end}")
-    return found
+    return np.column_stack([source[begins], entries.offset[begins], ends[lasts]])

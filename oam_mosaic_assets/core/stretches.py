@@ -60,10 +60,13 @@ class Stretches:
 
     def of_zoom(self, zoom: int) -> Numbers:
         """Those of one zoom, ascending."""
+        return self.within(zoom).tile_ids
+
+    def within(self, zoom: int) -> Stretches:
+        """Those of one zoom, as stretches."""
         first, after = first_tile_id(zoom), first_tile_id(zoom + 1)
-        within = slice(np.searchsorted(self.end, first, side="right"), np.searchsorted(self.begin, after))
-        begin, end = np.maximum(self.begin[within], first), np.minimum(self.end[within], after)
-        return Stretches(begin, end).tile_ids
+        some = slice(np.searchsorted(self.end, first, side="right"), np.searchsorted(self.begin, after))
+        return Stretches(np.maximum(self.begin[some], first), np.minimum(self.end[some], after))
 
     def hold(self, tile_ids: Numbers) -> NDArray[np.bool_]:
         """Which of these tiles are in the set."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 import numpy as np
 from pmtiles.tile import Compression, TileType
@@ -18,6 +18,7 @@ from oam_mosaic_assets.core.blocks import open_blocks, write_blocks
 from oam_mosaic_assets.core.changes import changes_between
 from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_above, tiles_below
 from oam_mosaic_assets.core.coverage_tiles import blocks_spooled, upper_tiles_spooled, whole_tiles_spooled
+from oam_mosaic_assets.core.entry_files import Opened
 from oam_mosaic_assets.core.grid import Geometries, tile_ids
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.pixels import Numbers
@@ -92,7 +93,7 @@ def make_coverage(
         run = _Run(plan, shown.table, target.parent, held, on_progress)
         if plan.way == "whole":
             why = why or "to find out what changed takes longer"
-            fresh = [run.whole_tiles()]
+            fresh = run.whole_tiles()
         elif isinstance(before, str):
             fresh = run.blocks_and_above(None, kept, processes)
         else:
@@ -125,8 +126,8 @@ class _Run:
     held: ExitStack
     on_progress: Callable[[float], None]
 
-    def whole_tiles(self) -> Source:
-        return whole_tiles_spooled(self.footprints, self.plan, self._scratch_file("whole.spool"))
+    def whole_tiles(self) -> list[Source]:
+        return whole_tiles_spooled(self.footprints, self.plan, self._scratch_files("whole"))
 
     def blocks_and_above(self, only: Numbers | None, kept: Sequence[Source], processes: int) -> list[Source]:
         """These blocks, all where none are named, and the tiles above them."""
@@ -137,34 +138,41 @@ class _Run:
             only=None if only is None else Stretches.of(only),
         )
         drawn = self._blocks(len(reached), processes or len(os.sched_getaffinity(0)))
-        above = self._scratch_file("above.spool")
         # above a block that lost its last image there are tiles as well
         redrawn = reached if only is None else only
-        return [*drawn, upper_tiles_spooled([*drawn, *kept], redrawn, self.plan, above)]
+        above = upper_tiles_spooled([*drawn, *kept], redrawn, self.plan, self._scratch_files("above"))
+        return [*drawn, *above]
 
     def _blocks(self, count: int, processes: int) -> list[Source]:
         shares = min(processes, count // WORTH_A_PROCESS)
         if shares <= 1:
-            done, spool = itertools.count(1), self._scratch_file("blocks.spool")
+            done = itertools.count(1)
 
             def on_block() -> None:
                 self.on_progress(next(done) / count)
 
             with open_blocks(self.folder) as blocks:
-                return [blocks_spooled(blocks, range(count), self.plan, spool, on_block)]
+                return blocks_spooled(
+                    blocks, range(count), self.plan, self._scratch_files("blocks"), on_block
+                )
         commands = [command_of(self.plan, self.folder, each, shares) for each in range(shares)]
         run_together("A process that draws coverage", commands, at_once=shares, on_progress=self.on_progress)
-        sources = []
-        for each in range(shares):
-            tiles, entries = drawn_by(self.folder, each)
-            sources.append(Source(self.held.enter_context(tiles.open("rb")).fileno(), entries))
-            tiles.unlink()
-        return sources
+        return [source for each in range(shares) for source in drawn_by(self.plan, each, self._left_behind)]
 
-    def _scratch_file(self, name: str) -> IO[bytes]:
-        """Open as long as the run; nobody else finds it."""
-        path = self.folder / name
-        opened = self.held.enter_context(path.open("x+b"))
+    def _scratch_files(self, kind: str) -> Opened:
+        """Files that are open as long as the run; nobody else finds them."""
+
+        def opened(name: str) -> IO[bytes]:
+            return self._kept_open(self.folder / f"{kind}.{name}", "x+b")
+
+        return opened
+
+    def _left_behind(self, name: str) -> IO[bytes]:
+        """A file that a process wrote."""
+        return self._kept_open(self.folder / name, "rb")
+
+    def _kept_open(self, path: Path, mode: str) -> IO[bytes]:
+        opened = cast("IO[bytes]", self.held.enter_context(path.open(mode)))
         path.unlink()
         return opened
 

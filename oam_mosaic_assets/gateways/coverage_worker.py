@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-
-import numpy as np
+from typing import IO
 
 from oam_mosaic_assets.core.blocks import open_blocks
 from oam_mosaic_assets.core.coverage import CoveragePlan
-from oam_mosaic_assets.core.coverage_tiles import blocks_spooled
-from oam_mosaic_assets.core.directory import Directory
+from oam_mosaic_assets.core.coverage_tiles import blocks_spooled, spooled_by
+from oam_mosaic_assets.core.entry_files import Opened
+from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 
 
@@ -24,16 +25,16 @@ def command_of(plan: CoveragePlan, folder: Path, share: int, of: int) -> list[st
     return [sys.executable, "-m", __name__, plan.to_json(), str(folder), str(share), str(of)]
 
 
-def drawn_by(folder: Path, share: int) -> tuple[Path, Directory]:
-    """What it left: the file with its tiles, and where in it each lies."""
-    return _tiles(folder, share), Directory(*np.load(_entries(folder, share)))
+def drawn_by(plan: CoveragePlan, share: int, opened: Opened) -> list[Source]:
+    """What the process with this share left in the folder, whose files are `opened` for reading."""
+    return spooled_by(lambda name: opened(_name(share, name)), plan)
 
 
 def main() -> None:
     """Draw; say on stderr how far it is."""
     plan, folder, share, of = CoveragePlan.from_json(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
     give_back_freed_memory()
-    with open_blocks(folder) as blocks, _tiles(folder, share).open("x+b") as file:
+    with open_blocks(folder) as blocks, ExitStack() as held:
         which = range(share, len(blocks.ids), of)  # neighbours are alike, so shares are as well
         done = count(1)
 
@@ -41,17 +42,14 @@ def main() -> None:
             words = json.dumps({"progress": 100.0 * next(done) / len(which)})
             print(words, file=sys.stderr, flush=True)  # noqa: T201
 
-        entries = blocks_spooled(blocks, which, plan, file, on_block).entries
-        columns = (entries.tile_id, entries.run_length, entries.length, entries.offset)
-        np.save(_entries(folder, share), np.stack(columns))
+        def opened(name: str) -> IO[bytes]:
+            return held.enter_context((folder / _name(share, name)).open("x+b"))
+
+        blocks_spooled(blocks, which, plan, opened, on_block)
 
 
-def _tiles(folder: Path, share: int) -> Path:
-    return folder / f"share-{share}.tiles"
-
-
-def _entries(folder: Path, share: int) -> Path:
-    return folder / f"share-{share}.npy"
+def _name(share: int, name: str) -> str:
+    return f"share-{share}.{name}"
 
 
 if __name__ == "__main__":

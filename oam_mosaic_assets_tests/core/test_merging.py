@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from itertools import count
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, all_tiles
 from pmtiles.tile import tileid_to_zxy
 
+from oam_mosaic_assets.core import merging
 from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.directory import Directory
+from oam_mosaic_assets.core.entry_files import EntryFiles
 from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.mbtiles import spooled
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
@@ -127,6 +131,57 @@ def test_a_file_that_ends_too_soon_is_no_archive(bench: Bench) -> None:
         spool.truncate(10)
         with pytest.raises(OSError, match="ends before"):
             bench.merged(source)
+
+
+def test_entries_are_the_same_however_many_are_worked_on_together(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = np.random.default_rng(3)
+    words = [bytes(each) for each in (b"a", b"b", b"ab" * 20, b"c" * 40)]
+    worlds = [
+        {each: words[chance.integers(4)] for each in range(first_tile_id(5)) if chance.integers(3) == which}
+        for which in (0, 1)
+    ]
+    worlds[1] = {each: content for each, content in worlds[1].items() if each not in worlds[0]}
+    at_once = bench.merged(*map(bench.source, worlds)).read_bytes()
+    for together in (1, 2, 7, 50):
+        monkeypatch.setattr(merging, "_TOGETHER", together)
+        assert bench.merged(*map(bench.source, worlds)).read_bytes() == at_once
+
+
+def test_a_tile_of_two_sources_is_refused_wherever_it_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "_TOGETHER", 1)
+    run = Directory(*(np.array([n]) for n in (5, 12, 1, 0)))
+    source = bench.source(dict.fromkeys(range(5), b"a"))
+    with pytest.raises(ValueError, match="two sources"):
+        bench.merged(Source(source.descriptor, run), bench.source({6: b"b", 16: b"b"}))
+
+
+def test_a_million_tiles_take_less_than_a_hundred_megabytes(bench: Bench) -> None:
+    """And most of that is the same for ten millions: it is what is worked on together."""
+    count, length = 500_000, 24
+    with ExitStack() as held:
+        sources = []
+        for which in (0, 1):
+            file = held.enter_context(bench.path().open("x+b"))
+            np.arange(which, 2 * count * 3, 2, np.int64).tofile(file)  # 24 bytes, everywhere others
+            columns = (np.arange(which, 2 * count, 2), 1, length, np.arange(count) * length)
+            spool = EntryFiles.opened(
+                f"{which}", lambda name: held.enter_context((bench.folder / name).open("x+b"))
+            )
+            spool.add(Directory(*(np.broadcast_to(np.asarray(each, np.int64), count) for each in columns)))
+            sources.append(Source(file.fileno(), spool.entries()))
+        tracemalloc.start()
+        try:
+            path = bench.merged(*sources)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    with open_archive(path) as archive:
+        assert archive.header["tile_contents_count"] == 2 * count
+    assert peak < 100e6
 
 
 def test_no_tiles_at_all_are_an_archive_too(bench: Bench) -> None:
