@@ -26,7 +26,7 @@ from pydantic import (
 
 from oam_mosaic_assets.core.cron import problem_with
 from oam_mosaic_assets.core.imagery.recipe import Order
-from oam_mosaic_assets.core.product import BY_DEFAULT, MOSAIC
+from oam_mosaic_assets.core.product import BY_DEFAULT, MOSAIC, PRODUCTS
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.environment import env_file, near_misses
@@ -38,6 +38,7 @@ from oam_mosaic_assets.values import (
     Executor,
     Hours,
     Port,
+    ProductKeys,
     Products,
     Share,
     Switch,
@@ -128,6 +129,7 @@ class Settings(BaseModel):
     mosaic_scratch: Path = Path("data/scratch")
     mosaic_prefix: str = "mosaic/"
     mosaic_aliases: Words = ()
+    mosaic_keys: ProductKeys = Field(default_factory=dict)
     retain_builds: Annotated[int, Field(ge=1)] = 7
     retain_days: Annotated[float, Field(ge=0.0, le=36_500.0)] = 30.0
 
@@ -266,12 +268,14 @@ class Settings(BaseModel):
             **{
                 each.name: f"the product {each.word!r}; keep one of them, MOSAIC_PRODUCTS says which are made"
                 for each in self.mosaic_products
-                if each != MOSAIC
+                if each != MOSAIC and each.name not in self.mosaic_keys
             },
             _SAMPLE: "the sample's place on S3",
             _TEST: "the place of what TEST_MODE builds",
         }
         stated = [("MOSAIC_PREFIX", self._prefix.removesuffix("/"), "MOSAIC_PREFIX")]
+        words = {each.name: f"the key of the product {each.word!r}" for each in PRODUCTS}
+        stated += [("MOSAIC_KEYS", key, words[name]) for name, key in self.mosaic_keys.items()]
         stated += [("MOSAIC_ALIASES", alias, "another alias") for alias in self.mosaic_aliases]
         for name, key, meaning in stated:
             taken = [
@@ -367,7 +371,12 @@ class Settings(BaseModel):
 
         Builds of a test mode have a place of their own in a folder too: each is guarded by what it is like.
         """
-        keys = Keys(aliases=self.mosaic_aliases, prefix=self._prefix, products=self.mosaic_products)
+        keys = Keys(
+            aliases=self.mosaic_aliases,
+            prefix=self._prefix,
+            products=self.mosaic_products,
+            named=self.mosaic_keys,
+        )
         if self.test_mode:
             keys = keys.below(f"{_TEST}/")
         if self.publishes_to_s3 and self.source == "sample":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
-from oam_mosaic_assets.core.product import Product, chosen
+from oam_mosaic_assets.core.product import MOSAIC, Product, chosen
 
 _SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -46,6 +47,24 @@ def _executor(value: object) -> object:
     return value
 
 
+def _product_keys(value: object) -> object:
+    words = _list(value)
+    if words == value or not isinstance(words, tuple):
+        return value
+    keys: dict[str, str] = {}
+    for each in words:
+        word, equals, key = (part.strip() for part in each.partition("="))
+        if not equals or not key:
+            raise ValueError("must be pairs such as exact=coverage/exact.pmtiles, separated by commas")
+        product = chosen([word])[-1]
+        if product is MOSAIC:
+            raise ValueError(f"the mosaic's own key is {MOSAIC.name}; MOSAIC_ALIASES names further ones")
+        if product.name in keys:
+            raise ValueError(f"gives {word!r} two keys; keep one")
+        keys[product.name] = key
+    return keys
+
+
 def _number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
@@ -64,6 +83,8 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_list)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Products = Annotated[tuple[Product, ...], BeforeValidator(_products)]
 Executor = Annotated[str, BeforeValidator(_executor)]
+ProductKeys = Annotated[Mapping[str, str], BeforeValidator(_product_keys)]
+"""Fixed keys by the name of their product."""
 TilePixels = Annotated[Literal[256, 512], BeforeValidator(_number)]
 Colour = Annotated[tuple[Byte, Byte, Byte], BeforeValidator(_colour)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -131,3 +131,57 @@ def test_the_key_of_the_seed_era_follows_one_contract() -> None:
     keys = Settings.read({**seed_era, "MOSAIC_PRODUCTS": "mosaic,details,statistics,changes"}).keys
     assert keys.product_at("global-coverage.pmtiles") == "global-mosaic.pmtiles"
     assert Settings.read({}).keys.product_at("global-coverage.pmtiles") == "global-coverage.pmtiles"
+
+
+def test_a_product_may_have_a_key_of_its_own() -> None:
+    keys = Settings.read({"MOSAIC_KEYS": "exact=coverage/pixels.pmtiles, whole = tiles.pmtiles"}).keys
+    assert keys.fixed("global-coverage-exact.pmtiles") == ("coverage/pixels.pmtiles",)
+    assert keys.fixed("global-coverage-whole.pmtiles") == ("tiles.pmtiles",)
+    assert keys.fixed("global-data.pmtiles") == ("global-data.pmtiles",)
+    assert {"coverage/pixels.pmtiles", "tiles.pmtiles"} < {*keys.all_fixed()}
+    assert "global-coverage-exact.pmtiles" not in keys.all_fixed()
+    for name in ("global-mosaic.pmtiles", *(each.name for each in keys.products)):
+        assert {keys.product_at(key) for key in keys.fixed(name)} == {name}
+        below = keys.below("test/")
+        assert below.fixed(name) == tuple(f"test/{key}" for key in keys.fixed(name))
+        assert {below.product_at(key) for key in below.fixed(name)} == {name}
+
+
+def test_two_products_may_change_their_keys_with_each_other() -> None:
+    names = "global-coverage-exact.pmtiles", "global-coverage-whole.pmtiles"
+    keys = Settings.read({"MOSAIC_KEYS": f"exact={names[1]},whole={names[0]}"}).keys
+    assert [keys.product_at(each) for each in names] == [*reversed(names)]
+
+
+@pytest.mark.parametrize(
+    ("stated", "problem"),
+    [
+        (
+            "exact=a.pmtiles,whole=a.pmtiles",
+            "'a.pmtiles' clashes with 'a.pmtiles', the key of the product 'ex",
+        ),
+        ("exact=a,whole=a/b.pmtiles", "'a/b.pmtiles' clashes with 'a', the key of the product 'exact'"),
+        ("exact=global-coverage-whole.pmtiles", "clashes .* the product 'whole'"),
+        ("exact=global-mosaic.pmtiles", "clashes .* the mosaic itself"),
+        ("exact=mosaic/latest.json", "clashes .* MOSAIC_PREFIX"),
+        ("exact=test/a.pmtiles", "clashes .* TEST_MODE"),
+        ("exact=../up.pmtiles", "is no key"),
+        ("exact=a.pmtiles,exact=b.pmtiles", "gives 'exact' two keys"),
+        ("mosaic=a.pmtiles", "MOSAIC_ALIASES names further"),
+        ("maps=a.pmtiles", "'maps' is no product"),
+        ("exact", "must be pairs"),
+        ("exact=", "must be pairs"),
+    ],
+)
+def test_a_key_of_a_product_that_cannot_be_is_an_error(stated: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=f"MOSAIC_KEYS: .*{problem}"):
+        Settings.read({"MOSAIC_KEYS": stated})
+
+
+def test_an_alias_may_have_the_name_of_a_product_that_lies_elsewhere() -> None:
+    stated = {"MOSAIC_ALIASES": "global-coverage.pmtiles", "MOSAIC_KEYS": "density=density.pmtiles"}
+    keys = Settings.read(stated).keys
+    assert keys.product_at("global-coverage.pmtiles") == "global-mosaic.pmtiles"
+    assert keys.product_at("density.pmtiles") == "global-coverage.pmtiles"
+    with pytest.raises(SettingsError, match=r"MOSAIC_ALIASES: 'a.pmtiles' clashes .* the product 'exact'"):
+        Settings.read({"MOSAIC_ALIASES": "a.pmtiles", "MOSAIC_KEYS": "exact=a.pmtiles"})

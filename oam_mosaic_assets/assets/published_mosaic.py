@@ -281,7 +281,7 @@ def _metadata(
         "tiles": candidate.manifest["archive"]["tiles"],
         "bytes": pointer.size,
         **{f"bytes: {name}": each["bytes"] for name, each in others.items()},
-        **{f"address: {name}": dg.MetadataValue.url(public(releases.keys.root + name)) for name in others},
+        **{f"address: {name}": dg.MetadataValue.url(public(releases.keys.fixed(name)[0])) for name in others},
         "sha256": pointer.sha256,
         "snapshot": pointer.snapshot_taken_at,
         "manifest": dg.MetadataValue.url(public(pointer.manifest)),

@@ -59,6 +59,7 @@ class Keys:
         prefix: what everything else lies under; ends in a slash.
         shared: the prefix of what all places of one store have in common; empty is `prefix`.
         products: what builds publish here, the archive first.
+        named: the fixed keys of other products than the archive that have another than their name, by name.
     """
 
     archive: str = ARCHIVE
@@ -68,6 +69,7 @@ class Keys:
     prefix: str = "mosaic/"
     shared: str = ""
     products: tuple[Product, ...] = (MOSAIC,)
+    named: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pointer(self) -> str:
@@ -135,6 +137,7 @@ class Keys:
             prefix=root + self.prefix,
             shared=self.shared or self.prefix,
             products=self.products,
+            named={name: root + key for name, key in self.named.items()},
         )
 
     def fixed_archives(self) -> tuple[str, ...]:
@@ -147,7 +150,9 @@ class Keys:
         Args:
             product: its name.
         """
-        return self.fixed_archives() if product == ARCHIVE else (self.root + product,)
+        if product == ARCHIVE:
+            return self.fixed_archives()
+        return (self.named.get(product, self.root + product),)
 
     def fixed_of(self, products: Iterable[str]) -> tuple[str, ...]:
         """Every fixed key that changes when these products do: theirs, and the TileJSON's."""
@@ -159,7 +164,10 @@ class Keys:
 
     def product_at(self, fixed: str) -> str:
         """The name of the product whose fixed key this is."""
-        return ARCHIVE if fixed in self.fixed_archives() else fixed.removeprefix(self.root)
+        if fixed in self.fixed_archives():
+            return ARCHIVE
+        by_key = {key: name for name, key in self.named.items()}
+        return by_key.get(fixed, fixed.removeprefix(self.root))
 
 
 _JSON_TYPES: Final = {

@@ -100,7 +100,8 @@ class PublicKeys:
     ) -> dict[str, str]:
         """Let the fixed keys show a release and its TileJSON, and read each back; their ETags.
 
-        A product that was public before and is not in this release is taken away.
+        What was public before under another key is taken away: a product that is not in this release, and
+        keys that the settings no longer name.
 
         Args:
             released: the release's products; copied only as they are described here.
@@ -115,14 +116,14 @@ class PublicKeys:
                 self.read_back(key, each.expected)
         self.read_back(self.keys.tilejson, Expected.whole(document, JSON))
         if before:
-            self._take_away(before, {each.name for each in released}, say)
+            self._take_away(before, etags, say)
         return etags
 
-    def _take_away(self, before: Pointer, kept: Collection[str], say: Callable[[str], None]) -> None:
-        """Delete what the fixed keys of other products show, where it is still what the pointer says."""
-        for key in (key for name in before.released if name not in kept for key in self.keys.fixed(name)):
+    def _take_away(self, before: Pointer, written: Collection[str], say: Callable[[str], None]) -> None:
+        """Delete what the other fixed keys show, where it is still what the pointer says."""
+        for key in before.etags.keys() - written:
             present = self.store.head(key)
-            if present is not None and present.etag == before.etags.get(key):
+            if present is not None and present.etag == before.etags[key]:
                 say(f"taking away {key}, which the build does not have")
                 self.store.delete([key])
 

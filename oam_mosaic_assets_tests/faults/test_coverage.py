@@ -11,6 +11,7 @@ from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.product import EXACT, MOSAIC, WHOLE
 from oam_mosaic_assets.gateways import coverage
+from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.core.pictures import bits_of
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
@@ -55,6 +56,36 @@ def test_both_ways_are_published_and_only_what_changed_is_drawn_again(pictured: 
     assert outcome.success, outcome.log
     assert manifest_of(site)[EXACT.name]["taken_over"]["from"] is None
     assert exact.read_bytes() == spliced
+
+
+def test_a_key_of_its_own_shows_a_product_and_its_name_shows_it_no_longer(pictured: Site) -> None:
+    site = pictured
+    site.published()
+    shown = site.store.read_publicly(EXACT.name)
+    assert shown
+
+    site.environment["MOSAIC_KEYS"] = "exact=coverage/pixels.pmtiles"
+    outcome = site.run(tags={ANEW_TAG: "yes"})
+
+    assert outcome.success, outcome.log
+    assert "coverage/pixels.pmtiles" in site.stays_whole().etags
+    assert site.store.read_publicly("coverage/pixels.pmtiles") == shown
+    assert site.store.head(EXACT.name) is None
+    assert site.store.read_publicly(site.stays_whole().products[EXACT.name]["key"]) == shown
+
+
+def test_a_key_that_somebody_else_overwrote_is_not_taken_away(pictured: Site) -> None:
+    site = pictured
+    site.published()
+    theirs = b"whoever wrote this wants it"
+    site.store.put_bytes(WHOLE.name, theirs, Headers("text/plain"), public=True)
+
+    site.environment["MOSAIC_KEYS"] = "whole=coverage/tiles.pmtiles"
+    outcome = site.run(tags={ANEW_TAG: "yes"})
+
+    assert outcome.success, outcome.log
+    assert site.store.read_publicly(WHOLE.name) == theirs
+    assert "coverage/tiles.pmtiles" in site.stays_whole().etags
 
 
 def test_another_colour_is_drawn_anew(pictured: Site) -> None:
