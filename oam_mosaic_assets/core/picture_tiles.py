@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pmtiles.tile import tileid_to_zxy
 
-from oam_mosaic_assets.core.archive import Archive, BrokenArchive
+from oam_mosaic_assets.core.archive import HEADER_LENGTH, Archive, BrokenArchive, read_header
 from oam_mosaic_assets.core.grid import zoom_of
+from oam_mosaic_assets.core.outline import Read
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+"""How every PNG begins; width and height follow."""
+
+_SIZE: Final = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,23 @@ class Pictures:
     tiles: dict[int, int]
     sizes: set[tuple[int, int]]
     faults: list[str]
+
+
+def tile_pixels(read: Read) -> int:
+    """How many pixels an edge of an archive's first tile has.
+
+    Args:
+        read: reads the archive, of PNG tiles.
+
+    Raises:
+        BrokenArchive: it has no header, or its first content is no PNG.
+    """
+    start = read_header(read(0, HEADER_LENGTH))["tile_data_offset"]
+    head = read(start, len(_PNG) + _SIZE.size)
+    if not head.startswith(_PNG) or len(head) < len(_PNG) + _SIZE.size:
+        raise BrokenArchive("its first tile is no PNG")
+    width: int = _SIZE.unpack(head[len(_PNG) :])[0]
+    return width
 
 
 def read_pictures(archive: Archive) -> Pictures:

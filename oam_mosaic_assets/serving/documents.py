@@ -28,6 +28,10 @@ SCALE_OF_ZOOM_0: Final = 559082264.0287178
 """Scale denominator of one 256 pixel tile for the world, at 0.28 mm a pixel (OGC 07-057r7, annex E.4)."""
 
 
+SMALL_TILE: Final = 256
+"""Pixels along an edge of what all maps take a tile to be."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
     """The servers' addresses as clients see them, without a slash at the end."""
@@ -63,6 +67,7 @@ def documents_of(
     raster: Mapping[str, Any] | None,
     outline: Mapping[str, Any] | None,
     addresses: Addresses,
+    pixels: int = SMALL_TILE,
 ) -> dict[str, bytes]:
     """All documents of a release, by name.
 
@@ -72,34 +77,45 @@ def documents_of(
         raster: of the raster coverage; None where the release has none.
         outline: of the coverage, as GeoJSON; None where there is none.
         addresses: the servers' own.
+        pixels: along an edge of a tile of the raster coverage.
     """
     build = pointer.build
     tilejson = as_json(mended_tilejson(vector, build=build, tiles=addresses.vector_template))
     documents = {
         f"{VECTOR}.json": tilejson,
         "global-mosaic.json": tilejson,
-        "WMTSCapabilities.xml": wmts_capabilities(addresses),
-        "josm.xml": josm_imagery(addresses),
-        "qgis.xml": qgis_connections(addresses),
+        "WMTSCapabilities.xml": wmts_capabilities(addresses, pixels),
+        "josm.xml": josm_imagery(addresses, pixels),
+        "qgis.xml": qgis_connections(addresses, pixels),
         "qgis-vector.xml": qgis_vector_connections(addresses, int(vector["minzoom"]), int(vector["maxzoom"])),
         "editor-layer-index.geojson": editor_layer(outline, addresses),
     }
     if raster is not None:
         described = mended_tilejson(raster, build=build, tiles=addresses.raster_template, kind="png")
-        documents["raster.json"] = as_json({**described, "maxzoom": DEEPEST_TILE})
+        documents["raster.json"] = as_json({**described, "maxzoom": DEEPEST_TILE, "tileSize": pixels})
     return documents
 
 
-def wmts_capabilities(addresses: Addresses) -> bytes:
-    """WMTS 1.0.0 capabilities, REST only, of the raster address in the grid that all web maps share."""
+def wmts_capabilities(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
+    """WMTS 1.0.0 capabilities, REST only, of the raster address in the grid that all web maps share.
+
+    That grid's well-known scales are those of tiles of 256 pixels; with larger ones a pixel is finer.
+    """
+    scale = SCALE_OF_ZOOM_0 * SMALL_TILE / pixels
+    name = "GoogleMapsCompatible" if pixels == SMALL_TILE else f"GoogleMapsCompatible{pixels}"
+    well_known = (
+        "\n      <WellKnownScaleSet>urn:ogc:def:wkss:OGC:1.0:GoogleMapsCompatible</WellKnownScaleSet>"
+        if pixels == SMALL_TILE
+        else ""
+    )
     matrices = "".join(
         f"""
     <TileMatrix>
       <ows:Identifier>{zoom}</ows:Identifier>
-      <ScaleDenominator>{SCALE_OF_ZOOM_0 / 2**zoom!r}</ScaleDenominator>
+      <ScaleDenominator>{scale / 2**zoom!r}</ScaleDenominator>
       <TopLeftCorner>{-HALF_WORLD!r} {HALF_WORLD!r}</TopLeftCorner>
-      <TileWidth>256</TileWidth>
-      <TileHeight>256</TileHeight>
+      <TileWidth>{pixels}</TileWidth>
+      <TileHeight>{pixels}</TileHeight>
       <MatrixWidth>{2**zoom}</MatrixWidth>
       <MatrixHeight>{2**zoom}</MatrixHeight>
     </TileMatrix>"""
@@ -127,13 +143,12 @@ def wmts_capabilities(addresses: Addresses) -> bytes:
       <ows:Identifier>coverage</ows:Identifier>
       <Style isDefault="true"><ows:Identifier>default</ows:Identifier></Style>
       <Format>image/png</Format>
-      <TileMatrixSetLink><TileMatrixSet>GoogleMapsCompatible</TileMatrixSet></TileMatrixSetLink>
+      <TileMatrixSetLink><TileMatrixSet>{name}</TileMatrixSet></TileMatrixSetLink>
       <ResourceURL format="image/png" resourceType="tile" template={template}/>
     </Layer>
     <TileMatrixSet>
-      <ows:Identifier>GoogleMapsCompatible</ows:Identifier>
-      <ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>
-      <WellKnownScaleSet>urn:ogc:def:wkss:OGC:1.0:GoogleMapsCompatible</WellKnownScaleSet>{matrices}
+      <ows:Identifier>{name}</ows:Identifier>
+      <ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>{well_known}{matrices}
     </TileMatrixSet>
   </Contents>
   <ServiceMetadataURL xlink:href={own}/>
@@ -141,7 +156,7 @@ def wmts_capabilities(addresses: Addresses) -> bytes:
 """.encode()
 
 
-def josm_imagery(addresses: Addresses) -> bytes:
+def josm_imagery(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
     """An entry for JOSM's list of imagery, as `imagery.layers.sites` reads it."""
     template = addresses.raster_template.replace("{z}", "{zoom}")
     return f"""\
@@ -155,6 +170,7 @@ def josm_imagery(addresses: Addresses) -> bytes:
     <description lang="en">{DESCRIPTION}</description>
     <min-zoom>0</min-zoom>
     <max-zoom>{DEEPEST_TILE}</max-zoom>
+    <tile-size>{pixels}</tile-size>
     <category>photo</category>
     <attribution-text>© OpenAerialMap contributors</attribution-text>
     <attribution-url>{ATTRIBUTION_URL}</attribution-url>
@@ -164,13 +180,13 @@ def josm_imagery(addresses: Addresses) -> bytes:
 """.encode()
 
 
-def qgis_connections(addresses: Addresses) -> bytes:
+def qgis_connections(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
     """Connections for QGIS: Browser, XYZ Tiles, Load Connections."""
     return f"""\
 <!DOCTYPE connections>
 <qgsXYZTilesConnections version="1.0">
   <xyztiles name={quoteattr(NAME)} url={quoteattr(addresses.raster_template)} zmin="0" zmax="{DEEPEST_TILE}"
-      authcfg="" username="" password="" referer="" tilePixelRatio="1"/>
+      authcfg="" username="" password="" referer="" tilePixelRatio="{pixels // SMALL_TILE}"/>
 </qgsXYZTilesConnections>
 """.encode()
 

@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from oam_mosaic_assets.core.archive import BrokenArchive
 from oam_mosaic_assets.core.outline import outline_of
+from oam_mosaic_assets.core.picture_tiles import tile_pixels
+from oam_mosaic_assets.core.product import EXACT
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.errors import ServerFailed
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.serving.asking import answer_of
-from oam_mosaic_assets.serving.documents import Addresses, documents_of
+from oam_mosaic_assets.serving.documents import SMALL_TILE, Addresses, documents_of
 from oam_mosaic_assets.serving.martin import (
     RASTER,
     VECTOR,
@@ -105,10 +107,11 @@ def start_generation(
     try:
         vector = _described(program, port, VECTOR)
         raster = _described(program, port, RASTER) if sources.raster else None
-        told = documents_of(pointer, vector, raster, _outline(store, pointer, log), addresses)
+        pixels = _tile_pixels(store, pointer, log) if sources.raster else SMALL_TILE
+        told = documents_of(pointer, vector, raster, _outline(store, pointer, log), addresses, pixels)
         for name, content in told.items():
             (documents / name).write_bytes(content)
-        (documents / "empty" / "204.png").write_bytes(transparent_tile())
+        (documents / "empty" / "204.png").write_bytes(transparent_tile(pixels))
     except BaseException:
         program.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -124,14 +127,24 @@ def start_generation(
     )
 
 
-def transparent_tile() -> bytes:
-    """A PNG of 256 pixels a side that shows nothing."""
+def transparent_tile(pixels: int = SMALL_TILE) -> bytes:
+    """A PNG of so many pixels a side that shows nothing."""
     from PIL import Image  # noqa: PLC0415  # needed once a release
 
-    tile, written = Image.new("P", (256, 256), 0), io.BytesIO()
+    tile, written = Image.new("P", (pixels, pixels), 0), io.BytesIO()
     tile.putpalette([0, 0, 0])
     tile.save(written, "PNG", transparency=0, bits=1, optimize=True)
     return written.getvalue()
+
+
+def _tile_pixels(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> int:
+    """Along an edge of the raster coverage's tiles; 256, and a warning, where it cannot be read."""
+    key = pointer.released[EXACT.name]
+    try:
+        return tile_pixels(lambda start, length: store.read_publicly(key, start=start, length=length) or b"")
+    except BrokenArchive as error:
+        log.warning("clients are told of tiles of %d pixels: %s: %s", SMALL_TILE, key, error)
+        return SMALL_TILE
 
 
 def _outline(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> Mapping[str, Any] | None:

@@ -30,7 +30,7 @@ export function addresses({ config, pointer, coverage }: Mosaic): Address[] {
   if (coverage !== null) {
     found.push({
       client: "PMTiles, raster coverage",
-      how: "The newest, as pictures of 256 pixels, zooms 0 to 15.",
+      how: "The newest, as pictures, zooms 0 to 15.",
       address: publicAddress(config, config.coverage_archive),
     });
   }

@@ -101,7 +101,9 @@ export async function stageOf(
   };
   dark.addEventListener("change", paint);
   const addCoverage = async (pictures: PMTiles): Promise<void> => {
-    const { minZoom, maxZoom } = await pictures.getHeader();
+    const { minZoom, maxZoom, tileDataOffset } = await pictures.getHeader();
+    // a PNG's width, which the first tile has as all others
+    const tileSize = new DataView((await pictures.source.getBytes(tileDataOffset, 24)).data).getUint32(16);
     if (map.getSource("coverage")) return;
     maplibregl.addProtocol("coverage", async ({ url }) => {
       const [z, x, y] = url.slice("coverage://".length).split("/").map(Number) as [number, number, number];
@@ -109,7 +111,7 @@ export async function stageOf(
       // for a picture that is none MapLibre would wait for ever
       return { data: tile?.data ?? (await createImageBitmap(new ImageData(1, 1))) };
     });
-    map.addSource("coverage", { type: "raster", tiles: ["coverage://{z}/{x}/{y}"], tileSize: 256, minzoom: minZoom, maxzoom: maxZoom });
+    map.addSource("coverage", { type: "raster", tiles: ["coverage://{z}/{x}/{y}"], tileSize, minzoom: minZoom, maxzoom: maxZoom });
     map.addLayer({ id: "coverage", type: "raster", source: "coverage", paint: COVERAGE_PAINT }, "places");
   };
   map.on("error", ({ error, ...event }) => {

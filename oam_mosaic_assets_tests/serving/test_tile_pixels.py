@@ -1,0 +1,80 @@
+"""What clients are told of the raster coverage's tiles is what these are: 256 pixels, or 512."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from oam_mosaic_assets.core.archive import BrokenArchive
+from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.picture_tiles import tile_pixels
+from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.serving.documents import HALF_WORLD, Addresses, documents_of
+from oam_mosaic_assets.serving.generation import transparent_tile
+from oam_mosaic_assets_tests.core.pictures import covered
+from oam_mosaic_assets_tests.core.scene import PLAIN
+
+WMTS = {"w": "http://www.opengis.net/wmts/1.0", "ows": "http://www.opengis.net/ows/1.1"}
+JOSM = {"j": "http://josm.openstreetmap.de/maps-1.0"}
+PIXEL = 0.00028
+"""Metres, of the display that WMTS takes for granted."""
+
+POINTER = Pointer(
+    build="20260115T030000Z-3f9c2a7d41be", digest="", snapshot_taken_at="", checked_at="", published_at="",
+    source="sample", images=1, set_aside=0, archive="a", manifest="m", size=1, sha256="", etags={},
+)  # fmt: skip
+
+
+def told(pixels: int) -> dict[str, bytes]:
+    addresses = Addresses(vector="http://v", raster="http://r", viewer="http://p")
+    described = {"minzoom": 0, "maxzoom": 15}
+    return documents_of(POINTER, described, described, None, addresses, pixels)
+
+
+def text_of(document: bytes, path: str, names: dict[str, str]) -> list[str]:
+    return [f"{each.text}" for each in ElementTree.fromstring(document).findall(path, names)]  # noqa: S314
+
+
+@pytest.mark.parametrize("pixels", [256, 512])
+def test_a_tile_says_how_large_all_are(tmp_path: Path, pixels: int) -> None:
+    plan = CoveragePlan(way="exact", zoom_min=2, zoom_max=9, pixels=pixels)
+    content = covered(PLAIN, tmp_path / "it", plan).archive.read_bytes()
+    assert tile_pixels(lambda start, length: content[start : start + length]) == pixels
+
+
+@pytest.mark.parametrize("tile", [b"", b"\x89PNG\r\n\x1a\n", b"RIFF" + bytes(40)])
+def test_a_tile_that_is_no_png_says_nothing(tmp_path: Path, tile: bytes) -> None:
+    content = covered(PLAIN, tmp_path / "it", CoveragePlan(way="whole", zoom_max=3)).archive.read_bytes()
+    content = content[: content.index(b"\x89PNG")] + tile
+    with pytest.raises(BrokenArchive, match="no PNG"):
+        tile_pixels(lambda start, length: content[start : start + length])
+
+
+@pytest.mark.parametrize("pixels", [256, 512])
+def test_every_client_is_told(pixels: int) -> None:
+    documents = told(pixels)
+    capabilities = documents["WMTSCapabilities.xml"]
+    for side in ("Width", "Height"):
+        assert {*text_of(capabilities, f".//w:TileMatrix/w:Tile{side}", WMTS)} == {f"{pixels}"}
+    for zoom, scale in enumerate(text_of(capabilities, ".//w:ScaleDenominator", WMTS)):
+        assert float(scale) * PIXEL * pixels * 2**zoom == pytest.approx(2 * HALF_WORLD)
+    (linked,) = text_of(capabilities, ".//w:TileMatrixSetLink/w:TileMatrixSet", WMTS)
+    assert text_of(capabilities, ".//w:Contents/w:TileMatrixSet/ows:Identifier", WMTS) == [linked]
+    # the well-known scales are those of 256
+    assert len(text_of(capabilities, ".//w:WellKnownScaleSet", WMTS)) == (pixels == 256)
+    assert text_of(documents["josm.xml"], ".//j:tile-size", JOSM) == [f"{pixels}"]
+    assert json.loads(documents["raster.json"])["tileSize"] == pixels
+    (connection,) = ElementTree.fromstring(documents["qgis.xml"])  # noqa: S314
+    assert connection.get("tilePixelRatio") == f"{pixels // 256}"
+
+
+@pytest.mark.parametrize("pixels", [256, 512])
+def test_what_shows_nothing_is_as_large(pixels: int) -> None:
+    with Image.open(io.BytesIO(transparent_tile(pixels))) as picture:
+        assert picture.size == (pixels, pixels)
+        assert picture.convert("RGBA").getchannel("A").getextrema() == (0, 0)
