@@ -24,11 +24,13 @@ import shapely
 from oam_mosaic_assets.core import blocks
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.coverage_tiles import blocks_spooled
-from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.footprint import Footprint, read_item
 from oam_mosaic_assets.errors import DiskFull, TilingFailed
 from oam_mosaic_assets.gateways import coverage
+from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
 from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
 from oam_mosaic_assets.gateways.coverage_worker import command_of
+from oam_mosaic_assets_tests.campaign.injection import a_control_group
 from oam_mosaic_assets_tests.core.pictures import bits_of, covered
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, footprint, snapshot_of
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
@@ -283,3 +285,37 @@ def test_the_processes_stay_small(tmp_path: Path) -> None:
     plan = CoveragePlan(way="exact", zoom_max=12)
     covered(strewn(300), tmp_path / "it", plan, processes=2, on_progress=look)
     assert 0 < peak < 160 * 2**20
+
+
+BOTH = """
+import sys
+from pathlib import Path
+from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
+folder = Path(sys.argv[1])
+for way in ("exact", "whole"):
+    make_coverage(CoveragePlan(way=way, zoom_max=13), Shown(folder / "footprints.parquet", "", (0, 0, 1, 1)),
+        folder / way, before="", processes=2)
+    for left in folder.glob("*.npy"):
+        left.unlink()
+    (folder / "parts.wkb").unlink(missing_ok=True)
+"""
+"""Makes both archives of the footprints in a folder."""
+
+
+@pytest.mark.parametrize(("mib", "is_enough"), [(1024, True), (64, False)])
+def test_a_gibibyte_is_enough_for_both_with_all_their_processes(
+    tmp_path: Path, *, mib: int, is_enough: bool
+) -> None:
+    """And the limit is one: with a sixteenth the kernel ends it."""
+    with SampleCatalogue(2_000).snapshot() as snapshot:
+        rows = [each for each in snapshot.items() if isinstance(each, dict)]
+    read = (read_item(each, row=row, now=NOW + timedelta(days=3650)) for row, each in enumerate(rows, 1))
+    snapshot_of([each for each in read if isinstance(each, Footprint)], tmp_path / "it")
+    with a_control_group(mib) as group:
+        join = f"echo $$ >'{group}/cgroup.procs' && exec \"$@\""
+        program = [sys.executable, "-c", BOTH, str(tmp_path / "it")]
+        ended = subprocess.run(["sh", "-c", join, "sh", *program], check=False, capture_output=True)
+    assert (ended.returncode == 0) == is_enough, ended.stderr.decode()
+    for way in ("exact", "whole"):
+        assert (tmp_path / "it" / way).exists() == is_enough
