@@ -119,20 +119,28 @@ def repeat(footprints: Path, images: int, scratch: Path) -> None:
 
 
 def count(folder: Path) -> dict[str, Any]:
-    from oam_mosaic_assets.core.density import COLUMNS, cells_by_zoom, placed
+    from oam_mosaic_assets.core.density import COLUMNS, cells_above, cells_by_zoom, placed
+    from oam_mosaic_assets.core.density_spool import PlacedImages
     from oam_mosaic_assets.core.snapshot import read_batches
 
-    images = []
+    images, counts = PlacedImages(folder), 0
     batches = read_batches(folder / "footprints.parquet", COLUMNS)
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in batches:
         areas = shapely.from_wkb(batch["geometry"].to_numpy())
-        images.append(placed(batch, areas, taken_at=TAKEN_AT))
+        images.add(placed(batch, areas, taken_at=TAKEN_AT))
     placing = time.perf_counter() - wall
-    whole = pl.concat(images, rechunk=True)
-    counts = sum(len(kinds) + len(cells) for _, cells, kinds in cells_by_zoom(whole))
+    sheets = []
+    for _, _, some in images.by_sheets():
+        for _, cells, kinds in cells_by_zoom(some, 2):
+            counts += len(kinds) + len(cells)
+        sheets.append((cells, kinds))
+    cells, kinds = (pl.concat(each) for each in zip(*sheets, strict=True))
+    for _ in range(2):
+        cells, kinds = cells_above(cells, kinds)
+        counts += len(kinds) + len(cells)
     return {
-        "images": len(whole),
+        "images": images.images,
         "counts": counts,
         "wall": round(time.perf_counter() - wall, 2),
         "of it counting": round(time.perf_counter() - wall - placing, 2),

@@ -51,9 +51,6 @@ SIDES: Final = ("west", "south", "east", "north")
 KIND_COLUMNS: Final = ("platform_kind", "license_kind", "gsd_kind", "year", "in_7d", "in_30d")
 """Columns that each say one kind that an image is of, or none."""
 
-_KINDS: Final = 1 << 16
-"""More than there are kinds."""
-
 _IMAGES: Final = {
     "cell": pl.Int64(),
     **dict.fromkeys(SIDES, pl.Float64()),
@@ -158,32 +155,38 @@ def _joined(areas: Geometries) -> Geometries:
     return np.asarray(shapely.multipolygons(shapely.set_coordinates(parts, points), indices=of), dtype=object)
 
 
-def cells_by_zoom(images: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
-    """Count the images, from the last display zoom to the first.
+def cells_by_zoom(
+    images: pl.DataFrame, zoom_min: int = 0
+) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
+    """Count images, from the last display zoom upwards.
 
     Args:
         images: as `placed` gives them.
+        zoom_min: the last one that is wanted.
 
     Returns:
         The display zoom; its cells with `count`, extent and newest acquisition; and how many images of each
         kind (`kind`, `count`) they hold. Both in the order of cells.
     """
-    cells = images.group_by("cell").agg(pl.len().alias("count"), *_sums())
-    # cell and kind in one number: half the memory that two columns take to be grouped by
+    cells = images.group_by("cell").agg(pl.len().alias("count"), *_sums()).sort("cell")
     kinds = pl.concat(
         images.filter(pl.col(column).is_not_null())
-        .select(key=pl.col("cell") * _KINDS + pl.col(column))
-        .group_by("key")
+        .group_by("cell", pl.col(column).alias("kind"))
         .agg(pl.len().alias("count"))
         for column in KIND_COLUMNS
+    ).sort("cell", "kind")
+    for zoom in range(ZOOM_MAX, zoom_min - 1, -1):
+        yield zoom, cells, kinds
+        cells, kinds = cells_above(cells, kinds)
+
+
+def cells_above(cells: pl.DataFrame, kinds: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What `cells_by_zoom` gives of the zoom above, from what it gives of a zoom."""
+    parent = pl.col("cell") // 4
+    return (
+        cells.group_by(parent).agg(pl.sum("count"), *_sums()).sort("cell"),
+        kinds.group_by(parent, "kind").agg(pl.sum("count")).sort("cell", "kind"),
     )
-    cell, kind = pl.col("key") // _KINDS, pl.col("key") % _KINDS
-    for zoom in range(ZOOM_MAX, -1, -1):
-        by_kind = kinds.sort("key").select(cell=cell, kind=kind.cast(pl.UInt16()), count="count")
-        yield zoom, cells.sort("cell"), by_kind
-        del by_kind
-        cells = cells.group_by(pl.col("cell") // 4).agg(pl.sum("count"), *_sums())
-        kinds = kinds.group_by(cell // 4 * _KINDS + kind).agg(pl.sum("count"))
 
 
 def _sums() -> list[pl.Expr]:

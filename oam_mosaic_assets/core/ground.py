@@ -35,6 +35,9 @@ Shares = NDArray[np.float64]
 SHEET_ZOOM: Final = 6
 """Of the tiles that are dissolved one by one: images of the densest of them are held at a time."""
 
+SHEETS: Final = 1 << 2 * SHEET_ZOOM
+"""How many of these tiles there are."""
+
 _ECCENTRICITY: Final = 0.0818191908426215
 """Of the WGS84 ellipsoid."""
 
@@ -109,9 +112,16 @@ class Ground:
         rows = zip(cell.tolist(), shapely.to_wkb(pieces).tolist(), strict=True)
         self._database.executemany("INSERT INTO pieces VALUES (?, ?)", rows)
 
-    def sheets(self) -> Iterator[list[Sheet]]:
-        """What is covered, in the order of tiles; some of them at a time."""
-        found = self._database.execute("SELECT cell, area FROM pieces ORDER BY cell")
+    def sheets(self, first: int = 0, last: int = SHEETS) -> Iterator[list[Sheet]]:
+        """What is covered, in the order of tiles; some of them at a time.
+
+        Args:
+            first: of the tiles that are wanted.
+            last: the one after the last.
+        """
+        found = self._database.execute(
+            "SELECT cell, area FROM pieces WHERE cell >= ? AND cell < ? ORDER BY cell, rowid", (first, last)
+        )
         sheets: list[Sheet] = []
         held = 0
         for cell, rows in groupby(found, key=itemgetter(0)):

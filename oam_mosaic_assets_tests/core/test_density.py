@@ -16,7 +16,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oam_mosaic_assets.core import density_tiles
+from oam_mosaic_assets.core import density_spool, density_tiles
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.density import DEEPEST, middles_and_extents, placed, years_of
 from oam_mosaic_assets.core.density_audit import DENSITY_CHECKS, examine_density
@@ -119,6 +119,17 @@ def test_the_archive_says_what_is_excluded_and_what_its_last_days_are_relative_t
 def test_the_same_snapshot_gives_the_same_bytes(grid: Grid, tmp_path: Path) -> None:
     again = grid_of(reversed(HARD), tmp_path)
     assert again.archive.read_bytes() == grid.archive.read_bytes()
+
+
+def test_the_tables_are_the_same_however_few_images_are_held_together(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(density_spool, "TOGETHER", 3)
+    again = grid_of(HARD, tmp_path)
+    assert len(list((tmp_path / "parts").glob("placed-*"))) > 1, "they were held by way of several files"
+    for one, other in ((grid.cells, again.cells), (grid.kinds, again.kinds)):
+        assert pl.read_parquet(one).equals(pl.read_parquet(other))
+    assert again.counted == grid.counted
 
 
 # where images count
