@@ -46,6 +46,9 @@ NAMED: Final = (
 )
 """What images are counted by but for years. A kind is a place in this list, or a year."""
 
+DAYS: Final = {"in_7d": 7, "in_30d": 30}
+"""The moving windows, by the column that says whether an image is in: days before the snapshot."""
+
 SIDES: Final = ("west", "south", "east", "north")
 
 KIND_COLUMNS: Final = ("platform_kind", "license_kind", "gsd_kind", "year", "in_7d", "in_30d")
@@ -78,17 +81,26 @@ def placed(rows: pl.DataFrame, areas: Geometries, *, taken_at: datetime) -> pl.D
         taken_at: the moment of the snapshot, UTC; the last days are those before it.
     """
     middle, extent = middles_and_extents(areas)
-    side = 1 << DEEPEST
-    # 180 degrees east and 85.0511 degrees south fall in the last cell
-    x, y = np.clip(np.floor(to_tiles(middle, DEEPEST)).astype(np.int64), 0, side - 1).T
-    cells = tile_ids(DEEPEST, x, y) - first_tile_id(DEEPEST)
+    cells = _cells_at(middle)
     found = rows.select(
         pl.Series("cell", cells),
-        *(pl.Series(name, extent[:, index]) for index, name in enumerate(SIDES)),
+        # there are two zeros, and a cell's tile says which
+        *(pl.Series(name, extent[:, index] + 0.0) for index, name in enumerate(SIDES)),
         pl.col("acquired_to").alias("newest"),
         *_kinds(taken_at),
     )
     return found.cast(pl.Schema(_IMAGES))
+
+
+def smallest_cells(areas: Geometries) -> NDArray[np.int64]:
+    """The smallest cell that each area (EPSG:4326) counts in."""
+    return _cells_at(middles_and_extents(areas)[0])
+
+
+def _cells_at(middle: NDArray[np.float64]) -> NDArray[np.int64]:
+    # 180 degrees east and 85.0511 degrees south fall in the last cell
+    x, y = np.clip(np.floor(to_tiles(middle, DEEPEST)).astype(np.int64), 0, (1 << DEEPEST) - 1).T
+    return tile_ids(DEEPEST, x, y) - first_tile_id(DEEPEST)
 
 
 def _kinds(taken_at: datetime) -> list[pl.Expr]:
@@ -121,9 +133,16 @@ def _kinds(taken_at: datetime) -> list[pl.Expr]:
         .then(number["count_gsd_gt_10"])
         .alias("gsd_kind"),
         day.dt.year().cast(pl.UInt16).alias("year"),
-        pl.when(day > taken_at - timedelta(days=7)).then(number["count_last_7d"]).alias("in_7d"),
-        pl.when(day > taken_at - timedelta(days=30)).then(number["count_last_30d"]).alias("in_30d"),
+        *(
+            pl.when(is_within(days, taken_at)).then(number[f"count_last_{days}d"]).alias(column)
+            for column, days in DAYS.items()
+        ),
     ]
+
+
+def is_within(days: int, taken_at: datetime) -> pl.Expr:
+    """Whether a footprint was acquired in so many days before a snapshot."""
+    return pl.col("acquired_to") > taken_at - timedelta(days=days)
 
 
 def middles_and_extents(areas: Geometries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

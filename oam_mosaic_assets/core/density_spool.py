@@ -46,21 +46,35 @@ class PlacedImages:
         Together they are all sheets there are, so some have no images.
         """
         self._store()
-        begins = np.array(self._begins)
-        before = begins.sum(axis=0)  # images in sheets before each
+        before = np.array(self._begins).sum(axis=0)  # images in sheets before each
         first = 0
         while first < SHEETS:
             last = int(np.searchsorted(before, before[first] + TOGETHER, side="right")) - 1
             last = max(last, first + 1)
-            parts = [
-                pl.scan_ipc(self._path(run), glob=False).slice(start, stop - start)
-                for run, (start, stop) in enumerate(begins[:, [first, last]].tolist())
-                if stop > start
-            ]
-            yield first, last, pl.concat([no_images(), *pl.collect_all(parts)])
+            yield first, last, self.of_sheets(first, last)
             first = last
 
+    def of_sheets(self, first: int, last: int) -> pl.DataFrame:
+        """The images of sheets from a first one to before a last one."""
+        self._store()
+        parts = [
+            pl.scan_ipc(self._path(run), glob=False).slice(start, stop - start)
+            for run, begins in enumerate(self._begins)
+            for start, stop in [begins[[first, last]].tolist()]
+            if stop > start
+        ]
+        return pl.concat([no_images(), *pl.collect_all(parts)])
+
+    def years(self) -> list[int]:
+        """The years that some image was taken in."""
+        self._store()
+        runs = [pl.scan_ipc(self._path(run), glob=False) for run in range(len(self._begins))]
+        found = pl.concat(runs).select(pl.col("year").drop_nulls().unique().sort()).collect()
+        return found["year"].to_list()
+
     def _store(self) -> None:
+        if len(self._held) == 1 and self._begins:
+            return
         images = pl.concat(self._held).sort("cell")
         self._held = [no_images()]
         sheet = images["cell"].to_numpy() >> BELOW

@@ -1,23 +1,25 @@
-"""The density grid of a snapshot as two tables: its cells, and how many images of each kind they hold.
+"""The density grid of a snapshot as tables: cells, how many images of each kind they hold, and sheets.
 
-Both stand in the order of zooms, then of cells. A cell that is no larger than a sheet of `core.ground` lies
-in one, so sheets are counted one after another; larger ones are added up from them. What is held in memory is
-what the densest sheet holds, or some sheets together where they hold little; the rest goes by way of files.
+Cells and kinds stand in the order of zooms, then of cells. A cell that is no larger than a sheet of
+`core.ground` lies in one, so sheets are counted one after another; larger ones are added up from them. What
+is held in memory is what the densest sheet holds, or some sheets together where they hold little; the rest
+goes by way of files.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import polars as pl
 import shapely
+from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.density import (
     COLUMNS,
@@ -29,12 +31,14 @@ from oam_mosaic_assets.core.density import (
     placed,
 )
 from oam_mosaic_assets.core.density_spool import BELOW, PlacedImages
+from oam_mosaic_assets.core.grid import Geometries
 from oam_mosaic_assets.core.ground import (
     SHEET_ZOOM,
     SHEETS,
     Ground,
     Numbers,
     Shares,
+    are_near,
     areas_km2,
     cells_km2,
     covered_km2,
@@ -63,8 +67,53 @@ KINDS: Final = {"zoom": pl.UInt8(), "cell": pl.Int64(), "kind": pl.UInt16(), "co
 """One row a cell and kind that it holds images of; see `core.density.kind_name`."""
 
 
+SHEETS_SCHEMA: Final = {"sheet": pl.Int64(), "area_km2": pl.Float64(), "covered_km2": pl.Float64()}
+"""One row a sheet: the areas of the images that count in it, added up, and what is covered of it."""
+
 _OF_SHEETS: Final = SHEET_ZOOM - FINER
 """The display zoom whose cells are the sheets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DensityTables:
+    """Where the tables of a snapshot lie.
+
+    Attributes:
+        cells: see `CELLS`.
+        kinds: see `KINDS`.
+        sheets: see `SHEETS_SCHEMA`.
+    """
+
+    cells: Path
+    kinds: Path
+    sheets: Path
+
+    @classmethod
+    def within(cls, folder: Path, before: str = "") -> Self:
+        """Files of a folder.
+
+        Args:
+            before: what their names begin with.
+        """
+        return cls(**{each.name: folder / f"{before}density_{each.name}.parquet" for each in fields(cls)})
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """All of them."""
+        return self.cells, self.kinds, self.sheets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TakenOver:
+    """What needs not be counted again.
+
+    Attributes:
+        tables: of an earlier snapshot, made by the same recipe.
+        changed: whether a sheet is not what it was, sheet by sheet.
+    """
+
+    tables: DensityTables
+    changed: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,39 +134,71 @@ class Counted:
 
 
 def write_density(
-    footprints: Path, *, cells: Path, kinds: Path, taken_at: datetime, scratch: Path
+    footprints: Path,
+    tables: DensityTables,
+    *,
+    taken_at: datetime,
+    scratch: Path,
+    taken_over: TakenOver | None = None,
 ) -> Counted:
-    """Count the footprints of a snapshot.
+    """Count the footprints of a snapshot. The tables hold the same, whatever is taken over.
 
     Args:
         footprints: the GeoParquet.
-        cells: where the table of cells goes.
-        kinds: where the table of kinds goes.
+        tables: where they go.
         taken_at: the moment of the snapshot, UTC.
         scratch: an empty folder.
+        taken_over: only the sheets that changed are counted, and the others are those of these tables.
     """
-    tables = _Tables(scratch)
-    images, area, covered = PlacedImages(scratch), np.zeros(SHEETS), np.zeros(SHEETS)
+    wanted = np.ones(SHEETS, np.bool_) if taken_over is None else taken_over.changed
+    made, images = _Tables(scratch), PlacedImages(scratch)
+    area, covered = np.zeros((2, SHEETS))
     with Ground(scratch / "ground.sqlite") as ground:
-        for batch in read_batches(footprints, COLUMNS):
-            areas = shapely.from_wkb(batch["geometry"].to_numpy())
-            here = placed(batch, areas, taken_at=taken_at)
-            images.add(here)
-            ground.add(areas)
+        for rows, areas in _near(footprints, wanted):
+            here = placed(rows, areas, taken_at=taken_at)
+            sheet = here["cell"].to_numpy() >> BELOW
+            images.add(here.filter(wanted[sheet]))
+            ground.add(areas, wanted)
             # one after another, so that a sum does not depend on the batches
-            np.add.at(area, here["cell"].to_numpy() >> BELOW, areas_km2(areas))
+            np.add.at(area, sheet[wanted[sheet]], areas_km2(areas[wanted[sheet]]))
         for first, last, some in images.by_sheets():
             counted = {zoom: found for zoom, *found in cells_by_zoom(some, _OF_SHEETS)}
             shares = _shares(ground, first, last, covered, {zoom: each[0] for zoom, each in counted.items()})
             for zoom, (of_zoom, by_kind) in counted.items():
-                tables.add(zoom, of_zoom.with_columns(covered=shares[zoom]), by_kind)
-    tables.add_up(covered)
+                made.add(zoom, of_zoom.with_columns(covered=shares[zoom]), by_kind)
+    if taken_over is not None:
+        made.take_over(taken_over)
+        _take_over_areas(taken_over, area, covered)
+    made.add_up(covered)
+    _write_sheets(tables.sheets, area, covered)
+    made.write(tables)
+    images_counted, cells = made.totals()
     return Counted(
-        images=images.images,
-        cells=tables.write(cells, kinds),
-        area_km2=math.fsum(area),
-        covered_km2=math.fsum(covered),
+        images=images_counted, cells=cells, area_km2=math.fsum(area), covered_km2=math.fsum(covered)
     )
+
+
+def _near(footprints: Path, wanted: NDArray[np.bool_]) -> Iterator[tuple[pl.DataFrame, Geometries]]:
+    """The footprints that may count in these sheets, or cover something of them."""
+    for batch in read_batches(footprints, COLUMNS):
+        areas = shapely.from_wkb(batch["geometry"].to_numpy())
+        near = are_near(areas, wanted)
+        if near.any():
+            yield batch.filter(near), areas[near]
+
+
+def _take_over_areas(taken_over: TakenOver, area: Shares, covered: Shares) -> None:
+    kept = pl.read_parquet(taken_over.tables.sheets, glob=False)
+    sheet = kept["sheet"].to_numpy()
+    stays = ~taken_over.changed[sheet]
+    for sums, column in ((area, "area_km2"), (covered, "covered_km2")):
+        sums[sheet[stays]] = kept[column].to_numpy()[stays]
+
+
+def _write_sheets(target: Path, area: Shares, covered: Shares) -> None:
+    sheet = np.flatnonzero((area > 0.0) | (covered > 0.0))
+    columns = {"sheet": sheet, "area_km2": area[sheet], "covered_km2": covered[sheet]}
+    pl.DataFrame(columns, pl.Schema(SHEETS_SCHEMA)).write_parquet(target)
 
 
 def _shares(
@@ -166,6 +247,18 @@ class _Tables:
                 whole = whole.with_columns(pl.col("covered").round(DECIMALS))
             whole.select(schema.keys()).cast(pl.Schema(schema)).write_parquet(parts[-1])
 
+    def take_over(self, taken_over: TakenOver) -> None:
+        """Put the cells of sheets that did not change in between those that were added."""
+        changed = pl.Series(np.flatnonzero(taken_over.changed), dtype=pl.Int64())
+        for zoom in range(_OF_SHEETS, ZOOM_MAX + 1):
+            is_fresh = (pl.col("cell") // 4 ** (zoom - _OF_SHEETS)).is_in(changed.implode())
+            for name, table in (("cells", taken_over.tables.cells), ("kinds", taken_over.tables.kinds)):
+                kept = pl.scan_parquet(table, glob=False).filter(pl.col("zoom") == zoom, ~is_fresh)
+                fresh = pl.scan_parquet(self._parts[name, zoom], glob=False)
+                whole = self._scratch / f"{name}-{zoom:02}.parquet"
+                kept.merge_sorted(fresh, "cell").sink_parquet(whole, engine="streaming")
+                self._parts[name, zoom] = [whole]
+
     def add_up(self, covered: Shares) -> None:
         """Make the zooms whose cells are larger than sheets from that of the sheets.
 
@@ -182,9 +275,15 @@ class _Tables:
             share = np.minimum(area / cells_km2(of, zoom + FINER), 1.0)
             self.add(zoom, cells.with_columns(covered=share), kinds)
 
-    def write(self, cells: Path, kinds: Path) -> int:
-        """Write them whole; returns how many cells there are."""
-        for name, target in (("cells", cells), ("kinds", kinds)):
+    def write(self, tables: DensityTables) -> None:
+        """Write them whole."""
+        for name, target in (("cells", tables.cells), ("kinds", tables.kinds)):
             parts = [each for zoom in range(ZOOM_MAX + 1) for each in self._parts[name, zoom]]
             pl.scan_parquet(parts, glob=False).sink_parquet(target, engine="streaming")
-        return int(pl.scan_parquet(cells, glob=False).select(pl.len()).collect().item())
+
+    def totals(self) -> tuple[int, int]:
+        """How many images, and cells of all zooms."""
+        parts = [each for zoom in range(ZOOM_MAX + 1) for each in self._parts["cells", zoom]]
+        images = pl.scan_parquet(self._parts["cells", 0], glob=False).select(pl.sum("count"))
+        cells = pl.scan_parquet(parts, glob=False).select(pl.len())
+        return int(images.collect().item()), int(cells.collect().item())
