@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,8 @@ from oam_mosaic_assets.core.density_tiles import LAYER, density_metadata
 from oam_mosaic_assets.core.ground import SHEET_ZOOM, cells_km2
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.splice import Before
-from oam_mosaic_assets.core.takeover import differences
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.takeover import differences, differing_tiles
 
 DENSITY_CHECKS: Final[Mapping[str, str]] = {
     "archive_is_whole": "Every tile parses, and holds cells of the grid as polygon and point.",
@@ -99,6 +101,12 @@ def _within(folder: Path, name: str) -> Path:
     return made
 
 
+def _of(source: Source, tiles: Stretches) -> tuple[Source, Source]:
+    """What it has of these tiles, and what of others."""
+    inside, outside = tiles.cut(source.entries)
+    return Source(source.descriptor, inside), Source(source.descriptor, outside)
+
+
 class _Case:
     """What is read of an archive, and what is found."""
 
@@ -116,16 +124,18 @@ class _Case:
         """Read only where something changed since; hold the rest against what it was, byte for byte."""
         then = datetime.fromisoformat(archive.metadata["snapshot_taken_at"])
         images = placed_images(before.footprints, then, _within(folder, "before"))
-        self._changed = differences_between(before.footprints, footprints, images, self.images)
+        changed = differences_between(before.footprints, footprints, images, self.images)
         now, was = (Source.of_archive(each) for each in (self.archive, archive))
-        kept, then_kept = (
-            Source(each.descriptor, self._changed.tiles.cut(each.entries)[1]) for each in (now, was)
-        )
+        elsewhere = [_of(each, changed.tiles)[1] for each in (now, was)]
+        near = differing_tiles(*(_of(each, changed.rounded)[0] for each in elsewhere))
+        tiles = Stretches.union([changed.tiles, near])
+        kept, then_kept = (_of(each, tiles)[1] for each in (now, was))
         self.faults += differences(kept, then_kept)
         self.tiles += int(kept.entries.run_length.sum())
+        self._changed = replace(changed, tiles=tiles)
         # what was taken over counts what it counted
         self.sums.update(dict.fromkeys(range(ZOOM_MAX + 1), images.images))
-        for span in read_spans(archive, self.faults, self._changed.tiles):
+        for span in read_spans(archive, self.faults, tiles):
             cells, _ = span.found.tables(span.zoom)
             self.sums[span.zoom] -= int(cells["count"].sum())
             above = self._were.get(span.zoom, cells.clear()[["cell", "covered"]])

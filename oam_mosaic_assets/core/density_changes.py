@@ -19,7 +19,7 @@ from oam_mosaic_assets.core.changes import changes_between
 from oam_mosaic_assets.core.density import COLUMNS, DAYS, is_within, smallest_cells
 from oam_mosaic_assets.core.density_spool import BELOW
 from oam_mosaic_assets.core.grid import Geometries
-from oam_mosaic_assets.core.ground import SHEETS, sheets_near
+from oam_mosaic_assets.core.ground import SHEETS, tiles_near
 
 
 def changed_sheets(
@@ -38,7 +38,7 @@ def changed_sheets(
     """
     changes = changes_between(before, now, COLUMNS)
     changed = np.zeros(SHEETS, np.bool_)
-    changed[sheets_near(changes.areas)] = True
+    changed[tiles_near(changes.areas)] = True
     for areas in (changes.areas, _passed_by(now, then, taken_at)):
         changed[smallest_cells(areas) >> BELOW] = True
     return changes.images, changed

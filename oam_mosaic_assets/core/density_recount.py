@@ -23,7 +23,7 @@ from oam_mosaic_assets.core.density_spool import BELOW, PlacedImages
 from oam_mosaic_assets.core.density_tiles import DEGREE_DECIMALS, MOMENT
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import first_tile_id
-from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, sheets_near
+from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, tiles_near
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 
@@ -81,10 +81,12 @@ class Differences:
 
     Attributes:
         tiles: that may say something else in one than in the other, and all above them.
+        rounded: tiles of sheets whose ground differs somewhere: other shares there may be rounded otherwise.
         ground: whether other ground may be covered of a sheet, sheet by sheet.
     """
 
     tiles: Stretches
+    rounded: Stretches
     ground: NDArray[np.bool_]
 
 
@@ -99,20 +101,23 @@ def differences_between(
         images_before: of the one.
         images: of the other.
     """
-    cells = _differing_cells(images_before, images)
-    sheets = sheets_near(changes_between(before, now).areas)
+    areas = changes_between(before, now).areas
+    counting = _differing_cells(images_before, images) >> 2 * (DEEPEST - ZOOM_MAX)
+    deepest = np.union1d(counting, tiles_near(areas, ZOOM_MAX))
+    tiles = [
+        Stretches.of((deepest >> 2 * (ZOOM_MAX - zoom)) + first_tile_id(zoom)) for zoom in range(ZOOM_MAX + 1)
+    ]
+    sheets = tiles_near(areas)
     ground = np.zeros(SHEETS, np.bool_)
     ground[sheets] = True
-    tiles = []
-    for zoom in range(ZOOM_MAX + 1):
-        first = first_tile_id(zoom)
-        tiles.append(Stretches.of((cells >> 2 * (DEEPEST - zoom)) + first))
-        if zoom <= SHEET_ZOOM:
-            tiles.append(Stretches.of((sheets >> 2 * (SHEET_ZOOM - zoom)) + first))
-        else:
-            below = 2 * (zoom - SHEET_ZOOM)
-            tiles.append(Stretches((sheets << below) + first, (sheets + 1 << below) + first))
-    return Differences(Stretches.union(tiles), ground)
+    rounded = [
+        Stretches(
+            (sheets << 2 * (zoom - SHEET_ZOOM)) + first_tile_id(zoom),
+            (sheets + 1 << 2 * (zoom - SHEET_ZOOM)) + first_tile_id(zoom),
+        )
+        for zoom in range(SHEET_ZOOM, ZOOM_MAX + 1)
+    ]
+    return Differences(Stretches.union(tiles), Stretches.union(rounded), ground)
 
 
 def _differing_cells(before: PlacedImages, now: PlacedImages) -> Numbers:

@@ -243,10 +243,14 @@ def _integrals(
     return np.abs(np.bincount(area, steps * mean, minlength=len(areas)))
 
 
-def sheets_near(areas: Geometries) -> Numbers:
-    """The tiles that the frames of areas (EPSG:4326) have something in, or touch; ascending."""
-    _, column, row = tiles_between(*_frames(shapely.get_parts(areas)))
-    return np.unique(tile_ids(SHEET_ZOOM, column, row)) - first_tile_id(SHEET_ZOOM)
+def tiles_near(areas: Geometries, zoom: int = SHEET_ZOOM) -> Numbers:
+    """The tiles that the frames of areas (EPSG:4326) have something in, or touch.
+
+    Returns:
+        Places along the Hilbert curve of the zoom, ascending.
+    """
+    _, column, row = tiles_between(*_frames(shapely.get_parts(areas), zoom))
+    return np.unique(tile_ids(zoom, column, row)) - first_tile_id(zoom)
 
 
 def are_near(areas: Geometries, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -268,12 +272,12 @@ def are_near(areas: Geometries, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return near
 
 
-def _frames(areas: Geometries) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+def _frames(areas: Geometries, zoom: int = SHEET_ZOOM) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """The tiles that the frames of areas reach: the first column and row, and those after the last."""
     west, south, east, north = shapely.bounds(areas).T
     corners = np.column_stack([np.concatenate([west, east]), np.concatenate([north, south])])
-    reached = np.floor(to_tiles(corners, SHEET_ZOOM)).astype(np.int64)
-    columns, rows = np.clip(reached, 0, (1 << SHEET_ZOOM) - 1).T.reshape(2, 2, -1)
+    reached = np.floor(to_tiles(corners, zoom)).astype(np.int64)
+    columns, rows = np.clip(reached, 0, (1 << zoom) - 1).T.reshape(2, 2, -1)
     return columns[0], rows[0], columns[1] + 1, rows[1] + 1
 
 
