@@ -5,8 +5,10 @@
 Each stage runs in a process of its own; figures are wall and CPU seconds and the most memory that it held.
 `count` is what polars does, from the columns of the footprints to the counts of all cells of 14 zooms;
 `loop` is the same by a loop over images, zooms and kinds. `tables` adds extents, newest images and covered
-ground, `archive` writes the tiles, `tippecanoe` makes tiles of the same cells, `audit` reads all back. With
-`--images` the catalogue is repeated elsewhere until there are so many.
+ground, `archive` writes the tiles, `tippecanoe` makes tiles of the same cells, `audit` reads all back.
+`before` makes all of it on the day after the newest image; after it, `twenty` follows when 20 images in three
+places have moved, and `day` when a day has passed: both take over the rest. With `--images` the catalogue is
+repeated elsewhere until there are so many.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +121,28 @@ def repeat(footprints: Path, images: int, scratch: Path) -> None:
 
 
 def count(folder: Path) -> dict[str, Any]:
-    from oam_mosaic_assets.core.density import COLUMNS, cells_by_zoom, placed
+    from oam_mosaic_assets.core.density import COLUMNS, cells_above, cells_by_zoom, placed
+    from oam_mosaic_assets.core.density_spool import PlacedImages
     from oam_mosaic_assets.core.snapshot import read_batches
 
-    images = []
+    images, counts = PlacedImages(folder), 0
     batches = read_batches(folder / "footprints.parquet", COLUMNS)
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in batches:
         areas = shapely.from_wkb(batch["geometry"].to_numpy())
-        images.append(placed(batch, areas, taken_at=TAKEN_AT))
+        images.add(placed(batch, areas, taken_at=TAKEN_AT))
     placing = time.perf_counter() - wall
-    whole = pl.concat(images, rechunk=True)
-    counts = sum(len(kinds) + len(cells) for _, cells, kinds in cells_by_zoom(whole))
+    sheets = []
+    for _, _, some in images.by_sheets():
+        for _, cells, kinds in cells_by_zoom(some, 2):
+            counts += len(kinds) + len(cells)
+        sheets.append((cells, kinds))
+    cells, kinds = (pl.concat(each) for each in zip(*sheets, strict=True))
+    for _ in range(2):
+        cells, kinds = cells_above(cells, kinds)
+        counts += len(kinds) + len(cells)
     return {
-        "images": len(whole),
+        "images": images.images,
         "counts": counts,
         "wall": round(time.perf_counter() - wall, 2),
         "of it counting": round(time.perf_counter() - wall - placing, 2),
@@ -180,13 +190,12 @@ def kinds_of(row: dict[str, Any]) -> list[str]:
 
 
 def tables(folder: Path) -> dict[str, Any]:
-    from oam_mosaic_assets.core.density_tables import write_density
+    from oam_mosaic_assets.core.density_tables import DensityTables, write_density
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         found = write_density(
             folder / "footprints.parquet",
-            cells=folder / "cells.parquet",
-            kinds=folder / "kinds.parquet",
+            DensityTables.within(folder),
             taken_at=TAKEN_AT,
             scratch=Path(scratch),
         )
@@ -198,22 +207,18 @@ def metadata_of(folder: Path) -> dict[str, Any]:
     from oam_mosaic_assets.core.density_tiles import density_metadata
 
     images = pl.scan_parquet(folder / "footprints.parquet").select(pl.len()).collect().item()
-    years = years_of(pl.scan_parquet(folder / "kinds.parquet"))
+    years = years_of(pl.scan_parquet(folder / "density_kinds.parquet"))
     taken_at = TAKEN_AT.isoformat()
     return density_metadata(snapshot="", taken_at=taken_at, images=images, excluded={}, years=years)
 
 
 def archive(folder: Path) -> dict[str, Any]:
+    from oam_mosaic_assets.core.density_tables import DensityTables
     from oam_mosaic_assets.core.density_tiles import write_density_archive
 
     target = folder / "ours.pmtiles"
-    write_density_archive(
-        folder / "cells.parquet",
-        folder / "kinds.parquet",
-        target,
-        metadata=metadata_of(folder),
-        scratch=folder,
-    )
+    tables = DensityTables.within(folder)
+    write_density_archive(tables, target, metadata=metadata_of(folder), scratch=folder)
     return {"bytes": target.stat().st_size}
 
 
@@ -284,6 +289,89 @@ def audit(folder: Path) -> dict[str, Any]:
     return {"passed": [each.passed for each in found]}
 
 
+def newest(folder: Path) -> datetime:
+    last = pl.scan_parquet(folder / "footprints.parquet").select(pl.max("acquired_to")).collect().item()
+    assert isinstance(last, datetime)
+    return last
+
+
+def before(folder: Path) -> dict[str, Any]:
+    return followed(folder, folder / "footprints.parquet", newest(folder) + timedelta(days=1), "before")
+
+
+def twenty(folder: Path) -> dict[str, Any]:
+    rows, chance = pl.read_parquet(folder / "footprints.parquet"), random.Random(1)  # noqa: S311
+    areas = shapely.from_wkb(rows["geometry"].to_numpy())
+    tree, moved = shapely.STRtree(areas), set[int]()
+    for place in chance.sample(range(len(areas)), 3):
+        near = tree.query(areas[place].centroid.buffer(2.0))
+        moved |= {*near[np.argsort(shapely.distance(areas[near], areas[place]))][:7].tolist()}
+    which = np.array(sorted(moved)[:20])
+    areas[which] = shapely.transform(areas[which], lambda points: points + 0.01)
+    digests = rows["digest"].to_list()
+    for each in which.tolist():
+        digests[each] = bytes(reversed(digests[each]))
+    now = folder / "twenty.parquet"
+    changed = pl.Series("geometry", shapely.to_wkb(areas)), pl.Series("digest", digests)
+    rows.with_columns(*changed).write_parquet(now, row_group_size=8192)
+    return followed(folder, now, newest(folder) + timedelta(days=1), "twenty")
+
+
+def day(folder: Path) -> dict[str, Any]:
+    return followed(folder, folder / "footprints.parquet", newest(folder) + timedelta(days=2), "day")
+
+
+def followed(folder: Path, footprints: Path, taken_at: datetime, name: str) -> dict[str, Any]:
+    """Make and audit all of it; what `before` made is taken over where there is such a thing."""
+    from oam_mosaic_assets.core.density import years_of
+    from oam_mosaic_assets.core.density_audit import examine_density
+    from oam_mosaic_assets.core.density_changes import changed_sheets
+    from oam_mosaic_assets.core.density_tables import DensityTables, TakenOver, write_density
+    from oam_mosaic_assets.core.density_tiles import DensityBefore, density_metadata, write_density_archive
+    from oam_mosaic_assets.core.splice import Before
+
+    target, was = folder / name, folder / "before"
+    target.mkdir()
+    tables, archive = DensityTables.within(target), target / "ours.pmtiles"
+    images = pl.scan_parquet(footprints).select(pl.len()).collect().item()
+    clock, found = Clock(), {"images": images}
+    grid = over = audited = None
+    if name != "before":
+        then = newest(folder) + timedelta(days=1)
+        _, changed = changed_sheets(folder / "footprints.parquet", footprints, then=then, taken_at=taken_at)
+        kept = DensityTables.within(was)
+        over, grid = TakenOver(kept, changed), DensityBefore(was / "ours.pmtiles", kept)
+        audited = Before(
+            build="before", archive=was / "ours.pmtiles", footprints=folder / "footprints.parquet"
+        )
+        found["sheets"] = int(changed.sum())
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        write_density(footprints, tables, taken_at=taken_at, scratch=Path(scratch), taken_over=over)
+    found |= clock.since("counting")
+    said: dict[str, Any] = {
+        "snapshot": "",
+        "taken_at": taken_at.isoformat(),
+        "excluded": {},
+    }
+    metadata = density_metadata(**said, images=images, years=years_of(pl.scan_parquet(tables.kinds)))
+    made, _ = write_density_archive(tables, archive, metadata=metadata, scratch=target, before=grid)
+    found |= {"tiles made": made, **clock.since("tiles")}
+    verdicts = examine_density(archive, footprints, **said, catalogued=images, before=audited)
+    assert all(each.passed for each in verdicts), verdicts
+    return found | clock.since("audit")
+
+
+class Clock:
+    """CPU seconds of this process, stage by stage."""
+
+    def __init__(self) -> None:
+        self.last = time.process_time()
+
+    def since(self, stage: str) -> dict[str, float]:
+        spent, self.last = time.process_time() - self.last, time.process_time()
+        return {f"{stage}, cpu": round(spent, 2)}
+
+
 STAGES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "count": count,
     "loop": loop,
@@ -291,6 +379,9 @@ STAGES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "archive": archive,
     "tippecanoe": tippecanoe,
     "audit": audit,
+    "before": before,
+    "twenty": twenty,
+    "day": day,
 }
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ import time
 import dagster as dg
 import polars as pl
 
-from oam_mosaic_assets.assets.density_cells import KINDS
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.staged import staged
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.density import totals_of
+from oam_mosaic_assets.core.density import NAMED, totals_of
+from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.product import STATISTICS
 from oam_mosaic_assets.core.release import as_json
 from oam_mosaic_assets.core.statistics import statistics_of
@@ -37,7 +37,7 @@ def catalog_statistics(
     clock = time.perf_counter()
     document = scratch.folder(STATISTICS.asset) / STATISTICS.name
     with failing_clearly():
-        kinds = totals_of(pl.scan_parquet(density_cells.file(KINDS), glob=False))
+        kinds = totals_of(pl.scan_parquet(DensityTables.within(density_cells.path.parent).kinds, glob=False))
         stated = statistics_of(
             density_cells.facts, kinds, build=density_cells.build, collection=mosaic_plan.collection
         )
@@ -52,6 +52,7 @@ def catalog_statistics(
             "latest_capture": stated["latest_capture"] or "unknown",
             **{f"catalog: {name}": count for name, count in stated["catalog"].items()},
             "excluded": stated["excluded"]["total"],
-            **stated["counts"],
+            # a kind that nothing is of any more falls to nought, where no number would leave a gap
+            **(dict.fromkeys(NAMED, 0) | stated["counts"]),
         },
     )

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.catalog_changes import named_in
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
-from oam_mosaic_assets.core.product import CHANGES, MOSAIC, Product
+from oam_mosaic_assets.core.product import CHANGES, DENSITY, MOSAIC, STATISTICS, Product
 from oam_mosaic_assets.core.release import MANIFEST, Pointer, counts, in_pointer, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, MosaicError
@@ -40,13 +41,14 @@ PUBLISHED = dg.AssetKey("published_mosaic")
 
 def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
     """The asset that publishes these products of a build, together."""
+    counted = ["density_cells"] if {DENSITY, STATISTICS} & {*products} else []
 
     @dg.asset(
         key=PUBLISHED,
         group_name="coverage",
         kinds={"s3", "pmtiles"},
         owners=["team:openaerialmap"],
-        ins={each.asset: dg.AssetIn() for each in products},
+        ins={name: dg.AssetIn() for name in (*(each.asset for each in products), *counted)},
         hooks={discard_staged},
         code_version="1",
         pool="publication",  # limited in production alone: only there is a slot freed that a killed run held
@@ -76,6 +78,9 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
             made = {each: staged[each.asset] for each in products}
             with open_archive(made[MOSAIC].path) as archive:
                 candidate = _candidate(releases, archive, made, stac_footprints, audits, confirmed)
+            for name in counted:
+                refuse_mixture(staged[name], stac_footprints)
+                candidate = _with_density(candidate, staged[name], releases)
             pointer = releases.publish(
                 candidate,
                 confirmed=confirmed,
@@ -212,6 +217,19 @@ def _candidate(
         names_any=lambda ids: (
             not ids.isdisjoint(changed) or any(names_any(path, ids) for path in footprints.files)
         ),
+    )
+
+
+def _with_density(candidate: Candidate, counted: Artifact, releases: Releases) -> Candidate:
+    """The same, with the tables of the density grid: the next build takes over what did not change."""
+    stated = {
+        "recipe": counted.facts["density"]["recipe"],
+        "sha256": {path.stem: counted.digests[path.name] for path in counted.files},
+    }
+    return replace(
+        candidate,
+        manifest={**candidate.manifest, "density": stated},
+        density={path.stem: _stored(releases.keys.staging, counted, path) for path in counted.files},
     )
 
 

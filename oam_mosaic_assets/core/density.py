@@ -46,13 +46,13 @@ NAMED: Final = (
 )
 """What images are counted by but for years. A kind is a place in this list, or a year."""
 
+DAYS: Final = {"in_7d": 7, "in_30d": 30}
+"""The moving windows, by the column that says whether an image is in: days before the snapshot."""
+
 SIDES: Final = ("west", "south", "east", "north")
 
 KIND_COLUMNS: Final = ("platform_kind", "license_kind", "gsd_kind", "year", "in_7d", "in_30d")
 """Columns that each say one kind that an image is of, or none."""
-
-_KINDS: Final = 1 << 16
-"""More than there are kinds."""
 
 _IMAGES: Final = {
     "cell": pl.Int64(),
@@ -81,17 +81,26 @@ def placed(rows: pl.DataFrame, areas: Geometries, *, taken_at: datetime) -> pl.D
         taken_at: the moment of the snapshot, UTC; the last days are those before it.
     """
     middle, extent = middles_and_extents(areas)
-    side = 1 << DEEPEST
-    # 180 degrees east and 85.0511 degrees south fall in the last cell
-    x, y = np.clip(np.floor(to_tiles(middle, DEEPEST)).astype(np.int64), 0, side - 1).T
-    cells = tile_ids(DEEPEST, x, y) - first_tile_id(DEEPEST)
+    cells = _cells_at(middle)
     found = rows.select(
         pl.Series("cell", cells),
-        *(pl.Series(name, extent[:, index]) for index, name in enumerate(SIDES)),
+        # there are two zeros, and a cell's tile says which
+        *(pl.Series(name, extent[:, index] + 0.0) for index, name in enumerate(SIDES)),
         pl.col("acquired_to").alias("newest"),
         *_kinds(taken_at),
     )
     return found.cast(pl.Schema(_IMAGES))
+
+
+def smallest_cells(areas: Geometries) -> NDArray[np.int64]:
+    """The smallest cell that each area (EPSG:4326) counts in."""
+    return _cells_at(middles_and_extents(areas)[0])
+
+
+def _cells_at(middle: NDArray[np.float64]) -> NDArray[np.int64]:
+    # 180 degrees east and 85.0511 degrees south fall in the last cell
+    x, y = np.clip(np.floor(to_tiles(middle, DEEPEST)).astype(np.int64), 0, (1 << DEEPEST) - 1).T
+    return tile_ids(DEEPEST, x, y) - first_tile_id(DEEPEST)
 
 
 def _kinds(taken_at: datetime) -> list[pl.Expr]:
@@ -124,9 +133,16 @@ def _kinds(taken_at: datetime) -> list[pl.Expr]:
         .then(number["count_gsd_gt_10"])
         .alias("gsd_kind"),
         day.dt.year().cast(pl.UInt16).alias("year"),
-        pl.when(day > taken_at - timedelta(days=7)).then(number["count_last_7d"]).alias("in_7d"),
-        pl.when(day > taken_at - timedelta(days=30)).then(number["count_last_30d"]).alias("in_30d"),
+        *(
+            pl.when(is_within(days, taken_at)).then(number[f"count_last_{days}d"]).alias(column)
+            for column, days in DAYS.items()
+        ),
     ]
+
+
+def is_within(days: int, taken_at: datetime) -> pl.Expr:
+    """Whether a footprint was acquired in so many days before a snapshot."""
+    return pl.col("acquired_to") > taken_at - timedelta(days=days)
 
 
 def middles_and_extents(areas: Geometries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -158,32 +174,38 @@ def _joined(areas: Geometries) -> Geometries:
     return np.asarray(shapely.multipolygons(shapely.set_coordinates(parts, points), indices=of), dtype=object)
 
 
-def cells_by_zoom(images: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
-    """Count the images, from the last display zoom to the first.
+def cells_by_zoom(
+    images: pl.DataFrame, zoom_min: int = 0
+) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
+    """Count images, from the last display zoom upwards.
 
     Args:
         images: as `placed` gives them.
+        zoom_min: the last one that is wanted.
 
     Returns:
         The display zoom; its cells with `count`, extent and newest acquisition; and how many images of each
         kind (`kind`, `count`) they hold. Both in the order of cells.
     """
-    cells = images.group_by("cell").agg(pl.len().alias("count"), *_sums())
-    # cell and kind in one number: half the memory that two columns take to be grouped by
+    cells = images.group_by("cell").agg(pl.len().alias("count"), *_sums()).sort("cell")
     kinds = pl.concat(
         images.filter(pl.col(column).is_not_null())
-        .select(key=pl.col("cell") * _KINDS + pl.col(column))
-        .group_by("key")
+        .group_by("cell", pl.col(column).alias("kind"))
         .agg(pl.len().alias("count"))
         for column in KIND_COLUMNS
+    ).sort("cell", "kind")
+    for zoom in range(ZOOM_MAX, zoom_min - 1, -1):
+        yield zoom, cells, kinds
+        cells, kinds = cells_above(cells, kinds)
+
+
+def cells_above(cells: pl.DataFrame, kinds: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What `cells_by_zoom` gives of the zoom above, from what it gives of a zoom."""
+    parent = pl.col("cell") // 4
+    return (
+        cells.group_by(parent).agg(pl.sum("count"), *_sums()).sort("cell"),
+        kinds.group_by(parent, "kind").agg(pl.sum("count")).sort("cell", "kind"),
     )
-    cell, kind = pl.col("key") // _KINDS, pl.col("key") % _KINDS
-    for zoom in range(ZOOM_MAX, -1, -1):
-        by_kind = kinds.sort("key").select(cell=cell, kind=kind.cast(pl.UInt16()), count="count")
-        yield zoom, cells.sort("cell"), by_kind
-        del by_kind
-        cells = cells.group_by(pl.col("cell") // 4).agg(pl.sum("count"), *_sums())
-        kinds = kinds.group_by(cell // 4 * _KINDS + kind).agg(pl.sum("count"))
 
 
 def _sums() -> list[pl.Expr]:

@@ -1,40 +1,41 @@
 """The audit of a density archive: every tile read as a map reads it, and held against a count anew.
 
-The count anew goes from each image to its cell at each zoom, and adds nothing up from zoom to zoom.
+Of what was taken over, only tiles are read that may say something else than they said; the others are
+compared with where they were, byte for byte.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
-import shapely
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, is_vector, open_archive
 from oam_mosaic_assets.core.audit import NAMED, Verdict
-from oam_mosaic_assets.core.density import (
-    COLUMNS,
-    FINER,
-    KIND_COLUMNS,
-    SIDES,
-    ZOOM_MAX,
-    kind_name,
-    no_images,
-    placed,
+from oam_mosaic_assets.core.density import FINER, ZOOM_MAX
+from oam_mosaic_assets.core.density_reading import read_spans
+from oam_mosaic_assets.core.density_recount import (
+    Differences,
+    differences_between,
+    placed_images,
+    recounted,
 )
-from oam_mosaic_assets.core.density_reading import read_zooms
+from oam_mosaic_assets.core.density_spool import PlacedImages
 from oam_mosaic_assets.core.density_tables import DECIMALS
-from oam_mosaic_assets.core.density_tiles import (
-    DEGREE_DECIMALS,
-    LAYER,
-    MOMENT,
-    density_metadata,
-)
-from oam_mosaic_assets.core.ground import cells_km2
-from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.density_tiles import LAYER, density_metadata
+from oam_mosaic_assets.core.ground import SHEET_ZOOM, cells_km2
+from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.takeover import differences, differing_tiles
 
 DENSITY_CHECKS: Final[Mapping[str, str]] = {
     "archive_is_whole": "Every tile parses, and holds cells of the grid as polygon and point.",
@@ -53,79 +54,126 @@ def examine_density(
     taken_at: str,
     excluded: Mapping[str, int],
     catalogued: int,
+    before: Before | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
     """Judge an archive against the footprints that it counts.
 
     Args:
+        archive: the PMTiles archive.
+        footprints: the GeoParquet.
         snapshot: the digest of the snapshot.
         taken_at: its moment, ISO 8601.
         excluded: how many of the catalogue are counted nowhere, by reason.
         catalogued: images of the catalogue, all of them.
+        before: the audited archive that tiles were taken over from; None reads all.
         on_progress: told now and then which share is done, 0 to 1.
     """
-    images = _images(footprints, datetime.fromisoformat(taken_at))
-    faults: list[str] = []
-    sums: dict[int, int] = {}
-    wrong: list[str] = []
-    tiles = 0
     try:
-        with open_archive(archive) as opened:
-            whole_above = None
-            for zoom, found, read in read_zooms(opened, faults):
-                tiles += read
-                cells, kinds = found.tables(zoom)
-                sums[zoom] = int(cells["count"].sum())
-                expected_cells, expected_kinds = _recount(images, zoom)
-                wrong += _differing(zoom, cells.drop("covered"), expected_cells)
-                wrong += _differing(zoom, kinds, expected_kinds)
-                wrong += _uncovered(zoom, cells, whole_above)
-                whole_above = cells
-                on_progress((zoom + 1) / (ZOOM_MAX + 1))
+        with ExitStack() as held:
+            opened = held.enter_context(open_archive(archive))
+            folder = Path(held.enter_context(TemporaryDirectory(dir=archive.parent)))
+            images = placed_images(footprints, datetime.fromisoformat(taken_at), _within(folder, "images"))
+            case = _Case(opened, images)
+            if before is not None:
+                case.follow(before, footprints, held.enter_context(open_archive(before.archive)), folder)
+            case.read(on_progress)
             metadata = density_metadata(
                 snapshot=snapshot,
                 taken_at=taken_at,
-                images=len(images),
+                images=images.images,
                 excluded=excluded,
-                years=sorted(images["year"].drop_nulls().unique().to_list()),
+                years=images.years(),
             )
             return [
-                _wholeness(faults, tiles),
-                _as_asked(opened, metadata, tiles),
-                _counted(sums, len(images), sum(excluded.values()), catalogued),
-                _truth(wrong, sums),
+                _wholeness(case.faults, case.tiles, before),
+                _as_asked(opened, metadata, case.tiles),
+                _counted(case.sums, images.images, sum(excluded.values()), catalogued),
+                _truth(case.wrong, case.sums),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 
 
-def _images(footprints: Path, taken_at: datetime) -> pl.DataFrame:
-    found = [no_images()]
-    for batch in read_batches(footprints, COLUMNS):
-        areas = shapely.from_wkb(batch["geometry"].to_numpy())
-        found.append(placed(batch, areas, taken_at=taken_at))
-    return pl.concat(found, rechunk=True)
+def _within(folder: Path, name: str) -> Path:
+    made = folder / name
+    made.mkdir()
+    return made
 
 
-def _recount(images: pl.DataFrame, zoom: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What the cells of a zoom should say, straight from the images."""
-    here = images.with_columns(pl.col("cell") // 4 ** (ZOOM_MAX - zoom))
-    cells = here.group_by("cell").agg(
-        pl.len().cast(pl.Int64).alias("count"),
-        *(pl.min(side).round(DEGREE_DECIMALS) for side in SIDES[:2]),
-        *(pl.max(side).round(DEGREE_DECIMALS) for side in SIDES[2:]),
-        pl.max("newest").dt.strftime(MOMENT),
-    )
-    by_kind = [
-        here.filter(pl.col(kind).is_not_null())
-        .group_by("cell", pl.col(kind).alias("kind"))
-        .agg(pl.len().cast(pl.Int64).alias("count"))
-        for kind in KIND_COLUMNS
-    ]
-    kinds = pl.concat(by_kind)
-    named = {kind: kind_name(kind) for kind in kinds["kind"].unique().to_list()}
-    kinds = kinds.with_columns(pl.col("kind").replace_strict(named, return_dtype=pl.String()))
-    return cells.sort("cell"), kinds.sort("cell", "kind")
+def _of(source: Source, tiles: Stretches) -> tuple[Source, Source]:
+    """What it has of these tiles, and what of others."""
+    inside, outside = tiles.cut(source.entries)
+    return Source(source.descriptor, inside), Source(source.descriptor, outside)
+
+
+class _Case:
+    """What is read of an archive, and what is found."""
+
+    def __init__(self, archive: Archive, images: PlacedImages) -> None:
+        self.archive = archive
+        self.images = images
+        self.faults: list[str] = []
+        self.wrong: list[str] = []
+        self.tiles = 0
+        self.sums: Counter[int] = Counter()
+        self._changed: Differences | None = None
+        self._were: dict[int, pl.DataFrame] = {}
+
+    def follow(self, before: Before, footprints: Path, archive: Archive, folder: Path) -> None:
+        """Read only where something changed since; hold the rest against what it was, byte for byte."""
+        then = datetime.fromisoformat(archive.metadata["snapshot_taken_at"])
+        images = placed_images(before.footprints, then, _within(folder, "before"))
+        changed = differences_between(before.footprints, footprints, images, self.images)
+        now, was = (Source.of_archive(each) for each in (self.archive, archive))
+        elsewhere = [_of(each, changed.tiles)[1] for each in (now, was)]
+        near = differing_tiles(*(_of(each, changed.rounded)[0] for each in elsewhere))
+        tiles = Stretches.union([changed.tiles, near])
+        kept, then_kept = (_of(each, tiles)[1] for each in (now, was))
+        self.faults += differences(kept, then_kept)
+        self.tiles += int(kept.entries.run_length.sum())
+        self._changed = replace(changed, tiles=tiles)
+        # what was taken over counts what it counted
+        self.sums.update(dict.fromkeys(range(ZOOM_MAX + 1), images.images))
+        for span in read_spans(archive, self.faults, tiles):
+            cells, _ = span.found.tables(span.zoom)
+            self.sums[span.zoom] -= int(cells["count"].sum())
+            above = self._were.get(span.zoom, cells.clear()[["cell", "covered"]])
+            self._were[span.zoom] = pl.concat([above, cells[["cell", "covered"]]])
+
+    def read(self, on_progress: Callable[[float], None]) -> None:
+        """Read the tiles, and hold them against a count anew."""
+        only = None if self._changed is None else self._changed.tiles
+        above: list[pl.DataFrame] = []
+        here: list[pl.DataFrame] = []
+        zoom = 0
+        for span in read_spans(self.archive, self.faults, only):
+            if span.zoom > zoom:
+                above, here, zoom = here, [], span.zoom
+                on_progress(zoom / (ZOOM_MAX + 1))
+            cells, kinds = span.found.tables(zoom)
+            self.tiles += span.tiles
+            self.sums[zoom] += int(cells["count"].sum())
+            expected_cells, expected_kinds = recounted(self.images, span, only)
+            self.wrong += _differing(zoom, cells.drop("covered"), expected_cells)
+            self.wrong += _differing(zoom, kinds, expected_kinds)
+            shares = cells[["cell", "covered"]]
+            here.append(shares)
+            self.wrong += _uncovered(zoom, shares, pl.concat(above) if above else None)
+            self.wrong += self._covered_otherwise(zoom, shares)
+
+    def _covered_otherwise(self, zoom: int, cells: pl.DataFrame) -> Iterator[str]:
+        """Shares that changed, though no image did that covers something of the cell's sheets."""
+        if self._changed is None:
+            return
+        below = 2 * (zoom + FINER - SHEET_ZOOM)
+        # of a cell that is larger than a sheet, any of those in it
+        ground = np.logical_or.reduce(self._changed.ground.reshape(-1, 1 << max(-below, 0)), axis=1)
+        stays = cells.filter(~ground[cells["cell"].to_numpy() >> max(below, 0)])
+        both = stays.join(self._were[zoom], on="cell", suffix="_before")
+        changed = both.filter(pl.col("covered") != pl.col("covered_before"))
+        if len(changed):
+            yield f"z{zoom}: {len(changed)} cells are covered otherwise, and no image there changed"
 
 
 def _differing(zoom: int, found: pl.DataFrame, expected: pl.DataFrame) -> Iterator[str]:
@@ -157,11 +205,12 @@ def _uncovered(zoom: int, cells: pl.DataFrame, above: pl.DataFrame | None) -> It
         yield f"z{zoom}: cells are covered where the one that holds them is not"
 
 
-def _wholeness(faults: Sequence[str], tiles: int) -> Verdict:
+def _wholeness(faults: Sequence[str], tiles: int, before: Before | None) -> Verdict:
     name = "archive_is_whole"
     if faults:
-        return Verdict.failing(name, f"{len(faults)} tiles are broken, first {'; '.join(faults[:NAMED])}")
-    return Verdict.passing(name, f"all {tiles:,} tiles hold cells of the grid", tiles=tiles)
+        return Verdict.failing(name, f"{len(faults)} faults, first {'; '.join(faults[:NAMED])}")
+    taken_over = "" if before is None else f", or are byte for byte those of {before.build}"
+    return Verdict.passing(name, f"all {tiles:,} tiles hold cells of the grid{taken_over}", tiles=tiles)
 
 
 def _as_asked(archive: Archive, metadata: Mapping[str, Any], tiles: int) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,9 +13,10 @@ import polars as pl
 from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
-from oam_mosaic_assets.core.density import FINER, SIDES
+from oam_mosaic_assets.core.density import FINER, SIDES, ZOOM_MAX
 from oam_mosaic_assets.core.density_tiles import EXTENT_SIDES, LAYER, POINTS, POLYGONS
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, zoom_of
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT
 from oam_mosaic_assets.core.vector_tile import POINT, POLYGON, BrokenTile, Layer, read_layers
 
@@ -22,6 +24,9 @@ _PLACES: Final = {
     **{(POLYGON, *commands): place for place, commands in enumerate(POLYGONS)},
     **{(POINT, *commands): place for place, commands in enumerate(POINTS)},
 }
+TOGETHER: Final = 32_768
+"""Cells that are held as Python's numbers, and those of a tile."""
+
 _ACROSS: Final = 1 << FINER
 _COUNT: Final = "count"
 """Begins the names of what polygon and point both say."""
@@ -35,7 +40,7 @@ _TYPES: Final = {
 
 @dataclass(slots=True)
 class Found:
-    """What the tiles of a zoom say.
+    """What some tiles of a zoom say.
 
     Attributes:
         x: the column of each cell; the attributes up to `newest` go with it.
@@ -116,25 +121,56 @@ def is_density(archive: Archive) -> bool:
 def read_density(archive: Archive) -> Read:
     """Read every tile. Raises `BrokenArchive`: a directory is broken."""
     faults: list[str] = []
-    found = list(read_zooms(archive, faults))
+    tiles, images = Counter[int](), Counter[int]()
+    for span in read_spans(archive, faults):
+        tiles[span.zoom] += span.tiles
+        images[span.zoom] += sum(span.found.count)
     return Read(
-        tiles={zoom: tiles for zoom, _, tiles in found if tiles},
-        images={zoom: sum(each.count) for zoom, each, tiles in found if tiles},
+        tiles={zoom: each for zoom, each in tiles.items() if each},
+        images={zoom: images[zoom] for zoom, each in tiles.items() if each},
         faults=faults,
     )
 
 
-def read_zooms(archive: Archive, faults: list[str]) -> Iterator[tuple[int, Found, int]]:
-    """Each zoom, what its tiles say, and how many there are.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What the tiles of a part of a zoom say. Together, spans are all of each zoom, one after another.
+
+    Attributes:
+        zoom: of the tiles.
+        first: id of the first tile there may be.
+        end: the id after the last.
+        found: what they say.
+        tiles: how many there are.
+    """
+
+    zoom: int
+    first: int
+    end: int
+    found: Found
+    tiles: int
+
+
+def read_spans(archive: Archive, faults: list[str], only: Stretches | None = None) -> Iterator[Span]:
+    """Read the tiles, some at a time.
 
     Args:
+        archive: the archive.
         faults: is told what is not as readers expect.
+        only: tiles that are read; None are all.
+
+    Raises:
+        BrokenArchive: a directory is broken.
     """
-    zoom, found, tiles = 0, Found(), 0
-    for tile_id, run_length, offset, length in _entries(archive):
+    zoom, first, found, tiles = 0, first_tile_id(0), Found(), 0
+    for tile_id, run_length, offset, length in _entries(archive, only):
         while zoom_of(tile_id) > zoom:
-            yield zoom, found, tiles
-            zoom, found, tiles = zoom + 1, Found(), 0
+            end = first_tile_id(zoom + 1)
+            yield Span(zoom, first, end, found, tiles)
+            zoom, first, found, tiles = zoom + 1, end, Found(), 0
+        if len(found.x) >= TOGETHER:
+            yield Span(zoom, first, tile_id, found, tiles)
+            first, found, tiles = tile_id, Found(), 0
         tiles += run_length
         try:
             (layer,) = _layers(archive.tile(tile_id, offset, length))
@@ -142,12 +178,15 @@ def read_zooms(archive: Archive, faults: list[str]) -> Iterator[tuple[int, Found
                 _read(layer, each, found)
         except (BrokenArchive, BrokenTile) as error:
             faults.append(f"{'/'.join(map(str, tileid_to_zxy(tile_id)))}: {error}")
-    yield zoom, found, tiles
+    for rest in range(zoom, ZOOM_MAX + 1):
+        yield Span(rest, first, first_tile_id(rest + 1), found, tiles)
+        first, found, tiles = first_tile_id(rest + 1), Found(), 0
 
 
-def _entries(archive: Archive) -> Iterator[tuple[int, int, int, int]]:
+def _entries(archive: Archive, only: Stretches | None) -> Iterator[tuple[int, int, int, int]]:
     for directory in archive.directories():
-        columns = (directory.tile_id, directory.run_length, directory.offset, directory.length)
+        some = directory if only is None else only.cut(directory)[0]
+        columns = (some.tile_id, some.run_length, some.offset, some.length)
         yield from zip(*(column.tolist() for column in columns), strict=True)
 
 

@@ -1,25 +1,44 @@
-"""The density grid of a snapshot as two tables: its cells, and how many images of each kind they hold.
+"""The density grid of a snapshot as tables: cells, how many images of each kind they hold, and sheets.
 
-Both stand in the order of zooms, then of cells. What is held in memory is some 500 bytes an image and
-what `core.ground` holds; the rest goes by way of files.
+Cells and kinds stand in the order of zooms, then of cells. A cell that is no larger than a sheet of
+`core.ground` lies in one, so sheets are counted one after another; larger ones are added up from them. What
+is held in memory is what the densest sheet holds, or some sheets together where they hold little; the rest
+goes by way of files.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import polars as pl
 import shapely
+from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.density import COLUMNS, DEEPEST, FINER, ZOOM_MAX, cells_by_zoom, no_images, placed
+from oam_mosaic_assets.core.density import (
+    COLUMNS,
+    DEEPEST,
+    FINER,
+    ZOOM_MAX,
+    cells_above,
+    cells_by_zoom,
+    placed,
+)
+from oam_mosaic_assets.core.density_spool import BELOW, PlacedImages
+from oam_mosaic_assets.core.grid import Geometries
 from oam_mosaic_assets.core.ground import (
     SHEET_ZOOM,
+    SHEETS,
     Ground,
     Numbers,
+    Shares,
+    are_near,
     areas_km2,
     cells_km2,
     covered_km2,
@@ -48,6 +67,55 @@ KINDS: Final = {"zoom": pl.UInt8(), "cell": pl.Int64(), "kind": pl.UInt16(), "co
 """One row a cell and kind that it holds images of; see `core.density.kind_name`."""
 
 
+SHEETS_SCHEMA: Final = {"sheet": pl.Int64(), "area_km2": pl.Float64(), "covered_km2": pl.Float64()}
+"""One row a sheet: the areas of the images that count in it, added up, and what is covered of it."""
+
+_OF_SHEETS: Final = SHEET_ZOOM - FINER
+"""The display zoom whose cells are the sheets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DensityTables:
+    """Where the tables of a snapshot lie.
+
+    Attributes:
+        cells: see `CELLS`.
+        kinds: see `KINDS`.
+        sheets: see `SHEETS_SCHEMA`.
+    """
+
+    cells: Path
+    kinds: Path
+    sheets: Path
+
+    @classmethod
+    def within(cls, folder: Path, before: str = "") -> Self:
+        """Files of a folder.
+
+        Args:
+            before: what their names begin with.
+        """
+        return cls(**{each.name: folder / f"{before}density_{each.name}.parquet" for each in fields(cls)})
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """All of them."""
+        return self.cells, self.kinds, self.sheets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TakenOver:
+    """What needs not be counted again.
+
+    Attributes:
+        tables: of an earlier snapshot, made by the same recipe.
+        changed: whether a sheet is not what it was, sheet by sheet.
+    """
+
+    tables: DensityTables
+    changed: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """What was counted.
@@ -66,81 +134,156 @@ class Counted:
 
 
 def write_density(
-    footprints: Path, *, cells: Path, kinds: Path, taken_at: datetime, scratch: Path
+    footprints: Path,
+    tables: DensityTables,
+    *,
+    taken_at: datetime,
+    scratch: Path,
+    taken_over: TakenOver | None = None,
 ) -> Counted:
-    """Count the footprints of a snapshot.
+    """Count the footprints of a snapshot. The tables hold the same, whatever is taken over.
 
     Args:
         footprints: the GeoParquet.
-        cells: where the table of cells goes.
-        kinds: where the table of kinds goes.
+        tables: where they go.
         taken_at: the moment of the snapshot, UTC.
         scratch: an empty folder.
+        taken_over: only the sheets that changed are counted, and the others are those of these tables.
     """
-    area, images = 0.0, [no_images()]
+    wanted = np.ones(SHEETS, np.bool_) if taken_over is None else taken_over.changed
+    made, images = _Tables(scratch), PlacedImages(scratch)
+    area, covered = np.zeros((2, SHEETS))
     with Ground(scratch / "ground.sqlite") as ground:
-        for batch in read_batches(footprints, COLUMNS):
-            areas = shapely.from_wkb(batch["geometry"].to_numpy())
-            images.append(placed(batch, areas, taken_at=taken_at))
-            ground.add(areas)
-            area += float(areas_km2(areas).sum())
-        counted = pl.concat(images, rechunk=True)
-        images.clear()
-        total = 0
-        for zoom, of_zoom, by_kind in cells_by_zoom(counted):
-            of_zoom.write_parquet(scratch / f"cells-{zoom:02}.parquet")
-            by_kind.write_parquet(scratch / f"kinds-{zoom:02}.parquet")
-            np.save(_numbers(scratch, zoom), of_zoom["cell"].to_numpy())
-            total += len(of_zoom)
-        covered = _write_shares(ground, scratch)
-    for zoom in range(ZOOM_MAX + 1):
-        number = pl.lit(zoom).alias("zoom")
-        share = np.load(_shares(scratch, zoom), mmap_mode="r")
-        of_zoom = pl.read_parquet(scratch / f"cells-{zoom:02}.parquet", glob=False)
-        whole = of_zoom.with_columns(number, pl.Series("covered", np.round(share, DECIMALS)))
-        by_kind = pl.read_parquet(scratch / f"kinds-{zoom:02}.parquet", glob=False).with_columns(number)
-        for name, table, schema in (("cells", whole, CELLS), ("kinds", by_kind, KINDS)):
-            ordered = table.select(schema.keys()).cast(pl.Schema(schema))
-            ordered.write_parquet(scratch / f"whole-{name}-{zoom:02}.parquet")
-    for name, target in (("cells", cells), ("kinds", kinds)):
-        parts = [scratch / f"whole-{name}-{zoom:02}.parquet" for zoom in range(ZOOM_MAX + 1)]
-        pl.scan_parquet(parts, glob=False).sink_parquet(target, engine="streaming")
-    return Counted(images=len(counted), cells=total, area_km2=area, covered_km2=covered)
+        for rows, areas in _near(footprints, wanted):
+            here = placed(rows, areas, taken_at=taken_at)
+            sheet = here["cell"].to_numpy() >> BELOW
+            images.add(here.filter(wanted[sheet]))
+            ground.add(areas, wanted)
+            # one after another, so that a sum does not depend on the batches
+            np.add.at(area, sheet[wanted[sheet]], areas_km2(areas[wanted[sheet]]))
+        for first, last, some in images.by_sheets():
+            counted = {zoom: found for zoom, *found in cells_by_zoom(some, _OF_SHEETS)}
+            shares = _shares(ground, first, last, covered, {zoom: each[0] for zoom, each in counted.items()})
+            for zoom, (of_zoom, by_kind) in counted.items():
+                made.add(zoom, of_zoom.with_columns(covered=shares[zoom]), by_kind)
+    if taken_over is not None:
+        made.take_over(taken_over)
+        _take_over_areas(taken_over, area, covered)
+    made.add_up(covered)
+    _write_sheets(tables.sheets, area, covered)
+    made.write(tables)
+    images_counted, cells = made.totals()
+    return Counted(
+        images=images_counted, cells=cells, area_km2=math.fsum(area), covered_km2=math.fsum(covered)
+    )
 
 
-def _write_shares(ground: Ground, scratch: Path) -> float:
-    """Write the share of each cell that is covered, a file a zoom; returns the covered square kilometres."""
-    cells = [np.load(_numbers(scratch, zoom), mmap_mode="r") for zoom in range(ZOOM_MAX + 1)]
-    shares = [
-        np.lib.format.open_memmap(_shares(scratch, zoom), mode="w+", dtype=np.float64, shape=each.shape)
-        for zoom, each in enumerate(cells)
-    ]
+def _near(footprints: Path, wanted: NDArray[np.bool_]) -> Iterator[tuple[pl.DataFrame, Geometries]]:
+    """The footprints that may count in these sheets, or cover something of them."""
+    for batch in read_batches(footprints, COLUMNS):
+        areas = shapely.from_wkb(batch["geometry"].to_numpy())
+        near = are_near(areas, wanted)
+        if near.any():
+            yield batch.filter(near), areas[near]
 
-    def wanted(zoom: int, first: int, last: int) -> Numbers:
-        found: Numbers = cells[zoom - FINER]
-        start, stop = np.searchsorted(found, [first, last])
+
+def _take_over_areas(taken_over: TakenOver, area: Shares, covered: Shares) -> None:
+    kept = pl.read_parquet(taken_over.tables.sheets, glob=False)
+    sheet = kept["sheet"].to_numpy()
+    stays = ~taken_over.changed[sheet]
+    for sums, column in ((area, "area_km2"), (covered, "covered_km2")):
+        sums[sheet[stays]] = kept[column].to_numpy()[stays]
+
+
+def _write_sheets(target: Path, area: Shares, covered: Shares) -> None:
+    sheet = np.flatnonzero((area > 0.0) | (covered > 0.0))
+    columns = {"sheet": sheet, "area_km2": area[sheet], "covered_km2": covered[sheet]}
+    pl.DataFrame(columns, pl.Schema(SHEETS_SCHEMA)).write_parquet(target)
+
+
+def _shares(
+    ground: Ground, first: int, last: int, covered: Shares, cells: Mapping[int, pl.DataFrame]
+) -> dict[int, Shares]:
+    """The share of each cell that is covered, by display zoom.
+
+    Args:
+        ground: what is covered.
+        first: the first sheet.
+        last: the one after the last.
+        covered: is told how many square kilometres of each sheet are covered.
+        cells: of those sheets, by display zoom.
+    """
+    numbers = {zoom: each["cell"].to_numpy() for zoom, each in cells.items()}
+    shares = {zoom: np.zeros(len(each)) for zoom, each in numbers.items()}
+
+    def wanted(zoom: int, begin: int, end: int) -> Numbers:
+        found = numbers[zoom - FINER]
+        start, stop = np.searchsorted(found, [begin, end])
         return found[start:stop]
 
-    covered: dict[int, float] = {}
-    for sheets in ground.sheets():
-        covered |= covered_km2(sheets)
+    for sheets in ground.sheets(first, last):
+        for sheet, area in covered_km2(sheets).items():
+            covered[sheet] = area
         for zoom, some, share in shares_below(sheets, wanted, DEEPEST):
-            start = int(np.searchsorted(cells[zoom - FINER], some[0])) if len(some) else 0
+            start = int(np.searchsorted(numbers[zoom - FINER], some[0])) if len(some) else 0
             shares[zoom - FINER][start : start + len(some)] = share
-    sheet, area = np.array([*covered], np.int64), np.array([*covered.values()])
-    for zoom in range(FINER, SHEET_ZOOM):  # cells that are larger than a sheet
-        of_zoom = cells[zoom - FINER]
-        held = np.searchsorted(of_zoom, sheet >> 2 * (SHEET_ZOOM - zoom))
-        counted = held < len(of_zoom)
-        counted[counted] = of_zoom[held[counted]] == sheet[counted] >> 2 * (SHEET_ZOOM - zoom)
-        sums = np.bincount(held[counted], area[counted], minlength=len(of_zoom))
-        shares[zoom - FINER][:] = np.minimum(sums / cells_km2(of_zoom, zoom), 1.0)
-    return float(area.sum())
+    return shares
 
 
-def _numbers(scratch: Path, zoom: int) -> Path:
-    return scratch / f"cells-{zoom:02}.npy"
+class _Tables:
+    """Both tables while they are made: in scratch, zoom by zoom, some sheets after others."""
 
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._parts: dict[tuple[str, int], list[Path]] = defaultdict(list)
 
-def _shares(scratch: Path, zoom: int) -> Path:
-    return scratch / f"shares-{zoom:02}.npy"
+    def add(self, zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> None:
+        """Add what follows in the order of cells."""
+        for name, table, schema in (("cells", cells, CELLS), ("kinds", kinds, KINDS)):
+            parts = self._parts[name, zoom]
+            parts.append(self._scratch / f"{name}-{zoom:02}-{len(parts):05}.parquet")
+            whole = table.with_columns(pl.lit(zoom).alias("zoom"))
+            if name == "cells":
+                whole = whole.with_columns(pl.col("covered").round(DECIMALS))
+            whole.select(schema.keys()).cast(pl.Schema(schema)).write_parquet(parts[-1])
+
+    def take_over(self, taken_over: TakenOver) -> None:
+        """Put the cells of sheets that did not change in between those that were added."""
+        changed = pl.Series(np.flatnonzero(taken_over.changed), dtype=pl.Int64())
+        for zoom in range(_OF_SHEETS, ZOOM_MAX + 1):
+            is_fresh = (pl.col("cell") // 4 ** (zoom - _OF_SHEETS)).is_in(changed.implode())
+            for name, table in (("cells", taken_over.tables.cells), ("kinds", taken_over.tables.kinds)):
+                kept = pl.scan_parquet(table, glob=False).filter(pl.col("zoom") == zoom, ~is_fresh)
+                fresh = pl.scan_parquet(self._parts[name, zoom], glob=False)
+                whole = self._scratch / f"{name}-{zoom:02}.parquet"
+                kept.merge_sorted(fresh, "cell").sink_parquet(whole, engine="streaming")
+                self._parts[name, zoom] = [whole]
+
+    def add_up(self, covered: Shares) -> None:
+        """Make the zooms whose cells are larger than sheets from that of the sheets.
+
+        Args:
+            covered: square kilometres of each sheet.
+        """
+        cells, kinds = (
+            pl.read_parquet(self._parts[name, _OF_SHEETS], glob=False) for name in ("cells", "kinds")
+        )
+        for zoom in range(_OF_SHEETS - 1, -1, -1):
+            cells, kinds = cells_above(cells, kinds)
+            of = cells["cell"].to_numpy()
+            area = covered.reshape(-1, 4 ** (_OF_SHEETS - zoom)).sum(axis=1)[of]
+            share = np.minimum(area / cells_km2(of, zoom + FINER), 1.0)
+            self.add(zoom, cells.with_columns(covered=share), kinds)
+
+    def write(self, tables: DensityTables) -> None:
+        """Write them whole."""
+        for name, target in (("cells", tables.cells), ("kinds", tables.kinds)):
+            parts = [each for zoom in range(ZOOM_MAX + 1) for each in self._parts[name, zoom]]
+            pl.scan_parquet(parts, glob=False).sink_parquet(target, engine="streaming")
+
+    def totals(self) -> tuple[int, int]:
+        """How many images, and cells of all zooms."""
+        parts = [each for zoom in range(ZOOM_MAX + 1) for each in self._parts["cells", zoom]]
+        images = pl.scan_parquet(self._parts["cells", 0], glob=False).select(pl.sum("count"))
+        cells = pl.scan_parquet(parts, glob=False).select(pl.len())
+        return int(images.collect().item()), int(cells.collect().item())

@@ -7,20 +7,31 @@ tile's edge, for no cell reaches beyond it. Source: the Vector Tile Specificatio
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
+import shapely
+from google import protobuf
 from numpy.typing import NDArray
 
+from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.density import FINER, NAMED, ZOOM_MAX, kind_name
+from oam_mosaic_assets.core.density_rows import OrderedTable, changed_tiles, tile_spans
+from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
 from oam_mosaic_assets.core.low_zooms import Tile
 from oam_mosaic_assets.core.mbtiles import spooled
-from oam_mosaic_assets.core.merging import Place, write_archive
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT
 from oam_mosaic_assets.core.vector_tile import POINT, POLYGON, new_layer, polygon_commands, tile_of
 
@@ -44,27 +55,67 @@ _ACROSS: Final = 1 << FINER
 _SIDE: Final = EXTENT // _ACROSS
 """Tile units along a cell's edge."""
 
-_AT_A_TIME: Final = 32_768
-"""Cells that are held as Python's numbers."""
+_CELLS: Final = 1 << 2 * FINER
+"""Cells of a tile."""
+
+_RECIPE: Final = 1
+"""Counted up whenever the same snapshot gives other tables or tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class DensityBefore:
+    """An earlier grid, made by the same recipe.
+
+    Attributes:
+        archive: its audited archive.
+        tables: what that shows.
+    """
+
+    archive: Path
+    tables: DensityTables
+
+
+def density_recipe() -> str:
+    """All that decides which bytes the tables and tiles of a snapshot become: 16 hex digits."""
+    programs = [shapely.geos_version_string, zlib.ZLIB_RUNTIME_VERSION, protobuf.__version__]
+    return hashlib.sha256(json.dumps([_RECIPE, *programs]).encode()).hexdigest()[:16]
 
 
 def write_density_archive(
-    cells: Path, kinds: Path, archive: Path, *, metadata: Mapping[str, Any], scratch: Path
-) -> None:
-    """Write the archive. The same tables and metadata give the same bytes.
+    tables: DensityTables,
+    archive: Path,
+    *,
+    metadata: Mapping[str, Any],
+    scratch: Path,
+    before: DensityBefore | None = None,
+) -> tuple[int, int]:
+    """Write the archive. The same tables and metadata give the same bytes, whatever is taken over.
 
     Args:
-        cells: the table of cells, with one row at least.
-        kinds: the table of kinds.
+        tables: of the snapshot, with one cell at least.
         archive: where it goes; must not exist.
         metadata: what it says of itself.
         scratch: a folder for the tiles before they are in their place.
+        before: only tiles that say something else than there are drawn; the others are taken from it.
+
+    Returns:
+        How many tiles were drawn, and how many taken over.
     """
-    place = Place(zoom_min=0, zoom_max=ZOOM_MAX, bounds=_bounds(cells))
+    place = Place(zoom_min=0, zoom_max=ZOOM_MAX, bounds=_bounds(tables.cells))
     spool = scratch / "density.spool"
-    with spool.open("x+b") as opened:
+    with ExitStack() as held:
+        opened = held.enter_context(spool.open("x+b"))
         spool.unlink()  # nobody else finds it
-        write_archive(archive, [spooled(density_tiles(cells, kinds), opened)], place, metadata)
+        kept: list[Source] = []
+        changed = None
+        if before is not None:
+            changed = changed_tiles(before.tables, tables)
+            was = Source.of_archive(held.enter_context(open_archive(before.archive)))
+            kept = [Source(was.descriptor, changed.cut(was.entries)[1])]
+        drawn = spooled(density_tiles(tables, changed), opened)
+        write_archive(archive, [drawn, *kept], place, metadata)
+        made, *reused = (int(each.entries.run_length.sum()) for each in (drawn, *kept))
+    return made, sum(reused)
 
 
 def density_metadata(
@@ -104,27 +155,28 @@ def density_metadata(
     }
 
 
-def density_tiles(cells: Path, kinds: Path) -> Iterator[Tile]:
+def density_tiles(tables: DensityTables, only: Stretches | None = None) -> Iterator[Tile]:
     """Draw the cells.
+
+    Args:
+        tables: what they say.
+        only: the tiles that are wanted; None are all.
 
     Returns:
         The tiles in the order of PMTiles' ids.
     """
+    cells, kinds = OrderedTable(tables.cells), OrderedTable(tables.kinds)
     for zoom in range(ZOOM_MAX + 1):
-        of_zoom, by_kind = (pl.scan_parquet(path, glob=False).filter(zoom=zoom) for path in (cells, kinds))
-        code = of_zoom.select("cell").collect()["cell"].to_numpy()
-        owner = by_kind.select("cell").collect()["cell"].to_numpy()
-        tile = code >> 2 * FINER
-        begins = np.append(np.flatnonzero(np.diff(tile, prepend=-1)), len(code))
-        start = 0
-        while start < len(begins) - 1:  # whole tiles
-            stop = int(np.searchsorted(begins, begins[start] + _AT_A_TIME, side="right")) - 1
-            stop = max(stop, start + 1)
-            first, last = int(begins[start]), int(begins[stop])
-            rows = of_zoom.slice(first, last - first).collect()
-            begin, end = np.searchsorted(owner, [code[first], code[last - 1] + 1]).tolist()
-            yield from _drawn(zoom, rows, by_kind.slice(begin, end - begin).collect())
-            start = stop
+        of_zoom, by_kind = cells.of_zoom(zoom), kinds.of_zoom(zoom)
+        tiles = np.unique(of_zoom.tiles)
+        wanted = tiles if only is None else tiles[only.hold(tiles + first_tile_id(zoom))]
+        for first, last in tile_spans(tiles, len(of_zoom.tiles)):
+            here = wanted[(wanted >= first) & (wanted <= last)]
+            if not len(here):
+                continue
+            is_wanted = (pl.col("cell") // _CELLS).is_in(pl.Series(here).implode())
+            rows, counts = (each.rows(first, last).filter(is_wanted) for each in (of_zoom, by_kind))
+            yield from _drawn(zoom, rows, counts)
 
 
 def _drawn(zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> Iterator[Tile]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,10 @@ Numbers = NDArray[np.int64]
 Shares = NDArray[np.float64]
 
 SHEET_ZOOM: Final = 6
-"""Of the tiles that are dissolved one by one: images of the densest of them are held at a time."""
+"""Of the tiles that are dissolved one by one."""
+
+SHEETS: Final = 1 << 2 * SHEET_ZOOM
+"""How many of these tiles there are."""
 
 _ECCENTRICITY: Final = 0.0818191908426215
 """Of the WGS84 ellipsoid."""
@@ -44,8 +47,8 @@ _WORLD_KM2: Final = 510_065_621.724
 _LONGEST_SIDE: Final = 5.0
 """Degrees; along shorter sides Simpson's rule is right to seven digits."""
 
-_TOGETHER: Final = 16_384
-"""Pieces that are dissolved before the cells they lie in are looked at; a number for speed alone."""
+TOGETHER: Final = 16_384
+"""Pieces that are dissolved together, and before the cells they lie in are looked at."""
 
 _FULL: Final = 1.0 - 1e-9
 """A larger share is all of a cell."""
@@ -103,22 +106,36 @@ class Ground:
     ) -> None:
         self._database.close()
 
-    def add(self, areas: Geometries) -> None:
-        """Put some in. EPSG:4326, valid, within Web Mercator's latitudes, split at the antimeridian."""
-        cell, pieces = _pieces(areas)
+    def add(self, areas: Geometries, wanted: NDArray[np.bool_]) -> None:
+        """Put some in.
+
+        Args:
+            areas: EPSG:4326, valid, within Web Mercator's latitudes, split at the antimeridian.
+            wanted: whether what lies in a tile is asked for, tile by tile.
+        """
+        cell, pieces = _pieces(areas, wanted)
         rows = zip(cell.tolist(), shapely.to_wkb(pieces).tolist(), strict=True)
         self._database.executemany("INSERT INTO pieces VALUES (?, ?)", rows)
 
-    def sheets(self) -> Iterator[list[Sheet]]:
-        """What is covered, in the order of tiles; some of them at a time."""
-        found = self._database.execute("SELECT cell, area FROM pieces ORDER BY cell")
+    def sheets(self, first: int = 0, last: int = SHEETS) -> Iterator[list[Sheet]]:
+        """What is covered, in the order of tiles; some of them at a time.
+
+        Args:
+            first: of the tiles that are wanted.
+            last: the one after the last.
+        """
+        found = self._database.execute(
+            "SELECT cell, area FROM pieces WHERE cell >= ? AND cell < ? ORDER BY cell, rowid", (first, last)
+        )
         sheets: list[Sheet] = []
         held = 0
         for cell, rows in groupby(found, key=itemgetter(0)):
-            pieces = shapely.from_wkb([area for _, area in rows])
-            sheets.append(Sheet(cell, shapely.union_all(pieces)))
-            held += len(pieces)
-            if held >= _TOGETHER:
+            ground: shapely.Geometry = _NOTHING
+            while areas := [area for _, area in islice(rows, TOGETHER)]:
+                ground = shapely.union_all([ground, *shapely.from_wkb(areas)])
+                held += len(areas)
+            sheets.append(Sheet(cell, ground))
+            if held >= TOGETHER:
                 yield sheets
                 sheets, held = [], 0
         if sheets:
@@ -226,15 +243,51 @@ def _integrals(
     return np.abs(np.bincount(area, steps * mean, minlength=len(areas)))
 
 
-def _pieces(areas: Geometries) -> tuple[Numbers, Geometries]:
+def tiles_near(areas: Geometries, zoom: int = SHEET_ZOOM) -> Numbers:
+    """The tiles that the frames of areas (EPSG:4326) have something in, or touch.
+
+    Returns:
+        Places along the Hilbert curve of the zoom, ascending.
+    """
+    _, column, row = tiles_between(*_frames(shapely.get_parts(areas), zoom))
+    return np.unique(tile_ids(zoom, column, row)) - first_tile_id(zoom)
+
+
+def are_near(areas: Geometries, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which areas (EPSG:4326) have a frame that touches one of these tiles.
+
+    The frame of what crosses the antimeridian reaches around the world.
+
+    Args:
+        wanted: whether a tile is one of them, tile by tile.
+    """
+    column, row = tile_positions(np.flatnonzero(wanted) + first_tile_id(SHEET_ZOOM), SHEET_ZOOM)
+    side = (1 << SHEET_ZOOM) + 1
+    before = np.zeros((side, side), np.int64)  # tiles to the west and to the north of each corner
+    before[row + 1, column + 1] = 1
+    before = before.cumsum(axis=0).cumsum(axis=1)
+    west, north, east, south = _frames(areas)
+    inside = before[south, east] - before[south, west] - before[north, east] + before[north, west]
+    near: NDArray[np.bool_] = inside > 0
+    return near
+
+
+def _frames(areas: Geometries, zoom: int = SHEET_ZOOM) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """The tiles that the frames of areas reach: the first column and row, and those after the last."""
+    west, south, east, north = shapely.bounds(areas).T
+    corners = np.column_stack([np.concatenate([west, east]), np.concatenate([north, south])])
+    reached = np.floor(to_tiles(corners, zoom)).astype(np.int64)
+    columns, rows = np.clip(reached, 0, (1 << zoom) - 1).T.reshape(2, 2, -1)
+    return columns[0], rows[0], columns[1] + 1, rows[1] + 1
+
+
+def _pieces(areas: Geometries, wanted: NDArray[np.bool_]) -> tuple[Numbers, Geometries]:
     """Images cut into the tiles they reach: each piece's cell, and the piece in the tile's coordinates."""
     parts = shapely.get_parts(areas)
     tiles = 1 << SHEET_ZOOM
-    west, south, east, north = shapely.bounds(parts).T
-    corners = np.column_stack([np.concatenate([west, east]), np.concatenate([north, south])])
-    columns, rows = np.clip(np.floor(to_tiles(corners, SHEET_ZOOM)).astype(np.int64), 0, tiles - 1).T
-    (first_column, last_column), (first_row, last_row) = (each.reshape(2, -1) for each in (columns, rows))
-    which, column, row = tiles_between(first_column, first_row, last_column + 1, last_row + 1)
+    which, column, row = tiles_between(*_frames(parts))
+    is_wanted = wanted[tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM)]
+    which, column, row = which[is_wanted], column[is_wanted], row[is_wanted]
     top, bottom = _edge(row, SHEET_ZOOM), _edge(row + 1, SHEET_ZOOM)
     points, of = shapely.get_coordinates(parts[which], return_index=True)
     u = (points[:, 0] / 360.0 + 0.5) * tiles - column[of]

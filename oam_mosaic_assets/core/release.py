@@ -20,6 +20,9 @@ TILEJSON: Final = "global-mosaic.json"
 AUDIT: Final = "audit.json"
 CLAIM: Final = "claim.json"
 
+TABLES: Final = ("footprints", "set_aside", "density_cells", "density_kinds", "density_sheets")
+"""What is kept of a build beside what it publishes, for the builds that follow."""
+
 FORMAT: Final = 1
 """Of pointer and manifest. A reader of another format does not guess."""
 
@@ -109,13 +112,25 @@ class Keys:
         """Public objects of a build, never changed."""
         return f"{self.releases_root}{build}/{name}"
 
+    def table(self, name: str, build: str = "") -> str:
+        """A private table of a published build, kept as long as the build is.
+
+        Args:
+            name: one of `TABLES`.
+        """
+        return f"{self.prefix}cache/{name}/{build}" + (".parquet" if build else "")
+
+    def tables(self, build: str = "") -> list[str]:
+        """All of them, whether a build has them or not."""
+        return [self.table(name, build) for name in TABLES]
+
     def footprints(self, build: str = "") -> str:
-        """The private footprints of a published build, kept as long as the build is."""
-        return f"{self.prefix}cache/footprints/{build}" + (".parquet" if build else "")
+        """The private footprints of a published build."""
+        return self.table("footprints", build)
 
     def set_aside(self, build: str = "") -> str:
         """The private list of a published build's images that could not be drawn, and why."""
-        return f"{self.prefix}cache/set_aside/{build}" + (".parquet" if build else "")
+        return self.table("set_aside", build)
 
     @property
     def imagery(self) -> str:

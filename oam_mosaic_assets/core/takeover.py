@@ -13,6 +13,7 @@ from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.stretches import Stretches
 
 _PIECE: Final = 4 * 2**20
 """Bytes that are held of each file."""
@@ -25,20 +26,33 @@ def differences(now: Source, then: Source) -> list[str]:
         now: the tiles that were taken over.
         then: the same tiles where they were taken from.
     """
+    found = [_named(what, *tiles) for what, tiles in _differing(now, then).items()]
+    return [each for each in found if each]
+
+
+def differing_tiles(now: Source, then: Source) -> Stretches:
+    """The tiles that one of two sources has and the other has not, or has otherwise."""
+    found = _differing(now, then).values()
+    return Stretches.union([Stretches(begin, begin + lengths) for begin, lengths in found])
+
+
+def _differing(now: Source, then: Source) -> dict[str, tuple[Numbers, Numbers]]:
+    """First tile and length of stretches of tiles, by what differs of them."""
     sides = [each.entries.tile_id for each in (now, then)]
     sides += [each.entries.tile_id + each.entries.run_length for each in (now, then)]
     bounds = np.sort(np.concatenate(sides), kind="stable")  # four runs that are sorted, so merging is quick
     bounds = bounds[np.diff(bounds, prepend=-1) > 0]
     begin, lengths = bounds[:-1], np.diff(bounds)
     of_now, of_then = now.entries.at(begin), then.entries.at(begin)
-    found = [
-        _named("lost", begin, lengths, (of_now < 0) & (of_then >= 0)),
-        _named("new", begin, lengths, (of_now >= 0) & (of_then < 0)),
-    ]
     both = (of_now >= 0) & (of_then >= 0)
-    same = _equal(now, of_now[both], then, of_then[both])
-    found.append(_named("others", begin[both], lengths[both], ~same))
-    return [each for each in found if each]
+    others = both.copy()
+    others[both] = ~_equal(now, of_now[both], then, of_then[both])
+    which = {
+        "lost": (of_now < 0) & (of_then >= 0),
+        "new": (of_now >= 0) & (of_then < 0),
+        "others": others,
+    }
+    return {what: (begin[each], lengths[each]) for what, each in which.items()}
 
 
 def _equal(now: Source, of_now: Numbers, then: Source, of_then: Numbers) -> NDArray[np.bool_]:
@@ -81,8 +95,8 @@ def _equal_run(now: int, then: int, pairs: Numbers) -> NDArray[np.bool_] | bool:
     return each_by_itself
 
 
-def _named(what: str, begin: Numbers, lengths: Numbers, which: NDArray[np.bool_]) -> str:
-    if not which.any():
+def _named(what: str, begin: Numbers, lengths: Numbers) -> str:
+    if not len(begin):
         return ""
-    first: Sequence[int] = tileid_to_zxy(int(begin[which][0]))
-    return f"{int(lengths[which].sum())} tiles are {what}, first {'/'.join(map(str, first))}"
+    first: Sequence[int] = tileid_to_zxy(int(begin[0]))
+    return f"{int(lengths.sum())} tiles are {what}, first {'/'.join(map(str, first))}"

@@ -43,10 +43,10 @@ def read_releases(
 
 
 def delete_releases(store: ObjectStore, keys: Keys, builds: Collection[str]) -> None:
-    """Delete releases with their footprints and lists; first what makes them releases."""
+    """Delete releases with their tables; first what makes them releases."""
     if not builds:
         return
     objects = released_objects(store, keys)
     store.delete([keys.release(build, MANIFEST) for build in builds])
     store.delete(each.key for build in builds for each in objects.get(build, ()))
-    store.delete([key for build in builds for key in (keys.footprints(build), keys.set_aside(build))])
+    store.delete([key for build in builds for key in keys.tables(build)])

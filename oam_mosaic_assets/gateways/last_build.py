@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from oam_mosaic_assets.core.artifact import sha256_of
+from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.product import Product
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.snapshot import snapshot_digest
@@ -34,6 +37,23 @@ class KeptTables:
     set_aside: Path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptDensity:
+    """The density tables of a build.
+
+    Attributes:
+        build: its name.
+        taken_at: the moment of its snapshot, UTC.
+        footprints: the GeoParquet that was counted.
+        tables: what was counted.
+    """
+
+    build: str
+    taken_at: datetime
+    footprints: Path
+    tables: DensityTables
+
+
 def last_build(releases: Releases, folder: Path, product: Product, *, plan: str) -> Before | str:
     """Fetch a product of the public build, where a new one can take over its tiles; else say why it cannot.
 
@@ -50,14 +70,14 @@ def last_build(releases: Releases, folder: Path, product: Product, *, plan: str)
     if found is None:
         return "nothing is public yet"
     pointer = found[0]
-    if _plan_of(releases, pointer, product) != plan:
+    if _stated(releases, pointer, "products", product.name, "plan") != plan:
         return f"{product.name} of {pointer.build} was made by another plan, or by another version"
     tables = kept_tables(releases, pointer, folder)
     if isinstance(tables, str):
         return tables
     stated = pointer.products[product.name]
     key, archive = stated["key"], folder / f"{pointer.build}.{product.name}"
-    lacking = _fetched(releases, key, archive, is_right=lambda path: sha256_of(path) == stated["sha256"])
+    lacking = _fetched(releases, key, archive, is_right=partial(_is, stated["sha256"]))
     return lacking or Before(build=pointer.build, archive=archive, footprints=tables.footprints)
 
 
@@ -106,10 +126,52 @@ def _fetched(
     return ""
 
 
-def _plan_of(releases: Releases, pointer: Pointer, product: Product) -> str | None:
-    """The digest of the plan that a product of the public build was made by, as its manifest says."""
+def kept_density(releases: Releases, folder: Path, *, recipe: str) -> KeptDensity | str:
+    """Fetch the density tables of the public build, where a new one can take them over; else say why not.
+
+    Args:
+        releases: of the store.
+        folder: see `last_build`.
+        recipe: the digest of how the new build's are made.
+
+    Raises:
+        StoreUnavailable, StoreRefused, DiskFull: see `errors`.
+    """
+    found = releases.current()
+    if found is None:
+        return "nothing is public yet"
+    pointer = found[0]
+    if _stated(releases, pointer, "density", "recipe") != recipe:
+        return f"the density tables of {pointer.build} were made by another recipe, or were not kept"
+    footprints = kept_tables(releases, pointer, folder)
+    if isinstance(footprints, str):
+        return footprints
+    tables = DensityTables.within(folder, before=f"{pointer.build}.")
+    for path in tables.files:
+        name = path.stem.removeprefix(f"{pointer.build}.")
+        digest = _stated(releases, pointer, "density", "sha256", name)
+        key = releases.keys.table(name, pointer.build)
+        if lacking := _fetched(releases, key, path, is_right=partial(_is, digest)):
+            return lacking
+    return KeptDensity(
+        build=pointer.build,
+        taken_at=datetime.fromisoformat(pointer.snapshot_taken_at),
+        footprints=footprints.footprints,
+        tables=tables,
+    )
+
+
+def _is(digest: object, path: Path) -> bool:
+    return bool(sha256_of(path) == digest)
+
+
+def _stated(releases: Releases, pointer: Pointer, *path: str) -> Any:
+    """What the public build's manifest says at a place; None where it says nothing."""
     found = releases.store.get_bytes(pointer.manifest)
     try:
-        return str(json.loads(found[0])["products"][product.name]["plan"]) if found else None
+        stated: Any = json.loads(found[0]) if found else None
+        for each in path:
+            stated = stated[each]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+    return stated

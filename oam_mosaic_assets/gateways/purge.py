@@ -88,7 +88,7 @@ def _objects(releases: Releases) -> Iterator[StoredObject]:
 def _owner(releases: Releases, key: str) -> str:
     """The build that an object is of; empty where it is of none."""
     keys = releases.keys
-    for root in (keys.releases_root, keys.staging_root, keys.footprints(), keys.set_aside()):
+    for root in (keys.releases_root, keys.staging_root, *keys.tables()):
         if key.startswith(root):
             build = key.removeprefix(root).split("/", 1)[0].removesuffix(".parquet")
             return build if is_build_name(build) else ""

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -41,6 +41,8 @@ class Candidate:
         parts: its staged products, exactly as they were audited, the archive first.
         footprints: the staged footprints it was made from.
         set_aside: the staged list of what could not be drawn.
+        density: the staged tables of the density grid, by the name that each is kept under; empty where no
+            product is made of them.
         pointer: what `latest.json` is to say, but for times and ETags.
         manifest: all that is recorded of the build; what its `products` say stands in the pointer too.
         tilejson: makes the TileJSON from the archive's public address.
@@ -54,6 +56,7 @@ class Candidate:
     manifest: Mapping[str, Any]
     tilejson: Callable[[str], Mapping[str, Any]]
     names_any: Callable[[frozenset[str]], bool]
+    density: Mapping[str, StoredObject] = field(default_factory=dict)
 
 
 class Releases:
@@ -287,9 +290,11 @@ class Releases:
 
     def _keep_tables(self, candidate: Candidate) -> None:
         """Keep what later snapshots are compared with."""
-        build = candidate.pointer.build
-        for table, key in (
-            (candidate.footprints, self.keys.footprints(build)),
-            (candidate.set_aside, self.keys.set_aside(build)),
-        ):
+        tables = {
+            "footprints": candidate.footprints,
+            "set_aside": candidate.set_aside,
+            **candidate.density,
+        }
+        for name, table in tables.items():
+            key = self.keys.table(name, candidate.pointer.build)
             self.store.copy(table, key, Headers("application/vnd.apache.parquet"))

@@ -34,8 +34,8 @@ def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> 
         keys,
         [*outlived(releases, retention, spared=spared, now=datetime.now(UTC)), *unfinished],
     )
-    kept = {key_of(build) for build in objects for key_of in (keys.footprints, keys.set_aside)}
-    cached = [each.key for root in (keys.footprints(), keys.set_aside()) for each in store.keys(root)]
+    kept = {key for build in objects for key in keys.tables(build)}
+    cached = [each.key for root in keys.tables() for each in store.keys(root)]
     store.delete([key for key in cached if key not in kept])
     staged = StagedBuilds(store, keys).objects()
     store.delete([each.key for build, each in staged if build == public or is_overtaken(build, public)])

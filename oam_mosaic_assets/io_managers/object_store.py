@@ -104,7 +104,8 @@ class ObjectStoreIOManager(dg.IOManager):
             folder = _folder(context, build)
             etags = {each["name"]: self._fetch(build, each, folder, context) for each in description["files"]}
         files = tuple(folder / name for name in etags)
-        return Artifact(build=build, files=files, facts=description["facts"], etags=etags)
+        digests = {each["name"]: each["sha256"] for each in description["files"]}
+        return Artifact(build=build, files=files, facts=description["facts"], etags=etags, digests=digests)
 
     @contextmanager
     def _whole_or_nothing(self, name: str, artifact: Artifact) -> Iterator[None]:

