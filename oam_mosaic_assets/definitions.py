@@ -96,6 +96,7 @@ def build_definitions(
     retention = Retention(builds=settings.retain_builds, days=settings.retain_days)
     releases = overrides.get("releases") or Releases(store, keys, retention=retention)
     catalogue = overrides.get("catalogue") or catalogue_of(settings)
+    imagery = overrides.get("imagery") or imagery_of(settings, store)
     tippecanoe = overrides.get("tippecanoe") or TippecanoeResource(
         program=str(settings.tippecanoe) if settings.tippecanoe else None,
         processes=settings.build_processes,
@@ -136,7 +137,7 @@ def build_definitions(
             "mosaic_plan": plan,
             "progress": LoggedProgress(),
             "releases": releases,
-            "imagery": imagery_of(settings, store),
+            "imagery": imagery,
             "viewer": viewer_of(settings, store),
             "auditor": Auditor(
                 releases,
@@ -146,7 +147,7 @@ def build_definitions(
                     DENSITY.name: of_density,
                     STATISTICS.name: of_statistics,
                     CHANGES.name: of_changes(releases),
-                    IMAGERY.name: of_imagery,
+                    IMAGERY.name: of_imagery(imagery),
                 },
                 max_set_aside_share=plan.max_set_aside_share,
                 max_shrink_share=plan.max_shrink_share,

@@ -14,6 +14,7 @@ from oam_mosaic_assets.core.imagery.blocks import Tile
 from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.core.product import IMAGERY
+from oam_mosaic_assets.gateways.coverage import Shown
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS, ByPartition, ImageryMosaic
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -38,7 +39,7 @@ def global_imagery_pmtiles(
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """What the images show: WEBP tiles z0-14, the finest image on top, made anew where something changed.
+    """What the images show, or in grey where they are: WEBP tiles z0-14, made anew where something changed.
 
     Blocks that `imagery_blocks` made on other machines are taken as they are; what is missing is made here,
     as far as the budget goes. Staged under its build's name and private until `published_mosaic` makes it
@@ -58,8 +59,7 @@ def global_imagery_pmtiles(
             archive,
             tiles,
             scratch.folder("imagery_partitions"),
-            metadata={"snapshot": snapshot["digest"]},
-            bounds=tuple(snapshot["bounds"]),
+            shown=Shown(stac_footprints.path, snapshot["digest"], tuple(snapshot["bounds"])),
         )
     with open_archive(archive) as opened:
         count = opened.header["addressed_tiles_count"]
@@ -70,8 +70,8 @@ def global_imagery_pmtiles(
         archive,
         clock=clock,
         metadata={"tiles": count, **told_of(tally), "by host": dg.MetadataValue.json(tally.hosts)},
-        plan=imagery.plan.recipe.digest,
-        imagery=_numbers(tally),
+        plan=f"{imagery.plan.kind} {imagery.plan.recipe.digest}",
+        imagery={"kind": imagery.plan.kind, **_numbers(tally)},
     )
 
 
@@ -117,6 +117,7 @@ def told_of(tally: Tally) -> dict[str, Any]:
         "images": tally.images,
         "images read": tally.read,
         "images skipped": len(tally.skipped),
+        "images waiting": len(tally.waiting),
         "blocks": tally.blocks,
         "blocks made": tally.made,
         "blocks left": tally.left,

@@ -17,11 +17,13 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 import shapely
+from PIL import features
 from shapely.errors import GEOSException
 
 from oam_mosaic_assets.core.bitmaps import Tiles
 from oam_mosaic_assets.core.grid import Geometries, first_tile_id
 from oam_mosaic_assets.core.palette_png import Colour, PalettePng
+from oam_mosaic_assets.core.palette_webp import PaletteWebp
 from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import ATTRIBUTION
@@ -33,6 +35,11 @@ BLOCK: Final = 8192
 """Pixels along a block's edge at the last zoom."""
 
 GREY: Final[Colour] = (128, 128, 128)
+
+OPACITY: Final = 0.4
+
+Picture = PalettePng | PaletteWebp
+"""How tiles of one colour are written."""
 
 _PURPOSE: Final = {
     "exact": "the pixels that the footprints of images have something in",
@@ -51,6 +58,7 @@ class CoveragePlan:
         pixels: along a tile's edge, 256 or 512.
         colour: of what is covered.
         opacity: of what is covered, 0 to 1.
+        format: of tiles.
         attribution: HTML that a map shows in its corner.
     """
 
@@ -59,13 +67,15 @@ class CoveragePlan:
     zoom_max: int = 15
     pixels: int = 256
     colour: Colour = GREY
-    opacity: float = 0.4
+    opacity: float = OPACITY
+    format: Literal["png", "webp"] = "png"
     attribution: str = ATTRIBUTION
 
     @property
-    def picture(self) -> PalettePng:
+    def picture(self) -> Picture:
         """How a tile is written."""
-        return PalettePng(pixels=self.pixels, colour=self.colour, opacity=self.opacity)
+        kind = PalettePng if self.format == "png" else PaletteWebp
+        return kind(pixels=self.pixels, colour=self.colour, opacity=self.opacity)
 
     @property
     def block_zoom(self) -> int:
@@ -84,7 +94,8 @@ class CoveragePlan:
 
     def digest(self) -> str:
         """Of the plan and the libraries that decide about bytes, 12 hex digits: another one, other tiles."""
-        recipe = [RECIPE, asdict(self), shapely.geos_version_string, zlib.ZLIB_RUNTIME_VERSION]
+        packer = zlib.ZLIB_RUNTIME_VERSION if self.format == "png" else features.version("webp")
+        recipe = [RECIPE, asdict(self), shapely.geos_version_string, packer]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def metadata(self, snapshot: str) -> dict[str, Any]:
@@ -98,7 +109,7 @@ class CoveragePlan:
             "description": f"Where OpenAerialMap holds openly licensed imagery: {_PURPOSE[self.way]}.",
             "attribution": self.attribution,
             "type": "overlay",
-            "format": "png",
+            "format": self.format,
             "version": "1",
             "snapshot": snapshot,
         }

@@ -173,7 +173,7 @@ def _header(archive: Archive, plan: CoveragePlan, snapshot: str, extent: Bounds)
     """Fail when header or metadata do not say what was asked."""
     name, header = "archive_is_as_asked", archive.header
     expected = {
-        "tile type": (header["tile_type"].name, "PNG"),
+        "tile type": (header["tile_type"].name, plan.format.upper()),
         "tile compression": (header["tile_compression"].name, "NONE"),
         "clustered": (header["clustered"], True),
         "zooms": ((header["min_zoom"], header["max_zoom"]), (plan.zoom_min, plan.zoom_max)),
@@ -187,6 +187,22 @@ def _header(archive: Archive, plan: CoveragePlan, snapshot: str, extent: Bounds)
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
     return Verdict.passing(name, f"z{plan.zoom_min}-{plan.zoom_max}, {plan.pixels} pixels a tile, as planned")
+
+
+def judge_coverage(source: Source, footprints: Path, plan: CoveragePlan, *, snapshot: str) -> list[Verdict]:
+    """Judge tiles of coverage that may lie among others: which there are, and their pixels.
+
+    Args:
+        source: the tiles.
+        footprints: the GeoParquet that they show.
+        plan: what was asked for.
+        snapshot: the digest of the snapshot.
+
+    Raises:
+        BrokenPicture: one is no picture as planned.
+    """
+    case = _Case(source, footprints, plan, snapshot, None)
+    return [_tiles(case), _pixels(case)]
 
 
 def _tiles(case: _Case) -> Verdict:

@@ -13,12 +13,18 @@ import numpy as np
 
 from oam_mosaic_assets.core.bitmaps import Tiles
 from oam_mosaic_assets.core.blocks import Blocks
-from oam_mosaic_assets.core.coverage import CoveragePlan, block_drawn, is_covered, tiles_above, tiles_below
+from oam_mosaic_assets.core.coverage import (
+    CoveragePlan,
+    Picture,
+    block_drawn,
+    is_covered,
+    tiles_above,
+    tiles_below,
+)
 from oam_mosaic_assets.core.directory import Directory, joined
 from oam_mosaic_assets.core.entry_files import EntryFiles, Opened
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_positions
 from oam_mosaic_assets.core.merging import Source
-from oam_mosaic_assets.core.palette_png import PalettePng
 from oam_mosaic_assets.core.pixels import Numbers, Pixels
 from oam_mosaic_assets.core.reach import where_images_lie
 from oam_mosaic_assets.core.stretches import Stretches
@@ -138,7 +144,7 @@ def upper_tiles_spooled(
     return spool.sources()
 
 
-def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: PalettePng) -> Tiles:
+def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: Picture) -> Tiles:
     """Those of these tiles that there are, in the order of their ids.
 
     Args:

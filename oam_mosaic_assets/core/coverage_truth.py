@@ -95,7 +95,7 @@ def zooms_disagree(source: Source, plan: CoveragePlan, within: Stretches | None 
         within: the tiles that are looked at; None are all.
     """
     picture = plan.picture
-    full = tiles_of(source.entries[source.entries.length == len(picture.full())])
+    full = _full_tiles(source, picture.full())
     wrong: list[str] = []
     tiles = tiles_of(source.entries)
     for zoom in range(plan.zoom_max - 1, plan.zoom_min - 1, -1):
@@ -153,6 +153,14 @@ def pixels_of_blocks_differ(
         name = f"z{zoom} in {plan.block_zoom}/{column}/{row}"
         found += _difference(Pixels.union(side, lies[block]), shown, name)
     return found
+
+
+def _full_tiles(source: Source, picture: bytes) -> Stretches:
+    """The tiles that have this picture, of which equal ones lie there once."""
+    alike = source.entries[source.entries.length == len(picture)]
+    offsets = np.unique(alike.offset)
+    same = [each for each in offsets.tolist() if source.content(each, len(picture)) == picture]
+    return tiles_of(alike[np.isin(alike.offset, np.array(same, np.int64))])
 
 
 def _pairs(parts: Geometries, zoom: int) -> Iterator[tuple[Numbers, Numbers, Numbers]]:

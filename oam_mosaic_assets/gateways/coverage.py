@@ -109,7 +109,7 @@ def make_coverage(
             [*fresh, *kept],
             Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=shown.bounds),
             plan.metadata(shown.snapshot),
-            tile_type=TileType.PNG,
+            tile_type=TileType[plan.format.upper()],
             tile_compression=Compression.NONE,
         )
         made, reused = (sum(int(each.entries.run_length.sum()) for each in some) for some in (fresh, kept))

@@ -42,7 +42,7 @@ def imagery_of(settings: Settings, store: ObjectStore) -> ImageryMosaic:
     gigabytes, hours = settings.imagery_budget_gb, settings.imagery_budget_hours
     plan = ImageryPlan(
         order=settings.imagery_order,
-        hints=settings.imagery_hints,
+        kind=settings.imagery_kind,
         private_hosts=settings.imagery_private_hosts,
         s3_endpoint=settings.imagery_s3_endpoint.rstrip("/"),
         processes=settings.imagery_processes,

@@ -20,15 +20,18 @@ import numpy as np
 import shapely
 
 from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.fragment import above, write_tiles
+from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.pixels import Pixels, decoded
-from oam_mosaic_assets.core.imagery.recipe import Image, Order, Recipe
+from oam_mosaic_assets.core.imagery.recipe import Image, Kind, Order, Recipe
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.workers import Workers
@@ -39,6 +42,12 @@ COLUMNS: Final = ("id", "geometry", "asset", "gsd", "acquired_to", "updated", "r
 
 PARTITIONS: Final = "imagery"
 """What Dagster calls the list of partitions."""
+
+_SHOWS: Final[Mapping[Kind, str]] = {
+    "imagery": "What they show, where they could be read.",
+    "hints": "What they show; in grey, where those lie that are not read.",
+    "hybrid": f"To z{LAST_GREY} where they lie, in grey; from there on what they show.",
+}
 
 ATTRIBUTION: Final = '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors'
 
@@ -52,7 +61,7 @@ class ImageryPlan:
 
     Attributes:
         order: which image lies on top where several show the same place.
-        hints: whether images that cannot be read are shown in grey.
+        kind: what is shown.
         private_hosts: that may be asked though they are not public; see `Rules`.
         s3_endpoint: where the buckets of s3 addresses are.
         processes: that read images.
@@ -64,7 +73,7 @@ class ImageryPlan:
     """
 
     order: Order = "finest"
-    hints: bool = True
+    kind: Kind = "hints"
     private_hosts: tuple[str, ...] = ()
     s3_endpoint: str = AMAZON
     processes: int = 2
@@ -78,7 +87,7 @@ class ImageryPlan:
     def recipe(self) -> Recipe:
         """How blocks are made, with what decides about pixels."""
         libraries = (f"{each} {importlib.metadata.version(each)}" for each in ("rasterio", "pillow"))
-        return Recipe(order=self.order, hints=self.hints, libraries=tuple(libraries))
+        return Recipe(order=self.order, kind=self.kind, libraries=tuple(libraries))
 
     @property
     def rules(self) -> Rules:
@@ -160,14 +169,21 @@ class ImageryMosaic:
         self._store.put_bytes(f"{self._keys.imagery}report.json", content, Headers("application/json"))
         return content
 
+    def unread(self, build: str) -> list[str]:
+        """Ids of the images that are not read in a build, by its report; none where that is not there."""
+        found = self._store.get_bytes(f"{self._keys.imagery}report.json")
+        told = json.loads(found[0]) if found else {}
+        if told.get("build") != build:
+            return []
+        return [*told["waiting"], *(each["id"] for each in told["skipped"])]
+
     def write(
         self,
         target: Path,
         tiles: Sequence[Tile],
         folder: Path,
         *,
-        metadata: Mapping[str, Any],
-        bounds: tuple[float, float, float, float],
+        shown: Shown,
     ) -> None:
         """Put all partitions together into one archive.
 
@@ -175,8 +191,7 @@ class ImageryMosaic:
             target: must not exist.
             tiles: the partitions; those that hold nothing yet do no harm.
             folder: empty, for copies of their archives.
-            metadata: what the archive says of itself, beside its name and attribution.
-            bounds: west, south, east, north of all images, degrees.
+            shown: the images.
         """
         roots: dict[Tile, Pixels] = {}
         with ExitStack() as stack, _many_files(len(tiles)):
@@ -184,30 +199,45 @@ class ImageryMosaic:
             for tile in tiles:
                 partition = self.partition(tile)
                 state = partition.state()
-                shown = partition.fetch(state.tiles, folder)
+                archive = partition.fetch(state.tiles, folder)
                 exact = partition.fetch(state.lossless, folder)
-                if shown is None or exact is None:
+                if archive is None or exact is None:
                     continue
-                sources.append(Source.of_archive(stack.enter_context(open_archive(shown))))
-                roots[tile] = _root(exact, tile)
+                sources.append(Source.of_archive(stack.enter_context(open_archive(archive))))
+                if self.plan.kind != "hybrid" and (root := _root(exact, tile)) is not None:
+                    roots[tile] = root
                 exact.unlink()
             made, _ = above(0, list(roots), PARTITION_ZOOM, roots.__getitem__)
-            told: dict[str, Any] = {
+            if self.plan.kind == "hybrid":
+                grey = folder / "grey.pmtiles"
+                make_coverage(GREY_PLAN, shown, grey, before="it is drawn in seconds")
+                sources = [_below(each, LAST_GREY) for each in sources]
+                sources.append(Source.of_archive(stack.enter_context(open_archive(grey))))
+            told = {
                 "name": "OpenAerialMap imagery",
-                "description": "Openly licensed images of OpenAerialMap, from the air and from space.",
+                "description": f"Openly licensed images of OpenAerialMap. {_SHOWS[self.plan.kind]}",
                 "attribution": ATTRIBUTION,
                 "type": "overlay",
                 "format": "webp",
+                "kind": self.plan.kind,
+                "snapshot": shown.snapshot,
             }
-            write_tiles(target, sources, made, told | dict(metadata), zooms=(0, FINEST), bounds=bounds)
+            write_tiles(target, sources, made, told, zooms=(0, FINEST), bounds=shown.bounds)
 
 
-def _root(path: Path, tile: Tile) -> Pixels:
-    """The partition's own tile, as it was before WEBP."""
+def _below(source: Source, zoom: int) -> Source:
+    """Its tiles of the zooms after this one."""
+    entries = source.entries
+    return Source(source.descriptor, entries[entries.tile_id >= first_tile_id(zoom + 1)])
+
+
+def _root(path: Path, tile: Tile) -> Pixels | None:
+    """The partition's own tile, as it was before WEBP; None where nothing is seen at its zoom."""
     with open_archive(path) as archive:
         tiles = laid_in(archive)
-        ((_, content),) = contents(archive, tiles[tiles.tile_id == tile.id(PARTITION_ZOOM)])
-    return decoded(content)
+        for _, content in contents(archive, tiles[tiles.tile_id == tile.id(PARTITION_ZOOM)]):
+            return decoded(content)
+    return None
 
 
 def _further(on_progress: Callable[[int, int, Tally], None], whole: Tally, blocks: int, done: int) -> None:

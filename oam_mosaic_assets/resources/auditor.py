@@ -24,6 +24,7 @@ from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.statistics import excluded_of
 from oam_mosaic_assets.core.statistics_audit import examine_statistics
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.releases import Releases
 
@@ -111,23 +112,29 @@ def _of_archive(judge: Callable[..., list[Verdict]]) -> Examiner:
     return examined
 
 
-def of_imagery(
-    staged: Artifact,
-    footprints: Artifact,
-    *,
-    before: Before | None,  # noqa: ARG001
-    on_progress: Callable[[float], None],
-) -> list[Verdict]:
-    """Judges an archive of imagery; nothing in it is taken over from a public build."""
-    snapshot = staged.facts["snapshot"]
-    return examine_imagery(
-        staged.path,
-        footprints.path,
-        snapshot=snapshot["digest"],
-        extent=tuple(snapshot["bounds"]),
-        tally=staged.facts["imagery"],
-        on_progress=on_progress,
-    )
+def of_imagery(imagery: ImageryMosaic) -> Examiner:
+    """Judges an archive of imagery, by the report of what was not read."""
+
+    def examined(
+        staged: Artifact,
+        footprints: Artifact,
+        *,
+        before: Before | None,
+        on_progress: Callable[[float], None],
+    ) -> list[Verdict]:
+        del before  # nothing is taken over
+        snapshot = staged.facts["snapshot"]
+        return examine_imagery(
+            staged.path,
+            footprints.path,
+            snapshot=snapshot["digest"],
+            extent=tuple(snapshot["bounds"]),
+            tally=staged.facts["imagery"],
+            unread=imagery.unread(staged.build),
+            on_progress=on_progress,
+        )
+
+    return examined
 
 
 def of_density(

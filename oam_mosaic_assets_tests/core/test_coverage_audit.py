@@ -91,6 +91,7 @@ def test_what_is_right_passes(exact: Covered, after: Covered, tmp_path: Path) ->
     assert failures(after) == {}
     assert failures(after, before=exact.before) == {}
     assert failures(covered(IMAGES, tmp_path / "whole", WHOLE)) == {}
+    assert failures(covered(IMAGES, tmp_path / "webp", replace(EXACT, format="webp"))) == {}
     assert [*EXACT_CHECKS][: len(WHOLE_CHECKS)] == [*WHOLE_CHECKS]
 
 

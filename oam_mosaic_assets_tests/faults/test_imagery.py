@@ -9,11 +9,14 @@ from typing import Any
 import dagster as dg
 import pytest
 import shapely
-from pmtiles.reader import MemorySource, Reader
+from pmtiles.reader import MemorySource, Reader, all_tiles
+from pmtiles.tile import zxy_to_tileid
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.imagery.blocks import FINEST, in_pixels
+from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.pixels import decoded, straightened
 from oam_mosaic_assets.core.product import IMAGERY, MOSAIC
 from oam_mosaic_assets.definitions import build_definitions
@@ -99,12 +102,40 @@ def test_imagery_is_published_with_the_mosaic_and_says_what_it_could_not_read(
     assert (again["requests"], again["made"], again["read"]) == (0, 0, 3)
 
 
+def seen(site: Site) -> dict[int, bytes]:
+    """All tiles of the public archive, by their ids."""
+    content = site.store.read_publicly(IMAGERY.name)
+    assert content is not None
+    return {zxy_to_tileid(*place): tile for place, tile in all_tiles(MemorySource(content))}
+
+
+def test_three_kinds_are_made_of_the_same_images(pictured: Site, nginx: Nginx) -> None:
+    kinds: dict[str, dict[int, bytes]] = {}
+    for kind in ("imagery", "hints", "hybrid"):
+        outcome = pictured.run({"IMAGERY_KIND": kind}, tags={ANEW_TAG: "yes"})
+        assert outcome.success, outcome.log
+        kinds[kind] = seen(pictured)
+        report = pictured.store.get_bytes(f"{pictured.keys.imagery}report.json")
+        assert report is not None
+        assert json.loads(report[0])["requests"] == 0 or kind == "imagery"
+        shown = [alpha_at(pictured, each) for each in items(nginx)]
+        assert shown == [255] * FLIGHTS + [0 if kind == "imagery" else 102] * len(HOSTILE)
+    deep = first_tile_id(LAST_GREY + 1)
+    assert {each for each in kinds["hybrid"] if each >= deep} == {
+        each for each in kinds["hints"] if each >= deep
+    }
+    assert all(kinds["hybrid"][each] == kinds["hints"][each] for each in kinds["hybrid"] if each >= deep)
+    for each, tile in kinds["hybrid"].items():
+        if each < deep:
+            assert GREY_PLAN.picture.decoded(tile).any()
+
+
 def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured: Site, nginx: Nginx) -> None:
     """The partitions' job works from the store alone; the next build puts together what it finds there."""
     pictured.environment["IMAGERY_BUDGET_HOURS"] = "1e-9"
     outcome = pictured.run()
     assert outcome.success, outcome.log
-    assert alpha_at(pictured, items(nginx)[0]) == 0
+    assert [alpha_at(pictured, each) for each in items(nginx)] == [102] * len(items(nginx))  # grey, all
     del pictured.environment["IMAGERY_BUDGET_HOURS"]
     keys = pictured.instance.get_dynamic_partitions("imagery")
     assert keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,23 +12,30 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from pmtiles.tile import Compression, TileType
+from pmtiles.tile import Compression, TileType, tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
 from oam_mosaic_assets.core.audit import Verdict
+from oam_mosaic_assets.core.coverage_audit import judge_coverage
 from oam_mosaic_assets.core.directory import Directory
+from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_positions
-from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, blocks_of
+from oam_mosaic_assets.core.imagery.blocks import BLOCK, BLOCK_ZOOM, FINEST, blocks_of, in_pixels
+from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.pixels import TILE, decoded, halved
+from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.palette_png import BrokenPicture
 from oam_mosaic_assets.core.placement import chosen_by_digest
 from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.stretches import Stretches
 
 IMAGERY_CHECKS: Final = {
     "archive_is_whole": "Every directory decodes, every tile is a WEBP picture of 256 pixels.",
     "archive_is_as_asked": "Header and metadata say what was asked for.",
     "every_image_is_accounted_for": "Each image is read, skipped with a reason, or waits for the budget.",
     "images_lie_where_they_should": "Tiles lie where images are, below others, and nowhere else.",
+    "no_image_is_a_hole": "An image that is not read is grey, and all are in the upper zooms of a hybrid.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
 
@@ -36,6 +43,9 @@ DECODED: Final = 500
 """Tiles that are decoded, chosen by digest; of all others the head is looked at."""
 
 _HEAD: Final = 12
+
+_SEEN: Final = 6.0
+"""Pixels about a place that lie in a footprint, if a whole pixel is to do so at `BLOCK_ZOOM`."""
 
 
 def examine_imagery(
@@ -45,6 +55,7 @@ def examine_imagery(
     snapshot: str,
     extent: tuple[float, float, float, float],
     tally: Mapping[str, Any],
+    unread: Collection[str] = (),
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
     """Judge an archive of imagery.
@@ -54,7 +65,8 @@ def examine_imagery(
         footprints: the GeoParquet of the images that it shows.
         snapshot: the digest of the snapshot.
         extent: of all its footprints.
-        tally: what was made of the images, as numbers.
+        tally: what was made of the images, as numbers, and of which kind the archive is.
+        unread: ids of the images that are not read.
         on_progress: told now and then which share is read, 0 to 1.
     """
     try:
@@ -62,9 +74,10 @@ def examine_imagery(
             tiles, faults = _looked_through(opened, snapshot, on_progress)
             return [
                 _wholeness(tiles.tile_id, faults),
-                _header(opened, snapshot, extent),
+                _header(opened, snapshot, extent, tally["kind"]),
                 _accounts(tally),
                 _placement(opened, tiles, footprints, tally),
+                _holes(opened, tiles, footprints, snapshot, tally["kind"], set(unread)),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
@@ -115,13 +128,14 @@ def _wholeness(tiles: NDArray[np.int64], faults: list[str]) -> Verdict:
     return Verdict.passing(name, text, tiles=len(tiles), tiles_by_zoom=by_zoom)
 
 
-def _header(archive: Archive, snapshot: str, extent: tuple[float, float, float, float]) -> Verdict:
+def _header(archive: Archive, snapshot: str, extent: tuple[float, float, float, float], kind: str) -> Verdict:
     name, header = "archive_is_as_asked", archive.header
     expected = {
         "tile type": (header["tile_type"], TileType.WEBP),
         "compression": (header["tile_compression"], Compression.NONE),
         "zooms": ((header["min_zoom"], header["max_zoom"]), (0, FINEST)),
         "snapshot": (archive.metadata.get("snapshot"), snapshot),
+        "kind": (archive.metadata.get("kind"), kind),
         "clustered": (header["clustered"], True),
     }
     wrong = [f"{what} is {found}, not {right}" for what, (found, right) in expected.items() if found != right]
@@ -129,7 +143,7 @@ def _header(archive: Archive, snapshot: str, extent: tuple[float, float, float, 
         wrong.append(f"bounds are {archive.bounds}, not {extent}")
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
-    return Verdict.passing(name, f"WEBP, z0-{FINEST}, of snapshot {snapshot[:12]}")
+    return Verdict.passing(name, f"WEBP, z0-{FINEST}, {kind}, of snapshot {snapshot[:12]}")
 
 
 def _accounts(tally: Mapping[str, Any]) -> Verdict:
@@ -170,6 +184,8 @@ def _placement(archive: Archive, tiles: Directory, footprints: Path, tally: Mapp
         ]
         if missing:
             wrong.append(f"{len(missing)} tiles of z{zoom - 1} are missing above others, first {missing[0]}")
+        if tally["kind"] == "hybrid" and zoom <= LAST_GREY + 1:
+            continue  # an image may lie there that shows nothing; `_holes` looks at these zooms
         if len(alone := np.setdiff1d(of_zoom[zoom - 1], parents)):
             wrong.append(f"{len(alone)} tiles of z{zoom - 1} have none below them, first {alone[0]}")
     if tally["read"] and not len(tiles):
@@ -177,6 +193,48 @@ def _placement(archive: Archive, tiles: Directory, footprints: Path, tally: Mapp
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
     return Verdict.passing(name, f"{len(of_zoom[BLOCK_ZOOM]):,} of {len(blocks):,} blocks show something")
+
+
+def _holes(
+    archive: Archive, tiles: Directory, footprints: Path, snapshot: str, kind: str, unread: Collection[str]
+) -> Verdict:
+    name = "no_image_is_a_hole"
+    if kind == "imagery":
+        return Verdict.passing(name, "nothing is grey, as was asked for")
+    missing, count, there = set[int](), 0, set(tiles.tile_id.tolist())
+    for rows in read_batches(footprints, ("id", "geometry")):
+        hinted = [image for image, each in enumerate(rows["id"].to_list()) if each in unread]
+        count += len(hinted)
+        for area in shapely.from_wkb(rows["geometry"].to_numpy()[hinted]):
+            missing |= set(_surely_seen(area)) - there
+    wrong = []
+    if missing:
+        tile = "/".join(map(str, tileid_to_zxy(min(missing))))
+        wrong.append(f"{len(missing)} tiles are missing where an image is that was not read, first {tile}")
+    if kind == "hybrid":
+        upper = Stretches.of_zooms(0, LAST_GREY).cut(Source.of_archive(archive).entries)[0]
+        try:
+            grey = judge_coverage(Source(archive.descriptor, upper), footprints, GREY_PLAN, snapshot=snapshot)
+        except BrokenPicture as error:
+            wrong.append(f"a tile above z{LAST_GREY + 1} is not grey: {error}")
+        else:
+            wrong += [each.text for each in grey if not each.passed]
+    if wrong:
+        return Verdict.failing(name, "; ".join(wrong))
+    above = f", and z0-{LAST_GREY} show where all are" if kind == "hybrid" else ""
+    return Verdict.passing(name, f"each of {count:,} images that are not read is grey{above}")
+
+
+def _surely_seen(footprint: Area) -> list[int]:
+    """The tiles of `BLOCK_ZOOM` in which a footprint covers at least one pixel."""
+    _, places = blocks_of(np.array([footprint], dtype=object))
+    x, y = places.T
+    inside = shapely.intersection(
+        in_pixels(footprint), shapely.box(x * BLOCK, y * BLOCK, (x + 1) * BLOCK, (y + 1) * BLOCK)
+    )
+    seen = ~shapely.is_empty(shapely.buffer(inside, -_SEEN))
+    found: list[int] = tile_ids(BLOCK_ZOOM, x[seen], y[seen]).tolist()
+    return found
 
 
 def _fades(archive: Archive, tiles: Directory, children: NDArray[np.int64]) -> bool:

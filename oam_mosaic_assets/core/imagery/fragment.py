@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import shapely
 from pmtiles.tile import Compression, TileType
+from shapely.errors import GEOSException
 
 from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, Tile, Window, in_pixels
 from oam_mosaic_assets.core.imagery.chip import within
+from oam_mosaic_assets.core.imagery.grey import HINT
 from oam_mosaic_assets.core.imagery.pixels import TILE, Pixels, encoded, halved, over
 from oam_mosaic_assets.core.imagery.recipe import QUALITY
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
-
-HINT: Final = (150, 150, 150, 150)
-"""How an image looks that could not be read: grey, and what lies below shines through. Premultiplied."""
 
 _EARTH: Final = (-180.0, -85.0511287, 180.0, 85.0511287)
 
@@ -30,13 +31,11 @@ def tiles_of_block(block: Tile, pixels: Pixels, hints: Sequence[Area] = ()) -> d
     Args:
         block: which.
         pixels: of it.
-        hints: footprints (EPSG:4326) of images that could not be read.
+        hints: footprints (EPSG:4326) of images that are not read.
     """
     window = Window.of_block(block)
     if hints:
-        grey = np.full(pixels.shape, HINT, np.uint8)
-        areas = (within(grey, window, in_pixels(each)) for each in hints)
-        pixels = over(pixels, functools.reduce(np.maximum, areas))  # several are no darker than one
+        pixels = over(pixels, _grey(window, hints))
     found: dict[int, bytes] = {}
     for zoom in range(FINEST, BLOCK_ZOOM - 1, -1):
         side = 1 << (zoom - BLOCK_ZOOM)
@@ -44,10 +43,33 @@ def tiles_of_block(block: Tile, pixels: Pixels, hints: Sequence[Area] = ()) -> d
         for row in range(side):
             for column in range(side):
                 part = pixels[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
-                if tile := encoded(part, quality=quality):
+                if tile := _written(part, quality):
                     found[Tile(block.x * side + column, block.y * side + row).id(zoom)] = tile
         pixels = halved(pixels)
     return found
+
+
+def _grey(window: Window, footprints: Sequence[Area]) -> Pixels:
+    """Where images are; several are no darker than one."""
+    areas: list[Any] = [in_pixels(each) for each in footprints]
+    with suppress(GEOSException):  # what cannot be joined is drawn one by one
+        areas = [shapely.union_all(areas)]
+    grey = np.broadcast_to(HINT, (*window.shape, 4))
+    drawn: Pixels = functools.reduce(np.maximum, (within(grey, window, each) for each in areas))
+    return drawn
+
+
+def _written(tile: Pixels, quality: int | None) -> bytes | None:
+    if np.ptp(tile.view(np.uint32)) == 0:
+        return _of_one_colour(tile[0, 0].tobytes(), quality)
+    return encoded(tile, quality=quality)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_one_colour(pixel: bytes, quality: int | None) -> bytes | None:
+    """Nearly all tiles of a block that is grey are empty, or grey all over."""
+    whole = np.broadcast_to(np.frombuffer(pixel, np.uint8), (TILE, TILE, 4))
+    return encoded(np.ascontiguousarray(whole), quality=quality)
 
 
 def above(

@@ -15,7 +15,7 @@ import shapely
 from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, Tile
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the way in which pixels are made; whoever changes what they are counts it up."""
 
 QUALITY: Final = 75
@@ -29,6 +29,13 @@ _NEVER: Final = datetime(1, 1, 1, tzinfo=UTC)
 Order = Literal["finest", "newest"]
 """Which image lies on top where several show the same place."""
 
+Kind = Literal["hints", "imagery", "hybrid"]
+"""What is shown: images, and in grey those that are not read; images alone; or grey alone down to z10, and
+from there on as with hints. All are made of the same blocks."""
+
+WAITING: Final = "waiting-"
+"""How the key of a block begins that no image was read for yet: it shows in grey where they are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -36,21 +43,25 @@ class Recipe:
 
     Attributes:
         order: which image lies on top.
-        hints: whether an image that could not be read is shown in grey.
+        kind: what is shown.
         libraries: that decide what pixels become, with their versions.
     """
 
     order: Order = "finest"
-    hints: bool = True
+    kind: Kind = "hints"
     libraries: tuple[str, ...] = ()
 
     @property
+    def has_hints(self) -> bool:
+        """Whether an image that is not read is shown in grey."""
+        return self.kind != "imagery"
+
+    @property
     def digest(self) -> str:
-        """Of everything that all blocks have in common."""
+        """Of everything that all blocks have in common, whatever kind is made of them."""
         told = [
             VERSION,
             self.order,
-            self.hints,
             QUALITY,
             PARTITION_ZOOM,
             BLOCK_ZOOM,
@@ -117,5 +128,18 @@ def block_key(recipe: Recipe, block: Tile, members: Iterable[tuple[str, str]]) -
         members: of each image that touches it, what is stated of it, and the state of its COG: an ETag, or
             why it could not be read.
     """
-    told = [recipe.digest, block.x, block.y, *sorted(members)]
+    stated = sorted(members)
+    is_hinted = recipe.has_hints and any(state.startswith("!") for _, state in stated)
+    told = [recipe.digest, block.x, block.y, *stated, *(["hints"] if is_hinted else [])]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def waiting_key(recipe: Recipe, block: Tile, stated: Iterable[str]) -> str:
+    """The name of a block's content while nothing of it is read.
+
+    Args:
+        recipe: how it is made.
+        block: which.
+        stated: what is stated of each image that touches it.
+    """
+    return WAITING + block_key(recipe, block, ((each, "!") for each in stated))

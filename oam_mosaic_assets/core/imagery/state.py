@@ -137,6 +137,7 @@ class Tally:
         images: in all.
         read: whose pixels are in it.
         skipped: whose are not.
+        waiting: ids of those that nothing is known of yet, since the budget was spent.
         blocks: in all.
         made: anew.
         left: for the next run, since the budget was spent.
@@ -149,6 +150,7 @@ class Tally:
     images: int = 0
     read: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
     blocks: int = 0
     made: int = 0
     left: int = 0
@@ -177,6 +179,7 @@ class Tally:
             whole.images += part.images
             whole.read += part.read
             whole.skipped += part.skipped
+            whole.waiting += part.waiting
             whole.blocks += part.blocks
             whole.made += part.made
             whole.left += part.left

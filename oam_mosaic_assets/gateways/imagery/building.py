@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -16,23 +16,18 @@ import shapely
 from oam_mosaic_assets.core.archive import BrokenArchive
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, PARTITION_ZOOM, Tile, blocks_of
-from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
-from oam_mosaic_assets.core.imagery.recipe import Image, block_key, on_top_first
-from oam_mosaic_assets.core.imagery.state import FORGIVEN, Looked, Skipped, Tally, looked_of
-from oam_mosaic_assets.gateways.imagery.addresses import Rules, target_of
+from oam_mosaic_assets.core.imagery.recipe import WAITING, Image, block_key, on_top_first, waiting_key
+from oam_mosaic_assets.core.imagery.state import Skipped, Tally, looked_of
+from oam_mosaic_assets.gateways.imagery.asking import Asking
 from oam_mosaic_assets.gateways.imagery.cutting import Cutting, InWork, name_of, next_of
 from oam_mosaic_assets.gateways.imagery.packing import LOSSLESS, TILES, metadata_of, pack
 from oam_mosaic_assets.gateways.imagery.partition import Budget, Kept
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets.gateways.object_store import Headers
 
-GIVEN_UP: Final = 5
-"""Failures in a row of one host, after which it is not asked again in a run."""
-
 UNJOINED: Final = "work/"
 """Below a partition's place in the store: blocks that are done and not yet joined."""
 
-_OF_HOSTS: Final = frozenset({Reason.UNREACHABLE, Reason.UNKNOWN_HOST, Reason.SLOW, Reason.SERVER_FAULT})
 _ARCHIVE: Final = Headers("application/vnd.pmtiles")
 _JSON: Final = Headers("application/json")
 _LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
@@ -63,16 +58,19 @@ class Building:
         if self.state.recipe != self.recipe.digest:
             self.state.blocks = {}
         self.tally = Tally(blocks=len(self.blocks))
-        self.hosts = {each.asset: _host(each.asset, partition.rules) for each in self.images if each.asset}
-        self.faults: Counter[str] = Counter()
+        self.asking = Asking(
+            self.images, self.state.looked, partition.rules, self.tally, budget, partition.now
+        )
         self.fragments: dict[Tile, Path] = {}
 
     def done(self) -> Tally:
         """All of it, to the end or to the end of the budget."""
         self._take_up()
-        self._look_again()
+        self.asking.look_again(self.workers)
         due = [each for each in self.blocks if each not in self.fragments and self._is_due(each)]
         self._make(sorted(due, key=self._urgency, reverse=True))
+        if self.recipe.has_hints:
+            self._make_waiting()
         self._save()
         self._count()
         return self.tally
@@ -85,7 +83,7 @@ class Building:
         """Blocks that were never made first, then those of the newest images, then those of many."""
         members = self.blocks[block]
         newest = max(self.images[each].updated or _LONG_AGO for each in members)
-        return name_of(block) not in self.before.blocks, newest, len(members)
+        return (self.before.key_of(name_of(block)) or WAITING).startswith(WAITING), newest, len(members)
 
     def _key(self, block: Tile, states: Mapping[int, str] = MappingProxyType({})) -> str | None:
         """The key that the block must have; None where a state is not known yet.
@@ -120,35 +118,16 @@ class Building:
             if block in self.blocks and told.get("key") == self._key(block):
                 self.fragments[block] = path
 
-    def _look_again(self) -> None:
-        """Ask after those whose time has come, so that their blocks are made anew only if they changed."""
-        addresses = {
-            each.asset: each.render_params
-            for each in self.images
-            if each.asset in self.state.looked and self.state.looked[each.asset].is_due(self.now())
-        }
-        jobs = deque(
-            Job(
-                {"do": "look", "address": address, "render": render},
-                host=self.hosts[address],
-                tag=address,
-            )
-            for address, render in addresses.items()
-            if address
-        )
-        for job, answer in self.workers.run(lambda may: next_of(jobs, may)):
-            self._learn(job.tag, answer, looked_only=True)
-
     def _make(self, due: list[Tile]) -> None:
         taken_up = len(self.fragments)
         cutting = Cutting(
             self.images,
             self.blocks,
-            self.hosts,
+            self.asking.hosts,
             self.scratch,
             self.workers,
-            learn=self._learn,
-            is_given_up=self._is_given_up,
+            learn=self.asking.learn,
+            is_given_up=self.asking.is_given_up,
             compose=self._compose,
             is_over=lambda: self.budget.is_spent,
         )
@@ -160,42 +139,22 @@ class Building:
             self.on_progress(len(self.blocks) - len(due) + len(self.fragments) - taken_up)
         self.tally.left += cutting.left
 
-    def _is_given_up(self, address: str) -> bool:
-        """Whether it is not asked: it failed a short time ago, or its host does so again and again."""
-        looked = self.state.looked.get(address)
-        if looked is not None and looked.reason:
-            return True  # what is due was asked by `_look_again`
-        host = self.hosts[address]
-        if not host or self.faults[host] < GIVEN_UP:
-            return False
-        if looked is None:
-            told = {"reason": Reason.UNREACHABLE, "detail": f"{host} failed {GIVEN_UP} times in a row"}
-            self._learn(address, told)
-        return True
-
-    def _learn(self, address: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
-        """What is known now; None where a host is away of which an image is shown."""
-        host, moment = self.hosts[address], self.now().isoformat()
-        self.tally.add_cost(host, answer)
-        self.budget.spend(int(answer.get("bytes", 0)))
-        reason = str(answer["reason"])
-        self.faults[host] = self.faults[host] + 1 if reason in _OF_HOSTS else 0
-        is_elsewhere = reason == Reason.ELSEWHERE
-        known = self.state.looked.get(address)
-        is_shown = known is not None and known.etag and self.now() - known.looked_at < FORGIVEN
-        if is_shown and reason in _OF_HOSTS:
-            return None
-        looked = Looked(
-            etag=str(answer.get("etag", "")) if is_elsewhere or not reason else "",
-            reason="" if is_elsewhere else reason,
-            detail="" if is_elsewhere else str(answer.get("detail", "")),
-            host=host,
-            at=moment,
-            since=moment,
-            is_seen=not (reason or looked_only),
-        ).after(known)
-        self.state.looked[address] = looked
-        return looked
+    def _make_waiting(self) -> None:
+        """Blocks that nothing is read of yet show where images are."""
+        keys = {}
+        for block in self.blocks:
+            before = self.before.key_of(name_of(block)) or WAITING
+            if block not in self.fragments and before.startswith(WAITING):
+                keys[block] = waiting_key(
+                    self.recipe, block, (self.stated[each] for each in self.blocks[block])
+                )
+        jobs = deque(
+            self._composing(block, key, hinted=self.blocks[block])
+            for block, key in keys.items()
+            if key != self.before.key_of(name_of(block))
+        )
+        for job, answer in self.workers.run(lambda may: next_of(jobs, may)):
+            self._is_composed(job.tag, answer)
 
     def _compose(self, block: Tile, work: InWork) -> Job:
         looked = {
@@ -204,32 +163,51 @@ class Building:
             if image.asset in self.state.looked
         }
         failed = [each for each in work.members if (self.state.state_of(self.images[each]) or "!")[0] == "!"]
+        chips = [work.chips[each] for each in work.members if each in work.chips]
+        hinted = failed if self.recipe.has_hints else ()
+        return self._composing(block, self._key(block, work.states), chips, hinted=hinted, looked=looked)
+
+    def _composing(
+        self,
+        block: Tile,
+        key: str | None,
+        chips: Sequence[Path] = (),
+        *,
+        hinted: Sequence[int],
+        looked: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Job:
+        """Putting a block together."""
         order = {
             "do": "compose",
             "block": [block.x, block.y],
-            "chips": [str(work.chips[each]) for each in work.members if each in work.chips],
-            "hints": [
-                shapely.to_wkb(self.images[each].footprint, hex=True) for each in failed if self.recipe.hints
-            ],
-            "target": str(self.scratch / f"{name_of(block)}.pmtiles"),
+            "chips": [str(each) for each in chips],
+            "hints": [shapely.to_wkb(self.images[each].footprint, hex=True) for each in hinted],
+            "target": str(self._fragment(block)),
             "told": {
                 "block": [block.x, block.y],
-                "key": self._key(block, work.states),
-                "images": [self.images[each].id for each in work.members],
-                "looked": looked,
+                "key": key,
+                "images": [self.images[each].id for each in self.blocks[block]],
+                "looked": dict(looked),
             },
         }
         return Job(order, tag=block)
 
     def _is_finished(self, block: Tile, answer: Mapping[str, Any]) -> bool:
-        path = self.scratch / f"{name_of(block)}.pmtiles"
-        if answer.get("reason"):
-            path.unlink(missing_ok=True)
+        if not self._is_composed(block, answer):
             return False
-        self.store.put_file(f"{self.at}{UNJOINED}{name_of(block)}.pmtiles", path, _ARCHIVE)
-        self.fragments[block] = path
+        self.store.put_file(f"{self.at}{UNJOINED}{name_of(block)}.pmtiles", self._fragment(block), _ARCHIVE)
         self.tally.made += 1
         return True
+
+    def _is_composed(self, block: Tile, answer: Mapping[str, Any]) -> bool:
+        if answer.get("reason"):
+            self._fragment(block).unlink(missing_ok=True)
+            return False
+        self.fragments[block] = self._fragment(block)
+        return True
+
+    def _fragment(self, block: Tile) -> Path:
+        return self.scratch / f"{name_of(block)}.pmtiles"
 
     def _save(self) -> None:
         """Pack what is there now, and let the state name it."""
@@ -242,6 +220,7 @@ class Building:
             if block not in self.fragments
             and (known := self.before.blocks.get(name_of(block)))
             and there.issuperset(known[1:])
+            and (self.recipe.has_hints or not known[0].startswith(WAITING))
         ]
         keys = {name_of(block): self.before.blocks[name_of(block)] for block in kept}
         for block, path in self.fragments.items():
@@ -249,7 +228,8 @@ class Building:
             keys[name_of(block)] = [told["key"], *told["images"]]
         state.recipe = self.recipe.digest
         addresses = {each.asset for each in self.images}
-        state.looked = {address: each for address, each in state.looked.items() if address in addresses}
+        for gone in state.looked.keys() - addresses:
+            del state.looked[gone]
         if keys != self.before.blocks:
             self._pack(kept)
         state.blocks = keys
@@ -278,23 +258,15 @@ class Building:
         self.state.tiles, self.state.lossless = names
 
     def _count(self) -> None:
-        tally = self.tally
-        tally.images = len(self.images)
+        self.tally.images = len(self.images)
         for image in self.images:
-            looked = self.state.looked.get(image.asset or "")
-            if looked and looked.etag and looked.is_seen:
-                tally.read += 1
-            elif image.asset is None:
-                tally.skipped.append(
-                    Skipped(id=image.id, reason=Reason.NO_ASSET, detail="", host="", since="")
-                )
-            elif looked:
-                reason = looked.reason or Reason.ELSEWHERE
-                tally.skipped.append(
-                    Skipped(
-                        id=image.id, reason=reason, detail=looked.detail, host=looked.host, since=looked.since
-                    )
-                )
+            became = self.asking.became_of(image)
+            if isinstance(became, Skipped):
+                self.tally.skipped.append(became)
+            elif became:
+                self.tally.read += 1
+            else:
+                self.tally.waiting.append(image.id)
 
 
 def _members(images: Sequence[Image], partition: Tile) -> dict[Tile, list[int]]:
@@ -305,10 +277,3 @@ def _members(images: Sequence[Image], partition: Tile) -> dict[Tile, list[int]]:
     for image, (x, y) in zip(which[inside].tolist(), places[inside].tolist(), strict=True):
         found.setdefault(Tile(x, y), []).append(image)
     return found
-
-
-def _host(address: str, rules: Rules) -> str:
-    try:
-        return target_of(address, rules).authority
-    except Unreadable:
-        return ""

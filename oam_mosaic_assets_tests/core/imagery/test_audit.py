@@ -10,17 +10,22 @@ import numpy as np
 import pytest
 import shapely
 
-from oam_mosaic_assets.core.archive import HEADER_LENGTH
+from oam_mosaic_assets.core.archive import HEADER_LENGTH, open_archive
 from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.geometry import Area
+from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.imagery.audit import IMAGERY_CHECKS, examine_imagery
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.fragment import above, tiles_of_block, write_tiles
+from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
+from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.pixels import decoded
 from oam_mosaic_assets.core.snapshot import write_snapshot
+from oam_mosaic_assets_tests.core.pictures import covered
 
 FOOTPRINT = shapely.box(15.0, 44.95, 15.02, 44.97)
 BLOCK = Tile(*blocks_of(np.array([FOOTPRINT], dtype=object))[1][0].tolist())
-NAMED = {"images": 1, "read": 1, "skipped": {}, "left": 0}
+NAMED = {"kind": "hints", "images": 1, "read": 1, "skipped": {}, "left": 0}
 EXTENT = (15.0, 44.95, 15.02, 44.97)
 
 
@@ -40,10 +45,13 @@ def verdicts(
     extent: tuple[float, float, float, float] = EXTENT,
     zooms: tuple[int, int] = (0, FINEST),
     cut: bool = False,
+    unread: tuple[str, ...] = (),
+    says: str = "",
 ) -> set[str]:
     """Names of the checks that fail."""
     archive = folder / "imagery.pmtiles"
-    write_tiles(archive, [], content, {"snapshot": snapshot}, zooms=zooms, bounds=extent)
+    metadata = {"snapshot": snapshot, "kind": says or tally["kind"]}
+    write_tiles(archive, [], content, metadata, zooms=zooms, bounds=extent)
     if cut:
         whole = archive.read_bytes()
         archive.write_bytes(whole[: HEADER_LENGTH + (len(whole) - HEADER_LENGTH) // 2])
@@ -57,7 +65,12 @@ def verdicts(
         scratch=folder / "sorting",
     )
     found = examine_imagery(
-        archive, folder / "footprints.parquet", snapshot="5" * 64, extent=EXTENT, tally=tally
+        archive,
+        folder / "footprints.parquet",
+        snapshot="5" * 64,
+        extent=EXTENT,
+        tally=tally,
+        unread=unread,
     )
     if not cut:
         assert [each.name for each in found] == [*IMAGERY_CHECKS]
@@ -95,8 +108,13 @@ def test_a_broken_tile_fails(tmp_path: Path, broken: object) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"snapshot": "6" * 64}, {"extent": (14.0, 44.95, 15.02, 44.97)}, {"zooms": (0, 13)}],
-    ids=["snapshot", "bounds", "zooms"],
+    [
+        {"snapshot": "6" * 64},
+        {"extent": (14.0, 44.95, 15.02, 44.97)},
+        {"zooms": (0, 13)},
+        {"says": "imagery"},
+    ],
+    ids=["snapshot", "bounds", "zooms", "kind"],
 )
 def test_another_archive_than_was_asked_for_fails(tmp_path: Path, other: dict[str, object]) -> None:
     assert verdicts(tmp_path, tiles(), **other) == {"archive_is_as_asked"}  # type: ignore[arg-type]
@@ -144,3 +162,60 @@ def test_what_fades_towards_the_low_zooms_is_not_missing(tmp_path: Path) -> None
     made, _ = above(0, [BLOCK], BLOCK_ZOOM, lambda tile: decoded(content[tile.id(BLOCK_ZOOM)]))
     assert len(made) < BLOCK_ZOOM
     assert verdicts(tmp_path, content | made) == set()
+
+
+UNREAD = NAMED | {"read": 0, "skipped": {"missing": 1}}
+HYBRID = NAMED | {"kind": "hybrid"}
+
+
+def grey_above(folder: Path, footprint: Area = FOOTPRINT) -> dict[int, bytes]:
+    """The upper zooms of a hybrid."""
+    drawn = covered([Footprint(id="a", geometry=footprint)], folder / "grey", GREY_PLAN)
+    with open_archive(drawn.archive) as archive:
+        return dict(contents(archive, laid_in(archive)))
+
+
+def lower(content: dict[int, bytes]) -> dict[int, bytes]:
+    return {each: tile for each, tile in content.items() if each >= first_tile_id(LAST_GREY + 1)}
+
+
+def test_an_image_that_is_not_read_and_not_grey_fails(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, {}, tally=UNREAD, unread=("a",)) == {"no_image_is_a_hole"}
+
+
+def test_a_grey_image_passes_and_so_does_a_hole_that_was_asked_for(tmp_path: Path) -> None:
+    for folder in ("grey", "hole"):
+        (tmp_path / folder).mkdir()
+    assert verdicts(tmp_path / "grey", tiles(), tally=UNREAD, unread=("a",)) == {
+        "no_image_is_a_hole"
+    }  # of its blocks but one is there
+    of_blocks = [
+        tiles_of_block(Tile(*each), np.zeros((1024, 1024, 4), np.uint8), [FOOTPRINT])
+        for each in blocks_of(np.array([FOOTPRINT], dtype=object))[1].tolist()
+    ]
+    found = dict(each for tiles in of_blocks for each in tiles.items())
+    blocks = [Tile(*each) for each in blocks_of(np.array([FOOTPRINT], dtype=object))[1].tolist()]
+    made, _ = above(0, blocks, BLOCK_ZOOM, lambda tile: decoded(found[tile.id(BLOCK_ZOOM)]))
+    assert not verdicts(tmp_path, found | made, tally=UNREAD, unread=("a",))
+    assert not verdicts(tmp_path / "hole", {}, tally=UNREAD | {"kind": "imagery"}, unread=("a",))
+
+
+def test_a_hybrid_passes_with_its_upper_zooms_in_grey(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, grey_above(tmp_path) | lower(tiles()), tally=HYBRID) == set()
+
+
+@pytest.mark.parametrize("zoom", range(LAST_GREY + 1))
+def test_a_hybrid_that_lacks_a_grey_tile_fails(tmp_path: Path, zoom: int) -> None:
+    content = grey_above(tmp_path) | lower(tiles())
+    del content[BLOCK.above(BLOCK_ZOOM - zoom).id(zoom)]
+    assert "no_image_is_a_hole" in verdicts(tmp_path, content, tally=HYBRID)
+
+
+def test_a_hybrid_with_grey_of_another_place_fails(tmp_path: Path) -> None:
+    elsewhere = shapely.transform(FOOTPRINT, lambda place: place + np.array([0.004, 0.0]))
+    content = grey_above(tmp_path, elsewhere) | lower(tiles())
+    assert verdicts(tmp_path, content, tally=HYBRID) == {"no_image_is_a_hole"}
+
+
+def test_a_hybrid_with_imagery_above_fails(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, tiles(), tally=HYBRID) == {"no_image_is_a_hole"}

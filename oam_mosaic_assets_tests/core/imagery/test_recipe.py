@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from oam_mosaic_assets.core.imagery.blocks import Tile
-from oam_mosaic_assets.core.imagery.recipe import Image, Recipe, block_key, on_top_first
+from oam_mosaic_assets.core.imagery.recipe import WAITING, Image, Recipe, block_key, on_top_first, waiting_key
 
 IMAGE = Image(
     id="a",
@@ -55,6 +55,25 @@ def test_a_key_names_everything_that_makes_a_block() -> None:
         block_key(recipe, block, members[:1]),
     }
     assert len(others | {key}) == 6
+
+
+def test_another_kind_is_another_key_only_where_an_image_is_not_read() -> None:
+    """So three products are made of the same blocks."""
+    block, read, unread = Tile(1, 2), [("a", "=1"), ("b", "=2")], [("a", "=1"), ("b", "!missing")]
+    hints, imagery, hybrid = (Recipe(kind=each) for each in ("hints", "imagery", "hybrid"))
+    assert hints.digest == imagery.digest == hybrid.digest
+    assert len({block_key(each, block, read) for each in (hints, imagery, hybrid)}) == 1
+    assert block_key(hints, block, unread) == block_key(hybrid, block, unread)
+    assert block_key(hints, block, unread) != block_key(imagery, block, unread)
+
+
+def test_a_block_that_waits_has_another_key_than_any_that_was_made() -> None:
+    recipe, block = Recipe(), Tile(1, 2)
+    key = waiting_key(recipe, block, ["a", "b"])
+    assert key.startswith(WAITING)
+    assert waiting_key(recipe, block, ["b", "a"]) == key
+    assert waiting_key(recipe, block, ["a", "c"]) != key
+    assert not block_key(recipe, block, [("a", "!"), ("b", "!")]).startswith(WAITING)
 
 
 def test_the_finest_lies_on_top_and_what_is_unknown_below() -> None:

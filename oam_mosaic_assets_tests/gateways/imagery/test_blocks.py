@@ -1,12 +1,9 @@
-"""Building a partition from real COGs behind a real server: pixels, keys, costs, failures, resumption."""
+"""Building a partition from real COGs behind a real server: pixels, keys, costs, resumption."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,28 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from rasterio.warp import transform
 
-from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
 from oam_mosaic_assets.core.imagery.blocks import FINEST, PARTITION_ZOOM, Tile
-from oam_mosaic_assets.core.imagery.laid import contents, laid_in
-from oam_mosaic_assets.core.imagery.pixels import decoded, halved, straightened
+from oam_mosaic_assets.core.imagery.pixels import decoded, halved
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
-from oam_mosaic_assets.core.imagery.state import Tally
-from oam_mosaic_assets.core.imagery.warp import HALF_WORLD
-from oam_mosaic_assets.gateways.folder_store import FolderStore
-from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.building import UNJOINED
 from oam_mosaic_assets.gateways.imagery.partition import Budget
-from oam_mosaic_assets.gateways.imagery.workers import Workers
-from oam_mosaic_assets.gateways.imagery_blocks import Partition, partitions_of
-from oam_mosaic_assets_tests.images import ImageOf, Writing, scene, utm, write_image
+from oam_mosaic_assets_tests.gateways.imagery.bench import NOON, ROOT, Bench, drone, plain
+from oam_mosaic_assets_tests.images import scene, utm
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost, running_nginx, scripted_host
-
-LIMITS = {"wait": 0.0, "seconds": 20.0}
-NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
-ROOT = "mosaic/cache/imagery/"
 
 
 @pytest.fixture(scope="module")
@@ -49,93 +34,6 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 def host() -> Iterator[ScriptedHost]:
     with scripted_host() as running:
         yield running
-
-
-class Bench:
-    """A store, and how partitions are built in it."""
-
-    def __init__(
-        self, folder: Path, *hosts: str, workers: int = 2, limits: dict[str, float] = LIMITS
-    ) -> None:  # type: ignore[assignment]
-        self.store = FolderStore(folder / "store")
-        self.rules = Rules(private_hosts=frozenset(hosts))
-        self.folder = folder
-        self.now = NOON
-        self.recipe = Recipe()
-        self._workers, self._limits = workers, limits
-        self._runs = 0
-
-    @contextmanager
-    def workers(self) -> Iterator[Workers]:
-        with Workers(self.rules, self._limits, count=self._workers) as running:
-            yield running
-
-    def partition(self, tile: Tile) -> Partition:
-        return Partition(self.store, ROOT, tile, self.recipe, self.rules, now=lambda: self.now)
-
-    def build(
-        self,
-        images: list[Image],
-        *,
-        budget: Budget | None = None,
-        on_progress: Callable[[int], None] = lambda _: None,
-        running: Workers | None = None,
-    ) -> Tally:
-        """Build the one partition that the images lie in."""
-        self._runs += 1
-        scratch = self.folder / f"scratch-{self._runs}"
-        scratch.mkdir(parents=True)
-        (tile,) = partitions_of([each.footprint for each in images])
-        self.tile = tile
-        if running is not None:
-            return self.partition(tile).build(
-                images, running, scratch, budget or Budget(), on_progress=on_progress
-            )
-        with self.workers() as workers:
-            return self.partition(tile).build(
-                images, workers, scratch, budget or Budget(), on_progress=on_progress
-            )
-
-    def tiles(self) -> dict[int, bytes]:
-        """All tiles of the partition as it lies in the store."""
-        state = self.partition(self.tile).state()
-        folder = self.folder / f"fetched-{self._runs}-{time.monotonic_ns()}"
-        folder.mkdir()
-        path = self.partition(self.tile).fetch(state.tiles, folder)
-        if path is None:
-            return {}
-        with open_archive(path) as archive:
-            return dict(contents(archive, laid_in(archive)))
-
-    def seen_at(self, places: np.ndarray, zoom: int = FINEST) -> np.ndarray:
-        """What the tiles show at longitudes and latitudes, shape (n, 2): straight, (n, 4)."""
-        tiles = {each: straightened(decoded(content)) for each, content in self.tiles().items()}
-        x, y = transform("EPSG:4326", "EPSG:3857", *places.T.tolist())
-        pixel = 2 * HALF_WORLD / (256 << zoom)
-        columns = ((np.array(x) + HALF_WORLD) / pixel).astype(int)
-        rows = ((HALF_WORLD - np.array(y)) / pixel).astype(int)
-        nothing = np.zeros((256, 256, 4), np.uint8)
-        return np.array(
-            [
-                tiles.get(Tile(column >> 8, row >> 8).id(zoom), nothing)[row & 255, column & 255]
-                for column, row in zip(columns.tolist(), rows.tolist(), strict=True)
-            ]
-        )
-
-
-def drone(nginx: Nginx, name: str, east: float, north: float, **stated: object) -> tuple[Image, ImageOf]:
-    """A small image of the scene, 900 m wide, in a zone of UTM."""
-    of = utm(33, east, north, 3.0, (300, 250))
-    write_image(nginx.root / f"{name}.tif", of, Writing(bands=of.colours()))
-    return Image(id=name, footprint=of.footprint(), asset=nginx.address(f"{name}.tif"), **stated), of  # type: ignore[arg-type]
-
-
-def plain(nginx: Nginx, name: str, of: ImageOf, colour: tuple[int, int, int], **stated: object) -> Image:
-    """An image of one colour."""
-    width, height = of.size
-    bands = np.broadcast_to(np.array(colour, np.uint8)[:, None, None], (3, height, width)).copy()
-    write_image(nginx.root / f"{name}.tif", of, Writing(bands=bands))
-    return Image(id=name, footprint=of.footprint(), asset=nginx.address(f"{name}.tif"), **stated)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +196,46 @@ def test_the_next_run_does_what_the_budget_did_not_reach(
     assert bench.build(images, budget=Budget(until=time.monotonic() - 1)).left == 0
 
 
+def test_blocks_that_wait_are_grey_where_images_are_until_they_are_read(
+    flights: list[Image], nginx: Nginx, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, nginx.host)
+    spent = Budget(until=time.monotonic() - 1)
+    tally = bench.build(flights, budget=spent)
+    assert (tally.made, tally.left, tally.requests) == (0, tally.blocks, 0)
+    assert sorted(tally.waiting) == sorted(each.id for each in flights)
+    middles = np.array([each.footprint.centroid.coords[0] for each in flights])
+    for zoom in (FINEST, FINEST - 1, FINEST - 2):
+        assert np.abs(bench.seen_at(middles, zoom) - [128, 128, 128, 102]).max() < 8
+    before = [(each.key, each.etag) for each in bench.store.keys(ROOT)]
+    bench.build(flights, budget=spent)
+    assert [(each.key, each.etag) for each in bench.store.keys(ROOT)] == before
+    assert bench.build(flights).made == tally.blocks
+    assert (bench.seen_at(middles)[:, 3] == 255).all()
+
+
+def test_where_no_grey_is_wanted_what_waits_is_not_seen(
+    flights: list[Image], nginx: Nginx, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, nginx.host)
+    spent = Budget(until=time.monotonic() - 1)
+    bench.build(flights, budget=spent)
+    bench.recipe = Recipe(kind="imagery")
+    bench.build(flights, budget=spent)
+    assert bench.tiles() == {}
+
+
+def test_another_kind_of_the_same_images_costs_no_request(
+    flights: list[Image], nginx: Nginx, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, nginx.host)
+    bench.build(flights)
+    for kind in ("imagery", "hybrid", "hints"):
+        bench.recipe = Recipe(kind=kind)  # type: ignore[arg-type]
+        tally = bench.build(flights)
+        assert (tally.made, tally.requests) == (0, 0)
+
+
 def test_the_rule_of_overlap_holds_at_a_thousand_points(nginx: Nginx, tmp_path: Path) -> None:
     colours = {
         "coarse": (200, 20, 20),
@@ -338,141 +276,3 @@ def test_the_rule_of_overlap_holds_at_a_thousand_points(nginx: Nginx, tmp_path: 
             assert colour[3] == (255 if on_top else 0)
             if on_top:
                 assert np.abs(colour[:3].astype(int) - colours[on_top]).max() < 30
-
-
-def test_images_that_cannot_be_read_are_told_and_seen_in_grey(nginx: Nginx, tmp_path: Path) -> None:
-    good, _ = drone(nginx, "good", 700_000, 5_200_000)
-    (nginx.root / "page.tif").write_bytes(b"<html>Sign in</html>")
-    beside, _ = drone(nginx, "beside", 702_000, 5_200_000)
-    whole = (nginx.root / "beside.tif").read_bytes()
-    (nginx.root / "cut.tif").write_bytes(whole[: len(whole) // 2])
-    addresses = {
-        "missing": nginx.address("nothing.tif"),
-        "forbidden": nginx.address("secret/x.tif"),
-        "not_tiff": nginx.address("page.tif"),
-        "truncated": nginx.address("cut.tif"),
-        "refused_address": "http://127.0.0.1:1/a.tif",
-        "bad_address": "file:///etc/passwd",
-        "no_asset": None,
-        "unknown_host": "https://nobody.invalid/a.tif",
-    }
-    images = [
-        good,
-        *(Image(id=name, footprint=beside.footprint, asset=address) for name, address in addresses.items()),
-    ]
-    bench = Bench(tmp_path, nginx.host)
-    tally = bench.build(images)
-    assert tally.read == 1
-    assert {each.id: each.reason for each in tally.skipped} == {name: name for name in addresses}
-    assert all(each.since == NOON.isoformat() for each in tally.skipped if each.id != "no_asset")
-    middle = np.array([beside.footprint.centroid.coords[0], good.footprint.centroid.coords[0]])
-    hint, shown = bench.seen_at(middle)
-    assert 0 < hint[3] < 255
-    assert np.ptp(hint[:3]) < 12
-    assert shown[3] == 255
-    again = bench.build(images)
-    assert (again.requests, again.made, len(again.skipped)) == (0, 0, 8)
-    bench.recipe = Recipe(hints=False)
-    bench.build(images)
-    assert bench.seen_at(middle)[0, 3] == 0
-
-
-def test_what_failed_is_tried_again_on_the_next_day(nginx: Nginx, tmp_path: Path) -> None:
-    of = utm(33, 650_000, 5_300_000, 3.0, (300, 250))
-    image = Image(id="late", footprint=of.footprint(), asset=nginx.address("late.tif"))
-    bench = Bench(tmp_path, nginx.host)
-    assert [each.reason for each in bench.build([image]).skipped] == ["missing"]
-    bench.now += timedelta(days=1)
-    first = bench.build([image])
-    assert [each.since for each in first.skipped] == [NOON.isoformat()]
-    assert first.made == 0
-    plain(nginx, "late", of, (200, 100, 50))
-    assert bench.build([image]).read == 0
-    bench.now += timedelta(days=1)
-    assert bench.build([image]).read == 1
-    middle = np.array([image.footprint.centroid.coords[0]])
-    assert np.abs(bench.seen_at(middle)[0] - [200, 100, 50, 255]).max() < 12
-
-
-def test_what_was_read_is_shown_while_its_host_is_away(
-    nginx: Nginx, host: ScriptedHost, tmp_path: Path
-) -> None:
-    of = utm(33, 450_000, 5_400_000, 3.0, (300, 250))
-    plain(nginx, "lent", of, (200, 100, 50))
-    content = (nginx.root / "lent.tif").read_bytes()
-    host.script = lambda request: request.give(content)
-    image = Image(id="lent", footprint=of.footprint(), asset=host.address("lent.tif"))
-    bench = Bench(tmp_path, nginx.host, host.host)
-    bench.build([image])
-    host.script = lambda request: request.answer("503 Service Unavailable")
-    bench.now += timedelta(days=8)
-    assert bench.build([image]).read == 1
-    beside = drone(nginx, "beside", 451_000, 5_400_000)[0]
-    tally = bench.build([image, beside])
-    assert tally.left > 0
-    middle = np.array([image.footprint.centroid.coords[0]])
-    assert np.abs(bench.seen_at(middle)[0] - [200, 100, 50, 255]).max() < 12
-    bench.now += timedelta(days=60)
-    bench.build([image, beside])
-    assert bench.seen_at(middle)[0, 3] < 255
-
-
-def test_a_host_that_fails_again_and_again_is_left_alone(host: ScriptedHost, tmp_path: Path) -> None:
-    host.script = lambda request: request.answer("500 Internal Server Error")
-    images = [
-        Image(
-            id=f"{n}",
-            footprint=shapely.box(10 + n / 50, 10, 10.001 + n / 50, 10.001),
-            asset=host.address(f"{n}.tif"),
-        )
-        for n in range(30)
-    ]
-    bench = Bench(tmp_path, host.host, workers=1)
-    tally = bench.build(images)
-    assert len(tally.skipped) == 30
-    assert len(host.asked) == 5 * 3
-
-
-def test_a_worker_that_dies_costs_one_image(nginx: Nginx, host: ScriptedHost, tmp_path: Path) -> None:
-    """As when a decoder is led astray: the process is gone, the run goes on."""
-    good = drone(nginx, "survivor", 530_000, 5_420_000)[0]
-    bad = Image(id="deadly", footprint=good.footprint, asset=host.address())
-    bench = Bench(tmp_path, nginx.host, host.host, workers=1)
-    with bench.workers() as workers:
-        host.script = lambda _: os.kill(workers.pids[0], signal.SIGSEGV)
-        tally = bench.build([bad, good], running=workers)
-    assert tally.read == 1
-    assert [(each.id, each.reason) for each in tally.skipped] == [("deadly", "crashed")]
-
-
-def test_a_worker_that_hangs_is_ended(
-    nginx: Nginx, host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Headers that drip keep a socket busy for ever; whoever started the worker looks at the clock."""
-    monkeypatch.setattr("oam_mosaic_assets.gateways.imagery.workers.GRACE_SECONDS", 1.0)
-    good = drone(nginx, "patient", 560_000, 5_420_000)[0]
-    bad = Image(id="dripping", footprint=good.footprint, asset=host.address())
-
-    def drip(request: object) -> None:
-        request.connection.sendall(b"HTTP/1.1 206 Partial Content\r\n")  # type: ignore[attr-defined]
-        while True:
-            time.sleep(0.1)
-            request.connection.sendall(b"X")  # type: ignore[attr-defined]
-
-    host.script = drip
-    bench = Bench(tmp_path, nginx.host, host.host, workers=1, limits={"seconds": 2.0, "wait": 0.0})
-    tally = bench.build([bad, good])
-    assert tally.read == 1
-    assert [(each.id, each.reason) for each in tally.skipped] == [("dripping", "slow")]
-
-
-def test_a_worker_holds_no_secret(monkeypatch: pytest.MonkeyPatch, nginx: Nginx) -> None:
-    monkeypatch.setenv("S3_SECRET_KEY", "hunter2")
-    monkeypatch.setenv("GDAL_HTTP_PROXY", "http://127.0.0.1:1")
-    with Workers(Rules(), LIMITS, count=1) as workers:
-        given = iter([None])
-        list(workers.run(lambda _: next(given)))
-        (pid,) = workers.pids
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    assert b"hunter2" not in environment
-    assert b"GDAL" not in environment

@@ -1,0 +1,125 @@
+"""What is known of the images' addresses in a build of a partition, and which of them are asked."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.core.imagery.recipe import Image
+from oam_mosaic_assets.core.imagery.state import FORGIVEN, Looked, Skipped, Tally
+from oam_mosaic_assets.gateways.imagery.addresses import Rules, target_of
+from oam_mosaic_assets.gateways.imagery.cutting import next_of
+from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
+
+GIVEN_UP: Final = 5
+"""Failures in a row of one host, after which it is not asked again in a run."""
+
+_OF_HOSTS: Final = frozenset({Reason.UNREACHABLE, Reason.UNKNOWN_HOST, Reason.SLOW, Reason.SERVER_FAULT})
+
+
+class Asking:
+    """The addresses of some images.
+
+    Attributes:
+        hosts: that each address asks; empty where it may not be asked.
+        looked: what was found at each, here and in builds before.
+    """
+
+    def __init__(
+        self,
+        images: Iterable[Image],
+        looked: dict[str, Looked],
+        rules: Rules,
+        tally: Tally,
+        budget: Budget,
+        now: Callable[[], datetime],
+    ) -> None:
+        """Be ready.
+
+        Args:
+            images: whose addresses these are.
+            looked: what was found before; what is found is added.
+            rules: which addresses may be asked.
+            tally: told what they cost.
+            budget: told what was received.
+            now: the clock.
+        """
+        self.looked = looked
+        self.hosts = {each.asset: _host(each.asset, rules) for each in images if each.asset}
+        self._renders = {each.asset: each.render_params for each in images if each.asset}
+        self._tally, self._budget, self._now = tally, budget, now
+        self._faults: Counter[str] = Counter()
+
+    def look_again(self, workers: Workers) -> None:
+        """Ask after those whose time has come, so that their blocks are made anew only if they changed."""
+        jobs = deque(
+            Job(
+                {"do": "look", "address": address, "render": render},
+                host=self.hosts[address],
+                tag=address,
+            )
+            for address, render in self._renders.items()
+            if address in self.looked and self.looked[address].is_due(self._now())
+        )
+        for job, answer in workers.run(lambda may: next_of(jobs, may)):
+            self.learn(job.tag, answer, looked_only=True)
+
+    def is_given_up(self, address: str) -> bool:
+        """Whether it is not asked: it failed a short time ago, or its host does so again and again."""
+        looked = self.looked.get(address)
+        if looked is not None and looked.reason:
+            return True  # what is due was asked by `look_again`
+        host = self.hosts[address]
+        if not host or self._faults[host] < GIVEN_UP:
+            return False
+        if looked is None:
+            told = {"reason": Reason.UNREACHABLE, "detail": f"{host} failed {GIVEN_UP} times in a row"}
+            self.learn(address, told)
+        return True
+
+    def learn(self, address: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
+        """What is known now; None where a host is away of which an image is shown."""
+        host, moment = self.hosts[address], self._now().isoformat()
+        self._tally.add_cost(host, answer)
+        self._budget.spend(int(answer.get("bytes", 0)))
+        reason = str(answer["reason"])
+        self._faults[host] = self._faults[host] + 1 if reason in _OF_HOSTS else 0
+        is_elsewhere = reason == Reason.ELSEWHERE
+        known = self.looked.get(address)
+        is_shown = known is not None and known.etag and self._now() - known.looked_at < FORGIVEN
+        if is_shown and reason in _OF_HOSTS:
+            return None
+        looked = Looked(
+            etag=str(answer.get("etag", "")) if is_elsewhere or not reason else "",
+            reason="" if is_elsewhere else reason,
+            detail="" if is_elsewhere else str(answer.get("detail", "")),
+            host=host,
+            at=moment,
+            since=moment,
+            is_seen=not (reason or looked_only),
+        ).after(known)
+        self.looked[address] = looked
+        return looked
+
+    def became_of(self, image: Image) -> Skipped | bool:
+        """Whether an image is seen, or why not; False where it waits."""
+        if image.asset is None:
+            return Skipped(id=image.id, reason=Reason.NO_ASSET, detail="", host="", since="")
+        looked = self.looked.get(image.asset)
+        if looked is None:
+            return False
+        if looked.etag and looked.is_seen:
+            return True
+        reason = looked.reason or Reason.ELSEWHERE
+        return Skipped(id=image.id, reason=reason, detail=looked.detail, host=looked.host, since=looked.since)
+
+
+def _host(address: str, rules: Rules) -> str:
+    try:
+        return target_of(address, rules).authority
+    except Unreadable:
+        return ""

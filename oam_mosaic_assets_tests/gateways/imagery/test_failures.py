@@ -1,0 +1,172 @@
+"""What a build of a partition does where an image, a host or a worker fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.workers import Workers
+from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, plain
+from oam_mosaic_assets_tests.images import utm
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost, running_nginx, scripted_host
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    root = tmp_path_factory.mktemp("images")
+    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
+        yield running
+
+
+@pytest.fixture
+def host() -> Iterator[ScriptedHost]:
+    with scripted_host() as running:
+        yield running
+
+
+def test_images_that_cannot_be_read_are_told_and_seen_in_grey(nginx: Nginx, tmp_path: Path) -> None:
+    good, _ = drone(nginx, "good", 700_000, 5_200_000)
+    (nginx.root / "page.tif").write_bytes(b"<html>Sign in</html>")
+    beside, _ = drone(nginx, "beside", 702_000, 5_200_000)
+    whole = (nginx.root / "beside.tif").read_bytes()
+    (nginx.root / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    addresses = {
+        "missing": nginx.address("nothing.tif"),
+        "forbidden": nginx.address("secret/x.tif"),
+        "not_tiff": nginx.address("page.tif"),
+        "truncated": nginx.address("cut.tif"),
+        "refused_address": "http://127.0.0.1:1/a.tif",
+        "bad_address": "file:///etc/passwd",
+        "no_asset": None,
+        "unknown_host": "https://nobody.invalid/a.tif",
+    }
+    images = [
+        good,
+        *(Image(id=name, footprint=beside.footprint, asset=address) for name, address in addresses.items()),
+    ]
+    bench = Bench(tmp_path, nginx.host)
+    tally = bench.build(images)
+    assert tally.read == 1
+    assert {each.id: each.reason for each in tally.skipped} == {name: name for name in addresses}
+    assert all(each.since == NOON.isoformat() for each in tally.skipped if each.id != "no_asset")
+    middle = np.array([beside.footprint.centroid.coords[0], good.footprint.centroid.coords[0]])
+    hint, shown = bench.seen_at(middle)
+    assert 0 < hint[3] < 255
+    assert np.ptp(hint[:3]) < 12
+    assert shown[3] == 255
+    again = bench.build(images)
+    assert (again.requests, again.made, len(again.skipped)) == (0, 0, 8)
+    bench.recipe = Recipe(kind="imagery")
+    bench.build(images)
+    assert bench.seen_at(middle)[0, 3] == 0
+
+
+def test_what_failed_is_tried_again_on_the_next_day(nginx: Nginx, tmp_path: Path) -> None:
+    of = utm(33, 650_000, 5_300_000, 3.0, (300, 250))
+    image = Image(id="late", footprint=of.footprint(), asset=nginx.address("late.tif"))
+    bench = Bench(tmp_path, nginx.host)
+    assert [each.reason for each in bench.build([image]).skipped] == ["missing"]
+    bench.now += timedelta(days=1)
+    first = bench.build([image])
+    assert [each.since for each in first.skipped] == [NOON.isoformat()]
+    assert first.made == 0
+    plain(nginx, "late", of, (200, 100, 50))
+    assert bench.build([image]).read == 0
+    bench.now += timedelta(days=1)
+    assert bench.build([image]).read == 1
+    middle = np.array([image.footprint.centroid.coords[0]])
+    assert np.abs(bench.seen_at(middle)[0] - [200, 100, 50, 255]).max() < 12
+
+
+def test_what_was_read_is_shown_while_its_host_is_away(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+) -> None:
+    of = utm(33, 450_000, 5_400_000, 3.0, (300, 250))
+    plain(nginx, "lent", of, (200, 100, 50))
+    content = (nginx.root / "lent.tif").read_bytes()
+    host.script = lambda request: request.give(content)
+    image = Image(id="lent", footprint=of.footprint(), asset=host.address("lent.tif"))
+    bench = Bench(tmp_path, nginx.host, host.host)
+    bench.build([image])
+    host.script = lambda request: request.answer("503 Service Unavailable")
+    bench.now += timedelta(days=8)
+    assert bench.build([image]).read == 1
+    beside = drone(nginx, "beside", 451_000, 5_400_000)[0]
+    tally = bench.build([image, beside])
+    assert tally.left > 0
+    middle = np.array([image.footprint.centroid.coords[0]])
+    assert np.abs(bench.seen_at(middle)[0] - [200, 100, 50, 255]).max() < 12
+    bench.now += timedelta(days=60)
+    bench.build([image, beside])
+    assert bench.seen_at(middle)[0, 3] < 255
+
+
+def test_a_host_that_fails_again_and_again_is_left_alone(host: ScriptedHost, tmp_path: Path) -> None:
+    host.script = lambda request: request.answer("500 Internal Server Error")
+    images = [
+        Image(
+            id=f"{n}",
+            footprint=shapely.box(10 + n / 50, 10, 10.001 + n / 50, 10.001),
+            asset=host.address(f"{n}.tif"),
+        )
+        for n in range(30)
+    ]
+    bench = Bench(tmp_path, host.host, workers=1)
+    tally = bench.build(images)
+    assert len(tally.skipped) == 30
+    assert len(host.asked) == 5 * 3
+
+
+def test_a_worker_that_dies_costs_one_image(nginx: Nginx, host: ScriptedHost, tmp_path: Path) -> None:
+    """As when a decoder is led astray: the process is gone, the run goes on."""
+    good = drone(nginx, "survivor", 530_000, 5_420_000)[0]
+    bad = Image(id="deadly", footprint=good.footprint, asset=host.address())
+    bench = Bench(tmp_path, nginx.host, host.host, workers=1)
+    with bench.workers() as workers:
+        host.script = lambda _: os.kill(workers.pids[0], signal.SIGSEGV)
+        tally = bench.build([bad, good], running=workers)
+    assert tally.read == 1
+    assert [(each.id, each.reason) for each in tally.skipped] == [("deadly", "crashed")]
+
+
+def test_a_worker_that_hangs_is_ended(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers that drip keep a socket busy for ever; whoever started the worker looks at the clock."""
+    monkeypatch.setattr("oam_mosaic_assets.gateways.imagery.workers.GRACE_SECONDS", 1.0)
+    good = drone(nginx, "patient", 560_000, 5_420_000)[0]
+    bad = Image(id="dripping", footprint=good.footprint, asset=host.address())
+
+    def drip(request: object) -> None:
+        request.connection.sendall(b"HTTP/1.1 206 Partial Content\r\n")  # type: ignore[attr-defined]
+        while True:
+            time.sleep(0.1)
+            request.connection.sendall(b"X")  # type: ignore[attr-defined]
+
+    host.script = drip
+    bench = Bench(tmp_path, nginx.host, host.host, workers=1, limits={"seconds": 2.0, "wait": 0.0})
+    tally = bench.build([bad, good])
+    assert tally.read == 1
+    assert [(each.id, each.reason) for each in tally.skipped] == [("dripping", "slow")]
+
+
+def test_a_worker_holds_no_secret(monkeypatch: pytest.MonkeyPatch, nginx: Nginx) -> None:
+    monkeypatch.setenv("S3_SECRET_KEY", "hunter2")
+    monkeypatch.setenv("GDAL_HTTP_PROXY", "http://127.0.0.1:1")
+    with Workers(Rules(), LIMITS, count=1) as workers:
+        given = iter([None])
+        list(workers.run(lambda _: next(given)))
+        (pid,) = workers.pids
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    assert b"hunter2" not in environment
+    assert b"GDAL" not in environment
