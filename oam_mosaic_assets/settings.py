@@ -152,6 +152,7 @@ class Settings(BaseModel):
         "https://api.imagery.hotosm.org/raster/collections/openaerialmap/tiles/WebMercatorQuad/{z}/{x}/{y}.png"
         "?assets=visual&nodata=0"
     )
+    serve_raster: Literal["coverage", "imagery"] = "coverage"
     serve_address: str = "127.0.0.1"
     serve_vector_port: Port = 3004
     serve_raster_port: Port = 8084

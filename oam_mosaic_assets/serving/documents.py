@@ -13,11 +13,6 @@ from oam_mosaic_assets.serving.martin import VECTOR, mended_tilejson
 from oam_mosaic_assets.serving.nginx import DEEPEST_TILE
 from oam_mosaic_assets.settings import Settings
 
-NAME: Final = "OpenAerialMap coverage"
-DESCRIPTION: Final = (
-    "Where OpenAerialMap holds openly licensed aerial and satellite imagery; "
-    "from zoom 16 on, the imagery itself."
-)
 ATTRIBUTION_URL: Final = "https://openaerialmap.org"
 LICENCE_URL: Final = "https://docs.openaerialmap.org/legal/legal/"
 
@@ -30,6 +25,39 @@ SCALE_OF_ZOOM_0: Final = 559082264.0287178
 
 SMALL_TILE: Final = 256
 """Pixels along an edge of what all maps take a tile to be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """What the raster address shows.
+
+    Attributes:
+        word: for identifiers.
+        name: for people.
+        description: a sentence.
+        format: of its own tiles, as TileJSON says it.
+    """
+
+    word: str
+    name: str
+    description: str
+    format: str
+
+
+COVERAGE: Final = Pictures(
+    word="coverage",
+    name="OpenAerialMap coverage",
+    description="Where OpenAerialMap holds openly licensed aerial and satellite imagery; "
+    "from zoom 16 on, the imagery itself.",
+    format="png",
+)
+
+IMAGES: Final = Pictures(
+    word="imagery",
+    name="OpenAerialMap imagery",
+    description="Openly licensed aerial and satellite images of OpenAerialMap, the finest on top.",
+    format="webp",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,35 +96,38 @@ def documents_of(
     outline: Mapping[str, Any] | None,
     addresses: Addresses,
     pixels: int = SMALL_TILE,
+    pictures: Pictures = COVERAGE,
 ) -> dict[str, bytes]:
     """All documents of a release, by name.
 
     Args:
         pointer: what is public.
         vector: Martin's TileJSON of the mosaic.
-        raster: of the raster coverage; None where the release has none.
+        raster: of the pictures; None where the release has none.
         outline: of the coverage, as GeoJSON; None where there is none.
         addresses: the servers' own.
         pixels: along an edge of a tile of the raster coverage.
+        pictures: what the raster address shows.
     """
     build = pointer.build
     tilejson = as_json(mended_tilejson(vector, build=build, tiles=addresses.vector_template))
     documents = {
         f"{VECTOR}.json": tilejson,
         "global-mosaic.json": tilejson,
-        "WMTSCapabilities.xml": wmts_capabilities(addresses, pixels),
-        "josm.xml": josm_imagery(addresses, pixels),
-        "qgis.xml": qgis_connections(addresses, pixels),
+        "WMTSCapabilities.xml": wmts_capabilities(addresses, pixels, pictures),
+        "josm.xml": josm_imagery(addresses, pixels, pictures),
+        "qgis.xml": qgis_connections(addresses, pixels, pictures),
         "qgis-vector.xml": qgis_vector_connections(addresses, int(vector["minzoom"]), int(vector["maxzoom"])),
-        "editor-layer-index.geojson": editor_layer(outline, addresses),
+        "editor-layer-index.geojson": editor_layer(outline, addresses, pictures),
     }
     if raster is not None:
-        described = mended_tilejson(raster, build=build, tiles=addresses.raster_template, kind="png")
+        tiles, kind = addresses.raster_template, pictures.format
+        described = mended_tilejson(raster, build=build, tiles=tiles, kind=kind)
         documents["raster.json"] = as_json({**described, "maxzoom": DEEPEST_TILE, "tileSize": pixels})
     return documents
 
 
-def wmts_capabilities(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
+def wmts_capabilities(addresses: Addresses, pixels: int = SMALL_TILE, pictures: Pictures = COVERAGE) -> bytes:
     """WMTS 1.0.0 capabilities, REST only, of the raster address in the grid that all web maps share.
 
     That grid's well-known scales are those of tiles of 256 pixels; with larger ones a pixel is finer.
@@ -128,19 +159,19 @@ def wmts_capabilities(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
 <Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1"
     xmlns:xlink="http://www.w3.org/1999/xlink" version="1.0.0">
   <ows:ServiceIdentification>
-    <ows:Title>{NAME}</ows:Title>
-    <ows:Abstract>{DESCRIPTION}</ows:Abstract>
+    <ows:Title>{pictures.name}</ows:Title>
+    <ows:Abstract>{pictures.description}</ows:Abstract>
     <ows:ServiceType>OGC WMTS</ows:ServiceType>
     <ows:ServiceTypeVersion>1.0.0</ows:ServiceTypeVersion>
   </ows:ServiceIdentification>
   <Contents>
     <Layer>
-      <ows:Title>{NAME}</ows:Title>
+      <ows:Title>{pictures.name}</ows:Title>
       <ows:WGS84BoundingBox>
         <ows:LowerCorner>-180 -85.051129</ows:LowerCorner>
         <ows:UpperCorner>180 85.051129</ows:UpperCorner>
       </ows:WGS84BoundingBox>
-      <ows:Identifier>coverage</ows:Identifier>
+      <ows:Identifier>{pictures.word}</ows:Identifier>
       <Style isDefault="true"><ows:Identifier>default</ows:Identifier></Style>
       <Format>image/png</Format>
       <TileMatrixSetLink><TileMatrixSet>{name}</TileMatrixSet></TileMatrixSetLink>
@@ -156,18 +187,18 @@ def wmts_capabilities(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
 """.encode()
 
 
-def josm_imagery(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
+def josm_imagery(addresses: Addresses, pixels: int = SMALL_TILE, pictures: Pictures = COVERAGE) -> bytes:
     """An entry for JOSM's list of imagery, as `imagery.layers.sites` reads it."""
     template = addresses.raster_template.replace("{z}", "{zoom}")
     return f"""\
 <?xml version="1.0" encoding="UTF-8"?>
 <imagery xmlns="http://josm.openstreetmap.de/maps-1.0">
   <entry overlay="true">
-    <name>{NAME}</name>
-    <id>OpenAerialMap-coverage</id>
+    <name>{pictures.name}</name>
+    <id>OpenAerialMap-{pictures.word}</id>
     <type>tms</type>
     <url>{escape(template)}</url>
-    <description lang="en">{DESCRIPTION}</description>
+    <description lang="en">{pictures.description}</description>
     <min-zoom>0</min-zoom>
     <max-zoom>{DEEPEST_TILE}</max-zoom>
     <tile-size>{pixels}</tile-size>
@@ -180,13 +211,13 @@ def josm_imagery(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
 """.encode()
 
 
-def qgis_connections(addresses: Addresses, pixels: int = SMALL_TILE) -> bytes:
+def qgis_connections(addresses: Addresses, pixels: int = SMALL_TILE, pictures: Pictures = COVERAGE) -> bytes:
     """Connections for QGIS: Browser, XYZ Tiles, Load Connections."""
     return f"""\
 <!DOCTYPE connections>
 <qgsXYZTilesConnections version="1.0">
-  <xyztiles name={quoteattr(NAME)} url={quoteattr(addresses.raster_template)} zmin="0" zmax="{DEEPEST_TILE}"
-      authcfg="" username="" password="" referer="" tilePixelRatio="{pixels // SMALL_TILE}"/>
+  <xyztiles name={quoteattr(pictures.name)} url={quoteattr(addresses.raster_template)}
+      zmin="0" zmax="{DEEPEST_TILE}" authcfg="" username="" password="" referer="" tilePixelRatio="{pixels // SMALL_TILE}"/>
 </qgsXYZTilesConnections>
 """.encode()
 
@@ -196,31 +227,32 @@ def qgis_vector_connections(addresses: Addresses, first: int, last: int) -> byte
     return f"""\
 <!DOCTYPE connections>
 <qgsVectorTileConnections version="1.0">
-  <vectortile name={quoteattr(NAME)} url={quoteattr(addresses.vector_template)} zmin="{first}" zmax="{last}"
-      authcfg="" username="" password="" referer="" styleUrl=""/>
+  <vectortile name={quoteattr(COVERAGE.name)} url={quoteattr(addresses.vector_template)}
+      zmin="{first}" zmax="{last}" authcfg="" username="" password="" referer="" styleUrl=""/>
 </qgsVectorTileConnections>
 """.encode()
 
 
-def editor_layer(outline: Mapping[str, Any] | None, addresses: Addresses) -> bytes:
+def editor_layer(outline: Mapping[str, Any] | None, addresses: Addresses, pictures: Pictures) -> bytes:
     """An entry of the editor layer index (schema v1), without spaces between its thousands of numbers.
 
     Args:
         outline: where it is of use, as GeoJSON; None is worldwide.
         addresses: the servers' own.
+        pictures: what the raster address shows.
     """
     entry = {
         "type": "Feature",
         "properties": {
-            "id": "OpenAerialMap-coverage",
-            "name": NAME,
+            "id": f"OpenAerialMap-{pictures.word}",
+            "name": pictures.name,
             "type": "tms",
             "url": addresses.raster_template.replace("{z}", "{zoom}"),
             "min_zoom": 0,
             "max_zoom": DEEPEST_TILE,
             "overlay": True,
             "category": "photo",
-            "description": DESCRIPTION,
+            "description": pictures.description,
             "attribution": {
                 "required": True,
                 "text": "© OpenAerialMap contributors",

@@ -19,7 +19,7 @@ from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.errors import ServerFailed
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.serving.asking import answer_of
-from oam_mosaic_assets.serving.documents import SMALL_TILE, Addresses, documents_of
+from oam_mosaic_assets.serving.documents import COVERAGE, IMAGES, SMALL_TILE, Addresses, documents_of
 from oam_mosaic_assets.serving.martin import (
     RASTER,
     VECTOR,
@@ -43,7 +43,7 @@ class Generation:
         martin: running.
         port: Martin's, on the loopback interface.
         vector: Martin's TileJSON of the mosaic.
-        raster: of the raster coverage; None where the release has none.
+        raster: of the pictures; None where the release has none.
     """
 
     number: int
@@ -107,8 +107,10 @@ def start_generation(
     try:
         vector = _described(program, port, VECTOR)
         raster = _described(program, port, RASTER) if sources.raster else None
-        pixels = _tile_pixels(store, pointer, log) if sources.raster else SMALL_TILE
-        told = documents_of(pointer, vector, raster, _outline(store, pointer, log), addresses, pixels)
+        is_coverage = sources.raster is not None and not sources.is_imagery
+        pixels = _tile_pixels(store, pointer, log) if is_coverage else SMALL_TILE
+        outline, pictures = _outline(store, pointer, log), IMAGES if sources.is_imagery else COVERAGE
+        told = documents_of(pointer, vector, raster, outline, addresses, pixels, pictures)
         for name, content in told.items():
             (documents / name).write_bytes(content)
         (documents / "empty" / "204.png").write_bytes(transparent_tile(pixels))

@@ -16,7 +16,7 @@ VECTOR: Final = "globalcoverage"
 """Martin's name of the mosaic; clients know the addresses that begin with it."""
 
 RASTER: Final = "raster"
-"""Martin's name of the raster coverage."""
+"""Martin's name of the pictures: the raster coverage, or the imagery."""
 
 CACHE_MB: Final = 128
 """Half of it for tiles, which nginx keeps for longer; a quarter for directories."""
@@ -29,12 +29,14 @@ class Sources:
     Attributes:
         build: the build's name.
         vector: address of the mosaic, `https://`, `http://` or `file://`.
-        raster: address of the raster coverage; None where the release has none.
+        raster: address of the pictures; None where the release has none.
+        is_imagery: whether they are the imagery, not the coverage.
     """
 
     build: str
     vector: str
     raster: str | None
+    is_imagery: bool = False
 
 
 def martin_configuration(sources: Sources, *, port: int) -> bytes:

@@ -39,8 +39,8 @@ class Front:
         build: the release's name; empty where nothing is published yet, and every tile is a 503.
         martin_port: on the loopback interface.
         zooms: first and last zoom of the vector tiles.
-        raster_zooms: of the raster coverage; None where the release has none.
-        titiler: where tiles beyond the raster coverage are redirected to, with `{z}`, `{x}` and `{y}`.
+        raster_zooms: of the pictures, coverage or imagery; None where the release has none.
+        titiler: where tiles beyond the pictures are redirected to, with `{z}`, `{x}` and `{y}`.
         address: what to listen on.
         ports: of vector tiles, raster tiles, and the viewer.
         viewer: the viewer's address as clients see it.
@@ -142,7 +142,7 @@ def _common(front: Front) -> str:
   proxy_read_timeout 30s;
   upstream martin {{ server 127.0.0.1:{front.martin_port} max_fails=0;  keepalive 32; }}
 
-  # the zooms that are not of the raster coverage but of the imagery itself
+  # the zooms that are not of the pictures but of the images themselves
   map $z $of_imagery {{ default 0;  {_deeper(front)} }}
   map $status $caching {{ default "no-store";  200 "{CACHING}";  204 "{CACHING}";  206 "{CACHING}";
     302 "{CACHING}";  304 "{CACHING}"; }}

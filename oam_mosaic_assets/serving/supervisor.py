@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from oam_mosaic_assets.core.product import EXACT
+from oam_mosaic_assets.core.product import EXACT, IMAGERY
 from oam_mosaic_assets.core.release import Pointer, is_build_name
 from oam_mosaic_assets.errors import MosaicError, ServerMissing, StoreRefused
 from oam_mosaic_assets.gateways.object_store import ObjectStore
@@ -153,11 +153,13 @@ class Supervisor:
         return pointer
 
     def _sources(self, pointer: Pointer) -> Sources:
-        raster = pointer.released.get(EXACT.name)
+        imagery = pointer.released.get(IMAGERY.name) if self._settings.serve_raster == "imagery" else None
+        raster = imagery or pointer.released.get(EXACT.name)  # such as after a rollback to before it was made
         return Sources(
             build=pointer.build,
             vector=self._store.public_address(pointer.archive),
             raster=self._store.public_address(raster) if raster else None,
+            is_imagery=imagery is not None,
         )
 
     def _turn(self, pointer: Pointer) -> None:

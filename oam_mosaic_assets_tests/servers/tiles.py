@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pytest
 
-from oam_mosaic_assets.core.product import EXACT
+from oam_mosaic_assets.core.product import EXACT, IMAGERY
 from oam_mosaic_assets.core.release import ARCHIVE, Keys, Pointer
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets_tests.servers.ports import free_port
@@ -155,10 +155,12 @@ def release(
     vector: Path,
     raster: Path | None = None,
     *,
+    imagery: Path | None = None,
     keys: Keys = Keys(),  # noqa: B008
 ) -> Pointer:
     """Put a release into a store as publication does, and turn the pointer to it."""
-    archives = {ARCHIVE: vector} | ({EXACT.name: raster} if raster else {})
+    named = {ARCHIVE: vector, EXACT.name: raster, IMAGERY.name: imagery}
+    archives = {name: archive for name, archive in named.items() if archive}
     for name, archive in archives.items():
         store.put_file(keys.release(build, name), archive, PMTILES, public=True)
     pointer = Pointer(
