@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from oam_mosaic_assets.core.product import DETAILS, EXACT
+from oam_mosaic_assets.core.product import DETAILS, EXACT, IMAGERY
 from oam_mosaic_assets.core.release import Keys, as_json
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.public_keys import FIXED_CACHING
@@ -119,9 +119,12 @@ def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
         "tilejson": keys.tilejson,
         "details": DETAILS.name,
         "coverage": EXACT.name,
+        "imagery": IMAGERY.name,
         "coverage_archive": keys.fixed(EXACT.name)[0],
+        "imagery_archive": keys.fixed(IMAGERY.name)[0],
         "vector_tiles": _template(vector, "/global-mosaic/{z}/{x}/{y}"),
         "raster_tiles": _template(raster, "/{z}/{x}/{y}.png"),
+        "raster_shows": settings.serve_raster,
         "stac_item": None if is_sample else settings.stac_item_url,
         "preview": None if is_sample else settings.preview_url,
         "fresh_warn_hours": settings.fresh_warn_hours,

@@ -217,7 +217,8 @@ def qgis_connections(addresses: Addresses, pixels: int = SMALL_TILE, pictures: P
 <!DOCTYPE connections>
 <qgsXYZTilesConnections version="1.0">
   <xyztiles name={quoteattr(pictures.name)} url={quoteattr(addresses.raster_template)}
-      zmin="0" zmax="{DEEPEST_TILE}" authcfg="" username="" password="" referer="" tilePixelRatio="{pixels // SMALL_TILE}"/>
+      zmin="0" zmax="{DEEPEST_TILE}" authcfg="" username="" password="" referer=""
+      tilePixelRatio="{pixels // SMALL_TILE}"/>
 </qgsXYZTilesConnections>
 """.encode()
 

@@ -17,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Route
+from rasterio.transform import Affine
 
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets_tests.chain import REPOSITORY, Site, dagster_instance, write_items
+from oam_mosaic_assets_tests.images import ImageOf, Writing, write_image
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, running_nginx
 
 ALONE: Final = "65f2a1b2c3d4e5f6a7b8c9d0"
 """A field near Accra: one image, with all its details."""
@@ -41,6 +44,12 @@ PLACES: Final[Mapping[str, tuple[float, float, float]]] = {
     HOSTILE: (-77.0, -12.0, 0.02),
 }
 """Longitude, latitude and side of each, degrees; the middle of the square."""
+
+COLOUR: Final = (20, 120, 200)
+"""Of the one image that is read, `ALONE`."""
+
+PIXELS: Final = 400
+"""Of its side."""
 
 DETAILS: Final[Mapping[str, Mapping[str, str | float]]] = {
     ALONE: {
@@ -74,10 +83,14 @@ def published_site(folder: Path) -> Iterator[Published]:
         "SERVE_VIEWER": str(REPOSITORY / "viewer" / "dist"),
         "SERVE_RASTER_URL": "https://tiles.example.org",
         "ZOOM_MAX": "15",
-        "MOSAIC_PRODUCTS": "mosaic,exact",
+        "MOSAIC_PRODUCTS": "mosaic,exact,imagery",
     }
-    write_items(folder / "items.ndjson", [_item(name) for name in PLACES])
-    with dagster_instance() as instance:
+    (folder / "images").mkdir()
+    with running_nginx(folder / "nginx", folder / "images") as host, dagster_instance() as instance:
+        items = [_item(name) for name in PLACES]
+        items[0]["assets"]["visual"] = {"href": _image_of(ALONE, host)}
+        write_items(folder / "items.ndjson", items)
+        settings["IMAGERY_PRIVATE_HOSTS"] = host.host
         site = Site(environment=settings, instance=instance, folder=folder)
         outcome = site.run()
         assert outcome.success, outcome.log
@@ -95,6 +108,20 @@ class Published:
     pointer: Pointer
     site: Site
     run_id: str
+
+
+def _image_of(name: str, host: Nginx) -> str:
+    """The address of an image of one colour."""
+    longitude, latitude, side = PLACES[name]
+    corner = (longitude - side / 2, latitude + side / 2)
+    of = ImageOf(
+        crs="EPSG:4326",
+        transform=Affine.translation(*corner) * Affine.scale(side / PIXELS, -side / PIXELS),
+        size=(PIXELS, PIXELS),
+    )
+    bands = np.broadcast_to(np.array(COLOUR, np.uint8)[:, None, None], (3, PIXELS, PIXELS)).copy()
+    write_image(host.root / "alone.tif", of, Writing(bands=bands))
+    return host.address("alone.tif")
 
 
 def _ring(name: str) -> list[list[float]]:
@@ -203,6 +230,11 @@ class Stranger:
         below = self._around(name)
         self._turn_coverage(visibility)
         return int(((below - shown).min(axis=-1) > 8).sum())
+
+    def colour(self, name: str) -> list[int]:
+        """Red, green and blue in the middle of an image."""
+        found: list[int] = self._around(name, reach=1)[1, 1].tolist()
+        return found
 
     def _turn_coverage(self, visibility: str) -> None:
         self.page.evaluate(

@@ -16,6 +16,7 @@ from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
 from oam_mosaic_assets_tests.servers.tiles import serving
 from oam_mosaic_assets_tests.viewer.site import (
     ALONE,
+    COLOUR,
     HOSTILE,
     PLACES,
     STACK,
@@ -57,6 +58,18 @@ def test_the_raster_coverage_shows_the_same_places(stranger: Stranger, name: str
     stranger.waits_until("mosaicMap.getLayer('coverage') && mosaicMap.loaded()")
     assert stranger.orange(name) == 0
     assert stranger.grey(name) >= 1
+
+
+@pytest.mark.parametrize("zoom", [7, 11, 14, 16])
+def test_the_imagery_shows_what_images_show(stranger: Stranger, zoom: int) -> None:
+    longitude, latitude, _ = PLACES[ALONE]
+    stranger.opens(f"{zoom}/{latitude}/{longitude}&layer=imagery")
+    stranger.waits_until("mosaicMap.getLayer('imagery') && mosaicMap.loaded()")
+    expect(stranger.page.get_by_role("radio", name="Imagery")).to_be_checked()
+    expect(stranger.page.locator(".maplibregl-ctrl-attrib")).to_contain_text("Images © their providers")
+    stranger.page.wait_for_timeout(400)  # it fades in
+    shown = stranger.colour(ALONE)
+    assert all(abs(one - other) < 12 for one, other in zip(shown, COLOUR, strict=True)), shown
 
 
 def test_the_layer_is_switched_by_keyboard_and_kept_in_the_address(stranger: Stranger) -> None:
@@ -288,6 +301,7 @@ def test_every_address_is_copied(stranger: Stranger, published: Published) -> No
         "PMTiles, this build": f"{stranger.root}{published.pointer.archive}",
         "TileJSON": f"{stranger.root}global-mosaic.json",
         "PMTiles, raster coverage": f"{stranger.root}global-coverage-exact.pmtiles",
+        "PMTiles, imagery": f"{stranger.root}global-imagery.pmtiles",
         "Vector tiles (XYZ)": VECTOR_TILES,
         "QGIS, vector": VECTOR_TILES,
         "Raster tiles (XYZ)": RASTER_TILES,

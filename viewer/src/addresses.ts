@@ -9,7 +9,7 @@ interface Address {
   address: string;
 }
 
-export function addresses({ config, pointer, coverage }: Mosaic): Address[] {
+export function addresses({ config, pointer, coverage, imagery }: Mosaic): Address[] {
   const found: Address[] = [
     {
       client: "PMTiles",
@@ -34,7 +34,14 @@ export function addresses({ config, pointer, coverage }: Mosaic): Address[] {
       address: publicAddress(config, config.coverage_archive),
     });
   }
-  return [...found, ...vector(config.vector_tiles), ...raster(config.raster_tiles)];
+  if (imagery !== null) {
+    found.push({
+      client: "PMTiles, imagery",
+      how: "The newest: what the images show, as WEBP pictures of 256 pixels, zooms 0 to 14.",
+      address: publicAddress(config, config.imagery_archive),
+    });
+  }
+  return [...found, ...vector(config.vector_tiles), ...raster(config.raster_tiles, config.raster_shows)];
 }
 
 function vector(template: string | null): Address[] {
@@ -45,10 +52,14 @@ function vector(template: string | null): Address[] {
   ];
 }
 
-function raster(template: string | null): Address[] {
+function raster(template: string | null, shows: Config["raster_shows"]): Address[] {
   if (!template) return [];
   return [
-    { client: "Raster tiles (XYZ)", how: "Pictures: coverage to z15, the images themselves from z16.", address: template },
+    {
+      client: "Raster tiles (XYZ)",
+      how: shows === "imagery" ? "Pictures: the images themselves." : "Pictures: coverage to z15, the images themselves from z16.",
+      address: template,
+    },
     { client: "QGIS, raster", how: "Layer, Add Layer, Add XYZ Layer, New: the URL. Zooms 0 to 22.", address: template },
     {
       client: "JOSM",

@@ -4,7 +4,7 @@ import { inAddress, keepInAddress } from "./address";
 import { countriesOf, countryList, type CountryWithPlaces } from "./countries";
 import { Details, type Image } from "./details";
 import { the } from "./dom";
-import { open, OUTLINES_FROM, stageOf, type Layer, type Stage } from "./map";
+import { open, OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
 import type { Mosaic } from "./mosaic";
 import { imageDetails, imageList, nameOf } from "./panel";
 import { date, images, place } from "./words";
@@ -20,9 +20,9 @@ const CLOSE_PX = 12;
 
 export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<void> {
   const archive = open(mosaic.archive);
-  const coverage = mosaic.coverage === null ? null : open(mosaic.coverage);
+  const pictures = Object.fromEntries(PICTURES.flatMap((layer) => (mosaic[layer] === null ? [] : [[layer, open(mosaic[layer])]])));
   const details = new Details(open(mosaic.details));
-  const stage = await stageOf(the("map"), archive, coverage, (trouble) =>
+  const stage = await stageOf(the("map"), archive, pictures, (trouble) =>
     notice("tiles", `A part of the map could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
   const { map } = stage;
   Object.assign(window, { mosaicMap: map }); // for whoever looks at it in the browser's console
@@ -137,7 +137,8 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     keepInAddress("layer", layer === "footprints" ? null : layer);
     void stage.show(layer);
   };
-  the("layers").hidden = coverage === null;
+  for (const each of layers) each.closest("label")!.hidden = each.value !== "footprints" && !(each.value in pictures);
+  the("layers").hidden = Object.keys(pictures).length === 0;
   for (const each of layers) {
     each.addEventListener("change", () => {
       showLayer(each.value as Layer);
@@ -146,7 +147,8 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   }
 
   const followAddress = (): void => {
-    showLayer(coverage !== null && inAddress("layer") === "coverage" ? "coverage" : "footprints");
+    const asked = inAddress("layer");
+    showLayer(PICTURES.find((layer) => layer === asked && layer in pictures) ?? "footprints");
     const id = inAddress("image");
     if (id !== null && id !== chosen) void choose(id);
   };

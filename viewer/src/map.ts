@@ -18,7 +18,9 @@ const PALETTES = {
 };
 type Palette = (typeof PALETTES)["light"];
 
-export type Layer = "footprints" | "coverage";
+export const PICTURES = ["coverage", "imagery"] as const;
+export type Pictures = (typeof PICTURES)[number]; // a layer of pictures from an archive
+export type Layer = "footprints" | Pictures;
 
 export interface Stage {
   map: MapLibreMap;
@@ -42,7 +44,7 @@ export function open(address: string): PMTiles {
 
 /** Throws where the archive cannot be read, or the browser draws no WebGL. */
 export async function stageOf(
-  container: HTMLElement, archive: PMTiles, coverage: PMTiles | null, tell: (trouble: Error) => void,
+  container: HTMLElement, archive: PMTiles, pictures: Partial<Record<Pictures, PMTiles>>, tell: (trouble: Error) => void,
 ): Promise<Stage> {
   maplibregl.setWorkerUrl(workerUrl);
   const header = await archive.getHeader().catch((error: Error) => {
@@ -100,19 +102,22 @@ export async function stageOf(
     }
   };
   dark.addEventListener("change", paint);
-  const addCoverage = async (pictures: PMTiles): Promise<void> => {
-    const { minZoom, maxZoom, tileDataOffset } = await pictures.getHeader();
-    // a PNG's width, which the first tile has as all others
-    const tileSize = new DataView((await pictures.source.getBytes(tileDataOffset, 24)).data).getUint32(16);
-    if (map.getSource("coverage")) return;
-    maplibregl.addProtocol("coverage", async ({ url }) => {
-      const [z, x, y] = url.slice("coverage://".length).split("/").map(Number) as [number, number, number];
-      const tile = await pictures.getZxy(z, x, y);
+  const addPictures = async (layer: Pictures, read: PMTiles): Promise<void> => {
+    const { minZoom, maxZoom, tileDataOffset } = await read.getHeader();
+    // of coverage a PNG's width, which the first tile has as all others
+    const tileSize = layer === "imagery" ? 256 : new DataView((await read.source.getBytes(tileDataOffset, 24)).data).getUint32(16);
+    if (map.getSource(layer)) return;
+    maplibregl.addProtocol(layer, async ({ url }) => {
+      const [z, x, y] = url.slice(`${layer}://`.length).split("/").map(Number) as [number, number, number];
+      const tile = await read.getZxy(z, x, y);
       // for a picture that is none MapLibre would wait for ever
       return { data: tile?.data ?? (await createImageBitmap(new ImageData(1, 1))) };
     });
-    map.addSource("coverage", { type: "raster", tiles: ["coverage://{z}/{x}/{y}"], tileSize, minzoom: minZoom, maxzoom: maxZoom });
-    map.addLayer({ id: "coverage", type: "raster", source: "coverage", paint: COVERAGE_PAINT }, "places");
+    map.addSource(layer, {
+      type: "raster", tiles: [`${layer}://{z}/{x}/{y}`], tileSize, minzoom: minZoom, maxzoom: maxZoom,
+      ...(layer === "imagery" && { attribution: "Images © their providers, each under its own open licence" }),
+    });
+    map.addLayer({ id: layer, type: "raster", source: layer, paint: PICTURES_PAINT[layer] }, "places");
   };
   map.on("error", ({ error, ...event }) => {
     const source = (event as { sourceId?: string }).sourceId;
@@ -167,8 +172,11 @@ export async function stageOf(
     inView: () => (map.getZoom() < OUTLINES_FROM ? [] : query()),
     show: async (layer) => {
       shown = layer;
-      if (layer === "coverage" && coverage) await addCoverage(coverage).catch(tell);
-      if (map.getLayer("coverage")) map.setLayoutProperty("coverage", "visibility", shown === "coverage" ? "visible" : "none");
+      const read = layer === "footprints" ? undefined : pictures[layer];
+      if (layer !== "footprints" && read) await addPictures(layer, read).catch(tell);
+      for (const each of PICTURES) {
+        if (map.getLayer(each)) map.setLayoutProperty(each, "visibility", shown === each ? "visible" : "none");
+      }
       paint();
     },
     choose: (id) => only(["chosen-fill", "chosen-line"], id),
@@ -206,10 +214,13 @@ function boundsOf(map: MapLibreMap, id: string): Bounds | null {
 
 const byZoom = (...stops: number[]): ExpressionSpecification => ["interpolate", ["linear"], ["zoom"], ...stops] as unknown as ExpressionSpecification;
 
-// its pixels as they are, and at once
-const COVERAGE_PAINT = { "raster-resampling": "nearest", "raster-fade-duration": 0 } as const;
+// of coverage its pixels as they are, and at once
+const PICTURES_PAINT = {
+  coverage: { "raster-resampling": "nearest", "raster-fade-duration": 0 },
+  imagery: { "raster-resampling": "linear", "raster-fade-duration": 150 },
+} as const;
 
-/** Beside the raster coverage the footprints are there all the same, to be picked, but are not seen. */
+/** Beside pictures the footprints are there all the same, to be picked, but are not seen. */
 function layersIn(colour: Palette, shown: Layer): LayerSpecification[] {
   const images = { source: "mosaic", "source-layer": "globalcoverage" };
   const seen = (...stops: number[]): ExpressionSpecification | number => (shown === "footprints" ? byZoom(...stops) : 0);

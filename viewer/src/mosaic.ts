@@ -8,10 +8,13 @@ export interface Config {
   archive: string;
   tilejson: string;
   coverage_archive: string;
+  imagery_archive: string;
   details: string; // name of the archive with the details, beside a build's own
   coverage: string; // of the one with the raster coverage
+  imagery: string; // of the one with the images themselves
   vector_tiles: string | null; // a template with {z}, {x}, {y}
   raster_tiles: string | null;
+  raster_shows: "coverage" | "imagery";
   stac_item: string | null; // a template with {id}
   preview: string | null;
   fresh_warn_hours: number;
@@ -42,6 +45,7 @@ export interface Mosaic {
   archive: string; // addresses that this page reads
   details: string;
   coverage: string | null; // where the build has one
+  imagery: string | null;
   isChosen: boolean; // by the page's address, and perhaps not what is public now
 }
 
@@ -74,13 +78,17 @@ export async function readMosaic(config: Config): Promise<Mosaic> {
     throw new NoMosaic("not-understood", `format ${String(pointer?.format)}`);
   }
   const archive = new URL(pointer.archive, root).href;
-  const coverage = pointer.products?.[config.coverage]?.key;
+  const product = (name: string): string | null => {
+    const key = pointer.products?.[name]?.key;
+    return typeof key === "string" ? new URL(key, root).href : null;
+  };
   return {
     config,
     pointer,
     archive,
     details: new URL(config.details, archive).href,
-    coverage: typeof coverage === "string" ? new URL(coverage, root).href : null,
+    coverage: product(config.coverage),
+    imagery: product(config.imagery),
     isChosen: build !== null,
   };
 }
