@@ -13,9 +13,10 @@ from typing import Final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pmtiles.tile import zxy_to_tileid
 
 from oam_mosaic_assets.core.geometry import Area
-from oam_mosaic_assets.core.grid import Geometries, project, tile_ids
+from oam_mosaic_assets.core.grid import Geometries, project
 from oam_mosaic_assets.core.imagery.pixels import TILE
 
 FINEST: Final = 14
@@ -65,7 +66,7 @@ class Tile:
 
     def id(self, zoom: int) -> int:
         """As PMTiles counts them."""
-        return int(tile_ids(zoom, np.array([self.x]), np.array([self.y]))[0])
+        return zxy_to_tileid(zoom, self.x, self.y)
 
 
 @dataclass(frozen=True, slots=True)

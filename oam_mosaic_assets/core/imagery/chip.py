@@ -73,9 +73,12 @@ def within(pixels: Pixels, window: Window, area: Area) -> Pixels:
         return pixels
     alpha = pixels[..., 3]
     # both ends where the image does: what is half covered by both is half seen, not a quarter
-    kept = np.minimum(alpha, _covered(window, area)).astype(np.uint16)[..., None]
-    alpha = np.maximum(alpha, 1)[..., None].astype(np.uint16)
-    cut: Pixels = ((pixels * kept + alpha // 2) // alpha).astype(np.uint8)
+    kept = np.minimum(alpha, _covered(window, area))
+    cut = pixels.copy()
+    cut[kept == 0] = 0
+    some = (kept < alpha) & (kept > 0)
+    share, whole = kept[some, None].astype(np.uint16), alpha[some, None].astype(np.uint16)
+    cut[some] = (pixels[some] * share + whole // 2) // whole
     return cut
 
 

@@ -65,21 +65,23 @@ def as_picture(pixels: Pixels) -> Image.Image:
 
 def premultiplied(straight: NDArray[np.uint8]) -> Pixels:
     """From colours that know nothing of their alpha."""
-    if (straight[..., 3] == _FULL).all():
+    some = straight[..., 3] < _FULL
+    if not some.any():
         return straight
-    alpha = straight[..., 3:].astype(np.uint16)
-    colour = (straight[..., :3] * alpha + _FULL // 2) // _FULL
-    return np.concatenate([colour.astype(np.uint8), straight[..., 3:]], axis=-1)
+    pixels, few = straight.copy(), straight[some].astype(np.uint16)
+    pixels[some, :3] = (few[:, :3] * few[:, 3:] + _FULL // 2) // _FULL
+    return pixels
 
 
 def straightened(pixels: Pixels) -> NDArray[np.uint8]:
     """Colours as they are where alpha is not counted; black where there is none."""
-    if not ((pixels[..., 3] > 0) & (pixels[..., 3] < _FULL)).any():
+    some = (pixels[..., 3] > 0) & (pixels[..., 3] < _FULL)
+    if not some.any():
         return pixels
-    alpha = pixels[..., 3:].astype(np.uint16)
-    colour = (pixels[..., :3].astype(np.uint16) * _FULL + alpha // 2) // np.maximum(alpha, 1)
-    whole = np.concatenate([np.minimum(colour, _FULL).astype(np.uint8), pixels[..., 3:]], axis=-1)
-    return whole.astype(np.uint8, copy=False)
+    straight, few = pixels.copy(), pixels[some].astype(np.uint16)
+    alpha = few[:, 3:]
+    straight[some, :3] = np.minimum((few[:, :3] * _FULL + alpha // 2) // alpha, _FULL)
+    return straight
 
 
 def encoded(pixels: Pixels, *, quality: int | None) -> bytes | None:

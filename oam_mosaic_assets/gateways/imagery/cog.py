@@ -75,8 +75,9 @@ class Cog:
                 self._base = self._level(-1)
                 self._see_that_it_is_sane()
                 self._transform, self._crs = self._georeference()
-                self._sizes = self._scales()
-                self.colours = Colours.of(self._base, self._level(len(self._sizes) - 2), render_params)
+                self._overviews = self._base.overviews(1)
+                coarsest = len(self._overviews) - 1
+                self.colours = Colours.of(self._base, lambda: self._level(coarsest), render_params)
         except BaseException:
             self._open.close()
             raise
@@ -108,10 +109,11 @@ class Cog:
             if not finite.any():
                 return None
             reduced = self.reduction
-            level = max(i for i, (x, y) in enumerate(self._sizes) if max(x, y) <= max(1.0, reduced))
-            size = np.array(self._sizes[level])
+            # opening an overview takes as long as reading it: only the one that fits is
+            level = max((i for i, each in enumerate(self._overviews) if each <= reduced), default=-1)
+            opened = self._level(level)
+            size = np.array([self._base.width / opened.width, self._base.height / opened.height])
             factor = max(1, math.floor(reduced / size.max()))
-            opened = self._level(level - 1)
             whole = np.ceil(np.array([opened.width, opened.height]) / factor).astype(np.int64)
             places = places / (size * factor)[:, None, None]
             low = np.clip(np.floor(places[:, finite].min(axis=1)) - 1, 0, whole).astype(np.int64)
@@ -183,15 +185,6 @@ class Cog:
                 )
             self._levels[overview] = self._open.enter_context(dataset)
         return self._levels[overview]
-
-    def _scales(self) -> list[tuple[float, float]]:
-        """Pixels of the image to one of each level, along columns and rows; the image itself first."""
-        base = self._base
-        found = [(1.0, 1.0)]
-        for overview, _ in enumerate(base.overviews(1)):
-            level = self._level(overview)
-            found.append((base.width / level.width, base.height / level.height))
-        return found
 
     def _see_that_it_is_sane(self) -> None:
         base = self._base

@@ -9,6 +9,7 @@ how collars look; values beyond a byte are stretched from the 2nd to the 98th hu
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -53,12 +54,12 @@ class Colours:
     table: NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, base: Any, coarsest: Any, render_params: str | None) -> Colours:
+    def of(cls, base: Any, coarsest: Callable[[], Any], render_params: str | None) -> Colours:
         """Find out.
 
         Args:
             base: the open image.
-            coarsest: its last overview, or itself.
+            coarsest: opens its last overview, or itself.
             render_params: as TiTiler's query.
 
         Raises:
@@ -85,7 +86,7 @@ class Colours:
             return found
         ranges = _stated_ranges(stated, len(bands))
         if ranges is None:
-            ranges = found.percentiles(coarsest)
+            ranges = found.percentiles(coarsest())
         return cls(bands=bands, alpha=alpha, has_mask=has_mask, nodata=nodata, ranges=ranges)
 
     def read(self, opened: Any, window: BandWindow) -> Pixels:
@@ -99,7 +100,10 @@ class Colours:
         if self.ranges is not None:
             values = _stretched(values, self.ranges)
         colours = values if len(values) == _THREE else np.repeat(values[:1], _THREE, axis=0)
-        return premultiplied(np.stack([*colours, seen], axis=-1))
+        straight = np.empty((*seen.shape, 4), np.uint8)
+        for channel, each in enumerate((*colours, seen)):
+            straight[..., channel] = each
+        return premultiplied(straight)
 
     def percentiles(self, coarsest: Any) -> NDArray[np.float64]:
         """What becomes black and white in each band, by the whole image."""

@@ -21,7 +21,10 @@ from oam_mosaic_assets.gateways.imagery.addresses import target_of
 from oam_mosaic_assets.gateways.imagery.hosts import Answer, Hosts
 
 PAGE: Final = 32 * 1024
-"""Bytes that small reads are rounded to. The first one holds the headers of most COGs."""
+"""Bytes that small reads are rounded to."""
+
+FIRST: Final = 3 * PAGE
+"""Bytes that are asked for first: the headers of most COGs and, behind them, the smallest overview."""
 
 PAGES: Final = 128
 """That are remembered."""
@@ -161,24 +164,31 @@ class Source:
                     break
                 together.append(each)
                 end = max(end, ends[each])
-            content = self._of_pages(start, end) or self._asked(start, end)
+            content = self._remembered(start, end)
+            if start + len(content) < end:
+                content += self._asked(start + len(content), end)
             for each in together:
                 found[each] = content[offsets[each] - start : ends[each] - start]
             del order[: len(together)]
         return found
 
-    def _of_pages(self, start: int, end: int) -> bytes | None:
-        """What is remembered already: of a small image, all of it."""
-        pages = range(start // PAGE, (end - 1) // PAGE + 1)
-        if not all(each in self._pages for each in pages):
-            return None
-        content = b"".join(self._pages[each] for each in pages)
-        return content[start - pages.start * PAGE : end - pages.start * PAGE]
+    def _remembered(self, start: int, end: int) -> bytes:
+        """The first bytes of a range, as far as they are there already: of a small image, all."""
+        content = b""
+        while (at := start + len(content)) < end and (page := self._pages.get(at // PAGE)):
+            piece = page[at % PAGE :][: end - at]
+            if not piece:
+                break
+            content += piece
+        return content
 
     def _page(self, number: int) -> bytes:
         if number not in self._pages:
-            self._pages[number] = self._asked(number * PAGE, (number + 1) * PAGE)
-            if len(self._pages) > PAGES:
+            length = PAGE if self._known else FIRST
+            content = self._asked(number * PAGE, number * PAGE + length)
+            for start in range(0, max(len(content), 1), PAGE):
+                self._pages[number + start // PAGE] = content[start : start + PAGE]
+            while len(self._pages) > PAGES:
                 self._pages.popitem(last=False)
         return self._pages[number]
 

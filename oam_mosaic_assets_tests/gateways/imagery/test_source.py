@@ -12,7 +12,7 @@ import pytest
 from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.hosts import Hosts
-from oam_mosaic_assets.gateways.imagery.source import GAP, PAGE, AsFile, Limits, Source
+from oam_mosaic_assets.gateways.imagery.source import FIRST, GAP, PAGE, AsFile, Limits, Source
 from oam_mosaic_assets_tests.servers.image_hosts import (
     Nginx,
     Request,
@@ -72,7 +72,7 @@ def test_ranges_near_each_other_are_asked_for_as_one(host: ScriptedHost) -> None
     found = source.read_ranges(offsets, sizes)
     assert found == [CONTENT[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
     assert 150_000 - 140_000 < GAP < 400_000 - 200_000
-    assert [each.range for each in host.asked] == [(0, PAGE), (100_000, 200_000), (400_000, 450_000)]
+    assert [each.range for each in host.asked] == [(0, FIRST), (100_000, 200_000), (400_000, 450_000)]
 
 
 def test_all_requests_of_an_image_share_a_connection(host: ScriptedHost) -> None:
@@ -82,7 +82,7 @@ def test_all_requests_of_an_image_share_a_connection(host: ScriptedHost) -> None
     for at in range(10):
         source.read(at * 100_000, 90_000)
     assert (source.requests, host.connections) == (11, 1)
-    assert source.bytes == PAGE + 10 * 90_000
+    assert source.bytes == FIRST + 10 * 90_000
 
 
 def test_what_is_read_twice_is_asked_for_once(host: ScriptedHost) -> None:
@@ -91,7 +91,18 @@ def test_what_is_read_twice_is_asked_for_once(host: ScriptedHost) -> None:
     for _ in range(3):
         source.read(10, 100)
         source.read(PAGE + 10, 100)
+        source.read(FIRST + 10, 100)
     assert source.requests == 2
+
+
+def test_what_came_with_the_first_answer_is_not_asked_for_again(host: ScriptedHost) -> None:
+    """The smallest overview of most COGs lies behind their headers."""
+    host.script = lambda request: request.give(CONTENT)
+    source = source_of(host)
+    source.opened()
+    assert source.read_ranges([100, PAGE + 5], [50, PAGE]) == [CONTENT[100:150], CONTENT[PAGE + 5 :][:PAGE]]
+    assert source.read_ranges([PAGE], [4 * PAGE]) == [CONTENT[PAGE:][: 4 * PAGE]]
+    assert [each.range for each in host.asked] == [(0, FIRST), (FIRST, 5 * PAGE)]
 
 
 @pytest.mark.parametrize(
@@ -215,8 +226,8 @@ def test_a_host_that_hangs_up_early_is_asked_again(host: ScriptedHost) -> None:
             request.answer(
                 "206 Partial Content",
                 b"II*",
-                f"Content-Range: bytes 0-{PAGE - 1}/{len(CONTENT)}",
-                length=PAGE,
+                f"Content-Range: bytes 0-{FIRST - 1}/{len(CONTENT)}",
+                length=FIRST,
             )
             request.connection.shutdown(socket.SHUT_RDWR)
         else:
@@ -233,8 +244,8 @@ def test_a_host_that_always_hangs_up_early_gives_a_truncated_image(host: Scripte
         request.answer(
             "206 Partial Content",
             b"II*\x00",
-            f"Content-Range: bytes 0-{PAGE - 1}/{len(CONTENT)}",
-            length=PAGE,
+            f"Content-Range: bytes 0-{FIRST - 1}/{len(CONTENT)}",
+            length=FIRST,
         )
         request.connection.shutdown(socket.SHUT_RDWR)
 
@@ -272,8 +283,8 @@ def test_bytes_that_drip_end_when_the_time_is_up(host: ScriptedHost) -> None:
         request.answer(
             "206 Partial Content",
             b"II*\x00",
-            f"Content-Range: bytes 0-{PAGE - 1}/{len(CONTENT)}",
-            length=PAGE,
+            f"Content-Range: bytes 0-{FIRST - 1}/{len(CONTENT)}",
+            length=FIRST,
         )
         while True:
             time.sleep(0.05)
