@@ -12,6 +12,7 @@ from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.imagery.blocks import Tile
 from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
+from oam_mosaic_assets.core.imagery.pace import Pace
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.core.product import IMAGERY
 from oam_mosaic_assets.gateways.coverage import Shown
@@ -83,15 +84,14 @@ def bring_up_to_date(
     scratch: Scratch,
     progress: Progress,
 ) -> Tally:
-    """Make anew what changed in these partitions, and say how far it is."""
-    return imagery.bring_up_to_date(
-        images,
-        tiles,
-        scratch.folder,
-        on_progress=lambda done, of, so_far: progress.step(
-            context.log, "imagery", done / of, in_words(so_far, f"{done:,} of {of:,} blocks")
-        ),
-    )
+    """Make anew what changed in these partitions, and say how far it is, and how long it will take."""
+    pace = Pace(time.monotonic)
+
+    def told(done: int, of: int, so_far: Tally) -> None:
+        text = in_words(so_far, f"{done:,} of {of:,} blocks{pace.left(done, of)}")
+        progress.step(context.log, "imagery", done / of, text)
+
+    return imagery.bring_up_to_date(images, tiles, scratch.folder, on_progress=told)
 
 
 def _keep_list(instance: dg.DagsterInstance, names: Sequence[str]) -> None:

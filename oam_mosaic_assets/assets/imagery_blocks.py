@@ -28,8 +28,8 @@ IMAGERY_PARTITIONS: Final = dg.DynamicPartitionsDefinition(name=PARTITIONS)
         "dagster-k8s/config": {
             "container_config": {
                 "resources": {
-                    "requests": {"cpu": "1", "memory": "512Mi"},
-                    "limits": {"cpu": "2", "memory": "1Gi"},
+                    "requests": {"cpu": "1", "memory": "768Mi"},
+                    "limits": {"cpu": "2", "memory": "1536Mi"},
                 }
             }
         }

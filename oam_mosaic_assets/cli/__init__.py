@@ -240,6 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(command=_serve)
 
+    _add_imagery(commands)
+    _add_alerts(commands)
+    return parser
+
+
+def _add_alerts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     alerts = commands.add_parser(
         "test-alerts",
         help="send a test message through each channel of the alerts",
@@ -247,7 +253,24 @@ def _parser() -> argparse.ArgumentParser:
         "none is set up.",
     )
     alerts.set_defaults(command=_test_alerts)
-    return parser
+
+
+def _add_imagery(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    imagery = commands.add_parser(
+        "imagery",
+        help="read the images of the public build on this machine, for the next build to put together",
+        description="Runs the Dagster job `imagery_partitions` in this process, once for each partition (a "
+        "tile of z6 with images). It works from the store alone, so several machines do several shares at a "
+        "time; what was read before costs no request. docs/imagery.md says more.",
+    )
+    imagery.add_argument(
+        "partitions", metavar="PARTITION", nargs="*", help="such as 6-34-23; without any, all there are"
+    )
+    imagery.add_argument(
+        "--share", metavar="N/M", type=_share, default=(1, 1), help="of M machines the work of number N"
+    )
+    imagery.add_argument("--list", action="store_true", help="only say which partitions these are")
+    imagery.set_defaults(command=_imagery)
 
 
 def _named(build: str) -> str:
@@ -262,6 +285,13 @@ def _stated(reason: str) -> str:
     if not reason.strip():
         raise argparse.ArgumentTypeError("a reason cannot be empty")
     return reason.strip()
+
+
+def _share(text: str) -> tuple[int, int]:
+    which, _, of = text.partition("/")
+    if not (which.isdigit() and of.isdigit() and 1 <= int(which) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no share, such as 2/8")
+    return int(which), int(of)
 
 
 def _build(stated: argparse.Namespace) -> int:
@@ -318,6 +348,13 @@ def _takedown(stated: argparse.Namespace) -> int:
     if stated.reason is None:
         raise SettingsError("A takedown needs a reason.", hint="Give --reason REASON; it is kept in private.")
     return takedown.take_down(stated.id, reason=stated.reason, confirm=stated.confirm)
+
+
+def _imagery(stated: argparse.Namespace) -> int:
+    from oam_mosaic_assets.cli.imagery import list_partitions, read_partitions  # noqa: PLC0415
+
+    act = list_partitions if stated.list else read_partitions
+    return act(stated.partitions, stated.share)
 
 
 def _status(stated: argparse.Namespace) -> int:

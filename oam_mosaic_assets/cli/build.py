@@ -24,6 +24,7 @@ from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
+from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
 from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, WHAT_TO_DO, cause_of
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
@@ -65,6 +66,7 @@ def run_job(
     reason: str | None = None,
     takedown: str | None = None,
     anew: bool = False,
+    partition: str | None = None,
 ) -> int:
     """Run a job to its end and say what came of it.
 
@@ -75,6 +77,7 @@ def run_job(
         reason: why a rollback is made.
         takedown: why an image has to go from what is public.
         anew: build even if nothing changed.
+        partition: of imagery, for the job that reads one.
 
     Returns:
         The exit code.
@@ -98,9 +101,15 @@ def run_job(
             # in this one process several steps would be made one after another
             as_one_step = settings.model_copy(update={"build_parts": 0})
             definitions = build_definitions(as_one_step, log_to=log_to, progress=progress)
+            if partition:  # the build that found it may have been recorded elsewhere
+                instance.add_dynamic_partitions(PARTITIONS, [partition])
             try:
                 result = definitions.resolve_job_def(job).execute_in_process(
-                    instance=instance, tags=tags, run_config=PLAIN_LOG, raise_on_error=False
+                    instance=instance,
+                    tags=tags,
+                    run_config=PLAIN_LOG,
+                    raise_on_error=False,
+                    partition_key=partition,
                 )
             except dg.DagsterExecutionInterruptedError:  # before the first step
                 raise KeyboardInterrupt from None

@@ -12,10 +12,12 @@ from PIL import Image
 
 from oam_mosaic_assets.core.palette_png import BrokenPicture
 from oam_mosaic_assets.core.palette_webp import PaletteWebp
+from oam_mosaic_assets_tests.core.strategies import examples
 
 PICTURE = PaletteWebp(pixels=64, colour=(128, 100, 90), opacity=0.4)
 
 
+@examples(100)
 @given(st.binary(min_size=512, max_size=512))
 def test_a_bitmap_comes_back_as_it_was(content: bytes) -> None:
     bitmap = np.frombuffer(content, np.uint8).reshape(1, 64, 8)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
 from typing import Any, Final
 
 import dagster as dg
@@ -26,6 +27,7 @@ from oam_mosaic_assets_tests.deployment.production import DEPLOY, command_of
 VERSIONS: Final = ("1.31", "1.37")
 KUBERNETES: Final = DEPLOY / "kubernetes"
 CRONJOB: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "cronjob.yaml").read_text())
+IMAGERY: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "imagery.yaml").read_text())
 VALUES: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
 SERVE: Final[list[dict[str, Any]]] = [*yaml.safe_load_all((KUBERNETES / "serve.yaml").read_text())]
 INSTANCE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
@@ -95,6 +97,28 @@ def test_the_tile_server_is_what_kubernetes_takes_and_is_given_no_key(version: s
     ports = tuple(each["containerPort"] for each in container["ports"])
     assert ports == tuple(each["port"] for each in SERVE[1]["spec"]["ports"]) == settings.serve_ports
     assert container["args"] == command_of("martin")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_job_that_reads_images_is_what_kubernetes_takes(version: str) -> None:
+    valid(IMAGERY, version)
+
+
+def test_the_pods_of_that_job_share_all_partitions() -> None:
+    spec = IMAGERY["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    (*_, script) = container["args"]
+    shares = [
+        subprocess.run(
+            ["sh", "-c", script.replace("exec oam-mosaic", "echo")],
+            env={"JOB_COMPLETION_INDEX": str(index)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()[-1]
+        for index in range(spec["completions"])
+    ]
+    assert shares == [f"{each}/{spec['completions']}" for each in range(1, spec["completions"] + 1)]
 
 
 def test_a_misspelt_field_would_be_seen() -> None:

@@ -20,6 +20,7 @@ from oam_mosaic_assets.core.imagery.blocks import (
     in_pixels,
     window_of,
 )
+from oam_mosaic_assets_tests.core.strategies import examples
 
 places = st.tuples(st.floats(-179.9, 179.9), st.floats(-85.0, 85.0))
 
@@ -27,6 +28,7 @@ places = st.tuples(st.floats(-179.9, 179.9), st.floats(-85.0, 85.0))
 def test_every_block_that_an_image_reaches_into_is_found() -> None:
     """Held against asking each block near it."""
 
+    @examples(100)
     @given(places, st.floats(0.001, 0.5), st.floats(0.001, 0.5))
     def holds(corner: tuple[float, float], width: float, height: float) -> None:
         west, south = min(corner[0], 179.0 - width), min(corner[1], 84.0 - height)
@@ -64,6 +66,7 @@ def test_pixels_are_counted_from_the_north_west() -> None:
     assert whole.bounds == pytest.approx((0, 0, WORLD, WORLD), abs=1e-5)
 
 
+@examples(100)
 @given(st.integers(0, 4095), st.integers(0, 4095))
 def test_a_block_is_a_whole_number_of_steps(x: int, y: int) -> None:
     window = Window.of_block(Tile(x, y))

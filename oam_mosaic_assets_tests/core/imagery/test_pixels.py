@@ -16,6 +16,7 @@ from oam_mosaic_assets.core.imagery.pixels import (
     premultiplied,
     straightened,
 )
+from oam_mosaic_assets_tests.core.strategies import examples
 
 straight = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(4)))
 
@@ -24,6 +25,7 @@ def plain(*colour: int, side: int = 256) -> np.ndarray:
     return np.tile(np.array(colour, np.uint8), (side, side, 1))
 
 
+@examples(100)
 @given(top=straight, below=straight)
 def test_what_is_opaque_hides_and_what_is_empty_shows_what_lies_below(
     top: np.ndarray, below: np.ndarray
@@ -36,6 +38,7 @@ def test_what_is_opaque_hides_and_what_is_empty_shows_what_lies_below(
     assert np.array_equal(over(empty, below), below)
 
 
+@examples(100)
 @given(top=straight, below=straight)
 def test_no_colour_outshines_its_alpha(top: np.ndarray, below: np.ndarray) -> None:
     height, width = min(len(top), len(below)), min(top.shape[1], below.shape[1])
@@ -43,6 +46,7 @@ def test_no_colour_outshines_its_alpha(top: np.ndarray, below: np.ndarray) -> No
     assert (seen[..., :3] <= seen[..., 3:]).all()
 
 
+@examples(100)
 @given(straight)
 def test_colours_survive_being_multiplied_by_alpha(pixels: np.ndarray) -> None:
     """As well as bytes can: a step of the colour is at most 255 / alpha."""
@@ -59,6 +63,7 @@ def test_a_pixel_that_shows_nothing_lends_no_colour_to_a_mean() -> None:
     assert straightened(halved(pixels)).tolist() == [[[199, 100, 52, 64]]]
 
 
+@examples(100)
 @given(pixels=straight, factor=st.integers(1, 5))
 @example(pixels=np.array([[[239, 0, 0, 0]]], np.uint8), factor=3)
 def test_a_mean_is_the_mean_of_its_pixels(pixels: np.ndarray, factor: int) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from oam_mosaic_assets.core.imagery.blocks import STEP, Window
 from oam_mosaic_assets.core.imagery.warp import HALF_WORLD, lattice, seen
+from oam_mosaic_assets_tests.core.strategies import examples
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (300, 400, 4), dtype=np.uint8)
 
@@ -37,6 +38,7 @@ def test_between_four_pixels_their_mean_is_seen() -> None:
     assert np.abs(shown - around).max() <= 1.0
 
 
+@examples(100)
 @given(st.integers(0, 3), st.integers(0, 2), st.floats(0.3, 1.9), st.floats(-0.4, 0.4))
 def test_what_a_pixel_shows_does_not_depend_on_the_window(x: int, y: int, scale: float, turn: float) -> None:
     """Also where the projection bends."""

@@ -1,0 +1,72 @@
+"""The command about imagery: partitions of the public build, read on this machine."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from oam_mosaic_assets.cli.releases import releases_of
+from oam_mosaic_assets.core.product import IMAGERY
+from oam_mosaic_assets.errors import CatalogueRefused, SettingsError
+from oam_mosaic_assets.gateways.imagery_mosaic import ByPartition
+from oam_mosaic_assets.settings import Settings
+
+
+def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
+    """Partitions of the public build, in their order on the map.
+
+    Args:
+        named: all that are wanted; empty is every one.
+        share: which of how many equal shares, counted from 1.
+
+    Raises:
+        SettingsError: imagery is no product, or a name is none of a partition with images.
+        CatalogueRefused: nothing is public.
+    """
+    settings = Settings.read()
+    if IMAGERY not in settings.keys.products:
+        raise SettingsError(
+            "Imagery is none of the products.", hint="Name it in MOSAIC_PRODUCTS, as the builds do."
+        )
+    releases = releases_of(settings)
+    current = releases.current()
+    with tempfile.TemporaryDirectory(prefix="oam-imagery-") as name:
+        folder = Path(name)
+        footprints = folder / "footprints.parquet"
+        if not current or not releases.store.get_file(releases.keys.footprints(current[0].build), footprints):
+            raise CatalogueRefused(
+                f"No build is public in {releases.store.origin} whose images could be read.",
+                hint="Publish one: `oam-mosaic build`.",
+            )
+        with ByPartition(footprints, folder) as images:
+            found = [each.partition for each in images.tiles()]
+    if unknown := sorted(set(named) - set(found)):
+        raise SettingsError(
+            f"{', '.join(unknown)}: no image of the public build lies there.",
+            hint="`oam-mosaic imagery --list` says where images lie.",
+        )
+    which, of = share
+    return (named or found)[which - 1 :: of]
+
+
+def list_partitions(named: list[str], share: tuple[int, int]) -> int:
+    """Print their names."""
+    print("\n".join(partitions(named, share)))  # noqa: T201
+    return 0
+
+
+def read_partitions(named: list[str], share: tuple[int, int]) -> int:
+    """Read them one after another, each in a run of its own; one that fails does not stop the others.
+
+    Returns:
+        0, or the exit code of the last one that failed.
+    """
+    from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415  # the list needs no Dagster
+
+    code = 0
+    chosen = partitions(named, share)
+    for number, each in enumerate(chosen, 1):
+        print(f"Partition {each}, {number} of {len(chosen)}", file=sys.stderr)  # noqa: T201
+        code = run_job("imagery_partitions", partition=each) or code
+    return code

@@ -1,0 +1,57 @@
+"""The command `oam-mosaic imagery`: which partitions it takes, and what it says where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from oam_mosaic_assets_tests.automation.live_dagster import environment_of
+from oam_mosaic_assets_tests.automation.test_cli import PUBLISHED, WRONG, Shell
+from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
+
+IMAGES = 5
+NOTHING_READ = "1e-9"
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[Shell]:
+    with quick_folder() as folder:
+        write_items(folder / "items.ndjson", some_items(IMAGES))
+        settings = {
+            "STAC_ITEMS": str(folder / "items.ndjson"),
+            "MOSAIC_PRODUCTS": "imagery",
+            "IMAGERY_BUDGET_HOURS": NOTHING_READ,
+        }
+        yield Shell(folder, environment_of(folder, **settings))
+
+
+def test_before_the_first_build_there_is_nothing_to_read(shell: Shell) -> None:
+    told = shell.run("imagery")
+    assert told.returncode == WRONG
+    assert "No build is public" in told.stderr
+
+
+def test_shares_are_all_partitions_of_the_public_build_and_none_twice(shell: Shell) -> None:
+    assert shell.run("build").returncode == PUBLISHED
+    names = shell.run("imagery", "--list").stdout.split()
+    assert len(names) == len(set(names)) == IMAGES
+    shares = [shell.run("imagery", "--list", "--share", f"{which}/2").stdout.split() for which in (1, 2)]
+    assert sorted(shares[0] + shares[1]) == sorted(names)
+    assert len(shares[0]) - len(shares[1]) == 1
+    told = shell.run("imagery", names[0])
+    assert (told.returncode, f"Partition {names[0]}, 1 of 1" in told.stderr) == (0, True)
+    told = shell.run("imagery", "6-0-0")
+    assert told.returncode == WRONG
+    assert "6-0-0: no image of the public build lies there" in told.stderr
+
+
+def test_where_imagery_is_no_product_that_is_said(shell: Shell) -> None:
+    told = shell.run("imagery", MOSAIC_PRODUCTS="mosaic")
+    assert told.returncode == WRONG
+    assert "MOSAIC_PRODUCTS" in told.stderr
+
+
+@pytest.mark.parametrize("share", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_a_share_that_is_none_is_refused(shell: Shell, share: str) -> None:
+    assert shell.run("imagery", "--share", share).returncode == WRONG
