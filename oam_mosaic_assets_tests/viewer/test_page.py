@@ -72,6 +72,13 @@ def test_the_imagery_shows_what_images_show(stranger: Stranger, zoom: int) -> No
     assert all(abs(one - other) < 12 for one, other in zip(shown, COLOUR, strict=True)), shown
 
 
+def test_where_imagery_is_smaller_than_a_pixel_a_dot_says_where_it_is(stranger: Stranger) -> None:
+    longitude, latitude, _ = PLACES[ALONE]
+    stranger.opens(f"3/{latitude}/{longitude}&layer=imagery")
+    stranger.waits_until("mosaicMap.getLayer('imagery') && mosaicMap.loaded()")
+    assert stranger.orange(ALONE) > 3
+
+
 def test_the_layer_is_switched_by_keyboard_and_kept_in_the_address(stranger: Stranger) -> None:
     page = stranger.page
     stranger.looks_at(ALONE, 14)

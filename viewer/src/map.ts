@@ -234,7 +234,8 @@ function layersIn(colour: Palette, shown: Layer): LayerSpecification[] {
       paint: {
         "circle-color": colour.image,
         "circle-radius": byZoom(0, 1.6, 3, 2.4, 7, 4),
-        "circle-opacity": seen(OUTLINES_FROM, 0.75, OUTLINES_FROM + 1.5, 0),
+        // imagery fades where it is smaller than a pixel: dots say where it is
+        "circle-opacity": shown === "imagery" ? byZoom(3, 0.75, OUTLINES_FROM, 0) : seen(OUTLINES_FROM, 0.75, OUTLINES_FROM + 1.5, 0),
       },
     },
     { id: "outlines-fill", type: "fill", ...images, minzoom: OUTLINES_FROM - 0.5, paint: { "fill-color": colour.image, "fill-opacity": seen(6, 0.3, 14, 0.16) } },
