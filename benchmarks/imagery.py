@@ -1,6 +1,6 @@
 """What imagery costs, against the plain way: a rio-tiler `mosaic_reader` over all COGs that touch a tile.
 
-    python benchmarks/imagery.py FOLDER [COGS]     (needs rio-tiler and rio-cogeo)
+    python benchmarks/imagery.py FOLDER [COGS]     (in an environment of requirements-benchmark.lock)
 
 The COGs are made once in the folder and served with 20 ms of latency by a process of its own, which counts
 requests and bytes. Seconds are those of the processors, of all processes of each way. Memory is the largest
