@@ -116,12 +116,9 @@ class Workers:
             return not job.host or busy[job.host] < self._per_host
 
         while True:
-            for worker in self._idle():
-                job = next_job(may_begin)
-                if job is None:
-                    break
+            while self._has_room and (job := next_job(may_begin)) is not None:
                 busy[job.host] += 1
-                self._begin(worker, job)
+                self._begin(self._idle(), job)
             if not any(each.job for each in self._workers):
                 return
             for worker, answer in self._answered():
@@ -130,12 +127,13 @@ class Workers:
                     busy[job.host] -= 1
                     yield job, answer
 
-    def _idle(self) -> Iterator[_Worker]:
-        for worker in self._workers[:]:
-            if worker.job is None:
-                yield worker
-        while len(self._workers) < self.count:
-            yield self._start()
+    @property
+    def _has_room(self) -> bool:
+        return len(self._workers) < self.count or any(each.job is None for each in self._workers)
+
+    def _idle(self) -> _Worker:
+        """One that has no job; started only where there is one for it, for that takes a second."""
+        return next((each for each in self._workers if each.job is None), None) or self._start()
 
     def _start(self) -> _Worker:
         environment = {name: os.environ[name] for name in _ALLOWED if name in os.environ}

@@ -15,7 +15,7 @@ import shapely
 
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
-from oam_mosaic_assets.gateways.imagery.workers import Workers
+from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, plain
 from oam_mosaic_assets_tests.images import utm
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost, running_nginx, scripted_host
@@ -164,8 +164,8 @@ def test_a_worker_holds_no_secret(monkeypatch: pytest.MonkeyPatch, nginx: Nginx)
     monkeypatch.setenv("S3_SECRET_KEY", "hunter2")
     monkeypatch.setenv("GDAL_HTTP_PROXY", "http://127.0.0.1:1")
     with Workers(Rules(), LIMITS, count=1) as workers:
-        given = iter([None])
-        list(workers.run(lambda _: next(given)))
+        given = iter([Job({"do": "look", "address": "file:///nothing", "render": None}), None])
+        list(workers.run(lambda _: next(given, None)))
         (pid,) = workers.pids
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"hunter2" not in environment
