@@ -173,9 +173,9 @@ def wmts_capabilities(addresses: Addresses, pixels: int = SMALL_TILE, pictures: 
       </ows:WGS84BoundingBox>
       <ows:Identifier>{pictures.word}</ows:Identifier>
       <Style isDefault="true"><ows:Identifier>default</ows:Identifier></Style>
-      <Format>image/png</Format>
+      <Format>image/{pictures.format}</Format>
       <TileMatrixSetLink><TileMatrixSet>{name}</TileMatrixSet></TileMatrixSetLink>
-      <ResourceURL format="image/png" resourceType="tile" template={template}/>
+      <ResourceURL format="image/{pictures.format}" resourceType="tile" template={template}/>
     </Layer>
     <TileMatrixSet>
       <ows:Identifier>{name}</ows:Identifier>

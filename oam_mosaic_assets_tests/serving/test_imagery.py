@@ -78,6 +78,8 @@ def test_clients_are_told_that_it_is_imagery(served: Serving) -> None:
     assert (told["format"], told["minzoom"], told["maxzoom"]) == ("webp", 0, 22)
     for name in ("josm.xml", "qgis.xml", "WMTSCapabilities.xml", "editor-layer-index.geojson"):
         assert b"OpenAerialMap imagery" in served.ask(RASTER, f"/{name}").content
+    wmts = served.ask(RASTER, "/WMTSCapabilities.xml").content
+    assert (wmts.count(b"image/webp"), wmts.count(b"image/png")) == (2, 0)
 
 
 def test_where_a_release_has_no_imagery_its_coverage_is_served(
