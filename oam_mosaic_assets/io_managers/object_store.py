@@ -53,16 +53,14 @@ class ObjectStoreIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
         """Store the files, then the description that makes them an artifact.
 
-        What is stored stays in scratch as well, for the next steps of this process.
+        The next step fetches them, also in this process: what is audited is what lies in the store.
         """
         name = _name_of(context)
         files: list[dict[str, Any]] = []
-        etags: dict[Path, str] = {}
         with failing_clearly(), self._whole_or_nothing(name, obj):
             for path in obj.files:
                 headers = Headers(_CONTENT_TYPES.get(path.suffix, "application/octet-stream"))
                 stored = self.store.put_file(self.keys.staging(obj.build, path.name), path, headers)
-                etags[path] = stored.etag
                 files.append(
                     {
                         "name": path.name,
@@ -73,9 +71,8 @@ class ObjectStoreIOManager(dg.IOManager):
             description = {"asset": name, "build": obj.build, "files": files, "facts": obj.facts}
             key = self.keys.staging(obj.build, f"{name}.json")
             self.store.put_bytes(key, _sealed(description), Headers("application/json"))
-        folder = _folder(context, obj.build)
-        for path, etag in etags.items():
-            self._fetched[path.rename(folder / path.name)] = etag
+        for path in obj.files:  # what is stored need not fill the disk as well
+            path.unlink()
         context.add_output_metadata(
             {
                 BUILD: obj.build,
@@ -101,7 +98,8 @@ class ObjectStoreIOManager(dg.IOManager):
                 description = _unsealed(found[0])
             except ValueError as error:
                 raise self._not_as_stored(key, str(error)) from None
-            folder = _folder(context, build)
+            scratch: Scratch = context.resources.scratch
+            folder = scratch.shared_folder(f"staged-{build}")
             etags = {each["name"]: self._fetch(build, each, folder, context) for each in description["files"]}
         files = tuple(folder / name for name in etags)
         digests = {each["name"]: each["sha256"] for each in description["files"]}
@@ -196,12 +194,6 @@ class ObjectStoreIOManager(dg.IOManager):
             f"{key} is not in {self.store.origin}: what is staged of a build is deleted once it has failed.",
             hint="Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`.",
         )
-
-
-def _folder(context: dg.InputContext | dg.OutputContext, build: str) -> Path:
-    """Where this process keeps what is staged of a build."""
-    scratch: Scratch = context.resources.scratch
-    return scratch.shared_folder(f"staged-{build}")
 
 
 def _name_of(output: dg.OutputContext) -> str:
