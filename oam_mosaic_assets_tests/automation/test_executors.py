@@ -73,9 +73,9 @@ class DiskOfItsOwn(Scratch):
                 yield scratch
 
 
-def chain_on_many_machines() -> dg.JobDefinition:
-    """The job `global_mosaic` with another executor; each step makes it anew, from the environment."""
-    settings = Settings.read(os.environ)
+def chain_on_many_machines(environment: dict[str, str]) -> dg.JobDefinition:
+    """The job `global_mosaic` with another executor; each step makes it anew."""
+    settings = Settings.read(environment)
     scratch = DiskOfItsOwn(root=str(settings.mosaic_scratch))
     job = dg.define_asset_job(
         "chain_on_many_machines",
@@ -86,13 +86,10 @@ def chain_on_many_machines() -> dg.JobDefinition:
     return made.resolve_job_def(job.name)
 
 
-def test_every_step_may_run_in_a_process_with_an_empty_disk(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    all_products = ",".join(each.word for each in BY_DEFAULT)
-    for name, value in {**site.environment, "MOSAIC_PRODUCTS": all_products}.items():
-        monkeypatch.setenv(name, value)
-    job = dg.reconstructable(chain_on_many_machines)
+def test_every_step_may_run_in_a_process_with_an_empty_disk(site: Site) -> None:
+    # told, not set: processes are forked from one that keeps the environment in which it was started
+    stated = {**site.environment, "MOSAIC_PRODUCTS": ",".join(each.word for each in BY_DEFAULT)}
+    job = dg.build_reconstructable_job(__name__, chain_on_many_machines.__name__, (stated,))
     with dg.execute_job(job, site.instance, run_config=ONE_AT_A_TIME) as result:
         assert result.success
         started = site.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED)
