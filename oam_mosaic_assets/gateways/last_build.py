@@ -70,7 +70,7 @@ def last_build(releases: Releases, folder: Path, product: Product, *, plan: str)
     if found is None:
         return "nothing is public yet"
     pointer = found[0]
-    if _stated(releases, pointer, "products", product.name, "plan") != plan:
+    if _stated(_manifest(releases, pointer), "products", product.name, "plan") != plan:
         return f"{product.name} of {pointer.build} was made by another plan, or by another version"
     tables = kept_tables(releases, pointer, folder)
     if isinstance(tables, str):
@@ -141,7 +141,8 @@ def kept_density(releases: Releases, folder: Path, *, recipe: str) -> KeptDensit
     if found is None:
         return "nothing is public yet"
     pointer = found[0]
-    if _stated(releases, pointer, "density", "recipe") != recipe:
+    manifest = _manifest(releases, pointer)
+    if _stated(manifest, "density", "recipe") != recipe:
         return f"the density tables of {pointer.build} were made by another recipe, or were not kept"
     footprints = kept_tables(releases, pointer, folder)
     if isinstance(footprints, str):
@@ -149,7 +150,7 @@ def kept_density(releases: Releases, folder: Path, *, recipe: str) -> KeptDensit
     tables = DensityTables.within(folder, before=f"{pointer.build}.")
     for path in tables.files:
         name = path.stem.removeprefix(f"{pointer.build}.")
-        digest = _stated(releases, pointer, "density", "sha256", name)
+        digest = _stated(manifest, "density", "sha256", name)
         key = releases.keys.table(name, pointer.build)
         if lacking := _fetched(releases, key, path, is_right=partial(_is, digest)):
             return lacking
@@ -165,13 +166,20 @@ def _is(digest: object, path: Path) -> bool:
     return bool(sha256_of(path) == digest)
 
 
-def _stated(releases: Releases, pointer: Pointer, *path: str) -> Any:
-    """What the public build's manifest says at a place; None where it says nothing."""
+def _manifest(releases: Releases, pointer: Pointer) -> Any:
+    """The public build's manifest; None where it is gone or cannot be read."""
     found = releases.store.get_bytes(pointer.manifest)
     try:
-        stated: Any = json.loads(found[0]) if found else None
-        for each in path:
-            stated = stated[each]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return json.loads(found[0]) if found else None
+    except (ValueError, RecursionError):
         return None
-    return stated
+
+
+def _stated(manifest: Any, *path: str) -> Any:
+    """What a manifest says at a place; None where it says nothing."""
+    try:
+        for each in path:
+            manifest = manifest[each]
+    except (TypeError, KeyError):
+        return None
+    return manifest
