@@ -32,7 +32,7 @@ from oam_mosaic_assets.core.low_zooms import Tile
 from oam_mosaic_assets.core.mbtiles import spooled
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tiling import EXTENT
+from oam_mosaic_assets.core.tiling import ATTRIBUTION, EXTENT
 from oam_mosaic_assets.core.vector_tile import POINT, POLYGON, new_layer, polygon_commands, tile_of
 
 Value = int | float | str
@@ -135,7 +135,7 @@ def density_metadata(
     return {
         "name": "OpenAerialMap density",
         "description": "How many images OpenAerialMap holds where, and of which kinds.",
-        "attribution": '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors',
+        "attribution": ATTRIBUTION,
         "type": "overlay",
         "format": "pbf",
         "version": "2",

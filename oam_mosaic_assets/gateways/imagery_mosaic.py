@@ -31,6 +31,7 @@ from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.tiling import ATTRIBUTION
 from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.partition import Budget
@@ -48,8 +49,6 @@ _SHOWS: Final[Mapping[Kind, str]] = {
     "hints": "What they show; in grey, where those lie that are not read.",
     "hybrid": f"To z{LAST_GREY} where they lie, in grey; from there on what they show.",
 }
-
-ATTRIBUTION: Final = '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors'
 
 _SPARE_FILES: Final = 256
 """That a process has open beside the archives of partitions."""
