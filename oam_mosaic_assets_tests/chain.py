@@ -36,6 +36,8 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets.resources.failures import EXIT_CODE
 from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.servers.buckets import new_bucket
+from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 REPOSITORY: Final = Path(__file__).parents[1]
 """Where `workspace.yaml` and `dagster.yaml` lie."""
@@ -194,6 +196,29 @@ def run_chain(
         log=log.getvalue(),
         events="\n".join(map(repr, stored)),
     )
+
+
+def published_from(
+    items: Iterable[Mapping[str, Any] | str],
+    home: Path,
+    instance: dg.DagsterInstance,
+    environment: Mapping[str, str],
+) -> tuple[dict[str, Any], str]:
+    """Publish a mosaic of these items to `home/store`, on an empty disk; its manifest, and the log."""
+    write_items(home / "items.ndjson", items)
+    outcome = run_chain(
+        {
+            "STAC_ITEMS": str(home / "items.ndjson"),
+            "MOSAIC_STORE": str(home / "store"),
+            "MOSAIC_SCRATCH": str(home / "scratch"),
+            **environment,
+        },
+        instance,
+    )
+    assert outcome.success, outcome.text
+    pointer = json.loads((home / "store/mosaic/latest.json").read_bytes())
+    manifest: dict[str, Any] = json.loads((home / "store" / pointer["manifest"]).read_bytes())
+    return manifest, outcome.log
 
 
 def public_mosaic_is_whole(store: ObjectStore, keys: Keys) -> Pointer:
@@ -377,3 +402,19 @@ class Site:
         after = self.stays_whole()
         assert after.published_at > before.published_at
         return after
+
+
+@contextmanager
+def site_on(server: S3Server, instance: dg.DagsterInstance, images: int) -> Iterator[Site]:
+    """An installation that reads a file and publishes to a new bucket of a server."""
+    with quick_folder() as folder:
+        settings = {
+            "STAC_ITEMS": str(folder / "items.ndjson"),
+            "S3_BUCKET": new_bucket(server),
+            "S3_ENDPOINT": server.endpoint,
+            "S3_ACCESS_KEY": server.access_key,
+            "S3_SECRET_KEY": server.secret_key,
+        }
+        made = Site(settings, instance, folder)
+        write_items(made.items, some_items(images))
+        yield made

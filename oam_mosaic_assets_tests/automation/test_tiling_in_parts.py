@@ -17,8 +17,7 @@ from oam_mosaic_assets.gateways import mosaic_tiles
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.settings import Settings
-from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole, quick_folder, some_items, write_items
-from oam_mosaic_assets_tests.servers.buckets import new_bucket
+from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole, site_on, some_items, write_items
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 
 IMAGES = 60
@@ -43,16 +42,7 @@ def chain_in_parts(environment: dict[str, str]) -> dg.JobDefinition:
 @pytest.fixture(scope="module")
 def site(ceph: CephServer, instance: dg.DagsterInstance) -> Iterator[Site]:
     """An installation that publishes to a bucket of Ceph's."""
-    with quick_folder() as folder:
-        settings = {
-            "STAC_ITEMS": str(folder / "items.ndjson"),
-            "S3_BUCKET": new_bucket(ceph),
-            "S3_ENDPOINT": ceph.endpoint,
-            "S3_ACCESS_KEY": ceph.access_key,
-            "S3_SECRET_KEY": ceph.secret_key,
-        }
-        made = Site(settings, instance, folder)
-        write_items(made.items, some_items(IMAGES))
+    with site_on(ceph, instance, IMAGES) as made:
         yield made
 
 

@@ -8,8 +8,14 @@ from contextlib import contextmanager
 import dagster as dg
 import pytest
 
-from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, some_items, write_items
-from oam_mosaic_assets_tests.servers.buckets import new_bucket
+from oam_mosaic_assets_tests.chain import (
+    Site,
+    dagster_instance,
+    quick_folder,
+    site_on,
+    some_items,
+    write_items,
+)
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
@@ -38,14 +44,14 @@ def site(instance: dg.DagsterInstance) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def moto_site(moto: S3Server, instance: dg.DagsterInstance) -> Iterator[Site]:
     """The same, publishing to a bucket of moto's."""
-    with _installation_on(moto, instance) as made:
+    with site_on(moto, instance, IMAGES) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def ceph_site(ceph: CephServer, instance: dg.DagsterInstance) -> Iterator[Site]:
     """The same, publishing to a bucket of Ceph's as the bucket's owner."""
-    with _installation_on(ceph, instance) as made:
+    with site_on(ceph, instance, IMAGES) as made:
         yield made
 
 
@@ -82,18 +88,3 @@ def _emptied(site: Site) -> Iterator[None]:
     yield
     site.environment = environment
     empty()
-
-
-@contextmanager
-def _installation_on(server: S3Server, instance: dg.DagsterInstance) -> Iterator[Site]:
-    with quick_folder() as folder:
-        settings = {
-            "STAC_ITEMS": str(folder / "items.ndjson"),
-            "S3_BUCKET": new_bucket(server),
-            "S3_ENDPOINT": server.endpoint,
-            "S3_ACCESS_KEY": server.access_key,
-            "S3_SECRET_KEY": server.secret_key,
-        }
-        made = Site(settings, instance, folder)
-        write_items(made.items, some_items(IMAGES))
-        yield made

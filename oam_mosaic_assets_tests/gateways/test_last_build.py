@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
-import pytest
 
 from oam_mosaic_assets.core.product import DETAILS, MOSAIC
-from oam_mosaic_assets_tests.chain import dagster_instance, quick_folder, run_chain, some_items, write_items
+from oam_mosaic_assets_tests.chain import published_from, quick_folder, some_items
 
 ITEMS = some_items(30)
 
 BOTH = {"MOSAIC_PRODUCTS": "mosaic,details"}
 
 
-@pytest.fixture(scope="module")
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dagster_instance() as each:
-        yield each
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    with quick_folder() as folder:
-        yield folder
-
-
 def built(home: Path, instance: dg.DagsterInstance, items: list[Any], **environment: str) -> dict[str, Any]:
     """Build from these items, on a worker with an empty disk; what the manifest says."""
-    write_items(home / "items.ndjson", items)
-    outcome = run_chain(
-        {
-            "STAC_ITEMS": str(home / "items.ndjson"),
-            "MOSAIC_STORE": str(home / "store"),
-            "MOSAIC_SCRATCH": str(home / "scratch"),
-            "ZOOM_MAX": "10",
-            **environment,
-        },
-        instance,
-    )
-    assert outcome.success, outcome.text
-    pointer = json.loads((home / "store/mosaic/latest.json").read_bytes())
-    manifest: dict[str, Any] = json.loads((home / "store" / pointer["manifest"]).read_bytes())
+    manifest, log = published_from(items, home, instance, {"ZOOM_MAX": "10", **environment})
     why = manifest["taken_over"]["why_anew"]
-    assert why is None or f"all made anew: {why}" in outcome.log
+    assert why is None or f"all made anew: {why}" in log
     return manifest
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +13,15 @@ import pytest
 from oam_mosaic_assets.assets import taking_over
 from oam_mosaic_assets.core.product import DENSITY, STATISTICS
 from oam_mosaic_assets.core.release import TABLES
-from oam_mosaic_assets_tests.chain import dagster_instance, quick_folder, run_chain, some_items, write_items
+from oam_mosaic_assets_tests.chain import published_from, quick_folder, some_items
 
 ITEMS = some_items(30)
 
 
-@pytest.fixture(scope="module")
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dagster_instance() as each:
-        yield each
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    with quick_folder() as folder:
-        yield folder
-
-
 def built(home: Path, instance: dg.DagsterInstance, items: list[Any], **environment: str) -> dict[str, Any]:
     """Build from these items, on a worker with an empty disk; what the manifest says, and the statistics."""
-    write_items(home / "items.ndjson", items)
-    outcome = run_chain(
-        {
-            "STAC_ITEMS": str(home / "items.ndjson"),
-            "MOSAIC_STORE": str(home / "store"),
-            "MOSAIC_SCRATCH": str(home / "scratch"),
-            "ZOOM_MAX": "8",
-            "MOSAIC_PRODUCTS": "mosaic,density,statistics",
-            **environment,
-        },
-        instance,
-    )
-    assert outcome.success, outcome.text
-    pointer = json.loads((home / "store/mosaic/latest.json").read_bytes())
-    manifest: dict[str, Any] = json.loads((home / "store" / pointer["manifest"]).read_bytes())
+    products = {"MOSAIC_PRODUCTS": "mosaic,density,statistics"}
+    manifest, _ = published_from(items, home, instance, {"ZOOM_MAX": "8", **products, **environment})
     stated = json.loads((home / "store" / STATISTICS.name).read_bytes())
     return {**manifest, "statistics": stated, "counts": [stated["area_km2"], stated["covered_km2"]]}
 

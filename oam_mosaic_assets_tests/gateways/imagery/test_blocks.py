@@ -20,20 +20,7 @@ from oam_mosaic_assets.gateways.imagery.building import UNJOINED
 from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets_tests.gateways.imagery.bench import NOON, ROOT, Bench, drone, plain
 from oam_mosaic_assets_tests.images import scene, utm
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost, running_nginx, scripted_host
-
-
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    root = tmp_path_factory.mktemp("images")
-    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
-        yield running
-
-
-@pytest.fixture
-def host() -> Iterator[ScriptedHost]:
-    with scripted_host() as running:
-        yield running
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from oam_mosaic_assets.gateways.imagery.source import Limits, Source
 from oam_mosaic_assets_tests.images import ImageOf, Writing, scene, utm, write_image
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket
 from oam_mosaic_assets_tests.servers.ceph import CephServer
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx, running_nginx
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx
 
 RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
 PLACE = utm(33, 500_000, 5_000_000, 4.0, (700, 600))
@@ -35,13 +35,6 @@ ROTATED = ImageOf(
     transform=Affine.translation(500_000, 5_000_000) @ Affine.rotation(30) @ Affine.scale(4, -4),
     size=(700, 600),
 )
-
-
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    root = tmp_path_factory.mktemp("images")
-    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
-        yield running
 
 
 def opened(nginx: Nginx, name: str, render: str | None = None) -> Cog:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,20 +17,7 @@ from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, plain
 from oam_mosaic_assets_tests.images import utm
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost, running_nginx, scripted_host
-
-
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    root = tmp_path_factory.mktemp("images")
-    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
-        yield running
-
-
-@pytest.fixture
-def host() -> Iterator[ScriptedHost]:
-    with scripted_host() as running:
-        yield running
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost
 
 
 def test_images_that_cannot_be_read_are_told_and_seen_in_grey(nginx: Nginx, tmp_path: Path) -> None:

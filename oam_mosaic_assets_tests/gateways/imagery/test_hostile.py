@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,10 @@ from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx, running_nginx
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx
 
 PLACE = utm(33, 500_000, 5_000_000, 4.0, (300, 250))
 SEED = 11
-
-
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    root = tmp_path_factory.mktemp("images")
-    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
-        yield running
 
 
 def outcomes(nginx: Nginx, folder: Path, names: list[str], memory: int = 512 * 2**20) -> dict[str, str]:

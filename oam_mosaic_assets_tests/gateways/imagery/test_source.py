@@ -18,17 +18,10 @@ from oam_mosaic_assets_tests.servers.image_hosts import (
     Request,
     ScriptedHost,
     running_nginx,
-    scripted_host,
 )
 
 CONTENT = b"II*\x00" + bytes(range(256)) * 4096
 QUICK = Limits(wait=0.0, seconds=20.0)
-
-
-@pytest.fixture
-def host() -> Iterator[ScriptedHost]:
-    with scripted_host() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,23 @@
+"""Fixtures of the gateways' tests that run the whole chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from oam_mosaic_assets_tests.chain import dagster_instance, quick_folder
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dagster_instance() as each:
+        yield each
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
