@@ -22,7 +22,8 @@ from shapely.errors import GEOSException
 
 from oam_mosaic_assets.core.bitmaps import Tiles
 from oam_mosaic_assets.core.grid import Geometries, first_tile_id
-from oam_mosaic_assets.core.palette_png import Colour, PalettePng
+from oam_mosaic_assets.core.palette import Colour, Palette
+from oam_mosaic_assets.core.palette_png import PalettePng
 from oam_mosaic_assets.core.palette_webp import PaletteWebp
 from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.stretches import Stretches
@@ -37,9 +38,6 @@ BLOCK: Final = 8192
 GREY: Final[Colour] = (128, 128, 128)
 
 OPACITY: Final = 0.4
-
-Picture = PalettePng | PaletteWebp
-"""How tiles of one colour are written."""
 
 _PURPOSE: Final = {
     "exact": "the pixels that the footprints of images have something in",
@@ -72,7 +70,7 @@ class CoveragePlan:
     attribution: str = ATTRIBUTION
 
     @property
-    def picture(self) -> Picture:
+    def picture(self) -> Palette:
         """How a tile is written."""
         kind = PalettePng if self.format == "png" else PaletteWebp
         return kind(pixels=self.pixels, colour=self.colour, opacity=self.opacity)

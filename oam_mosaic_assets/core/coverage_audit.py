@@ -29,7 +29,7 @@ from oam_mosaic_assets.core.coverage_truth import (
 )
 from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.merging import Source
-from oam_mosaic_assets.core.palette_png import BrokenPicture
+from oam_mosaic_assets.core.palette import BrokenPicture
 from oam_mosaic_assets.core.pixels import Numbers
 from oam_mosaic_assets.core.placement import chosen_by_digest
 from oam_mosaic_assets.core.reach import polygons_of

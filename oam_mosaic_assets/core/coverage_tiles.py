@@ -15,7 +15,6 @@ from oam_mosaic_assets.core.bitmaps import Tiles
 from oam_mosaic_assets.core.blocks import Blocks
 from oam_mosaic_assets.core.coverage import (
     CoveragePlan,
-    Picture,
     block_drawn,
     is_covered,
     tiles_above,
@@ -25,6 +24,7 @@ from oam_mosaic_assets.core.directory import Directory, joined
 from oam_mosaic_assets.core.entry_files import EntryFiles, Opened
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_positions
 from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.palette import Palette
 from oam_mosaic_assets.core.pixels import Numbers, Pixels
 from oam_mosaic_assets.core.reach import where_images_lie
 from oam_mosaic_assets.core.stretches import Stretches
@@ -144,7 +144,7 @@ def upper_tiles_spooled(
     return spool.sources()
 
 
-def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: Picture) -> Tiles:
+def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: Palette) -> Tiles:
     """Those of these tiles that there are, in the order of their ids.
 
     Args:

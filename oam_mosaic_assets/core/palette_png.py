@@ -1,4 +1,4 @@
-"""PNG tiles of one colour: a bit a pixel, nothing where it is 0, the translucent colour where it is 1.
+"""PNG tiles of one colour: a bit a pixel.
 
 Written directly, which takes 50 µs a tile. Source: the PNG specification, third edition; color type 3.
 """
@@ -8,15 +8,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from oam_mosaic_assets.core.bitmaps import Bitmaps
-
-Colour = tuple[int, int, int]
-"""Red, green, blue; 0 to 255."""
+from oam_mosaic_assets.core.palette import BrokenPicture, Palette
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LEVEL: Final = 6
@@ -24,28 +21,12 @@ _LEVEL: Final = 6
 
 _WINDOW: Final = 15
 _MEMORY: Final = 9
-_OPAQUE: Final = 255
 _FRAME: Final = 12
 """Bytes of a chunk besides its content."""
 
 
-class BrokenPicture(ValueError):
-    """The bytes are no picture of this kind; the message says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PalettePng:
-    """Pictures of this size and colour.
-
-    Attributes:
-        pixels: along an edge.
-        colour: of what is covered.
-        opacity: of what is covered, 0 to 1.
-    """
-
-    pixels: int
-    colour: Colour
-    opacity: float
+class PalettePng(Palette):
+    """Pictures that have a palette of two entries."""
 
     def encoded(self, bitmaps: Bitmaps) -> Iterator[bytes]:
         """A picture of each. Equal bitmaps give equal bytes."""
@@ -57,11 +38,6 @@ class PalettePng:
             lines[:, 1:] = each
             packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY)
             yield begin + _chunk(b"IDAT", packer.compress(lines.data) + packer.flush()) + _END
-
-    def full(self) -> bytes:
-        """The picture that is covered all over."""
-        whole = np.full((1, self.pixels, self.pixels // 8), 0xFF, np.uint8)
-        return next(self.encoded(whole))
 
     def decoded(self, content: bytes) -> Bitmaps:
         """The bitmap of a picture that `encoded` could have made: shape (1, pixels, pixels / 8).
@@ -93,13 +69,12 @@ class PalettePng:
     def _begin(self) -> bytes:
         """All that stands before the pixels."""
         size = struct.pack(">IIBBBBB", self.pixels, self.pixels, 1, 3, 0, 0, 0)
-        opacity = round(self.opacity * _OPAQUE)
         return b"".join(
             [
                 _SIGNATURE,
                 _chunk(b"IHDR", size),
                 _chunk(b"PLTE", bytes([*self.colour, *self.colour])),
-                _chunk(b"tRNS", bytes([0, opacity])),
+                _chunk(b"tRNS", bytes([0, self.alpha])),
             ]
         )
 

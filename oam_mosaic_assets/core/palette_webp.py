@@ -7,31 +7,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from oam_mosaic_assets.core.bitmaps import Bitmaps
-from oam_mosaic_assets.core.palette_png import BrokenPicture, Colour
-
-_OPAQUE: Final = 255
+from oam_mosaic_assets.core.palette import BrokenPicture, Palette
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaletteWebp:
-    """Pictures of this size and colour.
-
-    Attributes:
-        pixels: along an edge.
-        colour: of what is covered.
-        opacity: of what is covered, 0 to 1.
-    """
-
-    pixels: int
-    colour: Colour
-    opacity: float
+class PaletteWebp(Palette):
+    """Pictures of whole pixels, for WEBP has no palette of its own."""
 
     def encoded(self, bitmaps: Bitmaps) -> Iterator[bytes]:
         """A picture of each. Equal bitmaps give equal bytes."""
@@ -42,10 +27,6 @@ class PaletteWebp:
             # more effort takes a hundred times as long and saves a quarter
             picture.save(written, "WEBP", lossless=True, quality=50, method=4)
             yield written.getvalue()
-
-    def full(self) -> bytes:
-        """The picture that is covered all over."""
-        return next(self.encoded(np.full((1, self.pixels, self.pixels // 8), 0xFF, np.uint8)))
 
     def decoded(self, content: bytes) -> Bitmaps:
         """The bitmap of a picture that `encoded` could have made: shape (1, pixels, pixels / 8).
@@ -66,4 +47,4 @@ class PaletteWebp:
         return np.packbits(covered, axis=1)[None]
 
     def _covered(self) -> Bitmaps:
-        return np.array([*self.colour, round(self.opacity * _OPAQUE)], np.uint8)
+        return np.array([*self.colour, self.alpha], np.uint8)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from oam_mosaic_assets.core.palette_png import BrokenPicture
+from oam_mosaic_assets.core.palette import BrokenPicture
 from oam_mosaic_assets.core.palette_webp import PaletteWebp
 from oam_mosaic_assets_tests.core.strategies import examples
 

@@ -25,7 +25,7 @@ from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.pixels import TILE, decoded, halved
 from oam_mosaic_assets.core.merging import Source
-from oam_mosaic_assets.core.palette_png import BrokenPicture
+from oam_mosaic_assets.core.palette import BrokenPicture
 from oam_mosaic_assets.core.placement import chosen_by_digest
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
