@@ -22,7 +22,6 @@ HALF_WORLD: Final = 20037508.342789244
 SCALE_OF_ZOOM_0: Final = 559082264.0287178
 """Scale denominator of one 256 pixel tile for the world, at 0.28 mm a pixel (OGC 07-057r7, annex E.4)."""
 
-
 SMALL_TILE: Final = 256
 """Pixels along an edge of what all maps take a tile to be."""
 
@@ -36,12 +35,14 @@ class Pictures:
         name: for people.
         description: a sentence.
         format: of its own tiles, as TileJSON says it.
+        pixels: along an edge of them.
     """
 
     word: str
     name: str
     description: str
     format: str
+    pixels: int = SMALL_TILE
 
 
 COVERAGE: Final = Pictures(
@@ -95,8 +96,7 @@ def documents_of(
     raster: Mapping[str, Any] | None,
     outline: Mapping[str, Any] | None,
     addresses: Addresses,
-    pixels: int = SMALL_TILE,
-    pictures: Pictures = COVERAGE,
+    pictures: Pictures,
 ) -> dict[str, bytes]:
     """All documents of a release, by name.
 
@@ -106,7 +106,6 @@ def documents_of(
         raster: of the pictures; None where the release has none.
         outline: of the coverage, as GeoJSON; None where there is none.
         addresses: the servers' own.
-        pixels: along an edge of a tile of the raster coverage.
         pictures: what the raster address shows.
     """
     build = pointer.build
@@ -114,24 +113,27 @@ def documents_of(
     documents = {
         f"{VECTOR}.json": tilejson,
         "global-mosaic.json": tilejson,
-        "WMTSCapabilities.xml": wmts_capabilities(addresses, pixels, pictures),
-        "josm.xml": josm_imagery(addresses, pixels, pictures),
-        "qgis.xml": qgis_connections(addresses, pixels, pictures),
+        "WMTSCapabilities.xml": wmts_capabilities(addresses, pictures),
+        "josm.xml": josm_imagery(addresses, pictures),
+        "qgis.xml": qgis_connections(addresses, pictures),
         "qgis-vector.xml": qgis_vector_connections(addresses, int(vector["minzoom"]), int(vector["maxzoom"])),
         "editor-layer-index.geojson": editor_layer(outline, addresses, pictures),
     }
     if raster is not None:
         tiles, kind = addresses.raster_template, pictures.format
         described = mended_tilejson(raster, build=build, tiles=tiles, kind=kind)
-        documents["raster.json"] = as_json({**described, "maxzoom": DEEPEST_TILE, "tileSize": pixels})
+        documents["raster.json"] = as_json(
+            {**described, "maxzoom": DEEPEST_TILE, "tileSize": pictures.pixels}
+        )
     return documents
 
 
-def wmts_capabilities(addresses: Addresses, pixels: int = SMALL_TILE, pictures: Pictures = COVERAGE) -> bytes:
+def wmts_capabilities(addresses: Addresses, pictures: Pictures) -> bytes:
     """WMTS 1.0.0 capabilities, REST only, of the raster address in the grid that all web maps share.
 
     That grid's well-known scales are those of tiles of 256 pixels; with larger ones a pixel is finer.
     """
+    pixels = pictures.pixels
     scale = SCALE_OF_ZOOM_0 * SMALL_TILE / pixels
     name = "GoogleMapsCompatible" if pixels == SMALL_TILE else f"GoogleMapsCompatible{pixels}"
     well_known = (
@@ -187,7 +189,7 @@ def wmts_capabilities(addresses: Addresses, pixels: int = SMALL_TILE, pictures: 
 """.encode()
 
 
-def josm_imagery(addresses: Addresses, pixels: int = SMALL_TILE, pictures: Pictures = COVERAGE) -> bytes:
+def josm_imagery(addresses: Addresses, pictures: Pictures) -> bytes:
     """An entry for JOSM's list of imagery, as `imagery.layers.sites` reads it."""
     template = addresses.raster_template.replace("{z}", "{zoom}")
     return f"""\
@@ -201,7 +203,7 @@ def josm_imagery(addresses: Addresses, pixels: int = SMALL_TILE, pictures: Pictu
     <description lang="en">{pictures.description}</description>
     <min-zoom>0</min-zoom>
     <max-zoom>{DEEPEST_TILE}</max-zoom>
-    <tile-size>{pixels}</tile-size>
+    <tile-size>{pictures.pixels}</tile-size>
     <category>photo</category>
     <attribution-text>© OpenAerialMap contributors</attribution-text>
     <attribution-url>{ATTRIBUTION_URL}</attribution-url>
@@ -211,14 +213,14 @@ def josm_imagery(addresses: Addresses, pixels: int = SMALL_TILE, pictures: Pictu
 """.encode()
 
 
-def qgis_connections(addresses: Addresses, pixels: int = SMALL_TILE, pictures: Pictures = COVERAGE) -> bytes:
+def qgis_connections(addresses: Addresses, pictures: Pictures) -> bytes:
     """Connections for QGIS: Browser, XYZ Tiles, Load Connections."""
     return f"""\
 <!DOCTYPE connections>
 <qgsXYZTilesConnections version="1.0">
   <xyztiles name={quoteattr(pictures.name)} url={quoteattr(addresses.raster_template)}
       zmin="0" zmax="{DEEPEST_TILE}" authcfg="" username="" password="" referer=""
-      tilePixelRatio="{pixels // SMALL_TILE}"/>
+      tilePixelRatio="{pictures.pixels // SMALL_TILE}"/>
 </qgsXYZTilesConnections>
 """.encode()
 

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,13 +107,13 @@ def start_generation(
     try:
         vector = _described(program, port, VECTOR)
         raster = _described(program, port, RASTER) if sources.raster else None
-        is_coverage = sources.raster is not None and not sources.is_imagery
-        pixels = _tile_pixels(store, pointer, log) if is_coverage else SMALL_TILE
-        outline, pictures = _outline(store, pointer, log), IMAGES if sources.is_imagery else COVERAGE
-        told = documents_of(pointer, vector, raster, outline, addresses, pixels, pictures)
+        pictures = IMAGES if sources.is_imagery else COVERAGE
+        if sources.raster is not None and not sources.is_imagery:
+            pictures = replace(COVERAGE, pixels=_tile_pixels(store, pointer, log))
+        told = documents_of(pointer, vector, raster, _outline(store, pointer, log), addresses, pictures)
         for name, content in told.items():
             (documents / name).write_bytes(content)
-        (documents / "empty" / "204.png").write_bytes(transparent_tile(pixels))
+        (documents / "empty" / "204.png").write_bytes(transparent_tile(pictures.pixels))
     except BaseException:
         program.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,7 +129,7 @@ def start_generation(
     )
 
 
-def transparent_tile(pixels: int = SMALL_TILE) -> bytes:
+def transparent_tile(pixels: int) -> bytes:
     """A PNG of so many pixels a side that shows nothing."""
     from PIL import Image  # noqa: PLC0415  # needed once a release
 

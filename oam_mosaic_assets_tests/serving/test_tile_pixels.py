@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +15,7 @@ from oam_mosaic_assets.core.archive import BrokenArchive
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.picture_tiles import tile_pixels
 from oam_mosaic_assets.core.release import Pointer
-from oam_mosaic_assets.serving.documents import HALF_WORLD, Addresses, documents_of
+from oam_mosaic_assets.serving.documents import COVERAGE, HALF_WORLD, Addresses, documents_of
 from oam_mosaic_assets.serving.generation import transparent_tile
 from oam_mosaic_assets_tests.core.pictures import covered
 from oam_mosaic_assets_tests.core.scene import PLAIN
@@ -33,7 +34,7 @@ POINTER = Pointer(
 def told(pixels: int) -> dict[str, bytes]:
     addresses = Addresses(vector="http://v", raster="http://r", viewer="http://p")
     described = {"minzoom": 0, "maxzoom": 15}
-    return documents_of(POINTER, described, described, None, addresses, pixels)
+    return documents_of(POINTER, described, described, None, addresses, replace(COVERAGE, pixels=pixels))
 
 
 def text_of(document: bytes, path: str, names: dict[str, str]) -> list[str]:
