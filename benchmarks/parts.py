@@ -3,9 +3,9 @@
     python benchmarks/parts.py ITEMS.ndjson.gz [--parts N] [--repeat N]
 
 Makes the mosaic alone from a file of items and publishes it to a real S3 server, as the tests run it: in one
-step by one tippecanoe, or by one for each processor; in steps that one process executes; in steps that are
-processes. The archives must be equal. CPU is that of all processes, memory the largest sum (PSS) of them;
-`tiling` is from the first step of the archive to its last.
+step by one tippecanoe, or by two; in steps that one process executes; in steps that are processes. The
+archives must be equal. CPU is that of all processes, memory the largest sum (PSS) of them; `tiling` is from
+the first step of the archive to its last.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline import SAMPLED_EVERY, Clock, read
 
 WAYS = {
     "one step, one tippecanoe": {"BUILD_PROCESSES": "1"},
-    "one step": {},
+    "one step, two tippecanoe": {"BUILD_PROCESSES": "2"},
     "parts, in one process": {"BUILD_PARTS": "{}"},
     "parts, in processes": {"BUILD_PARTS": "{}", "BUILD_EXECUTOR": "multiprocess"},
 }

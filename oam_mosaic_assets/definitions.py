@@ -37,6 +37,7 @@ from oam_mosaic_assets.core.product import (
 )
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
+from oam_mosaic_assets.gateways.control_groups import processors
 from oam_mosaic_assets.gateways.from_settings import (
     catalogue_of,
     channels_of,
@@ -129,7 +130,7 @@ def build_definitions(
             catalogue_sensor(is_on=settings.follow_catalogue),
             *([alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else []),
         ],
-        executor=executor_of(settings.build_executor, settings.build_processes),
+        executor=executor_of(settings.build_executor, settings.build_processes or processors()),
         loggers={"console": console_logger(settings.log_level, log_to)},
         resources={
             "io_manager": _io_manager(ObjectStoreIOManager(store, keys)),

@@ -1,6 +1,5 @@
 """Where the steps of a run are executed: in one process, in several, or wherever Dagster can."""
 
-import os
 from importlib import import_module
 
 import dagster as dg
@@ -13,7 +12,7 @@ def executor_of(name: str, processes: int) -> dg.ExecutorDefinition:
 
     Args:
         name: `in_process`, `multiprocess`, or another's module and name: `dagster_k8s:k8s_job_executor`.
-        processes: how many steps `multiprocess` executes at once; 0 is one for each processor.
+        processes: how many steps `multiprocess` executes at once.
 
     Raises:
         SettingsError: there is none of that name.
@@ -23,7 +22,7 @@ def executor_of(name: str, processes: int) -> dg.ExecutorDefinition:
     if name == "multiprocess":
         return dg.multiprocess_executor.configured(
             {
-                "max_concurrent": processes or len(os.sched_getaffinity(0)),
+                "max_concurrent": processes,
                 "start_method": {"forkserver": {"preload_modules": ["oam_mosaic_assets.definitions"]}},
             }
         )

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait
 from typing import IO, Final, cast
 
@@ -34,6 +34,7 @@ def run_together(
     *,
     at_once: int,
     on_progress: Callable[[float], None],
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run programs to their end. Whatever ends this, also a cancellation or one that fails, ends all of them.
 
@@ -43,6 +44,7 @@ def run_together(
             first ones are started first.
         at_once: how many run at the same time.
         on_progress: called with the share done of all, 0 to 1.
+        environment: of each; without it, this process's own.
 
     Raises:
         NotStarted: one cannot be started.
@@ -54,7 +56,7 @@ def run_together(
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                running.append(_Child(_started(waiting.popleft())))
+                running.append(_Child(_started(waiting.popleft(), environment)))
             for each in _heard(running):
                 if not each.has_ended():
                     continue
@@ -67,13 +69,14 @@ def run_together(
             _end(each.process)
 
 
-def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _started(command: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # noqa: S603
             [*_dies_with_parent(), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            env=environment,
             # a group of its own, so that all it starts can be ended together
             start_new_session=True,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from oam_mosaic_assets.core.reach import cells_reached, polygons_of
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.gateways.children import run_together
+from oam_mosaic_assets.gateways.control_groups import processors
 from oam_mosaic_assets.gateways.coverage_worker import command_of, drawn_by
 
 WORTH_A_PROCESS: Final = 40
@@ -137,7 +137,7 @@ class _Run:
             self.folder,
             only=None if only is None else Stretches.of(only),
         )
-        drawn = self._blocks(len(reached), processes or len(os.sched_getaffinity(0)))
+        drawn = self._blocks(len(reached), processes or processors())
         # above a block that lost its last image there are tiles as well
         redrawn = reached if only is None else only
         above = upper_tiles_spooled([*drawn, *kept], redrawn, self.plan, self._scratch_files("above"))

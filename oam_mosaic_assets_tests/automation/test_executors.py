@@ -230,9 +230,9 @@ def test_an_archive_is_not_audited_against_another_builds_footprints(site: Site)
 
 
 def test_an_executor_is_found_by_its_name() -> None:
-    assert executor_of("in_process", 0) is dg.in_process_executor
+    assert executor_of("in_process", 2) is dg.in_process_executor
     assert executor_of("multiprocess", 3).name == dg.multiprocess_executor.name
-    assert executor_of("dagster:multiprocess_executor", 0) is dg.multiprocess_executor
+    assert executor_of("dagster:multiprocess_executor", 2) is dg.multiprocess_executor
     job = build_definitions(Settings.read({"BUILD_EXECUTOR": "multiprocess"})).resolve_job_def(
         "global_mosaic"
     )

@@ -155,6 +155,21 @@ def test_no_more_run_at_once_than_may(tmp_path: Path) -> None:
     assert gone(tmp_path)
 
 
+def test_it_starts_no_more_threads_than_it_may_use_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "tippecanoe"
+    program.write_text(f'#!/bin/sh\necho "$TIPPECANOE_MAX_THREADS" >> {tmp_path}/threads\n')
+    program.chmod(0o755)
+    monkeypatch.setattr("oam_mosaic_assets.gateways.tippecanoe.processors", lambda: 3)
+
+    Tippecanoe(program).run([[]])
+    monkeypatch.setenv("TIPPECANOE_MAX_THREADS", "8")  # whoever sets it means it
+    Tippecanoe(program).run([[]])
+
+    assert (tmp_path / "threads").read_text().split() == ["3", "8"]
+
+
 def test_one_that_fails_ends_the_others(tmp_path: Path) -> None:
     long, short = several(tmp_path, 2)
     (tmp_path / "1" / "large.geojsonl").write_text("no json\n")

@@ -13,7 +13,6 @@ from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State, exit_co
 from oam_mosaic_assets.gateways.diagnosis.machine import (
     WHOLE_CATALOGUE_BYTES,
     examine_machine,
-    memory_limit,
 )
 from oam_mosaic_assets.gateways.diagnosis.room import (
     ArchiveSize,
@@ -168,35 +167,6 @@ def test_a_tippecanoe_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 # Memory
-
-
-def a_group(folder: Path, membership: str, **limits: str) -> int | None:
-    """The limit of a process in groups with such limits; names have `__` for `/`."""
-    for name, limit in limits.items():
-        file = folder / "groups" / name.replace("__", "/").replace("_max", ".max")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{limit}\n")
-    (folder / "membership").write_text(f"{membership}\n")
-    return memory_limit(folder / "groups", folder / "membership")
-
-
-def test_the_least_limit_of_the_groups_above_a_process_counts(tmp_path: Path) -> None:
-    limits = {"a__b__memory_max": "max", "a__memory_max": "500000000", "memory_max": "600000000"}
-    assert a_group(tmp_path, "0::/a/b", **limits) == 500_000_000
-
-
-def test_in_a_container_the_group_that_is_mounted_counts(tmp_path: Path) -> None:
-    assert a_group(tmp_path, "0::/docker/of-the-host", memory_max="300000000") == 300_000_000
-
-
-def test_groups_of_the_first_version_count_too(tmp_path: Path) -> None:
-    membership = "4:cpu,cpuacct:/a\n3:memory:/a"
-    assert a_group(tmp_path, membership, **{"memory__a__memory.limit_in_bytes": "7"}) == 7
-
-
-def test_no_limit_is_none(tmp_path: Path) -> None:
-    assert a_group(tmp_path, "0::/a", a__memory_max="max") is None
-    assert memory_limit(tmp_path, tmp_path / "missing") is None
 
 
 def test_too_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
