@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from oam_mosaic_assets.core.cron import problem_with
-from oam_mosaic_assets.core.imagery.recipe import Kind, Order
+from oam_mosaic_assets.core.imagery.recipe import WIDEST_FEATHER, Kind, Order
 from oam_mosaic_assets.core.product import BY_DEFAULT, MOSAIC, PRODUCTS
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
@@ -110,6 +110,7 @@ class Settings(BaseModel):
     # the imagery
     imagery_order: Order = "finest"
     imagery_kind: Kind = "hints"
+    imagery_feather: Annotated[int, Field(ge=0, le=WIDEST_FEATHER)] = 0
     imagery_private_hosts: Words = ()
     imagery_s3_endpoint: str = "https://s3.amazonaws.com"
     imagery_processes: Annotated[int, Field(ge=1, le=64)] = 2

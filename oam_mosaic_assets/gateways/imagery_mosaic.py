@@ -61,6 +61,7 @@ class ImageryPlan:
     Attributes:
         order: which image lies on top where several show the same place.
         kind: what is shown.
+        feather: pixels at an image's edge over which it goes over into those below it.
         private_hosts: that may be asked though they are not public; see `Rules`.
         s3_endpoint: where the buckets of s3 addresses are.
         processes: that read images.
@@ -73,6 +74,7 @@ class ImageryPlan:
 
     order: Order = "finest"
     kind: Kind = "hints"
+    feather: int = 0
     private_hosts: tuple[str, ...] = ()
     s3_endpoint: str = AMAZON
     processes: int = 2
@@ -86,7 +88,7 @@ class ImageryPlan:
     def recipe(self) -> Recipe:
         """How blocks are made, with what decides about pixels."""
         libraries = (f"{each} {importlib.metadata.version(each)}" for each in ("rasterio", "pillow"))
-        return Recipe(order=self.order, kind=self.kind, libraries=tuple(libraries))
+        return Recipe(order=self.order, kind=self.kind, feather=self.feather, libraries=tuple(libraries))
 
     @property
     def rules(self) -> Rules:

@@ -100,6 +100,10 @@ class Window:
             max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
         )
 
+    def widened(self, pixels: int) -> Window:
+        """The one that holds so many pixels more on each side."""
+        return Window(self.x0 - pixels, self.y0 - pixels, self.x1 + pixels, self.y1 + pixels)
+
     def grown_to_steps(self) -> Window:
         """The next larger one whose sides are multiples of `STEP`."""
         after = (-(-each // STEP) * STEP for each in (self.x1, self.y1))

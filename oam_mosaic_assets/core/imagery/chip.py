@@ -32,10 +32,19 @@ class Chip:
     Attributes:
         window: within one block.
         pixels: of the window.
+        counts: how much each counts where edges are feathered, shape (height, width); see `feather`.
     """
 
     window: Window
     pixels: Pixels
+    counts: NDArray[np.uint8] | None = None
+
+    def cut_to(self, window: Window) -> Chip:
+        """What is seen in a window within its own."""
+        top, left = window.y0 - self.window.y0, window.x0 - self.window.x0
+        height, width = window.shape
+        part = slice(top, top + height), slice(left, left + width)
+        return Chip(window, self.pixels[part], None if self.counts is None else self.counts[part])
 
     def trimmed(self) -> Chip | None:
         """Without rows and columns at its sides that show nothing; None where nothing is seen."""
@@ -45,20 +54,24 @@ class Chip:
             return None
         top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
         x, y = self.window.x0, self.window.y0
-        window = Window(x + int(left), y + int(top), x + int(right), y + int(bottom))
-        return Chip(window, self.pixels[top:bottom, left:right])
+        return self.cut_to(Window(x + int(left), y + int(top), x + int(right), y + int(bottom)))
 
     def to_bytes(self) -> bytes:
         """To be kept for a short time: as it is, for packing would take a fifth of all the time."""
         window = self.window
-        return _HEAD.pack(window.x0, window.y0, window.x1, window.y1) + self.pixels.tobytes()
+        counts = b"" if self.counts is None else self.counts.tobytes()
+        return _HEAD.pack(window.x0, window.y0, window.x1, window.y1) + self.pixels.tobytes() + counts
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Chip:
         """Read it back."""
         window = Window(*_HEAD.unpack_from(content))
-        pixels = np.frombuffer(content, np.uint8, offset=_HEAD.size)
-        return cls(window, pixels.reshape(*window.shape, 4))
+        height, width = window.shape
+        values = np.frombuffer(content, np.uint8, offset=_HEAD.size)
+        pixels, counts = np.split(values, [height * width * 4])
+        return cls(
+            window, pixels.reshape(height, width, 4), counts.reshape(height, width) if len(counts) else None
+        )
 
 
 def within(pixels: Pixels, window: Window, area: Area) -> Pixels:

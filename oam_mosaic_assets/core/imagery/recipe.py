@@ -13,13 +13,16 @@ from typing import Final, Literal
 import shapely
 
 from oam_mosaic_assets.core.geometry import Area
-from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, Tile
+from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, STEP, Tile
 
 VERSION: Final = 2
 """Of the way in which pixels are made; whoever changes what they are counts it up."""
 
 QUALITY: Final = 75
 """Of WEBP: a seventh of PNG's bytes on images of this catalogue."""
+
+WIDEST_FEATHER: Final = STEP
+"""Pixels. An image is looked at so far beyond a block, and what is looked at ends at a step."""
 
 _DECIMALS: Final = 7
 """Of degrees: a centimetre."""
@@ -44,11 +47,13 @@ class Recipe:
     Attributes:
         order: which image lies on top.
         kind: what is shown.
+        feather: pixels at an image's edge over which it goes over into those below; 0 is a sharp edge.
         libraries: that decide what pixels become, with their versions.
     """
 
     order: Order = "finest"
     kind: Kind = "hints"
+    feather: int = 0
     libraries: tuple[str, ...] = ()
 
     @property
@@ -62,6 +67,7 @@ class Recipe:
         told = [
             VERSION,
             self.order,
+            self.feather,
             QUALITY,
             PARTITION_ZOOM,
             BLOCK_ZOOM,

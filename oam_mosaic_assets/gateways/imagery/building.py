@@ -126,6 +126,7 @@ class Building:
             self.asking.hosts,
             self.scratch,
             self.workers,
+            feather=self.recipe.feather,
             learn=self.asking.learn,
             is_given_up=self.asking.is_given_up,
             compose=self._compose,
@@ -181,6 +182,7 @@ class Building:
             "do": "compose",
             "block": [block.x, block.y],
             "chips": [str(each) for each in chips],
+            "is_feathered": self.recipe.feather > 0,
             "hints": [shapely.to_wkb(self.images[each].footprint, hex=True) for each in hinted],
             "target": str(self._fragment(block)),
             "told": {

@@ -68,6 +68,7 @@ class Cutting:
         scratch: Path,
         workers: Workers,
         *,
+        feather: int,
         learn: Callable[[str, Mapping[str, Any]], Looked | None],
         is_given_up: Callable[[str], bool],
         compose: Callable[[Tile, InWork], Job],
@@ -81,6 +82,7 @@ class Cutting:
             hosts: that each address asks.
             scratch: for chips.
             workers: who cut and compose.
+            feather: pixels of an image's edge that are to be soft.
             learn: told what became of an address; gives what is known then, None where its host is away.
             is_given_up: whether an address is not to be asked.
             compose: makes the job that puts a block together.
@@ -91,6 +93,7 @@ class Cutting:
         self._hosts = hosts
         self._scratch = scratch
         self._workers = workers
+        self._feather = feather
         self._learn = learn
         self._is_given_up = is_given_up
         self._compose = compose
@@ -161,6 +164,7 @@ class Cutting:
             "address": image.asset,
             "render": image.render_params,
             "footprint": shapely.to_wkb(image.footprint, hex=True),
+            "feather": self._feather,
         }
         self._ready.append(Job(order, host=self._hosts[image.asset], tag=(which, blocks)))
         return True

@@ -18,7 +18,17 @@ from typing import Any, Final
 
 import shapely
 
-from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, Tile, Window, in_pixels, window_of
+from oam_mosaic_assets.core.geometry import Area
+from oam_mosaic_assets.core.imagery import feather
+from oam_mosaic_assets.core.imagery.blocks import (
+    BLOCK_ZOOM,
+    FINEST,
+    STEP,
+    Tile,
+    Window,
+    in_pixels,
+    window_of,
+)
 from oam_mosaic_assets.core.imagery.chip import Chip, composed, within
 from oam_mosaic_assets.core.imagery.fragment import tiles_of_block, write_tiles
 from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
@@ -58,9 +68,7 @@ class Reader:
         def cut(cog: Cog) -> None:
             is_seen = False
             for block, target in zip(job["blocks"], job["targets"], strict=True):
-                window = whole & Window.of_block(Tile(*block))
-                pixels = None if window.is_empty else cog.seen_in(window)
-                chip = None if pixels is None else Chip(window, within(pixels, window, area)).trimmed()
+                chip = self._chip_of(cog, whole & Window.of_block(Tile(*block)), whole, area, job["feather"])
                 if chip is not None:
                     Path(target).write_bytes(chip.to_bytes())
                     is_seen = True
@@ -68,6 +76,16 @@ class Reader:
                 raise Unreadable(Reason.ELSEWHERE)
 
         return self._told(job, cut, fresh=False)
+
+    def _chip_of(self, cog: Cog, window: Window, whole: Window, area: Area, edge: int) -> Chip | None:
+        # how far its edge is shows beyond the block as well
+        around = whole & window.widened(STEP if edge else 0)
+        pixels = None if window.is_empty else cog.seen_in(around)
+        if pixels is None:
+            return None
+        pixels = within(pixels, around, area)
+        counts = feather.counted(pixels, edge) if edge else None
+        return Chip(around, pixels, counts).cut_to(window).trimmed()
 
     def _told(self, job: Mapping[str, Any], use: Callable[[Cog], None], *, fresh: bool) -> Answer:
         """What became of it, and what it cost."""
@@ -117,7 +135,8 @@ def compose(job: Mapping[str, Any]) -> Answer:
     block = Tile(*job["block"])
     chips = (Chip.from_bytes(Path(each).read_bytes()) for each in job["chips"])
     hints = [shapely.from_wkb(each) for each in job["hints"]]
-    tiles = tiles_of_block(block, composed(block, chips), hints)
+    pixels = feather.composed(block, chips) if job["is_feathered"] else composed(block, chips)
+    tiles = tiles_of_block(block, pixels, hints)
     write_tiles(Path(job["target"]), [], tiles, job["told"], zooms=(BLOCK_ZOOM, FINEST))
     return {"tiles": len(tiles)}
 

@@ -49,12 +49,13 @@ def test_a_key_names_everything_that_makes_a_block() -> None:
     assert block_key(recipe, block, members[::-1]) == key
     others = {
         block_key(Recipe(order="newest"), block, members),
+        block_key(Recipe(feather=8), block, members),
         block_key(Recipe(libraries=("gdal 4",)), block, members),
         block_key(recipe, Tile(2, 1), members),
         block_key(recipe, block, [("a", "1"), ("b", "3")]),
         block_key(recipe, block, members[:1]),
     }
-    assert len(others | {key}) == 6
+    assert len(others | {key}) == 7
 
 
 def test_another_kind_is_another_key_only_where_an_image_is_not_read() -> None:

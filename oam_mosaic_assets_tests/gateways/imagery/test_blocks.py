@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import shapely
 
-from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
-from oam_mosaic_assets.core.imagery.blocks import FINEST, PARTITION_ZOOM, Tile
+from oam_mosaic_assets.core.grid import first_tile_id, project, tile_positions
+from oam_mosaic_assets.core.imagery.blocks import BLOCK, FINEST, PARTITION_ZOOM, Tile, in_pixels
 from oam_mosaic_assets.core.imagery.pixels import decoded, halved
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.gateways.imagery.building import UNJOINED
@@ -263,3 +263,40 @@ def test_the_rule_of_overlap_holds_at_a_thousand_points(nginx: Nginx, tmp_path: 
             assert colour[3] == (255 if on_top else 0)
             if on_top:
                 assert np.abs(colour[:3].astype(int) - colours[on_top]).max() < 30
+
+
+def test_feathered_images_go_over_into_each_other_across_blocks(nginx: Nginx, tmp_path: Path) -> None:
+    width = 40
+    top = plain(nginx, "west", utm(33, 420_000, 5_050_000, 40.0, (400, 500)), (230, 30, 30), gsd=0.1)
+    below = plain(nginx, "east", utm(33, 432_000, 5_050_000, 40.0, (400, 500)), (30, 30, 230), gsd=1.0)
+    soft, hard = Bench(tmp_path / "soft", nginx.host), Bench(tmp_path / "hard", nginx.host)
+    soft.recipe = Recipe(feather=width)
+    for bench in (soft, hard):
+        assert bench.build([top, below]).made >= 9
+    both = shapely.intersection(top.footprint, below.footprint)
+    places = np.random.default_rng(3).uniform(both.bounds[:2], both.bounds[2:], (20_000, 2))
+    places = places[shapely.contains_xy(both, *places.T)]
+    pixels = shapely.transform(
+        project(shapely.points(places), FINEST), lambda tiles: np.floor(tiles * 256) + 0.5
+    )
+    edge = in_pixels(top.footprint).boundary
+    away = shapely.distance(pixels, edge)
+    # where the other image ends and at corners it is another sum
+    clear = shapely.distance(pixels, in_pixels(below.footprint).boundary) > 2 * width
+    clear &= shapely.distance(pixels, shapely.multipoints(shapely.get_coordinates(edge.envelope))) > 3 * width
+    share = np.clip(away / width, 0.0, 1.0)[clear]
+    expected = share[:, None] * [230, 30, 30] + (1.0 - share[:, None]) * [30, 30, 230]
+    shown = soft.seen_at(places)[clear].astype(int)
+    off = np.abs(shown[:, :3] - expected).mean(axis=1)
+    at_seam = (np.abs((shapely.get_coordinates(pixels)[clear] % BLOCK) - BLOCK / 2) > BLOCK / 2 - width).any(
+        axis=1
+    )
+    assert (share < 0.9).sum() > 300
+    assert (at_seam & (share < 0.9)).sum() > 20
+    assert off.max() < 25, "WEBP"
+    assert off.mean() < 5
+    assert off[at_seam].mean() < 5
+    assert (shown[:, 3] == 255).all()
+    west, south, east, north = shapely.union(top.footprint, below.footprint).buffer(0.01).bounds
+    around = np.random.default_rng(4).uniform((west, south), (east, north), (5000, 2))
+    assert np.abs(soft.seen_at(around)[:, 3].astype(int) - hard.seen_at(around)[:, 3]).max() <= 1

@@ -39,6 +39,7 @@ def outcomes(nginx: Nginx, folder: Path, names: list[str], memory: int = 512 * 2
                 "address": nginx.address(name),
                 "render": None,
                 "footprint": shapely.to_wkb(footprint, hex=True),
+                "feather": 0,
                 "targets": [str(folder / f"{name}.chip")],
             },
             tag=name,
