@@ -27,8 +27,10 @@ from oam_mosaic_assets_tests.deployment.production import DEPLOY, command_of
 VERSIONS: Final = ("1.31", "1.37")
 KUBERNETES: Final = DEPLOY / "kubernetes"
 CRONJOB: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "cronjob.yaml").read_text())
+CELERY: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "celery.yaml").read_text())
 IMAGERY: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "imagery.yaml").read_text())
 VALUES: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "values.yaml").read_text())
+IN_PODS: Final[dict[str, Any]] = yaml.safe_load((KUBERNETES / "values-pods.yaml").read_text())
 SERVE: Final[list[dict[str, Any]]] = [*yaml.safe_load_all((KUBERNETES / "serve.yaml").read_text())]
 INSTANCE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
 CODE: Final[dict[str, Any]] = VALUES["dagster-user-deployments"]["deployments"][0]
@@ -104,6 +106,28 @@ def test_the_job_that_reads_images_is_what_kubernetes_takes(version: str) -> Non
     valid(IMAGERY, version)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_workers_of_celery_are_what_kubernetes_takes(version: str) -> None:
+    valid(CELERY, version)
+
+
+def test_workers_are_told_of_the_instance_what_its_file_asks_for() -> None:
+    (container,) = CELERY["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value") for each in container["env"]}
+    asked = INSTANCE["storage"]["postgres"]["postgres_db"]
+    assert {each["env"] for each in asked.values() if isinstance(each, dict)} == {*told} - {"DAGSTER_HOME"}
+    compose = yaml.safe_load((DEPLOY.parent / "compose.yaml").read_text())
+    assert told["DAGSTER_HOME"] == compose["x-dagster"]["environment"]["DAGSTER_HOME"]
+
+
+def test_where_runs_are_pods_they_may_ask_for_pods_and_get_what_the_code_server_has() -> None:
+    launcher = IN_PODS["runLauncher"]
+    assert launcher["type"] == "K8sRunLauncher"
+    assert [*launcher["config"]] == ["k8sRunLauncher"]
+    assert IN_PODS["rbacEnabled"] is IN_PODS["dagster-user-deployments"]["rbacEnabled"] is True
+    assert CODE["includeConfigInLaunchedRuns"]["enabled"] is True
+
+
 def test_the_pods_of_that_job_share_all_partitions() -> None:
     spec = IMAGERY["spec"]
     (container,) = spec["template"]["spec"]["containers"]
@@ -138,9 +162,11 @@ def test_every_container_is_hardened_limited_and_has_where_to_write() -> None:
     job = CRONJOB["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = job["containers"]
     served = SERVE[0]["spec"]["template"]["spec"]
+    worker = CELERY["spec"]["template"]["spec"]
     hardened = [
         (job["securityContext"], container, job["volumes"]),
         (served["securityContext"], served["containers"][0], served["volumes"]),
+        (worker["securityContext"], worker["containers"][0], worker["volumes"]),
         *((each["podSecurityContext"], each, each["volumes"]) for each in PODS.values()),
     ]
     for pod, each, volumes in hardened:
@@ -155,7 +181,7 @@ def test_every_container_is_hardened_limited_and_has_where_to_write() -> None:
         assert {volume["name"] for volume in volumes} == {mount["name"] for mount in each["volumeMounts"]}
         assert all("sizeLimit" in volume["emptyDir"] for volume in volumes)
         assert {"cpu", "memory"} <= {*each["resources"]["limits"]}
-    for each in (container, CODE):
+    for each in (container, worker["containers"][0], CODE):
         assert each["resources"]["limits"]["cpu"] == "2"
         assert each["resources"]["limits"]["memory"] == "2Gi"
 
