@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final, Self
 
 import numpy as np
@@ -22,6 +25,9 @@ _PIECE: Final = 4 * 2**20
 _TOGETHER: Final = 2**16
 """Contents that are looked at together."""
 
+_SORTED: Final = 2**21
+"""Contents that are sorted at a time: a hundred megabytes."""
+
 _TAIL: Final = 16
 """Last bytes of a content that are looked at first: gzip and PNG have their checksums there."""
 
@@ -30,6 +36,9 @@ DIGEST_BYTES: Final = 16
 
 _MIXED: Final = np.int64(0x1E3779B97F4A7C15)
 """An odd number; products with it spread over all bits."""
+
+_HEAP_BITS: Final = 40
+"""Of a mixed number those below are not looked at."""
 
 _OFFSET_BITS: Final = 48
 """Of a place in some file; the bits above say which file."""
@@ -48,22 +57,19 @@ class Repeated:
     number: Numbers
 
     @classmethod
-    def among(cls, files: Sequence[tuple[int, Directory]]) -> Self:
+    def among(cls, files: Sequence[tuple[int, Directory]], folder: Path) -> Self:
         """Find them.
 
         Args:
             files: their descriptors, and what lies there. Equal offsets are equal contents.
+            folder: on whose disk is sorted.
         """
-        found = [np.zeros(0, np.int64)]
-        for which, (_, entries) in enumerate(files):
-            offset, uses = np.unique(entries.offset, return_counts=True)
-            found.append(_places(which, offset[uses > 1]))
-        place = np.unique(np.concatenate([*found, _alike(files)]))
+        place, length = _alike(files, folder)
         ends = np.searchsorted(place, _places(np.arange(len(files) + 1), 0))
         digests = bytearray()
-        for which, (descriptor, entries) in enumerate(files):
-            offset = place[ends[which] : ends[which + 1]] - _places(which, 0)
-            digests += b"".join(_digests(descriptor, entries, offset))
+        for which, (descriptor, _) in enumerate(files):
+            some = slice(ends[which], ends[which + 1])
+            digests += b"".join(_digests(descriptor, place[some] - _places(which, 0), length[some]))
         return cls(place, numbered(digests))
 
     def numbers(self, which: Numbers, offset: Numbers) -> Numbers:
@@ -104,47 +110,62 @@ def read(descriptor: int, start: int, end: int) -> bytes:
     return found
 
 
-def _alike(files: Sequence[tuple[int, Directory]]) -> Numbers:
-    """Places of contents that look like another, in any order."""
-    looks = [_looks(*each) for each in files]
-    together = np.sort(np.concatenate([np.zeros(0, np.int64), *looks]))
-    alike = np.unique(together[1:][together[1:] == together[:-1]])
-    del together
-    found = [np.zeros(0, np.int64)]
-    for which, (_, entries) in enumerate(files):
-        found.append(_places(which, np.unique(entries.offset)[_among(looks[which], alike)[1]]))
-    return np.concatenate(found)
+def _alike(files: Sequence[tuple[int, Directory]], folder: Path) -> tuple[Numbers, Numbers]:
+    """Places that more than one entry is about, or that look like another; ascending, and how long each is.
 
-
-def _looks(descriptor: int, entries: Directory) -> Numbers:
-    """For each place a number that is equal for equal contents: of their length and last bytes.
-
-    The file is read once, from its beginning to its end.
+    What looks alike comes into the same of several heaps, each of which is sorted by itself.
     """
-    offset, first = np.unique(entries.offset, return_index=True)
+    heaps = 1 + sum(len(entries) for _, entries in files) // _SORTED
+    found = [np.zeros((0, 2), np.int64)]
+    with ExitStack() as held:
+        spools = [held.enter_context(TemporaryFile(dir=folder)) for _ in range(heaps)]
+        for which, (descriptor, entries) in enumerate(files):
+            order = np.argsort(entries.offset, kind="stable")  # the file is read from its begin to its end
+            for start in range(0, len(entries), _TOGETHER):
+                rows = _looked_at(descriptor, which, entries[order[start : start + _TOGETHER]])
+                heap = ((rows[:, 0] * _MIXED) >> _HEAP_BITS) % heaps
+                for each in np.unique(heap).tolist():
+                    spools[each].write(rows[heap == each].data)
+        for spool in spools:
+            spool.seek(0)
+            rows = np.frombuffer(spool.read(), np.int64).reshape(-1, 3)
+            rows = rows[np.argsort(rows[:, 0])]
+            same = np.zeros(len(rows) + 1, np.bool_)
+            same[1:-1] = rows[1:, 0] == rows[:-1, 0]
+            found.append(np.unique(rows[same[1:] | same[:-1], 1:], axis=0))
+    place, length = np.concatenate(found).T
+    order = np.argsort(place)
+    return place[order], length[order]
+
+
+def _looked_at(descriptor: int, which: int, entries: Directory) -> Numbers:
+    """What each place of a file looks like, the place, and its length.
+
+    Equal contents look alike, for that is told by their length and last bytes. A place that several entries
+    are about is told twice.
+    """
+    offset, first, uses = np.unique(entries.offset, return_index=True, return_counts=True)
     length = entries.length[first]
-    del first
     looks = np.zeros(len(offset), np.int64)
     start = 0
     while start < len(offset):
         begin = max(int(offset[start]), int(offset[start] + length[start]) - _TAIL)
-        within = offset[start : start + _TOGETHER] + length[start : start + _TOGETHER] - begin <= _PIECE
+        ends = offset[start:] + length[start:]
+        within = ends - begin <= _PIECE
         stop = start + max(1, len(within) if within.all() else int(within.argmin()))
-        ends = offset[start:stop] + length[start:stop]
+        ends = ends[: stop - start]
         piece = np.frombuffer(read(descriptor, begin, int(ends[-1])), np.uint8)
         # of what is shorter, the first byte stands for what is not there
         at = np.maximum(ends[:, None] + np.arange(-_TAIL, 0), offset[start:stop, None])
         early, late = piece[at - begin].view(np.int64).T
         looks[start:stop] = (early * _MIXED) ^ late ^ (length[start:stop] * _MIXED * _MIXED)
         start = stop
-    return looks
+    rows = np.column_stack([looks, _places(which, offset), length])
+    return np.repeat(rows, np.minimum(uses, 2), axis=0)
 
 
-def _digests(descriptor: int, entries: Directory, offset: Numbers) -> Iterator[bytes]:
-    """Of the contents that begin there, 16 bytes each."""
-    order = np.argsort(entries.offset)
-    length = entries.length[order[np.searchsorted(entries.offset, offset, sorter=order)]]
-    del order
+def _digests(descriptor: int, offset: Numbers, length: Numbers) -> Iterator[bytes]:
+    """Of the contents that lie there, 16 bytes each."""
     for start, size in zip(offset.tolist(), length.tolist(), strict=True):
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         for piece in pieces(descriptor, start, start + size):

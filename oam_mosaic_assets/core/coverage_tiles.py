@@ -5,8 +5,7 @@ What is drawn goes into files as it is drawn: contents, and for each zoom a `Sou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,8 +24,7 @@ from oam_mosaic_assets.core.entry_files import EntryFiles, Opened
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_positions
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.palette import Palette
-from oam_mosaic_assets.core.pixels import Numbers, Pixels
-from oam_mosaic_assets.core.reach import where_images_lie
+from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.stretches import Stretches
 
 TILES: Final = "tiles"
@@ -35,8 +33,8 @@ TILES: Final = "tiles"
 _TOGETHER: Final = 128
 """Tiles above blocks that are drawn together: a megabyte of bitmaps, and four times as much below them."""
 
-_TILES_TOGETHER: Final = 2**20
-"""Tiles whose ids are found together: a hundred megabytes."""
+SECTOR: Final = 512
+"""Tiles of the last zoom along the edge of what whole tiles are found in together: some megabytes."""
 
 
 class _Spool:
@@ -173,31 +171,44 @@ def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: Pale
     return Tiles(picture.pixels, x, y, np.zeros(len(order), np.bool_), bitmap)
 
 
-def whole_tiles_spooled(footprints: Path, plan: CoveragePlan, opened: Opened) -> list[Source]:
+def sector_zoom(plan: CoveragePlan) -> int:
+    """The zoom of the tiles that `whole_tiles_spooled` goes through one by one."""
+    return max(0, plan.zoom_max - SECTOR.bit_length() + 1)
+
+
+def whole_tiles_spooled(sectors: Blocks, plan: CoveragePlan, opened: Opened) -> list[Source]:
     """The tiles that footprints have something in, at all zooms, each covered all over.
 
     Args:
-        footprints: the GeoParquet.
+        sectors: footprints by the tiles of `sector_zoom` that they reach.
         plan: what is drawn.
         opened: gives the files, empty.
     """
     spool = _Spool(opened, plan, range(plan.zoom_min, plan.zoom_max + 1))
-    lies = where_images_lie(footprints, 1 << plan.zoom_max)  # a tile for a pixel
-    for zoom in range(plan.zoom_max, plan.zoom_min - 1, -1):
-        spool.add_full(zoom, Stretches.union([Stretches.of(ids) for ids in _ids(lies, zoom)]))
-        lies = lies.halved()
+    top = sector_zoom(plan)
+    side, scale = 1 << (plan.zoom_max - top), float(1 << plan.zoom_max)
+    columns, rows = (each.tolist() for each in tile_positions(sectors.ids, top))
+    shown = [np.zeros(0, np.int64)]
+    for which, (column, row) in enumerate(zip(columns, rows, strict=True)):
+        # a tile for a pixel
+        lies = pixels_touched(sectors.parts_of(which), side, scale=scale, origin=(column * side, row * side))
+        for zoom in range(plan.zoom_max, top - 1, -1):
+            x, y = _each(lies)
+            ids = tile_ids(zoom, x + column * lies.side, y + row * lies.side)
+            if zoom >= plan.zoom_min:
+                spool.add_full(zoom, Stretches.of(ids))
+            lies = lies.halved()
+        shown.append(ids)
+    ordinal = np.concatenate(shown) - first_tile_id(top)
+    for zoom in range(plan.zoom_min, top):
+        spool.add_full(zoom, Stretches.of((ordinal >> 2 * (top - zoom)) + first_tile_id(zoom)))
     return spool.sources()
 
 
-def _ids(tiles: Pixels, zoom: int) -> Iterator[Numbers]:
-    row, west, east = tiles.rows()
-    after = np.cumsum(east - west)
-    start = 0
-    while start < len(row):
-        base = int(after[start] - (east - west)[start])
-        stop = max(start + 1, int(np.searchsorted(after, base + _TILES_TOGETHER, side="right")))
-        count = (east - west)[start:stop]
-        y = np.repeat(row[start:stop], count)
-        x = np.arange(len(y)) - np.repeat(np.cumsum(count) - count - west[start:stop], count)
-        yield tile_ids(zoom, x, y)
-        start = stop
+def _each(pixels: Pixels) -> tuple[Numbers, Numbers]:
+    """Column and row of each pixel."""
+    row, west, east = pixels.rows()
+    count = east - west
+    y = np.repeat(row, count)
+    x = np.arange(len(y)) - np.repeat(np.cumsum(count) - count - west, count)
+    return x, y

@@ -20,6 +20,9 @@ LARGEST_ROOT: Final = 16_384 - 127
 LEAF_ENTRIES: Final = 4096
 """Entries of a leaf directory, to begin with; twice as many wherever the root would grow too large."""
 
+_LEAST_NAMED: Final = 4
+"""Bytes of a root, packed, that name one of very many leaves; hardly ever are they fewer."""
+
 _COLUMNS: Final = 4
 _BITS: Final = 7
 """Of a number in each of its bytes; the eighth says that more follow."""
@@ -118,14 +121,16 @@ def joined(parts: Sequence[Directory]) -> Directory:
     return Directory(*(np.concatenate(each) for each in zip(*columns, strict=True)))
 
 
-def packed_directories(entries: Directory) -> tuple[bytes, bytes]:
-    """The root directory and the section of leaf directories, as they stand in a file.
+def packed_directories(entries: Directory) -> tuple[bytes, list[bytes]]:
+    """The root directory and the leaf directories, as they stand in a file, one leaf after another.
 
     Few entries stand in the root, many in leaves that the root names.
     """
     if len(entries) <= LEAF_ENTRIES and len(root := _packed(entries)) <= LARGEST_ROOT:
-        return root, b""
+        return root, []
     size = LEAF_ENTRIES
+    while len(entries) // size * _LEAST_NAMED > LARGEST_ROOT:
+        size *= 2
     while True:
         parts = [entries[start : start + size] for start in range(0, len(entries), size)]
         packed = [_packed(part) for part in parts]
@@ -139,7 +144,7 @@ def packed_directories(entries: Directory) -> tuple[bytes, bytes]:
             )
         )
         if len(root) <= LARGEST_ROOT:
-            return root, b"".join(packed)
+            return root, packed
         size *= 2
 
 

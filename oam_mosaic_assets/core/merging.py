@@ -123,8 +123,9 @@ def write_archive(
     """
     with ExitStack() as held:
         files = [held.enter_context(TemporaryFile(dir=target.parent)) for _ in fields(Directory)]
-        laid = _laid(sources, EntryFiles(files))
+        laid = _laid(sources, EntryFiles(files), target.parent)
     root, leaves = packed_directories(laid.entries)
+    leaves_length = sum(map(len, leaves))
     packed = gzip.compress(
         json.dumps(metadata, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode(), mtime=0
     )
@@ -135,8 +136,8 @@ def write_archive(
         "metadata_offset": HEADER_LENGTH + len(root),
         "metadata_length": len(packed),
         "leaf_directory_offset": HEADER_LENGTH + len(root) + len(packed),
-        "leaf_directory_length": len(leaves),
-        "tile_data_offset": HEADER_LENGTH + len(root) + len(packed) + len(leaves),
+        "leaf_directory_length": leaves_length,
+        "tile_data_offset": HEADER_LENGTH + len(root) + len(packed) + leaves_length,
         "tile_data_length": laid.size,
         "addressed_tiles_count": int(laid.entries.run_length.sum()),
         "tile_entries_count": len(laid.entries),
@@ -148,7 +149,8 @@ def write_archive(
         **place.in_header(),
     }
     with target.open("xb") as archive:
-        archive.write(serialize_header(cast("HeaderDict", header)) + root + packed + leaves)
+        archive.write(serialize_header(cast("HeaderDict", header)) + root + packed)
+        archive.writelines(leaves)
         for some in laid.ranges:
             for which, start, end in some.tolist():
                 archive.writelines(pieces(sources[which].descriptor, start, end))
@@ -171,9 +173,9 @@ class _Laid:
     size: int
 
 
-def _laid(sources: Sequence[Source], spool: EntryFiles) -> _Laid:
+def _laid(sources: Sequence[Source], spool: EntryFiles, folder: Path) -> _Laid:
     """Lay the contents where they are first needed, in the order of tile ids."""
-    repeated = Repeated.among([(each.descriptor, each.entries) for each in sources])
+    repeated = Repeated.among([(each.descriptor, each.entries) for each in sources], folder)
     laid_at = np.full(repeated.number.max(initial=-1) + 2, -1)  # the last stands for those of number -1
     ranges, contents, size = list[Numbers](), 0, 0
     # the entry before, for what follows may belong to its run

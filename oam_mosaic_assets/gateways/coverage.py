@@ -16,7 +16,12 @@ from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.blocks import open_blocks, write_blocks
 from oam_mosaic_assets.core.changes import changes_between
 from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_above, tiles_below
-from oam_mosaic_assets.core.coverage_tiles import blocks_spooled, upper_tiles_spooled, whole_tiles_spooled
+from oam_mosaic_assets.core.coverage_tiles import (
+    blocks_spooled,
+    sector_zoom,
+    upper_tiles_spooled,
+    whole_tiles_spooled,
+)
 from oam_mosaic_assets.core.entry_files import Opened
 from oam_mosaic_assets.core.grid import Geometries, tile_ids
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
@@ -127,7 +132,9 @@ class _Run:
     on_progress: Callable[[float], None]
 
     def whole_tiles(self) -> list[Source]:
-        return whole_tiles_spooled(self.footprints, self.plan, self._scratch_files("whole"))
+        write_blocks(self.footprints, sector_zoom(self.plan), self.folder)
+        with open_blocks(self.folder) as sectors:
+            return whole_tiles_spooled(sectors, self.plan, self._scratch_files("whole"))
 
     def blocks_and_above(self, only: Numbers | None, kept: Sequence[Source], processes: int) -> list[Source]:
         """These blocks, all where none are named, and the tiles above them."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, all_tiles
 from pmtiles.tile import tileid_to_zxy
 
+from oam_mosaic_assets.core import contents as contents_module
 from oam_mosaic_assets.core import merging
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.directory import Directory
@@ -146,6 +147,8 @@ def test_entries_are_the_same_however_many_are_worked_on_together(
     at_once = bench.merged(*map(bench.source, worlds)).read_bytes()
     for together in (1, 2, 7, 50):
         monkeypatch.setattr(merging, "_TOGETHER", together)
+        monkeypatch.setattr(contents_module, "_TOGETHER", together)
+        monkeypatch.setattr(contents_module, "_SORTED", together)
         assert bench.merged(*map(bench.source, worlds)).read_bytes() == at_once
 
 
