@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -156,6 +156,34 @@ def test_a_footprint_that_geos_cannot_join_is_drawn_by_itself(
     tiles, same = bits_of(whole.archive), bits_of(others.archive)
     assert tiles.keys() == same.keys()
     assert all((tiles[each] == same[each]).all() for each in tiles)
+
+
+@pytest.mark.parametrize("way", ["exact", "whole"])
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [(11.0, 10.0), (11.4, 10.0), (11.4, 10.4), (11.2, 10.4), (11.2, 9.8), (11.0, 9.8)],
+        [(11.0, 10.0), (11.4, 10.0), (11.4, 10.4), (11.2, 10.4), (11.2, 10.9), (11.2, 10.4), (11.0, 10.4)],
+        [(11.0, 10.0), (11.4, 10.0), (11.8, 10.0), (11.0, 10.0)],
+    ],
+    ids=["crosses itself", "has a spike", "has no area"],
+)
+def test_a_footprint_that_is_not_valid_costs_no_other_its_place(
+    tmp_path: Path, way: Literal["exact", "whole"], ring: list[tuple[float, float]]
+) -> None:
+    plan = CoveragePlan(way=way, zoom_max=10)
+    broken = Footprint(id="broken", geometry=shapely.Polygon(ring), acquired_to=NOW)
+    assert not broken.geometry.is_valid
+    mended = shapely.make_valid(broken.geometry, method="structure", keep_collapsed=False)
+    halves = [
+        Footprint(id=f"part {number}", geometry=part, acquired_to=NOW)
+        for number, part in enumerate(shapely.get_parts(mended))
+    ]
+    expected = bits_of(covered([*MANY[:60], *halves, *MANY[60:]], tmp_path / "mended", plan).archive)
+    found = bits_of(covered([*MANY[:60], broken, *MANY[60:]], tmp_path / "broken", plan).archive)
+
+    assert found.keys() == expected.keys()
+    assert all((found[each] == expected[each]).all() for each in found)
 
 
 class Stopped(BaseException):
