@@ -32,8 +32,16 @@ def described(new_site: Site) -> Site:
 
 @pytest.fixture
 def complete(new_site: Site) -> Site:
-    """An installation that publishes all there is."""
+    """An installation that publishes all there is; of imagery it asks nobody."""
     new_site.environment["MOSAIC_PRODUCTS"] = ",".join(each.word for each in PRODUCTS)
+    new_site.environment["IMAGERY_BUDGET_HOURS"] = "1e-9"
+    return new_site
+
+
+@pytest.fixture
+def counted(new_site: Site) -> Site:
+    """An installation that publishes what is counted and listed."""
+    new_site.environment["MOSAIC_PRODUCTS"] = "mosaic,density,statistics,changes"
     return new_site
 
 
@@ -85,7 +93,7 @@ def test_a_product_that_fails_its_audit_keeps_all_back(described: Site) -> None:
     }
     for broken in PRODUCTS:
         check = next(iter(BRANCHES[broken.name].checks))
-        site.environment["MOSAIC_PRODUCTS"] = f"mosaic,{broken.word}"
+        site.environment |= {"MOSAIC_PRODUCTS": f"mosaic,{broken.word}", "IMAGERY_BUDGET_HOURS": "1e-9"}
 
         def unhappy(*_: Any, check: str = check, **__: Any) -> list[Verdict]:
             return [Verdict.failing(check, "something is broken")]
@@ -149,8 +157,8 @@ def test_all_products_are_of_one_snapshot_and_turn_together(complete: Site) -> N
     assert read(site, STATISTICS)["build"] == read(site, CHANGES)["build"] == first.build
 
 
-def test_changes_name_nobody_who_was_taken_down_not_even_one_who_had_left_before(complete: Site) -> None:
-    site, items = complete, some_items(IMAGES)
+def test_changes_name_nobody_who_was_taken_down_not_even_one_who_had_left_before(counted: Site) -> None:
+    site, items = counted, some_items(IMAGES)
     site.published()
     write_items(site.items, items[1:])
     left = site.run()
@@ -176,9 +184,9 @@ def test_changes_name_nobody_who_was_taken_down_not_even_one_who_had_left_before
     ]
 
 
-def test_a_foreign_object_under_the_grids_key_is_kept_and_waits_for_a_person(complete: Site) -> None:
+def test_a_foreign_object_under_the_grids_key_is_kept_and_waits_for_a_person(counted: Site) -> None:
     """The job of the seed era wrote its mosaic there."""
-    site = complete
+    site = counted
     (key,) = site.keys.fixed(DENSITY.name)
     site.store.put_bytes(key, b"somebody's", Headers("application/octet-stream"))
     outcome = site.run()
@@ -188,9 +196,9 @@ def test_a_foreign_object_under_the_grids_key_is_kept_and_waits_for_a_person(com
     assert site.store.head(site.keys.pointer) is None, "nothing is public"
 
 
-def test_a_build_whose_changes_name_who_was_taken_down_since_is_not_published(complete: Site) -> None:
+def test_a_build_whose_changes_name_who_was_taken_down_since_is_not_published(counted: Site) -> None:
     """It waits for a person; meanwhile an image is taken down that it says has left the catalogue."""
-    site, items = complete, some_items(IMAGES)
+    site, items = counted, some_items(IMAGES)
     before = site.published()
     write_items(site.items, items[1 : IMAGES - 10])
     waiting = site.run()

@@ -139,7 +139,7 @@ def test_several_processes_draw_what_one_does(tmp_path: Path, monkeypatch: pytes
     assert three.archive.read_bytes() == one.archive.read_bytes()
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert len(shares) > 100
+    assert len(shares) > 20
     assert len(started) == 3
 
 
