@@ -8,17 +8,17 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.catalog_changes import catalog_changes
 from oam_mosaic_assets.assets.catalog_statistics import catalog_statistics
-from oam_mosaic_assets.assets.coverage_exact_pmtiles import coverage_exact_pmtiles
-from oam_mosaic_assets.assets.coverage_whole_pmtiles import coverage_whole_pmtiles
 from oam_mosaic_assets.assets.density_cells import density_cells
 from oam_mosaic_assets.assets.density_pmtiles import density_pmtiles
 from oam_mosaic_assets.assets.details_geojson import details_geojson
 from oam_mosaic_assets.assets.details_pmtiles import details_in_parts, details_pmtiles
+from oam_mosaic_assets.assets.exact_coverage_pmtiles import exact_coverage_pmtiles
 from oam_mosaic_assets.assets.footprints_geojson import footprints_geojson
 from oam_mosaic_assets.assets.global_imagery_pmtiles import global_imagery_pmtiles
 from oam_mosaic_assets.assets.global_mosaic_pmtiles import global_mosaic_in_parts, global_mosaic_pmtiles
 from oam_mosaic_assets.assets.published_mosaic import publication_of
 from oam_mosaic_assets.assets.stac_footprints import stac_footprints
+from oam_mosaic_assets.assets.whole_coverage_pmtiles import whole_coverage_pmtiles
 from oam_mosaic_assets.checks.audit import audit_of
 from oam_mosaic_assets.core.audit import CHECKS, DETAILS_CHECKS
 from oam_mosaic_assets.core.catalog_changes_audit import CHANGES_CHECKS
@@ -55,8 +55,8 @@ class Branch:
 BRANCHES: Final[Mapping[str, Branch]] = {
     MOSAIC.name: Branch((footprints_geojson, global_mosaic_pmtiles), CHECKS),
     DETAILS.name: Branch((details_geojson, details_pmtiles), DETAILS_CHECKS),
-    EXACT.name: Branch((coverage_exact_pmtiles,), EXACT_CHECKS),
-    WHOLE.name: Branch((coverage_whole_pmtiles,), WHOLE_CHECKS),
+    EXACT.name: Branch((exact_coverage_pmtiles,), EXACT_CHECKS),
+    WHOLE.name: Branch((whole_coverage_pmtiles,), WHOLE_CHECKS),
     DENSITY.name: Branch((density_cells, density_pmtiles), DENSITY_CHECKS),
     STATISTICS.name: Branch((density_cells, catalog_statistics), STATISTICS_CHECKS),
     CHANGES.name: Branch((catalog_changes,), CHANGES_CHECKS),

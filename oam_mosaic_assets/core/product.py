@@ -53,7 +53,7 @@ EXACT: Final = Product(
     word="exact",
     name="global-coverage-exact.pmtiles",
     content_type=PMTILES,
-    asset="coverage_exact_pmtiles",
+    asset="exact_coverage_pmtiles",
 )
 """Pictures of the pixels that images cover."""
 
@@ -61,7 +61,7 @@ WHOLE: Final = Product(
     word="whole",
     name="global-coverage-whole.pmtiles",
     content_type=PMTILES,
-    asset="coverage_whole_pmtiles",
+    asset="whole_coverage_pmtiles",
 )
 """Pictures of the tiles that images touch."""
 

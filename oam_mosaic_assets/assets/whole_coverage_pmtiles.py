@@ -18,7 +18,7 @@ from oam_mosaic_assets.resources.staging import discard_staged
     hooks={discard_staged},
     code_version="1",
 )
-def coverage_whole_pmtiles(
+def whole_coverage_pmtiles(
     context: dg.AssetExecutionContext,
     stac_footprints: Artifact,
     mosaic_plan: dg.ResourceParam[MosaicPlan],

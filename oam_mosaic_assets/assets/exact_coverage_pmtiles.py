@@ -21,7 +21,7 @@ from oam_mosaic_assets.resources.staging import discard_staged
     hooks={discard_staged},
     code_version="1",
 )
-def coverage_exact_pmtiles(
+def exact_coverage_pmtiles(
     context: dg.AssetExecutionContext,
     stac_footprints: Artifact,
     releases: dg.ResourceParam[Releases],
