@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 import shapely
 from pmtiles.reader import MemorySource, Reader, all_tiles
-from pmtiles.tile import zxy_to_tileid
+from pmtiles.tile import tileid_to_zxy, zxy_to_tileid
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG
 from oam_mosaic_assets.core.grid import first_tile_id
-from oam_mosaic_assets.core.imagery.blocks import FINEST, in_pixels
+from oam_mosaic_assets.core.imagery.blocks import FINEST, PARTITION_ZOOM, in_pixels
 from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
-from oam_mosaic_assets.core.imagery.pixels import decoded, straightened
+from oam_mosaic_assets.core.imagery.pixels import TILE, decoded, straightened
 from oam_mosaic_assets.core.product import IMAGERY, MOSAIC
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.settings import Settings
@@ -107,6 +108,37 @@ def seen(site: Site) -> dict[int, bytes]:
     content = site.store.read_publicly(IMAGERY.name)
     assert content is not None
     return {zxy_to_tileid(*place): tile for place, tile in all_tiles(MemorySource(content))}
+
+
+def test_the_zooms_of_partitions_and_above_are_means_of_the_finest_one(new_site: Site, nginx: Nginx) -> None:
+    """Of an image that is large enough to be seen at z0."""
+    of = utm(33, 450_000, 5_050_000, 60.0, (800, 800))
+    write_image(nginx.root / "wide.tif", of, Writing(bands=of.colours()))
+    (item,) = some_items(1)
+    footprint = of.footprint()
+    item |= {"geometry": json.loads(shapely.to_geojson(footprint)), "bbox": list(footprint.bounds)}
+    item["assets"]["visual"]["href"] = nginx.address("wide.tif")
+    new_site.environment |= {"MOSAIC_PRODUCTS": "imagery", "IMAGERY_PRIVATE_HOSTS": nginx.host}
+    write_items(new_site.items, [item])
+    new_site.published()
+
+    tiles = {tileid_to_zxy(each): decoded(content) for each, content in seen(new_site).items()}
+    finest = {(x, y): tile for (zoom, x, y), tile in tiles.items() if zoom == FINEST}
+    assert len(finest) > 700
+    for zoom in range(PARTITION_ZOOM + 1):  # of each a finest tile is a part of one pixel
+        factor = 1 << (FINEST - zoom)
+        sums: dict[tuple[int, int], np.ndarray] = {}
+        for (x, y), tile in finest.items():
+            place = x * TILE // factor, y * TILE // factor
+            sums[place] = sums.get(place, np.zeros(4)) + tile.sum(axis=(0, 1), dtype=np.float64)
+        found = np.array([tiles[zoom, x >> 8, y >> 8][y & 255, x & 255] for x, y in sums], np.float64)
+        expected = np.array(list(sums.values())) / factor**2
+        off = np.abs(found - expected)
+        assert found[:, 3].max() > 40.0
+        assert off[:, 3].max() <= 2.0, "each halving rounds"
+        # WEBP stores brightness pixel by pixel and colours for four together, and here those differ by much
+        assert np.abs((found - expected)[:, :3] @ [0.299, 0.587, 0.114]).mean() < 6.0
+        assert np.abs((found - expected).mean(axis=0)).max() < 8.0
 
 
 def test_three_kinds_are_made_of_the_same_images(pictured: Site, nginx: Nginx) -> None:
