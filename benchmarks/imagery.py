@@ -1,14 +1,15 @@
 """What imagery costs, against the plain way: a rio-tiler `mosaic_reader` over all COGs that touch a tile.
 
-    python benchmarks/imagery.py FOLDER [COGS]     (in an environment of requirements-benchmark.lock)
+    python benchmarks/imagery.py FOLDER [--cogs N] [--way ours|plain]
 
-The COGs are made once in the folder and served with 20 ms of latency by a process of its own, which counts
+In an environment of requirements-benchmark.lock. The COGs are made once in the folder and served with 20 ms of latency by a process of its own, which counts
 requests and bytes. Seconds are those of the processors, of all processes of each way. Memory is the largest
 sum of what all processes of this project hold, as the kernel shares it out (PSS).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -17,7 +18,6 @@ import re
 import resource
 import socketserver
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -293,9 +293,15 @@ def measured(counts, work, *, skip: set[int] = frozenset()) -> dict:
 
 
 def main() -> None:
-    folder, count = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 80
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where COGs and results are kept")
+    parser.add_argument("--cogs", type=int, default=80, help="images")
+    parser.add_argument("--way", choices=["ours", "plain"], action="append", help="one of both alone")
+    stated = parser.parse_args()
+    folder, count, ways = stated.folder, stated.cogs, stated.way or ["ours", "plain"]
     cogs = make(folder / "cogs", count)
-    ways = set(sys.argv[3].split(",")) if len(sys.argv) > 3 else {"ours", "plain"}
     home = folder / f"store-{count}-{time.time_ns()}"
     with served(folder / "cogs") as (host, counts):
         servers = {each.pid for each in multiprocessing.active_children()}

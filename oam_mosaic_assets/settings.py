@@ -115,8 +115,8 @@ class Settings(BaseModel):
     imagery_s3_endpoint: str = "https://s3.amazonaws.com"
     imagery_processes: Annotated[int, Field(ge=1, le=64)] = 2
     imagery_per_host: Annotated[int, Field(ge=1, le=64)] = 4
-    imagery_budget_gb: Annotated[float | None, Field(gt=0.0)] = None
-    imagery_budget_hours: Annotated[float | None, Field(gt=0.0)] = None
+    imagery_budget_gb: Annotated[float | None, Field(ge=0.0)] = None
+    imagery_budget_hours: Annotated[float | None, Field(ge=0.0)] = None
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None
@@ -401,7 +401,8 @@ class Settings(BaseModel):
             )
         if self.build_parts > 1 and self.build_executor == "in_process":
             remarks.append(
-                "BUILD_PARTS is set, but not BUILD_EXECUTOR: one process makes the parts, one after another."
+                "BUILD_PARTS is set, but not BUILD_EXECUTOR: runs of the daemon and the UI make the parts "
+                "one after another; `oam-mosaic build` cuts nothing."
             )
         if self.test_mode:
             remarks.append(

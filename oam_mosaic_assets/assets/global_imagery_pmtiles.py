@@ -16,6 +16,7 @@ from oam_mosaic_assets.core.imagery.pace import Pace
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.core.product import IMAGERY
 from oam_mosaic_assets.gateways.coverage import Shown
+from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS, ByPartition, ImageryMosaic
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -51,7 +52,9 @@ def global_imagery_pmtiles(
         snapshot = stac_footprints.facts["snapshot"]
         with ByPartition(stac_footprints.path, scratch.folder("imagery_snapshot")) as images:
             tiles = images.tiles()
-            tally = bring_up_to_date(context, imagery, images, tiles, scratch, progress)
+            tally = bring_up_to_date(
+                context, imagery, images, tiles, scratch, progress, budget=imagery.plan.budget()
+            )
         imagery.sweep(tiles)
         _keep_list(context.instance, [each.partition for each in tiles])
         imagery.report(tally, stac_footprints.build)
@@ -83,15 +86,17 @@ def bring_up_to_date(
     tiles: Sequence[Tile],
     scratch: Scratch,
     progress: Progress,
+    *,
+    budget: Budget,
 ) -> Tally:
     """Make anew what changed in these partitions, and say how far it is, and how long it will take."""
     pace = Pace(time.monotonic)
 
     def told(done: int, of: int, so_far: Tally) -> None:
-        text = in_words(so_far, f"{done:,} of {of:,} blocks{pace.left(done, of)}")
+        text = f"{done:,} of {of:,} blocks{pace.left(done, of)}, {_cost(so_far)}"
         progress.step(context.log, "imagery", done / of, text)
 
-    return imagery.bring_up_to_date(images, tiles, scratch.folder, on_progress=told)
+    return imagery.bring_up_to_date(images, tiles, scratch.folder, budget, on_progress=told)
 
 
 def _keep_list(instance: dg.DagsterInstance, names: Sequence[str]) -> None:
@@ -103,12 +108,19 @@ def _keep_list(instance: dg.DagsterInstance, names: Sequence[str]) -> None:
 
 
 def in_words(tally: Tally, before: str) -> str:
-    """What was done so far."""
+    """What was done."""
     left = f", {tally.left:,} wait for the next run" if tally.left else ""
+    why = Counter(WORDS[Reason(each.reason)] for each in tally.skipped)
+    reasons = "; ".join(f"{count:,} because {words}" for words, count in why.most_common())
     return (
-        f"{before}, {tally.made:,} of {tally.blocks:,} blocks made anew{left}, {tally.bytes / 1e6:,.1f} MB "
-        f"in {tally.requests:,} requests, {len(tally.skipped):,} images skipped"
+        f"{before}, {tally.made:,} of {tally.blocks:,} blocks made anew{left}, {_cost(tally)}; "
+        f"{tally.read:,} of {tally.images:,} images are shown, {len(tally.skipped):,} skipped"
+        + (f": {reasons}" if reasons else "")
     )
+
+
+def _cost(tally: Tally) -> str:
+    return f"{tally.bytes / 1e6:,.1f} MB in {tally.requests:,} requests"
 
 
 def told_of(tally: Tally) -> dict[str, Any]:

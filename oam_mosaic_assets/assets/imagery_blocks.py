@@ -8,6 +8,7 @@ import dagster as dg
 from oam_mosaic_assets.assets.global_imagery_pmtiles import bring_up_to_date, in_words, told_of
 from oam_mosaic_assets.core.imagery.blocks import Tile
 from oam_mosaic_assets.errors import CatalogueRefused
+from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS, ByPartition, ImageryMosaic
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
@@ -45,7 +46,7 @@ def imagery_blocks(
     """The pixels of a z6 tile, kept in the store for `global_imagery_pmtiles` to put together.
 
     Works from the store alone, on the images of the public build: what that build could not read within its
-    budget is read here, on as many machines as a backfill is spread over.
+    budget is read here, without one, on as many machines as a backfill is spread over.
     """
     clock = time.perf_counter()
     tile = Tile.named(context.partition_key)
@@ -60,6 +61,6 @@ def imagery_blocks(
                 hint="Publish one: job `global_mosaic`, or `oam-mosaic build`.",
             )
         with ByPartition(footprints, folder) as images:
-            tally = bring_up_to_date(context, imagery, images, [tile], scratch, progress)
+            tally = bring_up_to_date(context, imagery, images, [tile], scratch, progress, budget=Budget())
     context.log.info("%s: %s", context.partition_key, in_words(tally, f"{tally.images:,} images"))
     return dg.MaterializeResult(metadata={**told_of(tally), "seconds": round(time.perf_counter() - clock, 2)})

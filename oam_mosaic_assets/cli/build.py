@@ -99,8 +99,8 @@ def run_job(
         home = settings.dagster_home.absolute()
         with recording_clearly(home), instance_at(home) as instance, _progress(console) as progress:
             # in this one process several steps would be made one after another
-            as_one_step = settings.model_copy(update={"build_parts": 0})
-            definitions = build_definitions(as_one_step, log_to=log_to, progress=progress)
+            in_here = settings.model_copy(update={"build_parts": 0, "build_executor": "in_process"})
+            definitions = build_definitions(in_here, log_to=log_to, progress=progress)
             if partition:  # the build that found it may have been recorded elsewhere
                 instance.add_dynamic_partitions(PARTITIONS, [partition])
             try:

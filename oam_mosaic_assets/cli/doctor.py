@@ -57,6 +57,18 @@ def _findings() -> Iterator[Finding]:
         yield Finding.of("settings", error)
         return
     yield from examine(settings)
+    if settings.build_executor != "in_process":
+        yield _examine_executor(settings.build_executor)
+
+
+def _examine_executor(name: str) -> Finding:
+    from oam_mosaic_assets.automation.executors import executor_of  # noqa: PLC0415  # most need no Dagster here
+
+    try:
+        executor_of(name, 1)
+    except SettingsError as error:
+        return Finding.of("executor", error)
+    return Finding("executor", State.OK, f"{name}, for runs of the daemon and the UI")
 
 
 def _row(finding: Finding) -> Table:

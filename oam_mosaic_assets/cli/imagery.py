@@ -26,9 +26,7 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
     """
     settings = Settings.read()
     if IMAGERY not in settings.keys.products:
-        raise SettingsError(
-            "Imagery is none of the products.", hint="Name it in MOSAIC_PRODUCTS, as the builds do."
-        )
+        raise SettingsError("MOSAIC_PRODUCTS does not name `imagery`.", hint="Name it, as the builds do.")
     releases = releases_of(settings)
     current = releases.current()
     with tempfile.TemporaryDirectory(prefix="oam-imagery-") as name:
@@ -43,7 +41,7 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
             found = [each.partition for each in images.tiles()]
     if unknown := sorted(set(named) - set(found)):
         raise SettingsError(
-            f"{', '.join(unknown)}: no image of the public build lies there.",
+            f"{', '.join(unknown)}: no tile of z6 in which an image of the public build lies.",
             hint="`oam-mosaic imagery --list` says where images lie.",
         )
     which, of = share

@@ -128,6 +128,7 @@ class ImageryMosaic:
         snapshot: ByPartition,
         tiles: Sequence[Tile],
         scratch: Callable[[str], Path],
+        budget: Budget,
         *,
         on_progress: Callable[[int, int, Tally], None],
     ) -> Tally:
@@ -137,9 +138,10 @@ class ImageryMosaic:
             snapshot: the images.
             tiles: the partitions.
             scratch: makes an empty folder of a name.
+            budget: what may be spent; see `ImageryPlan.budget`.
             on_progress: told how many blocks are done, of how many, and what was done in whole partitions.
         """
-        budget, whole = self.plan.budget(), Tally()
+        whole = Tally()
         blocks = snapshot.blocks(tiles)
         with self.workers() as workers:
             for tile in tiles:
@@ -150,7 +152,7 @@ class ImageryMosaic:
                 )
                 whole = Tally.total([whole, tally])
                 on_progress(whole.blocks, blocks, whole)
-        return whole
+        return whole.of_images(snapshot.count(tiles))
 
     def sweep(self, tiles: Iterable[Tile]) -> None:
         """Delete partitions in which there is no imagery any more."""
@@ -273,11 +275,12 @@ class ByPartition:
         for statement in (
             "PRAGMA journal_mode = OFF",
             "PRAGMA synchronous = OFF",
-            "CREATE TABLE images (x, y, stated)",
+            "CREATE TABLE images (x, y, row, stated)",
             "CREATE TABLE blocks (x, y, PRIMARY KEY (x, y)) WITHOUT ROWID",
             "BEGIN",
         ):
             self._database.execute(statement)
+        before = 0
         for rows in read_batches(footprints, COLUMNS):
             which, places = blocks_of(shapely.from_wkb(rows["geometry"].to_numpy()))
             coarse = places >> (BLOCK_ZOOM - PARTITION_ZOOM)
@@ -285,8 +288,10 @@ class ByPartition:
             stated = [pickle.dumps(rows.row(row)) for row in range(len(rows))]
             self._database.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", places.tolist())
             self._database.executemany(
-                "INSERT INTO images VALUES (?, ?, ?)", ((x, y, stated[row]) for row, x, y in pairs)
+                "INSERT INTO images VALUES (?, ?, ?, ?)",
+                ((x, y, before + row, stated[row]) for row, x, y in pairs),
             )
+            before += len(rows)
         self._database.execute("CREATE INDEX places ON images (x, y)")
 
     def __enter__(self) -> Self:
@@ -310,6 +315,15 @@ class ByPartition:
         )
         wanted = set(tiles)
         return sum(count for x, y, count in counted if Tile(x, y) in wanted)
+
+    def count(self, tiles: Sequence[Tile]) -> int:
+        """How many images touch any of these partitions."""
+        marks = ", ".join("?" * len(tiles))
+        (found,) = self._database.execute(
+            f"SELECT count(DISTINCT row) FROM images WHERE (x << ?) | y IN ({marks})",  # noqa: S608  # marks alone
+            (PARTITION_ZOOM, *((each.x << PARTITION_ZOOM) | each.y for each in tiles)),
+        ).fetchone()
+        return int(found)
 
     def images(self, tile: Tile) -> list[Image]:
         """Those that touch a partition."""

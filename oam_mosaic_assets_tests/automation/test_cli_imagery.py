@@ -11,13 +11,16 @@ from oam_mosaic_assets_tests.automation.test_cli import PUBLISHED, WRONG, Shell
 from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
 
 IMAGES = 5
-NOTHING_READ = "1e-9"
+NOTHING_READ = "0"
 
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
     with quick_folder() as folder:
-        write_items(folder / "items.ndjson", some_items(IMAGES))
+        items = some_items(IMAGES)
+        for item in items:
+            item["assets"]["visual"]["href"] = "http://127.0.0.1/nobody-is-asked.tif"
+        write_items(folder / "items.ndjson", items)
         settings = {
             "STAC_ITEMS": str(folder / "items.ndjson"),
             "MOSAIC_PRODUCTS": "imagery",
@@ -43,7 +46,7 @@ def test_shares_are_all_partitions_of_the_public_build_and_none_twice(shell: She
     assert (told.returncode, f"Partition {names[0]}, 1 of 1" in told.stderr) == (0, True)
     told = shell.run("imagery", "6-0-0")
     assert told.returncode == WRONG
-    assert "6-0-0: no image of the public build lies there" in told.stderr
+    assert "6-0-0: no tile of z6 in which an image of the public build lies" in told.stderr
 
 
 def test_where_imagery_is_no_product_that_is_said(shell: Shell) -> None:

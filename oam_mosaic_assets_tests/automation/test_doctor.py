@@ -121,10 +121,22 @@ def test_settings_that_cannot_be_read_are_a_finding_too(shell: Shell) -> None:
         assert name in finding["text"]
 
 
+def test_an_executor_that_is_not_there_is_in_the_way_of_the_daemon(shell: Shell) -> None:
+    told = shell.run("doctor", BUILD_EXECUTOR="dagster_k8s:k8s_job_executor")
+    assert told.returncode == WRONG
+    assert re.search(
+        r"^wrong +executor +BUILD_EXECUTOR, .*No module named 'dagster_k8s'", told.stdout, re.MULTILINE
+    )
+    told = shell.run("doctor", BUILD_EXECUTOR="multiprocess")
+    assert told.returncode == WELL
+    assert "multiprocess, for runs of the daemon and the UI" in told.stdout
+
+
 def test_what_a_build_leaves_is_well(shell: Shell) -> None:
-    assert shell.run_forked("build").returncode == 0
+    # the executor is that of the daemon and the UI: a command needs none
+    assert shell.run("build", BUILD_EXECUTOR="dagster_k8s:k8s_job_executor").returncode == 0
     told = shell.run("doctor")
 
     assert told.returncode == WELL, told.stdout
     assert re.search(r"^ok +public mosaic +\S+ with 30 images, public since ", told.stdout, re.MULTILINE)
-    assert "the last archive has" in told.stdout
+    assert "the last build has" in told.stdout

@@ -164,7 +164,7 @@ def test_three_kinds_are_made_of_the_same_images(pictured: Site, nginx: Nginx) -
 
 def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured: Site, nginx: Nginx) -> None:
     """The partitions' job works from the store alone; the next build puts together what it finds there."""
-    pictured.environment["IMAGERY_BUDGET_HOURS"] = "1e-9"
+    pictured.environment["IMAGERY_BUDGET_HOURS"] = "0"
     outcome = pictured.run()
     assert outcome.success, outcome.log
     assert [alpha_at(pictured, each) for each in items(nginx)] == [102] * len(items(nginx))  # grey, all
@@ -177,7 +177,7 @@ def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured
         assert result.success
         (made,) = result.get_asset_materialization_events()
         assert made.partition == key
-    outcome = pictured.run({"IMAGERY_BUDGET_HOURS": "1e-9"}, tags={ANEW_TAG: "yes"})
+    outcome = pictured.run({"IMAGERY_BUDGET_HOURS": "0"}, tags={ANEW_TAG: "yes"})
     assert outcome.success, outcome.log
     assert [alpha_at(pictured, each) for each in items(nginx)[:FLIGHTS]] == [255] * FLIGHTS
 

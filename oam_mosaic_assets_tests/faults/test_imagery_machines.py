@@ -22,7 +22,7 @@ from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Request, ScriptedHost, scripted_host
 from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer
 
-NOTHING_READ = {"IMAGERY_BUDGET_HOURS": "1e-9"}
+NOTHING_READ = {"IMAGERY_BUDGET_HOURS": "0"}
 PARTITIONS = 3
 
 

@@ -34,7 +34,7 @@ def described(new_site: Site) -> Site:
 def complete(new_site: Site) -> Site:
     """An installation that publishes all there is; of imagery it asks nobody."""
     new_site.environment["MOSAIC_PRODUCTS"] = ",".join(each.word for each in PRODUCTS)
-    new_site.environment["IMAGERY_BUDGET_HOURS"] = "1e-9"
+    new_site.environment["IMAGERY_BUDGET_HOURS"] = "0"
     return new_site
 
 
@@ -93,7 +93,7 @@ def test_a_product_that_fails_its_audit_keeps_all_back(described: Site) -> None:
     }
     for broken in PRODUCTS:
         check = next(iter(BRANCHES[broken.name].checks))
-        site.environment |= {"MOSAIC_PRODUCTS": f"mosaic,{broken.word}", "IMAGERY_BUDGET_HOURS": "1e-9"}
+        site.environment |= {"MOSAIC_PRODUCTS": f"mosaic,{broken.word}", "IMAGERY_BUDGET_HOURS": "0"}
 
         def unhappy(*_: Any, check: str = check, **__: Any) -> list[Verdict]:
             return [Verdict.failing(check, "something is broken")]

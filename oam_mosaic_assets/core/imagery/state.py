@@ -141,7 +141,7 @@ class Tally:
         blocks: in all.
         made: anew.
         left: for the next run, since the budget was spent.
-        requests: sent.
+        requests: sent or tried.
         bytes: received.
         seconds: that workers spent on images.
         hosts: requests, bytes and seconds by host.
@@ -173,7 +173,7 @@ class Tally:
 
     @classmethod
     def total(cls, parts: Iterable[Tally]) -> Tally:
-        """Of several partitions; an image that lies in two is counted in each."""
+        """Of several partitions; an image that lies in two is counted in each, until `of_images`."""
         whole = cls()
         for part in parts:
             whole.images += part.images
@@ -191,3 +191,19 @@ class Tally:
                 for name, value in spent.items():
                     of_host[name] = round(of_host[name] + value, 3)
         return whole
+
+    def of_images(self, count: int) -> Tally:
+        """The same, with each image counted once: as not read where a partition has not read it.
+
+        Args:
+            count: of images in all partitions.
+        """
+        skipped = {each.id: each for each in self.skipped}
+        waiting = set(self.waiting) - skipped.keys()
+        return replace(
+            self,
+            images=count,
+            read=count - len(skipped) - len(waiting),
+            skipped=[*skipped.values()],
+            waiting=sorted(waiting),
+        )

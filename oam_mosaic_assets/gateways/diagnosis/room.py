@@ -44,7 +44,7 @@ class ArchiveSize:
     def expected(cls, *, published: int | None, images: int | None) -> Self:
         """As large as the last one, else in proportion to the number of images."""
         if published is not None:
-            return cls(published, f"the last archive has {in_words(published)}")
+            return cls(published, f"the last build has {in_words(published)}")
         if images is not None:
             return cls(images * BYTES_PER_IMAGE, f"guessed from {images:,} images")
         return cls(WHOLE_CATALOGUE * BYTES_PER_IMAGE, f"as measured with {WHOLE_CATALOGUE:,} images")

@@ -127,7 +127,7 @@ def test_room_is_compared_with_what_a_build_needs(archive: int, state: State) ->
 @pytest.mark.parametrize(
     ("published", "images", "size", "basis"),
     [
-        (1_000_000, 5, 1_000_000, "the last archive has 1.0 MB"),
+        (1_000_000, 5, 1_000_000, "the last build has 1.0 MB"),
         (None, 1000, 2_980_000, "guessed from 1,000 images"),
         (None, None, 67_920_160, "as measured with 22,792 images"),
     ],

@@ -1,0 +1,27 @@
+"""What builds of partitions come to together."""
+
+from __future__ import annotations
+
+from oam_mosaic_assets.core.imagery.outcome import Reason
+from oam_mosaic_assets.core.imagery.state import Skipped, Tally
+
+
+def skipped(name: str) -> Skipped:
+    return Skipped(id=name, reason=Reason.MISSING, detail="", host="a.example", since="2026-01-15T12:00:00Z")
+
+
+def test_an_image_that_lies_in_two_partitions_counts_once() -> None:
+    one = Tally(images=4, read=1, skipped=[skipped("lost")], waiting=["both", "half"], blocks=2, requests=3)
+    other = Tally(images=4, read=2, skipped=[skipped("lost")], waiting=["both"], blocks=1, requests=1)
+    together = Tally.total([one, other])
+    assert (together.images, len(together.skipped), together.waiting) == (8, 2, ["both", "half", "both"])
+
+    whole = together.of_images(6)
+    assert (whole.images, whole.read, whole.blocks, whole.requests) == (6, 3, 3, 4)
+    assert [each.id for each in whole.skipped] == ["lost"]
+    assert whole.waiting == ["both", "half"]
+
+
+def test_an_image_that_one_partition_could_not_read_is_not_said_to_wait() -> None:
+    whole = Tally(images=2, skipped=[skipped("a")], waiting=["a"]).of_images(1)
+    assert (whole.read, len(whole.skipped), whole.waiting) == (0, 1, [])
