@@ -68,7 +68,7 @@ def write_sample(path: Path, count: int, moved: frozenset[int]) -> None:
             if isinstance(item, Unreadable):
                 lines.write(item.text + "\n")
                 continue
-            with suppress(TypeError, KeyError, IndexError):
+            with suppress(TypeError, KeyError, IndexError, RecursionError):  # some are no images
                 if row in moved:
                     item = incremental.moved(item)  # noqa: PLW2901
             lines.write(json.dumps(item) + "\n")
