@@ -2,9 +2,10 @@
 
     python benchmarks/imagery.py FOLDER [--cogs N] [--way ours|plain]
 
-In an environment of requirements-benchmark.lock. The COGs are made once in the folder and served with 20 ms of latency by a process of its own, which counts
-requests and bytes. Seconds are those of the processors, of all processes of each way. Memory is the largest
-sum of what all processes of this project hold, as the kernel shares it out (PSS).
+In an environment of requirements-benchmark.lock. The COGs are made once in the folder and served with 20 ms
+of latency by a process of its own, which counts requests and bytes. Seconds are those of the processors, of
+all processes of each way. Memory is the largest sum of what all processes of this project hold, as the
+kernel shares it out (PSS).
 """
 
 from __future__ import annotations
