@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.directory import Directory, Numbers, joined
 from oam_mosaic_assets.core.grid import first_tile_id
+
+_TOGETHER: Final = 2**17
+"""Entries that are cut together: some twenty megabytes beside what comes of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +78,11 @@ class Stretches:
 
     def cut(self, entries: Directory) -> tuple[Directory, Directory]:
         """Entries about tiles in the set, and those about others. Runs are cut where they cross over."""
+        some = range(0, max(1, len(entries)), _TOGETHER)
+        parts = [self._cut(entries[start : start + _TOGETHER]) for start in some]
+        return joined([inside for inside, _ in parts]), joined([outside for _, outside in parts])
+
+    def _cut(self, entries: Directory) -> tuple[Directory, Directory]:
         bounds, first = self._bounds, entries.tile_id
         after = np.searchsorted(bounds, first, side="right")
         cuts = np.searchsorted(bounds, first + entries.run_length) - after

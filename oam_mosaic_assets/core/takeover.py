@@ -18,6 +18,12 @@ from oam_mosaic_assets.core.stretches import Stretches
 _PIECE: Final = 4 * 2**20
 """Bytes that are held of each file."""
 
+_TOGETHER: Final = 2**17
+"""Entries of each that are compared together: some fifty megabytes."""
+
+_AFTER_ALL: Final = 2**62
+"""A tile id that there is none after."""
+
 
 def differences(now: Source, then: Source) -> list[str]:
     """What tiles one of two sources has and the other has not, or has otherwise; in words, empty where none.
@@ -37,10 +43,30 @@ def differing_tiles(now: Source, then: Source) -> Stretches:
 
 
 def _differing(now: Source, then: Source) -> dict[str, tuple[Numbers, Numbers]]:
-    """First tile and length of stretches of tiles, by what differs of them."""
+    """First tile and length of stretches of tiles, by what differs of them. Some are compared at a time."""
+    none = np.zeros(0, np.int64)
+    found = {what: [(none, none)] for what in ("lost", "new", "others")}
+    breaks = np.unique(np.concatenate([each.entries.tile_id[::_TOGETHER] for each in (now, then)])).tolist()
+    for low, high in pairwise([*breaks, _AFTER_ALL]):
+        sides = (_between(each, low, high) for each in (now, then))
+        for what, tiles in _differing_between(low, high, *sides).items():
+            found[what].append(tiles)
+    return {
+        what: (np.concatenate([begin for begin, _ in tiles]), np.concatenate([length for _, length in tiles]))
+        for what, tiles in found.items()
+    }
+
+
+def _between(source: Source, low: int, high: int) -> Source:
+    """Its entries about tiles from one to before another; those at the ends may be about others as well."""
+    first, after = np.searchsorted(source.entries.tile_id, [low, high]).tolist()
+    return Source(source.descriptor, source.entries[max(0, first - 1) : after])
+
+
+def _differing_between(low: int, high: int, now: Source, then: Source) -> dict[str, tuple[Numbers, Numbers]]:
     sides = [each.entries.tile_id for each in (now, then)]
     sides += [each.entries.tile_id + each.entries.run_length for each in (now, then)]
-    bounds = np.sort(np.concatenate(sides), kind="stable")  # four runs that are sorted, so merging is quick
+    bounds = np.sort(np.clip(np.concatenate(sides), low, high), kind="stable")  # of runs that are sorted
     bounds = bounds[np.diff(bounds, prepend=-1) > 0]
     begin, lengths = bounds[:-1], np.diff(bounds)
     of_now, of_then = now.entries.at(begin), then.entries.at(begin)
