@@ -120,6 +120,13 @@ def test_the_ui_says_of_wrong_settings_what_the_command_says(tmp_path: Path) -> 
     assert "\nWhat to do: " in told.stderr
 
 
+def test_the_ui_does_not_come_up_without_the_executor_that_is_asked_for(tmp_path: Path) -> None:
+    executor = {"BUILD_EXECUTOR": "dagster_k8s:k8s_job_executor"}
+    told = run("ui", cwd=tmp_path, PORT="0", **executor, **prepared(tmp_path, {}))
+    assert told.returncode == 2
+    assert "BUILD_EXECUTOR, dagster_k8s:k8s_job_executor, cannot be imported" in told.stderr
+
+
 @pytest.mark.parametrize("port", ["taken", "none", "70000"])
 def test_the_ui_says_of_a_port_that_it_cannot_have_which_and_why(tmp_path: Path, port: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
