@@ -68,7 +68,7 @@ class Reader:
         def cut(cog: Cog) -> None:
             is_seen = False
             for block, target in zip(job["blocks"], job["targets"], strict=True):
-                chip = self._chip_of(cog, whole & Window.of_block(Tile(*block)), whole, area, job["feather"])
+                chip = _chip_of(cog, whole & Window.of_block(Tile(*block)), whole, area, job["feather"])
                 if chip is not None:
                     Path(target).write_bytes(chip.to_bytes())
                     is_seen = True
@@ -76,16 +76,6 @@ class Reader:
                 raise Unreadable(Reason.ELSEWHERE)
 
         return self._told(job, cut, fresh=False)
-
-    def _chip_of(self, cog: Cog, window: Window, whole: Window, area: Area, edge: int) -> Chip | None:
-        # how far its edge is shows beyond the block as well
-        around = whole & window.widened(STEP if edge else 0)
-        pixels = None if window.is_empty else cog.seen_in(around)
-        if pixels is None:
-            return None
-        pixels = within(pixels, around, area)
-        counts = feather.counted(pixels, edge) if edge else None
-        return Chip(around, pixels, counts).cut_to(window).trimmed()
 
     def _told(self, job: Mapping[str, Any], use: Callable[[Cog], None], *, fresh: bool) -> Answer:
         """What became of it, and what it cost."""
@@ -128,6 +118,26 @@ class Reader:
         self._open[key] = cog
         while len(self._open) > KEPT:
             self._open.popitem(last=False)[1].close()
+
+
+def _chip_of(cog: Cog, window: Window, whole: Window, area: Area, edge: int) -> Chip | None:
+    """What an image shows of a window; None where that is nothing.
+
+    Args:
+        cog: the image.
+        window: of a block.
+        whole: of the footprint.
+        area: the footprint in pixels.
+        edge: pixels of it that are to be soft.
+    """
+    # how far away the edge is, is seen beyond the block as well
+    around = whole & window.widened(STEP if edge else 0)
+    pixels = None if window.is_empty else cog.seen_in(around)
+    if pixels is None:
+        return None
+    pixels = within(pixels, around, area)
+    counts = feather.counted(pixels, edge) if edge else None
+    return Chip(around, pixels, counts).cut_to(window).trimmed()
 
 
 def compose(job: Mapping[str, Any]) -> Answer:
