@@ -405,12 +405,14 @@ class Site:
 
 
 @contextmanager
-def site_on(server: S3Server, instance: dg.DagsterInstance, images: int) -> Iterator[Site]:
-    """An installation that reads a file and publishes to a new bucket of a server."""
+def site_on(
+    server: S3Server, instance: dg.DagsterInstance, images: int, bucket: str | None = None
+) -> Iterator[Site]:
+    """An installation that reads a file and publishes to a bucket of a server; a new one if none is named."""
     with quick_folder() as folder:
         settings = {
             "STAC_ITEMS": str(folder / "items.ndjson"),
-            "S3_BUCKET": new_bucket(server),
+            "S3_BUCKET": bucket or new_bucket(server),
             "S3_ENDPOINT": server.endpoint,
             "S3_ACCESS_KEY": server.access_key,
             "S3_SECRET_KEY": server.secret_key,

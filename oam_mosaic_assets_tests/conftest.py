@@ -16,6 +16,7 @@ from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer, running_ceph
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, running_nginx
 from oam_mosaic_assets_tests.servers.moto import running_moto
 from oam_mosaic_assets_tests.servers.postgres import PostgresServer, running_postgres
 from oam_mosaic_assets_tests.servers.s3 import S3Server
@@ -105,3 +106,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
         return FolderStore(tmp_path / "store")
     server: S3Server = request.getfixturevalue(request.param)
     return store_in(server, new_bucket(server), part_size=5 << 20, largest_copy=5 << 20)
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """A host of images, with none yet."""
+    root = tmp_path_factory.mktemp("images")
+    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
+        yield running

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -24,7 +23,7 @@ from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx, running_nginx
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx
 
 FLIGHTS = 3
 HOSTILE = [
@@ -32,13 +31,6 @@ HOSTILE = [
     "file:///etc/passwd",
     "/vsicurl/http://127.0.0.1/a.tif",
 ]
-
-
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    root = tmp_path_factory.mktemp("images")
-    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
-        yield running
 
 
 @pytest.fixture

@@ -19,9 +19,7 @@ from oam_mosaic_assets_tests.chain import (
     Outcome,
     Site,
     public_mosaic_is_whole,
-    quick_folder,
-    some_items,
-    write_items,
+    site_on,
 )
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
 from oam_mosaic_assets_tests.faults.stores import Meddled
@@ -75,16 +73,7 @@ def bucket(ceph: CephServer) -> str:
 def publisher_site(ceph: CephServer, bucket: str, instance: dg.DagsterInstance) -> Iterator[Site]:
     """An installation whose user owns nothing, and may do what the bucket's policy says."""
     user = ceph.create_user(PUBLISHER)
-    with quick_folder() as folder:
-        settings = {
-            "STAC_ITEMS": str(folder / "items.ndjson"),
-            "S3_BUCKET": bucket,
-            "S3_ENDPOINT": user.endpoint,
-            "S3_ACCESS_KEY": user.access_key,
-            "S3_SECRET_KEY": user.secret_key,
-        }
-        made = Site(settings, instance, folder)
-        write_items(made.items, some_items(IMAGES))
+    with site_on(user, instance, IMAGES, bucket) as made:
         yield made
 
 

@@ -6,14 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost, running_nginx, scripted_host
-
-
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    root = tmp_path_factory.mktemp("images")
-    with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
-        yield running
+from oam_mosaic_assets_tests.servers.image_hosts import ScriptedHost, scripted_host
 
 
 @pytest.fixture
