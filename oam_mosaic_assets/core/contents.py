@@ -146,17 +146,15 @@ def _looked_at(descriptor: int, which: int, entries: Directory) -> Numbers:
     """
     offset, first, uses = np.unique(entries.offset, return_index=True, return_counts=True)
     length = entries.length[first]
+    ends = offset + length
     looks = np.zeros(len(offset), np.int64)
     start = 0
     while start < len(offset):
-        begin = max(int(offset[start]), int(offset[start] + length[start]) - _TAIL)
-        ends = offset[start:] + length[start:]
-        within = ends - begin <= _PIECE
-        stop = start + max(1, len(within) if within.all() else int(within.argmin()))
-        ends = ends[: stop - start]
-        piece = np.frombuffer(read(descriptor, begin, int(ends[-1])), np.uint8)
+        begin = max(int(offset[start]), int(ends[start]) - _TAIL)
+        stop = max(start + 1, int(np.searchsorted(ends, begin + _PIECE, side="right")))
+        piece = np.frombuffer(read(descriptor, begin, int(ends[stop - 1])), np.uint8)
         # of what is shorter, the first byte stands for what is not there
-        at = np.maximum(ends[:, None] + np.arange(-_TAIL, 0), offset[start:stop, None])
+        at = np.maximum(ends[start:stop, None] + np.arange(-_TAIL, 0), offset[start:stop, None])
         early, late = piece[at - begin].view(np.int64).T
         looks[start:stop] = (early * _MIXED) ^ late ^ (length[start:stop] * _MIXED * _MIXED)
         start = stop
