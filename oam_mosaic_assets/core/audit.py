@@ -33,7 +33,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "archive_is_whole": "Every directory decodes, every tile inflates and parses.",
     "archive_is_as_asked": "Header and metadata say what the tiling plan asked for.",
     "every_image_is_drawn": "Each footprint is drawn at every zoom that shows all, and nothing else is.",
-    "images_lie_where_they_should": "Each image is drawn in the tiles it reaches, and in no other.",
+    "images_lie_where_they_should": "At each zoom that shows all, images are drawn in the tiles they reach.",
     "low_zooms_are_true": "Within a pixel of each image something is drawn, and nothing elsewhere.",
     "few_images_are_set_aside": "The share of images that cannot be drawn stays below MAX_SET_ASIDE_SHARE.",
     "catalogue_did_not_shrink": "The catalogue lost no more of its images than MAX_SHRINK_SHARE.",
@@ -77,6 +77,11 @@ class Verdict:
     def is_guard(self) -> bool:
         """Whether a person may overrule it."""
         return self.name in GUARDS
+
+
+def first_failure(verdicts: Sequence[Verdict]) -> Verdict:
+    """The first that is one, else the last."""
+    return next((each for each in verdicts if not each.passed), verdicts[-1])
 
 
 def judge_wholeness(drawn: Drawn) -> Verdict:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import shapely
 
 from oam_mosaic_assets.core import audit
-from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
+from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
 from oam_mosaic_assets.core.audit import Verdict
-from oam_mosaic_assets.core.drawn import Drawn, read_drawn
-from oam_mosaic_assets.core.grid import Geometries
+from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, by_zoom, read_drawn
 from oam_mosaic_assets.core.placement import Tile, chosen_by_digest, misplaced, outline_differs
 from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
@@ -42,63 +42,74 @@ def examine(
     outlined = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
     try:
         with open_archive(archive) as opened:
-            ids = {name: index for index, name in enumerate(names)}
-            drawn = read_drawn(
+            read = partial(
+                read_drawn,
                 opened,
-                ids,
+                {name: index for index, name in enumerate(names)},
                 layer=plan.layer,
                 fields=plan.fields,
                 whole=plan.whole,
                 said=said_of(footprints, plan, [names[each] for each in outlined]),
-                outlined=outlined,
-                on_progress=on_progress,
             )
+            drawn, placed = NOTHING_DRAWN, list[Verdict]()
+            for zoom, entries in by_zoom(opened.directories()):
+                some = outlined if zoom == plan.zoom_max else []
+                so_far = sum(drawn.tiles.values()) / max(1, opened.header["addressed_tiles_count"])
+                found = read(
+                    entries=entries,
+                    zoom=zoom,
+                    outlined=some,
+                    on_progress=partial(_further, on_progress, so_far),
+                )
+                if plan.whole_from <= zoom <= plan.zoom_max:
+                    placed.append(_placement(names, footprints, plan, found, zoom, some))
+                # the zoom that completeness is told of is the plan's last
+                drawn = drawn.then(found) if zoom <= plan.zoom_max else found.then(drawn)
+            if plan.zoom_max not in drawn.tiles:
+                placed = [
+                    Verdict.failing("images_lie_where_they_should", f"nothing lies at z{plan.zoom_max}")
+                ]
             low_zooms = examine_low_zooms(opened, footprints, plan)
             return [
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn, extent=extent),
                 audit.judge_completeness(names, drawn, whole_from=plan.whole_from, zoom_max=plan.zoom_max),
-                _placement(opened, names, _as_given(footprints, plan), drawn, outlined, plan.zoom_max),
+                audit.first_failure(placed),
                 audit.judge_low_zooms(low_zooms),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 
 
-def _as_given(footprints: Path, plan: TilingPlan) -> Iterator[Geometries]:
-    """The areas as they were given to tippecanoe, a batch at a time."""
-    for batch in read_batches(footprints, ("geometry",)):
-        yield as_drawn(shapely.from_wkb(batch["geometry"].to_numpy()), plan.thinnest)
+def _further(on_progress: Callable[[float], None], so_far: float, share: float) -> None:
+    on_progress(so_far + share)
 
 
 def _placement(
-    archive: Archive,
     names: Sequence[str],
-    batches: Iterator[Geometries],
+    footprints: Path,
+    plan: TilingPlan,
     drawn: Drawn,
+    zoom: int,
     outlined: Sequence[int],
-    zoom_max: int,
 ) -> Verdict:
-    if archive.header["max_zoom"] != zoom_max:  # so `drawn` tells where images are at another zoom
-        return Verdict.failing(
-            "images_lie_where_they_should",
-            f"not compared: the last zoom is {archive.header['max_zoom']}, not {zoom_max}",
-        )
+    """Whether a zoom draws all images where they lie, and some of them as they are."""
     missing: list[Tile] = []
     stray: list[Tile] = []
     differing: list[int] = []
     first = 0
-    for geometries in batches:
-        of_batch = misplaced(geometries, first=first, drawn=drawn.pairs, zoom=zoom_max)
+    for batch in read_batches(footprints, ("geometry",)):
+        given = as_drawn(shapely.from_wkb(batch["geometry"].to_numpy()), plan.thinnest_at(zoom))
+        of_batch = misplaced(given, first=first, drawn=drawn.pairs, zoom=zoom)
         missing += of_batch[0]
         stray += of_batch[1]
         differing += [
             index
             for index in outlined
-            if first <= index < first + len(geometries)
-            and outline_differs(geometries[index - first], drawn.pieces.get(index, ()), zoom_max)
+            if first <= index < first + len(given)
+            and outline_differs(given[index - first], drawn.pieces.get(index, ()), zoom)
         ]
-        first += len(geometries)
+        first += len(given)
     return audit.judge_placement(
-        names, missing=missing, stray=stray, differing=differing, compared=len(outlined), zoom_max=zoom_max
+        names, missing=missing, stray=stray, differing=differing, compared=len(outlined), zoom_max=zoom
     )

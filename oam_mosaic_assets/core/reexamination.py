@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Final
 
@@ -174,14 +174,16 @@ class _Reading:
             placed.append(self._placement(drawn, zoom, nearby))
             on_progress((number + 1) / len(self.zooms))
         drawn = self._together(found, images)
-        return drawn, [self._completeness(drawn, undrawn), _first_failure(placed)]
+        return drawn, [self._completeness(drawn, undrawn), audit.first_failure(placed)]
 
     def _read(self, read: Directory, zoom: int, images: Numbers) -> tuple[Drawn, Numbers]:
         """What the tiles of a zoom draw of these images; they are numbered as they stand here."""
         of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(read)
         ids = {self.names[each]: number for number, each in enumerate(images.tolist())}
         outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
-        return self.read_drawn(ids=ids, outlined=outlined, entries=[of_zoom], zoom=zoom), images
+        return self.read_drawn(
+            ids=ids, outlined=outlined, entries=[of_zoom], zoom=zoom, in_order=True
+        ), images
 
     def _placement(self, drawn: Drawn, zoom: int, images: Numbers) -> Verdict:
         missing: list[Tile] = []
@@ -224,12 +226,9 @@ class _Reading:
     def _together(self, found: Sequence[Drawn], images: Mapping[int, int]) -> Drawn:
         """What is known of the whole archive; the images of zooms that show all of them are all."""
         return replace(
-            found[0],
+            reduce(Drawn.then, found),
             tiles=_tiles_by_zoom(self.entries),
             images={**images, **dict.fromkeys(self.zooms, len(self.names))},
-            strangers=frozenset().union(*(each.strangers for each in found)),
-            faults=tuple(fault for each in found for fault in each.faults),
-            fault_count=sum(each.fault_count for each in found),
         )
 
     def _completeness(self, drawn: Drawn, undrawn: Sequence[str]) -> Verdict:
@@ -245,11 +244,6 @@ class _Reading:
             return Verdict.failing(name, text, images_by_zoom=by_zoom)
         text = f"all {len(self.names):,} images are drawn; {len(self.changed):,} changed and were looked for"
         return Verdict.passing(name, text, images_by_zoom=by_zoom)
-
-
-def _first_failure(verdicts: Sequence[Verdict]) -> Verdict:
-    """The first that is one, else the last."""
-    return next((each for each in verdicts if not each.passed), verdicts[-1])
 
 
 def _tiles_by_zoom(entries: Directory) -> dict[int, int]:

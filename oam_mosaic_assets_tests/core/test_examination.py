@@ -83,6 +83,21 @@ def test_an_image_lost_at_a_zoom_before_the_last_is_found(scene: Scene, tmp_path
     assert found == {"every_image_is_drawn": f"of {len(IMAGES)} images some are not drawn: 1 at z9"}
 
 
+@pytest.mark.parametrize("zoom", range(PLAN.whole_from, PLAN.zoom_max))
+def test_images_that_a_zoom_draws_in_each_others_tiles_are_found(
+    scene: Scene, tmp_path: Path, zoom: int
+) -> None:
+    def exchange(pieces: Pieces) -> None:
+        entries = pieces.of_zoom(zoom)
+        first, last = entries[0], entries[len(entries) // 2]
+        first.offset, last.offset = last.offset, first.offset
+        first.length, last.length = last.length, first.length
+
+    found = failures(scene, changed(scene, tmp_path, exchange))
+    assert found.keys() == {"images_lie_where_they_should"}
+    assert f" in {zoom}/" in found["images_lie_where_they_should"]
+
+
 def test_a_header_that_counts_other_tiles_is_found(scene: Scene, tmp_path: Path) -> None:
     def miscount(pieces: Pieces) -> None:
         pieces.header["addressed_tiles_count"] += 1
