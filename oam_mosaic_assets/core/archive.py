@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from pmtiles.tile import (
 )
 
 from oam_mosaic_assets.core.directory import BrokenDirectory, Directory, joined
-from oam_mosaic_assets.core.grid import first_tile_id
+from oam_mosaic_assets.core.grid import first_tile_id, zoom_of
 
 HEADER_LENGTH: Final = 127
 
@@ -111,6 +112,15 @@ class Archive:
                 raise BrokenArchive(f"its directories name more tiles than the {stated:,} of its header")
             yield found
 
+    def by_zoom(self) -> Iterator[tuple[int, Iterator[Directory]]]:
+        """The same zoom after zoom; what is of one is to be taken before the next.
+
+        Raises:
+            BrokenArchive: as `directories`.
+        """
+        for zoom, found in groupby(_of_one_zoom(self.directories()), itemgetter(0)):
+            yield zoom, (entries for _, entries in found)
+
     def tile(self, tile_id: int, offset: int, length: int) -> bytes:
         """The inflated bytes of a tile.
 
@@ -168,6 +178,16 @@ def _checked(entries: Directory, last: int, section_length: int) -> int:
         if wrong.any():
             raise BrokenArchive(message.format(tile_id[wrong.argmax()]))
     return int(ends[-1]) if len(ends) else last
+
+
+def _of_one_zoom(directories: Iterable[Directory]) -> Iterator[tuple[int, Directory]]:
+    """The entries cut where a zoom ends; no run leaves its zoom."""
+    for entries in filter(len, directories):
+        first, last = entries.tile_id[[0, -1]].tolist()
+        for zoom in range(zoom_of(first), zoom_of(last) + 1):
+            ends = [first_tile_id(zoom), first_tile_id(zoom + 1)]
+            if len(of_zoom := entries[slice(*np.searchsorted(entries.tile_id, ends))]):
+                yield zoom, of_zoom
 
 
 def _lies_within(offset: int, length: int, section_length: int) -> bool:

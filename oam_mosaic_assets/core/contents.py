@@ -31,7 +31,7 @@ _SORTED: Final = 2**21
 _TAIL: Final = 16
 """Last bytes of a content that are looked at first: gzip and PNG have their checksums there."""
 
-DIGEST_BYTES: Final = 16
+_DIGEST_BYTES: Final = 16
 """Of a content's digest."""
 
 _MIXED: Final = np.int64(0x1E3779B97F4A7C15)
@@ -70,7 +70,7 @@ class Repeated:
         for which, (descriptor, _) in enumerate(files):
             some = slice(ends[which], ends[which + 1])
             digests += b"".join(_digests(descriptor, place[some] - _places(which, 0), length[some]))
-        return cls(place, numbered(digests))
+        return cls(place, _numbered(digests))
 
     def numbers(self, which: Numbers, offset: Numbers) -> Numbers:
         """The content at each of these places; -1 where a single entry is about it.
@@ -83,17 +83,6 @@ class Repeated:
         found = np.full(len(at), -1)
         found[is_known] = self.number[at[is_known]]
         return found
-
-
-def numbered(digests: bytes | bytearray) -> Numbers:
-    """A number for each distinct digest of 16 bytes, from 0 on, where it stands."""
-    halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
-    order = np.lexsort(halves.T)
-    is_new = np.zeros(len(order), np.bool_)
-    is_new[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = np.cumsum(is_new)
-    return numbers
 
 
 def pieces(descriptor: int, start: int, end: int) -> Iterator[bytes]:
@@ -165,10 +154,21 @@ def _looked_at(descriptor: int, which: int, entries: Directory) -> Numbers:
 def _digests(descriptor: int, offset: Numbers, length: Numbers) -> Iterator[bytes]:
     """Of the contents that lie there, 16 bytes each."""
     for start, size in zip(offset.tolist(), length.tolist(), strict=True):
-        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
         for piece in pieces(descriptor, start, start + size):
             digest.update(piece)
         yield digest.digest()
+
+
+def _numbered(digests: bytes | bytearray) -> Numbers:
+    """A number for each distinct digest of 16 bytes, from 0 on, where it stands."""
+    halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
+    order = np.lexsort(halves.T)
+    is_new = np.zeros(len(order), np.bool_)
+    is_new[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(is_new)
+    return numbers
 
 
 def _places(which: int | Numbers, offset: int | Numbers) -> Numbers:

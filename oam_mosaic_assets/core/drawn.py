@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -98,25 +96,6 @@ NOTHING_DRAWN: Final = Drawn(
 )
 
 
-def by_zoom(directories: Iterable[Directory]) -> Iterator[tuple[int, Iterator[Directory]]]:
-    """An archive's entries zoom after zoom; those of one are to be taken before the next.
-
-    Args:
-        directories: in the order of tile ids; no run leaves its zoom.
-    """
-    for zoom, found in groupby(_of_one_zoom(directories), itemgetter(0)):
-        yield zoom, (entries for _, entries in found)
-
-
-def _of_one_zoom(directories: Iterable[Directory]) -> Iterator[tuple[int, Directory]]:
-    for entries in filter(len, directories):
-        first, last = entries.tile_id[[0, -1]].tolist()
-        for zoom in range(zoom_of(first), zoom_of(last) + 1):
-            ends = [first_tile_id(zoom), first_tile_id(zoom + 1)]
-            if len(of_zoom := entries[slice(*np.searchsorted(entries.tile_id, ends))]):
-                yield zoom, of_zoom
-
-
 def read_drawn(
     archive: Archive,
     ids: Mapping[str, int] | None,
@@ -195,8 +174,9 @@ class _Reading:
         tiles: Counter[int] = Counter()
         images: dict[int, int] = {}
         seen: set[int] = set()
-        image, tile_id, drawn_in_tile = array("i"), array("q"), array("i")
+        pairs = array("q")
         for directory in entries:
+            image, tile_id, drawn_in_tile = array("i"), array("q"), array("i")
             columns = (directory.tile_id, directory.run_length, directory.offset, directory.length)
             for first, run_length, offset, length in zip(*(c.tolist() for c in columns), strict=True):
                 drawn = self._images(first, run_length, offset, length)
@@ -213,23 +193,27 @@ class _Reading:
                         drawn_in_tile.append(len(drawn))
                     if not self.outlined.isdisjoint(drawn):
                         self._outline(first, run_length, offset, length)
+            # of one directory at a time, for there are fifty times as many pairs as images
+            pairs.frombytes(self._pairs(image, tile_id, drawn_in_tile).tobytes())
             if addressed:
                 on_progress(tiles.total() / addressed)
-        x, y = tile_positions(np.frombuffer(tile_id, np.int64), self.deepest)
-        # in place, for there are fifty times as many pairs as images
-        of_first = pairs_of(np.zeros_like(x), x, y, self.deepest)
-        pairs = np.repeat(of_first, np.frombuffer(drawn_in_tile, np.int32))
-        pairs += np.frombuffer(image, np.int32).astype(np.int64) << (2 * self.deepest)
-        pairs.sort()
+        in_order = np.frombuffer(pairs, np.int64)
+        in_order.sort()
         return Drawn(
             tiles=dict(sorted(tiles.items())),
             images=images,
-            pairs=pairs,
+            pairs=in_order,
             pieces=dict(self.pieces),
             strangers=frozenset(self.strangers),
             faults=tuple(self.faults),
             fault_count=self.fault_count,
         )
+
+    def _pairs(self, image: array[int], tile_id: array[int], drawn_in_tile: array[int]) -> NDArray[np.int64]:
+        """Pairs of each tile and the images that it draws, as `grid.pairs_of` writes them."""
+        x, y = tile_positions(np.frombuffer(tile_id, np.int64), self.deepest)
+        x, y = (np.repeat(each, np.frombuffer(drawn_in_tile, np.int32)) for each in (x, y))
+        return pairs_of(np.frombuffer(image, np.int32), x, y, self.deepest)
 
     def _images(self, tile_id: int, run_length: int, offset: int, length: int) -> list[int]:
         """Indices of the images that a tile draws."""

@@ -11,7 +11,7 @@ import shapely
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
 from oam_mosaic_assets.core.audit import Verdict
-from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, by_zoom, read_drawn
+from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.placement import Tile, chosen_by_digest, misplaced, outline_differs
 from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
@@ -52,7 +52,7 @@ def examine(
                 said=said_of(footprints, plan, [names[each] for each in outlined]),
             )
             drawn, placed = NOTHING_DRAWN, list[Verdict]()
-            for zoom, entries in by_zoom(opened.directories()):
+            for zoom, entries in opened.by_zoom():
                 some = outlined if zoom == plan.zoom_max else []
                 so_far = sum(drawn.tiles.values()) / max(1, opened.header["addressed_tiles_count"])
                 found = read(

@@ -6,7 +6,6 @@ into PMTiles. Source: the MBTiles specification 1.3.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from array import array
 from collections.abc import Generator, Iterable, Iterator
@@ -16,7 +15,6 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from oam_mosaic_assets.core.contents import DIGEST_BYTES, numbered
 from oam_mosaic_assets.core.directory import Directory, Numbers
 from oam_mosaic_assets.core.grid import tile_ids
 from oam_mosaic_assets.core.merging import Source
@@ -43,19 +41,16 @@ def read_tiles(mbtiles: Path) -> Generator[tuple[int, int, int, bytes], None, No
 
 
 def spooled(tiles: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> Source:
-    """Write tiles into a file, one after another, and say where each lies. Equal ones are told.
+    """Write tiles into a file, one after another, and say where each lies. `merging` sees which are equal.
 
     Args:
         tiles: zoom, column, row and content of each, as `read_tiles` gives them.
         spool: the file, empty; to be kept open as long as the source is used.
     """
-    places, length = array("q"), array("q")
-    tile_id = array("q")
-    digests = bytearray()
+    places, length, tile_id = array("q"), array("q"), array("q")
     for zoom, x, y, content in tiles:
         places.extend((zoom, x, y))
         length.append(len(content))
-        digests += hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
         spool.write(content)
         if len(length) % _BATCH == 0:
             tile_id.frombytes(_ids(places).tobytes())
@@ -64,13 +59,9 @@ def spooled(tiles: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> S
     spool.flush()
     ids, lengths = np.frombuffer(tile_id, np.int64), np.frombuffer(length, np.int64)
     offset = np.cumsum(lengths) - lengths
-    # equal tiles are all the first of them
-    numbers = numbered(digests)
-    first = np.zeros(numbers.max(initial=-1) + 1, np.int64)
-    first[numbers[::-1]] = np.arange(len(numbers))[::-1]  # of those of one content the last one written stays
     order = np.argsort(ids)
-    of = first[numbers[order]]
-    return Source(spool.fileno(), Directory(ids[order], np.ones_like(of), lengths[of], offset[of]))
+    runs = np.broadcast_to(np.int64(1), ids.shape)
+    return Source(spool.fileno(), Directory(ids[order], runs, lengths[order], offset[order]))
 
 
 def _ids(places: array[int]) -> Numbers:

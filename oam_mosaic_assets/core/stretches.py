@@ -78,7 +78,13 @@ class Stretches:
 
     def cut(self, entries: Directory) -> tuple[Directory, Directory]:
         """Entries about tiles in the set, and those about others. Runs are cut where they cross over."""
-        some = range(0, max(1, len(entries)), _TOGETHER)
+        if not len(entries):
+            return entries, entries
+        ends = entries.tile_id[0], entries.tile_id[-1] + entries.run_length[-1] - 1
+        of_first, of_last = np.searchsorted(self._bounds, ends, side="right").tolist()
+        if of_first == of_last:  # all of them lie in one stretch, or between two
+            return (entries, Directory.empty()) if of_first % 2 else (Directory.empty(), entries)
+        some = range(0, len(entries), _TOGETHER)
         parts = [self._cut(entries[start : start + _TOGETHER]) for start in some]
         return joined([inside for inside, _ in parts]), joined([outside for _, outside in parts])
 
