@@ -56,8 +56,11 @@ class Proxy(ThreadingTCPServer):
         endpoint: `http://127.0.0.1:PORT`.
     """
 
-    def __init__(self, upstream: str) -> None:
-        super().__init__((_HOST, 0), _Connection)
+    def __init__(self, upstream: str, listening: socket.socket | None = None) -> None:
+        super().__init__((_HOST, 0), _Connection, bind_and_activate=not listening)
+        if listening:
+            self.socket.close()
+            self.socket, self.server_address = listening, listening.getsockname()
         server = urlsplit(upstream)
         self.upstream = (server.hostname or _HOST, server.port or 80)
         self.endpoint = f"http://{_HOST}:{self.server_address[1]}"
@@ -145,9 +148,13 @@ def _cut(*sockets: socket.socket) -> None:
 
 
 @contextmanager
-def running_proxy(upstream: str) -> Iterator[Proxy]:
-    """Run a proxy before the server at `http://HOST:PORT`; it ends with the block."""
-    with Proxy(upstream) as proxy:
+def running_proxy(upstream: str, listening: socket.socket | None = None) -> Iterator[Proxy]:
+    """Run a proxy before the server at `http://HOST:PORT`; it ends with the block.
+
+    Args:
+        listening: a socket that listens already, and is closed in the end; by default one on a free port.
+    """
+    with Proxy(upstream, listening) as proxy:
         serving = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
         serving.start()
         try:
