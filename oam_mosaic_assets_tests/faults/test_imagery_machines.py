@@ -1,29 +1,38 @@
-"""Imagery on several machines: processes that share S3 and PostgreSQL and no disk, one of them killed."""
+"""Imagery on several hosts that share S3 and PostgreSQL and nothing else, one of which loses its power."""
 
 from __future__ import annotations
 
 import json
-import os
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import dagster as dg
 import pytest
 import shapely
 import yaml
 
+from oam_mosaic_assets.assets.imagery_blocks import imagery_blocks
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
+from oam_mosaic_assets_tests.automation.live_dagster import program
 from oam_mosaic_assets_tests.chain import REPOSITORY, Site, some_items, write_items
 from oam_mosaic_assets_tests.faults.test_imagery import seen
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
+from oam_mosaic_assets_tests.servers.hosts import PLAIN, Host, running_host
 from oam_mosaic_assets_tests.servers.image_hosts import Request, ScriptedHost, scripted_host
-from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer
+from oam_mosaic_assets_tests.servers.postgres import PostgresServer
+from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 NOTHING_READ = {"IMAGERY_BUDGET_HOURS": "0"}
 PARTITIONS = 3
+BY_DAGSTER = ["dagster", "asset", "materialize", "-m", "oam_mosaic_assets.definitions"]
+BY_DAGSTER += ["--select", imagery_blocks.key.to_user_string(), "--partition"]
+BY_COMMAND = ["oam-mosaic", "imagery"]
 
 
 class Images:
@@ -62,33 +71,67 @@ def images(tmp_path: Path) -> Iterator[Images]:
         made.go_on.set()
 
 
+def home_in(folder: Path) -> Path:
+    """A DAGSTER_HOME that keeps records where production does."""
+    stated = yaml.safe_load((REPOSITORY / "deploy" / "dagster.yaml").read_text())
+    home = folder / "home"
+    home.mkdir(parents=True)
+    kept = {name: stated[name] for name in ("telemetry", "storage")}
+    (home / "dagster.yaml").write_text(yaml.safe_dump(kept))
+    return home
+
+
 @pytest.fixture
-def records(postgres: PostgresServer) -> Iterator[PgstacDatabase]:
-    yield postgres.create_empty("machines")
-    postgres.drop("machines")
+def records(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
+    """Dagster's records in a database, which the environment names from now on."""
+    database = postgres.create_empty("hosts")
+    for name in ("host", "port", "user", "password"):
+        monkeypatch.setenv(f"DAGSTER_PG_{name.upper()}", str(getattr(database, name)))
+    monkeypatch.setenv("DAGSTER_PG_DATABASE", database.name)
+    with dg.DagsterInstance.from_config(str(home_in(tmp_path))) as instance:
+        yield instance
+    postgres.drop(database.name)
 
 
-def machine(site: Site, folder: Path, records: PgstacDatabase, partition: str) -> subprocess.Popen[str]:
-    """Read a partition with nothing but a store, a database for records, and an empty disk."""
-    folder.mkdir()
-    (folder / "home").mkdir()
-    storage = yaml.safe_load((REPOSITORY / "deploy" / "dagster.yaml").read_text())["storage"]
-    (folder / "home" / "dagster.yaml").write_text(yaml.safe_dump({"storage": storage}))
-    command, environment = site.command_line("imagery", partition)
+@pytest.fixture
+def boot(
+    moto: S3Server, postgres: PostgresServer, images: Images, tmp_path: Path
+) -> Iterator[Callable[[str], Host]]:
+    """Start a host of this name, which reaches the store, the database and the images."""
+    reach = [urlsplit(each).port or 0 for each in (moto.endpoint, images.host.address())]
+    with ExitStack() as ends:
+
+        def booted(name: str) -> Host:
+            home_in(tmp_path / name)
+            return ends.enter_context(running_host(tmp_path / name, [postgres.port, *reach]))
+
+        yield booted
+
+
+def read(host: Host, site: Site, command: list[str], partition: str) -> subprocess.Popen[bytes]:
+    """Read a partition there; Dagster's own command gives the step a process of its own."""
+    _, environment = site.command_line()
     own = {
-        "DAGSTER_HOME": str(folder / "home"),
-        "MOSAIC_SCRATCH": str(folder / "scratch"),
-        "DAGSTER_PG_HOST": records.host,
-        "DAGSTER_PG_PORT": str(records.port),
-        "DAGSTER_PG_USER": records.user,
-        "DAGSTER_PG_PASSWORD": records.password,
-        "DAGSTER_PG_DATABASE": records.name,
-        "TMPDIR": str(folder),
-        "STAC_ITEMS": str(folder / "nothing"),  # names the kind of source, which tells where is published
+        "DAGSTER_HOME": str(host.disk / "home"),
+        "MOSAIC_SCRATCH": str(host.disk / "scratch"),
+        "TMPDIR": str(host.disk),
+        "STAC_ITEMS": str(host.disk / "nothing"),  # names the kind of source, which tells where is published
+        "BUILD_EXECUTOR": "multiprocess",
     }
-    return subprocess.Popen(
-        command, env=environment | own, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return host.start(program(command[0]), *command[1:], partition, environment=environment | own)
+
+
+def is_shut_in(host: Host, others_file: Path) -> None:
+    """See that a host reaches the servers that it needs and no other, and has no disk but its own."""
+    with socket.create_server(("127.0.0.1", 0)) as another_server:
+        assert all(host.connects(port) for port in host.reach)
+        assert not host.connects(another_server.getsockname()[1])
+    assert others_file.exists()
+    assert not host.can("test", "-e", str(others_file))
+    assert host.can("test", "-w", str(host.disk))
+    assert not host.can("test", "-w", str(REPOSITORY))
 
 
 def report_of(site: Site) -> Mapping[str, Any]:
@@ -98,8 +141,13 @@ def report_of(site: Site) -> Mapping[str, Any]:
     return told
 
 
-def test_machines_that_share_no_disk_make_what_one_makes_though_one_is_killed(
-    moto_site: Site, new_site: Site, images: Images, records: PgstacDatabase, tmp_path: Path
+@pytest.mark.filterwarnings(f"default:{PLAIN}")
+def test_hosts_that_share_no_disk_make_what_one_makes_though_one_loses_its_power(
+    moto_site: Site,
+    new_site: Site,
+    records: dg.DagsterInstance,
+    images: Images,
+    boot: Callable[[str], Host],
 ) -> None:
     for site in (moto_site, new_site):
         site.environment |= {"MOSAIC_PRODUCTS": "imagery", "IMAGERY_PRIVATE_HOSTS": images.host.host}
@@ -114,21 +162,28 @@ def test_machines_that_share_no_disk_make_what_one_makes_though_one_is_killed(
     assert report_of(moto_site)["read"] == 0
     partitions = moto_site.instance.get_dynamic_partitions("imagery")
     assert len(partitions) == PARTITIONS
-    with ExitStack() as ends:
-        images.is_held = True
-        killed = ends.enter_context(machine(moto_site, tmp_path / "killed", records, partitions[0]))
-        ends.callback(killed.kill)
-        while not images.asked.wait(0.5):
-            assert killed.poll() is None, killed.communicate()[1]
-        os.killpg(killed.pid, 9)
-        images.go_on.set()
-        running = [
-            ends.enter_context(machine(moto_site, tmp_path / partition, records, partition))
-            for partition in partitions
-        ]
-        for each in running:
-            said = each.communicate(timeout=600)[1]
-            assert each.returncode == 0, said
+    records.add_dynamic_partitions("imagery", partitions)
+    lost, *others = map(boot, ("lost", "first", "second"))
+    images.is_held = True
+    reading = read(lost, moto_site, BY_DAGSTER, partitions[0])
+    while not images.asked.wait(0.5):
+        assert reading.poll() is None, lost.said()
+    running = [
+        (host, read(host, moto_site, command, partition))
+        for host, command, partition in zip(others, (BY_DAGSTER, BY_COMMAND), partitions[1:], strict=True)
+    ]
+    if lost.is_of_its_own:
+        is_shut_in(lost, others[0].disk / "home" / "dagster.yaml")
+        for host in others:
+            is_shut_in(host, next(lost.disk.rglob("footprints.parquet")))
+    lost.cut_power()
+    images.go_on.set()
+    third = boot("third")
+    running.append((third, read(third, moto_site, BY_DAGSTER, partitions[0])))
+    for host, each in running:
+        assert each.wait(600) == 0, host.said()
+    assert records.get_materialized_partitions(imagery_blocks.key) == {*partitions}
+
     outcome = moto_site.run(NOTHING_READ, tags={ANEW_TAG: "yes"})
     assert outcome.success, outcome.log
     report = report_of(moto_site)
