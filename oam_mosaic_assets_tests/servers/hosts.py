@@ -129,8 +129,9 @@ class Host:
 
 @cache
 def refusal() -> str:
-    """Why no namespaces can be made here; empty where they can."""
-    tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, text=True, check=False)
+    """Why no namespaces can be made here, or nothing be mounted in them; empty where that can be done."""
+    mounting = ["mount", "-t", "tmpfs", "none", tempfile.gettempdir()]
+    tried = subprocess.run([*_UNSHARE, *mounting], capture_output=True, text=True, check=False)
     return tried.stderr.strip() if tried.returncode else ""
 
 
