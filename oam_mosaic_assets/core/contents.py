@@ -25,8 +25,8 @@ _PIECE: Final = 4 * 2**20
 _TOGETHER: Final = 2**16
 """Contents that are looked at together."""
 
-_SORTED: Final = 2**21
-"""Contents that are sorted at a time: a hundred megabytes."""
+_SORTED: Final = 2**19
+"""Contents that are sorted at a time: some thirty megabytes."""
 
 _TAIL: Final = 16
 """Last bytes of a content that are looked at first: gzip and PNG have their checksums there."""
@@ -69,7 +69,8 @@ class Repeated:
         digests = bytearray()
         for which, (descriptor, _) in enumerate(files):
             some = slice(ends[which], ends[which + 1])
-            digests += b"".join(_digests(descriptor, place[some] - _places(which, 0), length[some]))
+            for digest in _digests(descriptor, place[some] - _places(which, 0), length[some]):
+                digests += digest
         return cls(place, _numbered(digests))
 
     def numbers(self, which: Numbers, offset: Numbers) -> Numbers:
@@ -153,11 +154,13 @@ def _looked_at(descriptor: int, which: int, entries: Directory) -> Numbers:
 
 def _digests(descriptor: int, offset: Numbers, length: Numbers) -> Iterator[bytes]:
     """Of the contents that lie there, 16 bytes each."""
-    for start, size in zip(offset.tolist(), length.tolist(), strict=True):
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for piece in pieces(descriptor, start, start + size):
-            digest.update(piece)
-        yield digest.digest()
+    for start in range(0, len(offset), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        for begin, size in zip(offset[some].tolist(), length[some].tolist(), strict=True):
+            digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+            for piece in pieces(descriptor, begin, begin + size):
+                digest.update(piece)
+            yield digest.digest()
 
 
 def _numbered(digests: bytes | bytearray) -> Numbers:
