@@ -9,6 +9,7 @@ import io
 from typing import Final
 
 import numpy as np
+import PIL.WebPImagePlugin  # noqa: F401  # else Pillow imports all formats that there are, to look for this one
 from numpy.typing import NDArray
 from PIL import Image
 

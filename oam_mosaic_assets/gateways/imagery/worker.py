@@ -1,4 +1,4 @@
-"""A process that reads images and puts blocks together; run as a module.
+"""What a process does that reads images and puts blocks together; `__main__` starts it.
 
 What it decodes comes from strangers. So it holds no secret, may take so much memory and no more, and whoever
 started it may end it at any time: see `workers`. It is told a job a line as JSON, and answers with a line.
@@ -6,7 +6,6 @@ started it may end it at any time: see `workers`. It is told a job a line as JSO
 
 from __future__ import annotations
 
-import contextlib
 import json
 import resource
 import sys
@@ -172,8 +171,3 @@ def serve(settings: Mapping[str, Any]) -> None:
         except MemoryError:
             answer = {"reason": Reason.TOO_LARGE, "detail": "no memory for it", "etag": ""}
         print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):  # whoever is interrupted ends this as well
-        serve(json.loads(sys.argv[1]))

@@ -22,7 +22,7 @@ _ALLOWED: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_F
 """Variables that a worker is given: no secret is among them, and nothing that GDAL heeds."""
 
 _LONGEST_ANSWER: Final = 2**20
-_MODULE: Final = "oam_mosaic_assets.gateways.imagery.worker"
+_MODULE: Final = "oam_mosaic_assets.gateways.imagery"
 
 GRACE_SECONDS: Final = 30.0
 """Beyond its time that a worker has to say by itself that an image is slow."""

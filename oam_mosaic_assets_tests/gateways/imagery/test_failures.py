@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -156,3 +158,12 @@ def test_a_worker_holds_no_secret(monkeypatch: pytest.MonkeyPatch, nginx: Nginx)
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"hunter2" not in environment
     assert b"GDAL" not in environment
+
+
+def test_a_worker_starts_with_what_it_needs_alone() -> None:
+    """Each one that dies is replaced, and a change of one image costs little more than the start of one."""
+    program = "import sys, oam_mosaic_assets.gateways.imagery.__main__; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = set(told.stdout.split())
+    assert "rasterio" in imported
+    assert not imported & {"boto3.session", "botocore.session", "dagster", "polars", "pyarrow"}
