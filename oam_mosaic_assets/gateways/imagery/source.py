@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
@@ -26,6 +27,9 @@ PAGE: Final = 32 * 1024
 FIRST: Final = 3 * PAGE
 """Bytes that are asked for first: the headers of most COGs and, behind them, the smallest overview."""
 
+LONGEST_FIRST: Final = 32 * PAGE
+"""Where larger overviews are expected, which lie behind the smallest one."""
+
 PAGES: Final = 128
 """That are remembered."""
 
@@ -36,6 +40,7 @@ LONGEST: Final = 8 * 2**20
 """Bytes of one request."""
 
 _Read = TypeVar("_Read")
+_Asked = TypeVarTuple("_Asked")
 
 TIFF: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 """How a TIFF or a BigTIFF begins."""
@@ -75,15 +80,21 @@ class Source:
         hosts: Hosts,
         limits: Limits = Limits(),
         *,
+        expected: int = 0,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Nobody is asked yet. Raises `Unreadable` of an address that must not be."""
+        """Nobody is asked yet. Raises `Unreadable` of an address that must not be.
+
+        Args:
+            expected: bytes beyond `FIRST` that will be read of its beginning, as far as can be guessed.
+        """
         self.failure: Unreadable | None = None
         self.requests = 0
         self.bytes = 0
         self._first = self._target = target_of(address, hosts.rules)
         self._hosts = hosts
         self._limits = limits
+        self._first_pages = min(FIRST + expected, LONGEST_FIRST) // PAGE
         self._wait = wait
         self._deadline = time.monotonic() + limits.seconds
         self._known: Answer | None = None
@@ -134,12 +145,16 @@ class Source:
         Raises:
             Unreadable: for whatever reason.
         """
+        number, at = divmod(start, PAGE)
+        page = self._pages.get(number, b"")
+        if at + length <= len(page):  # as GDAL reads headers: a few bytes, a hundred times an image
+            return page[at : at + length]
         end = min(start + length, self.size)
         if end <= start:
             return b""
         first, last = start // PAGE, (end - 1) // PAGE
         if last - first > 1:  # a tile: what is read once is not kept
-            return self._asked(start, end)
+            return self._unkept(start, end)
         content = b"".join(self._page(each) for each in range(first, last + 1))
         return content[start - first * PAGE : end - first * PAGE]
 
@@ -164,28 +179,27 @@ class Source:
                     break
                 together.append(each)
                 end = max(end, ends[each])
-            content = self._remembered(start, end)
-            if start + len(content) < end:
-                content += self._asked(start + len(content), end)
+            content = self._unkept(start, end)
             for each in together:
                 found[each] = content[offsets[each] - start : ends[each] - start]
             del order[: len(together)]
         return found
 
-    def _remembered(self, start: int, end: int) -> bytes:
-        """The first bytes of a range, as far as they are there already: of a small image, all."""
+    def _unkept(self, start: int, end: int) -> bytes:
+        """A range, of which the first bytes may be there already: of a small image, all."""
         content = b""
-        while (at := start + len(content)) < end and (page := self._pages.get(at // PAGE)):
+        while (at := start + len(content)) < end:
+            page = self._pages.get(at // PAGE, b"")
             piece = page[at % PAGE :][: end - at]
             if not piece:
-                break
+                return content + self._asked(at, end)
             content += piece
         return content
 
     def _page(self, number: int) -> bytes:
         if number not in self._pages:
-            length = PAGE if self._known else FIRST
-            content = self._asked(number * PAGE, number * PAGE + length)
+            pages = 1 if self._known else self._first_pages
+            content = self._asked(number * PAGE, (number + pages) * PAGE)
             for start in range(0, max(len(content), 1), PAGE):
                 self._pages[number + start // PAGE] = content[start : start + PAGE]
             while len(self._pages) > PAGES:
@@ -284,20 +298,18 @@ class _Opened(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > self._source.size - self._at:
-            size = max(0, self._source.size - self._at)
-        content = self._guarded(lambda: self._source.read(self._at, size), b"")
+        content = self._guarded(self._source.read, self._at, size if size >= 0 else sys.maxsize, nothing=b"")
         self._at += len(content)
         return content
 
     def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        return self._guarded(lambda: self._source.read_ranges(offsets, sizes), [b""] * len(offsets))
+        return self._guarded(self._source.read_ranges, offsets, sizes, nothing=[b""] * len(offsets))
 
-    def _guarded(self, read: Callable[[], _Read], nothing: _Read) -> _Read:
+    def _guarded(self, read: Callable[[*_Asked], _Read], *asked: *_Asked, nothing: _Read) -> _Read:
         if self._source.failure is not None:  # what has failed once is not asked again
             return nothing
         try:
-            return read()
+            return read(*asked)
         except Unreadable as failure:
             self._source.failure = failure
         except Exception as error:  # noqa: BLE001  # C cannot pass it on; `failure` does

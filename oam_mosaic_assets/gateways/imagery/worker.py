@@ -40,6 +40,9 @@ from oam_mosaic_assets.gateways.imagery.source import Limits, Source
 KEPT: Final = 4
 """Images that stay open: the next block often needs the same."""
 
+_EXPECTED: Final = 0.25
+"""Bytes for each pixel of the map: what a JPEG of as many has at the least."""
+
 _REUSED: Final = 16 * 2**20
 """Bytes of memory that are kept for the next image: four blocks of pixels. Else a tenth of the time goes
 into giving it back and taking it again."""
@@ -57,7 +60,7 @@ class Reader:
 
     def look(self, job: Mapping[str, Any]) -> Answer:
         """See whether an image can be read, and in which state it is; it is not kept open."""
-        return self._told(job, lambda _: None, fresh=True)
+        return self._told(job, lambda _: None, fresh=True, expected=0)
 
     def chip(self, job: Mapping[str, Any]) -> Answer:
         """Cut out what an image shows of some blocks, each into the file that the job names."""
@@ -74,9 +77,11 @@ class Reader:
             if not is_seen:
                 raise Unreadable(Reason.ELSEWHERE)
 
-        return self._told(job, cut, fresh=False)
+        return self._told(job, cut, fresh=False, expected=int(area.area * _EXPECTED))
 
-    def _told(self, job: Mapping[str, Any], use: Callable[[Cog], None], *, fresh: bool) -> Answer:
+    def _told(
+        self, job: Mapping[str, Any], use: Callable[[Cog], None], *, fresh: bool, expected: int
+    ) -> Answer:
         """What became of it, and what it cost."""
         key = (job["address"], job["render"])
         clock = time.monotonic()
@@ -86,7 +91,7 @@ class Reader:
             source = cog.source if cog else None
             try:
                 if source is None:
-                    source = Source(job["address"], self._hosts, self._limits)
+                    source = Source(job["address"], self._hosts, self._limits, expected=expected)
                 before = (source.requests, source.bytes)
                 source.allow(self._limits.seconds)
                 try:

@@ -12,7 +12,7 @@ import pytest
 from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.hosts import Hosts
-from oam_mosaic_assets.gateways.imagery.source import FIRST, GAP, PAGE, AsFile, Limits, Source
+from oam_mosaic_assets.gateways.imagery.source import FIRST, GAP, LONGEST_FIRST, PAGE, AsFile, Limits, Source
 from oam_mosaic_assets_tests.servers.image_hosts import (
     Nginx,
     Request,
@@ -34,9 +34,11 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
         yield running
 
 
-def source_of(host: ScriptedHost | Nginx, name: str = "image.tif", limits: Limits = QUICK) -> Source:
+def source_of(
+    host: ScriptedHost | Nginx, name: str = "image.tif", limits: Limits = QUICK, expected: int = 0
+) -> Source:
     hosts = Hosts(Rules(private_hosts=frozenset({host.host})))
-    return Source(host.address(name), hosts, limits, wait=lambda _: None)
+    return Source(host.address(name), hosts, limits, expected=expected, wait=lambda _: None)
 
 
 def why(source: Source) -> Reason:
@@ -74,8 +76,8 @@ def test_all_requests_of_an_image_share_a_connection(host: ScriptedHost) -> None
     source.opened()
     for at in range(10):
         source.read(at * 100_000, 90_000)
-    assert (source.requests, host.connections) == (11, 1)
-    assert source.bytes == FIRST + 10 * 90_000
+    assert (source.requests, host.connections) == (10, 1)  # what was read first came with the first answer
+    assert source.bytes == FIRST + 9 * 90_000
 
 
 def test_what_is_read_twice_is_asked_for_once(host: ScriptedHost) -> None:
@@ -96,6 +98,17 @@ def test_what_came_with_the_first_answer_is_not_asked_for_again(host: ScriptedHo
     assert source.read_ranges([100, PAGE + 5], [50, PAGE]) == [CONTENT[100:150], CONTENT[PAGE + 5 :][:PAGE]]
     assert source.read_ranges([PAGE], [4 * PAGE]) == [CONTENT[PAGE:][: 4 * PAGE]]
     assert [each.range for each in host.asked] == [(0, FIRST), (FIRST, 5 * PAGE)]
+
+
+def test_what_is_expected_comes_with_the_first_answer_within_limits(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(CONTENT * 2)
+    for expected, asked in ((0, FIRST), (5 * PAGE + 1, FIRST + 5 * PAGE), (2**40, LONGEST_FIRST)):
+        source = source_of(host, expected=expected)
+        source.opened()
+        assert source.read_ranges([PAGE, 7], [FIRST - PAGE, 9]) == [CONTENT[PAGE:FIRST], CONTENT[7:16]]
+        assert source.read(0, asked) == (CONTENT * 2)[:asked]
+        assert source.requests == 1
+        assert host.asked[-1].range == (0, asked)
 
 
 @pytest.mark.parametrize(
