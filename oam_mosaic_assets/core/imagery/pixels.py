@@ -49,10 +49,11 @@ def box_mean(pixels: Pixels, factor: int) -> Pixels:
     if factor <= _QUICK and factor.bit_count() == 1:
         return np.asarray(as_picture(pixels).reduce(factor))
     height, width, _ = pixels.shape
-    total = pixels.reshape(height // factor, factor, width // factor, factor, 4).sum(
-        axis=(1, 3), dtype=np.int64
-    )
     count = factor * factor
+    kind = np.uint32 if count < 2**24 else np.uint64  # of which 255 times the count is one
+    # whole rows first, for those are added up many at a time
+    rows = pixels.reshape(height // factor, factor, width * 4).sum(axis=1, dtype=kind)
+    total = rows.reshape(height // factor, width // factor, factor, 4).sum(axis=2, dtype=kind)
     mean: Pixels = ((total + count // 2) // count).astype(np.uint8)
     return mean
 
@@ -60,23 +61,21 @@ def box_mean(pixels: Pixels, factor: int) -> Pixels:
 def as_picture(pixels: Pixels) -> Image.Image:
     """The same pixels, for Pillow."""
     height, width, _ = pixels.shape
-    # "RGBa" is Pillow's name of what is premultiplied
-    return Image.frombuffer("RGBa", (width, height), np.ascontiguousarray(pixels), "raw", "RGBa", 0, 1)
+    # four bytes of which Pillow knows nothing more: others it would copy, and change on the way
+    return Image.frombuffer("RGBX", (width, height), np.ascontiguousarray(pixels), "raw", "RGBX", 0, 1)
 
 
 def premultiplied(straight: NDArray[np.uint8]) -> Pixels:
     """From colours that know nothing of their alpha."""
-    some = straight[..., 3] < _FULL
-    if not some.any():
+    if straight[..., 3].min(initial=_FULL) == _FULL:
         return straight
-    pixels, few = straight.copy(), straight[some].astype(np.uint16)
-    pixels[some, :3] = (few[:, :3] * few[:, 3:] + _FULL // 2) // _FULL
-    return pixels
+    # "RGBa" is Pillow's name of what is premultiplied; it rounds to the nearest
+    return np.asarray(Image.fromarray(straight).convert("RGBa"))
 
 
 def straightened(pixels: Pixels) -> NDArray[np.uint8]:
     """Colours as they are where alpha is not counted; black where there is none."""
-    some = (pixels[..., 3] > 0) & (pixels[..., 3] < _FULL)
+    some = pixels[..., 3] - np.uint8(1) < _FULL - 1  # of 0 the largest is left
     if not some.any():
         return pixels
     straight, few = pixels.copy(), pixels[some].astype(np.uint16)

@@ -100,10 +100,7 @@ class Colours:
         if self.ranges is not None:
             values = _stretched(values, self.ranges)
         colours = values if len(values) == _THREE else np.repeat(values[:1], _THREE, axis=0)
-        straight = np.empty((*seen.shape, 4), np.uint8)
-        for channel, each in enumerate((*colours, seen)):
-            straight[..., channel] = each
-        return premultiplied(straight)
+        return premultiplied(np.stack([*colours, seen], axis=-1))
 
     def percentiles(self, coarsest: Any) -> NDArray[np.float64]:
         """What becomes black and white in each band, by the whole image."""

@@ -99,3 +99,10 @@ def test_a_lossy_tile_keeps_its_alpha() -> None:
     assert packed is not None
     assert np.array_equal(decoded(packed)[..., 3], pixels[..., 3])
     assert np.abs(decoded(packed)[120:].astype(int) - pixels[120:]).max() < 8
+
+
+def test_every_colour_is_premultiplied_to_the_nearest() -> None:
+    colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    straight = np.stack([colour, colour, colour, alpha], axis=-1).astype(np.uint8)
+    exact = np.round(colour * alpha / 255)  # never halfway, for 255 is odd
+    assert (premultiplied(straight) == np.stack([exact, exact, exact, alpha], axis=-1)).all()
