@@ -100,7 +100,7 @@ def encoded(pixels: Pixels, *, quality: int | None) -> bytes | None:
     if quality is None:  # here quality is effort: more of it takes long and gains little
         picture.save(written, "WEBP", lossless=True, quality=20, method=1)
     else:
-        picture.save(written, "WEBP", quality=quality, method=2)
+        picture.save(written, "WEBP", quality=quality, method=1)
     return written.getvalue()
 
 

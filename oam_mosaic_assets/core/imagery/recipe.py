@@ -15,7 +15,7 @@ import shapely
 from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, STEP, Tile
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the way in which pixels are made; whoever changes what they are counts it up."""
 
 QUALITY: Final = 75
