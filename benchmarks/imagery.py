@@ -1,11 +1,14 @@
 """What imagery costs, against the plain way: a rio-tiler `mosaic_reader` over all COGs that touch a tile.
 
-    python benchmarks/imagery.py FOLDER [--cogs N] [--way ours|plain]
+    python benchmarks/imagery.py FOLDER [--cogs N] [--way ours|plain] [--plain-in threads|processes]
 
 In an environment of requirements-benchmark.lock. The COGs are made once in the folder and served with 20 ms
 of latency by a process of its own, which counts requests and bytes. Seconds are those of the processors, of
 all processes of each way. Memory is the largest sum of what all processes of this project hold, as the
 kernel shares it out (PSS).
+
+The plain way has as many threads of one process, which share what GDAL remembers of the COGs, or as many
+processes, of which each remembers for itself. Ours has processes always.
 """
 
 from __future__ import annotations
@@ -14,156 +17,21 @@ import argparse
 import json
 import multiprocessing
 import os
-import random
 import re
 import resource
-import socketserver
 import subprocess
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import numpy as np
 import shapely
+from imagery_host import make, served
 
-LATENCY = 0.02
 WORKERS = 2
-SEED = 7
-CITIES = (
-    (36.8, -1.3),
-    (85.3, 27.7),
-    (-72.3, 18.5),
-    (39.2, -6.8),
-    (90.4, 23.8),
-    (-61.4, 15.4),
-    (35.0, -15.8),
-    (5.1, 52.1),
-)
-
-
-def make(folder: Path, count: int) -> list[dict]:
-    """Campaigns in eight cities: drone flights of some hundred metres, and every fourth a scene of 5 km."""
-    from rasterio.crs import CRS
-    from rasterio.io import MemoryFile
-    from rasterio.transform import from_origin
-    from rasterio.warp import transform_bounds
-    from rio_cogeo.cogeo import cog_translate
-    from rio_cogeo.profiles import cog_profiles
-
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(SEED)  # noqa: S311
-    noise = np.random.default_rng(SEED)
-    found = []
-    for n in range(count):
-        west, south = CITIES[n % len(CITIES)]
-        is_scene = n % 4 == 3
-        zone = int((west + 180) // 6) + 1
-        crs = CRS.from_epsg((32600 if south > 0 else 32700) + zone)
-        pixel, side = (2.5, 2000) if is_scene else (rng.choice([0.1, 0.2, 0.5]), 2000)
-        from rasterio.warp import transform
-
-        (east,), (north,) = transform(
-            "EPSG:4326", crs, [west + rng.uniform(-0.05, 0.05)], [south + rng.uniform(-0.05, 0.05)]
-        )
-        path = folder / f"{n:05}.tif"
-        if not path.exists():
-            coarse = noise.integers(30, 226, (3, 125, 125), dtype=np.uint8)
-            bands = np.kron(coarse, np.ones((1, 16, 16), np.uint8)) ^ noise.integers(
-                0, 8, (3, 2000, 2000), dtype=np.uint8
-            )
-            with MemoryFile() as memory:
-                with memory.open(
-                    driver="GTiff",
-                    width=side,
-                    height=side,
-                    count=3,
-                    dtype="uint8",
-                    crs=crs,
-                    transform=from_origin(east, north, pixel, pixel),
-                ) as made:
-                    made.write(bands)
-                cog_translate(
-                    memory.name,
-                    path,
-                    cog_profiles.get("jpeg"),
-                    quiet=True,
-                    in_memory=True,
-                    overview_resampling="average",
-                )
-        bounds = transform_bounds(crs, "EPSG:4326", east, north - side * pixel, east + side * pixel, north)
-        found.append({"path": path.name, "bounds": bounds, "gsd": pixel})
-    return found
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 256
-
-
-def serve(folder: str, port: multiprocessing.Queue, counts) -> None:
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            time.sleep(LATENCY)
-            path = Path(folder) / self.path.lstrip("/")
-            if not path.is_file():
-                self.send_response(404)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                with lock:
-                    counts[0] += 1
-                return
-            size = path.stat().st_size
-            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-            start, end = (int(asked[1]), min(int(asked[2]), size - 1)) if asked else (0, size - 1)
-            body = b""
-            if self.command == "GET":
-                with path.open("rb") as file:
-                    file.seek(start)
-                    body = file.read(end + 1 - start)
-            self.send_response(206 if asked else 200)
-            if asked:
-                self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
-            self.send_header("Content-Length", str(end + 1 - start))
-            self.send_header("ETag", f'"{path.stat().st_mtime_ns:x}"')
-            self.send_header("Accept-Ranges", "bytes")
-            self.end_headers()
-            self.wfile.write(body)
-            with lock:
-                counts[0] += 1
-                counts[1] += len(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with _Server(("127.0.0.1", 0), Handler) as server:
-        port.put(server.server_address[1])
-        server.serve_forever()
-
-
-@contextmanager
-def served(folder: Path):
-    ports, counts = multiprocessing.Queue(), multiprocessing.Array("q", 2)
-    process = multiprocessing.Process(target=serve, args=(str(folder), ports, counts), daemon=True)
-    process.start()
-    try:
-        yield f"127.0.0.1:{ports.get(timeout=30)}", counts
-    finally:
-        process.terminate()
-        process.join()
 
 
 class Memory(threading.Thread):
@@ -239,11 +107,8 @@ def ours(host: str, cogs: list[dict], home: Path, changed: int = 0) -> dict:
     return {"archive": size, "made": made}
 
 
-def plain_way(host: str, cogs: list[dict]) -> dict:
+def plain_way(host: str, cogs: list[dict], kind: str) -> dict:
     from morecantile import tms
-    from rio_tiler.errors import EmptyMosaicError
-    from rio_tiler.io import Reader
-    from rio_tiler.mosaic import mosaic_reader
 
     grid = tms.get("WebMercatorQuad")
     order = sorted(cogs, key=lambda each: (each["gsd"], each["path"]))
@@ -252,26 +117,38 @@ def plain_way(host: str, cogs: list[dict]) -> dict:
         for zoom in range(6, 15):
             for tile in grid.tiles(*each["bounds"], zooms=zoom):
                 wanted.setdefault((tile.z, tile.x, tile.y), []).append(f"http://{host}/{each['path']}")
-
-    def read(source: str, x: int, y: int, z: int):
-        with Reader(source) as image:
-            return image.tile(x, y, z)
-
-    def draw(item) -> int:
-        (z, x, y), sources = item
-        try:
-            image, _ = mosaic_reader(sources, read, x, y, z, threads=0)
-        except EmptyMosaicError:
-            return 0
-        return len(image.render(img_format="PNG"))
-
     os.environ.update(
         GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
         CPL_VSIL_CURL_ALLOWED_EXTENSIONS=".tif",
         GDAL_HTTP_MERGE_CONSECUTIVE_RANGES="YES",
     )
-    with ThreadPoolExecutor(WORKERS) as pool:
+    pool = (
+        ThreadPoolExecutor(WORKERS)
+        if kind == "threads"
+        else ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn"))
+    )
+    with pool:
         return {"archive": sum(pool.map(draw, sorted(wanted.items()))), "made": len(wanted)}
+
+
+def draw(item: tuple[tuple[int, int, int], list[str]]) -> int:
+    """One tile; its bytes."""
+    from rio_tiler.errors import EmptyMosaicError
+    from rio_tiler.mosaic import mosaic_reader
+
+    (z, x, y), sources = item
+    try:
+        image, _ = mosaic_reader(sources, read, x, y, z, threads=0)
+    except EmptyMosaicError:
+        return 0
+    return len(image.render(img_format="PNG"))
+
+
+def read(source: str, x: int, y: int, z: int):
+    from rio_tiler.io import Reader
+
+    with Reader(source) as image:
+        return image.tile(x, y, z)
 
 
 def measured(counts, work, *, skip: set[int] = frozenset()) -> dict:
@@ -300,6 +177,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where COGs and results are kept")
     parser.add_argument("--cogs", type=int, default=80, help="images")
     parser.add_argument("--way", choices=["ours", "plain"], action="append", help="one of both alone")
+    parser.add_argument(
+        "--plain-in", choices=["threads", "processes"], action="append", help="one of both alone"
+    )
     stated = parser.parse_args()
     folder, count, ways = stated.folder, stated.cogs, stated.way or ["ours", "plain"]
     cogs = make(folder / "cogs", count)
@@ -312,9 +192,12 @@ def main() -> None:
             runs["nothing changed"] = measured(counts, lambda: ours(host, cogs, home), skip=servers)
             runs["one changed"] = measured(counts, lambda: ours(host, cogs, home, changed=1), skip=servers)
         if "plain" in ways:
-            runs["plain"] = measured(counts, lambda: plain_way(host, cogs), skip=servers)
+            for kind in stated.plain_in or ["threads", "processes"]:
+                runs[f"plain, {kind}"] = measured(
+                    counts, lambda kind=kind: plain_way(host, cogs, kind), skip=servers
+                )
     for name, run in runs.items():
-        print(f"{name:16}", json.dumps(run))
+        print(f"{name:17}", json.dumps(run))
 
 
 if __name__ == "__main__":
