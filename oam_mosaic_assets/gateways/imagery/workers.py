@@ -27,6 +27,9 @@ _MODULE: Final = "oam_mosaic_assets.gateways.imagery"
 GRACE_SECONDS: Final = 30.0
 """Beyond its time that a worker has to say by itself that an image is slow."""
 
+ALONE_SECONDS: Final = 1.0
+"""That the first worker has to itself: it reads a few images in the time that another takes to start."""
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -84,6 +87,7 @@ class Workers:
             }
         )
         self._workers: list[_Worker] = []
+        self._alone_until = 0.0
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Self:
@@ -129,10 +133,16 @@ class Workers:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._workers) < self.count or any(each.job is None for each in self._workers)
+        return self._may_start or any(each.job is None for each in self._workers)
+
+    @property
+    def _may_start(self) -> bool:
+        if not self._workers:
+            return True
+        return len(self._workers) < self.count and time.monotonic() >= self._alone_until
 
     def _idle(self) -> _Worker:
-        """One that has no job; started only where there is one for it, for that takes a second."""
+        """One that has no job; started only where there is one for it."""
         return next((each for each in self._workers if each.job is None), None) or self._start()
 
     def _start(self) -> _Worker:
@@ -146,6 +156,7 @@ class Workers:
             start_new_session=True,  # an interrupt from the terminal is for whoever started it
         )
         worker = _Worker(process)
+        self._alone_until = self._alone_until or time.monotonic() + ALONE_SECONDS
         self._workers.append(worker)
         self._selector.register(_stdout(process), selectors.EVENT_READ, worker)
         return worker
@@ -162,8 +173,10 @@ class Workers:
             worker.deadline = 0.0  # it has died; `_answered` tells
 
     def _answered(self) -> Iterator[tuple[_Worker, dict[str, Any]]]:
-        """Wait until some are done, or dead, or out of time."""
+        """Wait until some are done, or dead, or out of time, or until another worker may start."""
         soonest = min(each.deadline for each in self._workers if each.job)
+        if len(self._workers) < self.count and time.monotonic() < self._alone_until:
+            soonest = min(soonest, self._alone_until)
         for key, _ in self._selector.select(max(0.0, soonest - time.monotonic())):
             worker: _Worker = key.data
             piece = os.read(key.fd, 65536)

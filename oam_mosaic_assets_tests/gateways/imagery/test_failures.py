@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,9 @@ from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, plain
 from oam_mosaic_assets_tests.images import utm
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
+
+ALONE = "oam_mosaic_assets.gateways.imagery.workers.ALONE_SECONDS"
 
 
 def test_images_that_cannot_be_read_are_told_and_seen_in_grey(nginx: Nginx, tmp_path: Path) -> None:
@@ -158,6 +161,40 @@ def test_a_worker_holds_no_secret(monkeypatch: pytest.MonkeyPatch, nginx: Nginx)
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"hunter2" not in environment
     assert b"GDAL" not in environment
+
+
+@pytest.mark.parametrize(("alone", "started"), [(60.0, 1), (0.0, 2)])
+def test_another_worker_starts_where_the_first_has_been_at_it_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, alone: float, started: int
+) -> None:
+    monkeypatch.setattr(ALONE, alone)
+    with Workers(Rules(), LIMITS, count=2) as workers:
+        given = iter([Job({"do": "look", "address": "file:///nothing", "render": None})] * 4)
+        assert len(list(workers.run(lambda _: next(given, None)))) == 4
+        assert len(workers.pids) == started
+
+
+def test_another_worker_starts_though_the_first_waits_for_its_host(
+    monkeypatch: pytest.MonkeyPatch, host: ScriptedHost
+) -> None:
+    monkeypatch.setattr(ALONE, 0.5)
+    others_are_done = threading.Event()
+
+    def answer_late(request: Request) -> None:
+        others_are_done.wait(60)
+        request.answer("404 Not Found")
+
+    host.script = answer_late
+    waiting, other = (
+        Job({"do": "look", "address": address, "render": None})
+        for address in (host.address(), "file:///nothing")
+    )
+    with Workers(Rules(private_hosts=frozenset({host.host})), LIMITS, count=2) as workers:
+        given = iter([waiting, other])
+        done = workers.run(lambda _: next(given, None))
+        assert next(done)[0] is other
+        others_are_done.set()
+        assert [job for job, _ in done] == [waiting]
 
 
 def test_a_worker_starts_with_what_it_needs_alone() -> None:
