@@ -15,6 +15,8 @@ KEPT: Final = {"oam-mosaic/staged": "kept"}
 """Tag of a step whose failure leaves what is staged: others have done much of the asset's work, and a run
 that is re-executed from its failure goes on with it. Else the next publication sweeps it up."""
 
+CANCELLED: Final = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
+
 
 @dg.failure_hook(required_resource_keys={"releases"})
 def discard_staged(context: dg.HookContext) -> None:
@@ -39,20 +41,40 @@ def discard_at_the_end(context: dg.InitResourceContext) -> None:
     """
     if context.run is None or context.instance is None:
         return
-    run = context.run.run_id
-    failures = context.instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE)
-    errors = [each.dagster_event.step_failure_data.error for each in failures if each.dagster_event]
+    run, instance = context.run.run_id, context.instance
     evaluations = [
         event.asset_check_evaluation_data
-        for each in context.instance.all_logs(run, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+        for each in instance.all_logs(run, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         if (event := each.dagster_event)
     ]
     is_wrong = any(
         each.blocking and not each.passed and each.check_name not in GUARDS and "build" in each.metadata
         for each in evaluations
     )
-    if is_wrong or INTERRUPTED in {error.cls_name for error in errors if error}:
-        _discard(run, context.instance, context.resources.releases, context.log)
+    if is_wrong or _is_cancelled(run, instance) or _is_stopped(context.run, instance):
+        _discard(run, instance, context.resources.releases, context.log)
+
+
+def _is_cancelled(run: str, instance: dg.DagsterInstance) -> bool:
+    """Whether somebody terminates it, and so wants nothing of it."""
+    known = instance.get_run_by_id(run)
+    return known is not None and known.status in CANCELLED
+
+
+def _is_stopped(run: dg.DagsterRun, instance: dg.DagsterInstance) -> bool:
+    """Whether a step was stopped that is not tagged as `KEPT`; of one that is, the pod may be evicted."""
+    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    events = [each.dagster_event for each in failures if each.dagster_event]
+    stopped = {
+        str(event.node_handle)
+        for event in events
+        if (error := event.step_failure_data.error) and error.cls_name == INTERRUPTED
+    }
+    if not stopped:
+        return False
+    plan = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
+    kept = {each.node_handle_id for each in plan.steps if (each.tags or {}).items() >= KEPT.items()}
+    return not stopped <= kept
 
 
 def _is_retried(run: str, instance: dg.DagsterInstance) -> bool:

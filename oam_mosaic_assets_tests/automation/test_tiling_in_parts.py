@@ -109,9 +109,10 @@ def test_the_details_are_made_in_parts_as_well(site: Site) -> None:
     ("executor", "fault", "said"),
     [
         ("multiprocess", "kill -9 $PPID", "ChildProcessCrashException"),
+        ("multiprocess", "kill $PPID", "DagsterExecutionInterruptedError"),
         ("in_process", "exec head -c 1 /dev/zero >/dev/full", "tippecanoe ran out of disk space"),
     ],
-    ids=["its process is killed", "its disk is full"],
+    ids=["its process is killed", "its pod is evicted", "its disk is full"],
 )
 def test_a_part_that_fails_costs_no_other(
     site: Site, tmp_path: Path, executor: str, fault: str, said: str
