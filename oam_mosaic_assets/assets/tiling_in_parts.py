@@ -154,7 +154,9 @@ def in_parts(
         )
 
     def steps(footprints: Any, lines: Any) -> Any:
-        return merge(footprints, lines, cut(footprints, lines).map(make).collect())
+        # their asset is told before each: what the UI has room for should be what tells them apart
+        parts = cut.alias("cut")(footprints, lines).map(make.alias("part"))
+        return merge.alias("merge")(footprints, lines, parts.collect())
 
     (spec,) = whole.specs
     return dg.graph_asset(

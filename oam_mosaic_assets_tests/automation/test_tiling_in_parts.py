@@ -25,8 +25,8 @@ IMAGES = 60
 PARTS = {"BUILD_PARTS": "3", "BUILD_EXECUTOR": "multiprocess", "BUILD_PROCESSES": "2"}
 
 MOSAIC = "global_mosaic_pmtiles"
-OF_PARTS = [f"{MOSAIC}.mosaic_part[{each}]" for each in ("0", "1", "2", "low_zooms")]
-STEPS = {f"{MOSAIC}.mosaic_cut", *OF_PARTS, f"{MOSAIC}.mosaic_merge"}
+OF_PARTS = [f"{MOSAIC}.part[{each}]" for each in ("0", "1", "2", "low_zooms")]
+STEPS = {f"{MOSAIC}.cut", *OF_PARTS, f"{MOSAIC}.merge"}
 
 ANEW = {ANEW_TAG: "yes"}
 
@@ -96,7 +96,7 @@ def test_the_details_are_made_in_parts_as_well(site: Site) -> None:
     before = site.stays_whole()
     in_parts = run_in_parts(site, {**products, "BUILD_EXECUTOR": "in_process"}, tags=ANEW)
 
-    assert "details_pmtiles.details_part[low_zooms]" in by_step(in_parts, dg.DagsterEventType.STEP_SUCCESS)
+    assert "details_pmtiles.part[low_zooms]" in by_step(in_parts, dg.DagsterEventType.STEP_SUCCESS)
     digests = [
         {name: each["sha256"] for name, each in some.products.items()}
         for some in (before, site.stays_whole())
@@ -135,7 +135,7 @@ def test_a_part_that_fails_costs_no_other(
 
     assert mended.success
     made = by_step(mended, dg.DagsterEventType.STEP_SUCCESS)
-    assert {each for each in made if each.startswith(MOSAIC)} == {OF_PARTS[1], f"{MOSAIC}.mosaic_merge"}
+    assert {each for each in made if each.startswith(MOSAIC)} == {OF_PARTS[1], f"{MOSAIC}.merge"}
     assert site.stays_whole().sha256 == before.sha256
 
 
@@ -154,7 +154,7 @@ def test_what_is_little_is_made_in_one_step(site: Site) -> None:
         write_items(site.items, some_items(IMAGES))
     assert materialization(site, change.run_id).metadata["tiles reused"].value > 0
     for run in (few.run_id, change.run_id):
-        assert steps_of(site, run) == {f"{MOSAIC}.mosaic_cut", f"{MOSAIC}.mosaic_merge"}
+        assert steps_of(site, run) == {f"{MOSAIC}.cut", f"{MOSAIC}.merge"}
     assert steps_of(site, at_once.run_id) == {MOSAIC}
 
 
