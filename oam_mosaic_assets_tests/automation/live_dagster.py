@@ -161,7 +161,9 @@ class LiveDagster:
         data: dict[str, Any] = answer["data"]
         return data
 
-    def launch(self, job: str, assets: list[str] | None = None) -> str:
+    def launch(
+        self, job: str, assets: list[str] | None = None, *, tags: Mapping[str, str] | None = None
+    ) -> str:
         """Start a job, or some assets of it, as the UI's buttons do; the run's id."""
         selector: dict[str, Any] = {**LOCATION, "jobName": job}
         if assets:
@@ -177,7 +179,14 @@ class LiveDagster:
               }
             }
             """,
-            parameters={"selector": selector, "mode": "default", "runConfigData": "{}"},
+            parameters={
+                "selector": selector,
+                "mode": "default",
+                "runConfigData": "{}",
+                "executionMetadata": {
+                    "tags": [{"key": name, "value": value} for name, value in (tags or {}).items()]
+                },
+            },
         )["launchRun"]
         assert started["__typename"] == "LaunchRunSuccess", started
         run: str = started["run"]["runId"]

@@ -1,0 +1,160 @@
+"""A run that is told to stop while its map is drawn part by part ends, with all that it started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import psutil
+import pytest
+
+from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
+from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
+from oam_mosaic_assets_tests.automation.live_dagster import (
+    LiveDagster,
+    running_dagster,
+    running_program,
+    until,
+)
+from oam_mosaic_assets_tests.chain import (
+    Site,
+    another_tippecanoe,
+    dagster_instance,
+    public_mosaic_is_whole,
+    quick_folder,
+    site_on,
+)
+from oam_mosaic_assets_tests.servers.ceph import CephServer
+
+IMAGES = 3_600
+"""Their lines are more than 1 MiB; with less nothing is cut."""
+
+AT_ONCE = 2
+NEVER = "0 0 29 2 *"
+ANEW = {ANEW_TAG: "yes"}
+OF_A_PART = "global_mosaic_pmtiles.part[0]"
+
+JOB = ["dagster", "job", "execute", "-m", "oam_mosaic_assets.definitions", "-j", "global_mosaic"]
+BY_DAGSTER = [*JOB, "--tags", json.dumps(ANEW)]
+BY_US = ["oam-mosaic", "build", "--anew"]
+
+ENDS_SECONDS = 60
+"""Of which it needs three; the machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def site(ceph: CephServer) -> Iterator[Site]:
+    """An installation with a Dagster of its own, whose runs no other test starts again."""
+    with dagster_instance() as instance, site_on(ceph, instance, IMAGES) as made:
+        (made.folder / "tippecanoe").symlink_to(find_tippecanoe())
+        made.environment |= {
+            "TIPPECANOE": str(made.folder / "tippecanoe"),
+            "BUILD_PARTS": "3",
+            "BUILD_EXECUTOR": "multiprocess",
+            "BUILD_PROCESSES": f"{AT_ONCE}",
+            "MOSAIC_CRON": NEVER,
+        }
+        yield made
+
+
+@pytest.fixture
+def dagster(site: Site) -> Iterator[LiveDagster]:
+    _, environment = site.command_line()
+    with quick_folder() as folder, running_dagster(folder, environment) as running:
+        yield running
+
+
+def test_a_run_that_is_terminated_in_the_ui_leaves_nothing(site: Site, dagster: LiveDagster) -> None:
+    before = site.published()
+    with endless_tippecanoe(site) as drawing:
+        run = dagster.launch("global_mosaic", tags=ANEW)
+        until(lambda: len(drawing()) == AT_ONCE, dagster.said)
+        step, forkserver, process, *_ = drawing()[0].parents()
+        started = {process, *process.children(recursive=True)}
+        assert {step, forkserver, *drawing()} < started
+        dagster.terminate(run)
+        all_end(started)
+        assert dagster.finished(run) == "CANCELED"
+    assert site.stays_whole() == before
+
+    again = dagster.launch("global_mosaic", tags=ANEW)
+
+    assert dagster.finished(again) == "SUCCESS", dagster.said()
+    assert OF_A_PART in steps_of(site, again)
+    assert site.stays_whole().sha256 == before.sha256
+
+
+def by_ctrl_c(command: subprocess.Popen[bytes]) -> None:
+    os.killpg(command.pid, signal.SIGINT)
+
+
+def by_sigterm(command: subprocess.Popen[bytes]) -> None:
+    command.terminate()
+
+
+@pytest.mark.parametrize(
+    ("command", "stop"),
+    [
+        (BY_DAGSTER, by_ctrl_c),
+        (BY_DAGSTER, by_sigterm),
+        (BY_US, by_ctrl_c),
+    ],
+    ids=["Ctrl-C, steps are processes", "SIGTERM, steps are processes", "Ctrl-C, one process"],
+)
+def test_a_command_that_is_stopped_ends_with_all_it_started(
+    site: Site, command: list[str], stop: Callable[[subprocess.Popen[bytes]], None]
+) -> None:
+    before = site.published()
+    _, environment = site.command_line()
+    with (
+        quick_folder() as folder,
+        endless_tippecanoe(site) as drawing,
+        running_program(command, folder, environment) as run,
+    ):
+        until(lambda: len(drawing()) == AT_ONCE, (folder / f"{command[0]}.log").read_text)
+        process = psutil.Process(run.pid)
+        started = {process, *process.children(recursive=True)}
+        assert {*drawing()} < started
+        stop(run)
+        all_end(started)
+    (recorded,) = site.instance.get_runs(limit=1)
+    assert recorded.status is dg.DagsterRunStatus.FAILURE
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+    assert site.store.head(site.keys.lock) is None
+    # what is staged may be left, for a cluster stops the pod of a part in this way, and others go on with it;
+    # so may scratch, where both the terminal and the run stop a step and the second finds it tidying up
+    assert site.recovers(before).sha256 == before.sha256
+
+
+@contextmanager
+def endless_tippecanoe(site: Site) -> Iterator[Callable[[], list[psutil.Process]]]:
+    """The program, which comes to no end: its last source is a pipe that nobody writes to.
+
+    Yields what tells which of them were started.
+    """
+    with quick_folder() as folder:
+        program, numbers, pipe = folder / "tippecanoe", folder / "numbers", folder / "pipe"
+        os.mkfifo(pipe)
+        numbers.touch()
+        program.write_text(
+            f"#!/bin/sh\n[ \"$1\" = --version ] || {{ echo $$ >>'{numbers}'; set -- \"$@\" '{pipe}'; }}\n"
+            f"exec '{find_tippecanoe()}' \"$@\"\n"
+        )
+        program.chmod(0o755)
+        with another_tippecanoe(site.folder / "tippecanoe", str(program)):
+            yield lambda: [psutil.Process(int(each)) for each in numbers.read_text().split()]
+
+
+def all_end(processes: set[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, ENDS_SECONDS)
+    assert not alive
+
+
+def steps_of(site: Site, run: str) -> set[str | None]:
+    events = site.instance.all_logs(run, of_type=dg.DagsterEventType.STEP_SUCCESS)
+    return {each.step_key for each in events}
