@@ -36,11 +36,14 @@ from oam_mosaic_assets.values import (
     MAILBOX,
     Colour,
     Executor,
+    Folder,
     Hours,
+    ItemsFile,
     Port,
     ProductKeys,
     Products,
     Share,
+    StoreFolder,
     Switch,
     TilePixels,
     Words,
@@ -89,7 +92,7 @@ class Settings(BaseModel):
     pgdatabase: str = "eoapi"
     pg_statement_timeout: Annotated[int, Field(ge=1, le=86_400)] = 600
     stac_api_url: Annotated[str | None, Field(repr=False, exclude=True)] = None  # may hold a password
-    stac_items: Path | None = None
+    stac_items: ItemsFile | None = None
     collection: Annotated[str, Field(min_length=1)] = "openaerialmap"
     test_mode: Switch = False
 
@@ -126,8 +129,8 @@ class Settings(BaseModel):
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
     s3_public_url: str | None = None
-    mosaic_store: Path = Path("data/store")
-    mosaic_scratch: Path = Path("data/scratch")
+    mosaic_store: StoreFolder = Path("data/store")
+    mosaic_scratch: Folder = Path("data/scratch")
     mosaic_prefix: str = "mosaic/"
     mosaic_aliases: Words = ()
     mosaic_keys: ProductKeys = Field(default_factory=dict)
@@ -144,7 +147,7 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(lambda v: str(v).upper())
     ] = "INFO"
-    dagster_home: Path = Path("data/dagster")
+    dagster_home: Folder = Path("data/dagster")
 
     # the tile server
     martin: Path | None = None

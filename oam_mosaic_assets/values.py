@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -65,6 +66,16 @@ def _product_keys(value: object) -> object:
     return keys
 
 
+def _not_an_address(advice: str) -> Callable[[object], object]:
+    def checked(value: object) -> object:
+        # as it is given: a `Path` makes one slash of two, and a folder `s3:` would be made
+        if re.match(r"[a-z][a-z0-9+.-]+:/", str(value), re.ASCII | re.IGNORECASE):
+            raise ValueError(advice)
+        return value
+
+    return checked
+
+
 def _number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
@@ -78,6 +89,17 @@ def _colour(value: object) -> object:
     return tuple(map(int, words))
 
 
+_FOLDER: Final = "must be a folder, not an address"
+Folder = Annotated[Path, BeforeValidator(_not_an_address(_FOLDER))]
+StoreFolder = Annotated[
+    Path, BeforeValidator(_not_an_address(f"{_FOLDER}; for a bucket set S3_BUCKET and S3_ENDPOINT"))
+]
+ItemsFile = Annotated[
+    Path,
+    BeforeValidator(
+        _not_an_address("must be a file, not an address; for an API set STAC_API_URL, or download it first")
+    ),
+]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_list)]
 Byte = Annotated[int, Field(ge=0, le=255)]

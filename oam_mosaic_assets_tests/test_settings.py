@@ -235,6 +235,34 @@ def test_what_cannot_be_meant_is_an_error(environment: dict[str, str], named: st
         Settings.read(environment)
 
 
+@pytest.mark.parametrize(
+    ("name", "address", "advice"),
+    [
+        ("MOSAIC_STORE", "s3://my-bucket/x", "must be a folder, not an address; for a bucket set S3_BUCKET"),
+        ("MOSAIC_STORE", "s3:/my-bucket/x", "must be a folder, not an address"),
+        ("MOSAIC_SCRATCH", "FILE:///scratch", "must be a folder, not an address"),
+        ("DAGSTER_HOME", "postgresql://db/dagster", "must be a folder, not an address"),
+        ("STAC_ITEMS", "https://a.org/x.ndjson", "must be a file, not an address; for an API set STAC_API_"),
+    ],
+)
+def test_an_address_is_no_folder_and_no_file(name: str, address: str, advice: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}: {advice}") as caught:
+        Settings.read({name: address, "ZOOM_MAX": "5"})
+    assert f"(got {address!r})" in caught.value.message
+    assert "ZOOM_MAX" in caught.value.message
+
+
+def test_a_password_in_an_address_that_should_be_a_file_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match="STAC_ITEMS") as caught:
+        Settings.read({"STAC_ITEMS": f"https://me:{SECRET}@stac.example.org/x.ndjson"})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("folder", ["C:/mosaic", "a b:c", "./s3:/x", "/srv/2026-01-15T03:00/x"])
+def test_a_folder_with_a_colon_is_one(folder: str) -> None:
+    assert Settings.read({"MOSAIC_STORE": folder}).mosaic_store == Path(folder)
+
+
 CONTRACT = {
     "S3_BUCKET": ("s3_bucket", "oin-hotosm-temp", "mine"),
     "S3_REGION": ("s3_region", "us-east-1", "eu-central-1"),
