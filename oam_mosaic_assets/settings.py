@@ -57,6 +57,14 @@ TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
 
 SourceKind = Literal["pgstac", "stac_api", "items_file", "sample"]
 
+SOURCES: Final[Mapping[str, str]] = {
+    "pgstac": "a pgSTAC database",
+    "stac_api": "a STAC API",
+    "items_file": "a file of items",
+    "sample": "the made-up sample",
+}
+"""What people call each."""
+
 SECRET: Final = frozenset(
     {
         "pg_dsn",

@@ -18,10 +18,11 @@ from oam_mosaic_assets.errors import ArchiveUnreadable, SettingsError
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.settings import SOURCES, Settings
 
 if TYPE_CHECKING:
     from oam_mosaic_assets.core.archive import Archive
+    from oam_mosaic_assets.core.release import Pointer
 
 
 def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
@@ -51,7 +52,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         **verdict.numbers,
         "held": hold and asdict(hold) if as_json else str(hold or "no"),
         "waiting": releases.staged.waiting(),
-        "remarks": settings.remarks(),
+        "remarks": [*settings.remarks(), *_other_source(pointer, catalogue.kind)],
     }
     if compared and comparison is None:
         facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
@@ -71,6 +72,16 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         }
     _print(facts, as_json=as_json)
     return 0 if verdict.passed else 1
+
+
+def _other_source(public: Pointer | None, kind: str) -> Iterator[str]:
+    """What is lost with the next build, be it only because a variable was set for one build alone."""
+    if public and public.source != kind:
+        read_from, stated = (SOURCES.get(each, each) for each in (public.source, kind))
+        yield (
+            f"The public mosaic was read from {read_from}, the settings say {stated}: "
+            "the next build replaces it."
+        )
 
 
 def write_sample(images: int, output: Path | None) -> int:

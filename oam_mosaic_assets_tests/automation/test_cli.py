@@ -329,6 +329,16 @@ def test_status_says_so_where_the_catalogue_does_not_tell_how_many_images_it_hol
 
 
 @pytest.mark.usefixtures("built")
+def test_status_says_that_the_next_build_would_replace_what_another_source_made(shell: Shell) -> None:
+    assert json.loads(shell.run("status", "--json").stdout)["remarks"] == []
+    (remark,) = json.loads(shell.run("status", "--json", STAC_ITEMS="").stdout)["remarks"]
+    assert remark == (
+        "The public mosaic was read from a file of items, the settings say the made-up sample: "
+        "the next build replaces it."
+    )
+
+
+@pytest.mark.usefixtures("built")
 def test_status_exits_with_1_where_the_mosaic_is_stale(shell: Shell) -> None:
     pointer = shell.store / "mosaic" / "latest.json"
     content = pointer.read_text()

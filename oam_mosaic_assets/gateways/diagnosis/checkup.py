@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Generator, Iterator
-from typing import Final
 
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
 from oam_mosaic_assets.gateways.diagnosis.machine import examine_machine, examine_tippecanoe
@@ -20,20 +19,13 @@ from oam_mosaic_assets.gateways.diagnosis.room import (
 )
 from oam_mosaic_assets.gateways.diagnosis.source import examine_source
 from oam_mosaic_assets.gateways.from_settings import probed_bucket_of, store_of
-from oam_mosaic_assets.settings import Settings
-
-_SOURCES: Final = {
-    "pgstac": "a pgSTAC database",
-    "stac_api": "a STAC API",
-    "items_file": "a file of items",
-    "sample": "the made-up sample",
-}
+from oam_mosaic_assets.settings import SOURCES, Settings
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at settings, source, store and machine; nothing that this writes is left anywhere."""
     place = f"s3://{settings.s3_bucket}" if settings.publishes_to_s3 else "a folder"
-    yield Finding("settings", State.OK, f"readable: from {_SOURCES[settings.source]} into {place}")
+    yield Finding("settings", State.OK, f"readable: from {SOURCES[settings.source]} into {place}")
     for remark in settings.remarks():
         yield Finding("settings", State.WARNING, remark)
     images = yield from examine_source(settings)
