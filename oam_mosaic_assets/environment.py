@@ -47,9 +47,9 @@ def env_file(ours: Collection[str], environment: Mapping[str, str]) -> dict[str,
     set_elsewhere = {name: value for name, value in environment.items() if name in ours}
     if mistyped := near_misses({**set_elsewhere, **stated}, ours):
         raise SettingsError(
-            "The file .env names what is no setting:\n"
-            + "\n".join(f"  - {name}: {meant} may be meant" for name, meant in mistyped.items()),
-            hint="Correct or remove it: it would silently count as not set.",
+            "The file .env names what is no setting:",
+            problems=[f"{name}: {meant} may be meant" for name, meant in mistyped.items()],
+            hint="Correct or remove it in .env: it would silently count as not set.",
         )
     return stated
 

@@ -29,6 +29,7 @@ Every error says in its message what happened and in its hint what to do. Neithe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -98,7 +99,15 @@ class Standing(MosaicError):
 
 
 class SettingsError(Standing):
-    """The environment is wrong; the message names every problem at once."""
+    """The environment is wrong; the message names every problem at once.
+
+    Attributes:
+        problems: each of them, where the message is followed by a list.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", problems: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *(f"  - {each}" for each in problems)]), hint=hint)
+        self.problems = problems
 
 
 class CatalogueRefused(Standing):

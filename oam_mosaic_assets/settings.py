@@ -222,7 +222,8 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems += [problem for problem in _problems(error, stated) if problem not in problems]
         raise SettingsError(
-            "The settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems),
+            "The settings are wrong:",
+            problems=problems,
             hint="Mend the environment or the .env file and run again; the README's table explains each.",
         )
 

@@ -54,7 +54,8 @@ def _findings() -> Iterator[Finding]:
     try:
         settings = Settings.read()
     except SettingsError as error:
-        yield Finding.of("settings", error)
+        for problem in error.problems or [error.message.rstrip(".")]:
+            yield Finding("settings", State.WRONG, problem, error.hint)
         return
     yield from examine(settings)
     if settings.build_executor != "in_process":
@@ -95,7 +96,7 @@ def _summary(findings: Sequence[Finding]) -> str:
     number = Counter(each.state for each in findings)
     parts = []
     if number[State.WRONG]:
-        parts.append(f"{_counted(number[State.WRONG], 'thing')} to change before the first build")
+        parts.append(f"{_counted(number[State.WRONG], 'thing')} to change before a build")
     if number[State.UNREACHABLE]:
         parts.append(f"{_counted(number[State.UNREACHABLE], 'thing')} cannot be reached right now")
     if not parts:

@@ -252,6 +252,8 @@ class FolderStore:
         """Hold the store's lock; short, never while content is written. The kernel frees a dead process's."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as fault:
+            raise StoreRefused(f"{self.root} is a file, not a folder", hint=_ELSEWHERE) from fault
         except FileNotFoundError as fault:  # nobody can make a folder there, such as below /proc
             raise StoreRefused(f"cannot make {self.root}: {fault.strerror}", hint=_ELSEWHERE) from fault
         with (self.root / ".lock").open("ab") as lock:

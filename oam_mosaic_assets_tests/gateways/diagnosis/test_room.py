@@ -90,6 +90,14 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path, 
     assert exit_code(findings) == 2
 
 
+def test_a_file_in_the_place_of_the_store_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    refused = examine_store_folder(tmp_path / "a-file", KEY, PROBES)
+
+    assert (refused.state, refused.text) == (State.WRONG, f"{tmp_path}/a-file is a file, not a folder")
+    assert "MOSAIC_STORE" in refused.hint
+
+
 @pytest.mark.parametrize("place", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])
 def test_a_full_disk_is_named_with_its_setting(tmp_path: Path, place: str) -> None:
     with a_small_disk() as disk:
