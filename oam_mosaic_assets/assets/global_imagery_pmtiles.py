@@ -15,6 +15,7 @@ from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
 from oam_mosaic_assets.core.imagery.pace import Pace
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.core.product import IMAGERY
+from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.gateways.coverage import Shown
 from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS, ByPartition, ImageryMosaic
@@ -120,7 +121,7 @@ def in_words(tally: Tally, before: str) -> str:
 
 
 def _cost(tally: Tally) -> str:
-    return f"{tally.bytes / 1e6:,.1f} MB in {tally.requests:,} requests"
+    return f"{size_in_words(tally.bytes)} in {tally.requests:,} requests"
 
 
 def told_of(tally: Tally) -> dict[str, Any]:

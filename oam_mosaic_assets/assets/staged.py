@@ -10,6 +10,7 @@ import dagster as dg
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of, with_facts
 from oam_mosaic_assets.core.product import PMTILES, Product
+from oam_mosaic_assets.core.sizes import size_in_words
 
 
 def staged(
@@ -82,7 +83,7 @@ def staged_archive(
     if taken_over["from"]:
         changed = f"{taken_over['images_changed']:,} images changed"
         how = f"{changed}, {made:,} tiles made, {reused:,} taken over from {taken_over['from']}"
-    context.log.info("%s: %s tiles in %.1f MB, %s", source.build, f"{tiles:,}", size / 1e6, how)
+    context.log.info("%s: %s tiles in %s, %s", source.build, f"{tiles:,}", size_in_words(size), how)
     return staged(
         source,
         product,

@@ -8,6 +8,7 @@ from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixtur
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.product import Product
+from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.releases import Releases
@@ -52,7 +53,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
     ) -> Iterator[dg.AssetCheckResult]:
         facts = staged.facts["product"]
         tiles = f"{facts['tiles']:,} tiles, " if "tiles" in facts else ""
-        text = f"{tiles}{facts['bytes'] / 1e6:.1f} MB"
+        text = f"{tiles}{size_in_words(facts['bytes'])}"
         progress.step(context.log, "auditing", 0.0, text)
         with failing_clearly():
             refuse_mixture(staged, footprints)

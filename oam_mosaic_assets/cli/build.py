@@ -21,6 +21,7 @@ from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
 from oam_mosaic_assets.cli import kind_of
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
 from oam_mosaic_assets.core.audit import GUARDS
+from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
@@ -177,7 +178,7 @@ def _report(console: Console, settings: Settings, published: Mapping[str, Any], 
         return
     done = f"Rolled back from {published['rolled back from']} to" if "reason" in published else "Published"
     console.print(
-        f"\n{done} {published['build']}: {published['counts']}, {published['bytes'] / 1e6:.1f} MB\n\n"
+        f"\n{done} {published['build']}: {published['counts']}, {size_in_words(published['bytes'])}\n\n"
         f"  archive   {published['address']}\n"
         f"  TileJSON  {store_of(settings).public_address(settings.keys.tilejson)}\n"
         f"  manifest  {published['manifest']}\n"

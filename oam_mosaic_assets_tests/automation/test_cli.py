@@ -103,6 +103,9 @@ def test_a_build_that_published_exits_with_0_and_says_what_and_where(
     assert f"{IMAGES} images in the catalogue: {IMAGES - 1} drawn, 1 set aside" in built.stderr
     for name in ("global-mosaic.pmtiles", "global-mosaic.json"):
         assert (shell.store / name).as_uri() in built.stderr
+    # of so few images every product is small: no size is rounded to nothing
+    assert " kB\n" in built.stderr
+    assert " 0.0 MB" not in built.stderr
 
 
 def test_what_is_no_terminal_gets_plain_lines(built: subprocess.CompletedProcess[str]) -> None:

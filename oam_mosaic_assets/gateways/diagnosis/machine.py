@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Final
 
+from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.control_groups import memory_limit, processors
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
-from oam_mosaic_assets.gateways.diagnosis.room import in_words
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 
 WHOLE_CATALOGUE_BYTES: Final = 400_000_000
@@ -33,8 +33,8 @@ def examine_machine() -> Finding:
     usable = processors()
     limited = " (the limit of its cgroup)" if memory < physical else ""
     text = (
-        f"{in_words(memory)} of memory{limited}, {usable} processor{'s' if usable > 1 else ''}; "
-        f"the whole catalogue takes {in_words(WHOLE_CATALOGUE_BYTES)}"
+        f"{size_in_words(memory)} of memory{limited}, {usable} processor{'s' if usable > 1 else ''}; "
+        f"the whole catalogue takes {size_in_words(WHOLE_CATALOGUE_BYTES)}"
     )
     if memory >= WHOLE_CATALOGUE_BYTES:
         return Finding("machine", State.OK, text)

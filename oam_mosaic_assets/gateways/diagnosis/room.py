@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
+from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State, tried
 from oam_mosaic_assets.gateways.diagnosis.probes import left_behind
@@ -44,7 +45,7 @@ class ArchiveSize:
     def expected(cls, *, published: int | None, images: int | None) -> Self:
         """As large as the last one, else in proportion to the number of images."""
         if published is not None:
-            return cls(published, f"the last build has {in_words(published)}")
+            return cls(published, f"the last build has {size_in_words(published)}")
         if images is not None:
             return cls(images * BYTES_PER_IMAGE, f"guessed from {images:,} images")
         return cls(WHOLE_CATALOGUE * BYTES_PER_IMAGE, f"as measured with {WHOLE_CATALOGUE:,} images")
@@ -120,21 +121,12 @@ def examine_room(
         free, need = shutil.disk_usage(_nearest(folder)).free, archive.bytes * archives
     except OSError:  # said by what tried to write there
         return
-    text = f"{in_words(free)} free, a build needs some {in_words(need)} ({archive.basis})"
+    text = f"{size_in_words(free)} free, a build needs some {size_in_words(need)} ({archive.basis})"
     if free >= need:
         yield Finding(subject, State.OK, text)
         return
     state = State.WRONG if free < archive.bytes else State.WARNING
     yield Finding(subject, state, text, f"Free some space, or point {setting} at a larger disk.")
-
-
-def in_words(size: float) -> str:
-    """A number of bytes, to be read by people."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"  # noqa: PLR2004
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _nearest(folder: Path) -> Path:

@@ -20,7 +20,6 @@ from oam_mosaic_assets.gateways.diagnosis.room import (
     examine_home,
     examine_room,
     examine_store_folder,
-    in_words,
 )
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
@@ -195,18 +194,3 @@ def test_a_home_that_names_another_storage_need_not_be_writable(tmp_path: Path) 
     finding = examine_home(tmp_path)
     assert finding.state is State.OK
     assert "names a storage of its own" in finding.text
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1500, "1.5 kB"),
-        (47e6, "47 MB"),
-        (25.2e9, "25 GB"),
-        (3e12, "3.0 TB"),
-    ],
-)
-def test_sizes_are_readable(size: float, words: str) -> None:
-    assert in_words(size) == words
