@@ -261,10 +261,15 @@ def _add_imagery(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="read the images of the public build on this machine, for the next build to put together",
         description="Runs the Dagster job `imagery_partitions` in this process, once for each partition (a "
         "tile of z6 with images). It works from the store alone, so several machines do several shares at a "
-        "time; what was read before costs no request. docs/imagery.md says more.",
+        "time; what was read before costs no request. The product `imagery` is off by default: "
+        "MOSAIC_PRODUCTS must name it, for the builds as well. docs/imagery.md says more.",
     )
     imagery.add_argument(
-        "partitions", metavar="PARTITION", nargs="*", help="such as 6-34-23; without any, all there are"
+        "partitions",
+        metavar="PARTITION",
+        nargs="*",
+        type=_partition,
+        help="such as 6-34-23; without any, all there are",
     )
     imagery.add_argument(
         "--share", metavar="N/M", type=_share, default=(1, 1), help="of M machines the work of number N"
@@ -285,6 +290,15 @@ def _stated(reason: str) -> str:
     if not reason.strip():
         raise argparse.ArgumentTypeError("a reason cannot be empty")
     return reason.strip()
+
+
+def _partition(name: str) -> str:
+    from oam_mosaic_assets.core.imagery.blocks import Tile  # noqa: PLC0415  # slow to import
+
+    try:
+        return Tile.named(name).partition
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{name!r} is no partition; they are called like 6-34-23") from None
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -26,7 +26,11 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
     """
     settings = Settings.read()
     if IMAGERY not in settings.keys.products:
-        raise SettingsError("MOSAIC_PRODUCTS does not name `imagery`.", hint="Name it, as the builds do.")
+        words = ",".join(each.word for each in (*settings.mosaic_products, IMAGERY))
+        raise SettingsError(
+            "Imagery is off by default, and MOSAIC_PRODUCTS does not name it.",
+            hint=f"Set MOSAIC_PRODUCTS={words}, for the builds as well.",
+        )
     releases = releases_of(settings)
     current = releases.current()
     with tempfile.TemporaryDirectory(prefix="oam-imagery-") as name:

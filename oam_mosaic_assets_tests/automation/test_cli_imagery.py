@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from oam_mosaic_assets.core.product import PRODUCTS
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of
 from oam_mosaic_assets_tests.automation.test_cli import PUBLISHED, WRONG, Shell
 from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
@@ -50,9 +52,21 @@ def test_shares_are_all_partitions_of_the_public_build_and_none_twice(shell: She
 
 
 def test_where_imagery_is_no_product_that_is_said(shell: Shell) -> None:
-    told = shell.run("imagery", MOSAIC_PRODUCTS="mosaic")
+    told = shell.run("imagery", MOSAIC_PRODUCTS="")
     assert told.returncode == WRONG
-    assert "MOSAIC_PRODUCTS" in told.stderr
+    stated = re.search(r"What to do: Set MOSAIC_PRODUCTS=([a-z,]+), for the builds as well", told.stderr)
+    assert stated
+    assert [each.word for each in PRODUCTS] == stated[1].split(","), "all of the default, and imagery"
+    told = shell.run("imagery", MOSAIC_PRODUCTS="mosaic,exact")
+    assert "Set MOSAIC_PRODUCTS=mosaic,exact,imagery," in told.stderr
+    assert "off by default" in shell.run("imagery", "--help").stdout
+
+
+@pytest.mark.parametrize("name", ["foo", "7-1-1", "6-64-0", "6-1"])
+def test_a_word_that_is_no_partition_is_refused(shell: Shell, name: str) -> None:
+    told = shell.run("imagery", name)
+    assert told.returncode == WRONG
+    assert f"{name!r} is no partition; they are called like 6-34-23" in told.stderr
 
 
 @pytest.mark.parametrize("share", ["0/2", "3/2", "1", "a/b", "1/0"])
