@@ -97,7 +97,19 @@ def run(script: str, *arguments: str, cwd: Path, **environment: str) -> subproce
 
 
 @pytest.mark.parametrize(
-    "script", ["run", "ui", "build-viewer", "lock", "check-image", "install-martin", "install-test-servers"]
+    "script",
+    [
+        "run",
+        "ui",
+        "test",
+        "faults",
+        "swaps",
+        "build-viewer",
+        "lock",
+        "check-image",
+        "install-martin",
+        "install-test-servers",
+    ],
 )
 @pytest.mark.parametrize("asked", ["-h", "--help"])
 def test_help_is_given_without_setting_anything_up(tmp_path: Path, script: str, asked: str) -> None:
