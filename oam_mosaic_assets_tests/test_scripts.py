@@ -39,6 +39,23 @@ def test_whoever_may_not_install_is_told_of_all_that_is_missing_at_once(tmp_path
     assert f"Run once as root: OAM_MOSAIC_CACHE={tmp_path / 'cache'}" in told.stderr
 
 
+@pytest.mark.parametrize(
+    ("script", "suite"), [("install-martin", "forky"), ("install-test-servers", "trixie")]
+)
+def test_why_a_suite_of_debian_cannot_be_read_is_said(tmp_path: Path, script: str, suite: str) -> None:
+    says = 'for line in $(seq 30); do echo "line $line."; done; echo "E: not valid yet" >&2; exit 25'
+    programs = {"mmdebstrap": says, "cargo": "exit 1", "apt-get": "exit 0", "id": "echo 0"}
+    environment = prepared(tmp_path, programs) | {"OAM_MOSAIC_CACHE": str(tmp_path / "cache")}
+    path = f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}"
+    told = run(script, cwd=tmp_path, PATH=path, **environment)
+    assert told.returncode == 2
+    *_, first, last = told.stderr.splitlines()
+    assert first == "E: not valid yet"
+    assert last.startswith(f"Debian's suite {suite} could not be read")
+    assert ("line 11." in told.stderr, "line 12." in told.stderr) == (False, True)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 @contextmanager
 def a_ui(folder: Path, *, daemon: str, webserver: str) -> Iterator[subprocess.Popen[str]]:
     """Run `scripts/ui` with other programs in the places of Dagster's; each writes down its process."""
