@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -101,7 +102,18 @@ def until(happens: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def run(script: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def a_project(folder: Path) -> Path:
+    """A folder as the project's, as far as the scripts look at it."""
+    project = folder / "project"
+    shutil.copytree(REPOSITORY / "scripts", project / "scripts")
+    for name in ("requirements.lock", "pyproject.toml"):
+        shutil.copyfile(REPOSITORY / name, project / name)
+    return project
+
+
+def run(
+    script: str | Path, *arguments: str, cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [REPOSITORY / "scripts" / script, *arguments],
         env={**environment_of(cwd), **environment},
@@ -190,6 +202,15 @@ def test_paths_count_from_the_folder_of_whoever_starts_a_run(tmp_path: Path) -> 
         "",
         "unset",
     ]
+
+
+def test_a_finished_run_names_commands_that_can_be_given_as_they_stand(tmp_path: Path) -> None:
+    project = a_project(tmp_path)
+    (project / "viewer" / "dist").mkdir(parents=True)
+    script = project / "scripts" / "run"
+    told = run(script, cwd=tmp_path, **prepared(tmp_path, {"oam-mosaic": "exit 0"}))
+    assert told.returncode == 0
+    assert "  PATH=$(scripts/install-martin):$PATH .venv/bin/oam-mosaic serve\n" in told.stderr
 
 
 @pytest.mark.parametrize("dead", ["daemon", "webserver"])
