@@ -213,6 +213,21 @@ def test_a_finished_run_names_commands_that_can_be_given_as_they_stand(tmp_path:
     assert "  PATH=$(scripts/install-martin):$PATH .venv/bin/oam-mosaic serve\n" in told.stderr
 
 
+def test_a_second_ui_on_one_home_is_refused_for_as_long_as_the_first_runs(tmp_path: Path) -> None:
+    notes = [tmp_path / "daemon", tmp_path / "webserver"]
+    environment = {"PORT": "0", "OAM_MOSAIC_VENV": str(tmp_path / "venv")}
+    with a_ui(tmp_path, daemon=AT_WORK, webserver=AT_WORK) as ui:
+        until(lambda: all(map(is_at_work, notes)))
+        told = run("ui", cwd=tmp_path, **environment)
+        assert told.returncode == 2
+        assert told.stderr.startswith(f"Another scripts/ui runs on DAGSTER_HOME, {tmp_path / 'dagster'}; end")
+        assert all(map(is_at_work, notes))
+        ui.terminate()
+        ui.wait(timeout=PATIENCE_SECONDS)
+    (tmp_path / "venv" / "bin" / "dagster-daemon").write_text("#!/bin/sh\nexit 3\n")
+    assert run("ui", cwd=tmp_path, **environment).returncode == 3
+
+
 @pytest.mark.parametrize("dead", ["daemon", "webserver"])
 def test_the_ui_ends_when_either_of_its_processes_does(tmp_path: Path, dead: str) -> None:
     other = "webserver" if dead == "daemon" else "daemon"
