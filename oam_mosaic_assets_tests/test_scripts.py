@@ -180,6 +180,14 @@ def test_the_ui_says_of_a_port_that_it_cannot_have_which_and_why(tmp_path: Path,
     assert told.stderr.startswith(f"oam-mosaic: The UI cannot have port {wanted}: {why}.\n")
 
 
+def test_the_ui_takes_its_port_from_the_env_file_too(tmp_path: Path) -> None:
+    project = a_project(tmp_path)
+    (project / ".env").write_text("PORT=70000\n")
+    told = run(project / "scripts" / "ui", cwd=tmp_path, **prepared(tmp_path, {}))
+    assert told.returncode == 2
+    assert told.stderr.startswith("oam-mosaic: The UI cannot have port 70000: it is none.\n")
+
+
 def test_paths_count_from_the_folder_of_whoever_starts_a_run(tmp_path: Path) -> None:
     shown = ("$*", "$PWD", "$STAC_ITEMS", "$MOSAIC_STORE", "${DAGSTER_HOME# }", "${TIPPECANOE-unset}")
     show = "".join(f'echo "{each}"; ' for each in shown) + "exit 3"
