@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` takes no word on what it is told
+from dagster._core.storage.tags import MAX_RETRIES_TAG  # exported nowhere
 from rich.console import Console
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, PUBLISHED
@@ -35,6 +36,9 @@ from oam_mosaic_assets.settings import Settings
 LOCATION_TAG = ".dagster/repository"
 LOCATION = "__repository__@oam-mosaic"
 """Lets the UI list the run with its job: the one repository of the location that workspace.yaml names."""
+
+BY_HAND: Mapping[str, str] = {LOCATION_TAG: LOCATION, MAX_RETRIES_TAG: "0"}
+"""The tags of every run of a command. Whoever gave it sees it end: no daemon is to try it again."""
 
 PLAIN_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 """The instance's settings where the current folder holds none."""
@@ -91,7 +95,7 @@ def run_job(
         TAKEDOWN_TAG: takedown,
         ANEW_TAG: "yes" if anew else None,
     }
-    tags = {LOCATION_TAG: LOCATION, **{name: value for name, value in stated.items() if value}}
+    tags = {**BY_HAND, **{name: value for name, value in stated.items() if value}}
     # a stream of its own: each line at once and in UTF-8, whatever standard error is set to
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)

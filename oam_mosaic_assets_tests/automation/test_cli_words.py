@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
+from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from oam_mosaic_assets import cli
 from oam_mosaic_assets.cli.signals import stoppable
@@ -109,6 +111,9 @@ def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: s
     assert STOPPED in lines
     unexplained = ("Traceback", "File ", "KeyboardInterrupt", "error", "failure", "watch_orphans")
     assert not [line for line in lines if any(each in line for each in unexplained)], shown
+    with dg.DagsterInstance.from_config(shell.environment["DAGSTER_HOME"]) as instance:
+        (run,) = instance.get_runs()
+    assert (run.status, run.tags[WILL_RETRY_TAG]) == (dg.DagsterRunStatus.FAILURE, "false")
 
 
 def test_a_terminal_that_is_closed_stops_what_runs_on_it(shell: Shell) -> None:
