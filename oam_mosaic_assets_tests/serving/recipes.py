@@ -34,6 +34,8 @@ MIDDLE: Final = (HILL.geometry.centroid.x, HILL.geometry.centroid.y)
 SEA: Final = (0.0, -45.0)
 """A place far from every image, degrees."""
 
+BUCKET: Final = "https://oin-hotosm-temp.s3.us-east-1.amazonaws.com"
+
 COVERAGE: Final = (215, 63, 63)
 IMAGERY: Final = (20, 160, 60)
 """Of what answers for TiTiler."""
@@ -57,7 +59,8 @@ def page() -> str:
 
 
 def at(served: Serving, recipe: str) -> str:
-    """The recipe for this server instead of the page's."""
+    """The recipe for this server instead of the page's; the files of its store stand for the bucket's."""
+    recipe = recipe.replace(BUCKET, "http://127.0.0.1:8085")
     for port, own in zip((3004, 8084, 8085), served.ports, strict=True):
         recipe = recipe.replace(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{own}")
     return recipe

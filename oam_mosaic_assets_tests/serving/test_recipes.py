@@ -44,7 +44,7 @@ MAPLIBRE = """
 const map = new maplibregl.Map({ container: "map", center: PLACE, zoom: ZOOM - 1, fadeDuration: 0,
   style: { version: 8, sources: {}, layers: [] } });
 map.on("error", ({ error }) => console.error(String(error)));
-map.on("load", () => { RECIPE });
+map.on("load", async () => { RECIPE });
 """
 LEAFLET = """
 const map = L.map("map", { attributionControl: false, zoomControl: false });
@@ -57,9 +57,14 @@ const map = new ol.Map({ target: "map", controls: [],
 RECIPE
 """
 LIBRARIES = {
-    "MapLibre": (MAPLIBRE, "maplibre-gl/dist/maplibre-gl.js", "maplibre-gl/dist/maplibre-gl.css"),
-    "Leaflet": (LEAFLET, "leaflet/dist/leaflet.js", "leaflet/dist/leaflet.css"),
-    "OpenLayers": (OPENLAYERS, "ol/dist/ol.js", "ol/ol.css"),
+    "MapLibre": (
+        MAPLIBRE,
+        "maplibre-gl/dist/maplibre-gl.css",
+        "maplibre-gl/dist/maplibre-gl.js",
+        "pmtiles/dist/pmtiles.js",
+    ),
+    "Leaflet": (LEAFLET, "leaflet/dist/leaflet.css", "leaflet/dist/leaflet.js"),
+    "OpenLayers": (OPENLAYERS, "ol/ol.css", "ol/dist/ol.js"),
 }
 SHOWN = {"middle": "coverage", "corner": "nothing"}
 NOTHING = dict.fromkeys(SHOWN, "nothing")
@@ -80,12 +85,13 @@ def browser() -> Iterator[Browser]:
 
 def written_page(folder: Path, title: str, recipe: str, place: tuple[float, float], zoom: int) -> Path:
     """A page that shows a map by a recipe, and nothing else."""
-    start, script, style = LIBRARIES[title.partition(",")[0]]
+    start, style, *scripts = LIBRARIES[title.partition(",")[0]]
     modules = (BROWSER / "node_modules").as_uri()
+    loaded = "".join(f'<script src="{modules}/{each}"></script>' for each in scripts)
     file = folder / "map.html"
     file.write_text(
         f'<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">'
-        f'<link rel="stylesheet" href="{modules}/{style}"><script src="{modules}/{script}"></script>'
+        f'<link rel="stylesheet" href="{modules}/{style}">{loaded}'
         "<style>body { margin: 0; background: #fff; } .leaflet-container { background: #fff; }"
         f" #map {{ width: {WIDTH}px; height: {HEIGHT}px; }}</style>"
         f'<div id="map"></div><script>const PLACE = {list(place)}, ZOOM = {zoom};'
@@ -100,6 +106,7 @@ def written_page(folder: Path, title: str, recipe: str, place: tuple[float, floa
         *(
             (title, place, 8, expected)
             for title in (
+                "MapLibre, the archive itself",
                 "MapLibre, the footprints",
                 "MapLibre, the pictures",
                 "Leaflet",
@@ -142,7 +149,9 @@ def test_a_web_map_shows_what_is_there(
     context.close()
     assert seen == expected
     assert wrong == []
-    tiles = [address for address in asked if re.search(r":\d+/(globalcoverage/)?\d+/\d+/\d+", address)]
+    tiles = [
+        address for address in asked if re.search(r":\d+/(globalcoverage/)?\d+/\d+/\d+|\.pmtiles$", address)
+    ]
     assert tiles or expected == NOTHING, "outside of what the TileJSON states nothing needs to be asked"
     assert all(address.startswith(("http://127.0.0.1:", "file:", "blob:", "data:")) for address in asked)
 
