@@ -27,7 +27,7 @@ _MODULE: Final = "oam_mosaic_assets.gateways.imagery"
 GRACE_SECONDS: Final = 30.0
 """Beyond its time that a worker has to say by itself that an image is slow."""
 
-ALONE_SECONDS: Final = 1.0
+ALONE_SECONDS: Final = 2.0
 """That the first worker has to itself: it reads a few images in the time that another takes to start."""
 
 
