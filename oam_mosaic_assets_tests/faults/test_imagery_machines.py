@@ -20,7 +20,7 @@ import yaml
 from oam_mosaic_assets.assets.imagery_blocks import imagery_blocks
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets_tests.automation.live_dagster import program
-from oam_mosaic_assets_tests.chain import REPOSITORY, Site, some_items, write_items
+from oam_mosaic_assets_tests.chain import REPOSITORY, Site, quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.faults.test_imagery import seen
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.hosts import PLAIN, Host, running_host
@@ -96,16 +96,15 @@ def records(
 
 
 @pytest.fixture
-def boot(
-    moto: S3Server, postgres: PostgresServer, images: Images, tmp_path: Path
-) -> Iterator[Callable[[str], Host]]:
+def boot(moto: S3Server, postgres: PostgresServer, images: Images) -> Iterator[Callable[[str], Host]]:
     """Start a host of this name, which reaches the store, the database and the images."""
     reach = [urlsplit(each).port or 0 for each in (moto.endpoint, images.host.address())]
-    with ExitStack() as ends:
+    # Dagster's processes meet at sockets in it, whose paths may have a hundred characters
+    with quick_folder() as disks, ExitStack() as ends:
 
         def booted(name: str) -> Host:
-            home_in(tmp_path / name)
-            return ends.enter_context(running_host(tmp_path / name, [postgres.port, *reach]))
+            home_in(disks / name)
+            return ends.enter_context(running_host(disks / name, [postgres.port, *reach]))
 
         yield booted
 
