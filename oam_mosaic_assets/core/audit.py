@@ -15,7 +15,7 @@ import numpy as np
 from oam_mosaic_assets.core.archive import Archive, is_vector
 from oam_mosaic_assets.core.drawn import Drawn
 from oam_mosaic_assets.core.geometry import TAKEN_DOWN
-from oam_mosaic_assets.core.placement import Tile
+from oam_mosaic_assets.core.placement import Places
 from oam_mosaic_assets.core.snapshot import MITRE
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.truth import LowZoom
@@ -204,40 +204,30 @@ def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
     return Verdict.passing(name, text, **numbers)
 
 
-def judge_placement(
-    names: Sequence[str],
-    *,
-    missing: Sequence[Tile],
-    stray: Sequence[Tile],
-    differing: Sequence[int],
-    compared: int,
-    zoom_max: int,
-) -> Verdict:
+def judge_placement(names: Sequence[str], places: Places, zoom: int) -> Verdict:
     """Fail when an image is drawn elsewhere than its footprint lies.
 
     Args:
         names: ids of all images.
-        missing: image and tile where one should be drawn and is not.
-        stray: image and tile where one is drawn and should not be.
-        differing: images whose outline differs from the footprint.
-        compared: how many outlines were compared.
-        zoom_max: the zoom of these tiles.
+        places: how the zoom draws them.
+        zoom: of these tiles.
     """
     name, found = "images_lie_where_they_should", []
-    for what, tiles in (("missing from", missing), ("drawn astray in", stray)):
+    for what, tiles in (("missing from", places.missing), ("drawn astray in", places.stray)):
         if tiles:
             image, x, y = tiles[0]
-            first = f"{names[image]} in {zoom_max}/{x}/{y}"
+            first = f"{names[image]} in {zoom}/{x}/{y}"
             found.append(f"{len(tiles)} times an image is {what} a tile, first {first}")
-    if differing:
-        named = [names[image] for image in differing[:NAMED]]
+    if places.differing:
+        named = [names[image] for image in places.differing[:NAMED]]
         found.append(
-            f"the outlines of {len(differing)} of {compared} images are not their footprints': {named}"
+            f"the outlines of {len(places.differing)} of {places.outlined} images are not their footprints': "
+            f"{named}"
         )
     if found:
-        return Verdict.failing(name, "; ".join(found), outlines_compared=compared)
-    text = f"all {len(names):,} images are drawn in the tiles they reach; {compared} outlines agree"
-    return Verdict.passing(name, text, outlines_compared=compared)
+        return Verdict.failing(name, "; ".join(found), outlines_compared=places.outlined)
+    text = f"all {len(names):,} images are drawn in the tiles they reach; {places.outlined} outlines agree"
+    return Verdict.passing(name, text, outlines_compared=places.outlined)
 
 
 def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: float) -> Verdict:

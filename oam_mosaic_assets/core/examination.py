@@ -12,7 +12,7 @@ from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
-from oam_mosaic_assets.core.placement import Tile, chosen_by_digest, misplaced, outline_differs
+from oam_mosaic_assets.core.placement import chosen_by_digest, places_of
 from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -94,22 +94,8 @@ def _placement(
     outlined: Sequence[int],
 ) -> Verdict:
     """Whether a zoom draws all images where they lie, and some of them as they are."""
-    missing: list[Tile] = []
-    stray: list[Tile] = []
-    differing: list[int] = []
-    first = 0
-    for batch in read_batches(footprints, ("geometry",)):
-        given = as_drawn(shapely.from_wkb(batch["geometry"].to_numpy()), plan.thinnest_at(zoom))
-        of_batch = misplaced(given, first=first, drawn=drawn.pairs, zoom=zoom)
-        missing += of_batch[0]
-        stray += of_batch[1]
-        differing += [
-            index
-            for index in outlined
-            if first <= index < first + len(given)
-            and outline_differs(given[index - first], drawn.pieces.get(index, ()), zoom)
-        ]
-        first += len(given)
-    return audit.judge_placement(
-        names, missing=missing, stray=stray, differing=differing, compared=len(outlined), zoom_max=zoom
+    given = (
+        as_drawn(shapely.from_wkb(batch["geometry"].to_numpy()), plan.thinnest_at(zoom))
+        for batch in read_batches(footprints, ("geometry",))
     )
+    return audit.judge_placement(names, places_of(given, drawn, zoom, outlined), zoom)

@@ -7,7 +7,8 @@ tippecanoe rounds every point to them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -15,7 +16,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.drawn import Piece
+from oam_mosaic_assets.core.drawn import Drawn, Piece
 from oam_mosaic_assets.core.grid import Geometries, pairs_of, project_mended, tile_ids
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
@@ -31,6 +32,57 @@ CANDIDATES: Final = 20_000
 
 Tile = tuple[int, int, int]
 """Image index, column, row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How one zoom draws some images, held against where they lie.
+
+    Attributes:
+        missing: where an image should be drawn and is not.
+        stray: where one is drawn and should not be.
+        differing: indices of images whose outline strays from the footprint.
+        outlined: how many outlines were compared.
+    """
+
+    missing: Sequence[Tile]
+    stray: Sequence[Tile]
+    differing: Sequence[int]
+    outlined: int
+
+
+def places_of(
+    batches: Iterable[Geometries],
+    drawn: Drawn,
+    zoom: int,
+    outlined: Sequence[int],
+    within: Stretches | None = None,
+) -> Places:
+    """Compare what a zoom draws with the images.
+
+    Args:
+        batches: all of the images in the order of their indices, as tippecanoe was given them, EPSG:4326.
+        drawn: what was found at this zoom.
+        zoom: of its tiles.
+        outlined: indices of the images whose outlines are compared.
+        within: the tiles that `drawn` tells of; None are all.
+    """
+    missing: list[Tile] = []
+    stray: list[Tile] = []
+    differing: list[int] = []
+    first = 0
+    for given in batches:
+        of_batch = misplaced(given, first=first, drawn=drawn.pairs, zoom=zoom, within=within)
+        missing += of_batch[0]
+        stray += of_batch[1]
+        differing += [
+            index
+            for index in outlined
+            if first <= index < first + len(given)
+            and outline_differs(given[index - first], drawn.pieces.get(index, ()), zoom)
+        ]
+        first += len(given)
+    return Places(missing, stray, differing, len(outlined))
 
 
 def misplaced(

@@ -25,10 +25,8 @@ from oam_mosaic_assets.core.drawn import Drawn, read_drawn
 from oam_mosaic_assets.core.grid import Geometries, first_tile_id, zoom_of
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.placement import (
-    Tile,
     chosen_by_digest,
-    misplaced,
-    outline_differs,
+    places_of,
     tiles_reached,
 )
 from oam_mosaic_assets.core.said import said_of
@@ -186,25 +184,11 @@ class _Reading:
         ), images
 
     def _placement(self, drawn: Drawn, zoom: int, images: Numbers) -> Verdict:
-        missing: list[Tile] = []
-        stray: list[Tile] = []
-        differing: list[int] = []
-        compared = first = 0
-        outlined = np.isin(images, self.outlined[zoom])
-        for areas in self._areas(images):
-            given = as_drawn(areas, self.plan.thinnest_at(zoom))
-            of_batch = misplaced(given, first=first, drawn=drawn.pairs, zoom=zoom, within=self.looked_at)
-            missing += of_batch[0]
-            stray += of_batch[1]
-            for index in (np.flatnonzero(outlined[first : first + len(given)]) + first).tolist():
-                compared += 1
-                if outline_differs(given[index - first], drawn.pieces.get(index, ()), zoom):
-                    differing.append(index)
-            first += len(given)
+        given = (as_drawn(areas, self.plan.thinnest_at(zoom)) for areas in self._areas(images))
+        outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
         names = [self.names[each] for each in images.tolist()]
-        return audit.judge_placement(
-            names, missing=missing, stray=stray, differing=differing, compared=compared, zoom_max=zoom
-        )
+        places = places_of(given, drawn, zoom, outlined, within=self.looked_at)
+        return audit.judge_placement(names, places, zoom)
 
     def _areas(self, images: Numbers) -> Iterator[Geometries]:
         """Where these images lie, EPSG:4326, a batch at a time; their indices ascend."""
