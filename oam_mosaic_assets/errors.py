@@ -4,7 +4,7 @@
     ├── Passing             a rerun may help (exit code 1)
     │   ├── CatalogueUnavailable    the source cannot be reached, or stopped answering half-way
     │   ├── StoreUnavailable        the object store cannot be reached, or stopped answering half-way
-    │   ├── TilingFailed            tippecanoe failed, or was killed
+    │   ├── TilingFailed            tippecanoe, or another process of a build, failed or was killed
     │   ├── DiskFull                no room for scratch files or for the store
     │   ├── PublicationLost         another publisher was at work, or was faster
     │   ├── NotAsPublished          what the public address answers is not what was written
@@ -30,7 +30,7 @@ Every error says in its message what happened and in its hint what to do. Neithe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class MosaicError(Exception):
@@ -54,6 +54,17 @@ class MosaicError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # one that was raised in another process is raised here; what it was made with is not known any more
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[MosaicError], args: tuple[Any, ...], state: dict[str, Any]) -> MosaicError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class Passing(MosaicError):
     """A rerun may help."""
@@ -68,7 +79,7 @@ class StoreUnavailable(Passing):
 
 
 class TilingFailed(Passing):
-    """Tippecanoe failed or was killed; the message holds its last words."""
+    """Tippecanoe, or another process of a build, failed or was killed; the message holds its last words."""
 
 
 class DiskFull(Passing):

@@ -39,14 +39,14 @@ POD: Final[dict[str, Any]] = {
         }
     }
 }
-"""What a step asks of a cluster: tippecanoe and this process together hold some 300 MiB."""
+"""What a step asks of a cluster: tippecanoe, two that cut tiles and this process hold some 500 MiB."""
 
 
 PLAN: Final = "plan"
 TILES: Final = "tiles"
 SECONDS: Final = "seconds"
-"""Facts of a part: the digest of its plan; begins and ends of the stretches of its tiles, where tippecanoe
-makes them; how long the steps took that made it so far."""
+"""Facts of a part: the digest of its plan; begins and ends of the stretches of its tiles, except of the low
+zooms; how long the steps took that made it so far."""
 
 
 def in_parts(
@@ -101,7 +101,7 @@ def in_parts(
         tippecanoe: TippecanoeResource,
         scratch: Scratch,
     ) -> dg.Output[Artifact]:
-        """The tiles of a part of the map by one tippecanoe, or those of the low zooms."""
+        """The tiles of a part of the map, or those of the low zooms."""
         clock, plan = time.perf_counter(), plan_of(mosaic_plan)
         with failing_clearly():
             _refuse_another_plan(part, plan.digest(tippecanoe.version()))
@@ -111,11 +111,11 @@ def in_parts(
                 lines = Lines(part.path, tiles)
                 made = tippecanoe.make_part(plan, lines, folder, progress=progress, log=context.log)
             else:
-                made = make_low_zooms(plan, part.path, folder / f"{part.path.stem}.tiles")
-            files = made.saved()
+                made = [make_low_zooms(plan, part.path, folder / f"{part.path.stem}.tiles")]
+            files = tuple(path for each in made for path in each.saved())
         seconds = time.perf_counter() - clock
         facts = {**part.facts, SECONDS: part.facts[SECONDS] + seconds}
-        tiles_made = int(made.entries.run_length.sum())
+        tiles_made = sum(int(each.entries.run_length.sum()) for each in made)
         return dg.Output(
             Artifact(build=part.build, files=files, facts=facts),
             metadata={"tiles made": tiles_made, "seconds": round(seconds, 2)},
@@ -138,7 +138,7 @@ def in_parts(
         with failing_clearly():
             for each in made:
                 _refuse_another_plan(each, plan.digest(tippecanoe.version()))
-            fragments = [Fragment.load(*each.files) for each in made]
+            fragments = [Fragment.left_at(each) for part in made for each in part.files[::2]]
         return make_tiles(
             context,
             footprints,

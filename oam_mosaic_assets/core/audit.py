@@ -16,8 +16,7 @@ from oam_mosaic_assets.core.archive import Archive, is_vector
 from oam_mosaic_assets.core.drawn import Drawn
 from oam_mosaic_assets.core.geometry import TAKEN_DOWN
 from oam_mosaic_assets.core.placement import Places
-from oam_mosaic_assets.core.snapshot import MITRE
-from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
+from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, MITRE, PIXELS, TilingPlan
 from oam_mosaic_assets.core.truth import LowZoom
 
 Bounds = tuple[float, float, float, float]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,14 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.drawing_order import SIDES
-from oam_mosaic_assets.core.grid import Geometries, project_mended, tile_ids, tile_positions, to_tiles
+from oam_mosaic_assets.core.grid import (
+    Geometries,
+    on_both_sides,
+    project_mended,
+    tile_ids,
+    tile_positions,
+    to_tiles,
+)
 from oam_mosaic_assets.core.placement import UNIT
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
@@ -171,11 +177,7 @@ def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers
     """
     projected = project_mended(as_drawn(areas, plan.thinnest_at(plan.whole_from)), 0)
     parts, of = shapely.get_parts(projected, return_index=True)
-    west, _, east, _ = shapely.bounds(parts).T
-    sides = [(parts, of)]
-    for aside, near in ((1.0, west <= REACH), (-1.0, east >= 1.0 - REACH)):
-        sides.append((shapely.transform(parts[near], partial(np.add, [aside, 0.0])), of[near]))
-    return np.concatenate([each[0] for each in sides]), np.concatenate([each[1] for each in sides])
+    return on_both_sides(parts, of, REACH)
 
 
 def _boxes(x: Numbers, y: Numbers, zoom: int) -> Geometries:

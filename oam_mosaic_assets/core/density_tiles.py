@@ -27,11 +27,11 @@ from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.density import FINER, NAMED, ZOOM_MAX, kind_name
 from oam_mosaic_assets.core.density_rows import OrderedTable, changed_tiles, tile_spans
 from oam_mosaic_assets.core.density_tables import DensityTables
+from oam_mosaic_assets.core.fragment import spooled
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
-from oam_mosaic_assets.core.low_zooms import Tile
-from oam_mosaic_assets.core.mbtiles import spooled
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.tile_writing import Tile
 from oam_mosaic_assets.core.tiling import ATTRIBUTION, EXTENT
 from oam_mosaic_assets.core.vector_tile import POINT, POLYGON, new_layer, polygon_commands, tile_of
 

@@ -183,6 +183,8 @@ def _position(point: object) -> tuple[float, float]:
         lon, lat = point[0], point[1]  # type: ignore[index]  # anything that is no sequence raises
     except (TypeError, IndexError, KeyError):
         raise Undrawable("not_a_number", point) from None
+    if type(lon) is type(lat) is float and abs(lat) <= MAX_LATITUDE and abs(lon) <= MAX_LONGITUDE:
+        return lon, lat  # as nearly all are
     for value in (lon, lat):
         # bool is an int to Python, but no coordinate to anyone
         if not isinstance(value, int | float) or isinstance(value, bool):

@@ -6,6 +6,8 @@ Tile coordinates at zoom z run from 0 to 2**z, x to the east, y to the south, or
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -104,6 +106,23 @@ def project_mended(geometries: Geometries, zoom: int) -> Geometries:
     crossed = ~shapely.is_valid(projected)
     projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
     return projected
+
+
+def on_both_sides(
+    parts: Geometries, of: NDArray[np.int64], reach: float
+) -> tuple[Geometries, NDArray[np.int64]]:
+    """Geometries, and what comes near the antimeridian a second time, on the map's other side.
+
+    Args:
+        parts: in tile coordinates of zoom 0.
+        of: a number of each, kept beside it.
+        reach: what is near, in tiles of zoom 0.
+    """
+    west, _, east, _ = shapely.bounds(parts).T
+    sides = [(parts, of)]
+    for aside, near in ((1.0, west <= reach), (-1.0, east >= 1.0 - reach)):
+        sides.append((shapely.transform(parts[near], partial(np.add, [aside, 0.0])), of[near]))
+    return np.concatenate([each[0] for each in sides]), np.concatenate([each[1] for each in sides])
 
 
 def tiles_between(

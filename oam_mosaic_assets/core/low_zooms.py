@@ -8,10 +8,9 @@ Vector Tile Specification 2.1.
 
 from __future__ import annotations
 
-import gzip
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,24 +21,29 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.grid import Geometries, project, tile_ids, tiles_between
-from oam_mosaic_assets.core.snapshot import MITRE, read_batches
+from oam_mosaic_assets.core.pieces import MARGIN, cut_to_tile, moved, on_the_grid
+from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, TilingPlan
-from oam_mosaic_assets.core.vector_tile import POLYGON, add_value, new_layer, polygon_commands, tile_of
+from oam_mosaic_assets.core.tile_writing import (
+    VARINT,
+    Features,
+    Said,
+    Tile,
+    count_of_layer,
+    feature_of_layer,
+    head_of_layer,
+    packed,
+    said_of_image,
+    shapes,
+    shapes_of_rings,
+    tile_of_layer,
+)
+from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
 
 Numbers = NDArray[np.int64]
 
-Said = list[tuple[int, str | float]]
-"""What is said of an image: properties, by their number in the plan, and their values; first its name."""
-
-_MARGIN: Final = round(BUFFER * EXTENT)
-"""Tile units that are drawn beyond a tile's edge."""
-
 _PIXEL: Final = EXTENT // PIXELS
 """Tile units."""
-
-_WIDENED: Final = 2.0
-"""Tile units by which an outline is moved out where rounding would leave nothing of a part of it."""
 
 _SIMPLIFIED: Final = 1.0
 """Tile units by which an outline may stray; tippecanoe's as well."""
@@ -53,30 +57,6 @@ class Reached(NamedTuple):
 
     tiles: Stretches
     deepest: NDArray[np.int8]
-
-
-class Tile(NamedTuple):
-    """A tile's place, and what it holds, gzipped."""
-
-    zoom: int
-    x: int
-    y: int
-    content: bytes
-
-
-@dataclass(slots=True)
-class _Sheet:
-    """What is gathered of one tile.
-
-    Attributes:
-        outlines: features and the values of their properties, as parts of the layer's message.
-        values: how many.
-        shared: where those stand that several images may have in common; all but names.
-    """
-
-    outlines: bytearray = field(default_factory=bytearray)
-    values: int = 0
-    shared: dict[str | float, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +88,7 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
         The tiles in the order of PMTiles' ids; the same footprints give the same bytes.
     """
     zooms = range(plan.zoom_min, plan.whole_from)
-    sheets: dict[int, defaultdict[int, _Sheet]] = {zoom: defaultdict(_Sheet) for zoom in zooms}
+    sheets: dict[int, defaultdict[int, Features]] = {zoom: defaultdict(Features) for zoom in zooms}
     middles, extents, start = [], [], 0
     for batch in read_batches(footprints, (*plan.columns, "geometry")) if zooms else ():
         projected = project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
@@ -181,87 +161,39 @@ def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
         zoom: of the tiles.
     """
     parts = shapely.transform(parts, lambda points: points * float(EXTENT << zoom))
-    bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * _MARGIN
+    bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * MARGIN
     west, north, east, south = np.clip(np.floor(bounds / EXTENT).astype(np.int64), 0, (1 << zoom) - 1).T
     which, x, y = tiles_between(west, north, east + 1, south + 1)
-    local = _moved(parts[which], -EXTENT * np.column_stack([x, y]))
-    crosses = ~_lies_within(local)
-    local[crosses] = shapely.clip_by_rect(
-        local[crosses], -_MARGIN, -_MARGIN, EXTENT + _MARGIN, EXTENT + _MARGIN
-    )
-    polygon, of = _polygons(local)
-    rounded = shapely.transform(polygon, np.rint)
-    # what rounding folds, a spike above all, is widened as well and put on the grid with care
-    broken = ~shapely.is_valid(rounded)
-    wide = shapely.buffer(polygon[broken], _WIDENED, join_style="mitre", mitre_limit=MITRE)
-    rounded[broken] = shapely.set_precision(wide, 1.0)
-    polygon, again = _polygons(rounded)
-    of = of[again]
+    local = cut_to_tile(moved(parts[which], -EXTENT * np.column_stack([x, y])))
+    # a spike that is thinner than a tile's unit may be longer than a pixel
+    polygon, of = on_the_grid(local, spikes=True)
     tile, image = (y[of] << zoom) + x[of], image[which[of]]
     order = np.lexsort([image, tile])
     return _Pieces(tile[order], image[order], polygon[order])
 
 
-def _moved(geometries: Geometries, offset: Numbers) -> Geometries:
-    points, of = shapely.get_coordinates(geometries, return_index=True)
-    moved: Geometries = shapely.set_coordinates(geometries.copy(), points + offset[of])
-    return moved
-
-
-def _lies_within(local: Geometries) -> NDArray[np.bool_]:
-    west, north, east, south = shapely.bounds(local).T
-    within: NDArray[np.bool_] = (np.minimum(west, north) >= -_MARGIN) & (
-        np.maximum(east, south) <= EXTENT + _MARGIN
-    )
-    return within
-
-
-def _polygons(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
-    """The polygons that geometries consist of, and which each belongs to; points and lines are left out."""
-    parts, of = geometries, np.arange(len(geometries))
-    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():  # collections hold multipolygons
-        parts, again = shapely.get_parts(parts, return_index=True)
-        of = of[again]
-    solid = shapely.area(parts) > 0.0
-    return parts[solid], of[solid]
-
-
 def _said(batch: pl.DataFrame, images: Numbers, plan: TilingPlan) -> dict[int, Said]:
     """What is said of some images of a batch."""
-    images, keys = np.unique(images), {name: key for key, name in enumerate(plan.properties)}
+    images = np.unique(images)
     stated = map(plan.properties_of, batch.select(plan.columns)[images].iter_rows(named=True))
     return {
-        image: [(keys[name], value) for name, value in properties.items()]
-        for image, properties in zip(images.tolist(), stated, strict=True)
+        image: said_of_image(each, plan.properties)
+        for image, each in zip(images.tolist(), stated, strict=True)
     }
 
 
-def _add_outlines(sheets: defaultdict[int, _Sheet], pieces: _Pieces, said: Mapping[int, Said]) -> None:
+def _add_outlines(sheets: defaultdict[int, Features], pieces: _Pieces, said: Mapping[int, Said]) -> None:
     if not len(pieces.tile):
         return
-    # clockwise on the screen, for y grows to the south
-    polygon = shapely.remove_repeated_points(shapely.orient_polygons(pieces.polygon, exterior_cw=False))
-    rings, of = shapely.get_rings(polygon, return_index=True)
-    points = shapely.get_coordinates(rings).astype(np.int64)
-    sizes = shapely.get_num_coordinates(rings).astype(np.int64)
-    ends = np.cumsum(sizes)
-    points = np.delete(points, ends - 1, axis=0)  # a ring is closed by a command
     begins = np.flatnonzero(np.diff((pieces.tile << 32) + pieces.image, prepend=-1))
-    commands = polygon_commands(points, sizes - 1, np.searchsorted(of, begins))
-    tile, image = pieces.tile[begins], pieces.image[begins]
-    bounds = [*np.flatnonzero(np.diff(tile, prepend=-1)).tolist(), len(tile)]
-    for start, stop in pairwise(bounds):
-        sheet, layer = sheets[int(tile[start])], new_layer()
-        for each in range(start, stop):
-            tags: list[int] = []
-            for key, value in said[int(image[each])]:
-                index = sheet.shared.setdefault(value, sheet.values) if key else sheet.values
-                if index == sheet.values:
-                    add_value(layer, value)
-                    sheet.values += 1
-                tags += (key, index)
-            layer.features.add(type=POLYGON, tags=tags, geometry=commands[each])
-        sheet.outlines += layer.SerializeToString()
+    of_feature = zip(
+        pieces.tile[begins].tolist(),
+        pieces.image[begins].tolist(),
+        shapes(pieces.polygon, begins),
+        strict=True,
+    )
+    for tile, image, shape in of_feature:
+        sheets[tile].add(said[image], shape)
 
 
 def _squares(middles: NDArray[np.float64], zoom: int) -> dict[int, tuple[Numbers, Numbers]]:
@@ -276,7 +208,7 @@ def _squares(middles: NDArray[np.float64], zoom: int) -> dict[int, tuple[Numbers
 
 
 def _finished(
-    sheets: defaultdict[int, _Sheet],
+    sheets: defaultdict[int, Features],
     squares: dict[int, tuple[Numbers, Numbers]],
     plan: TilingPlan,
     zoom: int,
@@ -285,28 +217,28 @@ def _finished(
     x, y = tile & (1 << zoom) - 1, tile >> zoom
     for each in np.argsort(tile_ids(zoom, x, y)).tolist():
         sheet, counted = sheets.get(int(tile[each])), squares.get(int(tile[each]))
-        # parts of a message, one after another, are the message; what is counted lies below the images
+        # what is counted lies below the images
         keys = [*(plan.properties if sheet else ()), *(["count"] if counted else [])]
-        head = new_layer(name=plan.layer, version=2, extent=EXTENT, keys=keys)
-        tail = _add_squares(head, *counted, values=sheet.values if sheet else 0) if counted else new_layer()
-        outlines = sheet.outlines if sheet else b""
-        content = tile_of(head.SerializeToString() + outlines + tail.SerializeToString())
-        yield Tile(zoom, int(x[each]), int(y[each]), gzip.compress(content, 6, mtime=0))
+        values = sheet.values if sheet else 0
+        below, counts = _counted(*counted, key=len(keys) - 1, values=values) if counted else ([], [])
+        layer = [head_of_layer(plan.layer, keys), *below, sheet.fields if sheet else b"", *counts]
+        yield Tile(zoom, int(x[each]), int(y[each]), packed(tile_of_layer(layer)))
 
 
-def _add_squares(head: Any, corner: Numbers, count: Numbers, *, values: int) -> Any:
-    """Add a feature for each number of images, of all pixels that hold so many; the numbers come back.
+def _counted(corner: Numbers, count: Numbers, *, key: int, values: int) -> tuple[list[bytes], list[bytes]]:
+    """A feature for each number of images, of all pixels that hold so many; and the numbers.
 
     Args:
+        corner: north-western corners of pixels, in pixels.
+        count: of images in each.
+        key: the number of the property.
         values: how many values stand before the numbers.
     """
     order = np.argsort(count, kind="stable")
     corner, count = corner[order], count[order]
     points = (corner[:, None, :] * _PIXEL + _SQUARE).reshape(-1, 2)
     begins = np.flatnonzero(np.diff(count, prepend=0))
-    commands = polygon_commands(points, np.full(len(corner), len(_SQUARE)), begins)
-    tail, key = new_layer(), len(head.keys) - 1
-    for number, each in enumerate(begins.tolist()):
-        head.features.add(type=POLYGON, tags=(key, values + number), geometry=commands[number])
-        tail.values.add(uint_value=int(count[each]))
-    return tail
+    drawn = shapes_of_rings(points, np.full(len(corner), len(_SQUARE)), begins)
+    tags = (VARINT[key] + VARINT[number] for number in range(values, values + len(begins)))
+    counts = map(count_of_layer, count[begins].tolist())
+    return list(map(feature_of_layer, tags, drawn)), list(counts)

@@ -25,16 +25,13 @@ from oam_mosaic_assets.core.drawing_order import SCHEMA, DrawingOrder
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.geoparquet import geo_metadata, reach_of
 from oam_mosaic_assets.core.rereading import HASHES, READING_KEY, Kept, together, with_hashes
-from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.core.tiling import MITRE, TilingPlan
 
 BATCH: Final = 1024
 """Rows held in memory at a time; a footprint with its attributes is about 2 kB."""
 
 ROW_GROUP: Final = 8 * BATCH
 """Rows that are compressed together; a reader of one batch inflates no more."""
-
-MITRE: Final = 5.0
-"""How many times as far as a footprint is widened its tips may reach."""
 
 TABLE: Final = pl.Schema({**SCHEMA, "item_hash": HASHES["item_hash"]})
 """The columns of the GeoParquet."""

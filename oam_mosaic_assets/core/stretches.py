@@ -50,6 +50,23 @@ class Stretches:
         firsts = np.flatnonzero(np.append(np.ones(min(1, len(begin)), np.bool_), begin[1:] > reach[:-1]))
         return cls(begin[firsts], reach[np.append(firsts[1:], len(begin))[: len(firsts)] - 1])
 
+    def common(self, other: Stretches) -> Stretches:
+        """The tiles that are in both."""
+        bounds = np.unique(np.concatenate([self._bounds, other._bounds]))
+        begin, end = bounds[:-1], bounds[1:]
+        both = self.hold(begin) & other.hold(begin)
+        return Stretches.union([Stretches(begin[both], end[both])])
+
+    def above(self, zoom: int, last: int) -> Stretches:
+        """The tiles of a zoom that are in the set, or that others of it, down to zoom `last`, lie below."""
+        found = []
+        for deeper in range(zoom, last + 1):
+            some, shift = self.within(deeper), 2 * (deeper - zoom)
+            first, of = first_tile_id(deeper), first_tile_id(zoom)
+            begin, end = some.begin - first >> shift, (some.end - 1 - first >> shift) + 1
+            found.append(Stretches(begin + of, end + of))
+        return Stretches.union(found)
+
     def __len__(self) -> int:
         return int((self.end - self.begin).sum())
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
+
+import shapely
 
 EXTENT: Final = 4096
 """Units along a vector tile's edge; tippecanoe's default detail of 12 bits."""
@@ -17,18 +20,26 @@ EXTENT: Final = 4096
 BUFFER: Final = 5 / 256
 """How far tippecanoe draws beyond a tile's edge, in tiles: its default buffer of 5 "screen pixels"."""
 
+MITRE: Final = 5.0
+"""How many times as far as a footprint is widened its tips may reach."""
+
 PIXELS: Final = 256
 """Pixels along a tile's edge: what low zooms are true to."""
 
-RECIPE: Final = 1
+RECIPE: Final = 2
 """Counted up whenever the same footprints give other tiles for a reason that no argument of tippecanoe shows:
-`core.low_zooms` draws otherwise, GeoJSON or a property is written otherwise. Nothing is taken over then."""
+`core.low_zooms` or `core.deep_zooms` draws otherwise, GeoJSON or a property is written otherwise. Nothing is
+taken over then."""
 
 WHOLE_FROM: Final = 9
 """The zoom from which every image is drawn as itself; before it, those smaller than a pixel are counted."""
 
 ATTRIBUTION: Final = '<a href="https://openaerialmap.org">OpenAerialMap</a> contributors'
 """HTML that a map shows in its corner."""
+
+EXACT_FROM: Final = 13
+"""The zoom from which outlines stand exactly as they are, a tile's unit being 1.2 m and less.
+`core.deep_zooms` cuts them, in half the time that tippecanoe needs for so many tiles of few corners each."""
 
 DEEPEST: Final = 18
 """The largest zoom offered: a tile unit is 4 cm there, finer than any image is placed."""
@@ -68,6 +79,7 @@ class TilingPlan:
         zoom_min: first zoom.
         zoom_max: last zoom.
         whole: the zoom from which every image is drawn as itself.
+        exact: the zoom from which its outline is not simplified; at least 10.
         properties: of the features, by name; the first one names the image.
     """
 
@@ -78,10 +90,11 @@ class TilingPlan:
     zoom_min: int = 0
     zoom_max: int = 15
     whole: int = WHOLE_FROM
+    exact: int = EXACT_FROM
     properties: Mapping[str, Property] = field(default_factory=lambda: {"id": Property("id")})
 
     def arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
-        """What tippecanoe is called with, after its own name, to make the zooms from `whole_from` on.
+        """What tippecanoe is called with, after its own name, to make the zooms that it simplifies.
 
         Args:
             source: newline-delimited GeoJSON, in drawing order.
@@ -92,8 +105,8 @@ class TilingPlan:
             f"--output={target}",
             f"--temporary-directory={temporary}",
             f"--layer={self.layer}",
-            f"--minimum-zoom={self.whole_from}",
-            f"--maximum-zoom={self.zoom_max}",
+            f"--minimum-zoom={self.simplified_zooms.start}",
+            f"--maximum-zoom={self.simplified_zooms.stop - 1}",
             # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
             "--preserve-input-order",
             # every image is drawn at every zoom, however small and however many there are
@@ -101,7 +114,7 @@ class TilingPlan:
             "--no-feature-limit",
             "--no-tile-size-limit",
             # at the last zoom exactly where it lies
-            "--simplify-only-low-zooms",
+            *(() if self.deep_zooms else ("--simplify-only-low-zooms",)),
             "--json-progress",
             "--progress-interval=0.5",
             source,
@@ -111,6 +124,16 @@ class TilingPlan:
     def whole_from(self) -> int:
         """The first zoom that shows all images as themselves. `core.low_zooms` makes those before it."""
         return max(self.zoom_min, min(self.whole, self.zoom_max))
+
+    @property
+    def simplified_zooms(self) -> range:
+        """The zooms that tippecanoe makes."""
+        return range(self.whole_from, min(self.zoom_max + 1, self.exact))
+
+    @property
+    def deep_zooms(self) -> range:
+        """The zooms that `core.deep_zooms` makes."""
+        return range(max(self.whole_from, self.exact), self.zoom_max + 1)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -146,11 +169,13 @@ class TilingPlan:
         return 2.0 * 360.0 / (float(EXTENT) * (1 << zoom))
 
     def digest(self, version: str) -> str:
-        """Of the plan and tippecanoe's version, 12 hex digits: another one means other tiles."""
+        """Of the plan and the versions of what draws, 12 hex digits: another one means other tiles."""
         arguments = self.arguments(source="", target="", temporary="")
         # how a property is written is told by `RECIPE`
         properties = [(name, each.column, each.kind) for name, each in self.properties.items()]
-        recipe = [version, RECIPE, {**asdict(self), "properties": properties}, arguments]
+        stated = {**asdict(self), "properties": properties}
+        libraries = [shapely.geos_version_string, zlib.ZLIB_RUNTIME_VERSION]
+        recipe = [version, libraries, RECIPE, stated, arguments]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def metadata(self, version: str, snapshot: str) -> dict[str, Any]:
@@ -167,7 +192,7 @@ class TilingPlan:
             "type": "overlay",
             "format": "pbf",
             "version": "2",
-            "generator": f"tippecanoe {version}",
+            "generator": f"oam-mosaic-assets with tippecanoe {version}",
             "snapshot": snapshot,
             "vector_layers": self.vector_layers(),
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -266,14 +267,6 @@ def new_layer(**stated: Any) -> Any:
     return _MESSAGES["Layer"](**stated)
 
 
-def add_value(layer: Any, value: str | float) -> None:
-    """Add a property's value to a layer's message: text as text, any number as a double."""
-    if isinstance(value, str):
-        layer.values.add(string_value=value)
-    else:
-        layer.values.add(double_value=value)
-
-
 def tile_of(layer: bytes) -> bytes:
     """The tile, not deflated, of one written layer."""
     tile = _TILE()
@@ -292,6 +285,15 @@ def polygon_commands(
         sizes: how many points each ring has.
         begins: the first ring of each feature, ascending from 0.
     """
+    commands, bounds = all_commands(points, sizes, begins)
+    whole = commands.tolist()
+    return [whole[start:stop] for start, stop in pairwise(bounds)]
+
+
+def all_commands(
+    points: NDArray[np.int64], sizes: NDArray[np.int64], begins: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[int]]:
+    """The same, one geometry after another; and where each begins, and the last one ends."""
     starts = np.cumsum(sizes) - sizes
     steps = np.diff(points, axis=0, prepend=0)
     steps[starts[begins]] = points[starts[begins]]  # each feature begins at the tile's corner
@@ -305,5 +307,4 @@ def polygon_commands(
     places = 2 * np.arange(len(points)) + np.repeat(offsets - 2 * starts + 2, sizes)
     places[starts] -= 1  # before the command that the other points follow
     commands[places], commands[places + 1] = ((steps << 1) ^ (steps >> 63)).T
-    whole, ends = commands.tolist(), [*offsets[begins[1:]].tolist(), len(commands)]
-    return [whole[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
+    return commands, [*offsets[begins].tolist(), len(commands)]

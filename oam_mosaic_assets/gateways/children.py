@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import IO, Final, cast
 
@@ -28,9 +30,21 @@ class NotStarted(Exception):
     """A program is not there, or may not be run; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program to be run.
+
+    Attributes:
+        name: what errors call it.
+        command: says on its stderr how far it is: lines of JSON with the percentage as `progress`.
+    """
+
+    name: str
+    command: Sequence[str]
+
+
 def run_together(
-    name: str,
-    commands: Sequence[Sequence[str]],
+    programs: Sequence[Program],
     *,
     at_once: int,
     on_progress: Callable[[float], None],
@@ -39,9 +53,7 @@ def run_together(
     """Run programs to their end. Whatever ends this, also a cancellation or one that fails, ends all of them.
 
     Args:
-        name: what errors call one.
-        commands: each says on its stderr how far it is: lines of JSON with the percentage as `progress`. The
-            first ones are started first.
+        programs: the first ones are started first.
         at_once: how many run at the same time.
         on_progress: called with the share done of all, 0 to 1.
         environment: of each; without it, this process's own.
@@ -51,22 +63,50 @@ def run_together(
         DiskFull: one ran out of room.
         TilingFailed: one failed or was killed; the message holds its last words.
     """
-    waiting, done = deque(commands), 0
-    running: list[_Child] = []
+    waiting, done = deque(programs), 0
+    at_work: list[_Child] = []
     try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                running.append(_Child(_started(waiting.popleft(), environment)))
-            for each in _heard(running):
+        while waiting or at_work:
+            while waiting and len(at_work) < at_once:
+                program = waiting.popleft()
+                at_work.append(_Child(program.name, _started(program.command, environment)))
+            for each in _heard(at_work):
                 if not each.has_ended():
                     continue
-                running.remove(each)
-                each.explain(name)
+                at_work.remove(each)
+                each.explain()
                 done += 1
-            on_progress((done + sum(each.share for each in running)) / len(commands))
+            on_progress((done + sum(each.share for each in at_work)) / len(programs))
     finally:
-        for each in running:
+        for each in at_work:
             _end(each.process)
+
+
+@contextmanager
+def running(program: Program) -> Iterator[Callable[[], None]]:
+    """Have a program run meanwhile; whatever ends this ends it. It should say little until its end.
+
+    Yields:
+        What waits for its end; raises as `run_together` does.
+    """
+    try:
+        child: _Child | None = _Child(program.name, _started(program.command, None))
+    except NotStarted as error:
+        raise TilingFailed(f"{program.name} could not be started: {error}.", hint="Run again.") from None
+
+    def finish() -> None:
+        nonlocal child
+        if child is not None:
+            while not child.has_ended():
+                pass
+            ended, child = child, None
+            ended.explain()
+
+    try:
+        yield finish
+    finally:
+        if child is not None:
+            _end(child.process)
 
 
 def _started(command: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
@@ -93,7 +133,8 @@ def _dies_with_parent() -> list[str]:
 class _Child:
     """A run of it, and what it said."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self.name = name
         self.process, self.stderr = process, cast("IO[bytes]", process.stderr)  # it is piped
         self.share = 0.0
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
@@ -116,12 +157,12 @@ class _Child:
         else:
             self.share = min(max(percent / 100.0, 0.0), 1.0)
 
-    def explain(self, name: str) -> None:
+    def explain(self) -> None:
         """Wait for its end. Raises where that was no good one."""
         code = self.process.wait()
         _end(self.process)
         if code:
-            _explain(name, code, "\n".join(self.last_words))
+            _explain(self.name, code, "\n".join(self.last_words))
 
 
 def _heard(children: Sequence[_Child]) -> list[_Child]:

@@ -31,7 +31,7 @@ from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.gateways.children import run_together
 from oam_mosaic_assets.gateways.control_groups import processors
-from oam_mosaic_assets.gateways.coverage_worker import command_of, drawn_by
+from oam_mosaic_assets.gateways.coverage_worker import drawn_by, program_of
 
 WORTH_A_PROCESS: Final = 40
 """Blocks that take longer to draw than a process takes to start; fewer are drawn in this one."""
@@ -162,8 +162,8 @@ class _Run:
                 return blocks_spooled(
                     blocks, range(count), self.plan, self._scratch_files("blocks"), on_block
                 )
-        commands = [command_of(self.plan, self.folder, each, shares) for each in range(shares)]
-        run_together("A process that draws coverage", commands, at_once=shares, on_progress=self.on_progress)
+        programs = [program_of(self.plan, self.folder, each, shares) for each in range(shares)]
+        run_together(programs, at_once=shares, on_progress=self.on_progress)
         return [source for each in range(shares) for source in drawn_by(self.plan, each, self._left_behind)]
 
     def _scratch_files(self, kind: str) -> Opened:

@@ -18,11 +18,13 @@ from oam_mosaic_assets.core.coverage_tiles import blocks_spooled, spooled_by
 from oam_mosaic_assets.core.entry_files import Opened
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
+from oam_mosaic_assets.gateways.children import Program
 
 
-def command_of(plan: CoveragePlan, folder: Path, share: int, of: int) -> list[str]:
+def program_of(plan: CoveragePlan, folder: Path, share: int, of: int) -> Program:
     """How it is called: plan, folder with the blocks, and which share of them it draws."""
-    return [sys.executable, "-m", __name__, plan.to_json(), str(folder), str(share), str(of)]
+    command = [sys.executable, "-m", __name__, plan.to_json(), str(folder), str(share), str(of)]
+    return Program("A process that draws coverage", command)
 
 
 def drawn_by(plan: CoveragePlan, share: int, opened: Opened) -> list[Source]:

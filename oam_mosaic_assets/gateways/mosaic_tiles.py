@@ -1,7 +1,9 @@
-"""An archive of footprints: all of it by tippecanoe, or only what changed since the last one.
+"""An archive of footprints: all of it, or only what changed since the last one.
 
-`make_mosaic` makes it at once. Machines that share no disk do the same step by step: `cut_into_parts`, then
-`make_low_zooms` and `make_parts` with some of them each, then `merge_parts`. The archive is the same.
+Tippecanoe makes the zooms at which outlines are simplified; `core.low_zooms` those before, `core.deep_zooms`
+those after them. `make_mosaic` makes all at once. Machines that share no disk do the same step by step:
+`cut_into_parts`, then `make_low_zooms` and `make_parts` with some of them each, then `merge_parts`. The
+archive is the same.
 """
 
 from __future__ import annotations
@@ -11,18 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.fragment import Fragment
+from oam_mosaic_assets.core.fragment import Fragment, spooled
 from oam_mosaic_assets.core.low_zooms import Reached, low_zoom_tiles
-from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles, spooled
+from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.parts import parts_of, share_out
 from oam_mosaic_assets.core.splice import Splice, spliced
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import TilingFailed
+from oam_mosaic_assets.gateways.control_groups import processors
+from oam_mosaic_assets.gateways.deep_zooms import deep_zooms, in_shares
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 
 WORTH_PARTING: Final = 2**20
@@ -31,6 +36,11 @@ WORTH_PARTING: Final = 2**20
 PARTS_EACH: Final = 2
 """Parts for each process: they are never equally much work, and the last ones even it out."""
 
+CUTTERS: Final = 2
+"""Processes that cut deep zooms beside each tippecanoe, where there is much to cut."""
+
+WORTH_A_CUTTER: Final = 2**14
+"""Tiles of deep zooms that take longer to cut than a process takes to start."""
 
 LOW_ZOOMS: Final = "low-zooms.tiles"
 
@@ -52,13 +62,13 @@ class Footprints:
     bounds: tuple[float, float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lines:
-    """What one tippecanoe draws of them.
+    """Some of them, and what is made of these.
 
     Attributes:
         path: GeoJSON, newline-delimited.
-        tiles: those that are taken of what it makes.
+        tiles: those that are wanted; tippecanoe makes others as well.
     """
 
     path: Path
@@ -95,17 +105,18 @@ def make_mosaic(
         target: where it goes; must not exist. Its folder holds intermediate files.
         splice: what is to be made; without it, everything.
         before: the archive that all else is taken over from.
-        processes: how many tippecanoe processes may run at once.
+        processes: how many parts are made at once; see `make_parts`.
         on_progress: called with the share done, 0 to 1.
 
     Raises:
         TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
     """
     folder = target.parent
-    # tippecanoe does not use all of two cores; whatever ends this waits for what is drawn beside it
+    # whatever ends this waits for what is drawn beside it
     with ThreadPoolExecutor(max_workers=1) as beside:
         low_zooms = beside.submit(make_low_zooms, plan, footprints.table, folder / LOW_ZOOMS, splice)
-        parts = cut_into_parts(plan, footprints, folder, 1 if processes == 1 else PARTS_EACH * processes)
+        count = 1 if processes == 1 else PARTS_EACH * processes
+        parts = cut_into_parts(plan, footprints, folder, count, splice)
         images = make_parts(tippecanoe, plan, parts, folder, at_once=processes, on_progress=on_progress)
         made = [low_zooms.result(), *images]
     merged = merge_parts(tippecanoe, plan, footprints, target, made, splice=splice, before=before)
@@ -114,24 +125,34 @@ def make_mosaic(
     return merged
 
 
-def cut_into_parts(plan: TilingPlan, footprints: Footprints, folder: Path, count: int) -> list[Lines]:
-    """Cut what tippecanoe is to draw into parts, largest first: one where that is little, none of nothing.
+def cut_into_parts(
+    plan: TilingPlan, footprints: Footprints, folder: Path, count: int, splice: Splice | None = None
+) -> list[Lines]:
+    """Cut what is to be drawn into parts, largest first: one where that is little, none of nothing.
 
     Args:
         folder: where the lines of each part go.
         count: how many parts, at most.
+        splice: what is to be made; without it, everything.
     """
     size = footprints.geojson.stat().st_size
     if not size:
         return []  # tippecanoe takes nothing for an error
+    wanted = Stretches.of_zooms(plan.whole_from, plan.zoom_max)
+    if splice is not None:
+        wanted = wanted.common(splice.tiles)
     if count == 1 or size < WORTH_PARTING:
-        return [Lines(footprints.geojson, Stretches.of_zooms(plan.whole_from, plan.zoom_max))]
+        return [Lines(footprints.geojson, wanted)]
     parts = parts_of(footprints.table, plan, count)
     name = footprints.geojson.stem
     lines = [folder / f"{name}.part-{number}.geojsonl" for number in range(len(parts))]
     share_out(footprints.geojson, footprints.table, plan, parts, lines)
     # where only some images are drawn a part may have none
-    return [Lines(path, part.tiles) for part, path in zip(parts, lines, strict=True) if path.stat().st_size]
+    return [
+        Lines(path, part.tiles.common(wanted))
+        for part, path in zip(parts, lines, strict=True)
+        if path.stat().st_size
+    ]
 
 
 def make_parts(
@@ -143,32 +164,61 @@ def make_parts(
     at_once: int = 1,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Fragment]:
-    """What tippecanoe makes of parts.
+    """The zooms from `whole_from` on of some parts.
 
     Args:
         parts: some of those that a map was cut into.
         folder: where the tiles and intermediate files go.
-        at_once: how many tippecanoe processes may run at once.
+        at_once: how many are made at once: by a tippecanoe and, where there is much to cut, two other
+            processes each.
         on_progress: called with the share done, 0 to 1.
 
     Raises:
         TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
     """
-    targets = [folder / f"{each.path.stem}.mbtiles" for each in parts]
+    simplified = {folder / f"{each.path.stem}.mbtiles": each for each in parts if plan.simplified_zooms}
     calls = [
         plan.arguments(source=str(each.path), target=str(target), temporary=str(folder))
-        for each, target in zip(parts, targets, strict=True)
+        for target, each in simplified.items()
     ]
-    tippecanoe.run(calls, at_once=at_once, on_progress=on_progress)
-    fragments = []
-    for each, target in zip(parts, targets, strict=True):
+    cut = {each: _targets(plan, each, folder) for each in parts}
+    cutters = [
+        each for part, targets in cut.items() for each in in_shares(plan, part.path, part.tiles, targets)
+    ]
+    stop = Event()
+    with ThreadPoolExecutor(max_workers=1) as here:
+        little = [
+            here.submit(deep_zooms, plan, each.path, each.tiles, _deep(each, folder, "all"), stop)
+            for each, targets in cut.items()
+            if plan.deep_zooms and not targets
+        ]
+        try:
+            tippecanoe.run(calls, beside=cutters, at_once=at_once * (1 + CUTTERS), on_progress=on_progress)
+        except BaseException:
+            stop.set()  # or this would wait for tiles that nobody wants
+            raise
+    fragments = [Fragment.left_at(target) for targets in cut.values() for target in targets]
+    fragments += [each.result() for each in little]
+    for target, part in simplified.items():
         made = _spooled(target)
-        fragments.append(Fragment(made.tiles, each.tiles.cut(made.entries)[0]))
+        fragments.append(Fragment(made.tiles, part.tiles.cut(made.entries)[0]))
     return fragments
 
 
+def _targets(plan: TilingPlan, part: Lines, folder: Path) -> list[Path]:
+    """Where processes that cut deep zooms leave the tiles of a part, one each; none where there is little."""
+    tiles = sum(len(part.tiles.within(zoom)) for zoom in plan.deep_zooms)
+    is_much = part.path.stat().st_size >= WORTH_PARTING
+    count = min(CUTTERS, processors(), tiles // WORTH_A_CUTTER) if is_much else 0
+    return [_deep(part, folder, f"{share}") for share in range(count)]
+
+
+def _deep(part: Lines, folder: Path, which: str) -> Path:
+    return folder / f"{part.path.stem}.deep-{which}.tiles"
+
+
 def make_low_zooms(plan: TilingPlan, table: Path, target: Path, splice: Splice | None = None) -> Fragment:
-    """The tiles that tippecanoe does not make; see `core.low_zooms`.
+    """The tiles of the low zooms; see `core.low_zooms`.
 
     Args:
         table: the GeoParquet.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from oam_mosaic_assets.errors import TippecanoeMissing
-from oam_mosaic_assets.gateways.children import NotStarted, run_together
+from oam_mosaic_assets.gateways.children import NotStarted, Program, run_together
 from oam_mosaic_assets.gateways.control_groups import processors
 
 _USE_ANOTHER: Final = (
@@ -80,6 +80,7 @@ class Tippecanoe:
         self,
         calls: Sequence[Sequence[str]],
         *,
+        beside: Sequence[Program] = (),
         at_once: int = 1,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> None:
@@ -87,7 +88,8 @@ class Tippecanoe:
 
         Args:
             calls: the arguments of each, `--json-progress` among them; the first ones are started first.
-            at_once: how many run at the same time.
+            beside: other programs that run together with it, started after it.
+            at_once: how many of all of them run at the same time.
             on_progress: called with the share done of all, 0 to 1.
 
         Raises:
@@ -97,11 +99,10 @@ class Tippecanoe:
         """
         if shutil.which(self.program) is None:  # `setpriv` would say so in an exit code of its own
             raise self._missing("there is no such program, or it may not be run")
-        commands = [[str(self.program), *arguments] for arguments in calls]
+        programs = [Program("tippecanoe", [str(self.program), *arguments]) for arguments in calls]
         try:
             run_together(
-                "tippecanoe",
-                commands,
+                [*programs, *beside],
                 at_once=at_once,
                 on_progress=on_progress,
                 # by itself it starts a thread for each processor of the machine

@@ -31,7 +31,8 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 
     Attributes:
         program: its path; None takes the packaged one, else the one on the PATH.
-        processes: how many of it may run at once; 0 is one for every two processors.
+        processes: how many of it are to run at once, each beside two that cut tiles; 0 is one for every two
+            processors.
     """
 
     program: str | None = None
@@ -70,15 +71,14 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 
     def make_part(
         self, plan: TilingPlan, part: Lines, folder: Path, *, progress: Progress, log: logging.Logger
-    ) -> Fragment:
+    ) -> list[Fragment]:
         """Make one part by itself; see `make_parts`.
 
         Raises:
             TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
         """
         tell = _telling(progress, log, plan)
-        (fragment,) = make_parts(self._tippecanoe(), plan, [part], folder, on_progress=tell)
-        return fragment
+        return make_parts(self._tippecanoe(), plan, [part], folder, on_progress=tell)
 
     def merge(self, plan: TilingPlan, footprints: Footprints, target: Path, made: Sequence[Fragment]) -> Made:
         """Make the archive of all its parts; see `merge_parts`.
@@ -93,5 +93,5 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 
 
 def _telling(progress: Progress, log: logging.Logger, plan: TilingPlan) -> Callable[[float], None]:
-    words = f"z{plan.whole_from}-{plan.zoom_max} by tippecanoe"
+    words = f"z{plan.whole_from}-{plan.zoom_max}"
     return lambda share: progress.step(log, "tiling", share, words)

@@ -17,7 +17,8 @@ from pmtiles.tile import zxy_to_tileid
 
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.drawn import read_drawn
-from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles, spooled
+from oam_mosaic_assets.core.fragment import spooled
+from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles
 from oam_mosaic_assets.core.merging import Place, write_archive
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 from oam_mosaic_assets_tests.core.archives import pieces_of

@@ -20,8 +20,8 @@ from oam_mosaic_assets.core import merging
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.entry_files import EntryFiles
+from oam_mosaic_assets.core.fragment import spooled
 from oam_mosaic_assets.core.grid import first_tile_id
-from oam_mosaic_assets.core.mbtiles import spooled
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets_tests.core.archives import pieces_of

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from oam_mosaic_assets.core import stretches
 from oam_mosaic_assets.core.directory import Directory
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_positions, zoom_of
 from oam_mosaic_assets.core.stretches import Stretches
 
 IDS = st.integers(0, 60)
@@ -44,3 +45,52 @@ def test_each_tile_is_on_its_side_of_the_cut(together: int, chosen: set[int], en
     assert tiles_in(inside) == {tile: offset for tile, offset in whole.items() if tile in chosen}
     assert tiles_in(outside) == {tile: offset for tile, offset in whole.items() if tile not in chosen}
     assert all((np.diff(each.tile_id) > 0).all() for each in (inside, outside))
+
+
+def set_of(some: Stretches) -> set[int]:
+    """The tiles of a set that is as sets are written: ascending, and no two stretches touch."""
+    assert (some.begin < some.end).all()
+    assert (some.end[:-1] < some.begin[1:]).all()
+    assert len(some) == len(some.tile_ids)
+    return set(some.tile_ids.tolist())
+
+
+def stretches_of(chosen: set[int]) -> Stretches:
+    return Stretches.of(np.array(sorted(chosen), np.int64))
+
+
+LAST = 4
+"""Zoom."""
+
+TILES = st.sets(st.integers(0, first_tile_id(LAST + 1) - 1), max_size=40) | st.builds(
+    lambda begin, count: set(range(begin, min(begin + count, first_tile_id(LAST + 1)))),
+    st.integers(0, first_tile_id(LAST + 1) - 1),
+    st.integers(0, 200),
+)
+
+
+@given(one=TILES, other=TILES)
+def test_what_is_common_is_in_both(one: set[int], other: set[int]) -> None:
+    first, second = stretches_of(one), stretches_of(other)
+    assert set_of(first.common(second)) == set_of(second.common(first)) == one & other
+    assert set_of(first.common(first)) == one
+
+
+@given(chosen=TILES, zoom=st.integers(0, LAST), last=st.integers(0, LAST))
+def test_above_are_the_tiles_that_others_lie_below(chosen: set[int], zoom: int, last: int) -> None:
+    above = set()
+    for tile in chosen:
+        deeper = zoom_of(tile)
+        if zoom <= deeper <= last:
+            (x,), (y,) = tile_positions(np.array([tile]), deeper)
+            up = deeper - zoom
+            above.add(int(tile_ids(zoom, np.array([x >> up]), np.array([y >> up]))[0]))
+    assert set_of(stretches_of(chosen).above(zoom, last)) == above
+
+
+@pytest.mark.parametrize("zoom", [0, 10, 17, 18])
+def test_above_reaches_down_to_the_deepest_zoom(zoom: int) -> None:
+    corners = np.array([0, 2**18 - 1])
+    deepest = tile_ids(18, corners, corners)
+    above = set(tile_ids(zoom, corners >> 18 - zoom, corners >> 18 - zoom).tolist())
+    assert set_of(Stretches.of(deepest).above(zoom, 18)) == above

@@ -11,6 +11,7 @@ from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.product import EXACT, MOSAIC, WHOLE
 from oam_mosaic_assets.gateways import coverage
+from oam_mosaic_assets.gateways.children import Program
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.core.pictures import bits_of
@@ -103,7 +104,8 @@ def test_a_drawing_that_fails_leaves_the_mosaic(pictured: Site, monkeypatch: pyt
     before = site.published()
     with monkeypatch.context() as patch:
         patch.setattr(coverage, "WORTH_A_PROCESS", 5)
-        patch.setattr(coverage, "command_of", lambda *_: ["sh", "-c", "kill -KILL $$"])
+        killed = Program("A process that draws coverage", ["sh", "-c", "kill -KILL $$"])
+        patch.setattr(coverage, "program_of", lambda *_: killed)
         outcome = site.run({"BUILD_PROCESSES": "2"}, tags={ANEW_TAG: "yes"})
     assert not outcome.success
     assert outcome.kind == "TilingFailed"

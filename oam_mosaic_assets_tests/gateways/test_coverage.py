@@ -28,8 +28,9 @@ from oam_mosaic_assets.core.footprint import Footprint, read_item
 from oam_mosaic_assets.errors import DiskFull, TilingFailed
 from oam_mosaic_assets.gateways import coverage
 from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
+from oam_mosaic_assets.gateways.children import Program
 from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
-from oam_mosaic_assets.gateways.coverage_worker import command_of
+from oam_mosaic_assets.gateways.coverage_worker import program_of
 from oam_mosaic_assets_tests.campaign.injection import a_control_group
 from oam_mosaic_assets_tests.core.pictures import bits_of, covered
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, footprint, snapshot_of
@@ -127,11 +128,11 @@ def test_few_tiles_are_drawn_where_little_changed(tmp_path: Path) -> None:
 def test_several_processes_draw_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
-    def counted(*given: Any) -> list[str]:
+    def counted(*given: Any) -> Program:
         started.append(given)
-        return command_of(*given)
+        return program_of(*given)
 
-    monkeypatch.setattr(coverage, "command_of", counted)
+    monkeypatch.setattr(coverage, "program_of", counted)
     one = covered(MANY, tmp_path / "one", EXACT, processes=1)
     shares: list[float] = []
     three = covered(MANY, tmp_path / "three", EXACT, processes=3, on_progress=shares.append)
@@ -269,10 +270,11 @@ def test_a_full_disk_is_told(processes: int) -> None:
 def test_a_process_that_gets_too_little_memory_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def limited(*given: Any) -> list[str]:
-        return ["prlimit", f"--as={100 * 2**20}", *command_of(*given)]
+    def limited(*given: Any) -> Program:
+        program = program_of(*given)
+        return replace(program, command=["prlimit", f"--as={100 * 2**20}", *program.command])
 
-    monkeypatch.setattr(coverage, "command_of", limited)
+    monkeypatch.setattr(coverage, "program_of", limited)
     with pytest.raises(TilingFailed, match=r"A process that draws coverage (failed|was killed)") as caught:
         covered(MANY, tmp_path / "it", EXACT, processes=2)
     assert "memory" in caught.value.message.lower()
@@ -319,6 +321,7 @@ BOTH = """
 import sys
 from pathlib import Path
 from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.gateways.children import Program
 from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
 folder = Path(sys.argv[1])
 for way in ("exact", "whole"):

@@ -28,7 +28,8 @@ def a_long_run(folder: Path) -> list[str]:
     }
     source = folder / "large.geojsonl"
     source.write_text(json.dumps(feature) + "\n")
-    return TilingPlan().arguments(
+    all_by_tippecanoe = TilingPlan(exact=16)
+    return all_by_tippecanoe.arguments(
         source=str(source), target=str(folder / "large.pmtiles"), temporary=str(folder)
     )
 

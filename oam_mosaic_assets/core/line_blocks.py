@@ -1,0 +1,119 @@
+"""Which lines of GeoJSON reach which block of the map, so that a block is drawn without reading all of them.
+
+A block is a tile of a middle zoom, buffer included; its number is its PMTiles id.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import shapely
+
+from oam_mosaic_assets.core.directory import Numbers
+from oam_mosaic_assets.core.grid import Geometries, on_both_sides, project_mended, tile_ids, tiles_between
+from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.tiling import BUFFER
+
+BLOCK: Final = 10
+"""The zoom whose tiles are blocks."""
+
+_TOGETHER: Final = 2048
+"""Lines that are read together."""
+
+_SOME: Final = 512
+"""Lines that reach a group's blocks, about; a block that more of them reach is a group by itself."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LineBlocks:
+    """Pairs of a block and a line that reaches it; by blocks, then in the order of lines.
+
+    Attributes:
+        block: of each pair.
+        begin: where the line begins in its file.
+        length: of the line.
+    """
+
+    block: Numbers
+    begin: Numbers
+    length: Numbers
+
+    @classmethod
+    def of(cls, lines: Path, wanted: Stretches) -> Self:
+        """Sort them.
+
+        Args:
+            lines: newline-delimited GeoJSON.
+            wanted: the blocks that are.
+        """
+        pairs, start = [np.zeros((3, 0), np.int64)], 0
+        with lines.open("rb") as content:
+            while some := list(islice(content, _TOGETHER)):
+                length = np.array([len(each) for each in some], np.int64)
+                begin = start + np.cumsum(length) - length
+                start += int(length.sum())
+                line, block = blocks_of(*parts_of(some))
+                held = wanted.hold(block)
+                # parts of an image that reach the same block are one line's
+                line, block = np.unique(np.column_stack([line, block])[held], axis=0).T
+                pairs.append(np.stack([block, begin[line], length[line]]))
+        whole = np.concatenate(pairs, axis=1)
+        return cls(*whole[:, np.argsort(whole[0], kind="stable")])
+
+    def groups(self, share: int = 0, of: int = 1) -> Iterator[tuple[Numbers, list[tuple[int, int]]]]:
+        """Neighbouring blocks, and where the lines lie that reach one of them, in order.
+
+        Args:
+            share: of all groups, which are given, from 0 on.
+            of: how many shares there are; neighbours are alike, so shares are as well.
+        """
+        bounds = self._bounds()
+        for first, after in islice(pairwise(bounds.tolist()), share, None, of):
+            places = np.unique(np.column_stack([self.begin[first:after], self.length[first:after]]), axis=0)
+            yield np.unique(self.block[first:after]), list(map(tuple, places.tolist()))
+
+    def __len__(self) -> int:
+        """How many groups there are."""
+        return len(self._bounds()) - 1
+
+    def _bounds(self) -> Numbers:
+        """Where groups begin, and the last one ends. A block that many lines reach is one by itself."""
+        firsts = np.flatnonzero(np.diff(self.block, prepend=-1))
+        lines = np.diff(firsts, append=len(self.block))
+        is_large = lines > _SOME
+        begins = np.diff(firsts // _SOME, prepend=-1) != 0
+        begins |= is_large | np.append(False, is_large[:-1])[: len(is_large)]
+        return np.append(firsts[begins], len(self.block))
+
+    @staticmethod
+    def read(descriptor: int, place: tuple[int, int]) -> bytes:
+        """The line at a place of its file."""
+        begin, length = place
+        return os.pread(descriptor, length, begin)
+
+
+def parts_of(lines: list[bytes]) -> tuple[Geometries, Numbers]:
+    """The polygons of GeoJSON features in tile coordinates of zoom 0, and the line of each.
+
+    Valid, none empty; what comes near the antimeridian stands on both sides of the map.
+    """
+    areas = project_mended(shapely.from_geojson([each.decode() for each in lines]), 0)
+    parts, of = shapely.get_parts(areas, return_index=True)
+    solid = ~shapely.is_empty(parts)
+    return on_both_sides(parts[solid], of[solid], BUFFER / 2**BLOCK)
+
+
+def blocks_of(parts: Geometries, of: Numbers) -> tuple[Numbers, Numbers]:
+    """Pairs of `of` and the block that a part's frame reaches."""
+    frames = shapely.bounds(parts) * 2.0**BLOCK + np.array([-1, -1, 1, 1]) * BUFFER
+    frames = np.clip(np.floor(frames) + np.array([0, 0, 1, 1]), 0, 2**BLOCK)
+    west, north, east, south = frames.astype(np.int64).T
+    there = (west < east) & (north < south)
+    which, x, y = tiles_between(west[there], north[there], east[there], south[there])
+    return of[there][which], tile_ids(BLOCK, x, y)

@@ -1,0 +1,104 @@
+"""Calls in processes of their own: what comes of them comes back, also where it is an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from oam_mosaic_assets.core.archive import BrokenArchive
+from oam_mosaic_assets.core.aside import here
+from oam_mosaic_assets.errors import DiskFull, TilingFailed
+from oam_mosaic_assets.gateways import children
+from oam_mosaic_assets.gateways.calls import calling
+from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk
+
+NAME = "A process of a test"
+
+
+class WithTwo(Exception):
+    """Cannot be pickled: it needs what `args` does not hold."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one)
+        self.two = two
+
+
+def process() -> int:
+    return os.getpid()
+
+
+def fail(kind: str) -> None:
+    if kind == "no archive":
+        raise BrokenArchive("its directory is broken")
+    if kind == "no room":
+        raise DiskFull("No room.", hint="Make some.")
+    if kind == "cannot travel":
+        raise WithTwo("of two words", "this")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def larger(size: int) -> bytes:
+    return bytes(size)
+
+
+def test_it_is_made_in_another_process_while_this_one_goes_on(tmp_path: Path) -> None:
+    with calling(NAME, tmp_path) as aside:
+        one, two = aside(process), aside(larger, size=10)
+        assert len({one(), os.getpid()}) == 2
+        assert two() == bytes(10)
+    assert not list(tmp_path.iterdir())
+
+
+def test_here_it_is_made_when_it_is_asked_for() -> None:
+    assert here(larger, 3)() == bytes(3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "words"),
+    [
+        ("no archive", BrokenArchive, "its directory is broken"),
+        ("no room", DiskFull, "No room.\nMake some."),
+        ("cannot travel", TilingFailed, "WithTwo: of two words"),
+        ("killed", TilingFailed, "A process of a test was killed by signal SIGKILL"),
+    ],
+)
+def test_what_is_raised_there_is_raised_here(
+    tmp_path: Path, kind: str, expected: type[Exception], words: str
+) -> None:
+    with calling(NAME, tmp_path) as aside, pytest.raises(expected) as caught:
+        aside(fail, kind)()
+    assert words in str(caught.value)
+
+
+def test_one_that_nobody_asks_any_more_is_ended(tmp_path: Path) -> None:
+    with calling(NAME, tmp_path) as aside:
+        aside(sleep, 600.0)
+        others = psutil.Process().children()
+        (child,) = (each for each in others if str(tmp_path) in " ".join(each.cmdline()))
+    assert not child.is_running()
+
+
+def test_a_full_disk_there_is_one_here(tmp_path: Path) -> None:
+    with a_small_disk() as disk, calling(NAME, disk) as aside, pytest.raises(DiskFull):
+        aside(larger, 64 * 2**20)()
+
+
+def test_one_that_cannot_be_started_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(children.subprocess, "Popen", refuses)
+    with (
+        calling(NAME, tmp_path) as aside,
+        pytest.raises(TilingFailed, match="not be started: Resource"),
+    ):
+        aside(process)
