@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import shapely
 
 from oam_mosaic_assets.core import audit
-from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
+from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
+from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.placement import chosen_by_digest, places_of
 from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.core.truth import examine_low_zooms
+from oam_mosaic_assets.core.truth import LowZoom, examine_low_zooms
 
 
 def examine(
@@ -26,6 +29,7 @@ def examine(
     *,
     snapshot: str,
     extent: audit.Bounds,
+    aside: Aside = here,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
     """Judge an archive: whole, as asked, complete, every image in its place, low zooms true to a pixel.
@@ -33,43 +37,25 @@ def examine(
     Args:
         archive: the PMTiles archive.
         footprints: the GeoParquet that it shows.
-        plan: what was asked of tippecanoe.
+        plan: what was asked for.
         snapshot: the digest of the snapshot.
         extent: of all its footprints.
-        on_progress: told now and then which share of the tiles is read, 0 to 1.
+        aside: makes a part of the work, less than half of it.
+        on_progress: told now and then which share of the tiles is read here, 0 to 1.
     """
-    names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
-    outlined = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
+    names = _names(footprints)
     try:
         with open_archive(archive) as opened:
-            read = partial(
-                read_drawn,
-                opened,
-                {name: index for index, name in enumerate(names)},
-                layer=plan.layer,
-                fields=plan.fields,
-                whole=plan.whole,
-                said=said_of(footprints, plan, [names[each] for each in outlined]),
-            )
-            drawn, placed = NOTHING_DRAWN, list[Verdict]()
-            for zoom, entries in opened.by_zoom():
-                some = outlined if zoom == plan.zoom_max else []
-                so_far = sum(drawn.tiles.values()) / max(1, opened.header["addressed_tiles_count"])
-                found = read(
-                    entries=entries,
-                    zoom=zoom,
-                    outlined=some,
-                    on_progress=partial(_further, on_progress, so_far),
-                )
-                if plan.whole_from <= zoom <= plan.zoom_max:
-                    placed.append(_placement(names, footprints, plan, found, zoom, some))
-                # the zoom that completeness is told of is the plan's last
-                drawn = drawn.then(found) if zoom <= plan.zoom_max else found.then(drawn)
+            # more than half of all tiles are those of the last zoom
+            others = aside(_all_but_the_last_zoom, archive, footprints, plan, snapshot)
+            last = _seen(opened, footprints, plan, snapshot, names, is_last=True, on_progress=on_progress)
+            first, low_zooms = others()
+            on_progress(1.0)
+            drawn, placed = first.drawn.then(last.drawn), [*first.placed, *last.placed]
             if plan.zoom_max not in drawn.tiles:
                 placed = [
                     Verdict.failing("images_lie_where_they_should", f"nothing lies at z{plan.zoom_max}")
                 ]
-            low_zooms = examine_low_zooms(opened, footprints, plan)
             return [
                 audit.judge_wholeness(drawn),
                 audit.judge_header(opened, plan, snapshot, drawn, extent=extent),
@@ -81,8 +67,59 @@ def examine(
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
 
 
-def _further(on_progress: Callable[[float], None], so_far: float, share: float) -> None:
-    on_progress(so_far + share)
+class _Seen(NamedTuple):
+    """What was found at some zooms: all in all, and at each that shows all images whether they lie right."""
+
+    drawn: Drawn
+    placed: list[Verdict]
+
+
+def _all_but_the_last_zoom(
+    archive: Path, footprints: Path, plan: TilingPlan, snapshot: str
+) -> tuple[_Seen, list[LowZoom]]:
+    with open_archive(archive) as opened:
+        seen = _seen(opened, footprints, plan, snapshot, _names(footprints), is_last=False)
+        # of its many pairs none is asked for
+        without = replace(seen.drawn, pairs=NOTHING_DRAWN.pairs, pieces={})
+        return _Seen(without, seen.placed), examine_low_zooms(opened, footprints, plan)
+
+
+def _seen(
+    opened: Archive,
+    footprints: Path,
+    plan: TilingPlan,
+    snapshot: str,
+    names: Sequence[str],
+    *,
+    is_last: bool,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> _Seen:
+    """The plan's last zoom, or all others that the archive has."""
+    outlined = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
+    read = partial(
+        read_drawn,
+        opened,
+        {name: index for index, name in enumerate(names)},
+        layer=plan.layer,
+        fields=plan.fields,
+        whole=plan.whole,
+        said=said_of(footprints, plan, [names[each] for each in outlined]),
+        on_progress=on_progress,
+    )
+    drawn, placed = NOTHING_DRAWN, list[Verdict]()
+    for zoom, entries in opened.by_zoom():
+        if (zoom == plan.zoom_max) != is_last:
+            continue
+        some = outlined if is_last or zoom in plan.deep_zooms else []
+        found = read(entries=entries, zoom=zoom, outlined=some)
+        if plan.whole_from <= zoom <= plan.zoom_max:
+            placed.append(_placement(names, footprints, plan, found, zoom, some))
+        drawn = drawn.then(found)
+    return _Seen(drawn, placed)
+
+
+def _names(footprints: Path) -> list[str]:
+    return [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
 
 
 def _placement(

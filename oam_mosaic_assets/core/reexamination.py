@@ -18,6 +18,7 @@ import shapely
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
+from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between, deepest_zooms
 from oam_mosaic_assets.core.directory import Directory, Numbers
@@ -35,10 +36,13 @@ from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.takeover import differences
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.core.truth import Changed, examine_low_zooms
+from oam_mosaic_assets.core.truth import Changed, LowZoom, examine_low_zooms
 
 SAMPLED: Final = 50
 """Images that are looked at, at the last zoom, although they did not change; chosen by digest."""
+
+WORTH_ASIDE: Final = 4096
+"""Tiles in which something may have changed; with fewer, a process takes longer to start than it saves."""
 
 OUTLINED: Final = 20
 """Changed images whose outlines are compared at the zooms before the last, chosen by digest."""
@@ -52,6 +56,7 @@ def reexamine(
     *,
     snapshot: str,
     extent: audit.Bounds,
+    aside: Aside = here,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
     """Judge an archive as `examination.examine` does, and reach the same verdicts.
@@ -63,6 +68,7 @@ def reexamine(
         before: the archive that tiles were taken over from.
         snapshot: the digest of the snapshot.
         extent: of all its footprints.
+        aside: makes a part of the work, less than half of it.
         on_progress: told now and then which share of the tiles is read, 0 to 1.
     """
     names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
@@ -72,9 +78,14 @@ def reexamine(
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those of the plan")]
             reading = _Reading(now, names, footprints, plan, changes, snapshot)
+            changed = Changed(reading.affected, changes.names)
+            begun = aside if len(reading.affected) >= WORTH_ASIDE else here
+            of_low_zooms = begun(_low_zooms, archive, footprints, plan, changed)
             faults = _not_as_before(Source.of_archive(now, reading.entries), then, reading.affected)
-            low_zooms = examine_low_zooms(now, footprints, plan, Changed(reading.affected, changes.names))
-            drawn, verdicts = reading.verdicts({each.zoom: each.to_draw for each in low_zooms}, on_progress)
+            found, undrawn, placed = reading.seen(on_progress)
+            low_zooms = of_low_zooms()
+            drawn = reading.together(found, {each.zoom: each.to_draw for each in low_zooms})
+            verdicts = [reading.completeness(drawn, undrawn), audit.first_failure(placed)]
             return [
                 _wholeness(drawn, faults, before.build),
                 audit.judge_header(now, plan, snapshot, drawn, extent=extent),
@@ -83,6 +94,11 @@ def reexamine(
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
+
+
+def _low_zooms(archive: Path, footprints: Path, plan: TilingPlan, changed: Changed) -> list[LowZoom]:
+    with open_archive(archive) as opened:
+        return examine_low_zooms(opened, footprints, plan, changed)
 
 
 def _not_as_before(now: Source, then: Archive, affected: Stretches) -> list[str]:
@@ -141,15 +157,8 @@ class _Reading:
         some: Numbers = self.changed[chosen_by_digest(names, snapshot, count)]
         return some
 
-    def verdicts(
-        self, images: Mapping[int, int], on_progress: Callable[[float], None]
-    ) -> tuple[Drawn, list[Verdict]]:
-        """What is drawn, all in all, and whether it is complete and in its place.
-
-        Args:
-            images: how many are drawn as themselves at the low zooms.
-            on_progress: see `reexamine`.
-        """
+    def seen(self, on_progress: Callable[[float], None]) -> tuple[list[Drawn], list[str], list[Verdict]]:
+        """What is drawn, zoom by zoom; what of it is missing; and at each zoom whether it is in its place."""
         read, _ = self.looked_at.cut(self.entries)
         low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(read)
         first = self.zooms[0]
@@ -171,8 +180,7 @@ class _Reading:
             ]
             placed.append(self._placement(drawn, zoom, nearby))
             on_progress((number + 1) / len(self.zooms))
-        drawn = self._together(found, images)
-        return drawn, [self._completeness(drawn, undrawn), audit.first_failure(placed)]
+        return found, undrawn, placed
 
     def _read(self, read: Directory, zoom: int, images: Numbers) -> tuple[Drawn, Numbers]:
         """What the tiles of a zoom draw of these images; they are numbered as they stand here."""
@@ -207,15 +215,21 @@ class _Reading:
             reached.append(tiles_reached(given, zoom, 0.0 if zoom in self.zooms else WIDENED))
         return Stretches.of(np.concatenate(reached))
 
-    def _together(self, found: Sequence[Drawn], images: Mapping[int, int]) -> Drawn:
-        """What is known of the whole archive; the images of zooms that show all of them are all."""
+    def together(self, found: Sequence[Drawn], images: Mapping[int, int]) -> Drawn:
+        """What is known of the whole archive; the images of zooms that show all of them are all.
+
+        Args:
+            found: at each zoom.
+            images: how many are drawn as themselves at the low zooms.
+        """
         return replace(
             reduce(Drawn.then, found),
             tiles=_tiles_by_zoom(self.entries),
             images={**images, **dict.fromkeys(self.zooms, len(self.names))},
         )
 
-    def _completeness(self, drawn: Drawn, undrawn: Sequence[str]) -> Verdict:
+    def completeness(self, drawn: Drawn, undrawn: Sequence[str]) -> Verdict:
+        """Whether all images are drawn."""
         name = "every_image_is_drawn"
         by_zoom = {str(zoom): images for zoom, images in drawn.images.items()}
         if undrawn:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import Artifact
+from oam_mosaic_assets.core.aside import here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.catalog_changes_audit import examine_changes
 from oam_mosaic_assets.core.coverage import CoveragePlan
@@ -24,9 +25,14 @@ from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.statistics import excluded_of
 from oam_mosaic_assets.core.statistics_audit import examine_statistics
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways.calls import calling
+from oam_mosaic_assets.gateways.control_groups import processors
 from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.releases import Releases
+
+WORTH_A_PROCESS: Final = 4 * 2**20
+"""Bytes of an archive that is audited by two processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +80,15 @@ class Examiner(Protocol):
 
 
 def of_footprints(plan: TilingPlan) -> Examiner:
-    """Judges an archive that tippecanoe made of the footprints by this plan."""
+    """Judges an archive that was made of the footprints by this plan."""
 
     def judge(archive: Path, table: Path, *, before: Before | None, **stated: Any) -> list[Verdict]:
-        if before is None:
-            return examine(archive, table, plan, **stated)
-        return reexamine(archive, table, plan, before, **stated)
+        with calling("A process that audits", archive.parent) as elsewhere:
+            is_much = archive.stat().st_size > WORTH_A_PROCESS
+            aside = elsewhere if is_much and processors() > 1 else here
+            if before is None:
+                return examine(archive, table, plan, aside=aside, **stated)
+            return reexamine(archive, table, plan, before, aside=aside, **stated)
 
     return _of_archive(judge)
 
