@@ -17,7 +17,7 @@ from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.placement import chosen_by_digest, places_of
 from oam_mosaic_assets.core.said import said_of
-from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
+from oam_mosaic_assets.core.snapshot import as_drawn, names_of, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.core.truth import LowZoom, examine_low_zooms
 
@@ -43,7 +43,7 @@ def examine(
         aside: makes a part of the work, less than half of it.
         on_progress: told now and then which share of the tiles is read here, 0 to 1.
     """
-    names = _names(footprints)
+    names = list(names_of(footprints))
     try:
         with open_archive(archive) as opened:
             # more than half of all tiles are those of the last zoom
@@ -78,7 +78,7 @@ def _all_but_the_last_zoom(
     archive: Path, footprints: Path, plan: TilingPlan, snapshot: str
 ) -> tuple[_Seen, list[LowZoom]]:
     with open_archive(archive) as opened:
-        seen = _seen(opened, footprints, plan, snapshot, _names(footprints), is_last=False)
+        seen = _seen(opened, footprints, plan, snapshot, list(names_of(footprints)), is_last=False)
         # of its many pairs none is asked for
         without = replace(seen.drawn, pairs=NOTHING_DRAWN.pairs, pieces={})
         return _Seen(without, seen.placed), examine_low_zooms(opened, footprints, plan)
@@ -116,10 +116,6 @@ def _seen(
             placed.append(_placement(names, footprints, plan, found, zoom, some))
         drawn = drawn.then(found)
     return _Seen(drawn, placed)
-
-
-def _names(footprints: Path) -> list[str]:
-    return [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
 
 
 def _placement(

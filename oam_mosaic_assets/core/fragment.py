@@ -34,6 +34,12 @@ class Fragment:
     tiles: Path
     entries: Directory
 
+    @classmethod
+    def written(cls, tiles: Iterable[tuple[int, int, int, bytes]], target: Path) -> Self:
+        """These tiles, given as `spooled` takes them, in a new file."""
+        with target.open("xb") as spool:
+            return cls(target, spooled(tiles, spool).entries)
+
     def opened(self, held: ExitStack) -> Source:
         """As `merging` takes it, open as long as the stack."""
         return Source(held.enter_context(self.tiles.open("rb")).fileno(), self.entries)

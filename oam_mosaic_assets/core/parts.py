@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from oam_mosaic_assets.core.changes import REACH, on_the_map
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tiles_between
-from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.snapshot import names_of, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 
@@ -80,8 +80,7 @@ def share_out(
         targets: a file for each part.
     """
     name, *_ = plan.properties
-    names = (each for batch in read_batches(footprints, ("id",)) for each in batch["id"])
-    number = {each: image for image, each in enumerate(names)}
+    number = {each: image for image, each in enumerate(names_of(footprints))}
     with ExitStack() as opened, lines.open(encoding="utf-8") as all_lines:
         files = [opened.enter_context(each.open("w", encoding="utf-8")) for each in targets]
         for line in all_lines:

@@ -31,7 +31,7 @@ from oam_mosaic_assets.core.placement import (
     tiles_reached,
 )
 from oam_mosaic_assets.core.said import said_of
-from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
+from oam_mosaic_assets.core.snapshot import as_drawn, names_of, read_batches
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.takeover import differences
@@ -71,7 +71,7 @@ def reexamine(
         aside: makes a part of the work, less than half of it.
         on_progress: told now and then which share of the tiles is read, 0 to 1.
     """
-    names = [name for batch in read_batches(footprints, ("id",)) for name in batch["id"]]
+    names = list(names_of(footprints))
     changes = changes_between(before.footprints, footprints, plan.columns)
     try:
         with open_archive(archive) as now, open_archive(before.archive) as then:

@@ -143,6 +143,11 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
         yield from rows.slice(start, ROW_GROUP).collect().iter_slices(BATCH)
 
 
+def names_of(footprints: Path) -> Iterator[str]:
+    """The ids of all images, in drawing order."""
+    return (name for batch in read_batches(footprints, ("id",)) for name in batch["id"])
+
+
 def snapshot_digest(footprints: Path, set_aside: Path) -> str:
     """The digest of a snapshot, from the files that `write_snapshot` made of it."""
     return _digest(footprints, pl.read_parquet(set_aside, glob=False).iter_rows())

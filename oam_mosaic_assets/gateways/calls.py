@@ -98,7 +98,7 @@ def calling(name: str, folder: Path) -> Iterator[Aside]:
 
 
 def tell(share: float) -> None:
-    """Let the parent know what is done, 0 to 1; for functions that are called so."""
+    """Let the parent know what is done, 0 to 1; for programs that `run_together` listens to."""
     print(json.dumps({"progress": 100.0 * share}), file=sys.stderr, flush=True)  # noqa: T201
 
 

@@ -5,7 +5,6 @@ Its memory is its own, it ends with its parent, and nothing of a Dagster process
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from itertools import count
@@ -18,6 +17,7 @@ from oam_mosaic_assets.core.coverage_tiles import blocks_spooled, spooled_by
 from oam_mosaic_assets.core.entry_files import Opened
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
+from oam_mosaic_assets.gateways.calls import tell
 from oam_mosaic_assets.gateways.children import Program
 
 
@@ -41,8 +41,7 @@ def main() -> None:
         done = count(1)
 
         def on_block() -> None:
-            words = json.dumps({"progress": 100.0 * next(done) / len(which)})
-            print(words, file=sys.stderr, flush=True)  # noqa: T201
+            tell(next(done) / len(which))
 
         def opened(name: str) -> IO[bytes]:
             return held.enter_context((folder / _name(share, name)).open("x+b"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from oam_mosaic_assets.core.deep_zooms import deep_zoom_tiles
-from oam_mosaic_assets.core.fragment import Fragment, spooled
+from oam_mosaic_assets.core.fragment import Fragment
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tile_writing import Tile
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -29,7 +29,7 @@ def deep_zooms(plan: TilingPlan, lines: Path, wanted: Stretches, target: Path, s
         target: where they go; must not exist.
         stop: ends it early, when it is set.
     """
-    return _written(_until(stop, deep_zoom_tiles(lines, plan, wanted)), target)
+    return Fragment.written(_until(stop, deep_zoom_tiles(lines, plan, wanted)), target)
 
 
 def in_shares(plan: TilingPlan, lines: Path, wanted: Stretches, targets: Iterable[Path]) -> list[Program]:
@@ -54,7 +54,7 @@ def in_shares(plan: TilingPlan, lines: Path, wanted: Stretches, targets: Iterabl
 def _share(plan: TilingPlan, lines: Path, wanted: Stretches, target: Path, share: int, of: int) -> None:
     gc.disable()  # nothing here refers to itself; to look for it takes a tenth of the time
     tiles = deep_zoom_tiles(lines, plan, wanted, share=share, of=of, on_progress=tell)
-    _written(tiles, target).saved()
+    Fragment.written(tiles, target).saved()
 
 
 def _until(stop: Event, tiles: Iterable[Tile]) -> Iterator[Tile]:
@@ -62,8 +62,3 @@ def _until(stop: Event, tiles: Iterable[Tile]) -> Iterator[Tile]:
         if stop.is_set():
             return
         yield tile
-
-
-def _written(tiles: Iterable[Tile], target: Path) -> Fragment:
-    with target.open("xb") as spool:
-        return Fragment(target, spooled(tiles, spool).entries)

@@ -8,7 +8,7 @@ archive is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from threading import Event
 from typing import Final
 
 from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.fragment import Fragment, spooled
+from oam_mosaic_assets.core.fragment import Fragment
 from oam_mosaic_assets.core.low_zooms import Reached, low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
@@ -226,7 +226,7 @@ def make_low_zooms(plan: TilingPlan, table: Path, target: Path, splice: Splice |
         splice: what is to be made; without it, everything.
     """
     only = None if splice is None else Reached(splice.tiles, splice.deepest)
-    return _written(low_zoom_tiles(table, plan, only), target)
+    return Fragment.written(low_zoom_tiles(table, plan, only), target)
 
 
 def merge_parts(
@@ -256,7 +256,7 @@ def _spooled(mbtiles: Path) -> Fragment:
     """The tiles in a file of their own; the MBTiles go."""
     try:
         with closing(read_tiles(mbtiles)) as tiles:
-            made = _written(tiles, mbtiles.with_suffix(".tiles"))
+            made = Fragment.written(tiles, mbtiles.with_suffix(".tiles"))
     except BrokenTiles as error:
         raise TilingFailed(
             f"tippecanoe ended well, but left no whole tiles: {error}.",
@@ -264,8 +264,3 @@ def _spooled(mbtiles: Path) -> Fragment:
         ) from None
     mbtiles.unlink()
     return made
-
-
-def _written(tiles: Iterable[tuple[int, int, int, bytes]], path: Path) -> Fragment:
-    with path.open("xb") as spool:
-        return Fragment(path, spooled(tiles, spool).entries)
