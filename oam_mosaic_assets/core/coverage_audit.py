@@ -132,11 +132,9 @@ def _wholeness(archive: Archive, case: _Case, before: Before | None) -> Verdict:
     """Fail when a tile is no picture as planned, or one that was taken over is not what it was."""
     name, faults, read = "archive_is_whole", list[str](), case.source.entries
     if before is not None and case.affected is not None:
-        read, kept = case.affected.tiles.cut(read)
+        read, _ = case.affected.tiles.cut(read)
         with open_archive(before.archive) as opened:
-            then = Source.of_archive(opened)
-            was = case.affected.tiles.cut(then.entries)[1]
-            faults += differences(Source(case.source.descriptor, kept), Source(then.descriptor, was))
+            faults += differences(case.source, Source.of_archive(opened), besides=case.affected.tiles)
     picture, full = case.plan.picture, case.plan.picture.full()
     for each in np.unique(read.offset, return_index=True)[1].tolist():
         content = case.source.content(int(read.offset[each]), int(read.length[each]))

@@ -129,9 +129,8 @@ class _Case:
         elsewhere = [_of(each, changed.tiles)[1] for each in (now, was)]
         near = differing_tiles(*(_of(each, changed.rounded)[0] for each in elsewhere))
         tiles = Stretches.union([changed.tiles, near])
-        kept, then_kept = (_of(each, tiles)[1] for each in (now, was))
-        self.faults += differences(kept, then_kept)
-        self.tiles += int(kept.entries.run_length.sum())
+        self.faults += differences(now, was, besides=tiles)
+        self.tiles += int(_of(now, tiles)[1].entries.run_length.sum())
         self._changed = replace(changed, tiles=tiles)
         # what was taken over counts what it counted
         self.sums.update(dict.fromkeys(range(ZOOM_MAX + 1), images.images))

@@ -81,7 +81,9 @@ def reexamine(
             changed = Changed(reading.affected, changes.names)
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
             of_low_zooms = begun(_low_zooms, archive, footprints, plan, changed)
-            faults = _not_as_before(Source.of_archive(now, reading.entries), then, reading.affected)
+            both = Source.of_archive(now, reading.entries), Source.of_archive(then)
+            faults = differences(*both, besides=reading.affected)
+            del both  # as large as all else that is held
             found, undrawn, placed = reading.seen(on_progress)
             low_zooms = of_low_zooms()
             drawn = reading.together(found, {each.zoom: each.to_draw for each in low_zooms})
@@ -99,12 +101,6 @@ def reexamine(
 def _low_zooms(archive: Path, footprints: Path, plan: TilingPlan, changed: Changed) -> list[LowZoom]:
     with open_archive(archive) as opened:
         return examine_low_zooms(opened, footprints, plan, changed)
-
-
-def _not_as_before(now: Source, then: Archive, affected: Stretches) -> list[str]:
-    """What differs from the archive before, although nothing changed there."""
-    both = now, Source.of_archive(then)
-    return differences(*(Source(each.descriptor, affected.cut(each.entries)[1]) for each in both))
 
 
 def _wholeness(drawn: Drawn, faults: Sequence[str], build: str) -> Verdict:

@@ -25,30 +25,31 @@ _AFTER_ALL: Final = 2**62
 """A tile id that there is none after."""
 
 
-def differences(now: Source, then: Source) -> list[str]:
+def differences(now: Source, then: Source, *, besides: Stretches | None = None) -> list[str]:
     """What tiles one of two sources has and the other has not, or has otherwise; in words, empty where none.
 
     Args:
         now: the tiles that were taken over.
         then: the same tiles where they were taken from.
+        besides: tiles that do not count.
     """
-    found = [_named(what, *tiles) for what, tiles in _differing(now, then).items()]
+    found = [_named(what, *tiles) for what, tiles in _differing(now, then, besides).items()]
     return [each for each in found if each]
 
 
 def differing_tiles(now: Source, then: Source) -> Stretches:
     """The tiles that one of two sources has and the other has not, or has otherwise."""
-    found = _differing(now, then).values()
+    found = _differing(now, then, None).values()
     return Stretches.union([Stretches(begin, begin + lengths) for begin, lengths in found])
 
 
-def _differing(now: Source, then: Source) -> dict[str, tuple[Numbers, Numbers]]:
+def _differing(now: Source, then: Source, besides: Stretches | None) -> dict[str, tuple[Numbers, Numbers]]:
     """First tile and length of stretches of tiles, by what differs of them. Some are compared at a time."""
     none = np.zeros(0, np.int64)
     found = {what: [(none, none)] for what in ("lost", "new", "others")}
     breaks = np.unique(np.concatenate([each.entries.tile_id[::_TOGETHER] for each in (now, then)])).tolist()
     for low, high in pairwise([*breaks, _AFTER_ALL]):
-        sides = (_between(each, low, high) for each in (now, then))
+        sides = (_between(each, low, high, besides) for each in (now, then))
         for what, tiles in _differing_between(low, high, *sides).items():
             found[what].append(tiles)
     return {
@@ -57,10 +58,11 @@ def _differing(now: Source, then: Source) -> dict[str, tuple[Numbers, Numbers]]:
     }
 
 
-def _between(source: Source, low: int, high: int) -> Source:
+def _between(source: Source, low: int, high: int, besides: Stretches | None) -> Source:
     """Its entries about tiles from one to before another; those at the ends may be about others as well."""
     first, after = np.searchsorted(source.entries.tile_id, [low, high]).tolist()
-    return Source(source.descriptor, source.entries[max(0, first - 1) : after])
+    some = source.entries[max(0, first - 1) : after]
+    return Source(source.descriptor, some if besides is None else besides.cut(some)[1])
 
 
 def _differing_between(low: int, high: int, now: Source, then: Source) -> dict[str, tuple[Numbers, Numbers]]:

@@ -74,6 +74,9 @@ def test_what_differs_is_found_and_nothing_else(
     told = differences(*sides)
     assert [each for each in told if each.startswith(f"{lost} tiles are lost")]
     assert differences(sides[0], source_of(now, held)) == []
+    assert differences(*sides, besides=Stretches.of(np.array(expected))) == []
+    one = differences(*sides, besides=Stretches.of(np.array(expected[1:])))
+    assert [each.split(" ")[0] for each in one] == ["1"]
 
 
 def test_what_there_is_nothing_of_is_all_lost_or_new(held: tuple[ExitStack, Path]) -> None:
