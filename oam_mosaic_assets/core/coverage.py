@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import numpy as np
 import shapely
@@ -79,16 +79,6 @@ class CoveragePlan:
     def block_zoom(self) -> int:
         """The zoom whose tiles are blocks."""
         return max(0, self.zoom_max - (BLOCK // self.pixels).bit_length() + 1)
-
-    def to_json(self) -> str:
-        """As a process is told of it."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The opposite of `to_json`."""
-        stated = json.loads(text)
-        return cls(**{**stated, "colour": tuple(stated["colour"])})
 
     def digest(self) -> str:
         """Of the plan and the libraries that decide about bytes, 12 hex digits: another one, other tiles."""

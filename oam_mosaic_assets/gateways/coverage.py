@@ -31,7 +31,7 @@ from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.gateways.children import run_together
 from oam_mosaic_assets.gateways.control_groups import processors
-from oam_mosaic_assets.gateways.coverage_worker import drawn_by, program_of
+from oam_mosaic_assets.gateways.coverage_shares import drawn_by, program_of
 
 WORTH_A_PROCESS: Final = 40
 """Blocks that take longer to draw than a process takes to start; fewer are drawn in this one."""

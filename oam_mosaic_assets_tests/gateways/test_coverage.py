@@ -30,7 +30,7 @@ from oam_mosaic_assets.gateways import coverage
 from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
 from oam_mosaic_assets.gateways.children import Program
 from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
-from oam_mosaic_assets.gateways.coverage_worker import program_of
+from oam_mosaic_assets.gateways.coverage_shares import program_of
 from oam_mosaic_assets_tests.campaign.injection import a_control_group
 from oam_mosaic_assets_tests.core.pictures import bits_of, covered
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, footprint, snapshot_of
@@ -196,7 +196,7 @@ def at_work_in(folder: Path) -> list[psutil.Process]:
     return [
         each
         for each in psutil.process_iter(["cmdline"])
-        if str(folder) in (each.info["cmdline"] or []) and "coverage_worker" in " ".join(each.info["cmdline"])
+        if any(word.startswith(f"{folder}/") for word in each.info["cmdline"] or [])
     ]
 
 

@@ -1,11 +1,10 @@
-"""A program that draws a share of the blocks: what `gateways.coverage` starts, one for each processor.
+"""Drawing a share of the blocks of coverage, by processes as `gateways.calls` makes them.
 
-Its memory is its own, it ends with its parent, and nothing of a Dagster process is loaded into it.
+Those load this module and what it needs, so nothing here but the drawing itself.
 """
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -16,15 +15,13 @@ from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.coverage_tiles import blocks_spooled, spooled_by
 from oam_mosaic_assets.core.entry_files import Opened
 from oam_mosaic_assets.core.merging import Source
-from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
-from oam_mosaic_assets.gateways.calls import tell
+from oam_mosaic_assets.gateways.calls import call, tell
 from oam_mosaic_assets.gateways.children import Program
 
 
 def program_of(plan: CoveragePlan, folder: Path, share: int, of: int) -> Program:
-    """How it is called: plan, folder with the blocks, and which share of them it draws."""
-    command = [sys.executable, "-m", __name__, plan.to_json(), str(folder), str(share), str(of)]
-    return Program("A process that draws coverage", command)
+    """What draws one of so many shares of the blocks in a folder; `drawn_by` has what it leaves there."""
+    return call("A process that draws coverage", folder, _draw, plan, folder, share, of).program
 
 
 def drawn_by(plan: CoveragePlan, share: int, opened: Opened) -> list[Source]:
@@ -32,10 +29,7 @@ def drawn_by(plan: CoveragePlan, share: int, opened: Opened) -> list[Source]:
     return spooled_by(lambda name: opened(_name(share, name)), plan)
 
 
-def main() -> None:
-    """Draw; say on stderr how far it is."""
-    plan, folder, share, of = CoveragePlan.from_json(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
-    give_back_freed_memory()
+def _draw(plan: CoveragePlan, folder: Path, share: int, of: int) -> None:
     with open_blocks(folder) as blocks, ExitStack() as held:
         which = range(share, len(blocks.ids), of)  # neighbours are alike, so shares are as well
         done = count(1)
@@ -51,7 +45,3 @@ def main() -> None:
 
 def _name(share: int, name: str) -> str:
     return f"share-{share}.{name}"
-
-
-if __name__ == "__main__":
-    main()
