@@ -18,12 +18,17 @@ from oam_mosaic_assets.core.density_tiles import EXTENT_SIDES, LAYER, POINTS, PO
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, zoom_of
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT
-from oam_mosaic_assets.core.vector_tile import POINT, POLYGON, BrokenTile, Layer, read_layers
+from oam_mosaic_assets.core.vector_tile import MESSAGES, POLYGON, BrokenTile, Layer, read_layers
 
-_PLACES: Final = {
-    **{(POLYGON, *commands): place for place, commands in enumerate(POLYGONS)},
-    **{(POINT, *commands): place for place, commands in enumerate(POINTS)},
-}
+
+def _drawn(shape: bytes) -> tuple[int, ...]:
+    """What features say of their geometry, as messages have it: its type and the commands."""
+    feature = MESSAGES["Feature"].FromString(shape)
+    return (feature.type, *feature.geometry)
+
+
+_PLACES: Final = {_drawn(shape): place for shapes in (POLYGONS, POINTS) for place, shape in enumerate(shapes)}
+
 TOGETHER: Final = 32_768
 """Cells that are held as Python's numbers, and those of a tile."""
 

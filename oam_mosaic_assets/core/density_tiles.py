@@ -6,7 +6,6 @@ tile's edge, for no cell reaches beyond it. Source: the Vector Tile Specificatio
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import zlib
@@ -20,7 +19,6 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 import shapely
-from google import protobuf
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.archive import open_archive
@@ -31,11 +29,21 @@ from oam_mosaic_assets.core.fragment import spooled
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tile_writing import Tile
+from oam_mosaic_assets.core.tile_writing import (
+    VARINT,
+    Tile,
+    Value,
+    count_of_layer,
+    feature_of_layer,
+    head_of_layer,
+    packed,
+    shape_of_point,
+    shapes_of_rings,
+    tile_of_layer,
+    value_of_layer,
+)
 from oam_mosaic_assets.core.tiling import ATTRIBUTION, EXTENT
-from oam_mosaic_assets.core.vector_tile import POINT, POLYGON, new_layer, polygon_commands, tile_of
 
-Value = int | float | str
 Properties = Sequence[tuple[str, Value]]
 
 LAYER: Final = "density"
@@ -58,7 +66,7 @@ _SIDE: Final = EXTENT // _ACROSS
 _CELLS: Final = 1 << 2 * FINER
 """Cells of a tile."""
 
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 """Counted up whenever the same snapshot gives other tables or tiles."""
 
 
@@ -77,7 +85,7 @@ class DensityBefore:
 
 def density_recipe() -> str:
     """All that decides which bytes the tables and tiles of a snapshot become: 16 hex digits."""
-    programs = [shapely.geos_version_string, zlib.ZLIB_RUNTIME_VERSION, protobuf.__version__]
+    programs = [shapely.geos_version_string, zlib.ZLIB_RUNTIME_VERSION]
     return hashlib.sha256(json.dumps([_RECIPE, *programs]).encode()).hexdigest()[:16]
 
 
@@ -205,15 +213,14 @@ def _drawn(zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> Iterator[Tile
         for each in range(start, stop):
             sheet.add(place[each], counts[each], shown[each])
         x, y = int(column[start]) // _ACROSS, int(row[start]) // _ACROSS
-        yield Tile(zoom, x, y, gzip.compress(tile_of(sheet.written()), 6, mtime=0))
+        yield Tile(zoom, x, y, packed(sheet.written()))
 
 
 class _Sheet:
-    """A layer while cells are added to it: polygons first, so that points lie on top."""
+    """A tile while cells are added to it: polygons first, so that points lie on top."""
 
     def __init__(self) -> None:
-        self._polygons = new_layer(name=LAYER, version=2, extent=EXTENT)
-        self._points = new_layer()
+        self._polygons, self._points = bytearray(), bytearray()
         self._keys: dict[str, int] = {}
         self._values: dict[tuple[type, Value], int] = {}
 
@@ -226,45 +233,41 @@ class _Sheet:
             more: what the polygon says beside it.
         """
         tags = self._tags(counts)
-        self._points.features.add(type=POINT, tags=tags, geometry=POINTS[place])
-        tags += self._tags(more)
-        self._polygons.features.add(type=POLYGON, tags=tags, geometry=POLYGONS[place])
+        self._points += feature_of_layer(tags, POINTS[place])
+        self._polygons += feature_of_layer(tags + self._tags(more), POLYGONS[place])
 
-    def _tags(self, properties: Properties) -> list[int]:
-        keys, values, tags = self._keys, self._values, list[int]()
+    def _tags(self, properties: Properties) -> bytes:
+        keys, values, tags = self._keys, self._values, b""
         for name, value in properties:
-            tags.append(keys.setdefault(name, len(keys)))
+            key = keys.setdefault(name, len(keys))
             # a whole number and a fraction that is equal to it are of different types
-            tags.append(values.setdefault((type(value), value), len(values)))
+            tags += VARINT[key] + VARINT[values.setdefault((type(value), value), len(values))]
         return tags
 
     def written(self) -> bytes:
-        """The layer as parts of its message, one after another."""
-        self._polygons.keys.extend(self._keys)
-        for kind, value in self._values:
-            self._polygons.values.add(**{_STATED[kind]: value})
-        content: bytes = self._polygons.SerializeToString() + self._points.SerializeToString()
-        return content
+        """The tile, not deflated."""
+        values = [
+            count_of_layer(value) if isinstance(value, int) else value_of_layer(value)
+            for _, value in self._values
+        ]
+        return tile_of_layer([head_of_layer(LAYER, self._keys), self._polygons, self._points, *values])
 
 
-_STATED: Final = {int: "uint_value", float: "double_value", str: "string_value"}
-
-
-def _squares() -> list[list[int]]:
+def _squares() -> list[bytes]:
     """The outline of each cell of a tile, row by row, clockwise on the screen."""
     row, column = np.divmod(np.arange(_ACROSS**2), _ACROSS)
     corner = np.column_stack([column, row])[:, None, :] + np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-    return polygon_commands(corner.reshape(-1, 2) * _SIDE, np.full(len(row), 4), np.arange(len(row)))
+    return shapes_of_rings(corner.reshape(-1, 2) * _SIDE, np.full(len(row), 4), np.arange(len(row)))
 
 
 POLYGONS: Final = _squares()
 
 POINTS: Final = [
-    [1 << 3 | 1, 2 * (column * _SIDE + _SIDE // 2), 2 * (row * _SIDE + _SIDE // 2)]
+    shape_of_point(column * _SIDE + _SIDE // 2, row * _SIDE + _SIDE // 2)
     for row in range(_ACROSS)
     for column in range(_ACROSS)
 ]
-"""Move to the middle of each cell of a tile, row by row."""
+"""The middle of each cell of a tile, row by row."""
 
 
 def _bounds(cells: Path) -> tuple[float, float, float, float]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.grid import Geometries
 from oam_mosaic_assets.core.tiling import EXTENT
-from oam_mosaic_assets.core.vector_tile import POLYGON, all_commands
+from oam_mosaic_assets.core.vector_tile import CLOSE_PATH, LINE_TO, MOVE_TO, POINT, POLYGON
 
 Value = str | int | float
 """Of a property."""
@@ -56,6 +56,10 @@ class _Varints(dict[int, bytes]):
 
 VARINT: Final = _Varints()
 """The bytes of a whole number, none below zero."""
+
+_POINT: Final = b"\x18" + VARINT[POINT] + b"\x22"
+_POLYGONS: Final = b"\x18" + VARINT[POLYGON] + b"\x22"
+"""How what a feature says of its geometry begins; the length of the commands follows, and these."""
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -168,12 +172,43 @@ def shapes(polygons: Geometries, begins: NDArray[np.int64]) -> list[bytes]:
 def shapes_of_rings(
     points: NDArray[np.int64], sizes: NDArray[np.int64], begins: NDArray[np.int64]
 ) -> list[bytes]:
-    """The same of polygons given by their rings; see `polygon_commands`."""
-    commands, bounds = all_commands(points, sizes, begins)
+    """The same of polygons given by their rings.
+
+    Args:
+        points: of all rings, one ring after another, none of them closed; shape (n, 2), tile units.
+        sizes: how many points each ring has.
+        begins: the first ring of each feature, ascending from 0.
+    """
+    commands, bounds = _commands(points, sizes, begins)
     written, ends = _varints(commands)
     places = np.append(0, ends)[bounds].tolist()
-    kind = b"\x18" + VARINT[POLYGON] + b"\x22"
-    return [kind + VARINT[stop - start] + written[start:stop] for start, stop in pairwise(places)]
+    return [_POLYGONS + VARINT[stop - start] + written[start:stop] for start, stop in pairwise(places)]
+
+
+def shape_of_point(x: int, y: int) -> bytes:
+    """What a feature says of its geometry: that it is a point, and where; tile units, none below zero."""
+    commands = VARINT[1 << 3 | MOVE_TO] + VARINT[2 * x] + VARINT[2 * y]
+    return _POINT + VARINT[len(commands)] + commands
+
+
+def _commands(
+    points: NDArray[np.int64], sizes: NDArray[np.int64], begins: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[int]]:
+    """The geometries encoded, one after another; and where each begins, and the last one ends."""
+    starts = np.cumsum(sizes) - sizes
+    steps = np.diff(points, axis=0, prepend=0)
+    steps[starts[begins]] = points[starts[begins]]  # each feature begins at the tile's corner
+    # move to, 2 numbers; line to, 2 for each further point; close
+    lengths = 2 * sizes + 3
+    offsets = np.cumsum(lengths) - lengths
+    commands = np.empty(int(lengths.sum()), np.int64)
+    commands[offsets] = 1 << 3 | MOVE_TO
+    commands[offsets + 3] = sizes - 1 << 3 | LINE_TO
+    commands[offsets + lengths - 1] = 1 << 3 | CLOSE_PATH
+    places = 2 * np.arange(len(points)) + np.repeat(offsets - 2 * starts + 2, sizes)
+    places[starts] -= 1  # before the command that the other points follow
+    commands[places], commands[places + 1] = ((steps << 1) ^ (steps >> 63)).T
+    return commands, [*offsets[begins].tolist(), len(commands)]
 
 
 def _varints(numbers: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""Mapbox Vector Tiles (version 2): reading layers, features, polygons, and writing them.
+"""Reading Mapbox Vector Tiles (version 2): layers, features, polygons.
 
 The audit reads every tile of an archive, a quarter of a million; decoders that make a dictionary of each
 feature need minutes. Here the compiled parser of Protocol Buffers reads a tile whole; what nobody asks for
@@ -10,7 +10,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +21,11 @@ from google.protobuf.message_factory import GetMessageClass
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-_MOVE_TO, _LINE_TO, _CLOSE_PATH = 1, 2, 7
+MOVE_TO: Final = 1
+LINE_TO: Final = 2
+CLOSE_PATH: Final = 7
+"""Drawing commands of the specification."""
+
 POINT: Final = 1
 POLYGON: Final = 3
 """Geometry types of the specification."""
@@ -109,8 +112,10 @@ def _messages() -> dict[str, Any]:
     return {name: GetMessageClass(pool.FindMessageTypeByName(name)) for name in _SCHEMA}
 
 
-_MESSAGES: Final = _messages()
-_TILE: Final = _MESSAGES["Tile"]
+MESSAGES: Final = _messages()
+"""What tiles consist of: `Tile`, `Layer`, `Feature`, `Value`; what is not read stays in them."""
+
+_TILE: Final = MESSAGES["Tile"]
 
 
 def read_layers(tile: bytes) -> list[Layer]:
@@ -209,9 +214,9 @@ def polygon_rings(
             if not (
                 size > 2  # points enclose something
                 and end < len(commands)
-                and commands[at] == 1 << 3 | _MOVE_TO
-                and commands[at + 3] & 7 == _LINE_TO
-                and commands[end] == 1 << 3 | _CLOSE_PATH
+                and commands[at] == 1 << 3 | MOVE_TO
+                and commands[at + 3] & 7 == LINE_TO
+                and commands[end] == 1 << 3 | CLOSE_PATH
             ):
                 raise BrokenTile("its commands do not draw polygons")
             begins.append(len(numbers) + at)
@@ -244,12 +249,12 @@ def _rings(commands: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
         while at < len(commands):
             command, repeat = commands[at] & 7, commands[at] >> 3
             at += 1
-            if command == _CLOSE_PATH:
+            if command == CLOSE_PATH:
                 ring.append(ring[0])
                 yield ring
                 ring = []
                 continue
-            if command not in (_MOVE_TO, _LINE_TO) or at + 2 * repeat > len(commands):
+            if command not in (MOVE_TO, LINE_TO) or at + 2 * repeat > len(commands):
                 raise BrokenTile(f"no such drawing command: {command} x {repeat}")
             for _ in range(repeat):
                 x += (commands[at] >> 1) ^ -(commands[at] & 1)
@@ -260,51 +265,3 @@ def _rings(commands: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
         raise BrokenTile("a ring is closed before it is begun") from None
     if ring:
         raise BrokenTile("a ring is not closed")
-
-
-def new_layer(**stated: Any) -> Any:
-    """A message that holds what is stated of a layer; messages written one after another are one."""
-    return _MESSAGES["Layer"](**stated)
-
-
-def tile_of(layer: bytes) -> bytes:
-    """The tile, not deflated, of one written layer."""
-    tile = _TILE()
-    tile.layers.add().MergeFromString(layer)
-    written: bytes = tile.SerializeToString()
-    return written
-
-
-def polygon_commands(
-    points: NDArray[np.int64], sizes: NDArray[np.int64], begins: NDArray[np.int64]
-) -> list[list[int]]:
-    """The geometries of features, encoded.
-
-    Args:
-        points: of all rings, one ring after another, none of them closed; shape (n, 2), tile units.
-        sizes: how many points each ring has.
-        begins: the first ring of each feature, ascending from 0.
-    """
-    commands, bounds = all_commands(points, sizes, begins)
-    whole = commands.tolist()
-    return [whole[start:stop] for start, stop in pairwise(bounds)]
-
-
-def all_commands(
-    points: NDArray[np.int64], sizes: NDArray[np.int64], begins: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], list[int]]:
-    """The same, one geometry after another; and where each begins, and the last one ends."""
-    starts = np.cumsum(sizes) - sizes
-    steps = np.diff(points, axis=0, prepend=0)
-    steps[starts[begins]] = points[starts[begins]]  # each feature begins at the tile's corner
-    # move to, 2 numbers; line to, 2 for each further point; close
-    lengths = 2 * sizes + 3
-    offsets = np.cumsum(lengths) - lengths
-    commands = np.empty(int(lengths.sum()), np.int64)
-    commands[offsets] = 1 << 3 | _MOVE_TO
-    commands[offsets + 3] = sizes - 1 << 3 | _LINE_TO
-    commands[offsets + lengths - 1] = 1 << 3 | _CLOSE_PATH
-    places = 2 * np.arange(len(points)) + np.repeat(offsets - 2 * starts + 2, sizes)
-    places[starts] -= 1  # before the command that the other points follow
-    commands[places], commands[places + 1] = ((steps << 1) ^ (steps >> 63)).T
-    return commands, [*offsets[begins].tolist(), len(commands)]

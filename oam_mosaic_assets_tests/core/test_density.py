@@ -25,8 +25,9 @@ from oam_mosaic_assets.core.density_tiles import density_metadata, write_density
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
 from oam_mosaic_assets.core.low_zooms import Tile
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.vector_tile import kind_of, new_layer, read_layers
+from oam_mosaic_assets.core.vector_tile import kind_of, read_layers
 from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, decoded, grid_of
+from oam_mosaic_assets_tests.core.messages import new_layer, tile_of
 
 COUNTS: Final = re.compile(
     "count|count_(uav|satellite|aircraft|lic_by|lic_by_nc|lic_by_sa|gsd_lt_05|gsd_05_2|gsd_2_10|gsd_gt_10"
@@ -268,7 +269,7 @@ def tiles_changed(change: Callable[[Any], None]) -> Iterator[None]:
         _, start = _varint(tile, 1)  # the one layer of the tile
         layer.MergeFromString(tile[start:])
         change(layer)
-        yield first._replace(content=gzip.compress(density_tiles.tile_of(layer.SerializeToString())))
+        yield first._replace(content=gzip.compress(tile_of(layer.SerializeToString())))
         yield from rest
 
     with pytest.MonkeyPatch.context() as patch:

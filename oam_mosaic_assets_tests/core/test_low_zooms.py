@@ -23,9 +23,10 @@ from oam_mosaic_assets.core.low_zooms import Tile, low_zoom_tiles
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, WHOLE_FROM
 from oam_mosaic_assets.core.truth import Changed, examine_low_zooms
-from oam_mosaic_assets.core.vector_tile import new_layer, polygon_rings, read_feature, read_layers, tile_of
+from oam_mosaic_assets.core.vector_tile import polygon_rings, read_feature, read_layers
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
+from oam_mosaic_assets_tests.core.messages import new_layer, tile_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, Scene, footprint, made_from, snapshot_of
 
 PIXEL = 360.0 / PIXELS

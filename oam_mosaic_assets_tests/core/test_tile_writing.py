@@ -25,12 +25,12 @@ from oam_mosaic_assets.core.vector_tile import (
     POLYGON,
     Layer,
     area,
-    new_layer,
     polygon_rings,
     read_feature,
     read_layers,
     value_of,
 )
+from oam_mosaic_assets_tests.core.messages import new_layer
 from oam_mosaic_assets_tests.core.outlines import outlines
 from oam_mosaic_assets_tests.core.strategies import examples
 
