@@ -103,7 +103,7 @@ rgw override bucket index max shards = 1
 rgw dynamic resharding = false
 rgw run sync thread = false
 
-rgw frontends = beast endpoint={host}:{gateway_port}
+rgw frontends = beast endpoint={host}:{gateway_port} tcp_nodelay=1
 """
 
 
