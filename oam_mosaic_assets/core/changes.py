@@ -126,7 +126,8 @@ def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: i
     """The last zoom at which each image may be drawn in one of these tiles; -1 where there is none.
 
     What reaches a tile reaches the tile above it as well, so all zooms before are meant too. Images that by
-    their frames lie elsewhere are not looked at any closer.
+    their frames lie elsewhere are not looked at any closer; and for the zooms before the plan's `whole_from`
+    none is.
 
     Args:
         footprints: of all images, in drawing order.
@@ -144,29 +145,38 @@ def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: i
 def _deepest(
     footprints: Path, trees: dict[int, shapely.STRtree], plan: TilingPlan
 ) -> Iterator[NDArray[np.int8]]:
+    low = [zoom for zoom in trees if zoom < plan.whole_from]
+    rest = [zoom for zoom in trees if zoom >= plan.whole_from]
     for batch in read_batches(footprints, ("bbox", "geometry")):
         deepest = np.full(len(batch), -1, np.int8)
-        near = _near(batch, next(iter(trees.values()), None), plan)
+        frames, is_anywhere = _frames(batch, plan)
+        near = np.arange(len(batch))
+        for zoom in [*low, *rest[:1]]:
+            touches = is_anywhere[near]
+            touches[trees[zoom].query(frames[near])[0]] = True
+            near = near[touches]
+            if zoom in low:  # there a frame says enough
+                deepest[near] = zoom
+        if not rest or not len(near):
+            yield deepest
+            continue
         parts, image = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()[near]), plan)
         image = near[image]
-        for zoom, tree in trees.items():  # ascending
-            which = np.unique(tree.query(parts, predicate="intersects")[0])
+        for zoom in rest:
+            which = np.unique(trees[zoom].query(parts, predicate="intersects")[0])
             parts, image = parts[which], image[which]
             deepest[image] = zoom
         yield deepest
 
 
-def _near(batch: pl.DataFrame, boxes: shapely.STRtree | None, plan: TilingPlan) -> Numbers:
-    """The rows whose frames touch one of these boxes, and those that are drawn on both sides of the map."""
-    if boxes is None:
-        return np.zeros(0, np.int64)
+def _frames(batch: pl.DataFrame, plan: TilingPlan) -> tuple[Geometries, NDArray[np.bool_]]:
+    """Boxes round images, in tile coordinates of zoom 0; and which are drawn on both sides of the map."""
     west, south, east, north = batch["bbox"].struct.unnest().select(SIDES).to_numpy().T
     corners = [to_tiles(np.column_stack(each), 0).T for each in ((west, north), (east, south))]
     farther = WIDENED / 2.0**plan.whole_from
     (left, top), (right, bottom) = corners[0] - farther, corners[1] + farther
-    near = (left <= REACH) | (right >= 1.0 - REACH)
-    near[boxes.query(shapely.box(left, top, right, bottom))[0]] = True
-    return np.flatnonzero(near)
+    boxes = np.asarray(shapely.box(left, top, right, bottom), dtype=object)
+    return boxes, (left <= REACH) | (right >= 1.0 - REACH)
 
 
 def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:
