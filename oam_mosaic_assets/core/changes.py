@@ -18,17 +18,15 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.drawing_order import SIDES
 from oam_mosaic_assets.core.grid import (
     Geometries,
     on_both_sides,
     project_mended,
     tile_ids,
     tile_positions,
-    to_tiles,
 )
 from oam_mosaic_assets.core.placement import UNIT
-from oam_mosaic_assets.core.snapshot import as_drawn, read_batches
+from oam_mosaic_assets.core.snapshot import as_drawn, frames_of, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
 
@@ -171,10 +169,8 @@ def _deepest(
 
 def _frames(batch: pl.DataFrame, plan: TilingPlan) -> tuple[Geometries, NDArray[np.bool_]]:
     """Boxes round images, in tile coordinates of zoom 0; and which are drawn on both sides of the map."""
-    west, south, east, north = batch["bbox"].struct.unnest().select(SIDES).to_numpy().T
-    corners = [to_tiles(np.column_stack(each), 0).T for each in ((west, north), (east, south))]
     farther = WIDENED / 2.0**plan.whole_from
-    (left, top), (right, bottom) = corners[0] - farther, corners[1] + farther
+    left, top, right, bottom = frames_of(batch["bbox"]).T + farther * np.array([[-1], [-1], [1], [1]])
     boxes = np.asarray(shapely.box(left, top, right, bottom), dtype=object)
     return boxes, (left <= REACH) | (right >= 1.0 - REACH)
 

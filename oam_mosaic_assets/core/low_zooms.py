@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.grid import Geometries, project, tile_ids, tiles_between
 from oam_mosaic_assets.core.pieces import MARGIN, cut_to_tile, moved, on_the_grid
-from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.snapshot import frames_of, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tile_writing import (
     VARINT,
@@ -90,17 +90,17 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
     zooms = range(plan.zoom_min, plan.whole_from)
     sheets: dict[int, defaultdict[int, Features]] = {zoom: defaultdict(Features) for zoom in zooms}
     middles, extents, start = [], [], 0
-    for batch in read_batches(footprints, (*plan.columns, "geometry")) if zooms else ():
-        projected = project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
-        west, north, east, south = shapely.bounds(projected).T
+    for batch in read_batches(footprints, (*plan.columns, "bbox", "geometry")) if zooms else ():
+        west, north, east, south = frames_of(batch["bbox"]).T
         extent = np.maximum(east - west, south - north)
         middles.append(np.column_stack([west + east, north + south]) / 2.0)
         extents.append(extent)
         deepest = np.full(len(batch), plan.whole_from) if only is None else only.deepest[start:][: len(batch)]
         start += len(batch)
-        parts, image = shapely.get_parts(projected, return_index=True)
-        wanted = _is_wanted(extent, deepest, zooms)[image]
-        parts, image = parts[wanted], image[wanted]
+        wanted = np.flatnonzero(_is_wanted(extent, deepest, zooms))
+        areas = project(shapely.from_wkb(batch["geometry"].to_numpy()[wanted]), 0)
+        parts, of = shapely.get_parts(areas, return_index=True)
+        image = wanted[of]
         said = _said(batch, image, plan)
         for zoom in reversed(zooms):  # what is simplified for a zoom is less work at the one before
             shown = is_shown(extent[image], zoom)

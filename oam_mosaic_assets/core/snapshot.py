@@ -21,9 +21,10 @@ import polars as pl
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.drawing_order import SCHEMA, DrawingOrder
+from oam_mosaic_assets.core.drawing_order import SCHEMA, SIDES, DrawingOrder
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.geoparquet import geo_metadata, reach_of
+from oam_mosaic_assets.core.grid import to_tiles
 from oam_mosaic_assets.core.rereading import HASHES, READING_KEY, Kept, together, with_hashes
 from oam_mosaic_assets.core.tiling import MITRE, TilingPlan
 
@@ -141,6 +142,20 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
     total = rows.select(pl.len()).collect().item()
     for start in range(0, total, ROW_GROUP):  # each time the file is opened and its end is read
         yield from rows.slice(start, ROW_GROUP).collect().iter_slices(BATCH)
+
+
+def frames_of(boxes: pl.Series) -> NDArray[np.float64]:
+    """What bounds images, in tile coordinates of zoom 0.
+
+    Args:
+        boxes: the column `bbox` of footprints.
+
+    Returns:
+        shape (n, 4): west, north, east, south.
+    """
+    west, south, east, north = boxes.struct.unnest().select(SIDES).to_numpy().T
+    corners = [to_tiles(np.column_stack(each), 0) for each in ((west, north), (east, south))]
+    return np.column_stack(corners)
 
 
 def names_of(footprints: Path) -> Iterator[str]:

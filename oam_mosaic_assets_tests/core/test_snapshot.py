@@ -14,7 +14,8 @@ import pytest
 import shapely
 
 from oam_mosaic_assets.core.footprint import SetAside
-from oam_mosaic_assets.core.snapshot import BATCH, as_drawn, read_batches, write_geojson
+from oam_mosaic_assets.core.grid import project
+from oam_mosaic_assets.core.snapshot import BATCH, as_drawn, frames_of, read_batches, write_geojson
 from oam_mosaic_assets_tests.core.scene import DIFFICULT, IMAGES, NOW, PLAN, UNIT, footprint, snapshot_of
 
 ASIDE = SetAside("broken", "no_area", "{}")
@@ -34,6 +35,14 @@ def test_the_footprints_are_geoparquet(tmp_path: Path) -> None:
     covering = [[row[side] for side in ("xmin", "ymin", "xmax", "ymax")] for row in table["bbox"]]
     assert covering == shapely.bounds(geometries).tolist()
     assert column["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
+
+
+def test_frames_are_those_of_what_is_drawn_to_the_last_bit(tmp_path: Path) -> None:
+    """A pixel's square counts images by the middle of these, the audit by that of the projected footprint."""
+    snapshot_of(IMAGES, tmp_path / "s")
+    table = pl.read_parquet(tmp_path / "s" / "footprints.parquet")
+    drawn = project(shapely.from_wkb(table["geometry"].to_numpy()), 0)
+    assert frames_of(table["bbox"]).tolist() == shapely.bounds(drawn).tolist()
 
 
 def test_the_counts_add_up(tmp_path: Path) -> None:
