@@ -187,9 +187,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _explain(name: str, code: int, last_words: str) -> None:
-    if _FULL.search(last_words):
+    full = [line for line in last_words.splitlines() if _FULL.search(line)]
+    if full:  # of our own processes the other words are a traceback, which helps nobody here
         raise DiskFull(
-            f"{name} ran out of disk space:\n{last_words}",
+            f"{name} ran out of disk space: {full[-1].strip()}",
             hint="Free some space in the scratch folder, or point MOSAIC_SCRATCH at a larger disk: about "
             "ten times the size of the archive is needed.",
         )

@@ -92,5 +92,6 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     with a_small_disk() as disk:
         cutter = program(lines, disk / "worker.tiles")
         fill(disk, 8)
-        with pytest.raises(DiskFull, match="A process that cuts tiles ran out of disk space"):
+        with pytest.raises(DiskFull, match=r"A process that cuts tiles ran out of disk space: .+") as caught:
             run_together([cutter], at_once=1, on_progress=lambda _: None)
+    assert "\n" not in caught.value.message, "one sentence, no traceback"
