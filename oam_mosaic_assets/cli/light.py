@@ -120,8 +120,9 @@ def show_archive(path: Path, *, as_json: bool) -> int:
             metadata, bounds, size = archive.metadata, archive.bounds, archive.size
             stated = archive.header["addressed_tiles_count"]
     except (BrokenArchive, OSError) as error:
+        said = getattr(error, "strerror", None) or error  # `[Errno 2]` and the path once more are noise
         raise ArchiveUnreadable(
-            f"{path} cannot be read: {error}.", hint="Give a PMTiles archive of this project, whole."
+            f"{path} cannot be read: {said}.", hint="Give a PMTiles archive of this project, whole."
         ) from None
     tiles = sum(tiles_by_zoom.values())
     whole &= tiles == stated
