@@ -155,15 +155,13 @@ def _deepest(
             near = near[touches]
             if zoom in low:  # there a frame says enough
                 deepest[near] = zoom
-        if not rest or not len(near):
-            yield deepest
-            continue
-        parts, image = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()[near]), plan)
-        image = near[image]
-        for zoom in rest:
-            which = np.unique(trees[zoom].query(parts, predicate="intersects")[0])
-            parts, image = parts[which], image[which]
-            deepest[image] = zoom
+        if rest:
+            parts, of = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()[near]), plan)
+            image = near[of]
+            for zoom in rest:
+                which = np.unique(trees[zoom].query(parts, predicate="intersects")[0])
+                parts, image = parts[which], image[which]
+                deepest[image] = zoom
         yield deepest
 
 

@@ -81,9 +81,9 @@ def reexamine(
             changed = Changed(reading.affected, changes.names)
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
             of_low_zooms = begun(_low_zooms, archive, footprints, plan, changed)
-            both = Source.of_archive(now, reading.entries), Source.of_archive(then)
-            faults = differences(*both, besides=reading.affected)
-            del both  # as large as all else that is held
+            faults = differences(
+                Source.of_archive(now, reading.entries), Source.of_archive(then), besides=reading.affected
+            )
             found, undrawn, placed = reading.seen(on_progress)
             low_zooms = of_low_zooms()
             drawn = reading.together(found, {each.zoom: each.to_draw for each in low_zooms})

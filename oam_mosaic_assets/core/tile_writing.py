@@ -57,10 +57,6 @@ class _Varints(dict[int, bytes]):
 VARINT: Final = _Varints()
 """The bytes of a whole number, none below zero."""
 
-_POINT: Final = b"\x18" + VARINT[POINT] + b"\x22"
-_POLYGONS: Final = b"\x18" + VARINT[POLYGON] + b"\x22"
-"""How what a feature says of its geometry begins; the length of the commands follows, and these."""
-
 
 def field(number: int, content: bytes) -> bytes:
     """A field of a message that holds bytes, text or another message."""
@@ -182,13 +178,14 @@ def shapes_of_rings(
     commands, bounds = _commands(points, sizes, begins)
     written, ends = _varints(commands)
     places = np.append(0, ends)[bounds].tolist()
-    return [_POLYGONS + VARINT[stop - start] + written[start:stop] for start, stop in pairwise(places)]
+    kind = b"\x18" + VARINT[POLYGON] + b"\x22"
+    return [kind + VARINT[stop - start] + written[start:stop] for start, stop in pairwise(places)]
 
 
 def shape_of_point(x: int, y: int) -> bytes:
     """What a feature says of its geometry: that it is a point, and where; tile units, none below zero."""
     commands = VARINT[1 << 3 | MOVE_TO] + VARINT[2 * x] + VARINT[2 * y]
-    return _POINT + VARINT[len(commands)] + commands
+    return b"\x18" + VARINT[POINT] + field(4, commands)
 
 
 def _commands(

@@ -113,7 +113,7 @@ def _messages() -> dict[str, Any]:
 
 
 MESSAGES: Final = _messages()
-"""What tiles consist of: `Tile`, `Layer`, `Feature`, `Value`; what is not read stays in them."""
+"""What tiles consist of: the classes of `Tile`, `Layer`, `Feature` and `Value`."""
 
 _TILE: Final = MESSAGES["Tile"]
 

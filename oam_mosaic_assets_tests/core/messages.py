@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Callable
 from typing import Any
 
 from oam_mosaic_assets.core.vector_tile import MESSAGES
@@ -12,9 +14,9 @@ def new_layer(**stated: Any) -> Any:
     return MESSAGES["Layer"](**stated)
 
 
-def tile_of(layer: bytes) -> bytes:
-    """The tile, not deflated, of one written layer."""
-    tile = MESSAGES["Tile"]()
-    tile.layers.add().MergeFromString(layer)
-    written: bytes = tile.SerializeToString()
-    return written
+def changed_tile(content: bytes, change: Callable[[Any], None]) -> bytes:
+    """A tile, gzipped as it is in an archive, whose one layer is another."""
+    tile = MESSAGES["Tile"].FromString(gzip.decompress(content))
+    (layer,) = tile.layers
+    change(layer)
+    return gzip.compress(tile.SerializeToString())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from oam_mosaic_assets.core.low_zooms import Tile
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.vector_tile import kind_of, read_layers
 from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, decoded, grid_of
-from oam_mosaic_assets_tests.core.messages import new_layer, tile_of
+from oam_mosaic_assets_tests.core.messages import changed_tile
 
 COUNTS: Final = re.compile(
     "count|count_(uav|satellite|aircraft|lic_by|lic_by_nc|lic_by_sa|gsd_lt_05|gsd_05_2|gsd_2_10|gsd_gt_10"
@@ -264,26 +263,12 @@ def tiles_changed(change: Callable[[Any], None]) -> Iterator[None]:
 
     def changed(tables: DensityTables, only: Stretches | None) -> Iterator[Tile]:
         first, *rest = write(tables, only)
-        layer = new_layer()
-        tile = gzip.decompress(first.content)
-        _, start = _varint(tile, 1)  # the one layer of the tile
-        layer.MergeFromString(tile[start:])
-        change(layer)
-        yield first._replace(content=gzip.compress(tile_of(layer.SerializeToString())))
+        yield first._replace(content=changed_tile(first.content, change))
         yield from rest
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(density_tiles, "density_tiles", changed)
         yield
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        value |= (content[at] & 127) << shift
-        shift, at = shift + 7, at + 1
-        if content[at - 1] < 128:
-            return value, at
 
 
 def _as_text(layer: Any) -> None:

@@ -26,7 +26,7 @@ from oam_mosaic_assets.core.truth import Changed, examine_low_zooms
 from oam_mosaic_assets.core.vector_tile import polygon_rings, read_feature, read_layers
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
-from oam_mosaic_assets_tests.core.messages import new_layer, tile_of
+from oam_mosaic_assets_tests.core.messages import changed_tile
 from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, Scene, footprint, made_from, snapshot_of
 
 PIXEL = 360.0 / PIXELS
@@ -175,12 +175,7 @@ def spoiled(
     """What is said when a tile's layer, as a message, is another."""
     pieces = pieces_of(scene.archive)
     entry = pieces.at(*tile)
-    content = gzip.decompress(pieces.packed(entry))
-    start = next(at for at in range(1, 11) if content[at] < 0x80) + 1  # behind the length
-    layer = new_layer()
-    layer.MergeFromString(content[start:])
-    change(layer)
-    pieces.replace(entry, gzip.compress(tile_of(layer.SerializeToString())))
+    pieces.replace(entry, changed_tile(pieces.packed(entry), change))
     return text(scene, assembled(pieces, folder / f"{len(list(folder.iterdir()))}.pmtiles"), changed)
 
 
