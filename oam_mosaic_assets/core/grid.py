@@ -102,10 +102,14 @@ def project(geometries: Geometries, zoom: int) -> Geometries:
 
 def project_mended(geometries: Geometries, zoom: int) -> Geometries:
     """The same, and valid: rings that nearly touch may cross when they are projected."""
-    projected = project(geometries, zoom)
-    crossed = ~shapely.is_valid(projected)
-    projected[crossed] = shapely.make_valid(projected[crossed], method="structure", keep_collapsed=False)
-    return projected
+    return mended(project(geometries, zoom))
+
+
+def mended(geometries: Geometries) -> Geometries:
+    """The same areas, all of them valid."""
+    found, crossed = geometries.copy(), ~shapely.is_valid(geometries)
+    found[crossed] = shapely.make_valid(found[crossed], method="structure", keep_collapsed=False)
+    return found
 
 
 def on_both_sides(

@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.errors import GEOSException
 
-from oam_mosaic_assets.core.grid import Geometries
+from oam_mosaic_assets.core.grid import Geometries, mended
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
 
 MARGIN: Final = round(BUFFER * EXTENT)
@@ -22,6 +23,9 @@ _WIDENED: Final = 2.0
 
 _MITRE: Final = 2.0
 """How many times as far its tips may reach then: as far as an outline may lie from its footprint."""
+
+_NEAR: Final = 1e-6
+"""Tile units: far more than arithmetic is wrong by, far less than anybody draws."""
 
 DRAWN: Final = shapely.box(-MARGIN, -MARGIN, EXTENT + MARGIN, EXTENT + MARGIN)
 """What a tile draws: of an image that covers it, the piece."""
@@ -38,12 +42,42 @@ def cut_to_tile(local: Geometries) -> Geometries:
     """What a tile draws of areas; not yet on its grid. Nothing may be left of some, or lines and points."""
     west, north, east, south = shapely.bounds(local).T
     crosses = (np.minimum(west, north) < -MARGIN) | (np.maximum(east, south) > EXTENT + MARGIN)
-    found: Geometries = local.copy()
-    found[crosses] = shapely.clip_by_rect(local[crosses], *DRAWN.bounds)
-    # that goes wrong, without a word, where a corner lies on the rectangle
-    points, of = shapely.get_coordinates(local[crosses], return_index=True)
-    on_it = np.flatnonzero(crosses)[np.unique(of[np.isin(points, DRAWN.bounds).any(axis=1)])]
-    found[on_it] = shapely.intersection(local[on_it], DRAWN)
+    edge, found = np.flatnonzero(crosses), local.copy()
+    close = _is_close(local[edge])
+    found[edge[~close]] = _clipped(local[edge[~close]])
+    found[edge[close]] = shapely.intersection(mended(local[edge[close]]), DRAWN)
+    return found
+
+
+def _is_close(local: Geometries) -> NDArray[np.bool_]:
+    """Which areas `clip_by_rect` may cut wrong, without a word.
+
+    It does where a corner lies on the rectangle's edge, or an edge goes through the rectangle's corner, or
+    all but does so: by a few units in the last place.
+    """
+    half = EXTENT / 2 + MARGIN
+    points, of = shapely.get_coordinates(local, return_index=True)
+    points -= EXTENT / 2  # so that the rectangle's middle is the origin
+    close = np.zeros(len(local), np.bool_)
+    close[of[(np.abs(np.abs(points) - half) < _NEAR).any(axis=1)]] = True
+    x, y = points[:-1].T
+    wide, high = np.diff(points, axis=0).T
+    # a line through one of its corners has a moment like that of this corner
+    moment, wide, high = np.abs(wide * y - high * x), np.abs(wide), np.abs(high)
+    beside = np.minimum(np.abs(moment - half * (wide + high)), np.abs(moment - half * np.abs(wide - high)))
+    close[of[1:][(of[1:] == of[:-1]) & (beside < _NEAR * (wide + high))]] = True
+    return close
+
+
+def _clipped(local: Geometries) -> Geometries:
+    found: Geometries
+    try:
+        found = shapely.clip_by_rect(local, *DRAWN.bounds)
+    except GEOSException:  # a ring thinner than numbers can tell apart; which one is not said
+        if len(local) == 1:
+            found = shapely.intersection(mended(local), DRAWN)
+        else:
+            found = np.concatenate(list(map(_clipped, np.array_split(local, 2))))
     return found
 
 
@@ -59,7 +93,7 @@ def on_the_grid(local: Geometries, *, spikes: bool = False) -> tuple[Geometries,
     # what rounding folds is put on the grid with care; what is lost by that, widened
     lost = folded = ~shapely.is_valid(rounded)
     if not spikes:
-        rounded[folded] = shapely.set_precision(polygon[folded], 1.0)
+        rounded[folded] = shapely.set_precision(mended(polygon[folded]), 1.0)
         lost = shapely.is_empty(rounded)
     wide = shapely.buffer(polygon[lost], _WIDENED, join_style="mitre", mitre_limit=_MITRE)
     rounded[lost] = shapely.set_precision(wide, 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
+from shapely.errors import GEOSException
 
 from oam_mosaic_assets.core.pieces import DRAWN, MARGIN, cut_to_tile, on_the_grid, united
 from oam_mosaic_assets.core.tiling import EXTENT
@@ -55,6 +56,73 @@ def test_a_corner_on_the_edge_of_what_a_tile_draws_is_cut_right() -> None:
         shapely.Polygon([(-MARGIN, -500), (far, 2000), (-MARGIN, 5000), (-500, 2000)]),
     )
     assert shapely.equals(cut_to_tile(polygons), shapely.intersection(polygons, DRAWN)).all()
+
+
+ALL_BUT_TOUCHING = {
+    # corners the last place of a number within an edge
+    "all was drawn": [
+        (1366.2519092812624, -461.4284665473163),
+        (5e-324, -1226.9500710578568),
+        (5e-324, -79.99999999999999),
+    ],
+    "nothing could be": [(-1000.0, 900.0), (-1600.0, 2500.0), (-79.99999999999999, 1600.0)],
+    # outlines that all but go through a corner
+    "a third too much": [
+        (401.9988183371451, 3842.6748018085605),
+        (-991.0, 4806.0),
+        (2050.0, 4099.0),
+        (-1616.122242797183, 2048.0000000000005),
+    ],
+    "twice as much": [
+        (1657.0, 2533.0),
+        (6695.0, -2693.0),
+        (-2427.9024922338995, -160.50922717497116),
+        (2046.0, 4096.000000000001),
+        (4176.6006379342, 4175.999999999999),
+    ],
+}
+"""Rings that `clip_by_rect` cuts wrong, and what came of it."""
+
+
+@pytest.mark.parametrize("ring", ALL_BUT_TOUCHING.values(), ids=ALL_BUT_TOUCHING)
+def test_what_all_but_touches_the_edge_of_what_a_tile_draws_is_cut_right(
+    ring: list[tuple[float, float]],
+) -> None:
+    outline = shapely.Polygon(ring)
+    (found,) = cut_to_tile(array(outline))
+    assert found.symmetric_difference(outline & DRAWN).area < 1.0
+
+
+def needle(number: int) -> shapely.Polygon:
+    """As thin as numbers allow, across an edge of what a tile draws."""
+    chance = np.random.default_rng(number)
+    foot, tip = np.array([-500.0, -500.0]), chance.uniform(0, 4000, 2)
+    side = foot + (tip - foot) * chance.uniform()
+    return shapely.Polygon([foot, tip, side])
+
+
+NEEDLES = [each for each in map(needle, range(2000)) if each.is_valid and each.area > 0.0]
+
+
+def test_needles_that_cannot_be_clipped_are_cut_and_change_nothing_else() -> None:
+    with pytest.raises(GEOSException, match="points"):
+        shapely.clip_by_rect(NEEDLES, *DRAWN.bounds)
+    boxes = [shapely.box(at, 0, at + 900.5, 5000) for at in range(0, 4000, 400)]
+    cut = cut_to_tile(array(*boxes[:5], *NEEDLES, *boxes[5:]))
+    assert all(shapely.difference(each, DRAWN.buffer(1e-6)).is_empty for each in shapely.make_valid(cut))
+    whole = [*cut[:5], *cut[-5:]]
+    assert [each.wkb for each in whole] == [each.wkb for each in cut_to_tile(array(*boxes))]
+
+
+def test_an_outline_that_crosses_itself_where_it_was_cut_is_put_on_the_grid() -> None:
+    edge = EXTENT + MARGIN
+    bow = [(2048.0, 0.0001), (2502.1, edge), (edge, edge), (edge, 4173.8), (4175.0, edge), (edge, 4124.4)]
+    crossed = shapely.Polygon([*bow, (edge, 0.0)])
+    assert not crossed.is_valid
+    polygon, _ = on_the_grid(array(crossed))
+    assert shapely.is_valid(polygon).all()
+    found = shapely.union_all(polygon)
+    assert found.symmetric_difference(shapely.make_valid(crossed)).buffer(-1.0).is_empty
 
 
 def test_what_lies_within_is_not_touched() -> None:
