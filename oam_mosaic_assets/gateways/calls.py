@@ -114,7 +114,9 @@ def main() -> None:
         with suppress(Exception):  # not every error can travel; each is said on stderr
             written = pickle.dumps(raised)
             pickle.loads(written)  # noqa: S301
-            _error(asked).write_bytes(written)
+            unfinished = asked.with_suffix(".part")
+            unfinished.write_bytes(written)  # the disk may be full
+            unfinished.replace(_error(asked))
         raise
     _answer(asked).write_bytes(pickle.dumps(result))
 

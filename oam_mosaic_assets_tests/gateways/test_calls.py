@@ -15,7 +15,7 @@ from oam_mosaic_assets.core.aside import here
 from oam_mosaic_assets.errors import DiskFull, TilingFailed
 from oam_mosaic_assets.gateways import children
 from oam_mosaic_assets.gateways.calls import calling
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk
+from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 
 NAME = "A process of a test"
 
@@ -40,6 +40,11 @@ def fail(kind: str) -> None:
     if kind == "cannot travel":
         raise WithTwo("of two words", "this")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail_without_room(disk: Path) -> None:
+    fill(disk, 0)
+    fail("no archive")
 
 
 def sleep(seconds: float) -> None:
@@ -90,6 +95,12 @@ def test_one_that_nobody_asks_any_more_is_ended(tmp_path: Path) -> None:
 def test_a_full_disk_there_is_one_here(tmp_path: Path) -> None:
     with a_small_disk() as disk, calling(NAME, disk) as aside, pytest.raises(DiskFull):
         aside(larger, 64 * 2**20)()
+
+
+def test_what_is_raised_there_is_told_also_where_it_cannot_be_written_down() -> None:
+    words = "BrokenArchive: its directory is broken"
+    with a_small_disk() as disk, calling(NAME, disk) as aside, pytest.raises(TilingFailed, match=words):
+        aside(fail_without_room, disk)()
 
 
 def test_one_that_cannot_be_started_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
