@@ -181,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
 
     takedown = commands.add_parser(
         "takedown",
+        usage="%(prog)s [-h] (ID --reason REASON [--confirm REASON] | --list [--json] | --undo ID)",
         help="take an image off everything that is public or kept, and off every later build",
         description="Puts the image on a private list, publishes a mosaic without it even while publication "
         "is held, deletes every build that holds it, and reads all that is left to see that nothing does. "

@@ -26,12 +26,16 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
 
     Returns:
         0 where nothing in this place names the image any more, whatever became of the build.
+
+    Raises:
+        SettingsError: it is no id, or no catalogue is set that may hold it.
     """
     from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
 
     if as_id(name) is None:
         raise SettingsError(f"{name!r} cannot be an image's id.", hint="Give the id of the STAC item.")
     settings = Settings.read()
+    _see_whether_it_is_known(settings, name)
     releases = releases_of(settings)
     releases.takedowns.add(name, reason)
     code = run_job("global_mosaic", confirm=confirm, takedown=reason)
@@ -39,18 +43,28 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
         found = purge(releases, name, folder=Path(folder), say=lambda text: print(text, file=sys.stderr))  # noqa: T201
     if not found.left:
         releases.takedowns.mark_gone(name)
-    _report(settings, releases, name, found)
+    _report(releases, name, found)
     return (code or Passing.exit_code) if found.left else 0
 
 
-def _report(settings: Settings, releases: Releases, name: str, found: Purged) -> None:
-    print(f"{name} is on the list of what was taken down; no build shows it")  # noqa: T201
+def _see_whether_it_is_known(settings: Settings, name: str) -> None:
     try:
         ids = catalogue_of(settings).ids()
-        if ids is not None and name not in set(ids):
-            print("NOTE: the catalogue holds no image of this id; if it was mistyped, --undo it")  # noqa: T201
+        if ids is None or name in set(ids):
+            return
     except MosaicError:
-        pass  # the run has said so
+        return  # the run will say so
+    if settings.source == "sample":
+        raise SettingsError(
+            f"No catalogue is set, and the sample holds no image {name!r}.",
+            hint="Give it where the mosaic is built, with the same catalogue and store.",
+        )
+    # builds may show what the catalogue has lost since
+    print("NOTE: the catalogue holds no image of this id; if it was mistyped, --undo it", file=sys.stderr)  # noqa: T201
+
+
+def _report(releases: Releases, name: str, found: Purged) -> None:
+    print(f"{name} is on the list of what was taken down; no build shows it")  # noqa: T201
     for each in found.deleted:
         print(f"deleted: {each}")  # noqa: T201
     searched = f"{found.searched:,} objects in {releases.store.origin} were read"

@@ -117,12 +117,31 @@ def test_an_id_is_an_opaque_string_and_need_not_be_in_the_catalogue(
     capfd.readouterr()
 
     assert site.command("takedown", "--reason", WHY, "--", ODD) == 0
+    capfd.readouterr()
     assert site.command("takedown", "nobody's", "--reason", WHY) == 0
 
-    assert "the catalogue holds no image of this id" in capfd.readouterr().out
+    told = capfd.readouterr().err
+    assert told.index("the catalogue holds no image of this id") < told.index("Published")  # for Ctrl-C
     assert naming(site, ODD) == [site.keys.taken_down]
     assert public_mosaic_is_whole(site.store, site.keys).set_aside == 2
     assert site.command("takedown", "\ud800", "--reason", WHY) == 2
+
+
+def test_where_no_catalogue_is_set_nothing_is_taken_down_but_what_the_sample_holds(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = new_site
+    write_items(site.items, some_items(IMAGES))
+    before = published(site)
+    del site.environment["STAC_ITEMS"]
+
+    assert site.command("takedown", GONE, "--reason", WHY) == 2
+
+    told = capfd.readouterr().err
+    assert "No catalogue is set" in told
+    assert "where the mosaic is built" in told
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+    assert site.store.get_bytes(site.keys.taken_down) is None
 
 
 def test_a_build_that_read_the_catalogue_before_is_not_published(place: Site) -> None:
