@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Route, expect
+from pmtiles.reader import MemorySource, Reader
 
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
+from oam_mosaic_assets.core.grid import to_tiles
 from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
 from oam_mosaic_assets_tests.servers.tiles import serving
 from oam_mosaic_assets_tests.viewer.site import (
@@ -405,6 +408,35 @@ def test_a_build_whose_archive_is_gone_says_so_and_keeps_its_addresses(browser: 
     expect(stranger.page.locator(".notice")).to_contain_text("the archive of this build cannot be read")
     expect(stranger.page.get_by_role("button", name="Try again")).to_be_visible()
     expect(stranger.page.get_by_role("heading", name="Use it in your map")).to_be_visible()
+    context.close()
+
+
+def test_while_the_map_loads_nothing_is_counted(browser: Browser, root: str, published: Published) -> None:
+    context, stranger = open_page(browser, root)
+    longitude, latitude, _ = PLACES[TINY]  # it lies in one tile
+    column, row = to_tiles(np.array([[longitude, latitude]]), 14)[0].astype(int)
+    archive, read = MemorySource((published.store / "global-mosaic.pmtiles").read_bytes()), list[int]()
+
+    def noted(at: int, size: int) -> bytes:
+        read.append(at)
+        return archive(at, size)
+
+    assert Reader(noted).get(14, column, row)
+    held: list[Route] = []
+
+    def hold_tile(route: Route) -> None:
+        if route.request.headers["range"].startswith(f"bytes={read[-1]}-"):
+            held.append(route)
+        else:
+            route.continue_()
+
+    context.route("**/global-mosaic.pmtiles", hold_tile)
+    stranger.opens(f"14/{latitude}/{longitude}", waits=False)
+    expect(stranger.page.locator("#in-view-title")).to_have_text("Looking for images…")
+    expect(stranger.page.locator("#live")).not_to_contain_text("0 images")
+    for each in held:
+        each.continue_()
+    expect(stranger.page.locator("#in-view-title")).to_have_text("1 image in view")
     context.close()
 
 

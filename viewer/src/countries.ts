@@ -48,5 +48,5 @@ export function countryList(found: readonly CountryWithPlaces[], choose: (countr
     button.addEventListener("click", () => choose(country));
     list.append(make("li", {}, button));
   }
-  return list;
+  return make("div", {}, make("p", { class: "quiet" }, "The longer the bar, the more places with images."), list);
 }

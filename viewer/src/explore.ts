@@ -168,14 +168,22 @@ function showInView(stage: Stage, details: Details, sayAny: (text: string) => vo
   const here = stage.countryHere() || place(((((lng + 180) % 360) + 360) % 360) - 180, lat);
   the("where").textContent = here;
   const body = the("in-view-body");
+  const waits = (found: readonly unknown[]): boolean => {
+    if (found.length > 0 || stage.map.loaded()) return false;
+    the("in-view-title").textContent = "Looking for images…"; // it is idle after that, and this is done again
+    body.replaceChildren();
+    return true;
+  };
   if (stage.map.getZoom() < OUTLINES_FROM) {
     const found = countriesOf(stage.countries(), stage.places(), stage.bounds());
+    if (waits(found)) return;
     the("in-view-title").textContent = "Where there are images";
     replaceKeepingFocus(body, countryList(found, (each) => approachCountry(stage, each)));
     say(`Imagery in ${found.length} countries in view`);
     return;
   }
   const ids = stage.inView();
+  if (waits(ids)) return;
   the("in-view-title").textContent = `${images(ids.length)} in view`;
   replaceKeepingFocus(body, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
   say(`${images(ids.length)} in view, ${here}`);
