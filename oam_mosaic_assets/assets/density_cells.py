@@ -56,7 +56,7 @@ def density_cells(
     seconds = time.perf_counter() - clock
     how = f"all counted anew: {before}"
     if not isinstance(before, str):
-        how = f"{images:,} images changed; {counted_sheets:,} of {SHEETS:,} sheets are counted anew"
+        how = f"images changed: {images:,}; {counted_sheets:,} of {SHEETS:,} sheets are counted anew"
     return dg.MaterializeResult(
         value=with_facts(
             stac_footprints,

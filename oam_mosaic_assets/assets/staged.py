@@ -81,7 +81,7 @@ def staged_archive(
     made, reused = taken_over["tiles_made"], taken_over["tiles_reused"]
     how = f"all made anew: {taken_over['why_anew']}"
     if taken_over["from"]:
-        changed = f"{taken_over['images_changed']:,} images changed"
+        changed = f"images changed: {taken_over['images_changed']:,}"
         how = f"{changed}, {made:,} tiles made, {reused:,} taken over from {taken_over['from']}"
     context.log.info("%s: %s tiles in %s, %s", source.build, f"{tiles:,}", size_in_words(size), how)
     return staged(

@@ -64,7 +64,7 @@ def write_lines(
             splice.save(files[-1])
         widened = write_geojson(footprints.path, geojson, plan=plan, deepest=deepest)
     seconds = time.perf_counter() - clock
-    how = f"all is made anew: {splice}" if isinstance(splice, str) else f"{splice.changed:,} images changed"
+    how = f"all is made anew: {splice}" if isinstance(splice, str) else f"images changed: {splice.changed:,}"
     taken_over: dict[str, Any] = {"from": None, "images_changed": None, "why_anew": splice}
     if isinstance(before, Before) and isinstance(splice, Splice):
         taken_over = {"from": before.build, "images_changed": splice.changed, "why_anew": None}

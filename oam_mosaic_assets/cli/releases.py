@@ -52,7 +52,7 @@ def show_releases(*, as_json: bool) -> int:
     for build in waiting:
         print(f"{build} is audited and waits: oam-mosaic publish {build} --confirm REASON")  # noqa: T201
     if hold:
-        print(f"{hold}; oam-mosaic resume")  # noqa: T201
+        print(f"{hold}. To end it: oam-mosaic resume")  # noqa: T201
     return 0
 
 
@@ -86,7 +86,7 @@ def hold(reason: str) -> int:
     releases = releases_of(Settings.read())
     with releases.lock("a hold").held(_say):
         placed = releases.holds.place(reason)
-    print(f"{placed}; oam-mosaic resume")  # noqa: T201
+    print(f"{placed}. To end it: oam-mosaic resume")  # noqa: T201
     return 0
 
 

@@ -54,7 +54,7 @@ class Holds:
         hold = self.present()
         if hold is not None:
             raise PublicationHeld(
-                f"P{str(hold)[1:]}; oam-mosaic resume.",
+                f"P{str(hold)[1:]}.",
                 hint="What is public stays. If the cause is gone: oam-mosaic resume, then oam-mosaic build.",
             )
 

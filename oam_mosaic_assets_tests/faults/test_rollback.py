@@ -74,7 +74,7 @@ def test_the_build_before_is_public_again_until_somebody_resumes(
     assert site.command("build") == 3
     told = capfd.readouterr().err
     assert "Publication is held since 20" in told
-    assert f"because of a rollback to {first.build}: {WHY}; oam-mosaic resume" in told
+    assert f"because of a rollback to {first.build}: {WHY}." in told
     assert site.stays_whole() == after
 
     assert site.command("resume") == 0
@@ -217,8 +217,8 @@ def test_a_hold_is_told_by_status_and_lets_a_build_that_waits_be(
     first = capfd.readouterr().out
     for _ in range(2):
         assert site.command("hold", "--reason", "the bucket moves") == 0
-    both = f"{first.partition(';')[0]}; and because the bucket moves"
-    assert capfd.readouterr().out == f"{both}; oam-mosaic resume\n" * 2
+    both = f"{first.partition('. To end')[0]}; and because the bucket moves"
+    assert capfd.readouterr().out == f"{both}. To end it: oam-mosaic resume\n" * 2
 
     assert site.command("status") == 0
     told = capfd.readouterr().out

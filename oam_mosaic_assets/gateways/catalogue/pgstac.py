@@ -263,7 +263,9 @@ class PgstacCatalogue:
         raise failure
 
     def _failure(self, error: psycopg.Error) -> MosaicError:
-        told = shown = " ".join((error.diag.message_primary or str(error)).split())
+        # of a connection that fails the driver says much, and what is wrong at the end of its first line
+        wrong = error.diag.message_primary or str(error).partition("\n")[0].rpartition(" failed: ")[2]
+        told = shown = " ".join(wrong.split())
         if len(password := str(self._parts.get("password") or "")) >= _SHORTEST_MASKED:
             shown = told.replace(password, "***")
         message = f"PostgreSQL at {self.database}: {shown}"

@@ -96,7 +96,7 @@ class OneHostIO(StacApiIO):
         if isinstance(cause, TooManyRedirects):
             raise self._redirected(href, cause)
         if status is None:
-            message = f"{self._address.netloc} does not answer: {told}"
+            message = f"{self._address.netloc} does not answer: {_trouble(cause) or told}"
             refused = "CERTIFICATE_VERIFY_FAILED" in told
         else:
             message = f"{href.partition('?')[0]} answers with status {status}: {told}"
@@ -163,6 +163,15 @@ class OneHostIO(StacApiIO):
                 hint="Let the API know the address it is reached at (forwarded headers, or its root path).",
             )
         return link._replace(scheme=self._address.scheme, netloc=self._address.netloc).geturl()
+
+
+def _trouble(error: BaseException | None) -> str:
+    """What the operating system said, out of all that libraries put around it; empty for nothing."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__context__
+    return ""
 
 
 def _integer(digits: str) -> int | float:
