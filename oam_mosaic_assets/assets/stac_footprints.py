@@ -1,10 +1,10 @@
 """The catalogue's images as footprints, in one snapshot; those that cannot be drawn beside them."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -12,18 +12,17 @@ import polars as pl
 from oam_mosaic_assets import __version__
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.footprint import Footprint, SetAside, as_id, read_item
-from oam_mosaic_assets.core.geometry import TAKEN_DOWN
-from oam_mosaic_assets.core.names import text_names_any
+from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.release import Pointer, counts
 from oam_mosaic_assets.core.rereading import reading_digest
 from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, TABLE, write_snapshot
 from oam_mosaic_assets.core.snapshot import Snapshot as Found
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, EmptyCatalogue
-from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Catalogue
 from oam_mosaic_assets.gateways.last_build import BEFORE
+from oam_mosaic_assets.gateways.reading import footprints as footprints_of
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.gateways.rereading import Unread, unread
+from oam_mosaic_assets.gateways.rereading import unread
 from oam_mosaic_assets.gateways.unchanged import note_unchanged
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
@@ -137,17 +136,18 @@ def stac_footprints(
             anew=ANEW_TAG in context.run.tags,
         )
         context.log.info("%s", again)
-        found = write_snapshot(
-            _read(context, again, progress, taken_down, now=snapshot.taken_at),
-            taken_at=snapshot.taken_at,
-            footprints=footprints,
-            set_aside=set_aside,
-            scratch=folder,
-            box=mosaic_plan.box,
-            kept=again.kept,
-            hashes=again.hashes,
-            reading=reading,
-        )
+        with closing(footprints_of(again, taken_down=taken_down, now=snapshot.taken_at)) as rows:
+            found = write_snapshot(
+                _told(context, rows, progress, of=again.count),
+                taken_at=snapshot.taken_at,
+                footprints=footprints,
+                set_aside=set_aside,
+                scratch=folder,
+                box=mosaic_plan.box,
+                kept=again.kept,
+                hashes=again.hashes,
+                reading=reading,
+            )
         holdings = snapshot.holdings()
         read = found.catalogued + found.outside
         wanted = snapshot.expected
@@ -253,31 +253,17 @@ def _first_set_aside(table: Path) -> dg.TableMetadataValue:
     )
 
 
-def _is_one_of(taken_down: Collection[str], item: Mapping[str, Any] | Unreadable) -> bool:
-    if isinstance(item, Unreadable):  # its text would stand in the list of those set aside
-        return text_names_any(item.text, taken_down)
-    return as_id(item.get("id")) in taken_down
-
-
-def _read(
+def _told(
     context: dg.AssetExecutionContext,
-    again: Unread,
+    rows: Iterable[Footprint | SetAside],
     progress: Progress,
-    taken_down: Collection[str],
     *,
-    now: datetime,
+    of: int | None,
 ) -> Iterator[Footprint | SetAside]:
-    """What each item is; one that was taken down is counted, and named nowhere."""
-    whole = again.count
-    of_all = f" of {whole:,}" if whole else ""
-    for row, item in enumerate(again.items, start=1):
-        if _is_one_of(taken_down, item):
-            yield SetAside("", TAKEN_DOWN, "")
-        elif isinstance(item, Unreadable):
-            yield SetAside(f"row {item.row}", "not_an_item", item.text)
-        else:
-            yield read_item(item, row=row, now=now)
+    """The same, with a word now and then on how many there were."""
+    of_all = f" of {of:,}" if of else ""
+    for row, each in enumerate(rows, start=1):
+        yield each
         if row % REPORTED_EVERY == 0:
-            progress.step(
-                context.log, "reading", min(1.0, row / whole) if whole else None, f"{row:,}{of_all} images"
-            )
+            share = min(1.0, row / of) if of else None
+            progress.step(context.log, "reading", share, f"{row:,}{of_all} images")

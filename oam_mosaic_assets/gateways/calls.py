@@ -1,30 +1,35 @@
 """Calls of functions in processes of their own, for what keeps a processor busy.
 
 Such a process has its own memory, ends with its parent, and nothing of a Dagster process is loaded into it.
-The call and what comes of it travel in files, pickled; nobody else writes into that folder.
+A call and what comes of it travel in files, pickled; nobody else writes into that folder. Many calls of one
+function travel through pipes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from traceback import format_exc
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar, cast
 from uuid import uuid4
 
 from oam_mosaic_assets.core.aside import Aside, Result
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
-from oam_mosaic_assets.gateways.children import Program, running
+from oam_mosaic_assets.gateways.children import Program, Running, running
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def calling(name: str, folder: Path) -> Iterator[Aside]:
 
         def begun(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Result[T]:
             made = call(name, Path(place), function, *args, **kwargs)
-            finish = held.enter_context(running(made.program))
+            finish = held.enter_context(running(made.program)).finish
 
             def result() -> T:
                 try:
@@ -97,15 +102,89 @@ def calling(name: str, folder: Path) -> Iterator[Aside]:
         yield begun
 
 
+@contextmanager
+def each_of(
+    name: str, function: Callable[[T], R], values: Iterable[T], *, processes: int
+) -> Iterator[Iterator[R]]:
+    """Call a function with one value after another, in processes that take turns.
+
+    Args:
+        name: what errors call such a process.
+        function: of a module, as the classes of its values are, or a `partial` of one.
+        values: taken one for each process ahead.
+        processes: how many.
+
+    Yields:
+        What comes of each, in the order of values; raises TilingFailed.
+    """
+    program = Program(name, [sys.executable, "-m", __name__])
+    with ExitStack() as held:
+        workers = [
+            _Worker(held.enter_context(running(program, is_asked=True)), function) for _ in range(processes)
+        ]
+        yield _in_turn(workers, values)
+
+
+def _in_turn(workers: Sequence[_Worker], values: Iterable[Any]) -> Iterator[Any]:
+    at_work = deque[_Worker]()
+    for worker, value in zip(cycle(workers), values, strict=False):
+        if worker not in at_work:
+            worker.ask(value)
+            at_work.append(worker)
+            continue
+        at_work.rotate(-1)  # it is the first
+        answer = worker.answer()
+        worker.ask(value)  # so that it is at work while this answer is looked at
+        yield answer
+    for worker in at_work:
+        yield worker.answer()
+    for worker in workers:
+        worker.end()
+
+
+class _Worker:
+    """A process that calls one function again and again."""
+
+    def __init__(self, process: Running, function: Callable[[Any], Any]) -> None:
+        self._finish = process.finish
+        self._to, self._from = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        self.ask(function)
+
+    def ask(self, value: Any) -> None:
+        """Give it a value; it has answered all others."""
+        try:
+            pickle.dump(value, self._to, pickle.HIGHEST_PROTOCOL)
+            self._to.flush()
+        except BrokenPipeError:
+            self._finish()  # says why
+            raise
+
+    def answer(self) -> Any:
+        """What came of the value; waits for it."""
+        try:
+            return pickle.load(self._from)  # noqa: S301  # of `_answer_all` below
+        except (EOFError, pickle.UnpicklingError):  # it ended before or amid its answer
+            self._finish()
+            raise
+
+    def end(self) -> None:
+        """See it end well, with nothing left to do."""
+        self._to.close()
+        self._finish()
+
+
 def tell(share: float) -> None:
     """Let the parent know what is done, 0 to 1; for programs that `run_together` listens to."""
     print(json.dumps({"progress": 100.0 * share}), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:
-    """Make the call."""
-    asked = Path(sys.argv[1])
+    """Make the call that is written down; without one, those that stdin asks for."""
     give_back_freed_memory()
+    if not sys.argv[1:]:
+        _answer_all()
+        return
+    asked = Path(sys.argv[1])
     function, args, kwargs = pickle.loads(asked.read_bytes())  # noqa: S301  # by `call` above
     try:
         result = function(*args, **kwargs)
@@ -119,6 +198,19 @@ def main() -> None:
             unfinished.replace(_error(asked))
         raise
     _answer(asked).write_bytes(pickle.dumps(result))
+
+
+def _answer_all() -> None:
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
+    function = pickle.load(sys.stdin.buffer)  # noqa: S301  # by `_Worker` above
+    while True:
+        try:
+            value = pickle.load(sys.stdin.buffer)  # noqa: S301
+        except EOFError:
+            return
+        pickle.dump(function(value), answers, pickle.HIGHEST_PROTOCOL)
+        answers.flush()
 
 
 def _answer(asked: Path) -> Path:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import IO, Final, cast
@@ -82,17 +82,37 @@ def run_together(
             _end(each.process)
 
 
-@contextmanager
-def running(program: Program) -> Iterator[Callable[[], None]]:
-    """Have a program run meanwhile; whatever ends this ends it. It should say little until its end.
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A program at work.
 
-    Yields:
-        What waits for its end; raises as `run_together` does.
+    Attributes:
+        finish: waits for its end; raises as `run_together` does.
+        stdin: it is asked here.
+        stdout: it answers here.
+    """
+
+    finish: Callable[[], None]
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+
+
+@contextmanager
+def running(program: Program, *, is_asked: bool = False) -> Iterator[Running]:
+    """Have a program run meanwhile; whatever ends this ends it. It should say little on stderr until its end.
+
+    Args:
+        program: the program.
+        is_asked: whether its stdin and stdout are ours.
+
+    Raises:
+        TilingFailed: it cannot be started.
     """
     try:
-        child: _Child | None = _Child(program.name, _started(program.command, None))
+        process = _started(program.command, None, is_asked=is_asked)
     except NotStarted as error:
         raise TilingFailed(f"{program.name} could not be started: {error}.", hint="Run again.") from None
+    child: _Child | None = _Child(program.name, process)
 
     def finish() -> None:
         nonlocal child
@@ -103,18 +123,20 @@ def running(program: Program) -> Iterator[Callable[[], None]]:
             ended.explain()
 
     try:
-        yield finish
+        yield Running(finish, process.stdin, process.stdout)
     finally:
         if child is not None:
-            _end(child.process)
+            _end(process)
 
 
-def _started(command: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+def _started(
+    command: Sequence[str], environment: Mapping[str, str] | None, *, is_asked: bool = False
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # noqa: S603
             [*_dies_with_parent(), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if is_asked else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if is_asked else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=environment,
             # a group of its own, so that all it starts can be ended together
@@ -182,8 +204,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             continue
         break
-    if child.stderr is not None:
-        child.stderr.close()
+    for each in (child.stdin, child.stdout, child.stderr):
+        if each is not None:
+            with suppress(BrokenPipeError):  # what it was not told any more
+                each.close()
 
 
 def _explain(name: str, code: int, last_words: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from oam_mosaic_assets.core.rereading import Kept, as_hashes, kept_rows
-from oam_mosaic_assets.gateways.catalogue.source import HashedSnapshot, Item, Snapshot, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Batch, HashedSnapshot, Snapshot, in_batches
 from oam_mosaic_assets.gateways.last_build import kept_tables
 from oam_mosaic_assets.gateways.releases import Releases
 
@@ -19,14 +19,16 @@ class Unread:
     """What there is to be read.
 
     Attributes:
-        items: each of them once.
+        batches: each item once.
+        are_raw: whether they are as they are stored: much work, and soon handed to another process.
         count: how many the source says they are; None where it does not say.
         kept: footprints that stand for all other items; None where all are read.
         why_all: why all are read; empty where not all are.
         hashes: of all items; None where the source has none.
     """
 
-    items: Iterator[Item | Unreadable]
+    batches: Iterator[Batch]
+    are_raw: bool
     count: int | None
     kept: Kept | None
     why_all: str
@@ -62,7 +64,14 @@ def unread(
     """
     if not isinstance(snapshot, HashedSnapshot):
         why = "this source does not tell which items are as they were"
-        return Unread(items=snapshot.items(), count=snapshot.expected, kept=None, why_all=why, hashes=None)
+        return Unread(
+            batches=in_batches(snapshot.items()),
+            are_raw=False,
+            count=snapshot.expected,
+            kept=None,
+            why_all=why,
+            hashes=None,
+        )
     hashes = as_hashes(list(snapshot.hashes()))
     current = releases.current()
     found: Kept | str = "the run was asked to" if anew else "nothing is public yet"
@@ -74,7 +83,7 @@ def unread(
             else kept_rows(tables.footprints, hashes, reading=reading, not_these=taken_down)
         )
     if isinstance(found, str):
-        items, count, kept, why = snapshot.items(), snapshot.expected, None, found
+        batches, count, kept, why = snapshot.batches(), snapshot.expected, None, found
     else:
-        items, count, kept, why = snapshot.items_of(found.unread.to_list()), len(found.unread), found, ""
-    return Unread(items=items, count=count, kept=kept, why_all=why, hashes=hashes)
+        batches, count, kept, why = snapshot.batches(found.unread.to_list()), len(found.unread), found, ""
+    return Unread(batches=batches, are_raw=True, count=count, kept=kept, why_all=why, hashes=hashes)

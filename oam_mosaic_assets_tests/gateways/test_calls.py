@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,8 +14,8 @@ import pytest
 from oam_mosaic_assets.core.archive import BrokenArchive
 from oam_mosaic_assets.core.aside import here
 from oam_mosaic_assets.errors import DiskFull, TilingFailed
-from oam_mosaic_assets.gateways import children
-from oam_mosaic_assets.gateways.calls import calling
+from oam_mosaic_assets.gateways import calls, children
+from oam_mosaic_assets.gateways.calls import calling, each_of
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 
 NAME = "A process of a test"
@@ -113,3 +114,62 @@ def test_one_that_cannot_be_started_is_named(tmp_path: Path, monkeypatch: pytest
         pytest.raises(TilingFailed, match="not be started: Resource"),
     ):
         aside(process)
+
+
+def at_work() -> list[psutil.Process]:
+    """This process's children that make calls; it may have others, of a fixture."""
+    return [each for each in psutil.Process().children() if calls.__name__ in each.cmdline()]
+
+
+def told(value: bytes) -> tuple[int, bytes]:
+    print("no answer")  # noqa: T201
+    return os.getpid(), value[::-1]
+
+
+def test_many_calls_of_a_function_are_answered_in_order_by_processes_that_take_turns() -> None:
+    values = [b"ab" * size for size in (0, 1, 200_000, 3, 4, 500_000, 6)]  # more than a pipe holds
+    with each_of(NAME, told, values, processes=2) as answers:
+        by, found = zip(*answers, strict=True)
+    assert list(found) == [each[::-1] for each in values]
+    one, two = dict.fromkeys(by)
+    assert by == (one, two, one, two, one, two, one)
+    assert os.getpid() not in by
+
+
+def test_of_no_values_nothing_comes() -> None:
+    with each_of(NAME, told, [], processes=2) as answers:
+        assert list(answers) == []
+
+
+def fail_at(kind: str) -> str:
+    if kind:
+        fail(kind)
+    return kind
+
+
+@pytest.mark.parametrize("values", [["", "", "{}"], ["{}"], ["", "{}", "", "", ""]])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("no archive", "its directory is broken"), ("killed", f"{NAME} was killed by signal SIGKILL")],
+)
+def test_where_one_of_many_calls_fails_that_is_told_and_all_processes_end(
+    values: list[str], kind: str, words: str
+) -> None:
+    asked = [each.format(kind) for each in values]
+    with pytest.raises(TilingFailed, match=words), each_of(NAME, fail_at, asked, processes=2) as answers:
+        list(answers)
+    assert not at_work()
+
+
+def test_where_the_values_fail_or_nobody_wants_more_all_processes_end() -> None:
+    def broken() -> Iterator[float]:
+        yield 0.0
+        yield 600.0
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"), each_of(NAME, sleep, broken(), processes=2) as answers:
+        list(answers)
+    assert not at_work()
+    with each_of(NAME, sleep, [0.0, 600.0, 0.0], processes=2) as answers:
+        next(answers)
+    assert not at_work()

@@ -1,19 +1,16 @@
 """Reading a collection out of pgSTAC's tables. The only SQL of the project.
 
 Everything is read in one transaction that sees one state of the database, with no more rights than SELECT on
-pgSTAC's tables. pgSTAC stores an item without what equals its collection's template; here it is put together
-again, because pgSTAC's own `content_hydrate` takes a millisecond and more an item, thirty times as long as
-all the rest, and drops every null.
+pgSTAC's tables.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
@@ -21,9 +18,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, MosaicError
-from oam_mosaic_assets.gateways.catalogue.json_rows import object_in
-from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable
-from oam_mosaic_assets.gateways.catalogue.wkb import geojson_from_wkb
+from oam_mosaic_assets.gateways.catalogue.pgstac_rows import Rows, Templates
+from oam_mosaic_assets.gateways.catalogue.source import BATCH, Holdings, Item, Unreadable
 
 KNOWN_VERSIONS: Final = ("0.9.", "0.10.")
 """What a version begins with whose tables are known here."""
@@ -79,7 +75,6 @@ _TEMPLATE: Final = "SELECT base_item FROM pgstac.collections WHERE id = %(collec
 _TEMPLATES: Final = (
     "SELECT id::text, base_item FROM pgstac.base_items WHERE collection = %(collection)s ORDER BY id"
 )
-_TEMPLATE_TAG: Final = "pgstac:base_item"
 
 _ACCESS: Final = """
     SELECT current_user::text, rolsuper, 'pgstac.' || relname,
@@ -89,9 +84,6 @@ _ACCESS: Final = """
          AND relname IN ('migrations', 'collections', 'items', 'base_items')
     WHERE rolname = current_user ORDER BY relname
 """
-
-_ABSENT: Final = "𒍟※"
-"""pgSTAC's mark for what the template has and the item has not."""
 
 _SHORTEST_MASKED: Final = 4  # a letter or two stand in every text, and would be told by what is masked
 
@@ -240,7 +232,7 @@ class PgstacCatalogue:
         return PgstacSnapshot(
             taken_at=taken_at.astimezone(UTC),
             expected=count,
-            _templates=_Templates(dict(tagged), first=first, current=current),
+            _templates=Templates(dict(tagged), first=first, current=current),
             _rows=lambda question, **values: self._rows(connection, question, values),
         )
 
@@ -284,27 +276,6 @@ class PgstacCatalogue:
 
 
 @dataclass(frozen=True, slots=True)
-class _Templates:
-    """What pgSTAC took out of the items of one collection before it stored them."""
-
-    by_tag: Mapping[str, Item]
-    first: Item
-    current: Item
-
-    def hash(self) -> int:
-        """Another number when any of them is another: 64 bits, signed."""
-        stated = json.dumps([dict(self.by_tag), self.first, self.current], sort_keys=True)
-        return int.from_bytes(hashlib.sha256(stated.encode()).digest()[:8], signed=True)
-
-    def complete(self, item: dict[str, Any]) -> Item:
-        """Put back into an item what its template holds. The parts are shared: nothing may change them."""
-        tag = item.pop(_TEMPLATE_TAG, None)
-        template = self.first if tag is None else self.by_tag.get(str(tag), self.current)
-        whole: Item = _merged(template, item)
-        return whole
-
-
-@dataclass(frozen=True, slots=True)
 class PgstacSnapshot:
     """What one transaction sees of the collection; see `source.Snapshot`."""
 
@@ -312,7 +283,7 @@ class PgstacSnapshot:
 
     taken_at: datetime
     expected: int
-    _templates: _Templates
+    _templates: Templates
     _rows: Callable[..., Iterator[TupleRow]]
 
     def watermark(self) -> str:
@@ -330,35 +301,14 @@ class PgstacSnapshot:
         return (name for (name,) in self._rows(_IDS))
 
     def items(self) -> Iterator[Item | Unreadable]:
-        return self._completed(self._rows(_ITEMS))
+        return chain.from_iterable(each.items() for each in self.batches())
 
-    def items_of(self, ids: Collection[str]) -> Iterator[Item | Unreadable]:
-        return self._completed(self._rows(_SOME_ITEMS, ids=list(ids)))
-
-    def _completed(self, rows: Iterator[TupleRow]) -> Iterator[Item | Unreadable]:
-        for row, (name, geometry, content) in enumerate(rows, start=1):
-            item = object_in(row, content)
-            if isinstance(item, Unreadable):
-                yield Unreadable(row, f"{name}: {item.text}")
-                continue
-            item["id"] = name
-            item["geometry"] = None if geometry is None else geojson_from_wkb(geometry)
-            yield self._templates.complete(item)
-
-
-def _merged(template: Any, value: Any) -> Any:
-    """Undo pgSTAC's dehydration: as its `merge_jsonb`, but a null that the template does not know stays."""
-    if value is None:
-        return template
-    if isinstance(template, dict) and isinstance(value, dict):
-        merged = {key: _merged(template.get(key), value[key]) for key in value if value[key] != _ABSENT}
-        return merged | {key: template[key] for key in template.keys() - value.keys()}
-    if isinstance(template, list) and isinstance(value, list) and len(template) == len(value):
-        return [
-            None if own == _ABSENT else _merged(common, own)
-            for common, own in zip(template, value, strict=True)
-        ]
-    return value
+    def batches(self, ids: Collection[str] | None = None) -> Iterator[Rows]:
+        rows = self._rows(_ITEMS) if ids is None else self._rows(_SOME_ITEMS, ids=list(ids))
+        first = 1
+        while some := list(islice(rows, BATCH)):
+            yield Rows(first, some, self._templates)
+            first += len(some)
 
 
 def _parts(address: str) -> dict[str, Any]:

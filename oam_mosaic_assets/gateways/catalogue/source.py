@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from itertools import islice
+from typing import Any, Final, Protocol, runtime_checkable
+
+BATCH: Final = 500
+"""Items that are read together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,43 @@ class Snapshot(Protocol):
         ...
 
 
+class Batch(Protocol):
+    """Some items as their source has them.
+
+    Attributes:
+        first: where the first of them stands among all, counted from 1.
+    """
+
+    @property
+    def first(self) -> int: ...
+
+    def items(self) -> Iterator[Item | Unreadable]:
+        """What they are."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Some items of a source that gives them ready; see `Batch`."""
+
+    first: int
+    parsed: Sequence[Item | Unreadable]
+
+    def items(self) -> Iterator[Item | Unreadable]:
+        return iter(self.parsed)
+
+
+def in_batches(items: Iterator[Item | Unreadable]) -> Iterator[Parsed]:
+    """All items, some at a time."""
+    first = 1
+    while some := list(islice(items, BATCH)):
+        yield Parsed(first, some)
+        first += len(some)
+
+
 @runtime_checkable
 class HashedSnapshot(Snapshot, Protocol):
-    """A catalogue that tells cheaply which of its items are as they were."""
+    """A catalogue that tells cheaply which of its items are as they were, and gives them as it has them."""
 
     def hashes(self) -> Iterator[tuple[str, int]]:
         """Stream id and hash of every item: 64 bits, signed, others as soon as anything of the item is.
@@ -90,8 +128,11 @@ class HashedSnapshot(Snapshot, Protocol):
         """
         ...
 
-    def items_of(self, ids: Collection[str]) -> Iterator[Item | Unreadable]:
-        """Stream the items of these ids, as `items` does."""
+    def batches(self, ids: Collection[str] | None = None) -> Iterator[Batch]:
+        """Stream every item, or those of these ids, as `items` does, some at a time.
+
+        Raises: as `items`.
+        """
         ...
 
 

@@ -90,7 +90,10 @@ def test_hashes_tell_which_items_changed_and_those_can_be_read_alone(database: P
         now = dict(snapshot.hashes())
         changed = [name for name, number in now.items() if before.get(name) != number]
         found = [
-            item for item in snapshot.items_of(["3", "1", "no such id"]) if not isinstance(item, Unreadable)
+            item
+            for batch in snapshot.batches(["3", "1", "no such id"])
+            for item in batch.items()
+            if not isinstance(item, Unreadable)
         ]
     assert sorted(changed) == ["3", "another"]
     assert sorted(item["id"] for item in found) == ["1", "3"]
