@@ -50,7 +50,7 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
 def _see_whether_it_is_known(settings: Settings, name: str) -> None:
     try:
         ids = catalogue_of(settings).ids()
-        if ids is None or name in set(ids):
+        if ids is None or name in ids:
             return
     except MosaicError:
         return  # the run will say so

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from oam_mosaic_assets.core.grid import (
     Geometries,
     first_tile_id,
+    mended,
     tile_ids,
     tile_positions,
     tiles_between,
@@ -293,9 +294,8 @@ def _pieces(areas: Geometries, wanted: NDArray[np.bool_]) -> tuple[Numbers, Geom
     u = (points[:, 0] / 360.0 + 0.5) * tiles - column[of]
     v = (top[of] - points[:, 1]) / (top - bottom)[of]
     local = shapely.set_coordinates(parts[which], np.column_stack([u, v]))
-    cut = shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0)
-    folded = ~shapely.is_valid(cut)  # cutting may leave rings that touch themselves
-    cut[folded] = shapely.make_valid(cut[folded], method="structure", keep_collapsed=False)
+    # cutting may leave rings that touch themselves
+    cut = mended(shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0))
     solid = shapely.area(cut) > 0.0
     return (tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM))[solid], cut[solid]
 

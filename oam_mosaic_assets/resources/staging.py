@@ -96,7 +96,6 @@ def _discard(run: str, instance: dg.DagsterInstance, releases: Releases, log: lo
         for build in worked_on.union(releases.staged.named_by(run)):
             releases.staged.discard(build)
     except MosaicError as error:  # the failure itself must stay the one that is seen
-        if (
-            log and worked_on
-        ):  # else there is hardly anything, and what stopped the run may be this very error
+        # where the run had come to nothing there is hardly anything, and this very error may have stopped it
+        if log and worked_on:
             log.warning("What the run had staged could not be deleted yet: %s", error)

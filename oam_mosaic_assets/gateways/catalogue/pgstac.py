@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, MosaicError
 from oam_mosaic_assets.gateways.catalogue.pgstac_rows import Rows, Templates
-from oam_mosaic_assets.gateways.catalogue.source import BATCH, Holdings, Item, Unreadable
+from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable, numbered
 
 KNOWN_VERSIONS: Final = ("0.9.", "0.10.")
 """What a version begins with whose tables are known here."""
@@ -305,10 +305,7 @@ class PgstacSnapshot:
 
     def batches(self, ids: Collection[str] | None = None) -> Iterator[Rows]:
         rows = self._rows(_ITEMS) if ids is None else self._rows(_SOME_ITEMS, ids=list(ids))
-        first = 1
-        while some := list(islice(rows, BATCH)):
-            yield Rows(first, some, self._templates)
-            first += len(some)
+        return (Rows(first, some, self._templates) for first, some in numbered(rows))
 
 
 def _parts(address: str) -> dict[str, Any]:

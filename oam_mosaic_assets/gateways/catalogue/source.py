@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 BATCH: Final = 500
 """Items that are read together."""
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,14 @@ class Parsed:
 
 def in_batches(items: Iterator[Item | Unreadable]) -> Iterator[Parsed]:
     """All items, some at a time."""
+    return (Parsed(first, some) for first, some in numbered(items))
+
+
+def numbered(values: Iterator[_Value]) -> Iterator[tuple[int, list[_Value]]]:
+    """All values, some at a time, and where the first of them stands, counted from 1."""
     first = 1
-    while some := list(islice(items, BATCH)):
-        yield Parsed(first, some)
+    while some := list(islice(values, BATCH)):
+        yield first, some
         first += len(some)
 
 
