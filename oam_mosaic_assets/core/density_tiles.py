@@ -66,7 +66,7 @@ _SIDE: Final = EXTENT // _ACROSS
 _CELLS: Final = 1 << 2 * FINER
 """Cells of a tile."""
 
-_RECIPE: Final = 2
+_RECIPE: Final = 3
 """Counted up whenever the same snapshot gives other tables or tiles."""
 
 

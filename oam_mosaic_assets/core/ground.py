@@ -20,6 +20,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from oam_mosaic_assets.core.cutting import cut_to_square
 from oam_mosaic_assets.core.grid import (
     Geometries,
     first_tile_id,
@@ -204,7 +205,7 @@ def _within(parents: Geometries, of_parent: Shares, cells: Numbers, zoom: int) -
     side = np.column_stack([np.full(len(row), 0.5), np.where(is_south == 1, 1.0 - here, here)])
     points, of = shapely.get_coordinates(parents[partly], return_index=True)
     local = shapely.set_coordinates(parents[partly], (points - corner[of]) / side[of])
-    ground[partly] = shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0)
+    ground[partly] = cut_to_square(local, 0.0, 1.0)
     share[partly] = np.minimum(_shares(ground[partly], cells[partly], zoom), 1.0)
     return ground, share
 
@@ -294,8 +295,7 @@ def _pieces(areas: Geometries, wanted: NDArray[np.bool_]) -> tuple[Numbers, Geom
     u = (points[:, 0] / 360.0 + 0.5) * tiles - column[of]
     v = (top[of] - points[:, 1]) / (top - bottom)[of]
     local = shapely.set_coordinates(parts[which], np.column_stack([u, v]))
-    # cutting may leave rings that touch themselves
-    cut = mended(shapely.clip_by_rect(local, 0.0, 0.0, 1.0, 1.0))
+    cut = mended(cut_to_square(local, 0.0, 1.0))
     solid = shapely.area(cut) > 0.0
     return (tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM))[solid], cut[solid]
 

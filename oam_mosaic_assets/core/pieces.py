@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.errors import GEOSException
 
+from oam_mosaic_assets.core.cutting import cut_to_square
 from oam_mosaic_assets.core.grid import Geometries, mended
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
 
@@ -23,9 +23,6 @@ _WIDENED: Final = 2.0
 
 _MITRE: Final = 2.0
 """How many times as far its tips may reach then: as far as an outline may lie from its footprint."""
-
-_NEAR: Final = 1e-6
-"""Tile units: far more than arithmetic is wrong by, far less than anybody draws."""
 
 DRAWN: Final = shapely.box(-MARGIN, -MARGIN, EXTENT + MARGIN, EXTENT + MARGIN)
 """What a tile draws: of an image that covers it, the piece."""
@@ -40,45 +37,7 @@ def moved(geometries: Geometries, offset: NDArray[np.int64], scale: float = 1.0)
 
 def cut_to_tile(local: Geometries) -> Geometries:
     """What a tile draws of areas; not yet on its grid. Nothing may be left of some, or lines and points."""
-    west, north, east, south = shapely.bounds(local).T
-    crosses = (np.minimum(west, north) < -MARGIN) | (np.maximum(east, south) > EXTENT + MARGIN)
-    edge, found = np.flatnonzero(crosses), local.copy()
-    close = _is_close(local[edge])
-    found[edge[~close]] = _clipped(local[edge[~close]])
-    found[edge[close]] = shapely.intersection(mended(local[edge[close]]), DRAWN)
-    return found
-
-
-def _is_close(local: Geometries) -> NDArray[np.bool_]:
-    """Which areas `clip_by_rect` may cut wrong, without a word.
-
-    It does where a corner lies on the rectangle's edge, or an edge goes through the rectangle's corner, or
-    all but does so: by a few units in the last place.
-    """
-    half = EXTENT / 2 + MARGIN
-    points, of = shapely.get_coordinates(local, return_index=True)
-    points -= EXTENT / 2  # so that the rectangle's middle is the origin
-    close = np.zeros(len(local), np.bool_)
-    close[of[(np.abs(np.abs(points) - half) < _NEAR).any(axis=1)]] = True
-    x, y = points[:-1].T
-    wide, high = np.diff(points, axis=0).T
-    # a line through one of its corners has a moment like that of this corner
-    moment, wide, high = np.abs(wide * y - high * x), np.abs(wide), np.abs(high)
-    beside = np.minimum(np.abs(moment - half * (wide + high)), np.abs(moment - half * np.abs(wide - high)))
-    close[of[1:][(of[1:] == of[:-1]) & (beside < _NEAR * (wide + high))]] = True
-    return close
-
-
-def _clipped(local: Geometries) -> Geometries:
-    found: Geometries
-    try:
-        found = shapely.clip_by_rect(local, *DRAWN.bounds)
-    except GEOSException:  # a ring thinner than numbers can tell apart; which one is not said
-        if len(local) == 1:
-            found = shapely.intersection(mended(local), DRAWN)
-        else:
-            found = np.concatenate(list(map(_clipped, np.array_split(local, 2))))
-    return found
+    return cut_to_square(local, -MARGIN, EXTENT + MARGIN)
 
 
 def on_the_grid(local: Geometries, *, spikes: bool = False) -> tuple[Geometries, NDArray[np.int64]]:

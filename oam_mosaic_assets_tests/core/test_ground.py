@@ -1,0 +1,95 @@
+"""The ground that images cover is measured right, also where outlines all but touch what it is cut at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from oam_mosaic_assets.core.ground import (
+    SHEETS,
+    Ground,
+    Sheet,
+    areas_km2,
+    cells_km2,
+    covered_km2,
+    shares_below,
+)
+
+ALL_BUT_TOUCHING = {
+    "a corner in a tile's corner": [
+        (32.880308267692584, -1.5e-323),
+        (39.375, 4.859546574344183),
+        (33.749999999999986, 5.329722363310584),
+    ],
+    "corners on an edge and in a corner": [
+        (-22.902389677867536, -5.615985819155336),
+        (-12.466895237308945, 0.0771123059175682),
+        (-14.135026900594506, 0.8916136432778767),
+        (-22.500000000000004, -1.669833727331211),
+        (-17.734711311482556, -2.7444240165779643),
+    ],
+    "two corners on an edge": [
+        (-68.53101526573957, -21.943045533438184),
+        (-67.49999999999996, -13.701389790634904),
+        (-58.47244018098467, -18.546777179066204),
+        (-61.07992780303306, -16.928297515538677),
+        (-67.5, -13.160148409981574),
+    ],
+    "a side along an edge": [
+        (-28.125000000000004, 9.971280962544588),
+        (-27.46591230700252, 5.615985819155333),
+        (-28.125000000000007, 12.596889752114219),
+    ],
+}
+"""Rings in EPSG:4326 that `clip_by_rect` cuts wrong at tiles of zoom 6: it raises, or leaves all of one."""
+
+ALL_BUT_TOUCHING_CELLS = {
+    "a side along an edge": [
+        (38.345508276962136, 46.07323062540836),
+        (39.680632243119064, 46.07323062540834),
+        (40.20505200923368, 47.19138427775388),
+        (36.65541403997487, 45.08903556483099),
+    ],
+    "an edge through a corner": [
+        (0.0, -3.823483521712929),
+        (-0.6208094196456999, 2.353525279770392),
+        (-1.2308678968620317, -2.8113711933311296),
+        (-5.386452437634066, -1.6232249052989154),
+    ],
+}
+"""The same at the cells of zooms 7 and 8."""
+
+
+def sheets_of(outline: shapely.Polygon, folder: Path) -> list[Sheet]:
+    with Ground(folder / "ground.sqlite") as ground:
+        ground.add(np.array([outline], dtype=object), np.ones(SHEETS, np.bool_))
+        return [sheet for some in ground.sheets() for sheet in some]
+
+
+def area_of(outline: shapely.Polygon) -> float:
+    (area,) = areas_km2(np.array([outline], dtype=object)).tolist()
+    return float(area)
+
+
+@pytest.mark.parametrize("ring", ALL_BUT_TOUCHING.values(), ids=ALL_BUT_TOUCHING)
+def test_what_all_but_touches_a_tile_covers_as_much_as_it_is_large(
+    ring: list[tuple[float, float]], tmp_path: Path
+) -> None:
+    outline = shapely.Polygon(ring)
+    covered = covered_km2(sheets_of(outline, tmp_path))
+    assert sum(covered.values()) == pytest.approx(area_of(outline), rel=1e-4)
+
+
+@pytest.mark.parametrize("ring", ALL_BUT_TOUCHING_CELLS.values(), ids=ALL_BUT_TOUCHING_CELLS)
+def test_what_all_but_touches_a_cell_covers_as_much_of_all_cells_of_a_zoom(
+    ring: list[tuple[float, float]], tmp_path: Path
+) -> None:
+    outline, covered = shapely.Polygon(ring), Counter[int]()
+    for sheet in sheets_of(outline, tmp_path):
+        for zoom, cells, shares in shares_below([sheet], lambda _, first, last: np.arange(first, last), 8):
+            covered[zoom] += float(shares @ cells_km2(cells, zoom))
+    assert covered == pytest.approx(dict.fromkeys((6, 7, 8), area_of(outline)), rel=1e-4)
