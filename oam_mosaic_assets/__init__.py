@@ -10,7 +10,6 @@
     gateways      the outside world: catalogue, tippecanoe, object store
     core          what a mosaic is: pure functions and frozen dataclasses
     settings      the environment, read once, every problem named at once
-    environment   the `.env` file, and names in either that are nearly a setting's
     errors        what can go wrong, and whether a rerun would help
     cli           the command `oam-mosaic`
 

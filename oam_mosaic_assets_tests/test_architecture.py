@@ -17,9 +17,7 @@ PACKAGE = Path(oam_mosaic_assets.__file__).parent
 ALLOWED = {
     "core": {"core"},
     "errors": set[str](),
-    "environment": {"errors"},
-    "values": {"core"},
-    "settings": {"core", "environment", "errors", "values"},
+    "settings": {"settings", "core", "errors"},
     "gateways": {"gateways", "core", "errors", "settings"},
     "serving": {"serving", "gateways", "core", "errors", "settings"},
     "resources": {"resources", "gateways", "core", "errors", "settings"},

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from oam_mosaic_assets.environment import env_file
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.settings.environment import env_file
 
 SECRET = "s3cr3t-and-private"
 

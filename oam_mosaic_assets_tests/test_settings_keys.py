@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.object_store import check_key
 from oam_mosaic_assets.settings import Settings
-from oam_mosaic_assets.values import KEY
+from oam_mosaic_assets.settings.values import KEY
 
 
 def test_two_keys_alone_publish_nothing_to_s3_and_say_so() -> None:

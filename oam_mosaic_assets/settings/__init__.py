@@ -7,9 +7,7 @@ are named as their variables in lower case; the README's table lists them all.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -24,16 +22,14 @@ from pydantic import (
     model_validator,
 )
 
-from oam_mosaic_assets.core.cron import problem_with
 from oam_mosaic_assets.core.imagery.recipe import WIDEST_FEATHER, Kind, Order
-from oam_mosaic_assets.core.product import BY_DEFAULT, MOSAIC, PRODUCTS
+from oam_mosaic_assets.core.product import BY_DEFAULT
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
-from oam_mosaic_assets.environment import env_file, near_misses
 from oam_mosaic_assets.errors import SettingsError
-from oam_mosaic_assets.values import (
-    KEY,
-    MAILBOX,
+from oam_mosaic_assets.settings.agreement import SAMPLE, TEST, disagreements
+from oam_mosaic_assets.settings.environment import env_file, near_misses
+from oam_mosaic_assets.settings.values import (
     Colour,
     Executor,
     Folder,
@@ -47,9 +43,6 @@ from oam_mosaic_assets.values import (
     Switch,
     TilePixels,
     Words,
-    is_mail_server,
-    is_plain_address,
-    is_web_address,
 )
 
 TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
@@ -81,9 +74,6 @@ SECRET: Final = frozenset(
 
 QUOTED: Final = 60
 """Characters of a value that a message quotes."""
-
-_SAMPLE: Final = "sample"
-_TEST: Final = "test"
 
 
 class Settings(BaseModel):
@@ -229,131 +219,9 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        problems = [*self._source_problems(), *self._store_problems(), *self._key_problems()]
-        problems += [*self._alert_problems(), *self._serving_problems()]
-        if self.zoom_min > self.zoom_max:
-            problems.append(f"ZOOM_MIN ({self.zoom_min}) must not be above ZOOM_MAX ({self.zoom_max})")
-        if self.fresh_warn_hours >= self.fresh_fail_hours:
-            problems.append("FRESH_WARN_HOURS must be less than FRESH_FAIL_HOURS")
-        if problem := problem_with(self.mosaic_cron):
-            problems.append(f"MOSAIC_CRON {problem}")
-        if problems:
+        if problems := disagreements(self):
             raise ValueError("\n".join(problems))
         return self
-
-    def _source_problems(self) -> list[str]:
-        problems = []
-        named = {
-            "PG_DSN or PGHOST": self._names_postgres,
-            "STAC_API_URL": self.stac_api_url is not None,
-            "STAC_ITEMS": self.stac_items is not None,
-        }
-        chosen = [name for name, is_set in named.items() if is_set]
-        if len(chosen) > 1:
-            problems.append(f"{' and '.join(chosen)} name more than one source of images; keep one")
-        if self._names_postgres and self.pg_dsn is None and self.pghost is None:
-            problems.append("PGPASSWORD is set but PGHOST is not; set it, or PG_DSN, to read a database")
-        if self.stac_api_url is not None and not is_web_address(self.stac_api_url):
-            problems.append("STAC_API_URL must be a web address that begins with http:// or https://")
-        return problems
-
-    def _store_problems(self) -> list[str]:
-        problems = []
-        if (self.s3_access_key is None) != (self.s3_secret_key is None):
-            problems.append("S3_ACCESS_KEY and S3_SECRET_KEY go together: set both, or neither")
-        if not is_web_address(self.endpoint_url):
-            problems.append("S3_ENDPOINT must be a host, or a web address with http:// or https://")
-        if self.s3_public_url is not None and not is_web_address(self.s3_public_url):
-            problems.append("S3_PUBLIC_URL must be a web address that begins with http:// or https://")
-        for name, address in (("S3_ENDPOINT", self.s3_endpoint), ("S3_PUBLIC_URL", self.s3_public_url)):
-            if address is not None and "@" in address:
-                problems.append(f"{name} must hold no user name or password: it is shown to everyone")
-        if self.mosaic_publish == "folder" and self._names_s3:
-            problems.append("MOSAIC_PUBLISH=folder contradicts S3_BUCKET or S3_ENDPOINT; keep one")
-        return problems
-
-    def _key_problems(self) -> list[str]:
-        """No key may be another's, nor a folder of it: the folder store cannot hold both."""
-        problems = []
-        plain = Keys()
-        meanings = {
-            plain.archive: "the mosaic itself",
-            plain.tilejson: "the mosaic's TileJSON",
-            **{
-                each.name: f"the product {each.word!r}; keep one of them, MOSAIC_PRODUCTS says which are made"
-                for each in self.mosaic_products
-                if each != MOSAIC and each.name not in self.mosaic_keys
-            },
-            _SAMPLE: "the sample's place on S3",
-            _TEST: "the place of what TEST_MODE builds",
-        }
-        stated = [("MOSAIC_PREFIX", self._prefix.removesuffix("/"), "MOSAIC_PREFIX")]
-        words = {each.name: f"the key of the product {each.word!r}" for each in PRODUCTS}
-        stated += [("MOSAIC_KEYS", key, words[name]) for name, key in self.mosaic_keys.items()]
-        stated += [("MOSAIC_ALIASES", alias, "another alias") for alias in self.mosaic_aliases]
-        for name, key, meaning in stated:
-            taken = [
-                other
-                for other in meanings
-                if f"{key}/".startswith(f"{other}/") or other.startswith(f"{key}/")
-            ]
-            if KEY.fullmatch(key) is None:
-                shown = repr(key) if "@" not in key else "what it names"
-                problems.append(
-                    f"{name}: {shown} is no key: letters, digits, . _ - and /, no part that begins with a dot"
-                )
-            elif taken:
-                problems.append(f"{name}: {key!r} clashes with {taken[0]!r}, {meanings[taken[0]]}")
-            else:
-                meanings[key] = meaning
-        return problems
-
-    def _alert_problems(self) -> list[str]:
-        problems = []
-        for name in ("alert_webhook_url", "alert_slack_url"):
-            secret: SecretStr | None = getattr(self, name)
-            if secret is not None and not is_web_address(secret.get_secret_value()):
-                problems.append(f"{name.upper()} must be a web address that begins with http:// or https://")
-        if self.alert_smtp_url is not None and not is_mail_server(self.alert_smtp_url.get_secret_value()):
-            problems.append(
-                "ALERT_SMTP_URL must be smtp://user:password@host:587, or smtps://, or without user"
-            )
-        if len({self.alert_smtp_url is None, self.alert_email_from is None, not self.alert_email_to}) > 1:
-            problems.append("ALERT_SMTP_URL, ALERT_EMAIL_FROM and ALERT_EMAIL_TO go together: all, or none")
-        mailboxes = [each for each in (self.alert_email_from, *self.alert_email_to) if each is not None]
-        if not all(map(MAILBOX.fullmatch, mailboxes)):
-            problems.append("ALERT_EMAIL_FROM and ALERT_EMAIL_TO must hold plain addresses: me@example.org")
-        if self.alert_ui_url is not None and (
-            not is_web_address(self.alert_ui_url) or "@" in self.alert_ui_url
-        ):
-            problems.append("ALERT_UI_URL must be a web address without a password: it is sent to everyone")
-        return problems
-
-    def _serving_problems(self) -> list[str]:
-        problems = []
-        if len({*self.serve_ports}) < len(self.serve_ports):
-            problems.append("SERVE_VECTOR_PORT, SERVE_RASTER_PORT and SERVE_VIEWER_PORT must differ")
-        try:
-            ip_address(self.serve_address)
-        except ValueError:
-            problems.append("SERVE_ADDRESS must be an IP address to listen on, such as 0.0.0.0")
-        template = re.sub(r"\{[zxy]\}", "0", self.titiler_url)
-        places = ("{z}", "{x}", "{y}")
-        if not all(self.titiler_url.count(each) == 1 for each in places) or not is_plain_address(template):
-            problems.append("TITILER_URL must be a web address with {z}, {x} and {y} in it, once each")
-        if not is_plain_address(self.imagery_s3_endpoint):
-            problems.append("IMAGERY_S3_ENDPOINT must be a web address without a password")
-        for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):
-            address: str | None = getattr(self, name)
-            if address is not None and not is_plain_address(address):
-                problems.append(
-                    f"{name.upper()} must be a web address without a password: it is told to maps"
-                )
-        for name in ("stac_item_url", "preview_url"):
-            with_id: str = getattr(self, name)
-            if with_id.count("{id}") != 1 or not is_plain_address(with_id.replace("{id}", "0")):
-                problems.append(f"{name.upper()} must be a web address with {{id}} in it, once")
-        return problems
 
     @property
     def serve_ports(self) -> tuple[int, int, int]:
@@ -361,9 +229,24 @@ class Settings(BaseModel):
         return self.serve_vector_port, self.serve_raster_port, self.serve_viewer_port
 
     @property
+    def names_postgres(self) -> bool:
+        """Whether a database is meant. Users, ports and databases stand in many a shell for other reasons."""
+        return not (self.pg_dsn is None and self.pghost is None and self.pgpassword is None)
+
+    @property
+    def names_s3(self) -> bool:
+        """Whether a bucket or its server is named."""
+        return bool({"s3_bucket", "s3_endpoint"} & self.model_fields_set)
+
+    @property
+    def prefix(self) -> str:
+        """The folder of the store that everything lies in besides aliases, with the slash at its end."""
+        return f"{self.mosaic_prefix.removesuffix('/')}/"
+
+    @property
     def source(self) -> SourceKind:
         """Where the images are read from."""
-        if self._names_postgres:
+        if self.names_postgres:
             return "pgstac"
         if self.stac_api_url is not None:
             return "stac_api"
@@ -372,7 +255,7 @@ class Settings(BaseModel):
     @property
     def publishes_to_s3(self) -> bool:
         """Only where someone said so: two keys alone publish nothing to S3."""
-        return self.mosaic_publish == "s3" or (self.mosaic_publish is None and self._names_s3)
+        return self.mosaic_publish == "s3" or (self.mosaic_publish is None and self.names_s3)
 
     @property
     def endpoint_url(self) -> str:
@@ -387,14 +270,14 @@ class Settings(BaseModel):
         """
         keys = Keys(
             aliases=self.mosaic_aliases,
-            prefix=self._prefix,
+            prefix=self.prefix,
             products=self.mosaic_products,
             named=self.mosaic_keys,
         )
         if self.test_mode:
-            keys = keys.below(f"{_TEST}/")
+            keys = keys.below(f"{TEST}/")
         if self.publishes_to_s3 and self.source == "sample":
-            keys = keys.below(f"{_SAMPLE}/")
+            keys = keys.below(f"{SAMPLE}/")
         return keys
 
     def remarks(self) -> list[str]:
@@ -422,19 +305,6 @@ class Settings(BaseModel):
                 "under `test/`, never to the public keys."
             )
         return remarks
-
-    @property
-    def _prefix(self) -> str:
-        return f"{self.mosaic_prefix.removesuffix('/')}/"
-
-    @property
-    def _names_postgres(self) -> bool:
-        # PGUSER, PGPORT and PGDATABASE stand in many a person's shell for other reasons
-        return not (self.pg_dsn is None and self.pghost is None and self.pgpassword is None)
-
-    @property
-    def _names_s3(self) -> bool:
-        return bool({"s3_bucket", "s3_endpoint"} & self.model_fields_set)
 
 
 def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,152 @@
+"""What settings say of each other, and what a value says that no type can: problems, each a sentence."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from oam_mosaic_assets.core.cron import problem_with
+from oam_mosaic_assets.core.product import MOSAIC, PRODUCTS
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.settings.values import KEY, MAILBOX, is_mail_server, is_plain_address, is_web_address
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from oam_mosaic_assets.settings import Settings
+
+SAMPLE: Final = "sample"
+"""The folder of the store that the sample goes to on S3."""
+
+TEST: Final = "test"
+"""The folder that `TEST_MODE` builds go to."""
+
+
+def disagreements(settings: Settings) -> list[str]:
+    """All that is wrong with settings that are right each by itself."""
+    problems = [*_source_problems(settings), *_store_problems(settings), *_key_problems(settings)]
+    problems += [*_alert_problems(settings), *_serving_problems(settings)]
+    if settings.zoom_min > settings.zoom_max:
+        problems.append(f"ZOOM_MIN ({settings.zoom_min}) must not be above ZOOM_MAX ({settings.zoom_max})")
+    if settings.fresh_warn_hours >= settings.fresh_fail_hours:
+        problems.append("FRESH_WARN_HOURS must be less than FRESH_FAIL_HOURS")
+    if problem := problem_with(settings.mosaic_cron):
+        problems.append(f"MOSAIC_CRON {problem}")
+    return problems
+
+
+def _source_problems(settings: Settings) -> list[str]:
+    problems = []
+    named = {
+        "PG_DSN or PGHOST": settings.names_postgres,
+        "STAC_API_URL": settings.stac_api_url is not None,
+        "STAC_ITEMS": settings.stac_items is not None,
+    }
+    chosen = [name for name, is_set in named.items() if is_set]
+    if len(chosen) > 1:
+        problems.append(f"{' and '.join(chosen)} name more than one source of images; keep one")
+    if settings.names_postgres and settings.pg_dsn is None and settings.pghost is None:
+        problems.append("PGPASSWORD is set but PGHOST is not; set it, or PG_DSN, to read a database")
+    if settings.stac_api_url is not None and not is_web_address(settings.stac_api_url):
+        problems.append("STAC_API_URL must be a web address that begins with http:// or https://")
+    return problems
+
+
+def _store_problems(settings: Settings) -> list[str]:
+    problems = []
+    if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
+        problems.append("S3_ACCESS_KEY and S3_SECRET_KEY go together: set both, or neither")
+    if not is_web_address(settings.endpoint_url):
+        problems.append("S3_ENDPOINT must be a host, or a web address with http:// or https://")
+    if settings.s3_public_url is not None and not is_web_address(settings.s3_public_url):
+        problems.append("S3_PUBLIC_URL must be a web address that begins with http:// or https://")
+    for name, address in (("S3_ENDPOINT", settings.s3_endpoint), ("S3_PUBLIC_URL", settings.s3_public_url)):
+        if address is not None and "@" in address:
+            problems.append(f"{name} must hold no user name or password: it is shown to everyone")
+    if settings.mosaic_publish == "folder" and settings.names_s3:
+        problems.append("MOSAIC_PUBLISH=folder contradicts S3_BUCKET or S3_ENDPOINT; keep one")
+    return problems
+
+
+def _key_problems(settings: Settings) -> list[str]:
+    """No key may be another's, nor a folder of it: the folder store cannot hold both."""
+    problems = []
+    plain = Keys()
+    meanings = {
+        plain.archive: "the mosaic itself",
+        plain.tilejson: "the mosaic's TileJSON",
+        **{
+            each.name: f"the product {each.word!r}; keep one of them, MOSAIC_PRODUCTS says which are made"
+            for each in settings.mosaic_products
+            if each != MOSAIC and each.name not in settings.mosaic_keys
+        },
+        SAMPLE: "the sample's place on S3",
+        TEST: "the place of what TEST_MODE builds",
+    }
+    stated = [("MOSAIC_PREFIX", settings.prefix.removesuffix("/"), "MOSAIC_PREFIX")]
+    words = {each.name: f"the key of the product {each.word!r}" for each in PRODUCTS}
+    stated += [("MOSAIC_KEYS", key, words[name]) for name, key in settings.mosaic_keys.items()]
+    stated += [("MOSAIC_ALIASES", alias, "another alias") for alias in settings.mosaic_aliases]
+    for name, key, meaning in stated:
+        taken = [
+            other for other in meanings if f"{key}/".startswith(f"{other}/") or other.startswith(f"{key}/")
+        ]
+        if KEY.fullmatch(key) is None:
+            shown = repr(key) if "@" not in key else "what it names"
+            problems.append(
+                f"{name}: {shown} is no key: letters, digits, . _ - and /, no part that begins with a dot"
+            )
+        elif taken:
+            problems.append(f"{name}: {key!r} clashes with {taken[0]!r}, {meanings[taken[0]]}")
+        else:
+            meanings[key] = meaning
+    return problems
+
+
+def _alert_problems(settings: Settings) -> list[str]:
+    problems = []
+    for name in ("alert_webhook_url", "alert_slack_url"):
+        secret: SecretStr | None = getattr(settings, name)
+        if secret is not None and not is_web_address(secret.get_secret_value()):
+            problems.append(f"{name.upper()} must be a web address that begins with http:// or https://")
+    if settings.alert_smtp_url is not None and not is_mail_server(settings.alert_smtp_url.get_secret_value()):
+        problems.append("ALERT_SMTP_URL must be smtp://user:password@host:587, or smtps://, or without user")
+    if (
+        len({settings.alert_smtp_url is None, settings.alert_email_from is None, not settings.alert_email_to})
+        > 1
+    ):
+        problems.append("ALERT_SMTP_URL, ALERT_EMAIL_FROM and ALERT_EMAIL_TO go together: all, or none")
+    mailboxes = [each for each in (settings.alert_email_from, *settings.alert_email_to) if each is not None]
+    if not all(map(MAILBOX.fullmatch, mailboxes)):
+        problems.append("ALERT_EMAIL_FROM and ALERT_EMAIL_TO must hold plain addresses: me@example.org")
+    if settings.alert_ui_url is not None and (
+        not is_web_address(settings.alert_ui_url) or "@" in settings.alert_ui_url
+    ):
+        problems.append("ALERT_UI_URL must be a web address without a password: it is sent to everyone")
+    return problems
+
+
+def _serving_problems(settings: Settings) -> list[str]:
+    problems = []
+    if len({*settings.serve_ports}) < len(settings.serve_ports):
+        problems.append("SERVE_VECTOR_PORT, SERVE_RASTER_PORT and SERVE_VIEWER_PORT must differ")
+    try:
+        ip_address(settings.serve_address)
+    except ValueError:
+        problems.append("SERVE_ADDRESS must be an IP address to listen on, such as 0.0.0.0")
+    template = re.sub(r"\{[zxy]\}", "0", settings.titiler_url)
+    places = ("{z}", "{x}", "{y}")
+    if not all(settings.titiler_url.count(each) == 1 for each in places) or not is_plain_address(template):
+        problems.append("TITILER_URL must be a web address with {z}, {x} and {y} in it, once each")
+    if not is_plain_address(settings.imagery_s3_endpoint):
+        problems.append("IMAGERY_S3_ENDPOINT must be a web address without a password")
+    for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):
+        address: str | None = getattr(settings, name)
+        if address is not None and not is_plain_address(address):
+            problems.append(f"{name.upper()} must be a web address without a password: it is told to maps")
+    for name in ("stac_item_url", "preview_url"):
+        with_id: str = getattr(settings, name)
+        if with_id.count("{id}") != 1 or not is_plain_address(with_id.replace("{id}", "0")):
+            problems.append(f"{name.upper()} must be a web address with {{id}} in it, once")
+    return problems
