@@ -7,6 +7,7 @@ image is left out at any zoom, so nothing else matters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
+from oam_mosaic_assets.core.geometry import MERCATOR_LATITUDE
 from oam_mosaic_assets.core.grid import (
     Geometries,
     on_both_sides,
@@ -28,7 +30,7 @@ from oam_mosaic_assets.core.grid import (
 from oam_mosaic_assets.core.placement import UNIT
 from oam_mosaic_assets.core.snapshot import as_drawn, frames_of, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
+from oam_mosaic_assets.core.tiling import BUFFER, MITRE, TilingPlan
 
 WIDENED: Final = 32 * UNIT
 """In tiles: two pixels. Rounding, simplifying and widening carry an image no farther at any zoom, and the
@@ -36,6 +38,9 @@ middle of its frame, where it is counted by its pixel, lies no farther aside of 
 
 REACH: Final = BUFFER + WIDENED
 """In tiles: how far beyond a tile's edge an image may lie and yet change it."""
+
+_TIPS: Final = MITRE * 2 * UNIT / math.cos(math.radians(MERCATOR_LATITUDE))
+"""In tiles: how far what is thin may be widened, which is told in degrees: by the poles, so much farther."""
 
 _PLACED: Final = ("id", "geometry", "acquired_to")
 """The columns that decide where and in which order images are drawn."""
@@ -167,7 +172,7 @@ def _deepest(
 
 def _frames(batch: pl.DataFrame, plan: TilingPlan) -> tuple[Geometries, NDArray[np.bool_]]:
     """Boxes round images, in tile coordinates of zoom 0; and which are drawn on both sides of the map."""
-    farther = WIDENED / 2.0**plan.whole_from
+    farther = (WIDENED + _TIPS) / 2.0**plan.whole_from
     left, top, right, bottom = frames_of(batch["bbox"]).T + farther * np.array([[-1], [-1], [1], [1]])
     boxes = np.asarray(shapely.box(left, top, right, bottom), dtype=object)
     return boxes, (left <= REACH) | (right >= 1.0 - REACH)

@@ -37,6 +37,9 @@ bounds would cost more tiles than all images of the catalogue together."""
 LARGEST_FRAME: Final = 1 / 50
 """Of the map: what a strip may reach across diagonally."""
 
+_HARDLY_AN_AREA: Final = 1e-9
+"""Square degrees: ten square metres. Only of less may nothing be left on the map."""
+
 ROUND_THE_WORLD: Final = 360.0
 
 HALF_THE_WORLD: Final = 180.0
@@ -115,10 +118,19 @@ def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
         whole = _areas_only(
             shapely.intersection(whole, shapely.box(-180.0, -MERCATOR_LATITUDE, 180.0, MERCATOR_LATITUDE))
         )
+    whole = _without_what_vanishes(whole)
     if shapely.area(whole) == 0.0:
         raise Undrawable("no_area", source)
     _refuse_too_large(whole)
     return cast("Area", shapely.orient_polygons(whole))
+
+
+def _without_what_vanishes(whole: BaseGeometry) -> BaseGeometry:
+    """Without parts so thin that no area is left of them on the map's square, by how numbers are rounded."""
+    parts = shapely.get_parts(whole)
+    if (shapely.area(parts) > _HARDLY_AN_AREA).all():
+        return whole
+    return shapely.union_all(parts[shapely.area(project(parts, 0)) > 0.0])
 
 
 def _refuse_too_large(whole: BaseGeometry) -> None:

@@ -48,6 +48,9 @@ _PIXEL: Final = EXTENT // PIXELS
 _SIMPLIFIED: Final = 1.0
 """Tile units by which an outline may stray; tippecanoe's as well."""
 
+_CORNERS_TOGETHER: Final = 2**16
+"""Of outlines that are cut together: some tens of megabytes."""
+
 _SQUARE: Final = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * _PIXEL
 """Corners of a pixel, clockwise on the screen."""
 
@@ -164,12 +167,33 @@ def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
     bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * MARGIN
     west, north, east, south = np.clip(np.floor(bounds / EXTENT).astype(np.int64), 0, (1 << zoom) - 1).T
     which, x, y = tiles_between(west, north, east + 1, south + 1)
-    local = cut_to_tile(moved(parts[which], -EXTENT * np.column_stack([x, y])))
-    # a spike that is thinner than a tile's unit may be longer than a pixel
-    polygon, of = on_the_grid(local, spikes=True)
-    tile, image = (y[of] << zoom) + x[of], image[which[of]]
+    shapely.prepare(parts)
+    near = shapely.intersects(parts[which], _drawn_by(x, y))
+    which, x, y = which[near], x[near], y[near]
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, object))]
+    # an outline is copied for each tile: some at a time, or few large ones would fill the memory
+    for some in _split(shapely.get_num_coordinates(parts)[which].astype(np.int64)):
+        offset = -EXTENT * np.column_stack([x[some], y[some]])
+        # a spike that is thinner than a tile's unit may be longer than a pixel
+        polygon, of = on_the_grid(cut_to_tile(moved(parts[which[some]], offset)), spikes=True)
+        found.append(((y[some][of] << zoom) + x[some][of], image[which[some][of]], polygon))
+    tile, image, polygon = map(np.concatenate, zip(*found, strict=True))
     order = np.lexsort([image, tile])
     return _Pieces(tile[order], image[order], polygon[order])
+
+
+def _drawn_by(x: Numbers, y: Numbers) -> Geometries:
+    """What tiles draw, in units of their grid, from the map's corner."""
+    west, north = EXTENT * x - MARGIN, EXTENT * y - MARGIN
+    side = EXTENT + 2 * MARGIN
+    return np.asarray(shapely.box(west, north, west + side, north + side), dtype=object)
+
+
+def _split(corners: Numbers) -> Iterator[slice]:
+    """Stretches of outlines that have not too many corners together, or are one."""
+    group = np.cumsum(corners) // _CORNERS_TOGETHER
+    bounds = [*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(corners)]
+    return (slice(start, stop) for start, stop in pairwise(bounds))
 
 
 def _said(batch: pl.DataFrame, images: Numbers, plan: TilingPlan) -> dict[int, Said]:

@@ -21,8 +21,9 @@ MARGIN: Final = round(BUFFER * EXTENT)
 _WIDENED: Final = 2.0
 """Tile units by which an outline is moved out where rounding would leave nothing of it."""
 
-_MITRE: Final = 2.0
-"""How many times as far its tips may reach then: as far as an outline may lie from its footprint."""
+_MITRE: Final = 1.25
+"""How many times as far its tips may reach then: on the grid they may lie a unit farther, and an outline
+may lie four from its footprint."""
 
 DRAWN: Final = shapely.box(-MARGIN, -MARGIN, EXTENT + MARGIN, EXTENT + MARGIN)
 """What a tile draws: of an image that covers it, the piece."""

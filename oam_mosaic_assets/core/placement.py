@@ -27,6 +27,9 @@ UNIT: Final = 1 / EXTENT
 TOLERANCE: Final = 4.0 * UNIT
 """In tiles: tippecanoe rounds coordinates to its grid and snaps rings to it; 2.5 units were the most seen."""
 
+COMPARED_CORNERS: Final = 1000
+"""Of an outline that is compared: to move the jags of a larger one by the tolerance may take minutes."""
+
 CANDIDATES: Final = 20_000
 """Pairs of image and tile that are looked at together."""
 
@@ -69,20 +72,20 @@ def places_of(
     """
     missing: list[Tile] = []
     stray: list[Tile] = []
-    differing: list[int] = []
+    compared: dict[int, bool] = {}
     first = 0
     for given in batches:
         of_batch = misplaced(given, first=first, drawn=drawn.pairs, zoom=zoom, within=within)
         missing += of_batch[0]
         stray += of_batch[1]
-        differing += [
-            index
-            for index in outlined
-            if first <= index < first + len(given)
-            and outline_differs(given[index - first], drawn.pieces.get(index, ()), zoom)
-        ]
+        of_index = {index: given[index - first] for index in outlined if 0 <= index - first < len(given)}
+        compared |= {
+            index: outline_differs(each, drawn.pieces.get(index, ()), zoom)
+            for index, each in of_index.items()
+            if shapely.get_num_coordinates(each) <= COMPARED_CORNERS
+        }
         first += len(given)
-    return Places(missing, stray, differing, len(outlined))
+    return Places(missing, stray, [index for index, differs in compared.items() if differs], len(compared))
 
 
 def misplaced(
@@ -242,8 +245,10 @@ def _tile_ids(pairs: NDArray[np.int64], zoom: int) -> NDArray[np.int64]:
 def _leaves_a_trace(projected: shapely.Geometry, tile: Tile) -> bool:
     """Whether enough of the image lies in the tile and its buffer that rounding cannot wipe it out."""
     _, x, y = tile
-    clipped = shapely.intersection(projected, _box(x, y, BUFFER))
-    return not shapely.buffer(clipped, -TOLERANCE).is_empty
+    parts = shapely.get_parts(shapely.intersection(projected, _box(x, y, BUFFER)))
+    parts = parts[shapely.area(parts) > 0.0]
+    room = shapely.length(shapely.maximum_inscribed_circle(parts, tolerance=TOLERANCE / 16.0))
+    return bool((room > TOLERANCE).any())
 
 
 def _comes_near(projected: shapely.Geometry, tile: Tile) -> bool:

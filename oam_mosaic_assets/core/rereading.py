@@ -17,7 +17,7 @@ import polars as pl
 
 from oam_mosaic_assets.core.footprint import IN_THE_FUTURE
 
-READING: Final = 1
+READING: Final = 2
 """Counted up whenever the same item gives another footprint. All items are read again then."""
 
 READING_KEY: Final = "oam_mosaic:reading"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from oam_mosaic_assets.core.drawing_order import SCHEMA, SIDES, DrawingOrder
 from oam_mosaic_assets.core.footprint import Footprint, SetAside
 from oam_mosaic_assets.core.geoparquet import geo_metadata, reach_of
-from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets.core.grid import mended, to_tiles
 from oam_mosaic_assets.core.rereading import HASHES, READING_KEY, Kept, together, with_hashes
 from oam_mosaic_assets.core.tiling import MITRE, TilingPlan
 
@@ -33,6 +33,12 @@ BATCH: Final = 1024
 
 ROW_GROUP: Final = 8 * BATCH
 """Rows that are compressed together; a reader of one batch inflates no more."""
+
+_JAGGED: Final = 100
+"""Corners of an outline that is not moved in or out as it is: with more, its jags are looked at first."""
+
+_MOST_JAGGED: Final = 2000
+"""Corners of one that is so by its hull, where nothing else makes it plainer."""
 
 TABLE: Final = pl.Schema({**SCHEMA, "item_hash": HASHES["item_hash"]})
 """The columns of the GeoParquet."""
@@ -257,8 +263,32 @@ def as_drawn(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.obj
     thin = too_thin(geometries, thinnest)
     wide = geometries.copy()
     # mitred, so that a widened rectangle stays one
-    wide[thin] = shapely.buffer(geometries[thin], thinnest, join_style="mitre", mitre_limit=MITRE)
+    plain = _plain(geometries[thin], thinnest)
+    with np.errstate(
+        all="ignore"
+    ):  # what hardly has an area has tips that GEOS divides by zero for, and cuts
+        wide[thin] = shapely.buffer(plain, thinnest, join_style="mitre", mitre_limit=MITRE)
     return wide
+
+
+def _plain(thin: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
+    """Thin areas without corners that nobody would see once they are widened.
+
+    Each side of an outline is moved out by more than a jag is long, and so meets all others: to sort that out
+    takes minutes where there are some thousands.
+    """
+    found = thin.copy()
+    west, south, east, north = shapely.bounds(thin).T
+    jagged = shapely.get_num_coordinates(thin) > _JAGGED
+    dots = jagged & (np.maximum(east - west, north - south) <= thinnest)
+    rest = np.flatnonzero(jagged & ~dots)
+    found[dots] = shapely.convex_hull(thin[dots])
+    found[rest] = mended(shapely.simplify(thin[rest], thinnest / 16.0, preserve_topology=False))
+    lost = rest[shapely.is_empty(found[rest])]  # what is thinner than that
+    found[lost] = shapely.simplify(thin[lost], thinnest / 16.0)
+    still = rest[shapely.get_num_coordinates(found[rest]) > _MOST_JAGGED]
+    found[still] = shapely.convex_hull(thin[still])
+    return found
 
 
 def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.bool_]:
@@ -269,7 +299,14 @@ def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.boo
     # most that only look thin, for their outline is ragged, have room round the middle of their widest line
     middle, outline = shapely.point_on_surface(geometries[thin]), shapely.boundary(geometries[thin])
     thin[thin] = shapely.distance(middle, outline) < thinnest / 2.0
-    thin[thin] = shapely.is_empty(shapely.buffer(geometries[thin], -thinnest / 2.0))
+    left = geometries[thin]
+    jagged = shapely.get_num_coordinates(left) > _JAGGED
+    found = np.zeros(len(left), np.bool_)
+    found[~jagged] = shapely.is_empty(shapely.buffer(left[~jagged], -thinnest / 2.0))
+    # to move many sides in takes minutes, as `_plain` says
+    room = shapely.maximum_inscribed_circle(left[jagged], tolerance=thinnest / 32.0)
+    found[jagged] = shapely.length(room) < thinnest / 2.0
+    thin[thin] = found
     return thin
 
 

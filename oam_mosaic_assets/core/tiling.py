@@ -26,7 +26,7 @@ MITRE: Final = 5.0
 PIXELS: Final = 256
 """Pixels along a tile's edge: what low zooms are true to."""
 
-RECIPE: Final = 3
+RECIPE: Final = 4
 """Counted up whenever the same footprints give other tiles for a reason that no argument of tippecanoe shows:
 `core.low_zooms` or `core.deep_zooms` draws otherwise, GeoJSON or a property is written otherwise. Nothing is
 taken over then."""

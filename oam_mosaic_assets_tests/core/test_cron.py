@@ -48,6 +48,7 @@ def test_what_every_cron_reads_is_let_through(expression: str) -> None:
         ("0 3 * * 8", "has no valid weekday: '8'"),
         ("*/90 * * * *", "has no valid minute: '*/90'"),
         ("*/0 * * * *", "has no valid minute: '*/0'"),
+        ("0 0 1 1-9/10 0", "has no valid month: '1-9/10'"),
         ("9-3 * * * *", "has no valid minute: '9-3'"),
         ("1, * * * *", "has no valid minute: '1,'"),
         ("0 0 30 2 *", "names a day that no such month has"),

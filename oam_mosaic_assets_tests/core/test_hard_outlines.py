@@ -1,0 +1,153 @@
+"""Outlines that numbers, jags or their extent speak against: each is drawn right and soon, or set aside."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+
+from oam_mosaic_assets.core.examination import examine
+from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.geometry import Undrawable, drawable
+from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
+from oam_mosaic_assets.core.pieces import cut_to_tile
+from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
+from oam_mosaic_assets_tests.core.scene import Scene, footprint, made_from, snapshot_of
+
+ELSEWHERE = [footprint(f"elsewhere {number}", number, 1.0, number + 0.01, 1.01) for number in range(6)]
+
+UNIT = 360.0 / 2**15 / EXTENT
+"""Degrees of longitude: of the grid of tiles at z15."""
+
+SECONDS = 8.0
+"""Of a processor: some ten times what it takes; it took minutes."""
+
+
+def as_json(outline: shapely.Geometry) -> Any:
+    return json.loads(shapely.to_geojson(outline))
+
+
+def image(name: str, outline: shapely.Geometry) -> Footprint:
+    return Footprint(id=name, geometry=drawable(as_json(outline)))
+
+
+def faults(scene: Scene) -> dict[str, str]:
+    assert scene.snapshot.bounds is not None
+    found = examine(
+        scene.archive,
+        scene.footprints,
+        scene.plan,
+        snapshot=scene.snapshot.digest,
+        extent=scene.snapshot.bounds,
+    )
+    return {each.name: each.text for each in found if not each.passed}
+
+
+def jagged(points: int, west: float) -> shapely.Polygon:
+    """Some ten metres across; crosses itself everywhere."""
+    chance, angle = np.random.default_rng(points), np.linspace(0, 2 * np.pi, points)
+    radius = 3e-5 * (1 + 0.1 * chance.normal(size=(2, points)))
+    return shapely.Polygon(
+        np.column_stack([west + radius[0] * np.cos(angle), 10 + radius[1] * np.sin(angle)])
+    )
+
+
+VANISHING = {
+    "a box as flat as rounding": [(12.0, 0.3), (12.4, 0.3), (12.4, 0.1 + 0.2), (12.0, 0.1 + 0.2)],
+    "from west to east": [(10.0, 45.0), (10.3, 45.0), (10.2, math.nextafter(45.0, 46.0))],
+    "from south to north": [(100.0, 5.0), (100.0, 5.3), (math.nextafter(100.0, 101.0), 5.2)],
+}
+
+
+@pytest.mark.parametrize("ring", VANISHING.values(), ids=VANISHING)
+def test_what_vanishes_when_it_is_projected_has_no_area(ring: list[tuple[float, float]]) -> None:
+    """It was drawn where tippecanoe widens it and nowhere else, so that no audit passed."""
+    flat, box = shapely.Polygon(ring), shapely.box(5.0, 5.0, 5.1, 5.1)
+    assert flat.area > 0.0
+    with pytest.raises(Undrawable) as raised:
+        drawable(as_json(flat))
+    assert raised.value.reason == "no_area"
+    assert drawable(as_json(shapely.MultiPolygon([flat, box]))).equals(box)
+
+
+def test_what_hardly_has_an_area_is_drawn_at_all_zooms(tmp_path: Path) -> None:
+    thin = [
+        shapely.Polygon([(0.1, 0.1), (0.2, 0.2), (0.3, 0.30000000000000004)]),
+        shapely.Polygon([(30.0, 1.0), (31.0, 1.0), (30.5, 1.000000000001)]),
+        shapely.Polygon([(100.0, 5.0), (100.000000001, 5.0), (100.0, 5.000000001)]),
+    ]
+    images = [image(f"thin {number}", each) for number, each in enumerate(thin)]
+    assert faults(made_from([*images, *ELSEWHERE], tmp_path / "m", plan=TilingPlan(zoom_max=13))) == {}
+
+
+def test_jagged_outlines_hold_nothing_up(tmp_path: Path) -> None:
+    outlines = [jagged(points, 20.0 + points / 1e5) for points in (400, 2500)]
+    images = [image(f"jagged {number}", each) for number, each in enumerate(outlines)]
+    clock = time.process_time()
+    scene = made_from([*images, *ELSEWHERE], tmp_path / "mosaic", plan=TilingPlan())
+    assert faults(scene) == {}
+    assert time.process_time() - clock < SECONDS
+
+
+@pytest.mark.parametrize("width", [0.3, 0.5, 0.8])
+def test_a_part_that_rounding_wipes_out_is_widened_no_farther_than_an_outline_may_lie(
+    width: float, tmp_path: Path
+) -> None:
+    west, south, plan = 20.0, 3.0, TilingPlan(zoom_max=15)
+    corners = np.array([(200.0, 0.0), (200.0 + width, 0.0), (207.0 + width / 2, 20.0)]) * UNIT
+    whole = shapely.box(west, south, west + 100 * UNIT, south + 100 * UNIT)
+    parts = shapely.MultiPolygon([whole, shapely.Polygon(corners + np.array([west, south]))])
+    assert faults(made_from([image("two parts", parts), *ELSEWHERE], tmp_path / "mosaic", plan=plan)) == {}
+
+
+def test_outlines_are_cut_into_tiles_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is copied for every tile that it reaches: strips across a continent filled gigabytes."""
+    strips = []
+    for number in range(4):
+        along = np.linspace(0.0, 1.0, 1000)
+        jags = 0.15 * (np.arange(1000) % 2)
+        south = np.column_stack([45 * along - 100 + number, 44 * along - 22 + jags])
+        strips.append(
+            image(f"strip {number}", shapely.Polygon([*south, *(south + np.array([0.0, 1.0]))[::-1]]))
+        )
+    snapshot_of(strips, tmp_path / "s")
+    corners = []
+
+    def watched(local: np.ndarray) -> np.ndarray:
+        corners.append(int(shapely.get_num_coordinates(local).sum()))
+        return cut_to_tile(local)
+
+    monkeypatch.setattr("oam_mosaic_assets.core.low_zooms.cut_to_tile", watched)
+    tiles = list(low_zoom_tiles(tmp_path / "s" / "footprints.parquet", TilingPlan()))
+    assert sum(corners) > 4 * max(corners)
+    assert max(corners) < 70_000
+    assert len(tiles) == 284
+
+
+def test_a_sliver_by_the_pole_is_drawn_again_where_its_widened_tip_reaches(tmp_path: Path) -> None:
+    plan, zoom = TilingPlan(zoom_max=10), 9
+    column, row = np.floor(to_tiles(np.array([[10.0, 84.6]]), zoom))[0].tolist()
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        latitude = math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * (row + y) / 2**zoom))))
+        return (column + x) / 2**zoom * 360.0 - 180.0, latitude
+
+    (middle, tip), (_, foot) = place(0.5, 1.0 + 160 / EXTENT), place(0.5, 1.1 + 160 / EXTENT)
+    sliver = shapely.Polygon([(middle - 1e-5, foot), (middle + 1e-5, foot), (middle, tip)])
+
+    def images(height: float) -> list[Footprint]:
+        changing = shapely.box(*place(0.3, 0.5), *place(0.35, height))
+        return [image("a sliver", sliver), image("what changes", changing), *ELSEWHERE]
+
+    before = made_from(images(0.45), tmp_path / "before", plan=plan)
+    after = made_from(images(0.46), tmp_path / "after", plan=plan, before=before.before)
+    assert after.changed == 1
+    anew = made_from(images(0.46), tmp_path / "anew", plan=plan)
+    assert after.archive.read_bytes() == anew.archive.read_bytes()
