@@ -263,3 +263,35 @@ def test_a_signal_that_comes_while_the_ui_starts_its_processes_ends_both(
     with a_ui(tmp_path, daemon=at_once, webserver=AT_WORK) as ui:
         assert ui.wait(timeout=PATIENCE_SECONDS) == 128 + sign
     assert not any(map(is_at_work, [tmp_path / "daemon", tmp_path / "webserver"]))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_a_run_ends_the_build_and_is_waited_for(tmp_path: Path, sign: signal.Signals) -> None:
+    """Alone the build would go on, and publish."""
+    note, done = tmp_path / "build", tmp_path / "done"
+    tidies = f"trap 'touch {done}; kill $at_work; exit {128 + sign}' {sign:d}"
+    build = f"sleep 600 & at_work=$!; {tidies}; echo $at_work >'{note}'; wait"
+    environment = {**environment_of(tmp_path), **prepared(tmp_path, {"oam-mosaic": build})}
+    with subprocess.Popen([REPOSITORY / "scripts" / "run"], env=environment, start_new_session=True) as run:
+        until(lambda: is_at_work(note))
+        run.send_signal(sign)
+        assert run.wait(timeout=PATIENCE_SECONDS) == 128 + sign
+    assert done.exists()
+    assert not is_at_work(note)
+
+
+def test_ctrl_c_reaches_the_build_of_a_run(tmp_path: Path) -> None:
+    note = tmp_path / "build"
+    program = tmp_path / "build.py"
+    program.write_text(
+        f"import pathlib, time\npathlib.Path('{note}').write_text('it runs')\ntime.sleep(600)\n"
+    )
+    build = f"exec '{sys.executable}' '{program}'"
+    environment = {**environment_of(tmp_path), **prepared(tmp_path, {"oam-mosaic": build})}
+    script = REPOSITORY / "scripts" / "run"
+    with subprocess.Popen([script], env=environment, start_new_session=True, stderr=subprocess.PIPE) as run:
+        until(lambda: note.exists() and bool(note.read_text()))
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        _, told = run.communicate(timeout=PATIENCE_SECONDS)
+    assert b"KeyboardInterrupt" in told
+    assert run.returncode == 128 + signal.SIGINT

@@ -78,7 +78,7 @@ def test_a_name_that_is_nearly_a_setting_is_refused_in_the_env_file_and_remarked
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert name not in os.environ
 
-    remark = f"{name} is set and no setting; {meant} may be meant, and is not set."
+    remark = f"{name} is set, but is no setting; {meant} may be meant, and is not set."
     assert Settings.read({name: SECRET}).remarks() == [remark]
     assert Settings.read({name: " "}).remarks() == []
 

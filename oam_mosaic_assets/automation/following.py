@@ -66,7 +66,9 @@ def _waits(context: dg.SensorEvaluationContext, public: Pointer | None, basis: s
         return f"{public.build} is up to date."
     now, seen = datetime.now(UTC), json.loads(context.cursor or "{}")
     since = datetime.fromisoformat(seen["since"]) if seen else now
-    context.update_cursor(json.dumps({"basis": basis, "since": since.isoformat()}))
-    if seen.get("basis") == basis or now - since >= LONGEST_WAIT:
+    is_due = seen.get("basis") == basis or now - since >= LONGEST_WAIT
+    # while an upload goes on, what comes after this build is waited for as long again
+    context.update_cursor(json.dumps({"basis": basis, "since": (now if is_due else since).isoformat()}))
+    if is_due:
         return ""
     return f"The catalogue changes, since {since:%H:%M:%S} UTC; waiting until it rests."

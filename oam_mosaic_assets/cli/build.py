@@ -20,12 +20,13 @@ from oam_mosaic_assets.assets.rollback import REASON_TAG
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNCHANGED
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
 from oam_mosaic_assets.cli import kind_of
+from oam_mosaic_assets.cli.releases import announcement
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsError
-from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
+from oam_mosaic_assets.gateways.from_settings import store_of
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
 from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, WHAT_TO_DO, cause_of
@@ -99,7 +100,9 @@ def run_job(
     # a stream of its own: each line at once and in UTF-8, whatever standard error is set to
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
-        _announce(console, settings, reads_catalogue=job == global_mosaic.name)
+        for line in announcement(settings, reads_catalogue=job == global_mosaic.name):
+            console.print(line)
+        console.print()
         log_to = LinesAbove(console) if console.is_terminal else stream
         home = settings.dagster_home.absolute()
         with recording_clearly(home), instance_at(home) as instance, _progress(console) as progress:
@@ -123,14 +126,6 @@ def run_job(
         return 0 if result.success else _explain(console, result, is_public=bool(published))
 
 
-def _announce(console: Console, settings: Settings, *, reads_catalogue: bool) -> None:
-    for remark in settings.remarks():
-        console.print(f"Note  {remark}")
-    if reads_catalogue:
-        console.print(f"From  {catalogue_of(settings).origin}")
-    console.print(f"To    {store_of(settings).public_address(settings.keys.archive)}\n")
-
-
 def instance_at(home: Path) -> dg.DagsterInstance:
     """The instance whose records the UI shows, as a command uses it.
 
@@ -151,8 +146,9 @@ def instance_at(home: Path) -> dg.DagsterInstance:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     except OSError as error:
         where = "" if error.filename in {None, str(home)} else f": {error.filename}"
+        what = "it is a file, not a folder" if home.is_file() else error.strerror
         raise SettingsError(
-            f"DAGSTER_HOME, {home}, cannot be used: {error.strerror}{where}.",
+            f"DAGSTER_HOME, {home}, cannot be used: {what}{where}.",
             hint="Let this user write there, or set DAGSTER_HOME to another folder.",
         ) from None
     return dg.DagsterInstance.from_ref(ref)
@@ -180,7 +176,8 @@ def _report(console: Console, settings: Settings, published: Mapping[str, Any], 
             f"  run       {run}, in Dagster's UI\n"
         )
         return
-    done = f"Rolled back from {published['rolled back from']} to" if "reason" in published else "Published"
+    is_rollback = "reason" in published
+    done = f"Rolled back from {published['rolled back from']} to" if is_rollback else "Published"
     console.print(
         f"\n{done} {published['build']}: {published['counts']}, {size_in_words(published['bytes'])}\n\n"
         f"  archive   {published['address']}\n"
@@ -188,6 +185,8 @@ def _report(console: Console, settings: Settings, published: Mapping[str, Any], 
         f"  manifest  {published['manifest']}\n"
         f"  run       {run}, in Dagster's UI\n"
     )
+    if is_rollback:
+        console.print("Publication is held: no later build becomes public until `oam-mosaic resume`.\n")
 
 
 def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: bool) -> int:

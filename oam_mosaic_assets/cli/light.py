@@ -37,7 +37,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     comparison = compare(catalogue, releases, compared) if compared else None
     verdict = judge_freshness(
         pointer,
-        differences=releases.differences(pointer) if pointer else [],
+        differences=releases.differences(pointer),
         comparison=comparison,
         now=datetime.now(UTC),
         warn_hours=settings.fresh_warn_hours,

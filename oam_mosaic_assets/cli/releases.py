@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from oam_mosaic_assets.core.history import Retention, one_before
-from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.settings import Settings
@@ -23,9 +23,25 @@ def releases_of(settings: Settings) -> Releases:
     return Releases(store_of(settings), settings.keys, retention=retention)
 
 
+def announcement(settings: Settings, *, reads_catalogue: bool = False) -> list[str]:
+    """What a command says first, line by line: what may not be meant, what is read, and where it acts."""
+    lines = [f"Note  {remark}" for remark in settings.remarks()]
+    if reads_catalogue:
+        lines.append(f"From  {catalogue_of(settings).origin}")
+    return [*lines, f"To    {store_of(settings).public_address(settings.keys.archive)}"]
+
+
+def announced() -> Releases:
+    """What the settings name, said on standard error: nobody should hold another place than they mean."""
+    settings = Settings.read()
+    for line in announcement(settings):
+        _say(line)
+    return releases_of(settings)
+
+
 def show_releases(*, as_json: bool) -> int:
     """List what was published and is still there, the newest first."""
-    releases = releases_of(Settings.read())
+    releases = announced()
     current, hold = releases.current(), releases.holds.present()
     there = read_releases(releases.store, releases.keys)
     public = current[0].build if current else ""
@@ -83,7 +99,7 @@ def _text(value: Any) -> str:
 
 def hold(reason: str) -> int:
     """Let nothing be published until `resume`."""
-    releases = releases_of(Settings.read())
+    releases = announced()
     with releases.lock("a hold").held(_say):
         placed = releases.holds.place(reason)
     print(f"{placed}. To end it: oam-mosaic resume")  # noqa: T201
@@ -92,7 +108,7 @@ def hold(reason: str) -> int:
 
 def resume() -> int:
     """End the hold."""
-    releases = releases_of(Settings.read())
+    releases = announced()
     with releases.lock("the end of a hold").held(_say):
         held = releases.holds.present()
         releases.holds.put_back(None)

@@ -18,6 +18,9 @@ def serve() -> int:
     )
     for noisy in ("urllib3", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    with Supervisor(settings, store_of(settings, patient=False), logging.getLogger("serve")) as supervisor:
+    log = logging.getLogger("serve")
+    for remark in settings.remarks():
+        log.warning(remark)
+    with Supervisor(settings, store_of(settings, patient=False), log) as supervisor:
         supervisor.run()
     return 0

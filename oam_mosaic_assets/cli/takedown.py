@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from oam_mosaic_assets.cli.releases import releases_of
+from oam_mosaic_assets.cli.releases import announced, releases_of
 from oam_mosaic_assets.core.footprint import as_id
 from oam_mosaic_assets.errors import MosaicError, Passing, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
 from oam_mosaic_assets.gateways.purge import Purged, purge
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
 from oam_mosaic_assets.settings import Settings
 
 
@@ -39,8 +38,8 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
     releases = releases_of(settings)
     releases.takedowns.add(name, reason)
     code = run_job("global_mosaic", confirm=confirm, takedown=reason)
-    with TemporaryDirectory(prefix="oam-mosaic-") as folder:
-        found = purge(releases, name, folder=Path(folder), say=lambda text: print(text, file=sys.stderr))  # noqa: T201
+    with folder_in_use(settings.mosaic_scratch) as folder:  # for copies of archives, as large as any build's
+        found = purge(releases, name, folder=folder, say=lambda text: print(text, file=sys.stderr))  # noqa: T201
     if not found.left:
         releases.takedowns.mark_gone(name)
     _report(releases, name, found)
@@ -64,7 +63,7 @@ def _see_whether_it_is_known(settings: Settings, name: str) -> None:
 
 
 def _report(releases: Releases, name: str, found: Purged) -> None:
-    print(f"{name} is on the list of what was taken down; no build shows it")  # noqa: T201
+    print(f"{name} is on the list of what was taken down; no later build shows it")  # noqa: T201
     for each in found.deleted:
         print(f"deleted: {each}")  # noqa: T201
     searched = f"{found.searched:,} objects in {releases.store.origin} were read"
@@ -76,7 +75,7 @@ def _report(releases: Releases, name: str, found: Purged) -> None:
 
 def list_takedowns(*, as_json: bool) -> int:
     """List what was taken down."""
-    releases = releases_of(Settings.read())
+    releases = announced()
     those = [
         {
             "id": each.id,
@@ -99,7 +98,7 @@ def list_takedowns(*, as_json: bool) -> int:
 
 def undo(name: str) -> int:
     """Take an image off the list: the next build shows it again, if the catalogue still holds it."""
-    if not releases_of(Settings.read()).takedowns.remove(name):
+    if not announced().takedowns.remove(name):
         raise SettingsError(f"{name!r} was not taken down.", hint="See what was: oam-mosaic takedown --list.")
     print(f"{name} is off the list; the next build shows it, if the catalogue holds it")  # noqa: T201
     return 0

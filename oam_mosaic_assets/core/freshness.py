@@ -76,7 +76,7 @@ def judge_freshness(
     """Judge by the snapshot last compared with the catalogue, not by when something was uploaded.
 
     Args:
-        pointer: what is public; None where nothing is.
+        pointer: what is public; None where nothing is, or nothing says what.
         differences: what lies under the public keys and is not what was published.
         comparison: with the catalogue as it is now; None where it was not asked.
         now: UTC.
@@ -85,7 +85,8 @@ def judge_freshness(
         held: why no build becomes public; empty where one may.
     """
     if pointer is None:
-        return Freshness(passed=False, is_late_only=False, text="nothing was ever published here")
+        text = "; ".join(differences) or "nothing was ever published here"
+        return Freshness(passed=False, is_late_only=False, text=text)
     age = pointer.age_hours(now)
     texts = [*differences, f"{pointer.build} is {_hours(age)} old and shows {pointer.images:,} images"]
     numbers: dict[str, Any] = {"age_hours": round(age, 2), "images": pointer.images, "build": pointer.build}

@@ -138,6 +138,11 @@ class Keys:
         return f"{self.prefix}cache/imagery/"
 
     @property
+    def imagery_report(self) -> str:
+        """What the last build read of images, and what not."""
+        return f"{self.imagery}report.json"
+
+    @property
     def viewer(self) -> str:
         """The public page that shows the mosaic; ends in a slash."""
         return f"{self.prefix}viewer/"

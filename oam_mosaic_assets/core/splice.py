@@ -95,7 +95,7 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     """
     changes = changes_between(before, now, plan.columns)
     if changes.images > LARGEST_SHARE * changes.of:
-        raise TooMuchChanged(f"{changes.images:,} images changed, of {changes.of:,}")
+        raise TooMuchChanged(f"{changes.images:,} images came, went or changed, and {changes.of:,} are drawn")
     tiles = reached_tiles(changes.areas, plan)
     deepest = deepest_zooms(now, tiles, plan)
     near = int((deepest == plan.zoom_max).sum())

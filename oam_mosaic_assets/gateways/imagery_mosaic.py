@@ -169,12 +169,12 @@ class ImageryMosaic:
     def report(self, tally: Tally, build: str) -> bytes:
         """Write down what was read and what not, and return it."""
         content = json.dumps({"build": build, **asdict(tally)}, ensure_ascii=False, indent=1).encode()
-        self._store.put_bytes(f"{self._keys.imagery}report.json", content, Headers("application/json"))
+        self._store.put_bytes(self._keys.imagery_report, content, Headers("application/json"))
         return content
 
     def unread(self, build: str) -> list[str]:
         """Ids of the images that are not read in a build, by its report; none where that is not there."""
-        found = self._store.get_bytes(f"{self._keys.imagery}report.json")
+        found = self._store.get_bytes(self._keys.imagery_report)
         told = json.loads(found[0]) if found else {}
         if told.get("build") != build:
             return []

@@ -17,6 +17,7 @@ from oam_mosaic_assets.core.release import TILEJSON, Keys, Pointer, as_json, til
 from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import build_shown
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.read_back import Expected, read_back
 
 FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
@@ -158,7 +159,7 @@ class PublicKeys:
         read_back(self.store, key, expected, patience_seconds=self.patience_seconds)
 
     @contextmanager
-    def or_as_before(self, released: Sequence[Part]) -> Iterator[None]:
+    def or_as_before(self, released: Sequence[Part], lock: PublisherLock) -> Iterator[None]:
         """Where fixed keys or pointer cannot be turned, let the fixed keys show again what the pointer says.
 
         What another publisher does now is his; and where nothing was public before, the next build finds that
@@ -166,6 +167,7 @@ class PublicKeys:
 
         Args:
             released: what they are to be turned to.
+            lock: under which that happens; where it is lost nothing is written.
         """
         absent = self.absent(released)
         try:
@@ -174,10 +176,11 @@ class PublicKeys:
             raise
         except BaseException:
             with suppress(MosaicError, PreconditionFailed):  # what failed first must be seen
-                self._show_again(absent)
+                self._show_again(absent, lock)
             raise
 
-    def _show_again(self, absent: Collection[str]) -> None:
+    def _show_again(self, absent: Collection[str], lock: PublisherLock) -> None:
+        lock.renew()  # it may have ended while the store was away, and another publisher be at work
         before = self.current()  # asked again: it may have been turned, and only the answer was lost
         if before is None:
             return
@@ -193,7 +196,8 @@ class PublicKeys:
             if (released := self.store.head(key))
         ]
         if len(there) == len(pointer.released):
-            etags = self._write(there, as_json(self.described_here(document[0])), lambda _: None)
+            described = as_json(self.described_here(document[0]))
+            etags = self._write(there, described, lambda _: lock.renew())  # before each
             self.turn_pointer(replace(pointer, etags=etags), before)
 
     def described_here(self, document: bytes) -> dict[str, Any]:

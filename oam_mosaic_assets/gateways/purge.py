@@ -60,6 +60,9 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
             if each.key.startswith(keys.releases_root + FOREIGN):
                 store.delete([each.key])
                 deleted.add(each.key)
+            elif each.key == keys.imagery_report:
+                store.delete([each.key])  # the next build that reads images writes another
+                deleted.add(each.key)
             elif each.key.startswith(keys.imagery):
                 # what names the image is the partition's state; its pixels lie beside it
                 partition = f"{each.key.rpartition('/')[0]}/"

@@ -19,6 +19,7 @@ from oam_mosaic_assets.core.history import Retention
 from oam_mosaic_assets.core.product import JSON
 from oam_mosaic_assets.core.release import MANIFEST, TILEJSON, Keys, Pointer, as_json, is_overtaken
 from oam_mosaic_assets.errors import MosaicError, PublicationLost
+from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import keep_foreign
@@ -91,9 +92,13 @@ class Releases:
         """See `PublicKeys.current`."""
         return self.public.current()
 
-    def differences(self, pointer: Pointer) -> list[str]:
-        """See `PublicKeys.differences`."""
-        return self.public.differences(pointer)
+    def differences(self, pointer: Pointer | None) -> list[str]:
+        """See `PublicKeys.differences`; where there is no pointer, whether there was one."""
+        if pointer is not None:
+            return self.public.differences(pointer)
+        there = read_releases(self.store, self.keys)
+        lost = f"{self.keys.pointer}, which says what is public, is gone"
+        return [f"{lost}; what was published is there, last {there[0].build}"] if there else []
 
     def looked_at(self) -> tuple[Pointer | None, list[str]]:
         """What the pointer says is public, and what differs from it.
@@ -104,7 +109,7 @@ class Releases:
         while True:
             current = self.current()
             if current is None:
-                return None, []
+                return None, self.differences(None)
             differences = self.differences(current[0])
             if not differences or time.monotonic() > deadline or not self._is_changing(current[1]):
                 return current[0], differences
@@ -167,7 +172,7 @@ class Releases:
                 say=say,
             )
             released = self._release(candidate, lock, say, before=before[0].build if before else "")
-            with self.public.or_as_before(released):
+            with self.public.or_as_before(released, lock):
                 described = candidate.tilejson(self.store.public_address(self.keys.archive))
                 etags = self.public.turn(released, described, before[0] if before else None, say)
                 lock.renew()

@@ -16,9 +16,9 @@ from oam_mosaic_assets.core.product import JSON, PMTILES
 from oam_mosaic_assets.core.release import TILEJSON, Pointer
 from oam_mosaic_assets.errors import MosaicError, RollbackRefused
 from oam_mosaic_assets.gateways.history import read_releases
-from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.ownership import keep_foreign
 from oam_mosaic_assets.gateways.public_keys import Part
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.releases import Releases
 
@@ -56,7 +56,8 @@ def roll_back(
         before = public.current()
         there = read_releases(releases.store, releases.keys)
         if before is None:
-            raise _refused("Nothing was published here yet", [])
+            lost = releases.differences(None)
+            raise _refused(lost[0] if lost else "Nothing was published here yet", [])
         target = _target(build, before[0].build, there)
         others = [each for each in there if each.build not in {target.build, before[0].build}]
         found = _whole(releases, target, others, folder)
@@ -71,7 +72,10 @@ def roll_back(
             confirmed=reason,
             say=say,
         )
-        with _held_or_as_before(releases.holds, why), public.or_as_before(found.parts):
+        with (
+            _held_or_as_before(releases, lock, why, target.build, say),
+            public.or_as_before(found.parts, lock),
+        ):
             etags = public.turn(found.parts, found.described, before[0], say)
             lock.renew()
             pointer = replace(found.pointer, etags=etags, published_at=datetime.now(UTC).isoformat())
@@ -82,15 +86,28 @@ def roll_back(
 
 
 @contextmanager
-def _held_or_as_before(holds: Holds, reason: str) -> Iterator[None]:
-    """Hold first: were it killed after the pointer is turned, the next build would undo it."""
-    before = holds.present()
+def _held_or_as_before(
+    releases: Releases, lock: PublisherLock, reason: str, target: str, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Hold first: were it killed after the pointer is turned, the next build would undo it.
+
+    The hold stays where the target is public, for only the answer was lost; and where the lock is, for it may
+    be another person's as well by now.
+    """
+    before = releases.holds.present()
     try:
-        holds.place(reason)
+        releases.holds.place(reason)
         yield
     except BaseException:
+        stays = True
         with suppress(MosaicError):  # what failed first must be seen
-            holds.put_back(before)
+            lock.renew()
+            current = releases.current()
+            if current is None or current[0].build != target:
+                releases.holds.put_back(before)
+                stays = False
+        if stays:
+            say(f"{target} may be public all the same, and publication stays held: see `oam-mosaic status`")
         raise
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -70,10 +71,23 @@ class FrontServer:
         Raises:
             ServerMissing: it does not serve, such as where its ports are taken.
         """
+        self._see_whether_ports_are_free()
         self._documents.mkdir(parents=True)
         self.tell(health)
         self._write_configuration()
         self.start()
+
+    def _see_whether_ports_are_free(self) -> None:
+        """Nginx says so as well, thirty times."""
+        address = self._settings.serve_address
+        for port in self._settings.serve_ports:
+            try:
+                socket.create_server((address, port), family=_family(address)).close()
+            except OSError as error:
+                raise ServerMissing(
+                    f"Port {port} of {address} cannot be had: {os.strerror(error.errno or 0)}.",
+                    hint="See whether another program listens there; SERVE_VECTOR_PORT and others set ports.",
+                ) from None
 
     def start(self) -> None:
         """Start it, for the first time or again, on what it served.
@@ -187,6 +201,10 @@ class FrontServer:
             cache_mb=settings.serve_cache_mb,
             as_root=os.geteuid() == 0,
         )
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _public_files(settings: Settings) -> str:

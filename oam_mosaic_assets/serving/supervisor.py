@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import shutil
 import time
 from datetime import UTC, datetime
@@ -69,6 +70,8 @@ class Supervisor:
             self._stop()
             raise
         vector, raster, viewer = self._settings.serve_ports
+        if os.geteuid() == 0:
+            self._log.warning("root runs this, and with it nginx and Martin; let another user do so")
         self._log.info(
             "listening on %s: vector tiles %d, raster tiles %d, viewer %d; asking %s in %s",
             self._settings.serve_address,
@@ -107,9 +110,16 @@ class Supervisor:
             if pointer and (current is None or pointer.build != current.pointer.build):
                 self._turn(pointer)
             self._say_trouble("")
-        except MosaicError as error:
+        except (MosaicError, OSError) as error:  # such as a full disk
             self._say_trouble(str(error))
-        self._front.tell(self._health_of(self._current))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say how it goes, where that can be written down; nothing else depends on it."""
+        try:
+            self._front.tell(self._health_of(self._current))
+        except OSError as error:
+            self._say_trouble(f"How it goes cannot be written down: {error}.")
 
     def watch(self) -> None:
         """Start again what died, with growing pauses, and end what has retired."""
@@ -131,9 +141,9 @@ class Supervisor:
                 self._log.error("%s; starting it again", current.martin.end)
                 self._turn(current.pointer)
             self._failures = 0
-        except MosaicError as error:
+        except (MosaicError, OSError) as error:
             self._say_trouble(str(error))
-            self._front.tell(self._health_of(self._current))
+            self._tell()
 
     def _public(self) -> Pointer | None:
         """What a stranger is told is public; None where nothing is."""

@@ -283,7 +283,7 @@ class Settings(BaseModel):
     def remarks(self) -> list[str]:
         """What a person who set these may not expect."""
         remarks = [
-            f"{name} is set and no setting; {meant} may be meant, and is not set."
+            f"{name} is set, but is no setting; {meant} may be meant, and is not set."
             for name, meant in self._near_misses.items()
         ]
         if self.s3_access_key is not None and not self.publishes_to_s3:

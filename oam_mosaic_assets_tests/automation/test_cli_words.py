@@ -182,6 +182,35 @@ def test_a_file_without_an_image_is_refused_with_what_was_in_it(
     assert told.stderr.endswith(f"\nKind: {kind}, in docs/operation.md\n")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("hold", "--reason", "a look"), ("resume",), ("releases",), ("takedown", "--list")],
+    ids=lambda command: command[0],
+)
+def test_who_changes_or_asks_a_place_is_told_which_and_what_may_not_be_meant(
+    shell: Shell, command: tuple[str, ...]
+) -> None:
+    """A hold of another place than is meant looks like one, and the mosaic goes on changing."""
+    told = shell.run(*command, S3_BUKET="mosaics")
+    assert told.returncode == 0
+    assert "Note  S3_BUKET is set, but is no setting; S3_BUCKET may be meant" in told.stderr
+    assert f"To    {shell.store.as_uri()}/global-mosaic.pmtiles" in told.stderr
+
+
+def test_a_pointer_that_is_gone_is_not_called_a_place_without_a_mosaic(shell: Shell) -> None:
+    pointer = shell.store / "mosaic" / "latest.json"
+    shell.run_forked("build")
+    content = pointer.read_bytes()
+    pointer.unlink()
+    try:
+        told = [shell.run("status"), shell.run("doctor"), shell.run_forked("rollback", "--reason", "a try")]
+    finally:
+        pointer.write_bytes(content)
+    for each in told:
+        said = each.stdout + each.stderr
+        assert "mosaic/latest.json, which says what is public, is gone; what was published is there" in said
+
+
 def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shell: Shell) -> None:
     items = [{**item, "geometry": None} for item in some_items(IMAGES)]
     write_items(shell.folder / "items.ndjson", [*some_items(IMAGES, first=IMAGES), *items])

@@ -102,6 +102,14 @@ def test_what_is_wrong_is_all_named_at_once_and_no_secret_with_it(shell: Shell, 
     assert "Traceback" not in told.stderr
 
 
+def test_a_file_of_something_else_is_not_called_an_empty_catalogue(shell: Shell) -> None:
+    other = shell.folder / "readme.ndjson"
+    other.write_text("# A title\nand some text\n")
+    told = shell.run("doctor", STAC_ITEMS=str(other))
+    assert told.returncode == WRONG
+    assert "holds no STAC items: of 2 lines none is a JSON object" in told.stdout
+
+
 def test_what_cannot_be_reached_now_exits_with_1(shell: Shell) -> None:
     told = shell.run("doctor", STAC_ITEMS="", PGHOST="127.0.0.1", PGPORT=str(free_port()))
 

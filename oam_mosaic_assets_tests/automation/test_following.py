@@ -218,8 +218,11 @@ def test_a_catalogue_that_never_rests_is_built_all_the_same(site: Site, database
     load_items(database, some_items(1, first=5))
     seen = json.loads(str(cursor))
     seen["since"] = (datetime.now(UTC) - LONGEST_WAIT - timedelta(seconds=1)).isoformat()
-    asked, _ = tick(site, json.dumps(seen))
+    asked, cursor = tick(site, json.dumps(seen))
     assert isinstance(asked, dg.RunRequest)
+    load_items(database, some_items(1, first=6))
+    asked, _ = tick(site, cursor)
+    assert "waiting until it rests" in str(asked), "what came since is waited for as long again"
 
 
 def test_the_sensor_waits_for_a_hold_and_says_so_where_a_server_is_away(site: Site) -> None:

@@ -304,3 +304,23 @@ def test_a_pointer_of_a_version_that_knew_the_archive_only_is_read_and_replaced(
     published(releases, "b", *BOTH)
     back(releases, first.build, tmp_path)
     shows(releases, "a", MOSAIC)
+
+
+def test_a_report_that_names_an_image_takes_no_partition_of_imagery_along(
+    releases: Releases, tmp_path: Path
+) -> None:
+    """An image that could not be read stands in the report of all partitions, and in none of them."""
+    store, keys = releases.store, releases.keys
+    published(releases, "a", *BOTH)
+    states = [f"{keys.imagery}{tile}/state.json" for tile in ("6-1-1", "6-34-23")]
+    for state in states:
+        store.put_bytes(state, b'{"blocks": {}}', Headers(JSON))
+    store.put_bytes(keys.imagery_report, f'{{"skipped": [{{"id": "{GONE}"}}]}}'.encode(), Headers(JSON))
+    found = purge(releases, GONE, folder=tmp_path, say=lambda _: None)
+    assert (found.deleted, found.left) == ((keys.imagery_report,), ())
+    assert [each.key for each in store.keys(keys.imagery)] == states
+
+    store.put_bytes(states[0], f'{{"blocks": {{"1": "{GONE}"}}}}'.encode(), Headers(JSON))
+    found = purge(releases, GONE, folder=tmp_path, say=lambda _: None)
+    assert found.deleted == (f"{keys.imagery}6-1-1/",)
+    assert [each.key for each in store.keys(keys.imagery)] == states[1:]

@@ -22,6 +22,7 @@ from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.viewer import INDEX
 from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
+from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, Spoiled, running_s3_proxy
@@ -143,6 +144,21 @@ def test_a_broken_pointer_leaves_the_last_good_release(
     server.until(lambda: server.health()["status"] == "ok")
 
 
+def test_a_disk_that_is_full_ends_nothing(tmp_path: Path, store: FolderStore, mosaic: Path) -> None:
+    settings = {"MOSAIC_STORE": str(store.root)}
+    with a_small_disk() as disk, serving(tmp_path / "serve", settings, MOSAIC_SCRATCH=str(disk)) as server:
+        release(store, FIRST, mosaic)
+        server.serves(FIRST)
+        assert server.ask(0, TILE).status == 200
+        fill(disk, room=0)
+        server.until(lambda: "No space left on device" in server.log.read_text())
+        assert server.ask(0, TILE).content == tile_of(mosaic), "nginx kept it"
+        (disk / "filler").unlink()
+        server.until(lambda: server.log.read_text().rstrip().endswith("all is well again"))
+        assert server.health()["status"] == "ok"
+        assert server.ask(0, "/globalcoverage/1/1/0").status == 200
+
+
 @pytest.mark.parametrize("fault", ["missing", "broken"])
 def test_a_release_whose_archive_cannot_be_served_leaves_the_last_good_one(
     server: Serving, store: FolderStore, mosaic: Path, tmp_path: Path, fault: str
@@ -219,6 +235,16 @@ def test_a_second_server_in_the_same_place_is_refused(server: Serving, tmp_path:
     )
     assert refused.returncode == 2
     assert "is at work in" in refused.stderr
+
+
+def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "SERVE_VECTOR_PORT": str(server.ports[0])}
+    refused = subprocess.run(
+        [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert f"Port {server.ports[0]} of 127.0.0.1 cannot be had: Address already in use." in refused.stderr
+    assert "emerg" not in refused.stderr
 
 
 def settings_of(server: S3Server, bucket: str, endpoint: str) -> dict[str, str]:

@@ -24,20 +24,20 @@ def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, No
         releases = Releases(store, keys)
         current = releases.current()
         pointer = current[0] if current else None
-        text = "none yet: the first build makes it"
+        text = ""
         if pointer is not None:
             since = datetime.fromisoformat(pointer.published_at)
             text = f"{pointer.build} with {pointer.images:,} images, public since {since:%Y-%m-%d %H:%M} UTC"
-        differences = releases.differences(pointer) if pointer else []
+        differences = releases.differences(pointer)
         if differences:
             yield Finding(
                 "public mosaic",
                 State.WARNING,
-                f"{text}; but {'; '.join(differences)}",
+                "; but ".join(filter(None, (text, "; ".join(differences)))),
                 "The next build puts it right; see who else writes to this place.",
             )
         else:
-            yield Finding("public mosaic", State.OK, text)
+            yield Finding("public mosaic", State.OK, text or "none yet: the first build makes it")
         yield from _waiting(releases)
         yield _lock(store, keys)
         yield from _foreign(store, keys, pointer.etags if pointer else ())

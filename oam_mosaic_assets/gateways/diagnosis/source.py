@@ -40,22 +40,32 @@ def examine_source(settings: Settings) -> Generator[Finding, None, int | None]:
     began = time.monotonic()
     try:
         catalogue = catalogue_of(settings, patient=False)
-        images, text = _count(catalogue)
+        images, text, unreadable = _count(catalogue)
     except MosaicError as error:
         yield Finding.of("images", error)
+        return None
+    if unreadable and not images:
+        yield Finding(
+            "images",
+            State.WRONG,
+            f"{catalogue.origin} holds no STAC items: of {unreadable:,} lines none is a JSON object",
+            "Give STAC items, one JSON object a line, plain or gzipped, or stac-geoparquet.",
+        )
         return None
     yield _judge(settings, images, f"{text} in {catalogue.origin}", seconds=time.monotonic() - began)
     return images
 
 
-def _count(catalogue: Catalogue) -> tuple[int | None, str]:
+def _count(catalogue: Catalogue) -> tuple[int | None, str, int]:
+    """How many images, in words as well, and how many rows are none."""
     with catalogue.snapshot() as snapshot:
         if snapshot.expected is not None:
-            return snapshot.expected, f"{snapshot.expected:,}"
+            return snapshot.expected, f"{snapshot.expected:,}", 0
         if catalogue.kind == "stac_api":  # pages are slow
-            return None, "an unknown number"
+            return None, "an unknown number", 0
         read = [not isinstance(each, Unreadable) for each in islice(snapshot.items(), MOST_READ)]
-        return sum(read), f"{sum(read):,}{' or more' if len(read) == MOST_READ else ''}"
+        images = sum(read)
+        return images, f"{images:,}{' or more' if len(read) == MOST_READ else ''}", len(read) - images
 
 
 def _judge(settings: Settings, images: int | None, text: str, *, seconds: float) -> Finding:

@@ -27,6 +27,8 @@ _PORTS: Final = {"http": 80, "https": 443}
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+_NEVER_PUBLIC: Final = tuple(map(IPv6Network, ("64:ff9b:1::/48", "::ffff:0:0:0/96", "fec0::/10")))
+"""A network's own NAT64 (RFC 8215), translated IPv4 (RFC 2765), site-local: global to some Python."""
 _IPV4_COMPATIBLE: Final = IPv6Network("::/96")
 _LAST_32_BITS: Final = 0xFFFF_FFFF
 
@@ -165,6 +167,8 @@ def is_public(address: str) -> bool:
     try:
         ip = ip_address(address)
     except ValueError:
+        return False
+    if ip.version == 6 and any(ip in network for network in _NEVER_PUBLIC):  # noqa: PLR2004
         return False
     return all(each.is_global and not each.is_multicast for each in (ip, *_inside(ip)))
 

@@ -51,7 +51,7 @@ SILENCE_SECONDS: Final = 15.0
 """Between two pieces of an answer."""
 
 _PIECE: Final = 64 * 1024
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _ABSENT: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _NOT_FOR_STRANGERS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
@@ -107,6 +107,8 @@ class Hosts:
                 if response.status not in _MOVED:
                     return self._understood(response, target, start, end, deadline, whole_most)
                 place = urljoin(target.address, response.headers.get("Location", ""))
+            except ValueError:
+                raise Unreadable(Reason.SERVER_FAULT, "a redirect to what is no address") from None
             finally:
                 response.close()  # what is left unread must not stand before the next answer
             if not place.startswith(("http://", "https://")):  # s3 is for the catalogue, not for a host

@@ -259,8 +259,21 @@ def test_a_host_that_always_hangs_up_early_gives_a_truncated_image(host: Scripte
     assert why(source_of(host)) is Reason.TRUNCATED
 
 
+def test_a_redirect_to_what_is_no_address_is_the_hosts_fault(host: ScriptedHost) -> None:
+    host.script = lambda request: request.answer("302 Found", b"", "Location: http://[::1")
+    assert why(source_of(host)) is Reason.SERVER_FAULT
+
+
 @pytest.mark.parametrize(
-    "stated", ["bytes 5-9/100", "bytes 0-9/*", "bytes */100", "rubbish", "bytes 0-99999999999999/x"]
+    "stated",
+    [
+        f"bytes 0-3/{'9' * 5000}",
+        "bytes 5-9/100",
+        "bytes 0-9/*",
+        "bytes */100",
+        "rubbish",
+        "bytes 0-99999999999999/x",
+    ],
 )
 def test_another_range_than_was_asked_for_is_not_believed(host: ScriptedHost, stated: str) -> None:
     host.script = lambda request: request.answer(
