@@ -31,6 +31,8 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ALL_IN_ONE: Final = re.compile(rb'\s*(\[|\{\s*$|\{\s*"features"|\{.{,500}"FeatureCollection")')
 """How a document begins that holds all items at once, on one line or on many."""
 
+_ANEW: Final = "Fetch or write it anew."
+
 _ONE_A_LINE: Final = 'if type == "array" then .[] elif .features then .features[] else . end'
 
 
@@ -86,7 +88,7 @@ class ItemsFile:
 
     def _items(self, file: io.BufferedReader) -> Iterator[Item | Unreadable]:
         first = True
-        for row, line in self._lines(file):
+        for row, line, has_end in self._lines(file):
             if first and _ALL_IN_ONE.match(line):
                 raise self._all_in_one()
             first = False
@@ -94,10 +96,14 @@ class ItemsFile:
                 item = object_in(row, line.decode())
             except UnicodeDecodeError:
                 item = Unreadable(row, line.decode(errors="replace")[:SHOWN_CHARACTERS])
+            if isinstance(item, Unreadable) and not has_end and line.startswith(b"{"):
+                raise CatalogueRefused(
+                    f"{self._path} is not whole: it ends in the middle of line {row}", hint=_ANEW
+                )
             yield item
 
-    def _lines(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
-        """Number the lines from 1, leave out the blank ones, and strip the others."""
+    def _lines(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes, bool]]:
+        """Number the lines from 1, leave out the blank ones, strip the others; and say which have an end."""
         file.seek(0)
         packed = self._begins_with(file, _GZIP)
         row = 0
@@ -108,11 +114,11 @@ class ItemsFile:
                 if len(line) == LONGEST_LINE:
                     raise self._all_in_one()
                 if text := (line.removeprefix(_BYTE_ORDER_MARK) if row == 1 else line).strip():
-                    yield row, text
+                    yield row, text, line.endswith(b"\n")
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise CatalogueRefused(
                 f"{self._path} is not whole: the compressed data ends or is damaged after line {row}",
-                hint="Fetch or write it anew.",
+                hint=_ANEW,
             ) from error
         except OSError as error:
             raise self._failing(error, row) from error

@@ -201,6 +201,18 @@ def test_a_file_that_may_not_be_read_is_refused(path: Path, monkeypatch: pytest.
         read(path)
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("left", [slice(5), slice(-3)], ids=["near its beginning", "in a letter"])
+def test_a_file_that_was_cut_off_in_a_line_is_refused(path: Path, pack: Any, left: slice) -> None:
+    """What a broken download leaves would take the place of a whole catalogue."""
+    line = json.dumps({**an_item("b"), "title": "Zürich ü"}, ensure_ascii=False).encode()
+    assert line.endswith('ü"}'.encode())
+    path.write_bytes(pack(lines_of(an_item("a")) + line[left]))
+
+    with pytest.raises(CatalogueRefused, match="is not whole: it ends in the middle of line 2"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
