@@ -23,18 +23,22 @@ def releases_of(settings: Settings) -> Releases:
     return Releases(store_of(settings), settings.keys, retention=retention)
 
 
-def announcement(settings: Settings, *, reads_catalogue: bool = False) -> list[str]:
-    """What a command says first, line by line: what may not be meant, what is read, and where it acts."""
+def announcement(settings: Settings, *, reads_catalogue: bool = False, place: str = "To") -> list[str]:
+    """What a command says first, line by line: what may not be meant, what is read, and where it acts.
+
+    Args:
+        place: the word before where it acts.
+    """
     lines = [f"Note  {remark}" for remark in settings.remarks()]
     if reads_catalogue:
         lines.append(f"From  {catalogue_of(settings).origin}")
-    return [*lines, f"To    {store_of(settings).public_address(settings.keys.archive)}"]
+    return [*lines, f"{place:<4}  {store_of(settings).public_address(settings.keys.archive)}"]
 
 
 def announced() -> Releases:
     """What the settings name, said on standard error: nobody should hold another place than they mean."""
     settings = Settings.read()
-    for line in announcement(settings):
+    for line in announcement(settings, place="At"):
         _say(line)
     return releases_of(settings)
 

@@ -79,9 +79,8 @@ def _numbers(kind: _Field, text: str) -> set[int] | None:
             return None
         if first is None or last is None or not kind.low <= first <= last <= kind.high:
             return None
-        if (
-            part["step"] and not 1 <= step <= last
-        ):  # one larger than the range steps over all but its first number
+        # a step larger than the range would step over all but its first number
+        if part["step"] and not 1 <= step <= last:
             return None
         numbers.update(range(first, last + 1, step))
     return numbers

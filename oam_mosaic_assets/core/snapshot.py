@@ -35,10 +35,13 @@ ROW_GROUP: Final = 8 * BATCH
 """Rows that are compressed together; a reader of one batch inflates no more."""
 
 _JAGGED: Final = 100
-"""Corners of an outline that is not moved in or out as it is: with more, its jags are looked at first."""
+"""Corners of an outline that is not moved in or out as it is: with more, its jags go first."""
 
 _MOST_JAGGED: Final = 2000
-"""Corners of one that is so by its hull, where nothing else makes it plainer."""
+"""Corners of one that is drawn by its hull, where nothing else makes it plainer."""
+
+_JAG: Final = 1 / 16
+"""Of what is too thin: how far an outline may be moved when its jags go; an eighth of a tile's unit."""
 
 TABLE: Final = pl.Schema({**SCHEMA, "item_hash": HASHES["item_hash"]})
 """The columns of the GeoParquet."""
@@ -264,9 +267,8 @@ def as_drawn(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.obj
     wide = geometries.copy()
     # mitred, so that a widened rectangle stays one
     plain = _plain(geometries[thin], thinnest)
-    with np.errstate(
-        all="ignore"
-    ):  # what hardly has an area has tips that GEOS divides by zero for, and cuts
+    # what hardly has an area has tips that GEOS divides by zero for, and cuts
+    with np.errstate(all="ignore"):
         wide[thin] = shapely.buffer(plain, thinnest, join_style="mitre", mitre_limit=MITRE)
     return wide
 
@@ -277,17 +279,21 @@ def _plain(thin: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
     Each side of an outline is moved out by more than a jag is long, and so meets all others: to sort that out
     takes minutes where there are some thousands.
     """
-    found = thin.copy()
+    found = _without_jags(thin, thinnest)
     west, south, east, north = shapely.bounds(thin).T
-    jagged = shapely.get_num_coordinates(thin) > _JAGGED
-    dots = jagged & (np.maximum(east - west, north - south) <= thinnest)
-    rest = np.flatnonzero(jagged & ~dots)
-    found[dots] = shapely.convex_hull(thin[dots])
-    found[rest] = mended(shapely.simplify(thin[rest], thinnest / 16.0, preserve_topology=False))
-    lost = rest[shapely.is_empty(found[rest])]  # what is thinner than that
-    found[lost] = shapely.simplify(thin[lost], thinnest / 16.0)
-    still = rest[shapely.get_num_coordinates(found[rest]) > _MOST_JAGGED]
-    found[still] = shapely.convex_hull(thin[still])
+    lost = shapely.is_empty(found)  # thinner than its jags may be long
+    found[lost] = shapely.simplify(thin[lost], thinnest * _JAG)
+    are_dots = np.maximum(east - west, north - south) <= thinnest
+    by_hull = shapely.get_num_coordinates(found) > np.where(are_dots, _JAGGED, _MOST_JAGGED)
+    found[by_hull] = shapely.convex_hull(thin[by_hull])
+    return found
+
+
+def _without_jags(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
+    """Outlines of many corners without jags shorter than a share of this; of some, nothing is left."""
+    found = geometries.copy()
+    jagged = shapely.get_num_coordinates(geometries) > _JAGGED
+    found[jagged] = mended(shapely.simplify(geometries[jagged], thinnest * _JAG, preserve_topology=False))
     return found
 
 
@@ -299,12 +305,12 @@ def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.boo
     # most that only look thin, for their outline is ragged, have room round the middle of their widest line
     middle, outline = shapely.point_on_surface(geometries[thin]), shapely.boundary(geometries[thin])
     thin[thin] = shapely.distance(middle, outline) < thinnest / 2.0
-    left = geometries[thin]
+    left = _without_jags(geometries[thin], thinnest)
     jagged = shapely.get_num_coordinates(left) > _JAGGED
     found = np.zeros(len(left), np.bool_)
     found[~jagged] = shapely.is_empty(shapely.buffer(left[~jagged], -thinnest / 2.0))
     # to move many sides in takes minutes, as `_plain` says
-    room = shapely.maximum_inscribed_circle(left[jagged], tolerance=thinnest / 32.0)
+    room = shapely.maximum_inscribed_circle(left[jagged], tolerance=thinnest * _JAG)
     found[jagged] = shapely.length(room) < thinnest / 2.0
     thin[thin] = found
     return thin

@@ -194,7 +194,7 @@ def test_who_changes_or_asks_a_place_is_told_which_and_what_may_not_be_meant(
     told = shell.run(*command, S3_BUKET="mosaics")
     assert told.returncode == 0
     assert "Note  S3_BUKET is set, but is no setting; S3_BUCKET may be meant" in told.stderr
-    assert f"To    {shell.store.as_uri()}/global-mosaic.pmtiles" in told.stderr
+    assert f"At    {shell.store.as_uri()}/global-mosaic.pmtiles" in told.stderr
 
 
 def test_a_pointer_that_is_gone_is_not_called_a_place_without_a_mosaic(shell: Shell) -> None:

@@ -26,8 +26,8 @@ ELSEWHERE = [footprint(f"elsewhere {number}", number, 1.0, number + 0.01, 1.01) 
 UNIT = 360.0 / 2**15 / EXTENT
 """Degrees of longitude: of the grid of tiles at z15."""
 
-SECONDS = 8.0
-"""Of a processor: some ten times what it takes; it took minutes."""
+SECONDS = 20.0
+"""Of a processor: some four times what it takes; it took many minutes."""
 
 
 def as_json(outline: shapely.Geometry) -> Any:
@@ -57,6 +57,14 @@ def jagged(points: int, west: float) -> shapely.Polygon:
     return shapely.Polygon(
         np.column_stack([west + radius[0] * np.cos(angle), 10 + radius[1] * np.sin(angle)])
     )
+
+
+def jagged_strip(points: int, south: float, width: float, jag: float) -> shapely.Polygon:
+    """Some kilometres long and a few metres wide, or much less."""
+    chance, along = np.random.default_rng(points), np.linspace(20.0, 20.05, points)
+    sides = south + jag * chance.uniform(size=(2, points))
+    north = np.column_stack([along, sides[0] + width])
+    return shapely.Polygon([*north, *np.column_stack([along, sides[1]])[::-1]])
 
 
 VANISHING = {
@@ -89,6 +97,7 @@ def test_what_hardly_has_an_area_is_drawn_at_all_zooms(tmp_path: Path) -> None:
 
 def test_jagged_outlines_hold_nothing_up(tmp_path: Path) -> None:
     outlines = [jagged(points, 20.0 + points / 1e5) for points in (400, 2500)]
+    outlines += [jagged_strip(1500, 1.0, 2e-5, 4e-5), jagged_strip(3000, 2.0, 1e-7, 3e-7)]
     images = [image(f"jagged {number}", each) for number, each in enumerate(outlines)]
     clock = time.process_time()
     scene = made_from([*images, *ELSEWHERE], tmp_path / "mosaic", plan=TilingPlan())
