@@ -51,7 +51,7 @@ def examine_source(settings: Settings) -> Generator[Finding, None, int | None]:
             f"{catalogue.origin} holds no STAC items: of {unreadable:,} lines none is a JSON object",
             "Give STAC items, one JSON object a line, plain or gzipped, or stac-geoparquet.",
         )
-        return None
+        return images
     yield _judge(settings, images, f"{text} in {catalogue.origin}", seconds=time.monotonic() - began)
     return images
 
