@@ -218,7 +218,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Made up, always the same, and shaped like OpenAerialMap's: clusters of drone flights "
         "under large satellite scenes, islands on the antimeridian, and a handful of each kind of dirt.",
     )
-    sample.add_argument("--images", type=int, default=2000, metavar="N", help="how many (default 2000)")
+    sample.add_argument(
+        "--images",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="how many (default 2000); 21 of them are dirt, so that a guard holds fewer than 1050 back",
+    )
     sample.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
     sample.set_defaults(command=_sample)
 
