@@ -112,10 +112,8 @@ def _alert_problems(settings: Settings) -> list[str]:
             problems.append(f"{name.upper()} must be a web address that begins with http:// or https://")
     if settings.alert_smtp_url is not None and not is_mail_server(settings.alert_smtp_url.get_secret_value()):
         problems.append("ALERT_SMTP_URL must be smtp://user:password@host:587, or smtps://, or without user")
-    if (
-        len({settings.alert_smtp_url is None, settings.alert_email_from is None, not settings.alert_email_to})
-        > 1
-    ):
+    smtp = settings.alert_smtp_url, settings.alert_email_from, settings.alert_email_to or None
+    if len({each is None for each in smtp}) > 1:
         problems.append("ALERT_SMTP_URL, ALERT_EMAIL_FROM and ALERT_EMAIL_TO go together: all, or none")
     mailboxes = [each for each in (settings.alert_email_from, *settings.alert_email_to) if each is not None]
     if not all(map(MAILBOX.fullmatch, mailboxes)):

@@ -106,11 +106,13 @@ class Hosts:
             try:
                 if response.status not in _MOVED:
                     return self._understood(response, target, start, end, deadline, whole_most)
-                place = urljoin(target.address, response.headers.get("Location", ""))
-            except ValueError:
-                raise Unreadable(Reason.SERVER_FAULT, "a redirect to what is no address") from None
+                location = response.headers.get("Location", "")
             finally:
                 response.close()  # what is left unread must not stand before the next answer
+            try:
+                place = urljoin(target.address, location)
+            except ValueError:
+                raise Unreadable(Reason.SERVER_FAULT, "a redirect to what is no address") from None
             if not place.startswith(("http://", "https://")):  # s3 is for the catalogue, not for a host
                 raise Unreadable(Reason.REFUSED_ADDRESS, "a redirect to another scheme than http and https")
             target = target_of(place, self.rules)
