@@ -10,32 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.forked import run_forked
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
 from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import a_page, scripted_api
 
 IMAGES = 30
-COMMANDS = [
-    "build",
-    "publish",
-    "releases",
-    "rollback",
-    "hold",
-    "resume",
-    "takedown",
-    "doctor",
-    "status",
-    "sample",
-    "validate",
-]
-
 PUBLISHED, PASSING, WRONG, REFUSED = 0, 1, 2, 3
 
 
@@ -223,88 +208,6 @@ sys.exit(main(["build"]))
     assert "Dependencies for step" not in failed.stderr
 
 
-@pytest.mark.parametrize("name", ["MOSAIC_SCRATCH", "DAGSTER_HOME"])
-def test_a_folder_that_cannot_be_used_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
-    (shell.folder / "a-file").touch()
-    failed = shell.run_forked("build", **{name: "a-file/below"})
-    assert failed.returncode == WRONG, failed.stderr
-    assert f"{shell.folder / 'a-file' / 'below'}" in failed.stderr
-    assert "cannot be used: Not a directory" in failed.stderr
-    assert name in failed.stderr
-    assert "Traceback" not in failed.stderr
-
-
-@pytest.mark.parametrize("name", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])
-def test_a_folder_that_nobody_can_make_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
-    failed = shell.run_forked("build", **{name: "/proc/none/below"})
-    assert failed.returncode == WRONG, failed.stderr
-    assert "/proc/none" in failed.stderr
-    assert name in failed.stderr
-    assert "a fault in" not in failed.stderr
-
-
-def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell) -> None:
-    environment = {name: value for name, value in shell.environment.items() if name != "DAGSTER_HOME"}
-    (shell.folder / ".env").write_text("DAGSTER_HOME=rel/d\n")
-    try:
-        built = replace(shell, environment=environment).run_forked("build", MOSAIC_STORE="another-store")
-    finally:
-        (shell.folder / ".env").unlink()
-    assert built.returncode == PUBLISHED, built.stderr
-    assert (shell.folder / "rel" / "d" / "history").is_dir()
-
-
-def test_wrong_settings_exit_with_2_and_are_all_named_at_once(shell: Shell) -> None:
-    wrong = shell.run_forked("build", ZOOM_MAX="3", MOSAIC_CRON="daily", PG_DSN="postgresql://u:S3cr3t@db/x")
-    assert wrong.returncode == WRONG
-    for name in ("ZOOM_MAX", "MOSAIC_CRON", "PG_DSN", "STAC_ITEMS"):
-        assert name in wrong.stderr
-    assert "What to do:" in wrong.stderr
-    assert "S3cr3t" not in wrong.stderr
-    assert "Traceback" not in wrong.stderr
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["nonsense"],
-        ["publish", "20260115T030000Z-3f9c2a7d41be"],
-        ["publish", "../../x", "--confirm", "y"],
-        ["validate"],
-    ],
-)
-def test_wrong_usage_exits_with_2_and_says_how(shell: Shell, arguments: list[str]) -> None:
-    wrong = shell.run(*arguments)
-    assert wrong.returncode == WRONG
-    assert "usage: oam-mosaic" in wrong.stderr
-
-
-def test_a_sample_that_is_too_small_is_wrong_usage(shell: Shell) -> None:
-    small = shell.run("sample", "--images", "3")
-    assert small.returncode == WRONG
-    assert "at least" in small.stderr
-
-
-def test_the_help_tells_what_each_command_does_and_what_exit_codes_mean(shell: Shell) -> None:
-    overview = shell.run("--help")
-    assert overview.returncode == 0
-    assert re.findall(r"^  (\d)  \w", overview.stdout, re.MULTILINE) == ["0", "1", "2", "3"]
-    for command in COMMANDS:
-        assert re.search(rf"^ +{command} +\w", overview.stdout, re.MULTILINE), command
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_each_command_describes_it_and_its_options(shell: Shell, command: str) -> None:
-    text = shell.run(command, "--help").stdout
-    described = text.split("\n\n")[1]
-    assert len(described) > 80
-    options = re.findall(r"^  (?:-\w, )?(--?\w+)(?: [A-Z]+)?(.*(?:\n {10,}.*)?)", text, re.MULTILINE)
-    assert options
-    for option, meaning in options:
-        assert len(meaning.strip()) > 5, option
-
-
 @pytest.mark.usefixtures("built")
 def test_status_says_for_people_and_for_programs_what_is_public(shell: Shell) -> None:
     told = shell.run("status")
@@ -358,30 +261,6 @@ def test_status_exits_with_1_where_nothing_is_public(shell: Shell) -> None:
     empty = shell.run("status", MOSAIC_STORE=str(shell.folder / "nothing"))
     assert empty.returncode == 1
     assert "nothing was ever published here" in empty.stdout
-
-
-def test_the_sample_is_always_the_same(shell: Shell) -> None:
-    first = shell.run("sample", "--images", "300")
-    again = shell.run("sample", "--images", "300", "--output", "sample.ndjson")
-    assert (first.returncode, again.returncode) == (0, 0)
-    assert first.stdout == (shell.folder / "sample.ndjson").read_text()
-    assert again.stdout == ""
-    assert len(first.stdout.splitlines()) == 300
-
-
-def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
-    line = f"{program('oam-mosaic')} sample | head -1"
-    first = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line],
-        env=shell.environment,
-        cwd=shell.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert json.loads(first.stdout)["type"] == "Feature"
-    assert (first.returncode, first.stderr) == (0, "")
 
 
 def test_a_reader_that_stops_early_does_not_hide_that_the_mosaic_is_missing(shell: Shell) -> None:
@@ -463,10 +342,3 @@ finally:
     assert done.returncode == 0, done.stderr
     spent = after.children_user + after.children_system - before.children_user - before.children_system
     assert spent < 1.5, f"{spent:.1f} s of work, {time.perf_counter() - clock:.1f} s on the clock"
-
-
-def test_every_setting_may_be_absent(shell: Shell) -> None:
-    """The environment of these tests holds none of the settings but those that a test states."""
-    named = {name.upper() for name in Settings.model_fields} & shell.environment.keys()
-    stated = {"STAC_ITEMS", "MAX_SET_ASIDE_SHARE"}
-    assert named == stated | {"MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME", "ZOOM_MAX", "MOSAIC_PRODUCTS"}

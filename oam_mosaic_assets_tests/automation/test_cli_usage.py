@@ -1,0 +1,152 @@
+"""The command `oam-mosaic` before it does anything: help, wrong usage, settings, folders; and its sample."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
+from oam_mosaic_assets_tests.automation.test_cli import PUBLISHED, WRONG, Shell
+from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
+
+COMMANDS = [
+    "build",
+    "publish",
+    "releases",
+    "rollback",
+    "hold",
+    "resume",
+    "takedown",
+    "doctor",
+    "status",
+    "sample",
+    "validate",
+]
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[Shell]:
+    """An installation of a few images that nothing was built of."""
+    with quick_folder() as folder:
+        write_items(folder / "items.ndjson", some_items(30))
+        settings = {"STAC_ITEMS": str(folder / "items.ndjson"), "MAX_SET_ASIDE_SHARE": "0.1"}
+        yield Shell(folder, environment_of(folder, **settings))
+
+
+@pytest.mark.parametrize("name", ["MOSAIC_SCRATCH", "DAGSTER_HOME"])
+def test_a_folder_that_cannot_be_used_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
+    (shell.folder / "a-file").touch()
+    failed = shell.run_forked("build", **{name: "a-file/below"})
+    assert failed.returncode == WRONG, failed.stderr
+    assert f"{shell.folder / 'a-file' / 'below'}" in failed.stderr
+    assert "cannot be used: Not a directory" in failed.stderr
+    assert name in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("name", ["MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME"])
+def test_a_folder_that_nobody_can_make_is_named_and_exits_with_2(shell: Shell, name: str) -> None:
+    failed = shell.run_forked("build", **{name: "/proc/none/below"})
+    assert failed.returncode == WRONG, failed.stderr
+    assert "/proc/none" in failed.stderr
+    assert name in failed.stderr
+    assert "a fault in" not in failed.stderr
+
+
+def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell) -> None:
+    environment = {name: value for name, value in shell.environment.items() if name != "DAGSTER_HOME"}
+    (shell.folder / ".env").write_text("DAGSTER_HOME=rel/d\n")
+    try:
+        built = replace(shell, environment=environment).run_forked("build", MOSAIC_STORE="another-store")
+    finally:
+        (shell.folder / ".env").unlink()
+    assert built.returncode == PUBLISHED, built.stderr
+    assert (shell.folder / "rel" / "d" / "history").is_dir()
+
+
+def test_wrong_settings_exit_with_2_and_are_all_named_at_once(shell: Shell) -> None:
+    wrong = shell.run_forked("build", ZOOM_MAX="3", MOSAIC_CRON="daily", PG_DSN="postgresql://u:S3cr3t@db/x")
+    assert wrong.returncode == WRONG
+    for name in ("ZOOM_MAX", "MOSAIC_CRON", "PG_DSN", "STAC_ITEMS"):
+        assert name in wrong.stderr
+    assert "What to do:" in wrong.stderr
+    assert "S3cr3t" not in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["publish", "20260115T030000Z-3f9c2a7d41be"],
+        ["publish", "../../x", "--confirm", "y"],
+        ["validate"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_how(shell: Shell, arguments: list[str]) -> None:
+    wrong = shell.run(*arguments)
+    assert wrong.returncode == WRONG
+    assert "usage: oam-mosaic" in wrong.stderr
+
+
+def test_a_sample_that_is_too_small_is_wrong_usage(shell: Shell) -> None:
+    small = shell.run("sample", "--images", "3")
+    assert small.returncode == WRONG
+    assert "at least" in small.stderr
+
+
+def test_the_help_tells_what_each_command_does_and_what_exit_codes_mean(shell: Shell) -> None:
+    overview = shell.run("--help")
+    assert overview.returncode == 0
+    assert re.findall(r"^  (\d)  \w", overview.stdout, re.MULTILINE) == ["0", "1", "2", "3"]
+    for command in COMMANDS:
+        assert re.search(rf"^ +{command} +\w", overview.stdout, re.MULTILINE), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_describes_it_and_its_options(shell: Shell, command: str) -> None:
+    text = shell.run(command, "--help").stdout
+    described = text.split("\n\n")[1]
+    assert len(described) > 80
+    options = re.findall(r"^  (?:-\w, )?(--?\w+)(?: [A-Z]+)?(.*(?:\n {10,}.*)?)", text, re.MULTILINE)
+    assert options
+    for option, meaning in options:
+        assert len(meaning.strip()) > 5, option
+
+
+def test_the_sample_is_always_the_same(shell: Shell) -> None:
+    first = shell.run("sample", "--images", "300")
+    again = shell.run("sample", "--images", "300", "--output", "sample.ndjson")
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert first.stdout == (shell.folder / "sample.ndjson").read_text()
+    assert again.stdout == ""
+    assert len(first.stdout.splitlines()) == 300
+
+
+def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
+    line = f"{program('oam-mosaic')} sample | head -1"
+    first = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        env=shell.environment,
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert json.loads(first.stdout)["type"] == "Feature"
+    assert (first.returncode, first.stderr) == (0, "")
+
+
+def test_every_setting_may_be_absent(shell: Shell) -> None:
+    """The environment of these tests holds none of the settings but those that a test states."""
+    named = {name.upper() for name in Settings.model_fields} & shell.environment.keys()
+    stated = {"STAC_ITEMS", "MAX_SET_ASIDE_SHARE"}
+    assert named == stated | {"MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME", "ZOOM_MAX", "MOSAIC_PRODUCTS"}
