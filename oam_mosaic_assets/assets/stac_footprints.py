@@ -95,7 +95,7 @@ _COLUMNS = dg.TableSchema(
     metadata={"dagster/column_schema": _COLUMNS},
     hooks={discard_staged},
     code_version="3",
-    output_required=False,  # where nothing changed there is none, and what would follow is skipped
+    output_required=False,  # if nothing changed there is none, and downstream steps are skipped
 )
 def stac_footprints(
     context: dg.AssetExecutionContext,
@@ -116,7 +116,7 @@ def stac_footprints(
         context.log.warning(remark)
     with failing_clearly(), catalogue.snapshot() as snapshot:
         if TAKEDOWN_TAG not in context.run.tags:
-            releases.holds.refuse()  # asked again before anything becomes public
+            releases.holds.refuse()  # checked again before anything becomes public
         taken_down = releases.takedowns.ids()
         basis = watch.basis(snapshot, taken_down)
         if not MUST_BUILD.intersection(context.run.tags):
@@ -231,7 +231,7 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefu
     quoted = "".join(
         f" (the first: {row['id']}, {row['reason']}, {row['value'][:QUOTED]!r})" for row in first
     )
-    if found.set_aside and found.set_aside.keys() <= _NO_STAC:
+    if found.set_aside and not found.outside and found.set_aside.keys() <= _NO_STAC:
         return CatalogueRefused(
             f"{catalogue.origin} holds no STAC items; {what}{quoted}.",
             hint="Name another source; `oam-mosaic sample` shows what a file of items looks like.",

@@ -103,12 +103,12 @@ class Archive:
         last, tiles, stated = -1, 0, self.header["addressed_tiles_count"]
         root = self._directory(self.header["root_offset"], self.header["root_length"])
         is_leaf = root.run_length == 0
-        bounds = np.flatnonzero(is_leaf | np.roll(is_leaf, 1))  # each leaf, and what follows one
+        bounds = np.flatnonzero(is_leaf | np.roll(is_leaf, 1))  # each leaf, and each entry after one
         for start, stop in pairwise(sorted({0, *bounds.tolist(), len(root)})):
             found = self._leaf(root, start, last) if is_leaf[start] else root[start:stop]
             last = _checked(found, last, self.header["tile_data_length"])
             tiles += int(found.run_length.sum())
-            if tiles > stated > 0:  # 0 is unknown
+            if tiles > stated > 0:  # 0 means unknown
                 raise BrokenArchive(f"its directories name more tiles than the {stated:,} of its header")
             yield found
 
@@ -144,7 +144,7 @@ class Archive:
         if not _lies_within(offset, length, self.header["leaf_directory_length"]):
             raise BrokenArchive(f"the directory of tile {tile_id} lies outside its section")
         leaf = self._directory(self.header["leaf_directory_offset"] + offset, length)
-        if len(leaf) and leaf.tile_id[0] < tile_id:  # readers look for it in the leaf before
+        if len(leaf) and leaf.tile_id[0] < tile_id:  # readers would look for it in the leaf before
             raise BrokenArchive(f"tile {leaf.tile_id[0]} stands out of order in its directory")
         return leaf
 
@@ -172,7 +172,10 @@ def _checked(entries: Directory, last: int, section_length: int) -> int:
     outside = (length < 1) | (offset < 0) | (length > section_length) | (offset > section_length - length)
     for wrong, message in (
         ((tile_id <= before) | (run_length < 1), "tile {} stands out of order in its directory"),
-        (ends >= np.append(_ENDS_OF_ZOOMS, 0)[zoom], "the run of equal tiles from {} leaves its zoom"),
+        (
+            (run_length > _LONGEST_RUN) | (ends >= np.append(_ENDS_OF_ZOOMS, 0)[zoom]),
+            "the run of equal tiles from {} leaves its zoom",
+        ),
         (outside, "tile {} lies outside the archive"),
     ):
         if wrong.any():

@@ -169,6 +169,9 @@ def read_spans(archive: Archive, faults: list[str], only: Stretches | None = Non
     """
     zoom, first, found, tiles = 0, first_tile_id(0), Found(), 0
     for tile_id, run_length, offset, length in _entries(archive, only):
+        if zoom_of(tile_id) > ZOOM_MAX:
+            faults.append(f"{_name_of(tile_id)}: the grid ends at z{ZOOM_MAX}")
+            break
         while zoom_of(tile_id) > zoom:
             end = first_tile_id(zoom + 1)
             yield Span(zoom, first, end, found, tiles)
@@ -182,10 +185,14 @@ def read_spans(archive: Archive, faults: list[str], only: Stretches | None = Non
             for each in range(tile_id, tile_id + run_length):
                 _read(layer, each, found)
         except (BrokenArchive, BrokenTile) as error:
-            faults.append(f"{'/'.join(map(str, tileid_to_zxy(tile_id)))}: {error}")
+            faults.append(f"{_name_of(tile_id)}: {error}")
     for rest in range(zoom, ZOOM_MAX + 1):
         yield Span(rest, first, first_tile_id(rest + 1), found, tiles)
         first, found, tiles = first_tile_id(rest + 1), Found(), 0
+
+
+def _name_of(tile_id: int) -> str:
+    return "/".join(map(str, tileid_to_zxy(tile_id)))
 
 
 def _entries(archive: Archive, only: Stretches | None) -> Iterator[tuple[int, int, int, int]]:

@@ -54,7 +54,7 @@ def release_of(build: str, manifest: Any, keys: Keys, *, written_at: datetime) -
         pointer = _pointer(build, manifest, keys)
         published_at = datetime.fromisoformat(manifest["published_at"]).astimezone(UTC)
         previous = str(manifest["previous"])
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return Release(build=build, published_at=written_at)
     return Release(build=build, published_at=published_at, previous=previous, pointer=pointer)
 
@@ -77,7 +77,7 @@ def _pointer(build: str, manifest: Mapping[str, Any], keys: Keys) -> Pointer:
         sha256=manifest["archive"]["sha256"],
         products=in_pointer(manifest.get("products", {})),
     )
-    return Pointer.from_json(stated.to_json())  # sees to the types
+    return Pointer.from_json(stated.to_json())  # checks the types
 
 
 def one_before(public: str, releases: Iterable[Release]) -> str:

@@ -61,6 +61,10 @@ def read_pictures(archive: Archive) -> Pictures:
     for tile_id, run_length in zip(entries.tile_id.tolist(), entries.run_length.tolist(), strict=True):
         zoom = zoom_of(tile_id)
         found.tiles[zoom] = found.tiles.get(zoom, 0) + run_length
+    Image.init()
+    if kind not in Image.OPEN:
+        found.faults.append(f"tiles of type {kind} cannot be read")
+        return found
     for each in np.unique(entries.offset, return_index=True)[1].tolist():
         tile_id, offset, length = (int(c[each]) for c in (entries.tile_id, entries.offset, entries.length))
         try:

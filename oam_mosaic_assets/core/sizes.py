@@ -4,7 +4,8 @@
 def size_in_words(size: float) -> str:
     """A number of bytes in the unit that suits it."""
     for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"  # noqa: PLR2004
+        if round(size) < 1000:  # noqa: PLR2004
+            digits = 0 if unit == "bytes" or round(size, 1) >= 10 else 1  # noqa: PLR2004
+            return f"{size:.{digits}f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"

@@ -33,6 +33,7 @@ _NUMBERS: Final = (
     ("excluded", "total"),
 )
 _TEXTS: Final = (("generated_at",), ("collection",), ("build",), ("watermark",))
+_TOO_MUCH: Final = 2**63
 _CLOSE: Final = 10.0**-KM2_DECIMALS
 _NEARLY: Final = 1e-6
 """Of an area: what is cut into tiles adds up to it to some seven digits."""
@@ -92,9 +93,11 @@ def _flaws(stated: Any) -> list[str]:
         for path in _NUMBERS
         if isinstance(found := _at(stated, path), bool)
         or not isinstance(found, int | float)
-        or not (math.isfinite(found) and found >= 0)
+        or not 0 <= found < _TOO_MUCH
     ]
     flaws += [f"{'.'.join(path)} is no text" for path in _TEXTS if not isinstance(_at(stated, path), str)]
+    if not flaws and "latest_capture" not in stated:
+        flaws.append("latest_capture is missing")
     latest = _at(stated, ("latest_capture",))
     if latest is not None and not isinstance(latest, str):
         flaws.append("latest_capture is no text")

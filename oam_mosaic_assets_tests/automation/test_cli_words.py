@@ -182,6 +182,17 @@ def test_a_file_without_an_image_is_refused_with_what_was_in_it(
     assert told.stderr.endswith(f"\nKind: {kind}, in docs/operation.md\n")
 
 
+def test_a_catalogue_whose_images_all_lie_outside_the_test_box_is_told_from_a_file_of_something_else(
+    shell: Shell,
+) -> None:
+    far = {"type": "Polygon", "coordinates": [[[100, 50], [101, 50], [101, 51], [100, 51], [100, 50]]]}
+    write_items(shell.folder / "items.ndjson", ["no item", {**some_items(1)[0], "geometry": far}])
+    told = shell.run_forked("build", TEST_MODE="1")
+    assert told.returncode == REFUSED, told.stderr
+    assert "holds no image that can be drawn; 2 read: not_an_item 1, outside the test box 1" in told.stderr
+    assert "TEST_MODE is off" in told.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     [("hold", "--reason", "a look"), ("resume",), ("releases",), ("takedown", "--list")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core import density_spool, density_tiles, ground, snapshot
 from oam_mosaic_assets.core.archive import open_archive
@@ -21,8 +22,10 @@ from oam_mosaic_assets.core.density import DEEPEST, middles_and_extents, placed,
 from oam_mosaic_assets.core.density_audit import DENSITY_CHECKS, examine_density
 from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.density_tiles import density_metadata, write_density_archive
+from oam_mosaic_assets.core.fragment import Fragment
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
 from oam_mosaic_assets.core.low_zooms import Tile
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.vector_tile import kind_of, read_layers
 from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, decoded, grid_of
@@ -334,6 +337,22 @@ def test_a_tile_that_the_web_map_does_not_expect_fails(
     with tiles_changed(change):
         archive = rewritten(grid, tmp_path)
     assert said in failures(grid, archive)["archive_is_whole"]
+
+
+def test_a_tile_below_the_grid_fails(grid: Grid, tmp_path: Path) -> None:
+    archive = tmp_path / "deeper.pmtiles"
+    with open_archive(grid.archive) as right, ExitStack() as held:
+        whole = Source.of_archive(right)
+        _, x, y = tileid_to_zxy(int(whole.entries.tile_id[-1]))
+        content = whole.content(int(whole.entries.offset[-1]), int(whole.entries.length[-1]))
+        below = Fragment.written([(15, 4 * x, 4 * y, content)], tmp_path / "below.tiles").opened(held)
+        place = Place(zoom_min=0, zoom_max=15, bounds=right.bounds)
+        write_archive(archive, [whole, below], place, right.metadata)
+
+    found = failures(grid, archive)
+
+    assert ": the grid ends at z13" in found["archive_is_whole"]
+    assert "zooms: " in found["archive_is_as_asked"]
 
 
 def test_what_is_no_archive_fails(grid: Grid, tmp_path: Path) -> None:

@@ -55,3 +55,19 @@ def test_where_that_one_is_gone_it_is_the_newest_of_the_older_ones() -> None:
 def test_a_manifest_that_does_not_tell_makes_a_release_all_the_same(manifest: object) -> None:
     found = release_of("a", manifest, Keys(), written_at=NOW)
     assert found == Release(build="a", published_at=NOW)
+
+
+def test_a_moment_before_all_calendars_makes_a_release_all_the_same() -> None:
+    manifest = {
+        "build": "a",
+        "previous": "",
+        "snapshot": {"digest": "0" * 64, "taken_at": NOW.isoformat()},
+        "published_at": "0001-01-01T00:00:00+14:00",
+        "source": "file",
+        "images": 1,
+        "set_aside": {},
+        "archive": {"bytes": 1, "sha256": "0" * 64},
+    }
+    assert release_of("a", manifest, Keys(), written_at=NOW) == Release(build="a", published_at=NOW)
+    manifest["published_at"] = "0001-01-02T00:00:00+14:00"
+    assert release_of("a", manifest, Keys(), written_at=NOW).pointer

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pmtiles.tile import Compression, TileType
 
 from oam_mosaic_assets.cli import main
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.picture_tiles import read_pictures
 from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
 from oam_mosaic_assets_tests.core.pictures import Covered, bits_of, covered
@@ -40,3 +42,21 @@ def test_a_broken_picture_is_named(
 
     assert main(["validate", str(broken)]) == 3
     assert "10/" in capsys.readouterr().out
+
+
+def test_tiles_of_no_known_kind_are_a_fault(
+    exact: Covered, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = tmp_path / "unknown.pmtiles"
+    with open_archive(exact.archive) as archive:
+        write_archive(
+            unknown,
+            [Source.of_archive(archive)],
+            Place(zoom_min=0, zoom_max=10, bounds=archive.bounds),
+            archive.metadata,
+            tile_type=TileType.UNKNOWN,
+            tile_compression=Compression.NONE,
+        )
+
+    assert main(["validate", str(unknown)]) == 3
+    assert "tiles of type UNKNOWN cannot be read" in capsys.readouterr().out

@@ -91,6 +91,8 @@ def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("items", bool("a truth")), "statistics_are_as_asked", "items is no number"),
         (_set("catalog", {}), "statistics_are_as_asked", "catalog.collections is no number"),
         (_set("area_km2", -1.0), "statistics_are_as_asked", "area_km2 is no number that is 0 or more"),
+        (_set("area_km2", 10**400), "statistics_are_as_asked", "area_km2 is no number"),
+        (lambda said: said.pop("latest_capture"), "statistics_are_as_asked", "latest_capture is missing"),
         (_set("collection", None), "statistics_are_as_asked", "collection is no text"),
         (_set("latest_capture", 5), "statistics_are_as_asked", "latest_capture is no text"),
         (_set("counts", {"count_uav": 1.5}), "statistics_are_as_asked", "counts holds what is no whole"),
