@@ -103,7 +103,7 @@ FAR: Final = item("b", 20.0, 40.0, 20.1, 40.1)
 @example(catalogues=([WEST, FAR], [CROSSING, FAR]), days=1.0)
 @example(catalogues=([CROSSING, FAR], [FAR]), days=0.0)
 @example(catalogues=([CROSSING], [FAR]), days=0.0)
-@examples(25)
+@examples(15)
 def test_whatever_changed_the_bytes_are_those_of_a_build_from_nothing(
     catalogues: tuple[list[dict[str, Any]], list[dict[str, Any]]], days: float
 ) -> None:

@@ -69,6 +69,14 @@ def new_site(site: Site) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(params=["folder", "ceph"])
+def any_new_site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The same as `any_site`, in which nothing was ever published."""
+    found: Site = request.getfixturevalue("any_site")
+    with _emptied(found):
+        yield found
+
+
 @pytest.fixture(params=["folder", "moto", "ceph"])
 def place(request: pytest.FixtureRequest) -> Iterator[Site]:
     """An installation on each kind of store in turn, in which nothing was ever published."""

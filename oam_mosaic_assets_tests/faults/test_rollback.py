@@ -121,8 +121,8 @@ def test_a_rollback_links_the_page_at_the_build_that_is_public_again(new_site: S
     assert site.command("resume") == 0
 
 
-def test_a_build_that_was_at_work_when_a_hold_came_is_refused_and_taken_away(place: Site) -> None:
-    site = place
+def test_a_build_that_was_at_work_when_a_hold_came_is_refused_and_taken_away(any_new_site: Site) -> None:
+    site = any_new_site
     before = published(site, IMAGES)
     releases = Releases(site.store, site.keys)
 
@@ -140,8 +140,8 @@ def test_a_build_that_was_at_work_when_a_hold_came_is_refused_and_taken_away(pla
     assert site.stays_whole() == before
 
 
-def test_a_rollback_waits_for_another_publisher_and_gives_up(place: Site) -> None:
-    site = place
+def test_a_rollback_waits_for_another_publisher_and_gives_up(any_new_site: Site) -> None:
+    site = any_new_site
     _, before = published(site, IMAGES), published(site, IMAGES + 1)
     releases = Releases(site.store, site.keys, lock_lifetime=BRIEF)
 
@@ -156,8 +156,8 @@ def test_a_rollback_waits_for_another_publisher_and_gives_up(place: Site) -> Non
 
 
 @pytest.mark.parametrize("key", ["coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"])
-def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(place: Site, key: str) -> None:
-    site = place
+def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(any_new_site: Site, key: str) -> None:
+    site = any_new_site
     site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
     _, before = published(site, IMAGES), published(site, IMAGES + 1)
     with failing_at(site.store, key):
@@ -171,8 +171,8 @@ def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(place: Site, key: s
     assert site.recovers(before).images == IMAGES + 1
 
 
-def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(place: Site) -> None:
-    site = place
+def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(any_new_site: Site) -> None:
+    site = any_new_site
     assert "Nothing was published here yet" in rolled_back(site).text
     first = published(site, IMAGES)
     assert f"No build is left that was public before {first.build}" in rolled_back(site).text
