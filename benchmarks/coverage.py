@@ -3,9 +3,9 @@
     python benchmarks/coverage.py ITEMS.ndjson.gz [--plain-zoom Z] [--json FILE]
     python benchmarks/coverage.py --sample IMAGES [--plain-zoom -1]
 
-The plain way: at each zoom list the tiles of the footprints' extent, ask which footprints each one meets,
-have GDAL burn them, encode a PNG, write it with the library `pmtiles`. Every case runs in a process of its
-own, and all start from the GeoParquet of a snapshot. Memory is the largest of that process, and of a child.
+The plain way: at each zoom, list the tiles in the footprints' extent, find the footprints that intersect
+each, burn them with GDAL, encode a PNG, and write it with the library `pmtiles`. Every case runs in its own
+process and starts from a snapshot's GeoParquet. Memory is the peak of that process, and of its largest child.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import shapely
 
 NOW = datetime(2026, 1, 15, 3, tzinfo=UTC)
 ADDED = 10
-"""Images that the second snapshot has and the first has not."""
+"""How many images the snapshot `without` lacks."""
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def write_snapshots(folder: Path, items: Path | None, sample: int | None) -> int:
-    """Two: all images, and all but the last read. How many images the first has."""
+    """Write two snapshots, of all images and of all but some; returns how many the first one has."""
     from oam_mosaic_assets.core.footprint import read_item
     from oam_mosaic_assets.core.snapshot import write_snapshot
     from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
@@ -88,7 +88,7 @@ def write_snapshots(folder: Path, items: Path | None, sample: int | None) -> int
         set_aside=folder / "set_aside.parquet",
         scratch=folder,
     )
-    # images anywhere, the same in every run
+    # random images, the same in every run
     gone = np.random.default_rng(6).choice(made.drawable, ADDED, replace=False)
     table = pl.scan_parquet(folder / "footprints.parquet").with_row_index("row")
     few = table.filter(~pl.col("row").is_in(gone.tolist())).drop("row")
@@ -184,7 +184,7 @@ def ours(
 
 
 def added(folder: Path) -> dict[str, Any]:
-    """Build on an archive without some images, and see that the bytes are those of a build from nothing."""
+    """Build on an archive that lacks some images, and check that the bytes are those of a full build."""
     anew = (folder / "footprints.pmtiles").read_bytes()
     ours(folder, "exact", 15, table="without")
     figures = ours(folder, "exact", 15, before="without")

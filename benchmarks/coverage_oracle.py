@@ -1,10 +1,11 @@
 """Exact coverage of a catalogue against GDAL's `all_touched` in EPSG:3857, and its tiles against GEOS.
 
-    python benchmarks/coverage_oracle.py ITEMS.ndjson.gz [--sample IMAGES] [--tiles N]
+    python benchmarks/coverage_oracle.py ITEMS.ndjson.gz [--tiles N]
+    python benchmarks/coverage_oracle.py --sample IMAGES [--tiles N]
 
-At each zoom N tiles of the archive, chosen at random and the same in every run, are burnt by GDAL, projected
-by PROJ, and compared pixel by pixel; where there are fewer, all. Which tiles there are at each zoom is asked
-of GEOS, footprint by footprint: all of them, not some. Where GDAL and the archive differ GEOS decides.
+At each zoom, N random tiles of the archive (the same in every run; all if there are fewer) are compared pixel
+by pixel with what GDAL burns of the footprints, projected by PROJ. Which tiles exist at each zoom is checked
+against GEOS, for every tile and footprint. Where GDAL and the archive differ, GEOS decides.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def compare(archive: Path, parts: np.ndarray, some: int) -> None:
-    """Print a line for each zoom."""
+    """Print one line per zoom."""
     flat = project(parts, 0)
     metres = shapely.transform(
         parts, lambda lonlat: np.column_stack(transform("EPSG:4326", "EPSG:3857", *lonlat.T))
@@ -98,7 +99,7 @@ def compare(archive: Path, parts: np.ndarray, some: int) -> None:
 
 
 def _wrong(parts: np.ndarray, ours: np.ndarray, x: np.ndarray, y: np.ndarray, zoom: int) -> int:
-    """How many of these pixels are covered though no part has area in them, or bare though one has."""
+    """How many of these pixels are covered although no part has area in them, or bare although one has."""
     if not len(x):
         return 0
     side = float(PIXELS << zoom)

@@ -2,13 +2,13 @@
 
     python benchmarks/density.py ITEMS.ndjson.gz [--images N] [--stages …] [--json FILE]
 
-Each stage runs in a process of its own; figures are wall and CPU seconds and the most memory that it held.
-`count` is what polars does, from the columns of the footprints to the counts of all cells of 14 zooms;
-`loop` is the same by a loop over images, zooms and kinds. `tables` adds extents, newest images and covered
-ground, `archive` writes the tiles, `tippecanoe` makes tiles of the same cells, `audit` reads all back.
-`before` makes all of it on the day after the newest image; after it, `twenty` follows when 20 images in three
-places have moved, and `day` when a day has passed: both take over the rest. With `--images` the catalogue is
-repeated elsewhere until there are so many.
+Each stage runs in its own process; figures are wall and CPU seconds and peak memory. `count` is the work of
+polars, from the footprints' columns to the counts of all cells of 14 zooms; `loop` does the same with a loop
+over images, zooms and kinds. `tables` adds extents, newest images and covered ground, `archive` writes the
+tiles, `tippecanoe` makes tiles of the same cells, and `audit` reads everything back. `before` makes it all as
+of the day after the newest image; on top of that, `twenty` rebuilds after 20 images in three places have
+moved, and `day` after a day has passed: both reuse the rest. `--images` repeats the catalogue, shifted, until
+there are that many.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def prepare(items: Path, folder: Path, images: int | None) -> None:
 
 
 def repeat(footprints: Path, images: int, scratch: Path) -> None:
-    """Repeat the catalogue, each time a few degrees away."""
+    """Repeat the catalogue, each time up to four degrees away, until there are `images`."""
     whole, chance, parts, made = pl.read_parquet(footprints), random.Random(1), [], 0  # noqa: S311  # the same every time
     areas = shapely.from_wkb(whole["geometry"].to_numpy())
     while made < images:
@@ -151,7 +151,7 @@ def count(folder: Path) -> dict[str, Any]:
 
 
 def loop(folder: Path) -> dict[str, Any]:
-    """The same counts by a loop."""
+    """The same counts with a loop."""
     from oam_mosaic_assets.core.density import COLUMNS
 
     rows = pl.read_parquet(folder / "footprints.parquet", columns=list(COLUMNS))
@@ -223,7 +223,7 @@ def archive(folder: Path) -> dict[str, Any]:
 
 
 def tippecanoe(folder: Path) -> dict[str, Any]:
-    """Tiles of the same features by tippecanoe."""
+    """The same features, tiled by tippecanoe."""
     from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 
     lines, target = folder / "cells.geojsonl", folder / "theirs.pmtiles"
@@ -322,7 +322,7 @@ def day(folder: Path) -> dict[str, Any]:
 
 
 def followed(folder: Path, footprints: Path, taken_at: datetime, name: str) -> dict[str, Any]:
-    """Make and audit all of it; what `before` made is taken over where there is such a thing."""
+    """Make and audit all of it; every stage but `before` reuses what that one made."""
     from oam_mosaic_assets.core.density import years_of
     from oam_mosaic_assets.core.density_audit import examine_density
     from oam_mosaic_assets.core.density_changes import changed_sheets

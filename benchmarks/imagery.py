@@ -2,13 +2,12 @@
 
     python benchmarks/imagery.py FOLDER [--cogs N] [--way ours|plain] [--plain-in threads|processes]
 
-In an environment of requirements-benchmark.lock. The COGs are made once in the folder and served with 20 ms
-of latency by a process of its own, which counts requests and bytes. Seconds are those of the processors, of
-all processes of each way. Memory is the largest sum of what all processes of this project hold, as the
-kernel shares it out (PSS).
+Needs the environment of requirements-benchmark.lock. The COGs are made once, in the folder, and served with
+20 ms of latency by a separate process, which counts requests and bytes. CPU seconds and memory are those
+of all other processes; memory is their peak total, with shared pages divided among them (PSS).
 
-The plain way has as many threads of one process, which share what GDAL remembers of the COGs, or as many
-processes, of which each remembers for itself. Ours has processes always.
+Both ways have two workers. In the plain way these are threads of one process, which share GDAL's cache of the
+COGs, or processes with a cache each. In ours they are always processes.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ WORKERS = 2
 
 
 class Memory(threading.Thread):
-    """Watches what this process and its children hold."""
+    """Watches the memory of this process and its children."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -45,7 +44,7 @@ class Memory(threading.Thread):
         while self.going:
             self.most = max(self.most, sum(_pss(pid) for pid in _family(os.getpid()) if pid not in self.skip))
             time.sleep(0.05)
-        self.cpu = time.thread_time()  # watching is no part of what is watched
+        self.cpu = time.thread_time()  # to be subtracted: watching is not what is measured
 
 
 def _family(pid: int) -> list[int]:
@@ -132,7 +131,7 @@ def plain_way(host: str, cogs: list[dict], kind: str) -> dict:
 
 
 def draw(item: tuple[tuple[int, int, int], list[str]]) -> int:
-    """One tile; its bytes."""
+    """Draw one tile; returns its size in bytes."""
     from rio_tiler.errors import EmptyMosaicError
     from rio_tiler.mosaic import mosaic_reader
 

@@ -1,4 +1,4 @@
-"""COGs that are made up, and a host that serves them and counts what it is asked for."""
+"""Synthetic COGs, and a host that serves them and counts requests and bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CITIES = (
 
 
 def make(folder: Path, count: int) -> list[dict]:
-    """Campaigns in eight cities: drone flights of some hundred metres, and every fourth a scene of 5 km."""
+    """Make COGs around eight cities: drone flights 200 m to 1 km across, and every fourth a 5 km scene."""
     from rasterio.crs import CRS
     from rasterio.io import MemoryFile
     from rasterio.transform import from_origin

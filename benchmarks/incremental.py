@@ -1,10 +1,10 @@
-"""What a build costs when all is new, when some of the catalogue changed, and when nothing did.
+"""What a build costs when everything is new, when some of the catalogue changed, and when nothing did.
 
     python benchmarks/incremental.py ITEMS.ndjson.gz [--repeat N] [--plot FILE.svg] [--json FILE]
 
-The catalogue, the servers and the plain sequence are those of `pipeline.py`. Each case is a change to the
-catalogue, then one run of the job `global_mosaic` in a process of its own with an empty disk, publishing to
-the same bucket as the run before. Every case is told as a share of the plain sequence's wall time.
+The catalogue, the servers and the plain sequence are those of `pipeline.py`. Each case changes the
+catalogue, then runs the job `global_mosaic` once, in its own process with an empty disk, publishing to the
+same bucket as the run before. Every case is given as a share of the plain sequence's wall time.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import pipeline
 Item = dict[str, Any]
 
 SHARES = {"all is new": 0.75, "1 % changed": 0.25, "20 in three places": 0.10, "nothing changed": 0.02}
-"""Of the plain sequence's wall time: what is asked of each case."""
+"""The target for each case, as a share of the plain sequence's wall time."""
 
 STAGES_SHOWN = 8
-"""In the picture; the others are one."""
+"""How many stages the plot shows; it lumps the others together."""
 
 MOVED = 0.0005
-"""Degrees that a changed image moves."""
+"""How far a changed image moves, in degrees."""
 
 
 def main() -> None:
@@ -82,12 +82,12 @@ def compare(items: Path, repeat: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def measured(name: str, items: Path, home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """One run, as of a worker that was started for it."""
+    """One run, as on a worker freshly started for it."""
     (home / "dagster").mkdir(parents=True)
     shutil.copy(Path(__file__).parents[1] / "dagster.yaml", home / "dagster")
     places = {"MOSAIC_SCRATCH": "scratch", "DAGSTER_HOME": "dagster", "TMPDIR": ""}
     folders = {variable: str(home / folder) for variable, folder in places.items()}
-    # as in the image, where all is compiled: else each process compiles all of Dagster anew
+    # as in the image, where all is compiled: else each process would compile all of Dagster again
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     found = pipeline.measure(name, items, home, {**inherited, **environment, **folders})
     print(f"{home.name}: {found['wall']:.1f} s, CPU {found['cpu']:.1f} s", file=sys.stderr, flush=True)
@@ -95,12 +95,12 @@ def measured(name: str, items: Path, home: Path, environment: Mapping[str, str])
 
 
 def spread(catalogue: list[Item], chance: random.Random) -> Iterator[Item]:
-    """A hundredth of the images, anywhere."""
+    """A random hundredth of the images, moved."""
     return map(moved, chance.sample(catalogue, len(catalogue) // 100))
 
 
 def together(catalogue: list[Item], chance: random.Random) -> Iterator[Item]:
-    """Twenty images in three places: neighbours in the catalogue."""
+    """Twenty images in three places, moved: neighbours in the catalogue."""
     starts = sorted(chance.sample(range(0, len(catalogue) - 7, 7), 3))
     return map(moved, [catalogue[start + number] for start in starts for number in range(7)][:20])
 
@@ -137,7 +137,7 @@ def show(figures: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def plot(figures: dict[str, list[dict[str, Any]]], target: Path) -> None:
-    """Each case as a bar of its stages, as shares of the plain sequence's wall time, and what is asked."""
+    """Plot each case as a bar of its stages, in shares of the plain sequence's wall time, with its target."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 

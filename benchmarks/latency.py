@@ -1,10 +1,10 @@
-"""How long it takes from a row that is committed in pgSTAC to an image that a stranger can read.
+"""How long it takes from a row committed in pgSTAC to an image that anyone can read.
 
     python benchmarks/latency.py ITEMS.ndjson.gz [--repeat N]
 
 The catalogue and the servers are those of `pipeline.py`. Dagster's daemon runs with the sensor
-`follow_catalogue` on, as an installation does. Each round moves an image to where none lies and asks the
-public archive, by ranges, for the tile there until that tile draws it.
+`follow_catalogue` on, as in an installation. Each round moves an image to an empty place, and asks the
+public archive, by range requests, for the tile there until the tile draws it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any
 import pipeline
 
 GIVEN_UP = 900.0
-"""Seconds."""
+"""Seconds after which the benchmark gives up on a round."""
 
 ASKED_EVERY = 0.5
-"""Seconds."""
+"""Seconds between two attempts to read the image."""
 
 ZOOM = 12
 
@@ -77,14 +77,14 @@ def measure(items: Path, repeat: int) -> list[float]:
 
 
 def placed(item: dict[str, Any], *, lon: float, lat: float) -> dict[str, Any]:
-    """The item, on a square of a hundredth of a degree in the South Pacific."""
+    """The item, moved to a square of 0.01 degrees in the South Pacific."""
     sides = [(0.0, 0.0), (0.01, 0.0), (0.01, 0.01), (0.0, 0.01), (0.0, 0.0)]
     ring = [[lon + east, lat + north] for east, north in sides]
     return item | {"geometry": {"type": "Polygon", "coordinates": [ring]}}
 
 
 def is_readable(archive: str, item: dict[str, Any]) -> bool:
-    """Whether the public archive draws the item where it lies, as a map would find out."""
+    """Whether the public archive draws the item in its place, read as a map would read it."""
     import numpy as np
     import requests
     from pmtiles.reader import Reader
@@ -99,13 +99,13 @@ def is_readable(archive: str, item: dict[str, Any]) -> bool:
     x, y = np.floor(to_tiles(middle, ZOOM)[0]).astype(int).tolist()
     try:
         tile = Reader(ranged).get(ZOOM, x, y)
-    except Exception:  # noqa: BLE001  # between two requests the archive may have become another
+    except Exception:  # noqa: BLE001  # the archive may be replaced between two requests
         return False
     return tile is not None and item["id"].encode() in gzip.decompress(tile)
 
 
 def waited(is_done: Callable[[], bool]) -> float:
-    """Seconds until it is."""
+    """Wait until it is done; returns how many seconds that took."""
     begin = time.monotonic()
     while not is_done():
         if time.monotonic() - begin > GIVEN_UP:

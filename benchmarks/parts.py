@@ -1,11 +1,11 @@
-"""A build from nothing with its map tiled in one step, and in several: seconds and memory.
+"""A full build with its map tiled in one step, and in several: time and memory.
 
     python benchmarks/parts.py ITEMS.ndjson.gz [--parts N] [--repeat N]
 
-Makes the mosaic alone from a file of items and publishes it to a real S3 server, as the tests run it: in one
-step by one tippecanoe, or by two; in steps that one process executes; in steps that are processes. The
-archives must be equal. CPU is that of all processes, memory the largest sum (PSS) of them; `tiling` is from
-the first step of the archive to its last.
+Makes only the mosaic, from a file of items, and publishes it to a real S3 server, as the tests run it: in one
+step with one tippecanoe, or with two; in steps run by a single process; in steps that are processes. The
+archives must be identical. CPU and memory are those of all processes, memory as their peak total (PSS);
+`tiling` lasts from the start of the archive's first step to the end of its last.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def compare(items: Path, parts: int, repeat: int) -> dict[str, list[dict[str, An
 
 
 def measure(items: Path, home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Build in a process of its own."""
+    """Build in a separate process."""
     command = [sys.executable, __file__, str(items), "--only"]
     with subprocess.Popen(command, env=environment, cwd=home, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -97,7 +97,7 @@ def measure(items: Path, home: Path, environment: Mapping[str, str]) -> dict[str
             with suppress(psutil.NoSuchProcess):
                 every = [watched, *watched.children(recursive=True)]
                 peak = max(peak, sum(each.memory_full_info().pss for each in every) / 2**20)
-                # steps are children of the server that forks them, which nobody waits for
+                # steps are children of a fork server, which is not waited for: `Clock` misses their CPU time
                 servers = [
                     each for each in watched.children() if "multiprocessing.forkserver" in str(each.cmdline())
                 ]
@@ -108,7 +108,7 @@ def measure(items: Path, home: Path, environment: Mapping[str, str]) -> dict[str
 
 
 def build() -> dict[str, Any]:
-    """The job, by the environment's settings."""
+    """Run the job with the environment's settings."""
     import dagster as dg
 
     from oam_mosaic_assets.automation.jobs import PLAIN_LOG

@@ -4,8 +4,8 @@
 
 Loads the items into a real pgSTAC and publishes to a real S3 server, both as the tests run them. The plain
 sequence: one query, one GeoJSON file, one tippecanoe call. Ours: the job `global_mosaic`, audit and
-publication included, Dagster's own start-up left out. Each runs in a process of its own; figures are ratios,
-for the machine may be shared. Memory is that of all Python processes together, and of tippecanoe.
+publication included, Dagster's own start-up left out. Each runs in its own process; compare the ratios, as
+the machine may be shared. Memory is that of all Python processes together, and of tippecanoe.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import psutil
 
 SAMPLED_EVERY = 0.1
-"""Seconds between two looks at the memory of all processes."""
+"""Seconds between two samples of the memory of all processes."""
 
 ARCHIVE = "global-mosaic.pmtiles"
 
@@ -85,7 +85,7 @@ def compare(items: Path, repeat: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def measure(name: str, items: Path, home: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Run one of the two in a process of its own; its figures, and the peak memory of what it started."""
+    """Run one of the two in its own process; returns its figures, with the peak memory of all it started."""
     with subprocess.Popen(
         [sys.executable, __file__, str(items), "--only", name],
         env=environment,
@@ -108,7 +108,7 @@ def measure(name: str, items: Path, home: Path, environment: dict[str, str]) -> 
     if process.returncode:
         sys.exit(f"{name} failed with exit code {process.returncode}")
     figures: dict[str, Any] = json.loads(answer.splitlines()[-1])
-    # the kernel saw the peak of the process itself, sampling that of all at once
+    # the kernel recorded the peak of the process itself, sampling that of all processes together
     return figures | {
         "python_mib": max(peaks["python"], figures["python_mib"]),
         "tippecanoe_mib": peaks.get("other", 0.0),  # not started, if nothing changed
@@ -122,7 +122,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def plain() -> dict[str, Any]:
-    """The sequence of the job before, with its flags."""
+    """The sequence of the previous job, with its flags."""
     import psycopg
 
     from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
@@ -163,7 +163,7 @@ def ours() -> dict[str, Any]:
         result = job.execute_in_process(instance=instance, run_config=PLAIN_LOG)
         spent = clock.read()
         run = instance.get_run_stats(result.run_id)
-        # what Dagster notes of the run before it starts is left out
+        # leave out what Dagster records of the run before it starts
         spent["wall"] = run.end_time - run.start_time
         found = Releases(store_of(settings), settings.keys).current()
         assert found is not None

@@ -1,9 +1,9 @@
-"""How the chain grows with the catalogue: builds of the sample, from nothing and after 20 images changed.
+"""How the chain scales with the catalogue: builds of the sample, from scratch and after 20 images changed.
 
     python benchmarks/scale.py COUNT [COUNT ...] [--plot FILE.svg] [--json FILE]
 
-Each build is one run of the job `global_mosaic` in a process of its own with an empty disk, from a file of
-items to a folder. `MOSAIC_PRODUCTS` says what is made. Memory is that of all processes together.
+Each build is one run of the job `global_mosaic` in its own process with an empty disk, from a file of items
+to a folder. `MOSAIC_PRODUCTS` says what it makes. Memory is that of all processes together.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def main() -> None:
 
 
 def measured(count: int) -> Iterator[dict[str, Any]]:
-    """A build of so many images from nothing, then one in which some of them lie elsewhere."""
+    """A build of so many images from scratch, then one after some of them have moved."""
     with tempfile.TemporaryDirectory() as name:
         folder, chance = Path(name), random.Random(count)  # noqa: S311  # the same every time
         items = folder / "items.ndjson"
         environment = {
             "STAC_ITEMS": str(items),
             "MOSAIC_STORE": str(folder / "store"),
-            "MAX_SET_ASIDE_SHARE": "1",  # of a small sample the same few dirty rows are a larger share
+            "MAX_SET_ASIDE_SHARE": "1",  # the same few dirty rows are a larger share of a small sample
             "LOG_LEVEL": "WARNING",
         }
         moved = frozenset(chance.sample(range(count), CHANGED))
@@ -59,7 +59,7 @@ def measured(count: int) -> Iterator[dict[str, Any]]:
 
 
 def write_sample(path: Path, count: int, moved: frozenset[int]) -> None:
-    """The sample's items; those in some rows lie a little to the east, where they lie anywhere."""
+    """Write the sample's items, those in the rows `moved` a little to the east if they have a place."""
     from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
     from oam_mosaic_assets.gateways.catalogue.source import Unreadable
 
@@ -88,7 +88,7 @@ def show(figures: list[dict[str, Any]]) -> None:
 
 
 def plot(figures: list[dict[str, Any]], target: Path) -> None:
-    """Wall time and memory over the number of images, a line a case."""
+    """Plot wall time and memory against the number of images, one line per case."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")

@@ -2,8 +2,8 @@
 
     python -m benchmarks.serving global-mosaic.pmtiles [--seconds 20] [--connections 64]
 
-Needs Martin (scripts/install-martin), nginx and wrk (Debian's) on the PATH. Three runs: tiles nobody asked
-for before, the same again from nginx's cache, and addresses anywhere at z12, most of which have no tile.
+Needs Martin (scripts/install-martin), nginx and wrk (Debian's) on the PATH. Three runs: tiles not
+requested before, the same again from nginx's cache, and random addresses at z12, most of which have no tile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ end
 
 
 def places_of(archive: Path, count: int) -> list[tuple[int, int, int]]:
-    """Some tiles of the archive, at random."""
+    """Up to `count` random tiles of the archive."""
     with archive.open("rb") as file:
         source = MmapSource(file)
         header = Reader(source).header()

@@ -1,4 +1,4 @@
-"""How large the tiles of an archive are, by zoom, as they are stored.
+"""Sizes of an archive's tiles as they are stored, by zoom.
 
 python benchmarks/tile_sizes.py ARCHIVE.pmtiles
 """
@@ -16,7 +16,7 @@ from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.merging import Source
 
 LARGE = 200_000
-"""Bytes that all but a hundredth of the tiles stay below."""
+"""Bytes that 99 % of the tiles stay below."""
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("archive", type=Path)
     with open_archive(parser.parse_args().archive) as archive:
         entries, last = Source.of_archive(archive).entries, archive.header["max_zoom"]
-    # a tile that stands for several is one for each of them
+    # an entry that stands for a run of tiles counts once for each
     tile_id, length = (np.repeat(each, entries.run_length) for each in (entries.tile_id, entries.length))
     bounds = np.searchsorted(tile_id, [first_tile_id(zoom) for zoom in range(last + 2)])
     print(f"{'':<5}{'tiles':>10}{'largest':>10}{'99 %':>10}{'all':>12}  bytes")

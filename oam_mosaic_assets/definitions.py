@@ -1,4 +1,4 @@
-"""Wires the rooms into one `Definitions`; the only place that does."""
+"""Wires the packages into one `Definitions`; the only place that does."""
 
 import math
 from collections.abc import Iterator
@@ -72,9 +72,9 @@ def build_definitions(
 
     Args:
         settings: what the environment says.
-        log_to: where the lines of a run's log go, without its failures, which whoever gives it tells. None is
-            standard error, with them.
-        overrides: resources that take the place of the real ones, by name.
+        log_to: where the lines of a run's log go, without its failures, which the caller reports itself. None
+            for standard error, failures included.
+        overrides: resources that replace the real ones, by name.
     """
     give_back_freed_memory()
     store = overrides.pop("store", None) or store_of(settings)
@@ -102,7 +102,7 @@ def build_definitions(
         program=str(settings.tippecanoe) if settings.tippecanoe else None,
         processes=settings.build_processes,
     )
-    freshness = dg.FreshnessPolicy.time_window(  # whole seconds: the UI cannot show a fraction of one
+    freshness = dg.FreshnessPolicy.time_window(  # in whole seconds: the UI cannot show fractions
         warn_window=timedelta(seconds=math.floor(settings.fresh_warn_hours * 3600)),
         fail_window=timedelta(seconds=math.ceil(settings.fresh_fail_hours * 3600)),
     )
@@ -173,9 +173,9 @@ def _coverage_plan(settings: Settings, way: Literal["exact", "whole"]) -> Covera
 
 
 def _io_manager(manager: ObjectStoreIOManager) -> dg.IOManagerDefinition:
-    """Dagster asks by this for what the manager itself needs, and gives it back when a run ends."""
+    """The manager as a Dagster resource; when a stopped or refused run ends, discards what it staged."""
 
-    @dg.io_manager(  # type: ignore[arg-type]  # it may be a generator, as every resource may
+    @dg.io_manager(  # type: ignore[arg-type]  # it may be a generator, like any resource
         required_resource_keys={"scratch", "releases"}, description=manager.__doc__
     )
     def object_store_io_manager(context: dg.InitResourceContext) -> Iterator[ObjectStoreIOManager]:
@@ -187,5 +187,5 @@ def _io_manager(manager: ObjectStoreIOManager) -> dg.IOManagerDefinition:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What `workspace.yaml` and `dg` load: everything, by the environment's settings."""
+    """What `workspace.yaml` and `dg` load: everything, configured by the environment."""
     return build_definitions(Settings.read())

@@ -6,25 +6,25 @@
     │   ├── StoreUnavailable        the object store cannot be reached, or stopped answering half-way
     │   ├── TilingFailed            tippecanoe, or another process of a build, failed or was killed
     │   ├── DiskFull                no room for scratch files or for the store
-    │   ├── PublicationLost         another publisher was at work, or was faster
-    │   ├── NotAsPublished          what the public address answers is not what was written
-    │   ├── AlertNotSent            a channel of the alerts did not take one
+    │   ├── PublicationLost         another publisher is at work, or was faster
+    │   ├── NotAsPublished          the public address does not return what was written
+    │   ├── AlertNotSent            an alert channel did not take a message
     │   └── ServerFailed            Martin or nginx does not serve a release
     ├── Standing            a person must change something first (exit code 2)
     │   ├── SettingsError           the environment is wrong; names every problem at once
     │   ├── CatalogueRefused        wrong password, unknown collection, unknown pgSTAC, unreadable file
-    │   ├── StoreRefused            no such bucket, no right to do this
+    │   ├── StoreRefused            no such bucket, or no permission
     │   ├── RollbackRefused         the build to roll back to is not there, is public, or is not whole
-    │   ├── TippecanoeMissing       the program is not there, or is another one
-    │   ├── ServerMissing           Martin or nginx is not there, or cannot listen
+    │   ├── TippecanoeMissing       the program is missing, or is not tippecanoe
+    │   ├── ServerMissing           Martin or nginx is missing, or cannot listen
     │   └── ArchiveUnreadable       a file that is no PMTiles archive, or a broken one
     └── Refused             the audit or a guard said no; a person must decide (exit code 3)
         ├── EmptyCatalogue          an empty catalogue never replaces a mosaic
         ├── AuditFailed             the archive does not show what the catalogue holds
-        ├── PublicationHeld         a person has said that nothing is to be published for now
-        └── HeldBack                whole and audited, but unlike the last one: someone confirms it
+        ├── PublicationHeld         a person has put publication on hold
+        └── HeldBack                whole and audited, but a guard wants a person to confirm it
 
-Every error says in its message what happened and in its hint what to do. Neither ever holds a secret.
+Each error's message says what happened, its hint what to do. Neither ever contains a secret.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class MosaicError(Exception):
     """What happened (the message) and what to do about it (the hint).
 
     Attributes:
-        message: what happened, with the names of the things concerned.
+        message: what happened, naming the things concerned.
         hint: what to do about it; one sentence.
         exit_code: what the command line exits with.
         rerun_may_help: whether the same call may succeed later, with nothing changed by a person.
@@ -55,7 +55,7 @@ class MosaicError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # one that was raised in another process is raised here; what it was made with is not known any more
+        # unpickled from another process: the arguments that it was created with are no longer known
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -79,7 +79,7 @@ class StoreUnavailable(Passing):
 
 
 class TilingFailed(Passing):
-    """Tippecanoe, or another process of a build, failed or was killed; the message holds its last words."""
+    """Tippecanoe, or another process of a build, failed or was killed; the message quotes its last output."""
 
 
 class DiskFull(Passing):
@@ -87,19 +87,19 @@ class DiskFull(Passing):
 
 
 class PublicationLost(Passing):
-    """Another publisher holds the lock, or turned the pointer in the meantime."""
+    """Another publisher holds the lock or was faster, or an image of the build was taken down meanwhile."""
 
 
 class NotAsPublished(Passing):
-    """The public address does not answer with what was just written there."""
+    """The public address does not return what was just written there."""
 
 
 class AlertNotSent(Passing):
-    """A webhook or a mail server did not take an alert; it is tried again a minute later."""
+    """A webhook or a mail server did not take an alert; it is retried a minute later."""
 
 
 class ServerFailed(Passing):
-    """Martin or nginx does not serve a release; the last good one is served, and it is tried again."""
+    """Martin or nginx does not serve a release; the last good one stays in service while it is retried."""
 
 
 class Standing(MosaicError):
@@ -113,7 +113,7 @@ class SettingsError(Standing):
     """The environment is wrong; the message names every problem at once.
 
     Attributes:
-        problems: each of them, where the message is followed by a list.
+        problems: the ones that the message lists; empty if it has no list.
     """
 
     def __init__(self, message: str, *, hint: str = "", problems: Sequence[str] = ()) -> None:
@@ -122,11 +122,11 @@ class SettingsError(Standing):
 
 
 class CatalogueRefused(Standing):
-    """The catalogue answers, but not with what was asked: password, collection, version, format."""
+    """The catalogue answers, but cannot be used: wrong password, collection, version or format."""
 
 
 class StoreRefused(Standing):
-    """The object store answers, but refuses: no such bucket, no right."""
+    """The object store answers, but refuses: no such bucket, or no permission."""
 
 
 class RollbackRefused(Standing):
@@ -134,11 +134,11 @@ class RollbackRefused(Standing):
 
 
 class TippecanoeMissing(Standing):
-    """The program tippecanoe is not there, cannot be started, or is another one."""
+    """The program tippecanoe is missing, cannot be started, or is not tippecanoe."""
 
 
 class ServerMissing(Standing):
-    """Martin or nginx is not there, cannot be started, or cannot listen where it should."""
+    """Martin or nginx is missing, cannot be started, or cannot listen where it should."""
 
 
 class ArchiveUnreadable(Standing):
@@ -165,4 +165,4 @@ class PublicationHeld(Refused):
 
 
 class HeldBack(Refused):
-    """The build is whole but differs from the last one more than a guard allows; a person confirms it."""
+    """The build is whole, but set aside or lost more images than a guard allows; a person must confirm it."""

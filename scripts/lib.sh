@@ -1,4 +1,4 @@
-# What the scripts share: the Python environment, made from the lock files. Sourced, not run.
+# Shared by the scripts: makes the Python environment from the lock files. Sourced, not run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${OAM_MOSAIC_VENV:-$root/.venv}
@@ -6,12 +6,12 @@ venv=${OAM_MOSAIC_VENV:-$root/.venv}
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { printf '%s\n' "$*" >&2; exit 2; }
 
-# describe "$1" TEXT: where help is asked for, prints it and ends.
+# describe "$1" TEXT: prints TEXT and exits if $1 asks for help.
 describe() {
   case $1 in -h | --help) printf '%s\n' "$2"; exit 0 ;; esac
 }
 
-# Goes to the root, where the .env file lies. Paths in the environment stay those that the caller meant.
+# Changes to the root, where the .env file is. Relative paths in the environment still count from the caller's folder.
 go_to_root() {
   local name value
   for name in STAC_ITEMS MOSAIC_STORE MOSAIC_SCRATCH DAGSTER_HOME TIPPECANOE SERVE_VIEWER; do
@@ -24,7 +24,7 @@ go_to_root() {
   cd "$root"
 }
 
-# The oldest Python that the project supports, or a newer one.
+# Prints the path of a Python that the project supports; $PYTHON comes first.
 find_python() {
   local candidate
   for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3; do
@@ -37,7 +37,8 @@ find_python() {
   fail "Python 3.11 or newer is needed and was not found. Install it (on Debian: apt-get install python3 python3-venv)."
 }
 
-# The uv that requirements-build.lock locks: what is on the PATH where it is that version, else one beside the environment.
+# Prints the path of the uv that requirements-build.lock locks: the one on the PATH if it is that version, else one that is
+# installed beside the environment.
 find_uv() {
   local lock=$root/requirements-build.lock wanted candidate python
   wanted=$(sed -nE 's/^uv==([^ ]+).*/\1/p' "$lock")
@@ -55,7 +56,7 @@ find_uv() {
   echo "$venv-uv/bin/uv"
 }
 
-# prepare requirements.lock | requirements-dev.lock: installs exactly what the file locks, once for each state of it.
+# prepare requirements.lock | requirements-dev.lock: installs exactly what the file locks, unless that is done.
 prepare() {
   local lock=$root/$1 stamp=$venv/.prepared python uv
   local wanted
@@ -68,11 +69,11 @@ prepare() {
     VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock"
     VIRTUAL_ENV=$venv "$uv" pip install --quiet --no-deps --build-constraints "$root/requirements-build.lock" --editable "$root"
     rm -f "$stamp" "$stamp.dev"
-    # the development environment holds all that a run needs as well
+    # the development environment also has all that a run needs
     case $1 in *-dev.lock) wanted_for_run=$(cat "$root/requirements.lock" "$root/pyproject.toml" | sha256sum | cut -d' ' -f1)
       printf '%s' "$wanted_for_run" >"$stamp"; printf '%s' "$wanted" >"$stamp.dev" ;;
     *) printf '%s' "$wanted" >"$stamp" ;; esac
   fi
   export PATH=$venv/bin:$PATH VIRTUAL_ENV=$venv
-  unset PYTHONDONTWRITEBYTECODE  # where it is set, every process compiles all of Dagster again: half of a build's work
+  unset PYTHONDONTWRITEBYTECODE  # if set, every process compiles all of Dagster again: half of a build's work
 }

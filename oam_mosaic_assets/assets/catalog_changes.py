@@ -1,4 +1,4 @@
-"""What changed since the build that is public, staged: nobody reads it before it is audited."""
+"""What changed since the public build, staged: private until it has passed its audit."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
 
 IMAGES_BEFORE = "images_before.parquet"
-"""Ids and digests of the build before, for the audit."""
+"""Ids and digests of the previous build's images, for the audit."""
 
 
 @dg.asset(
@@ -37,8 +37,8 @@ def catalog_changes(
 ) -> dg.MaterializeResult[Artifact]:
     """Images added, changed and removed since the public build, with their extents, as JSON.
 
-    Staged under its build's name and private until `published_mosaic` makes it public. What was taken down is
-    not named.
+    Staged under its build's name and private until `published_mosaic` makes it public. Images that were
+    taken down are not named.
     """
     clock, folder = time.perf_counter(), scratch.folder(CHANGES.asset)
     document, images_before = folder / CHANGES.name, folder / IMAGES_BEFORE

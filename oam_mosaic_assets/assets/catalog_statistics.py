@@ -1,4 +1,4 @@
-"""The catalogue in numbers, staged: nobody reads them before they are audited."""
+"""The catalogue in numbers, staged: private until they have passed their audit."""
 
 import time
 
@@ -30,7 +30,7 @@ def catalog_statistics(
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """How many images there are, of which kinds, how much they cover, and the latest of them.
+    """The number of images, in total and by kind, the area they cover, and the latest capture.
 
     Staged under its build's name and private until `published_mosaic` makes it public.
     """
@@ -52,7 +52,7 @@ def catalog_statistics(
             "latest_capture": stated["latest_capture"] or "unknown",
             **{f"catalog: {name}": count for name, count in stated["catalog"].items()},
             "excluded": stated["excluded"]["total"],
-            # a kind that nothing is of any more falls to nought, where no number would leave a gap
+            # a kind without images any more drops to zero; with no number, the plot would have a gap
             **(dict.fromkeys(NAMED, 0) | stated["counts"]),
         },
     )

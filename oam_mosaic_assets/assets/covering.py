@@ -1,4 +1,4 @@
-"""What both archives of coverage have in common: they are drawn of the footprints, and not by tippecanoe."""
+"""What both coverage archives have in common: they are drawn from the footprints, without tippecanoe."""
 
 import time
 from dataclasses import asdict
@@ -28,17 +28,17 @@ def draw_coverage(
     scratch: Scratch,
     progress: Progress,
 ) -> dg.MaterializeResult[Artifact]:
-    """Have the archive drawn that is a product.
+    """Draw the coverage archive of a product.
 
     Args:
-        context: of the product's asset.
-        footprints: of the snapshot.
-        product: what it is.
+        context: the context of the product's asset.
+        footprints: the footprints of the snapshot.
+        product: which product is drawn.
         plan: how it is drawn.
-        before: the public build to take tiles over from, or why none.
-        processes: that draw at once; 0 is one for each processor.
-        scratch: where.
-        progress: told how far it is.
+        before: the public build to take tiles over from, or why there is none.
+        processes: how many draw in parallel; 0 means one per processor.
+        scratch: where files go.
+        progress: receives the share done.
     """
     clock = time.perf_counter()
     snapshot = footprints.facts["snapshot"]

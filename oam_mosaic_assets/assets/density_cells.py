@@ -1,4 +1,4 @@
-"""How many images lie where, and how much ground they cover: counted once for all that tells of it."""
+"""How many images lie where, and how much ground they cover, counted once for all products that show it."""
 
 import time
 from datetime import datetime
@@ -33,10 +33,10 @@ def density_cells(
     releases: dg.ResourceParam[Releases],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Images by cells of a Web Mercator grid, z4-17, and by what is known of them; the ground they cover.
+    """Image counts per cell of a Web Mercator grid, z4-17, in total and by kind, and the ground covered.
 
-    An image counts once at each zoom, in the cell that its centroid lies in. Areas are on WGS84's ellipsoid.
-    Of tiles of z6 in which nothing changed since the public build, its numbers are taken over.
+    An image counts once at each zoom, in the cell that contains its centroid. Areas are measured on the WGS84
+    ellipsoid. For z6 tiles in which nothing changed since the public build, its numbers are taken over.
     """
     clock = time.perf_counter()
     folder = scratch.folder("density_cells")

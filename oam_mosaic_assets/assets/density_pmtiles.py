@@ -1,4 +1,4 @@
-"""The archive of the density grid, staged: nobody reads it before it is audited."""
+"""The archive of the density grid, staged: private until it has passed its audit."""
 
 import time
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ def density_pmtiles(
     releases: dg.ResourceParam[Releases],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """How many images lie where: layer `density`, z0-13, of each cell a polygon and its middle.
+    """How many images lie where: layer `density`, z0-13, with a polygon and a centre point per cell.
 
-    Tiles whose cells say what they said are taken over from the public build. Private until
+    Tiles whose cells have not changed are taken over from the public build. Private until
     `published_mosaic` makes it public.
     """
     clock, facts = time.perf_counter(), density_cells.facts
@@ -84,7 +84,7 @@ def _before(
     """The public build's grid, or why none of its tiles are taken over.
 
     Args:
-        counted: what `density_cells` says of how it counted.
+        counted: the facts in which `density_cells` says how it counted.
     """
     if counted["why_anew"]:
         return str(counted["why_anew"])

@@ -1,4 +1,4 @@
-"""The footprints with what is known of each image, as tippecanoe reads them."""
+"""The footprints with the details of each image, as input for tippecanoe."""
 
 import dagster as dg
 
@@ -27,10 +27,10 @@ def details_geojson(
     tippecanoe: TippecanoeResource,
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Newline-delimited GeoJSON, a footprint a line with its title, licence, dates and addresses.
+    """Newline-delimited GeoJSON, one feature per line with title, licence, dates and addresses.
 
-    The oldest comes first: the newest is drawn on top. What is not known is left out. All footprints, or
-    those that reach a tile in which something changed since the public build.
+    The oldest come first, so that the newest are drawn on top. Unknown values are left out. Holds all
+    footprints, or only those that reach a tile in which something changed since the public build.
     """
     return write_lines(
         context,

@@ -1,4 +1,4 @@
-"""The archive of details, staged: nobody reads it before it is audited."""
+"""The archive of details, staged: private until it has passed its audit."""
 
 import dagster as dg
 
@@ -33,8 +33,8 @@ def details_pmtiles(
 ) -> dg.MaterializeResult[Artifact]:
     """What each image is: layer `globalcoverage` with title, licence, dates and addresses, z0-13.
 
-    Tiles that nothing changed in since the public build are taken over from it. Staged under its build's name
-    and private until `published_mosaic` makes it public.
+    Tiles in which nothing changed since the public build are taken over from it. Staged under its build's
+    name and private until `published_mosaic` makes it public.
     """
     return make_tiles(
         context,
@@ -50,4 +50,4 @@ def details_pmtiles(
 
 
 details_in_parts = in_parts(details_pmtiles, "details_geojson", DETAILS, lambda plan: plan.details)
-"""The same asset by several steps; see `BUILD_PARTS`."""
+"""The same asset in several steps; see `BUILD_PARTS`."""

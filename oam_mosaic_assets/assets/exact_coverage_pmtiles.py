@@ -1,4 +1,4 @@
-"""Coverage pixel by pixel, staged: nobody reads it before it is audited."""
+"""Coverage pixel by pixel, staged: private until it has passed its audit."""
 
 import dagster as dg
 
@@ -29,10 +29,10 @@ def exact_coverage_pmtiles(
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Where imagery exists, as translucent pictures: each pixel that a footprint has something in.
+    """Where imagery exists, as translucent raster tiles: every pixel that a footprint overlaps.
 
-    z0-15 by default, for clients that know only pictures. Blocks of tiles in which nothing changed since the
-    public build are taken over from it. Private until `published_mosaic` makes it public.
+    z0-15 by default, for clients that only show raster tiles. Blocks of tiles in which nothing changed
+    since the public build are taken over from it. Private until `published_mosaic` makes it public.
     """
     plan = mosaic_plan.exact
     with failing_clearly():

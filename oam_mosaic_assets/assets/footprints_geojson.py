@@ -1,4 +1,4 @@
-"""The footprints that tippecanoe is to draw, as it reads them."""
+"""The footprints for the mosaic, as input for tippecanoe."""
 
 import dagster as dg
 
@@ -27,9 +27,9 @@ def footprints_geojson(
     tippecanoe: TippecanoeResource,
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Newline-delimited GeoJSON, a footprint a line, the oldest first: the newest is drawn on top.
+    """Newline-delimited GeoJSON, one feature per line, oldest first, so that the newest is drawn on top.
 
-    All footprints, or those that reach a tile in which something changed since the public build.
+    Holds all footprints, or only those that reach a tile in which something changed since the public build.
     """
     return write_lines(
         context,

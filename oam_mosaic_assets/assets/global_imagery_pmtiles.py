@@ -1,4 +1,4 @@
-"""The images themselves, staged: nobody reads the archive before it is audited."""
+"""The archive of the images themselves, staged: private until it has passed its audit."""
 
 import time
 from collections import Counter
@@ -25,7 +25,7 @@ from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
 
 SHOWN = 50
-"""Of those skipped, in the metadata; all of them are in the report."""
+"""How many skipped images the metadata lists; the report lists all of them."""
 
 
 @dg.asset(
@@ -42,10 +42,10 @@ def global_imagery_pmtiles(
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """What the images show, or in grey where they are: WEBP tiles z0-14, made anew where something changed.
+    """What the images show, or grey where they lie: WEBP tiles, z0-14, remade where something changed.
 
-    Blocks that `imagery_blocks` made on other machines are taken as they are; what is missing is made here,
-    as far as the budget goes. Staged under its build's name and private until `published_mosaic` makes it
+    Blocks that `imagery_blocks` made on other machines are used as they are; missing ones are made here, as
+    far as the budget goes. Staged under its build's name and private until `published_mosaic` makes it
     public.
     """
     clock = time.perf_counter()
@@ -90,7 +90,7 @@ def bring_up_to_date(
     *,
     budget: Budget,
 ) -> Tally:
-    """Make anew what changed in these partitions, and say how far it is, and how long it will take."""
+    """Remake what changed in these partitions, and report progress and an estimate of the time left."""
     pace = Pace(time.monotonic)
 
     def told(done: int, of: int, so_far: Tally) -> None:
@@ -101,7 +101,7 @@ def bring_up_to_date(
 
 
 def _keep_list(instance: dg.DagsterInstance, names: Sequence[str]) -> None:
-    """Let the UI offer the partitions that there are."""
+    """Update the list of partitions that the UI offers to these names."""
     there = set(instance.get_dynamic_partitions(PARTITIONS))
     instance.add_dynamic_partitions(PARTITIONS, sorted(set(names) - there))
     for gone in sorted(there.difference(names)):
@@ -109,7 +109,7 @@ def _keep_list(instance: dg.DagsterInstance, names: Sequence[str]) -> None:
 
 
 def in_words(tally: Tally, before: str) -> str:
-    """What was done."""
+    """The outcome, as text for the log."""
     left = f", {tally.left:,} wait for the next run" if tally.left else ""
     why = Counter(WORDS[Reason(each.reason)] for each in tally.skipped)
     reasons = "; ".join(f"{count:,} because {words}" for words, count in why.most_common())
@@ -125,7 +125,7 @@ def _cost(tally: Tally) -> str:
 
 
 def told_of(tally: Tally) -> dict[str, Any]:
-    """What the UI shows of it."""
+    """The tally as metadata for the UI."""
     return {
         "images": tally.images,
         "images read": tally.read,
@@ -141,7 +141,7 @@ def told_of(tally: Tally) -> dict[str, Any]:
 
 
 def _numbers(tally: Tally) -> dict[str, Any]:
-    """What the audit and the manifest need of it."""
+    """The numbers that the audit needs."""
     return {
         "images": tally.images,
         "read": tally.read,
@@ -155,7 +155,7 @@ def _numbers(tally: Tally) -> dict[str, Any]:
 
 
 def _skipped_as_table(tally: Tally) -> str:
-    """Which images are not seen, as a table. Their ids are a stranger's text."""
+    """The skipped images as a Markdown table. Their ids are untrusted text."""
     if not tally.skipped:
         return "none"
     rows = ["| image | why | since |", "| --- | --- | --- |"]

@@ -1,4 +1,4 @@
-"""The archive itself, staged: nobody reads it before it is audited."""
+"""The archive of the mosaic itself, staged: private until it has passed its audit."""
 
 import dagster as dg
 
@@ -33,8 +33,8 @@ def global_mosaic_pmtiles(
 ) -> dg.MaterializeResult[Artifact]:
     """Where imagery exists: layer `globalcoverage`, Web Mercator XYZ tiles (EPSG:3857), z0-15 by default.
 
-    Tiles that nothing changed in since the public build are taken over from it. Staged under its build's name
-    and private until `published_mosaic` makes it public.
+    Tiles in which nothing changed since the public build are taken over from it. Staged under its build's
+    name and private until `published_mosaic` makes it public.
     """
     return make_tiles(
         context,
@@ -52,4 +52,4 @@ def global_mosaic_pmtiles(
 global_mosaic_in_parts = in_parts(
     global_mosaic_pmtiles, "footprints_geojson", MOSAIC, lambda plan: plan.tiling
 )
-"""The same asset by several steps; see `BUILD_PARTS`."""
+"""The same asset in several steps; see `BUILD_PARTS`."""

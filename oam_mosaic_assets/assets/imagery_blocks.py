@@ -1,4 +1,4 @@
-"""The images of one partition, read and put together: a step that any machine may do."""
+"""The images of one partition, read and combined: a step that any machine can run."""
 
 import time
 from typing import Final
@@ -16,7 +16,7 @@ from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 
 IMAGERY_PARTITIONS: Final = dg.DynamicPartitionsDefinition(name=PARTITIONS)
-"""Tiles of z6 in which there are images; `global_imagery_pmtiles` keeps the list."""
+"""The z6 tiles that contain images; `global_imagery_pmtiles` keeps the list up to date."""
 
 
 @dg.asset(
@@ -43,10 +43,10 @@ def imagery_blocks(
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> dg.MaterializeResult[None]:
-    """The pixels of a z6 tile, kept in the store for `global_imagery_pmtiles` to put together.
+    """The pixels of one z6 tile, kept in the store for `global_imagery_pmtiles` to assemble.
 
-    Works from the store alone, on the images of the public build: what that build could not read within its
-    budget is read here, without one, on as many machines as a backfill is spread over.
+    Takes its input from the store alone: the images of the public build. Those that the build could not read
+    within its budget are read here without a budget, on as many machines as the backfill is spread over.
     """
     clock = time.perf_counter()
     tile = Tile.named(context.partition_key)

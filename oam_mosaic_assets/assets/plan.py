@@ -8,22 +8,22 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MosaicPlan:
-    """What is to be made, and what may pass without a person's word.
+    """What is made, and what may be published without a person's confirmation.
 
     Attributes:
-        tiling: the archive.
-        details: the archive of details.
-        exact: the archive of coverage, pixel by pixel.
-        whole: the archive of coverage, tile by tile.
-        processes: that draw at once; 0 is one for each processor.
-        parts: that a map is cut into where each is a step of its own.
-        collection: the catalogue's that is read.
-        box: west, south, east, north in degrees; only images that touch it. None draws all.
-        max_set_aside_share: of the catalogue, 0 to 1.
-        max_shrink_share: of the last published build's images, 0 to 1.
+        tiling: plan of the mosaic's archive.
+        details: plan of the archive of details.
+        exact: plan of the coverage archive, pixel by pixel.
+        whole: plan of the coverage archive, tile by tile.
+        processes: how many draw coverage in parallel; 0 means one per processor.
+        parts: how many parts a map is cut into when each is a step of its own.
+        collection: the collection of the catalogue that is read.
+        box: west, south, east, north in degrees; only images that touch it are drawn. None draws all.
+        max_set_aside_share: the largest share of the catalogue that may be set aside, 0 to 1.
+        max_shrink_share: the largest share of the last published build's images that may be lost, 0 to 1.
         fresh_warn_hours: age at which the mosaic counts as late.
         fresh_fail_hours: age at which it counts as stale.
-        remarks: what whoever made the settings may not expect of them.
+        remarks: effects of the settings that may come as a surprise.
     """
 
     tiling: TilingPlan

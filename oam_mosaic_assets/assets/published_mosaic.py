@@ -1,4 +1,4 @@
-"""The audited archive made public: the object that everyone's map reads."""
+"""The audited products made public: the objects that everyone's map reads."""
 
 import platform
 import time
@@ -33,14 +33,14 @@ from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.staging import discard_staged
 
 CONFIRM_TAG = "oam-mosaic/confirm"
-"""Tag of a run whose build a person lets pass; holds the reason."""
+"""Tag of a run whose build a person confirmed despite the guards; holds the reason."""
 
 
 PUBLISHED = dg.AssetKey("published_mosaic")
 
 
 def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
-    """The asset that publishes these products of a build, together."""
+    """The asset that publishes these products of a build together."""
     counted = ["density_cells"] if {DENSITY, STATISTICS} & {*products} else []
 
     @dg.asset(
@@ -51,7 +51,7 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn() for name in (*(each.asset for each in products), *counted)},
         hooks={discard_staged},
         code_version="1",
-        pool="publication",  # limited in production alone: only there is a slot freed that a killed run held
+        pool="publication",  # limited in production only, where the slot of a killed run is freed
     )
     def published_mosaic(
         context: dg.AssetExecutionContext,
@@ -64,8 +64,8 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         """The public mosaic: every product, the aliases, the TileJSON, and the pointer `latest.json`.
 
-        Every product is copied within the store, pinned to the bytes that were audited, and read back as a
-        stranger would before this says that it is public. All of them turn together, or none.
+        Every product is copied within the store, pinned to the audited bytes, and read back as an anonymous
+        client would before it is reported as public. All products switch together, or none does.
         """
         clock = time.perf_counter()
         confirmed = context.run.tags.get(CONFIRM_TAG)
@@ -99,7 +99,7 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
 
 
 def _page(context: dg.AssetExecutionContext, viewer: Viewer, build: str) -> dict[str, Any]:
-    """Publish the page and link it; the mosaic is public, whatever becomes of the page."""
+    """Publish the viewer page and link to it; the mosaic is public even if this fails."""
     if not viewer.is_built:
         context.log.info("the viewer was not built, so no page is published; scripts/build-viewer builds it")
         return {}
@@ -112,10 +112,10 @@ def _page(context: dg.AssetExecutionContext, viewer: Viewer, build: str) -> dict
 
 
 def refuse_mixture(staged: Artifact, footprints: Artifact) -> None:
-    """See that both are of one build: assets that are materialised one by one may be of several.
+    """Check that both belong to one build: assets that are materialised one by one need not.
 
     Raises:
-        AuditFailed: they are not.
+        AuditFailed: they belong to different builds.
     """
     if staged.build != footprints.build:
         raise AuditFailed(
@@ -154,7 +154,7 @@ def _candidate(
         for each, staged in made.items()
     }
     audit, mosaic = audits[MOSAIC.name], products[MOSAIC.name]
-    # what archives draw is in the footprints; the changes name what is there no longer
+    # archives name only images with footprints; the list of changes also names removed ones
     changed = named_in(made[CHANGES].path) if CHANGES in made else frozenset()
     pointer = Pointer(
         build=build,
@@ -175,7 +175,7 @@ def _candidate(
     manifest = {
         "build": build,
         "snapshot": facts["snapshot"],
-        "watermark": pointer.digest,  # no source has a time of change that can be relied on
+        "watermark": pointer.digest,  # no source has a reliable modification time
         "source": facts["source"],
         "catalogued": pointer.images + pointer.set_aside,
         "images": pointer.images,
@@ -183,7 +183,7 @@ def _candidate(
         "set_aside_list": keys.set_aside(build),
         "unknown_values": facts["unknown_values"],
         "outside_test_box": facts["outside_test_box"],
-        # the mosaic's own, as readers knew it before there were other products
+        # the mosaic's own, where readers found it before there were other products
         "archive": {**facts["product"], "key": pointer.archive, "plan": facts["plan"]},
         "taken_over": facts["taken_over"],
         "tiles_by_zoom": audit.number("tiles_by_zoom"),
@@ -221,7 +221,7 @@ def _candidate(
 
 
 def _with_density(candidate: Candidate, counted: Artifact, releases: Releases) -> Candidate:
-    """The same, with the tables of the density grid: the next build takes over what did not change."""
+    """Add the tables of the density grid, so that the next build can take over what did not change."""
     stated = {
         "recipe": counted.facts["density"]["recipe"],
         "sha256": {path.stem: counted.digests[path.name] for path in counted.files},
@@ -234,7 +234,7 @@ def _with_density(candidate: Candidate, counted: Artifact, releases: Releases) -
 
 
 def _described(product: Product, staged: Artifact, audit: Audit, key: str) -> dict[str, Any]:
-    """What the manifest says of a product."""
+    """The manifest's entry for a product."""
     return {
         "key": key,
         "content_type": product.content_type,
@@ -246,7 +246,7 @@ def _described(product: Product, staged: Artifact, audit: Audit, key: str) -> di
 
 
 def _seconds(made: Mapping[Product, Artifact], audits: Mapping[str, Audit]) -> dict[str, float]:
-    """How long each stage took; an audit is called after its product, the mosaic's just so."""
+    """How long each stage took. Audits are named after their product, except the mosaic's: just `audit`."""
     spent = {stage: each for staged in made.values() for stage, each in staged.facts["seconds"].items()}
     return spent | {
         "audit" if each == MOSAIC else f"audit of {each.word}": audits[each.name].seconds for each in made
@@ -278,7 +278,7 @@ def _tilejson_of(archive: Archive, build: str) -> Callable[[str], Mapping[str, A
 def _metadata(
     releases: Releases, candidate: Candidate, pointer: Pointer, footprints: Path, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What a maintainer wants to see of a publication; numbers are plotted over time."""
+    """What a maintainer wants to know about a publication; numbers are plotted over time."""
     batches = (
         shapely.from_wkb(rows["geometry"].to_numpy()) for rows in read_batches(footprints, ("geometry",))
     )

@@ -1,4 +1,4 @@
-"""`published_mosaic` turned back to an earlier build: a step of its own, for nothing is made anew."""
+"""`published_mosaic` rolled back to an earlier build: an op of its own, since nothing is rebuilt."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 
 REASON_TAG = "oam-mosaic/reason"
-"""Tag of a run that rolls back; holds why."""
+"""Tag of a run that rolls back; holds the reason."""
 
 
 @dg.op(out=dg.Out(dg.Nothing), description="Makes an earlier build public again, and holds publication.")
@@ -27,9 +27,9 @@ def turn_back(
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> None:
-    """Turn fixed keys, TileJSON, aliases and pointer to the build that the run's tag names.
+    """Switch fixed keys, TileJSON, aliases and pointer to the build that the run's tag names.
 
-    Without that tag it is the build that was public before. Recorded as a materialisation of
+    Without that tag, it is the build that was public before the current one. Recorded as a materialisation of
     `published_mosaic`.
     """
     tags = context.run.tags
@@ -72,7 +72,7 @@ def turn_back(
 
 
 def _page(context: dg.OpExecutionContext, viewer: Viewer, build: str) -> dict[str, Any]:
-    """A link to the page at this build; the mosaic has turned, whatever is known of the page."""
+    """A link to the viewer page for this build; the rollback stands even if the page cannot be checked."""
     try:
         found = viewer.is_public
     except MosaicError as error:

@@ -1,4 +1,4 @@
-"""The catalogue's images as footprints, in one snapshot; those that cannot be drawn beside them."""
+"""The catalogue's images as footprints, from one snapshot, with a table of those that cannot be drawn."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -34,27 +34,27 @@ FOOTPRINTS = "footprints.parquet"
 SET_ASIDE = "set_aside.parquet"
 
 TAKEDOWN_TAG = "oam-mosaic/takedown"
-"""Tag of a run that is to take an image off the public mosaic; holds the reason. No hold stops it."""
+"""Tag of a run that takes an image off the public mosaic; holds the reason. No hold stops it."""
 
 ANEW_TAG = "oam-mosaic/anew"
-"""Tag of a run that builds even if nothing changed, and takes no tile over from the public build."""
+"""Tag of a run that builds even if nothing changed, and takes over no tiles from the public build."""
 
 MUST_BUILD = frozenset({TAKEDOWN_TAG, ANEW_TAG})
 
 UNCHANGED = "nothing changed"
-"""Under this name the metadata of `published_mosaic` says that it was found to be what a build would make."""
+"""Metadata key of `published_mosaic`: true if it was found to be what a build would make."""
 
 REPORTED_EVERY = 1000
-"""Images between two words of progress."""
+"""Images between two progress reports."""
 
 SHOWN = 20
-"""Of those set aside, in the metadata; all of them are in the table beside the footprints."""
+"""How many of the images set aside the metadata lists; the table beside the footprints lists all of them."""
 
 QUOTED = 60
-"""Characters of a value that a message quotes."""
+"""How many characters of a value a message quotes."""
 
 _NO_STAC = frozenset({"not_an_item", "no_id"})
-"""Where nothing else was read, it is another thing that was read."""
+"""Where rows were set aside for these reasons only, the source does not hold STAC items."""
 
 _MEANINGS = {
     "id": "The STAC item's id, an opaque string.",
@@ -108,8 +108,8 @@ def stac_footprints(
 ) -> Iterator[dg.MaterializeResult[Artifact]]:
     """Every image's footprint, from one snapshot of the catalogue, as GeoParquet (EPSG:4326).
 
-    What cannot be drawn is set aside in a table of its own, with the reason and the offending value. Where
-    the catalogue's watermark says that nothing changed since the public build, nothing is read and made.
+    Images that cannot be drawn are set aside in a separate table, with the reason and the offending value. If
+    the catalogue's watermark shows that nothing changed since the public build, nothing is read or built.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     for remark in mosaic_plan.remarks:
@@ -201,7 +201,7 @@ def stac_footprints(
 
 
 def _say_unchanged(context: dg.AssetExecutionContext, pointer: Pointer, releases: Releases) -> None:
-    """Record that the published mosaic was seen to be up to date; its age counts from here."""
+    """Record that the published mosaic was found to be up to date; its age counts from here."""
     in_words = counts(pointer.images, pointer.set_aside)
     context.log.info("Nothing changed since %s: %s; it stays public", pointer.build, in_words)
     context.log_event(
@@ -220,7 +220,7 @@ def _say_unchanged(context: dg.AssetExecutionContext, pointer: Pointer, releases
 
 
 def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefused | EmptyCatalogue:
-    """What there was in place of images that can be drawn: no catalogue, or an empty one."""
+    """The error for a source without drawable images: it is not a catalogue, or an empty one."""
     what = "nothing was read"
     if found.set_aside or found.outside:
         reasons = [f"{reason} {count:,}" for reason, count in found.set_aside.items()]
@@ -245,7 +245,7 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefu
 
 
 def _first_set_aside(table: Path) -> dg.TableMetadataValue:
-    """Those that stand first in the list. Each cell is text to the UI: nothing in it is markup."""
+    """The first rows of the list. The UI shows each cell as plain text, never as markup."""
     rows = pl.read_parquet(table, n_rows=SHOWN, glob=False)
     return dg.MetadataValue.table(
         records=[dg.TableRecord(row) for row in rows.iter_rows(named=True)],
@@ -260,7 +260,7 @@ def _told(
     *,
     of: int | None,
 ) -> Iterator[Footprint | SetAside]:
-    """The same, with a word now and then on how many there were."""
+    """Pass on the rows, and report their number now and then."""
     of_all = f" of {of:,}" if of else ""
     for row, each in enumerate(rows, start=1):
         yield each

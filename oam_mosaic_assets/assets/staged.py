@@ -1,4 +1,4 @@
-"""What is told of a product that was made and waits for its audit, however it was made."""
+"""What is recorded about a product that has been made and awaits its audit, however it was made."""
 
 import time
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ def staged(
     metadata: Mapping[str, Any],
     **facts: Any,
 ) -> dg.MaterializeResult[Artifact]:
-    """What the asset of a product returns.
+    """The result of a product's asset.
 
     Args:
         source: what it was made from.
-        product: what it is.
-        files: the product, and what belongs to it.
-        clock: `time.perf_counter()` when its making began.
+        product: which product it is.
+        files: the product's file, then those that belong to it.
+        clock: `time.perf_counter()` when work on it began.
         metadata: what the UI shows besides the seconds.
-        facts: what is known of it besides size and digest.
+        facts: what is known about it besides size and digest.
     """
     seconds, digest = time.perf_counter() - clock, sha256_of(files[0])
     held: dict[str, Any] = {"bytes": files[0].stat().st_size, "sha256": digest}
@@ -62,18 +62,18 @@ def staged_archive(
     versions: Mapping[str, str],
     clock: float,
 ) -> dg.MaterializeResult[Artifact]:
-    """What the asset of a product returns that may take over tiles of the public build.
+    """The result of a product's asset that may take over tiles from the public build.
 
     Args:
-        context: of that asset.
+        context: the context of the asset.
         source: what the archive was made from.
         archive: the file.
-        product: what it is.
-        taken_over: `from` which build, or `why_anew`; how many `images_changed`, how many `tiles_made` and
-            `tiles_reused`.
-        plan: the digest of the plan that it was made by.
-        versions: of the programs that made it.
-        clock: `time.perf_counter()` when that began.
+        product: which product it is.
+        taken_over: the build that tiles came `from`, or `why_anew`; how many `images_changed`, `tiles_made`
+            and `tiles_reused`.
+        plan: the digest of the plan it was made by.
+        versions: the versions of the programs that made it.
+        clock: `time.perf_counter()` when work on it began.
     """
     with open_archive(archive) as opened:
         tiles, size = opened.header["addressed_tiles_count"], opened.size

@@ -1,4 +1,4 @@
-"""What a new build may take over of the public one, for every product that does."""
+"""What a new build may take over from the public one, for every product that does so."""
 
 from typing import Final
 
@@ -13,13 +13,13 @@ from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.scratch import Scratch
 
 ASKED_TO: Final = "the run was asked to"
-"""Why nothing is taken over where a person wants all made anew."""
+"""Why nothing is taken over when a person asks for a full rebuild."""
 
 
 def public_density(
     context: dg.AssetExecutionContext, releases: Releases, scratch: Scratch
 ) -> KeptDensity | str:
-    """The density tables of the public build, or why nothing is taken over of them."""
+    """The density tables of the public build, or why nothing is taken over from them."""
     if ANEW_TAG in context.run.tags:
         return ASKED_TO
     return kept_density(releases, scratch.shared_folder(BEFORE), recipe=density_recipe())
@@ -28,14 +28,14 @@ def public_density(
 def public_build(
     context: dg.AssetExecutionContext, releases: Releases, scratch: Scratch, product: Product, *, plan: str
 ) -> Before | str:
-    """The public build that tiles are taken over from, or why none; see `gateways.last_build`.
+    """The public build to take tiles over from, or why there is none; see `gateways.last_build`.
 
     Args:
-        context: of the asset that makes the tiles.
-        releases: where it lies.
+        context: the context of the asset that makes the tiles.
+        releases: where the public build is stored.
         scratch: where its files go.
-        product: what is made.
-        plan: the digest of how.
+        product: which product is made.
+        plan: the digest of the plan it is made by.
     """
     if ANEW_TAG in context.run.tags:
         return ASKED_TO

@@ -1,4 +1,4 @@
-"""What every archive of the footprints has in common: its GeoJSON, its tiles, what it takes over."""
+"""What all archives of the footprints have in common: their GeoJSON, their tiles, what they take over."""
 
 import time
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 
 SPLICE = ".splice.npz"
-"""How the file is called beside the GeoJSON that says what is to be made; none where everything is."""
+"""Suffix of the file beside the GeoJSON that says which tiles to make; absent if all are made."""
 
 
 def write_lines(
@@ -40,17 +40,17 @@ def write_lines(
     tippecanoe: TippecanoeResource,
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Write the footprints that tippecanoe is to draw, as it reads them: all, or those near a change.
+    """Write tippecanoe's input: all footprints, or those near a change.
 
     Args:
-        context: of the asset.
-        footprints: of the snapshot.
+        context: the context of the asset.
+        footprints: the footprints of the snapshot.
         geojson: the file to write.
-        product: what is to be made of it.
+        product: which product is made from it.
         plan: how that is tiled.
-        releases: where the public build lies.
+        releases: where the public build is stored.
         tippecanoe: what draws them.
-        scratch: where.
+        scratch: where files go.
     """
     clock = time.perf_counter()
     with failing_clearly():
@@ -94,20 +94,20 @@ def make_tiles(
     fragments: Sequence[Fragment] = (),
     seconds_before: float = 0.0,
 ) -> dg.MaterializeResult[Artifact]:
-    """Have the archive made that is a product; tiles that nothing changed in are the public build's.
+    """Make the archive of a product; tiles in which nothing changed come from the public build.
 
     Args:
-        context: of the product's asset.
-        footprints: of the snapshot.
-        geojson: what `write_lines` made of it.
-        product: what it is.
+        context: the context of the product's asset.
+        footprints: the footprints of the snapshot.
+        geojson: what `write_lines` made from them.
+        product: which product is made.
         plan: how it is tiled.
-        releases: where the public build lies.
+        releases: where the public build is stored.
         tippecanoe: what makes it.
-        scratch: where.
-        progress: told how far it is.
-        fragments: all its tiles, where other steps have made them.
-        seconds_before: that these steps took, one after another.
+        scratch: where files go.
+        progress: receives the share done.
+        fragments: all its tiles, if other steps have made them.
+        seconds_before: how long those steps took, added up.
     """
     clock = time.perf_counter() - seconds_before
     with failing_clearly():
@@ -142,8 +142,8 @@ def shown_by(footprints: Artifact, geojson: Artifact) -> Footprints:
     """What is to be drawn.
 
     Args:
-        footprints: of the snapshot.
-        geojson: what `write_lines` made of it.
+        footprints: the footprints of the snapshot.
+        geojson: what `write_lines` made from them.
     """
     snapshot = geojson.facts["snapshot"]
     return Footprints(
@@ -155,7 +155,7 @@ def shown_by(footprints: Artifact, geojson: Artifact) -> Footprints:
 
 
 def _taken_from(build: str, releases: Releases, scratch: Scratch, product: Product, recipe: str) -> Path:
-    """The archive of the public build that only the rest is made for."""
+    """The archive of the public build, which supplies every tile that is not remade."""
     before = last_build(releases, scratch.shared_folder(BEFORE), product, plan=recipe)
     if isinstance(before, Before) and before.build == build:
         return before.archive

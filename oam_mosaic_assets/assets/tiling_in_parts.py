@@ -1,7 +1,7 @@
-"""The same archive by several steps, each on a machine of its own if need be: cut, made part by part, merged.
+"""The same archive in several steps, each on a machine of its own if need be: cut, make each part, merge.
 
-What travels between the steps are artifacts as between assets, in the store. Where little changed, or little
-is to be drawn, nothing is cut, and the last step makes the archive by itself.
+Artifacts pass between the steps through the store, as they do between assets. Where tiles are taken over, or
+there is little to draw, nothing is cut and the last step makes the archive by itself.
 """
 
 import shutil
@@ -39,14 +39,14 @@ POD: Final[dict[str, Any]] = {
         }
     }
 }
-"""What a step asks of a cluster: tippecanoe, two that cut tiles and this process hold some 500 MiB."""
+"""What a step requests from a cluster: tippecanoe, two cutting processes and this one use some 500 MiB."""
 
 
 PLAN: Final = "plan"
 TILES: Final = "tiles"
 SECONDS: Final = "seconds"
-"""Facts of a part: the digest of its plan; begins and ends of the stretches of its tiles, except of the low
-zooms; how long the steps took that made it so far."""
+"""Facts of a part: the digest of its plan; begins and ends of the stretches of its tiles, which the low zooms
+do not have; how long the steps that made it have taken so far."""
 
 
 def in_parts(
@@ -55,9 +55,9 @@ def in_parts(
     """An asset as a graph of steps.
 
     Args:
-        whole: the asset as one step; name, description and all that is said of it are kept.
+        whole: the asset as one step; its description, owners and other attributes are kept.
         geojson: the asset that writes its lines.
-        product: what it stages.
+        product: the product that it stages.
         plan_of: how that is tiled.
     """
 
@@ -70,7 +70,7 @@ def in_parts(
         tippecanoe: TippecanoeResource,
         scratch: Scratch,
     ) -> Iterator[dg.DynamicOutput[Artifact]]:
-        """Lines for each part of the map, and footprints for its low zooms; nothing where little is drawn."""
+        """Lines for each part of the map, and footprints for its low zooms; nothing if little is drawn."""
         clock, plan = time.perf_counter(), plan_of(mosaic_plan)
         with failing_clearly():
             refuse_mixture(lines, footprints)
@@ -133,7 +133,7 @@ def in_parts(
         tippecanoe: TippecanoeResource,
         scratch: Scratch,
     ) -> dg.MaterializeResult[Artifact]:
-        """The archive, of all parts; where nothing was cut, from the beginning."""
+        """The archive, merged from all parts, or made from scratch if nothing was cut."""
         plan = plan_of(mosaic_plan)
         with failing_clearly():
             for each in made:
@@ -154,7 +154,7 @@ def in_parts(
         )
 
     def steps(footprints: Any, lines: Any) -> Any:
-        # their asset is told before each: what the UI has room for should be what tells them apart
+        # Dagster puts the asset's name before each: in the room the UI has left, keep what tells them apart
         parts = cut.alias("cut")(footprints, lines).map(make.alias("part"))
         return merge.alias("merge")(footprints, lines, parts.collect())
 
@@ -172,7 +172,7 @@ def in_parts(
 
 
 def _refuse_another_plan(part: Artifact, recipe: str) -> None:
-    """A run may be re-executed from its failure by another version of this code, or of tippecanoe."""
+    """Refuse such a part: a run may be re-executed from failure by other code or another tippecanoe."""
     if part.facts[PLAN] != recipe:
         raise TilingFailed(
             f"{part.path.name} was made by another plan, or for another tippecanoe.",

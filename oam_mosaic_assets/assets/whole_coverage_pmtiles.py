@@ -1,4 +1,4 @@
-"""Coverage tile by tile, staged: nobody reads it before it is audited."""
+"""Coverage tile by tile, staged: private until it has passed its audit."""
 
 import dagster as dg
 
@@ -25,9 +25,10 @@ def whole_coverage_pmtiles(
     progress: dg.ResourceParam[Progress],
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Where imagery exists, as translucent pictures: all of each tile that a footprint has something in.
+    """Where imagery exists, as translucent raster tiles: every tile that a footprint overlaps, in full.
 
-    z0-15 by default; one picture for all tiles, so tiny. Private until `published_mosaic` makes it public.
+    z0-15 by default; all tiles share one picture, so it is tiny. Private until `published_mosaic`
+    makes it public.
     """
     return draw_coverage(
         context,

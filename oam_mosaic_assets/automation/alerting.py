@@ -1,7 +1,7 @@
-"""The sensor that tells people: once when something goes wrong, and once when it is well again.
+"""The sensor that alerts people: once when something goes wrong, and once when it is resolved.
 
-Its cursor holds what each channel was told, so that a restart tells nothing twice. What a channel did not
-take is tried again a minute later, by that channel alone.
+Its cursor holds what each channel was told, so that a restart repeats nothing. A message that a channel could
+not send is retried a minute later, by that channel alone.
 """
 
 import time
@@ -18,30 +18,30 @@ from oam_mosaic_assets.errors import AlertNotSent
 INTERVAL_SECONDS: Final = 60
 
 SENDING_SECONDS: Final = 20.0
-"""After that, nothing more is sent in one tick: Dagster ends one after a minute, and forgets what it did."""
+"""After this, a tick sends nothing more: Dagster ends a tick after a minute, and its cursor is lost."""
 
 
 class Channel(Protocol):
-    """One way to people; see `gateways.alerts`."""
+    """One way to reach people; see `gateways.alerts`."""
 
     @property
     def name(self) -> str:
-        """What it is remembered by."""
+        """The name under which the cursor remembers it."""
 
     def send(self, message: Message) -> str:
-        """Send a message; returns what is to be remarked about it.
+        """Send a message; returns a remark for the log.
 
         Raises:
-            AlertNotSent: nobody got it.
+            AlertNotSent: it reached nobody.
         """
 
 
 def alerts_sensor(channels: Sequence[Channel], *, ui: str) -> dg.SensorDefinition:
-    """The sensor, which starts no run.
+    """The sensor; it starts no run.
 
     Args:
         channels: at least one.
-        ui: the address of Dagster's UI; empty where it is not known.
+        ui: the address of Dagster's UI; empty if it is not known.
     """
 
     @dg.sensor(
@@ -68,7 +68,7 @@ def alerts_sensor(channels: Sequence[Channel], *, ui: str) -> dg.SensorDefinitio
                     context.log.error("%s: %s", channel.name, error)  # noqa: TRY400  # the trace says no more
                     said.append(f"{error.message} It is tried again.")
                     break
-                except Exception as error:  # noqa: BLE001  # a tick that fails forgets whom it has told
+                except Exception as error:  # noqa: BLE001  # a failed tick forgets whom it has told
                     context.log.error("%s: %s", channel.name, type(error).__name__)  # noqa: TRY400  # may hold a secret
                     said.append(f"{channel.name} failed with {type(error).__name__}. It is tried again.")
                     break

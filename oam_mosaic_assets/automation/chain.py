@@ -1,4 +1,4 @@
-"""The chain from the catalogue to what is public: which assets and which audit each product adds to it."""
+"""The chain from the catalogue to publication: which assets and which audit each product adds to it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,11 +41,11 @@ from oam_mosaic_assets.core.statistics_audit import STATISTICS_CHECKS
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What makes one product.
+    """The assets and checks of one product.
 
     Attributes:
-        assets: in the order of their making; the last one stages the product.
-        checks: names of the judgements of its audit, and what each says.
+        assets: in the order they are made; the last one stages the product.
+        checks: names of its audit's checks, with what each says.
     """
 
     assets: tuple[dg.AssetsDefinition, ...]
@@ -62,11 +62,11 @@ BRANCHES: Final[Mapping[str, Branch]] = {
     CHANGES.name: Branch((catalog_changes,), CHANGES_CHECKS),
     IMAGERY.name: Branch((global_imagery_pmtiles,), IMAGERY_CHECKS),
 }
-"""By the product's name."""
+"""By product name."""
 
 
 IN_PARTS: Final = {each.key: each for each in (global_mosaic_in_parts, details_in_parts)}
-"""Assets that may be made by several steps."""
+"""Assets that can be made in several steps, by key."""
 
 
 def chain_of(products: Sequence[Product], *, in_parts: bool = False) -> list[dg.AssetsDefinition]:
@@ -76,7 +76,7 @@ def chain_of(products: Sequence[Product], *, in_parts: bool = False) -> list[dg.
         products: the products.
         in_parts: whether maps are made part by part, each a step of its own.
     """
-    # two products may be made from the same
+    # two products may share an asset
     made = dict.fromkeys(asset for each in products for asset in BRANCHES[each.name].assets)
     others = IN_PARTS if in_parts else {}
     return [stac_footprints, *(others.get(each.key, each) for each in made), publication_of(products)]

@@ -1,7 +1,7 @@
-"""What is wrong now, as Dagster's records say: the build, a build that waits, what is public.
+"""What is wrong now, according to Dagster's records: with the build, a held build, or what is public.
 
-Nothing is remembered here: the same records always say the same. A run that was terminated says nothing, nor
-does a failed one that Dagster will start again; what the runs before it said holds until then.
+Nothing is remembered here: the same records always give the same answer. A terminated run does not count, nor
+does a failed one that Dagster will retry; until then, the runs before it decide.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
-from dagster._core.definitions.freshness import FreshnessState  # what the record holds; exported nowhere
+from dagster._core.definitions.freshness import FreshnessState  # what the record holds; not exported
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
 )
@@ -27,16 +27,16 @@ from oam_mosaic_assets.io_managers.object_store import BUILD
 from oam_mosaic_assets.resources.failures import root_of
 
 AT_A_TIME: Final = 25
-"""Runs of a job that are read at once, the newest first; the newest one or two decide, as a rule."""
+"""Runs of a job read per query, newest first; as a rule the newest one or two decide."""
 
 RETRY_GRACE: Final = timedelta(minutes=10)
-"""After that, a retry that Dagster promised and did not start is not to be waited for."""
+"""After this, a retry that Dagster promised but has not started is no longer waited for."""
 
 LOOKS_WITHIN: Final = timedelta(hours=2)
-"""Dagster's own freshness policy knows events only; it is asked where nothing looks at the store."""
+"""If no look at the store is this recent, Dagster's freshness policy is asked, which only knows events."""
 
 _TAG_DELAY: Final = timedelta(minutes=1)
-"""Dagster writes whether it will retry only after it has written that the run failed."""
+"""Dagster records whether it will retry only after it has recorded that the run failed."""
 
 _SEE_RUN: Final = "See the run's log in Dagster's UI."
 _FRESH: Final = next(iter(mosaic_is_fresh.check_keys))
@@ -49,7 +49,7 @@ _TOLD_BY: Final = {
 
 
 def conditions_of(instance: dg.DagsterInstance, *, now: datetime) -> list[Condition]:
-    """All that is wrong now.
+    """Everything that is wrong now.
 
     Args:
         now: UTC.
@@ -62,9 +62,9 @@ class _Failure:
     """Why a run failed.
 
     Attributes:
-        text: what happened; names no exception's message but those of our own errors, which hold no secret.
-        kind: the class of our error; empty where it is none of ours.
-        checks: the blocking checks that said no.
+        text: what happened; quotes no exception messages but those of our own errors, which hold no secrets.
+        kind: the class of our error; empty if it is not one of ours.
+        checks: the blocking checks that failed.
     """
 
     text: str = ""
@@ -81,13 +81,13 @@ class _Failure:
 
 
 def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
-    """The build failed where the newest run did; one waits until a newer one, or itself, is published."""
+    """`build` stands if the newest run failed; `held`, until that build or a newer one is published."""
     published, publisher = _published(instance)
     is_newest = True
     for record in _ended(instance, global_mosaic.name, now):
         run = record.dagster_run
         if run.is_success and run.asset_selection and PUBLISHED not in run.asset_selection:
-            continue  # somebody made a part of it
+            continue  # somebody made only a part of the chain
         if run.is_success:
             return
         if run.run_id != publisher and (
@@ -97,7 +97,7 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
         failure = _failure(instance, run.run_id)
         if failure.is_held and failure.build == published:
             return
-        if failure.checks == {_FRESH.name}:  # published; `freshness` tells the rest
+        if failure.checks == {_FRESH.name}:  # published; `freshness` reports the rest
             return
         if not failure.is_held and not is_newest:
             continue
@@ -115,7 +115,7 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
 
 
 def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
-    """What is public, by the last look at it."""
+    """What is wrong with what is public, as of the last look at it."""
     looked_at = None
     for record in instance.event_log_storage.get_asset_check_execution_history(
         _FRESH, limit=1, status=set(COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES)
@@ -154,7 +154,7 @@ def _not_fresh(
 
 
 def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg.RunRecord]:
-    """The runs of a job that say how it stands, the newest first."""
+    """The finished runs of a job that count, newest first."""
     filters = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
     last = None
     while records := instance.get_run_records(filters, limit=AT_A_TIME, cursor=last):
@@ -165,7 +165,7 @@ def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg
 
 
 def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
-    """Whether another run stands, or will stand, for a failed one."""
+    """Whether another run replaces a failed one, or will."""
     run, ago = record.dagster_run, now - _ended_at(record)
     if not instance.run_retries_enabled or run.remote_job_origin is None:  # such as one of `oam-mosaic build`
         return False
@@ -176,7 +176,7 @@ def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetim
 
 
 def _published(instance: dg.DagsterInstance) -> tuple[str, str]:
-    """The build that was published last, and the run that did it; empty where there is none."""
+    """The build published last, and the run that published it; empty if there is none."""
     event = instance.get_latest_materialization_event(PUBLISHED)
     if event is None or event.asset_materialization is None:
         return "", ""
@@ -184,13 +184,13 @@ def _published(instance: dg.DagsterInstance) -> tuple[str, str]:
 
 
 def _is_named_after(build: str, record: dg.RunRecord) -> bool:
-    """Whether a build is newer than a run: it was named in a later second than the run began in."""
+    """Whether a build is newer than a run: its name gives a later second than the run was created in."""
     stamp, _, _ = build_name(_utc(record.create_timestamp), "").partition("-")
     return build.partition("-")[0] > stamp
 
 
 def _is_retry_of_one(run: dg.DagsterRun, publisher: str, instance: dg.DagsterInstance) -> bool:
-    """Whether a run and the publisher are retries of one run, or one is the other's: they made one build."""
+    """Whether a run and the publisher retry the same run, or one retries the other: they made one build."""
     if not publisher or (publishing := instance.get_run_by_id(publisher)) is None:
         return False
     return (run.root_run_id or run.run_id) == (publishing.root_run_id or publisher)

@@ -1,4 +1,4 @@
-"""Where the steps of a run are executed: in one process, in several, or wherever Dagster can."""
+"""Where the steps of a run are executed: in one process, in several, or wherever Dagster can run them."""
 
 from importlib import import_module
 
@@ -8,16 +8,16 @@ from oam_mosaic_assets.errors import SettingsError
 
 
 def executor_of(name: str, processes: int) -> dg.ExecutorDefinition:
-    """The executor of a setting's name.
+    """The executor that a setting names.
 
     Args:
-        name: `in_process`, `multiprocess`, or another's module and name: `dagster_k8s:k8s_job_executor`.
+        name: `in_process`, `multiprocess`, or module and name of another, as `dagster_k8s:k8s_job_executor`.
         processes: how many steps `multiprocess` executes at once.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no executor of that name.
     """
-    if name == "in_process":  # also for what the UI starts: more would take longer to start than they save
+    if name == "in_process":  # for runs from the UI too: more processes take longer to start than they save
         return dg.in_process_executor
     if name == "multiprocess":
         return dg.multiprocess_executor.configured(

@@ -11,10 +11,10 @@ from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.resources.watch import Watch
 
 INTERVAL_SECONDS = 30
-"""Between two looks. Each hashes the collection within PostgreSQL: 0.1 s for 22,792 images."""
+"""Time between two looks. Each hashes the collection inside PostgreSQL: 0.1 s for 22,792 images."""
 
 LONGEST_WAIT = timedelta(minutes=5)
-"""A build starts when two looks in a row see the same, or after this: a bulk upload makes few builds."""
+"""A build starts when two looks in a row agree, or after this, so that a bulk upload causes few builds."""
 
 _AT_WORK = (
     dg.DagsterRunStatus.QUEUED,
@@ -26,7 +26,7 @@ _AT_WORK = (
 
 
 def catalogue_sensor(*, is_on: bool) -> dg.SensorDefinition:
-    """The sensor.
+    """The sensor that follows the catalogue.
 
     Args:
         is_on: whether it runs from the start; it can be switched in the UI either way.
@@ -53,21 +53,21 @@ def catalogue_sensor(*, is_on: bool) -> dg.SensorDefinition:
             return dg.SkipReason(f"Not known whether anything changed. {error}")
         if waits := look.waits or _waits(context, look.public, look.basis):
             return dg.SkipReason(waits)
-        # once for each change: one that failed is tried again by the schedule, or after the next change
+        # one run per change; if it fails, the schedule tries again, or the next change does
         return dg.RunRequest(run_key=f"{look.basis} after {look.public.build if look.public else 'nothing'}")
 
     return follow_catalogue
 
 
 def _waits(context: dg.SensorEvaluationContext, public: Pointer | None, basis: str) -> str:
-    """Why nothing is built now, and remember what was seen; empty where a build is due."""
+    """Say why nothing is built now (empty if a build is due), and remember what was seen."""
     if public and public.basis == basis:
         context.update_cursor("")
         return f"{public.build} is up to date."
     now, seen = datetime.now(UTC), json.loads(context.cursor or "{}")
     since = datetime.fromisoformat(seen["since"]) if seen else now
     is_due = seen.get("basis") == basis or now - since >= LONGEST_WAIT
-    # while an upload goes on, what comes after this build is waited for as long again
+    # during an upload, what comes after this build is waited for just as long
     context.update_cursor(json.dumps({"basis": basis, "since": (now if is_due else since).isoformat()}))
     if is_due:
         return ""

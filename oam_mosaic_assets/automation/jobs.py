@@ -1,4 +1,4 @@
-"""What can be started: the whole chain, its last step by itself, the look at what is public."""
+"""The jobs: the whole chain, its last step, partitions of imagery, a rollback, the freshness check."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.resources.staging import discard_staged
 
 PLAIN_LOG: dict[str, Any] = {"loggers": {"console": {}}}
-"""Chooses our console logger; left to itself, Dagster writes every event of its own to standard error."""
+"""Selects our console logger; by default, Dagster writes all of its own events to standard error."""
 
-# the executor is the definitions': BUILD_EXECUTOR names it
+# runs on the executor of the definitions, which BUILD_EXECUTOR names
 global_mosaic = dg.define_asset_job(
     "global_mosaic",
     selection=dg.AssetSelection.assets(PUBLISHED).upstream(),
@@ -46,7 +46,7 @@ imagery_partitions = dg.define_asset_job(
     config=PLAIN_LOG,
 )
 def rollback() -> None:
-    """A step that makes nothing anew, so no asset's own."""
+    """Roll back in an op that belongs to no asset, since nothing is rebuilt."""
     turn_back()
 
 

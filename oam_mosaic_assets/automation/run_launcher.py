@@ -1,7 +1,7 @@
-"""Who starts runs, and how it is known that one died with the code server that ran it.
+"""Starts runs, and detects those that died with the code server that ran them.
 
-Of a run whose process dies, the code server itself says so. Where the server dies as well, nobody does:
-Dagster's own launcher cannot be asked, and the run would count as started for hours, in its slot of the pool.
+If only a run's process dies, the code server reports it. If the server dies as well, nobody does: Dagster's
+own launcher has no health check, and the run would count as started for hours, holding its slot in the pool.
 """
 
 import json
@@ -21,18 +21,19 @@ GONE: Final = "the code server that ran it is gone, and the run with it"
 
 
 class CodeServerRunLauncher(DefaultRunLauncher):
-    """Starts runs in the code server, and asks it whether it still has them."""
+    """Starts runs in the code server, and asks it whether it still runs them."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Run monitoring asks by this, and marks as failed what is not at work."""
+        """Lets run monitoring call the health check, and mark runs as failed that are no longer at work."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the code server that answers now is the one that runs it.
 
-        Where none answers over the network nothing is known, and nobody could try again: the run counts as at
-        work until one does, or its time is over. The daemon's own code server, at a socket, has ended then.
+        If none answers over the network, nothing is known, and nobody could retry the run: it counts as at
+        work until a server answers or its time limit is reached. The daemon's own code server listens on a
+        socket; if nothing listens there, it has ended.
         """
         address: dict[str, Any] | None = json.loads(run.tags.get(GRPC_INFO_TAG, "null"))
         if address is None:  # `oam-mosaic build`: a process that this launcher did not start
@@ -55,7 +56,7 @@ class CodeServerRunLauncher(DefaultRunLauncher):
 
 
 def is_deserted(path: str) -> bool:
-    """Whether no server listens at a socket of this machine; none ever will, as the next has another."""
+    """Whether no server listens on a local socket; none ever will again, as the next uses another one."""
     with socket.socket(socket.AF_UNIX) as asked:
         try:
             asked.connect(path)

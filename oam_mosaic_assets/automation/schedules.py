@@ -1,4 +1,4 @@
-"""When it runs by itself: the chain once a day, the look at what is public once an hour. All times UTC."""
+"""The schedules, in UTC: the chain once a day by default, the freshness check once an hour."""
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ def daily_mosaic(cron: str) -> dg.ScheduleDefinition:
     After an outage only the latest missed tick runs: every mosaic is a full snapshot.
 
     Raises:
-        SettingsError: it is no cron expression.
+        SettingsError: `cron` is not a cron expression.
     """
     try:
         return dg.ScheduleDefinition(

@@ -23,7 +23,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
 
     Args:
         product: what its asset staged.
-        checks: names of the judgements, in the order they are made, and what each says.
+        checks: names of the checks, in the order they are made, with what each says.
     """
     asset = dg.AssetKey(product.asset)
 
@@ -67,7 +67,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
         confirmed = context.run.tags.get(CONFIRM_TAG)
         found = {verdict.name: verdict for verdict in audit.verdicts}
         for name in checks:
-            # what a broken file left open was not found to be right
+            # what a broken file left open has not been shown to be right
             verdict = found.get(name) or Verdict.failing(name, "not judged: the archive could not be read")
             level = "info" if verdict.passed else "warning" if verdict.is_guard else "error"
             context.log.log(level, "%s: %s", name, verdict.text)
@@ -90,7 +90,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
 
 
 def _taken_over(product: Product, staged: Artifact, releases: Releases, scratch: Scratch) -> Before | None:
-    """The build that tiles were taken over from, as long as it is the public one."""
+    """The build that tiles were taken over from, if it is still the public one."""
     build = staged.facts.get("taken_over", {}).get("from")
     if build is None:
         return None
@@ -99,7 +99,7 @@ def _taken_over(product: Product, staged: Artifact, releases: Releases, scratch:
 
 
 def _advice(audit: Audit, build: str) -> str:
-    """What a maintainer does about a build that is not published."""
+    """What a maintainer can do about a build that is not published."""
     if audit.failures:
         return "Mend the cause and build again. This build was deleted; what is public stays as it was."
     return f"If that is right, say so: oam-mosaic publish {build} --confirm REASON"

@@ -1,4 +1,4 @@
-"""Whether what is public is what we published, and young enough: asked of the store, not of the event log."""
+"""Whether what is public is what we published, and recent enough; asks the store, not the event log."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -32,12 +32,12 @@ def mosaic_is_fresh(
     releases: dg.ResourceParam[Releases],
     catalogue: dg.ResourceParam[Catalogue],
 ) -> dg.AssetCheckResult:
-    """Look at pointer, objects and catalogue. Blocking, so that a stale mosaic turns its run red."""
+    """Look at pointer, objects and catalogue. Blocking, so that a stale mosaic fails its run."""
     with failing_clearly():
         pointer, differences = releases.looked_at()
         hold = releases.holds.present()
     comparison = None
-    if pointer and mosaic_plan.box is None:  # what lies in the box is not the catalogue
+    if pointer and mosaic_plan.box is None:  # the images in the box are not the whole catalogue
         try:
             comparison = compare(catalogue, releases, pointer)
             if comparison is None:

@@ -1,4 +1,4 @@
-"""The command `oam-mosaic`. Light commands import no dagster; each imports what it needs when it runs."""
+"""The command `oam-mosaic`. Each subcommand imports what it needs when run; light ones import no Dagster."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _run(stated: argparse.Namespace, stopped_by: Callable[[], signal.Signals | N
     except KeyboardInterrupt as stopped:
         return _stopped(stopped_by() or signal.SIGINT, f" in {stopped}" if str(stopped) else "")
     except Exception:
-        if sign := stopped_by():  # compiled modules make another error of it while they are imported
+        if sign := stopped_by():  # interrupted imports of compiled modules raise other errors
             return _stopped(sign, "")
         raise
 
@@ -65,13 +65,13 @@ def _run(stated: argparse.Namespace, stopped_by: Callable[[], signal.Signals | N
 def _stopped(by: signal.Signals, where: str) -> int:
     try:
         print(f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
-    except OSError:  # the terminal is closed, and Python would write what is left once more
+    except OSError:  # the terminal is gone; keep Python from flushing to it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return 128 + by
 
 
 def explain(error: MosaicError) -> int:
-    """Say what happened, what to do about it and of which kind it is; returns the exit code."""
+    """Print what happened, what to do about it and the kind of error; returns the exit code."""
     print(f"oam-mosaic: {error.message}", file=sys.stderr)  # noqa: T201
     if error.hint:
         print(f"\nWhat to do: {error.hint}", file=sys.stderr)  # noqa: T201
@@ -80,7 +80,7 @@ def explain(error: MosaicError) -> int:
 
 
 def kind_of(name: str) -> str:
-    """Where the documentation says more about what failed."""
+    """Point to where the documentation describes this kind of error."""
     return f"Kind: {name}, in docs/operation.md"
 
 

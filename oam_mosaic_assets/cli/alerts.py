@@ -11,7 +11,7 @@ from oam_mosaic_assets.settings import Settings
 
 
 def send_test() -> int:
-    """Send a message through each channel and say which took it; 1 where one did not."""
+    """Send a test message through each channel and print the outcome; returns 1 if any of them failed."""
     channels = channels_of(Settings.read())
     if not channels:
         raise SettingsError(

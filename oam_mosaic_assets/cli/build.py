@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` takes no word on what it is told
-from dagster._core.storage.tags import MAX_RETRIES_TAG  # exported nowhere
+from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` takes no overrides
+from dagster._core.storage.tags import MAX_RETRIES_TAG  # not exported
 from rich.console import Console
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, PUBLISHED
@@ -36,13 +36,13 @@ from oam_mosaic_assets.settings import Settings
 
 LOCATION_TAG = ".dagster/repository"
 LOCATION = "__repository__@oam-mosaic"
-"""Lets the UI list the run with its job: the one repository of the location that workspace.yaml names."""
+"""Makes the UI list the run under its job: the only repository of the location that workspace.yaml names."""
 
 BY_HAND: Mapping[str, str] = {LOCATION_TAG: LOCATION, MAX_RETRIES_TAG: "0"}
-"""The tags of every run of a command. Whoever gave it sees it end: no daemon is to try it again."""
+"""Tags of every run that a command starts. Its user sees it fail, so the daemon must not retry it."""
 
 PLAIN_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
-"""The instance's settings where the current folder holds none."""
+"""The instance's settings if the current folder has no `dagster.yaml`."""
 
 WRITTEN = (
     ".",
@@ -52,7 +52,7 @@ WRITTEN = (
     "history/runs/index.db",
     "schedules/schedules.db",
 )
-"""What Dagster writes to in its home, where it keeps its records there; its own error would be SQLite's."""
+"""What Dagster writes to if its home holds its records; checked first, as its own error would be SQLite's."""
 
 UNCAPTURED: Mapping[str, Any] = {
     "compute_logs": {
@@ -60,8 +60,8 @@ UNCAPTURED: Mapping[str, Any] = {
         "class": "NoOpComputeLogManager",
     }
 }
-"""What a command says is for whoever gave it; Dagster is left nothing to capture. The processes it starts
-for that would each print a traceback at Ctrl-C."""
+"""Turns off Dagster's capture of standard output and error: a command's output is for its user, and each of
+the processes that Dagster starts to capture it would print a traceback at Ctrl-C."""
 
 
 def run_job(
@@ -74,16 +74,16 @@ def run_job(
     anew: bool = False,
     partition: str | None = None,
 ) -> int:
-    """Run a job to its end and say what came of it.
+    """Run a job to its end and report the outcome.
 
     Args:
         job: the job's name.
         confirm: why a person lets the build pass the guards.
         build: the earlier build to work on.
         reason: why a rollback is made.
-        takedown: why an image has to go from what is public.
+        takedown: why an image has to be taken down.
         anew: build even if nothing changed.
-        partition: of imagery, for the job that reads one.
+        partition: the imagery partition, for the job that reads one.
 
     Returns:
         The exit code.
@@ -97,7 +97,7 @@ def run_job(
         ANEW_TAG: "yes" if anew else None,
     }
     tags = {**BY_HAND, **{name: value for name, value in stated.items() if value}}
-    # a stream of its own: each line at once and in UTF-8, whatever standard error is set to
+    # a stream of its own: line-buffered and UTF-8, however standard error is set up
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8") as stream:
         console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
         for line in announcement(settings, reads_catalogue=job == global_mosaic.name):
@@ -106,10 +106,10 @@ def run_job(
         log_to = LinesAbove(console) if console.is_terminal else stream
         home = settings.dagster_home.absolute()
         with recording_clearly(home), instance_at(home) as instance, _progress(console) as progress:
-            # in this one process several steps would be made one after another
+            # parts gain nothing here: one process would run them one after another
             in_here = settings.model_copy(update={"build_parts": 0, "build_executor": "in_process"})
             definitions = build_definitions(in_here, log_to=log_to, progress=progress)
-            if partition:  # the build that found it may have been recorded elsewhere
+            if partition:  # the build that found it may be recorded in another instance
                 instance.add_dynamic_partitions(PARTITIONS, [partition])
             try:
                 result = definitions.resolve_job_def(job).execute_in_process(
@@ -127,7 +127,7 @@ def run_job(
 
 
 def instance_at(home: Path) -> dg.DagsterInstance:
-    """The instance whose records the UI shows, as a command uses it.
+    """The Dagster instance whose records the UI shows, set up for a command.
 
     Raises:
         SettingsError: its folder cannot be used.
@@ -159,7 +159,7 @@ def _progress(console: Console) -> AbstractContextManager[Progress]:
 
 
 def _published(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
-    """What this run's materialisation says was published; empty where nothing was."""
+    """The metadata of what this run published; empty if it published nothing."""
     for event in result.all_events:
         if event.is_step_materialization and event.asset_key == PUBLISHED:
             metadata = event.step_materialization_data.materialization.metadata
@@ -190,7 +190,7 @@ def _report(console: Console, settings: Settings, published: Mapping[str, Any], 
 
 
 def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: bool) -> int:
-    """Say why a run failed, and with which code the command exits."""
+    """Print why a run failed; returns the exit code."""
     outcome = "Not rolled back" if result.job_def.name == rollback.name else "Not published"
     if is_public:
         outcome = "It is public, but could not be looked at afterwards"
@@ -202,7 +202,7 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
             continue
         error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
         if error is not None and error.cls_name == INTERRUPTED:
-            # Dagster has recorded it; the command ends as any that is stopped
+            # Dagster has recorded it; the command ends like any other that is stopped
             raise KeyboardInterrupt(event.step_key)
         if stated is not None:
             values = {name: value.value for name, value in stated.metadata.items()}
@@ -221,7 +221,7 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
 
 
 def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation], *, is_public: bool) -> int:
-    """Say which checks said no, what that means, and with which code the command exits."""
+    """Print which checks failed and what that means; returns the exit code."""
     are_guards = {each.check_name for each in failed} <= GUARDS
     builds = {str(each.metadata[BUILD].value) for each in failed if BUILD in each.metadata}
     if is_public:

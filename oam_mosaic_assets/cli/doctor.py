@@ -1,4 +1,4 @@
-"""`oam-mosaic doctor`: a line for everything that a build needs, and what to do where it is missing."""
+"""`oam-mosaic doctor`: one line for each thing a build needs, and what to do if it is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SUBJECT_WIDTH: Final = 20
 
 
 def show_findings(*, as_json: bool) -> int:
-    """Examine everything and say what was found; the exit code says what it comes to."""
+    """Examine everything and print the findings; returns the exit code that they add up to."""
     with standard_output() as output:
         console = Console(file=output, highlight=False, soft_wrap=not output.isatty(), markup=False)
         if as_json:
@@ -63,7 +63,7 @@ def _findings() -> Iterator[Finding]:
 
 
 def _examine_executor(name: str) -> Finding:
-    from oam_mosaic_assets.automation.executors import executor_of  # noqa: PLC0415  # most need no Dagster here
+    from oam_mosaic_assets.automation.executors import executor_of  # noqa: PLC0415  # Dagster is needed only here
 
     try:
         executor_of(name, 1)

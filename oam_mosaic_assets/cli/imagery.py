@@ -1,4 +1,4 @@
-"""The command about imagery: partitions of the public build, read on this machine."""
+"""`oam-mosaic imagery`: reads the images of the public build on this machine, partition by partition."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
     """Partitions of the public build, in their order on the map.
 
     Args:
-        named: all that are wanted; empty is every one.
-        share: which of how many equal shares, counted from 1.
+        named: the partitions wanted, in this order; empty for all.
+        share: (N, M) for share N, counted from 1, of M equal ones.
 
     Raises:
-        SettingsError: imagery is no product, or a name is none of a partition with images.
+        SettingsError: imagery is not among the products, or a name is not that of a partition with images.
         CatalogueRefused: nothing is public.
     """
     settings = Settings.read()
@@ -51,13 +51,13 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
 
 
 def list_partitions(named: list[str], share: tuple[int, int]) -> int:
-    """Print their names."""
+    """Print the names of the partitions."""
     print("\n".join(partitions(named, share)))  # noqa: T201
     return 0
 
 
 def read_partitions(named: list[str], share: tuple[int, int]) -> int:
-    """Read them one after another, each in a run of its own; one that fails does not stop the others.
+    """Read the partitions one after another, each in its own run; one that fails does not stop the others.
 
     Returns:
         0, or the exit code of the last one that failed.

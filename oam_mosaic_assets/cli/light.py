@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
-    """Say what is public and whether it can be trusted; 0 where it can."""
+    """Print what is public and whether it can be trusted; returns 0 if it can, else 1."""
     settings = Settings.read()
     releases = Releases(store_of(settings), settings.keys)
     current = releases.current()
     pointer = current[0] if current else None
-    compared = pointer if ask_catalogue and not settings.test_mode else None  # that shows a part of it
+    compared = pointer if ask_catalogue and not settings.test_mode else None  # that shows only part of it
     hold = releases.holds.present()
     catalogue = catalogue_of(settings)
     comparison = compare(catalogue, releases, compared) if compared else None
@@ -75,7 +75,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
 
 
 def _other_source(public: Pointer | None, kind: str) -> Iterator[str]:
-    """What is lost with the next build, be it only because a variable was set for one build alone."""
+    """Warn if the next build reads another source, say because a variable was set for one build alone."""
     if public and public.source != kind:
         read_from, stated = (SOURCES.get(each, each) for each in (public.source, kind))
         yield (
@@ -85,7 +85,7 @@ def _other_source(public: Pointer | None, kind: str) -> Iterator[str]:
 
 
 def write_sample(images: int, output: Path | None) -> int:
-    """Write the sample catalogue, an item a line."""
+    """Write the sample catalogue, one item per line."""
     from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue  # noqa: PLC0415
     from oam_mosaic_assets.gateways.catalogue.source import Unreadable  # noqa: PLC0415
 
@@ -102,14 +102,14 @@ def write_sample(images: int, output: Path | None) -> int:
             ) from None
         with opened as target:
             for item in snapshot.items():
-                # a row that is no item stands in the file as it would in a real one
+                # a row that is no item is written as a real file would have it
                 text = item.text if isinstance(item, Unreadable) else json.dumps(item, ensure_ascii=False)
                 target.write(f"{text}\n")
     return 0
 
 
 def show_archive(path: Path, *, as_json: bool) -> int:
-    """Read an archive whole and say what it holds; 3 where a tile is broken."""
+    """Read a whole archive and print what it holds; returns 3 if something in it is broken."""
     from oam_mosaic_assets.core.archive import BrokenArchive, is_vector, open_archive  # noqa: PLC0415
     from oam_mosaic_assets.core.density_reading import is_density  # noqa: PLC0415
 
@@ -120,7 +120,7 @@ def show_archive(path: Path, *, as_json: bool) -> int:
             metadata, bounds, size = archive.metadata, archive.bounds, archive.size
             stated = archive.header["addressed_tiles_count"]
     except (BrokenArchive, OSError) as error:
-        said = getattr(error, "strerror", None) or error  # `[Errno 2]` and the path once more are noise
+        said = getattr(error, "strerror", None) or error  # without `[Errno 2]` and the path again
         raise ArchiveUnreadable(
             f"{path} cannot be read: {said}.", hint="Give a PMTiles archive of this project, whole."
         ) from None
@@ -144,7 +144,7 @@ def show_archive(path: Path, *, as_json: bool) -> int:
 
 
 def _read_footprints(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:
-    """How many tiles a zoom has, whether all are whole, and what else is to be told of them."""
+    """Tiles by zoom, whether all are intact, and what else to print about them."""
     from oam_mosaic_assets.core.archive import fields_of  # noqa: PLC0415
     from oam_mosaic_assets.core.drawn import read_drawn  # noqa: PLC0415
 
@@ -158,7 +158,7 @@ def _read_footprints(archive: Archive) -> tuple[Mapping[int, int], bool, dict[st
 
 
 def _read_density(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:
-    """The same of a density grid."""
+    """The same for a density grid."""
     from oam_mosaic_assets.core.audit import NAMED  # noqa: PLC0415
     from oam_mosaic_assets.core.density_reading import read_density  # noqa: PLC0415
 
@@ -172,7 +172,7 @@ def _read_density(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, 
 
 
 def _read_pictures(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:
-    """The same of pictures."""
+    """The same for pictures."""
     from oam_mosaic_assets.core.picture_tiles import read_pictures  # noqa: PLC0415
 
     found = read_pictures(archive)
@@ -193,12 +193,12 @@ def _print(facts: Mapping[str, Any], *, as_json: bool) -> None:
 
 @contextmanager
 def standard_output() -> Iterator[TextIO]:
-    """What reads it may stop early, as in `oam-mosaic sample | head`: no fault, and no answer either."""
+    """Standard output whose reader may stop early, as in `oam-mosaic sample | head`; that is not an error."""
     try:
         yield sys.stdout
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python writes what is left when it ends
+        # Python flushes what is left when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""The commands about what was published: releases, hold, resume. None needs Dagster."""
+"""The commands `releases`, `hold` and `resume`. None of them needs Dagster."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from oam_mosaic_assets.settings import Settings
 
 
 def releases_of(settings: Settings) -> Releases:
-    """What the settings name."""
+    """The releases in the place that the settings name."""
     retention = Retention(builds=settings.retain_builds, days=settings.retain_days)
     return Releases(store_of(settings), settings.keys, retention=retention)
 
 
 def announcement(settings: Settings, *, reads_catalogue: bool = False, place: str = "To") -> list[str]:
-    """What a command says first, line by line: what may not be meant, what is read, and where it acts.
+    """The lines a command begins with: remarks on the settings, what it reads, where it acts.
 
     Args:
-        place: the word before where it acts.
+        place: the label of the line that says where it acts.
     """
     lines = [f"Note  {remark}" for remark in settings.remarks()]
     if reads_catalogue:
@@ -36,7 +36,7 @@ def announcement(settings: Settings, *, reads_catalogue: bool = False, place: st
 
 
 def announced() -> Releases:
-    """What the settings name, said on standard error: nobody should hold another place than they mean."""
+    """The same releases, announced on standard error so that nobody acts on the wrong place unawares."""
     settings = Settings.read()
     for line in announcement(settings, place="At"):
         _say(line)
@@ -44,7 +44,7 @@ def announced() -> Releases:
 
 
 def show_releases(*, as_json: bool) -> int:
-    """List what was published and is still there, the newest first."""
+    """List the releases that are still there, newest first."""
     releases = announced()
     current, hold = releases.current(), releases.holds.present()
     there = read_releases(releases.store, releases.keys)
@@ -98,11 +98,11 @@ def _text(value: Any) -> str:
     if value is None:
         return "unreadable"
     text = f"{value:,}" if isinstance(value, int) else str(value)
-    return text[:19] if text[10:11] == "T" else text  # a moment, to the second
+    return text[:19] if text[10:11] == "T" else text  # a timestamp, to the second
 
 
 def hold(reason: str) -> int:
-    """Let nothing be published until `resume`."""
+    """Hold publication until `resume`."""
     releases = announced()
     with releases.lock("a hold").held(_say):
         placed = releases.holds.place(reason)

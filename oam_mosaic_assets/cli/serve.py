@@ -1,4 +1,4 @@
-"""`oam-mosaic serve`: the public mosaic as tiles, until it is stopped."""
+"""`oam-mosaic serve`: serves the public mosaic as tiles until it is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command is stopped: SIGINT, SIGTERM and SIGHUP end it alike, and its exit code says which it was."""
+"""How a command is stopped: SIGINT, SIGTERM and SIGHUP all end it the same way; the exit code says which."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], signal.Signals | None]]:
-    """Let each of the signals raise `KeyboardInterrupt`; yields what tells, once, which one came first.
+    """Make each of the signals raise `KeyboardInterrupt`; yields a function that says once which came first.
 
-    Dagster puts handlers of its own in place of ours while a run is at work. So the number of each signal is
-    also written into a pipe, which Python does whoever handles it. It knows no SIGHUP, which a terminal sends
-    that is closed: that one is handed on as SIGTERM, unless `nohup` has it ignored.
+    Dagster replaces our handlers with its own during a run. So each signal's number is also written to a
+    pipe, which Python does whoever handles it. Dagster does not handle SIGHUP, which a terminal sends when it
+    is closed: that one is passed on as SIGTERM, unless `nohup` had it ignored.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python hears signals in no other
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in no other
         yield lambda: None
         return
     ours, pythons = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""`oam-mosaic takedown`: an image off everything that is public and kept, and off every later build."""
+"""`oam-mosaic takedown`: removes an image from everything public or kept, and from later builds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from oam_mosaic_assets.settings import Settings
 
 
 def take_down(name: str, *, reason: str, confirm: str | None) -> int:
-    """Put an image on the list, publish a mosaic without it, delete what holds it, and see that nothing does.
+    """Put an image on the list, publish a mosaic without it, delete what holds it, and check nothing does.
 
     Args:
         name: the image's id.
-        reason: a person's.
+        reason: why it is taken down, in the words of a person.
         confirm: why the new build may pass the guards.
 
     Returns:
-        0 where nothing in this place names the image any more, whatever became of the build.
+        0 if nothing in this place names the image any more, even if the build failed; else the build's exit
+        code, or 1 if the build succeeded.
 
     Raises:
-        SettingsError: it is no id, or no catalogue is set that may hold it.
+        SettingsError: `name` cannot be an id, or no catalogue that may hold it is set.
     """
     from oam_mosaic_assets.cli.build import run_job  # noqa: PLC0415
 
@@ -38,7 +39,7 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
     releases = releases_of(settings)
     releases.takedowns.add(name, reason)
     code = run_job("global_mosaic", confirm=confirm, takedown=reason)
-    with folder_in_use(settings.mosaic_scratch) as folder:  # for copies of archives, as large as any build's
+    with folder_in_use(settings.mosaic_scratch) as folder:  # for copies of archives, as large as a build's
         found = purge(releases, name, folder=folder, say=lambda text: print(text, file=sys.stderr))  # noqa: T201
     if not found.left:
         releases.takedowns.mark_gone(name)
@@ -52,13 +53,13 @@ def _see_whether_it_is_known(settings: Settings, name: str) -> None:
         if ids is None or name in ids:
             return
     except MosaicError:
-        return  # the run will say so
+        return  # the run will report it
     if settings.source == "sample":
         raise SettingsError(
             f"No catalogue is set, and the sample holds no image {name!r}.",
             hint="Give it where the mosaic is built, with the same catalogue and store.",
         )
-    # builds may show what the catalogue has lost since
+    # builds may still show an image that the catalogue has since lost
     print("NOTE: the catalogue holds no image of this id; if it was mistyped, --undo it", file=sys.stderr)  # noqa: T201
 
 

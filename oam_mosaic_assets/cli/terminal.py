@@ -1,4 +1,4 @@
-"""A run's progress on a terminal: a bar a stage, with the run's lines above them."""
+"""A run's progress on a terminal: one bar per stage, with the run's log lines above them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rich.table import Column
 
 
 class TerminalProgress:
-    """Keeps `resources.progress.Progress`'s promise on a terminal."""
+    """`resources.progress.Progress` on a terminal."""
 
     def __init__(self, console: Console) -> None:
-        cut_to_fit = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # so that nothing else is
+        cut_to_fit = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # so that no other column is cut
         self._bars = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description:<10}", table_column=Column(no_wrap=True, min_width=10)),
@@ -34,10 +34,10 @@ class TerminalProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()  # a stage that was not ended is shown so
+        self._bars.stop()  # an unfinished stage is left showing as unfinished
 
     def step(self, log: logging.Logger, stage: str, share: float | None, text: str) -> None:  # noqa: ARG002
-        """Move the stage's bar. A stage that begins ends the one before it."""
+        """Move the stage's bar. A new stage finishes those before it."""
         if stage not in self._tasks:
             self._finish()
             self._tasks[stage] = self._bars.add_task(stage, total=None if share is None else 1.0, text=text)
@@ -50,7 +50,7 @@ class TerminalProgress:
 
 
 class LinesAbove(io.StringIO):
-    """A stream whose lines appear above the bars instead of in their midst."""
+    """A stream whose lines appear above the bars instead of among them."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,11 +1,11 @@
-"""What people are told: one alert when a condition begins, and one when all is well again.
+"""The alerts that people get: one when a condition starts, and one when it is over.
 
 - `Condition`: what is wrong now.
-- `Ledger`: what stands since when, and which channel was told; kept as text between two looks.
-- `Message`: what a channel is told, as JSON, as Slack's text, and as a letter.
+- `Ledger`: active conditions, their start, and which channels were told; stored as text between checks.
+- `Message`: what a channel is sent, as JSON, as text for Slack, and as plain text for e-mail.
 
-What a condition says may quote the catalogue and other servers: it is cut short, rid of control characters,
-and stands in no subject.
+The text of a condition may quote the catalogue and other servers, so it is truncated, its control characters
+are replaced, and it never appears in a subject.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ TITLES: Final[Mapping[str, tuple[str, str]]] = {
     "freshness": ("The public mosaic is not as it should be", "The public mosaic is as it should be again"),
     "test": ("This is a test of the alerts", ""),
 }
-"""The conditions, and what is said when each begins and ends; in fixed words, for these become subjects."""
+"""The conditions, with titles for their start and end; in fixed words, because they become subjects."""
 
 LONGEST: Final = 2000
-"""Characters of a text that are sent."""
+"""The most characters of a text that are sent; longer ones are truncated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +40,8 @@ class Condition:
         since: when it began, UTC.
         text: what happened.
         advice: what to do about it.
-        build: the build's name; empty where it has none yet.
-        run: Dagster's id of the run that found it; empty where none did.
+        build: the build's name; empty if it has none yet.
+        run: Dagster's id of the run that found it; empty if none did.
     """
 
     key: str
@@ -54,14 +54,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What a channel is told.
+    """One alert, as sent to a channel.
 
     Attributes:
-        event: a condition began, or ended, or neither.
+        event: whether a condition started or ended, or this is a test.
         key: of the condition.
         since: when it began, UTC.
-        ended: when it was seen to have ended; None where it stands.
-        link: the run's page in Dagster's UI; empty where its address is not known.
+        ended: when it was found to be over; None while it is active.
+        link: the run's page in Dagster's UI; empty if the UI's address is not known.
     """
 
     event: Event
@@ -76,12 +76,12 @@ class Message:
 
     @property
     def title(self) -> str:
-        """Fixed words."""
+        """The subject, in fixed words."""
         began, ended = TITLES[self.key]
         return ended if self.event == "resolved" else began
 
     def as_json(self) -> dict[str, Any]:
-        """For programs; a field that is not known is null."""
+        """For programs; unknown fields are null."""
         stated = {
             "text": self.text,
             "what_to_do": self.advice,
@@ -99,7 +99,7 @@ class Message:
         }
 
     def as_slack(self) -> dict[str, Any]:
-        """For Slack's incoming webhooks and what understands them; data calls no one and links nowhere."""
+        """For Slack's incoming webhooks and compatible ones; quoted data can neither ping anyone nor link."""
         escaped = self.as_text().replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         return {"text": escaped, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
 
@@ -120,11 +120,11 @@ class Message:
 
 @dataclass(slots=True)
 class Ledger:
-    """What is remembered between two looks.
+    """What is remembered between two checks.
 
     Attributes:
-        standing: when each condition that stands began.
-        told: for each channel, the conditions that it knows to have begun and not to have ended.
+        standing: when each active condition began.
+        told: for each channel, the conditions whose start it was told but not yet their end.
     """
 
     standing: dict[str, datetime] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class Ledger:
 
     @classmethod
     def from_text(cls, text: str | None) -> Ledger:
-        """Read it; what cannot be read is forgotten, so that what stands is told once more."""
+        """Read a stored ledger; an unreadable one counts as empty, so active conditions are sent again."""
         try:
             stated = json.loads(text or "{}")
             standing = _times(stated.get("standing", {}))
@@ -141,7 +141,7 @@ class Ledger:
             return cls()
 
     def to_text(self) -> str:
-        """Write it; the same ledger is always the same text."""
+        """The ledger as text; equal ledgers give equal text."""
         written = {
             "standing": _texts(self.standing),
             "told": {name: _texts(times) for name, times in self.told.items()},
@@ -149,14 +149,14 @@ class Ledger:
         return json.dumps(written, sort_keys=True)
 
     def see(self, conditions: Iterable[Condition], channels: Iterable[str]) -> None:
-        """Note what stands now. A channel that is no longer there is forgotten."""
+        """Record which conditions are active, and forget channels that are no longer configured."""
         self.standing = {each.key: self.standing.get(each.key, each.since) for each in conditions}
         self.told = {name: self.told.get(name, {}) for name in channels}
 
     def untold(
         self, channel: str, conditions: Iterable[Condition], *, now: datetime, ui: str = ""
     ) -> list[Message]:
-        """What a channel is yet to be told, ends first.
+        """The messages that a channel has not been sent yet; resolved conditions first.
 
         Args:
             ui: the address of Dagster's UI.
@@ -184,7 +184,7 @@ class Ledger:
         return [*ended, *begun]
 
     def note(self, channel: str, message: Message) -> None:
-        """Remember that a channel was told."""
+        """Record that a channel was sent a message."""
         if message.event == "opened":
             self.told[channel][message.key] = message.since
         else:
@@ -192,12 +192,12 @@ class Ledger:
 
 
 def trial(now: datetime) -> Message:
-    """What is sent to see whether it arrives."""
+    """A test message, sent to see whether it arrives."""
     return Message(event="test", key="test", since=now, text="Nothing is wrong, and nothing is to be done.")
 
 
 def plain(text: str) -> str:
-    """Without characters that are none, such as control characters, and cut short."""
+    """The text, truncated, its control and other non-printing characters (but newline) replaced by U+FFFD."""
     clean = "".join("\ufffd" if unicodedata.category(c)[0] == "C" and c != "\n" else c for c in text)
     return clean if len(clean) <= LONGEST else f"{clean[: LONGEST - 1]}…"
 

@@ -1,7 +1,7 @@
 """Reading a PMTiles archive (version 3): header, metadata, directories, tiles.
 
-The library `pmtiles` reads the header; here stands what it leaves open: that what header and directories say
-is consistent and lies within the file. Source: the PMTiles specification, version 3.
+The library `pmtiles` decodes the header; this module adds the checks that it leaves out: header and
+directories must be consistent and stay within the file. Source: the PMTiles specification, version 3.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from oam_mosaic_assets.core.grid import first_tile_id, zoom_of
 HEADER_LENGTH: Final = 127
 
 LARGEST_TILE: Final = 64 * 2**20
-"""Bytes that a tile may inflate to: a hundred times what a map loads; a crafted one fills no memory."""
+"""The most bytes that a tile may inflate to, a hundred times what a map loads, so none can fill memory."""
 
 LARGEST_DIRECTORY: Final = 2**20
-"""Bytes that a directory may inflate to, fifty times what writers aim at; each may become an entry."""
+"""The most bytes that a directory may inflate to, fifty times what writers aim for; each can be a number."""
 
 DEEPEST_ZOOM: Final = 31
-"""The last zoom whose tile ids have 64 bits."""
+"""The deepest zoom whose tile ids fit in 64 bits."""
 
 _ENDS_OF_ZOOMS: Final = np.array([first_tile_id(zoom + 1) for zoom in range(DEEPEST_ZOOM + 1)])
-"""The id after the last of each zoom."""
+"""For each zoom, the id after its last tile."""
 
 _LONGEST_RUN: Final = 2**61
-"""More tiles than any run is long."""
+"""Longer runs are refused, so that no sum overflows."""
 
 _GZIP: Final = 31
-"""What zlib calls a gzip stream with the largest window."""
+"""zlib's `wbits` for a gzip stream with the largest window."""
 
 
 class BrokenArchive(ValueError):
-    """The file is no PMTiles archive, or one whose parts contradict each other; the message says where."""
+    """The file is not a PMTiles archive, or its parts contradict each other; the message says where."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,10 +78,10 @@ class Archive:
         return west, south, east, north
 
     def entries(self, before: int = int(_ENDS_OF_ZOOMS[-1])) -> Directory:
-        """All entries that are about tiles, as one; offsets are those of their section.
+        """All tile entries as one directory; offsets are relative to the tile data section.
 
         Args:
-            before: of tiles with smaller ids only; directories behind them are not read.
+            before: only entries of tiles with smaller ids; leaf directories beyond them are not read.
 
         Raises:
             BrokenArchive: as `directories`.
@@ -94,11 +94,11 @@ class Archive:
         return joined(found)
 
     def directories(self) -> Iterator[Directory]:
-        """All entries that are about tiles, in the order of tile ids, a directory's at a time.
+        """All tile entries in the order of tile ids, one directory at a time.
 
         Raises:
             BrokenArchive: a directory cannot be decoded, is out of order, or points outside its section; or
-                they name more tiles than the header says.
+                they hold more tiles than the header says.
         """
         last, tiles, stated = -1, 0, self.header["addressed_tiles_count"]
         root = self._directory(self.header["root_offset"], self.header["root_length"])
@@ -113,7 +113,7 @@ class Archive:
             yield found
 
     def by_zoom(self) -> Iterator[tuple[int, Iterator[Directory]]]:
-        """The same zoom after zoom; what is of one is to be taken before the next.
+        """The same, grouped by zoom; consume each group before taking the next.
 
         Raises:
             BrokenArchive: as `directories`.
@@ -125,12 +125,12 @@ class Archive:
         """The inflated bytes of a tile.
 
         Args:
-            tile_id: names it where it is broken.
-            offset: as its entry says.
-            length: as its entry says.
+            tile_id: names the tile in errors.
+            offset: from its entry.
+            length: from its entry.
 
         Raises:
-            BrokenArchive: they do not inflate.
+            BrokenArchive: they lie outside the file, or do not inflate.
         """
         packed = self._read(self.header["tile_data_offset"] + offset, length)
         if self.header["tile_compression"] is Compression.NONE:
@@ -163,9 +163,9 @@ class Archive:
 
 
 def _checked(entries: Directory, last: int, section_length: int) -> int:
-    """See that entries about tiles are in order and within the section; the id of their last tile."""
+    """Check that tile entries are in order and within the section; returns the id of their last tile."""
     tile_id, run_length, length, offset = entries.tile_id, entries.run_length, entries.length, entries.offset
-    # no sum may overflow
+    # clamped, so that no sum overflows
     ends = np.minimum(tile_id, _ENDS_OF_ZOOMS[DEEPEST_ZOOM]) + np.minimum(run_length, _LONGEST_RUN) - 1
     zoom = np.searchsorted(_ENDS_OF_ZOOMS, tile_id, side="right")
     before = np.concatenate([[last], ends[:-1]])
@@ -184,7 +184,7 @@ def _checked(entries: Directory, last: int, section_length: int) -> int:
 
 
 def _of_one_zoom(directories: Iterable[Directory]) -> Iterator[tuple[int, Directory]]:
-    """The entries cut where a zoom ends; no run leaves its zoom."""
+    """The entries, split where a zoom ends; no run crosses zooms."""
     for entries in filter(len, directories):
         first, last = entries.tile_id[[0, -1]].tolist()
         for zoom in range(zoom_of(first), zoom_of(last) + 1):
@@ -213,7 +213,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Open an archive and check that its sections lie within the file.
 
     Raises:
-        BrokenArchive: it is no PMTiles archive of version 3, or not a whole one.
+        BrokenArchive: it is not a complete PMTiles archive of version 3, or not of a supported kind.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -241,7 +241,7 @@ def read_header(head: bytes) -> dict[str, Any]:
     """The header from a file's first bytes, as `Archive.header`.
 
     Raises:
-        BrokenArchive: it is none of an archive of version 3, or of one that is not read here.
+        BrokenArchive: it is not the header of a version 3 archive, or of one that is not supported here.
     """
     try:
         header: dict[str, Any] = dict(deserialize_header(head.ljust(HEADER_LENGTH, b"\0")))
@@ -259,9 +259,9 @@ def read_header(head: bytes) -> dict[str, Any]:
 
 
 def fields_of(archive: Archive) -> dict[str, str]:
-    """What an image has in its first layer, as its metadata states it; of footprints where it states nothing.
+    """The fields of an image in the first layer, as the metadata states them; `id` alone if it states none.
 
-    A `count` is left out: it stands where images are counted, and no image has one.
+    `count` is left out: only features that count images have it, no image does.
     """
     try:
         fields = archive.metadata["vector_layers"][0]["fields"]

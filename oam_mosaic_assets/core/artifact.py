@@ -1,4 +1,4 @@
-"""What travels between assets: files with the build they belong to and what is known of them."""
+"""What travels between assets: files, the build they belong to, and what is known about them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Artifact:
 
     Attributes:
         build: the build's name.
-        files: local copies; the first is the artifact itself, others stand beside it. Names are kept.
-        facts: what is known of it and of all it was made from, as JSON.
-        etags: of the stored objects that `files` are copies of, by name; empty where they are not stored yet.
-        digests: SHA-256 in hex of those files, by name, that somebody has computed already.
+        files: local copies; the first is the artifact itself, the others accompany it. Names are kept.
+        facts: what is known about it and everything it was made from, as JSON.
+        etags: of the stored objects that `files` are copies of, by name; empty if they are not stored yet.
+        digests: SHA-256 in hex, by name, of those files for which it was already computed.
     """
 
     build: str
@@ -38,7 +38,7 @@ class Artifact:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's digest in hex, read in pieces."""
+    """The file's SHA-256 in hex; the file is read in chunks."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
@@ -51,15 +51,15 @@ def with_facts(
     digests: Mapping[str, str] | None = None,
     **facts: Any,
 ) -> Artifact:
-    """An artifact made from another: it keeps the build's name and all that is known, and adds to it.
+    """An artifact made from another: it keeps the build's name and all known facts, and adds new ones.
 
     Args:
         source: what it was made from.
         files: the new artifact's.
         stage: what made it.
         seconds: how long that took.
-        digests: of those files whose digest is known, by name.
-        facts: what is known now.
+        digests: SHA-256 of those files for which it is known, by name.
+        facts: the new facts.
     """
     spent = {**source.facts["seconds"], stage: round(seconds, 2)}
     return Artifact(

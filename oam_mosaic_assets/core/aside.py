@@ -1,4 +1,4 @@
-"""Calls that are begun and asked for their result later: somebody else may make them meanwhile."""
+"""Calls that are started now and asked for their result later, so another process can make them meanwhile."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Result = Callable[[], T]
-"""Waits for what comes of a call; raises what it raises."""
+"""Waits for the call and returns its result; raises what the call raises."""
 
 
 class Aside(Protocol):
-    """Begins a call of a function that is a module's."""
+    """Starts a call of a module-level function."""
 
     def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Result[T]:
-        """What will come of it."""
+        """Start the call; its result is asked for later."""
         ...
 
 
 def here(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Result[T]:
-    """Make the call in this process, when its result is asked for."""
+    """Make the call in this process, once its result is asked for."""
     return partial(function, *args, **kwargs)

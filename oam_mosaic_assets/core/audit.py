@@ -1,7 +1,8 @@
 """The judgements that decide whether a staged archive may be published.
 
-Each takes what was found and returns a verdict in words, for pass and for fail. There are two kinds of no. A
-failed audit: the archive is wrong. A guard: it is right but unlike the last one, and a person confirms it.
+Each takes what was found and returns a verdict, worded for pass and for fail. A refusal is of one of two
+kinds: a failed audit means that the archive is wrong; a failed guard means that it is right but unusual, and
+that a person must confirm it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ Bounds = tuple[float, float, float, float]
 """West, south, east, north, degrees."""
 
 NAMED: Final = 10
-"""How many of a list are named; the rest is counted."""
+"""How many items of a list are named; the rest are only counted."""
 
 COMPARED_OUTLINES: Final = 200
-"""Images whose outline is put together from tiles and compared, chosen by digest."""
+"""How many images, chosen by digest, have their outline reassembled from tiles and compared."""
 
 CHECKS: Final[Mapping[str, str]] = {
     "archive_is_whole": "Every directory decodes, every tile inflates and parses.",
@@ -43,7 +44,7 @@ GUARDS: Final = frozenset({"few_images_are_set_aside", "catalogue_did_not_shrink
 """Judgements that a person may overrule."""
 
 DETAILS_CHECKS: Final = {name: text for name, text in CHECKS.items() if name not in GUARDS}
-"""Those of the archive of details: guards are about the build's catalogue."""
+"""The checks of the details archive; guards are left out, for they judge the build's catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,9 @@ class Verdict:
 
     Attributes:
         name: one of `CHECKS`.
-        passed: whether nothing stands against publishing.
+        passed: whether it allows publishing.
         text: why, in a sentence for the maintainer.
-        numbers: what it was judged by.
+        numbers: what the judgement is based on.
     """
 
     name: str
@@ -64,12 +65,12 @@ class Verdict:
 
     @classmethod
     def passing(cls, name: str, text: str, **numbers: Any) -> Verdict:
-        """Nothing stands against publishing."""
+        """A verdict that allows publishing."""
         return cls(name=name, passed=True, text=text, numbers=numbers)
 
     @classmethod
     def failing(cls, name: str, text: str, **numbers: Any) -> Verdict:
-        """Something does."""
+        """A verdict that prevents it."""
         return cls(name=name, passed=False, text=text, numbers=numbers)
 
     @property
@@ -79,12 +80,12 @@ class Verdict:
 
 
 def first_failure(verdicts: Sequence[Verdict]) -> Verdict:
-    """The first that is one, else the last."""
+    """The first failed verdict, or the last verdict if none failed."""
     return next((each for each in verdicts if not each.passed), verdicts[-1])
 
 
 def judge_wholeness(drawn: Drawn) -> Verdict:
-    """Fail when a tile does not inflate, does not parse, or is not of the layer that was asked for."""
+    """Fail when a tile does not inflate, does not parse, or does not hold what was asked for."""
     name, tiles = "archive_is_whole", sum(drawn.tiles.values())
     if drawn.fault_count:
         return Verdict.failing(
@@ -97,7 +98,7 @@ def judge_wholeness(drawn: Drawn) -> Verdict:
 def judge_header(
     archive: Archive, plan: TilingPlan, snapshot: str, drawn: Drawn, *, extent: Bounds
 ) -> Verdict:
-    """Fail when header or metadata do not say what was asked, or do not agree with directories or footprints.
+    """Fail when header or metadata do not match the plan, the directories or the footprints.
 
     Args:
         archive: the archive.
@@ -131,11 +132,11 @@ def judge_header(
 
 
 def _bounds_agree(bounds: Bounds, extent: Bounds, plan: TilingPlan) -> bool:
-    """Whether bounds are those of the footprints, to a unit of the last zoom and the buffer of its tiles.
+    """Whether the stated bounds are those of the footprints, within a tolerance.
 
-    So far a footprint that is rounded to the grid may reach beyond itself, and as far as the tip of one that
-    is widened to stay visible at the first zoom of tippecanoe's. Where
-    one reaches the antimeridian, tippecanoe draws it on both sides and states the width of the whole world.
+    The tolerance is a grid unit and the tile buffer at the last zoom, plus how far the tips of a footprint
+    may reach when it is widened to stay visible at tippecanoe's first zoom. Where a footprint reaches the
+    antimeridian, tippecanoe draws it on both sides and states the width of the whole world.
     """
     west, south, east, north = extent
     slack = (1.0 / EXTENT + BUFFER) * 360.0 / (1 << plan.zoom_max)
@@ -147,10 +148,10 @@ def _bounds_agree(bounds: Bounds, extent: Bounds, plan: TilingPlan) -> bool:
 
 
 def judge_completeness(names: Sequence[str], drawn: Drawn, *, whole_from: int, zoom_max: int) -> Verdict:
-    """Fail when a footprint is not drawn from `whole_from` on, or something is drawn that is none."""
+    """Fail when a footprint is missing at a zoom from `whole_from` on, or something else is drawn."""
     name = "every_image_is_drawn"
     is_drawn = np.zeros(len(names), np.bool_)
-    if zoom_max in drawn.tiles:  # else `drawn` tells of another zoom
+    if zoom_max in drawn.tiles:  # else the pairs of `drawn` are of another zoom
         is_drawn[drawn.pairs >> (2 * zoom_max)] = True
     missing = [names[index] for index in np.flatnonzero(~is_drawn).tolist()]
     by_zoom = {str(zoom): images for zoom, images in drawn.images.items()}
@@ -172,10 +173,10 @@ def judge_completeness(names: Sequence[str], drawn: Drawn, *, whole_from: int, z
 
 
 def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
-    """Fail when a low zoom shows nothing near an image, or something near none, or counts another number.
+    """Fail when a low zoom is bare where images lie, drawn where none lie, or counts images wrongly.
 
     Args:
-        found: at the zooms before the plan's `whole_from`.
+        found: what was found at the zooms before the plan's `whole_from`.
     """
     name, wrong = "low_zooms_are_true", []
     for each in found:
@@ -204,7 +205,7 @@ def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
 
 
 def judge_placement(names: Sequence[str], places: Places, zoom: int) -> Verdict:
-    """Fail when an image is drawn elsewhere than its footprint lies.
+    """Fail when an image is not drawn where its footprint lies.
 
     Args:
         names: ids of all images.
@@ -230,12 +231,12 @@ def judge_placement(names: Sequence[str], places: Places, zoom: int) -> Verdict:
 
 
 def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: float) -> Verdict:
-    """Hold back when more than a share of the catalogue cannot be drawn.
+    """Hold the build back when too large a share of the catalogue cannot be drawn.
 
     Args:
-        catalogued: images read, also those outside the box that was asked for.
-        set_aside: those that are not drawn, by reason; what was taken down on purpose holds nothing back.
-        most: the largest share, 0 to 1, that still publishes on its own.
+        catalogued: images read, including those outside the box that was asked for.
+        set_aside: images not drawn, by reason; those taken down on purpose do not count.
+        most: the largest share, 0 to 1, that is published without a person's confirmation.
     """
     name, undrawn = "few_images_are_set_aside", {**set_aside}
     undrawn.pop(TAKEN_DOWN, None)
@@ -251,13 +252,13 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
 def judge_shrinkage(
     *, catalogued: int, before: int | None, most: float, another: str | None = None
 ) -> Verdict:
-    """Hold back when the catalogue lost more than a share of its images since the last published build.
+    """Hold the build back when the catalogue lost too many of its images since the last published build.
 
     Args:
         catalogued: images in the snapshot.
-        before: images in the last published build; None where there is none.
-        most: the largest share, 0 to 1, that may be lost without a person's word.
-        another: the source of the last published build, where that says nothing of this catalogue's size.
+        before: images in the catalogue of the last published build; None if there is none.
+        most: the largest share, 0 to 1, that may be lost without a person's confirmation.
+        another: the source of the last published build, if its size says nothing about this catalogue's.
     """
     name = "catalogue_did_not_shrink"
     if another is not None:

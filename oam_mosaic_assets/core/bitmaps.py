@@ -1,7 +1,7 @@
-"""Tiles as bitmaps: a bit a pixel, cut from runs of pixels and halved for the zoom above.
+"""Tiles as bitmaps: one bit per pixel, cut from runs of pixels and halved for the zoom above.
 
-A bitmap has a row of bytes for each row of pixels, from the north; in a byte the highest bit is the pixel in
-the west. Several are one array of shape (tiles, pixels, pixels / 8).
+A bitmap has a row of bytes for each row of pixels, from north to south; the highest bit of a byte is its
+westernmost pixel. Several bitmaps form one array of shape (tiles, pixels, pixels / 8).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from oam_mosaic_assets.core.pixels import Numbers, Pixels
 Bitmaps = NDArray[np.uint8]
 
 _WORD: Final = 64
-"""Bits that are worked on together."""
+"""Bits that are processed together."""
 
 _CHILDREN: Final = 4
 
 
 def _halves() -> NDArray[np.uint8]:
-    """For each two bytes of a row, as a number in this machine's order: a bit for each two of theirs."""
+    """Lookup table to halve rows: from two bytes, as a native-endian number, to one bit for each two bits."""
     pairs = np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
     bits = np.unpackbits(pairs, axis=1)
     halves: NDArray[np.uint8] = np.packbits(bits[:, ::2] | bits[:, 1::2], axis=1).ravel()
@@ -35,14 +35,14 @@ _HALVED: Final = _halves()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiles:
-    """Tiles of one zoom that have a pixel set.
+    """Tiles of one zoom with at least one pixel set.
 
     Attributes:
         pixels: along a tile's edge; a multiple of 64.
         x: their columns.
         y: their rows.
         is_full: which have all pixels set.
-        bitmap: of each of the others, in the same order.
+        bitmap: of each tile that is not full, in the same order.
     """
 
     pixels: int
@@ -53,14 +53,14 @@ class Tiles:
 
     @classmethod
     def of_runs(cls, pixels: int, runs: Pixels) -> Tiles:
-        """The tiles that these pixels lie in, row by row. Holds a number for each tile of the map."""
+        """The tiles that these pixels lie in, row by row. Needs memory for one number per tile of the map."""
         row, west, east = runs.rows()
         side = runs.side // pixels
         covered = _covered(pixels, side, row, west, east)
         found = np.flatnonzero(covered)
         is_full = covered[found] == pixels**2
         x, y = found % side, found // side
-        # a bit is turned where a run begins or has ended, and in front of a row that begins within a run
+        # a bit is flipped where a run begins or has ended, and at the start of a row that begins within a run
         place = np.full(side**2, -1)
         place[found[~is_full]] = np.arange(len(found) - int(is_full.sum()))
         rows = y[~is_full, None] * pixels + np.arange(pixels)
@@ -80,11 +80,11 @@ class Tiles:
         return len(self.x)
 
     def moved(self, columns: int, rows: int) -> Tiles:
-        """The same tiles so far to the east and to the south."""
+        """The same tiles, moved east by some columns and south by some rows."""
         return Tiles(self.pixels, self.x + columns, self.y + rows, self.is_full, self.bitmap)
 
     def halved(self) -> Tiles:
-        """The tiles of the zoom above that hold these: a pixel is set where any of its four is."""
+        """The tiles of the zoom above that contain these; a pixel is set where any of its four is."""
         columns = int(self.x.max(initial=0)) // 2 + 1
         tile, parent = np.unique(self.y // 2 * columns + self.x // 2, return_inverse=True)
         is_full = np.bincount(parent[self.is_full], minlength=len(tile)) == _CHILDREN
@@ -100,7 +100,7 @@ class Tiles:
         return Tiles(self.pixels, tile % columns, tile // columns, is_full, whole)
 
     def is_as(self, other: Tiles) -> bool:
-        """Whether the other tiles are the same and cover the same, in whatever order."""
+        """Whether the other tiles are the same ones with the same pixels, in any order."""
         if len(self) != len(other):
             return False
         order, others = np.lexsort([self.x, self.y]), np.lexsort([other.x, other.y])
@@ -111,13 +111,13 @@ class Tiles:
         )
 
     def _bitmaps(self) -> Bitmaps:
-        """Of the full ones too."""
+        """The bitmaps of all tiles, including the full ones."""
         bitmaps = np.full((len(self), self.pixels, self.pixels // 8), 0xFF, np.uint8)
         bitmaps[~self.is_full] = self.bitmap
         return bitmaps
 
     def runs(self, side: int) -> Pixels:
-        """Their pixels again.
+        """Their pixels, as runs again.
 
         Args:
             side: of the map, pixels.
@@ -129,7 +129,7 @@ class Tiles:
         return Pixels.of_runs(side, self.y[tile] * self.pixels + row, west + begin, west + end)
 
     def _edges(self) -> NDArray[np.bool_]:
-        """For each row of each tile, where runs begin and where they have ended."""
+        """For each row of each tile, where runs begin and where they have just ended."""
         bits = np.zeros((len(self) * self.pixels, self.pixels + 2), np.uint8)
         bits[:, 1:-1] = np.unpackbits(self._bitmaps().reshape(len(bits), self.pixels // 8), axis=1)
         edges: NDArray[np.bool_] = bits[:, 1:] != bits[:, :-1]
@@ -137,7 +137,7 @@ class Tiles:
 
 
 def _covered(pixels: int, side: int, row: Numbers, west: Numbers, east: Numbers) -> Numbers:
-    """How many pixels of each tile of a map runs cover, row by row.
+    """How many pixels of each tile of a map are covered by runs, row by row.
 
     Args:
         pixels: along a tile's edge.
@@ -149,7 +149,7 @@ def _covered(pixels: int, side: int, row: Numbers, west: Numbers, east: Numbers)
     first, last = west // pixels, (east - 1) // pixels
     steps = np.zeros(side * (side + 1), np.int64)
     begin = row // pixels * (side + 1)
-    # as if a run covered all of its first tile and of its last, and then what is too much
+    # as if each run covered its first and last tile from side to side; the excess is then subtracted
     np.add.at(steps, begin + first, pixels)
     np.add.at(steps, begin + last + 1, -pixels)
     covered = np.cumsum(steps.reshape(side, side + 1), axis=1)[:, :side].ravel()
@@ -159,7 +159,7 @@ def _covered(pixels: int, side: int, row: Numbers, west: Numbers, east: Numbers)
 
 
 def _filled(words: NDArray[np.uint64], pixels: int) -> NDArray[np.uint8]:
-    """From bits that are turned to bits that are set: each bit of a row is the parity of those up to it."""
+    """Turn flipped bits into set bits: each bit of a row becomes the parity of all bits up to it."""
     shift = 1
     while shift < _WORD:
         words ^= words >> np.uint64(shift)

@@ -1,4 +1,4 @@
-"""Which footprints reach which block, kept in files, so that processes share the drawing and hold little.
+"""Which footprints reach which block, in files, so that processes can share the drawing in little memory.
 
 A block is a tile of a middle zoom, see `core.coverage`; its number is its PMTiles id.
 """
@@ -24,7 +24,7 @@ _PARTS: Final = "parts.wkb"
 _MEMBERS: Final = "members.npy"
 
 LARGE: Final = 2_000
-"""Corners of an outline that is cut before it is sorted."""
+"""An outline with more corners is cut before it is sorted into blocks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +33,8 @@ class Blocks:
 
     Attributes:
         ids: of the blocks, ascending.
-        first: for each block its first member, and at last how many members there are.
-        members: where the WKB of each begins, and how long it is; shape (n, 2), for one block after another.
+        first: index of each block's first member; the number of members is appended.
+        members: offset and length of each part's WKB, block by block; shape (n, 2).
         descriptor: of the open file with the WKB.
     """
 
@@ -56,13 +56,13 @@ class Blocks:
 
 
 def write_blocks(footprints: Path, zoom: int, folder: Path, *, only: Stretches | None = None) -> Numbers:
-    """Sort the parts of all footprints by the blocks that they reach; returns the ids of these.
+    """Sort the parts of all footprints by the blocks that they reach; returns the ids of those blocks.
 
     Args:
         footprints: the GeoParquet.
         zoom: of the blocks.
         folder: where the files go.
-        only: the blocks that are wanted; None are all.
+        only: the blocks that are wanted; None for all.
     """
     start, ids, members = 0, [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
     with (folder / _PARTS).open("xb") as spool:
@@ -83,18 +83,17 @@ def write_blocks(footprints: Path, zoom: int, folder: Path, *, only: Stretches |
             ids.append(block)
             members.append(np.column_stack([begins, length])[part])
     block = np.concatenate(ids)
-    order = np.argsort(
-        block, kind="stable"
-    )  # drawing order stays, for what it makes must not depend on chance
+    order = np.argsort(block, kind="stable")  # keeps drawing order, so that results do not depend on chance
     np.save(folder / _MEMBERS, np.column_stack([block, np.concatenate(members)])[order])
     return np.unique(block)
 
 
 def _large_ones_cut(parts: Geometries, zoom: int, only: Stretches | None) -> Geometries:
-    """The same, with pieces in place of outlines of very many corners that reach several blocks; in order.
+    """The same in the same order, but outlines of very many corners that reach several blocks are cut up.
 
-    Such an outline is cut tile by tile from the first zoom down, for to cut each block out of the whole takes
-    a time that grows with both. What lies in a block is the same whichever blocks are wanted.
+    Such an outline is cut tile by tile from the first zoom down: cutting each block out of the whole outline
+    would take time proportional to corners times blocks. What lies in a block does not depend on which blocks
+    are wanted.
     """
     is_large = shapely.get_num_coordinates(parts) > LARGE
     if not is_large.any():
@@ -121,7 +120,7 @@ def _large_ones_cut(parts: Geometries, zoom: int, only: Stretches | None) -> Geo
 
 @contextmanager
 def open_blocks(folder: Path) -> Iterator[Blocks]:
-    """What `write_blocks` left; the parts are read as they are needed."""
+    """What `write_blocks` wrote; the parts are read when they are needed."""
     members = np.load(folder / _MEMBERS, mmap_mode="r")
     block = members[:, 0]
     first = np.flatnonzero(np.append(np.ones(min(1, len(block)), np.bool_), np.diff(block) != 0))

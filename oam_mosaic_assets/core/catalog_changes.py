@@ -1,4 +1,4 @@
-"""Which images came, changed and went between two builds, for those who follow without reading all of it."""
+"""Which images were added, changed and removed between two builds, so that clients need not read them all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oam_mosaic_assets.core.density import middles_and_extents
 LISTS: Final = ("added", "changed", "removed")
 
 LISTED: Final = 50_000
-"""Images that are listed at the most; of more, reading everything is no more work."""
+"""The most images that are listed; with more changes, reading everything is no more work."""
 
 DEGREE_DECIMALS: Final = 6
 
@@ -23,15 +23,15 @@ DEGREE_DECIMALS: Final = 6
 def changes_of(
     before: Path | None, now: Path, *, taken_down: Collection[str], stated: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What `changes.json` says.
+    """The content of `changes.json`.
 
-    An image that was taken down is named nowhere: it is counted as `unnamed`, and the lists are not complete.
+    A removed image that was taken down is not named: it is counted as `unnamed`, and `complete` is false.
 
     Args:
-        before: the footprints of the build that was public before; None where there was none.
-        now: the footprints of this one.
+        before: the footprints of the build that was public before; None if there was none.
+        now: the footprints of this build.
         taken_down: ids of the images that nothing may name.
-        stated: what it says beside the changes: of which builds it is.
+        stated: what it says besides the changes: which builds it compares.
     """
     lists: dict[str, list[dict[str, Any]]] = {name: [] for name in LISTS}
     counts = dict.fromkeys((*LISTS, "unnamed"), 0)
@@ -74,7 +74,7 @@ def _compared(
 
 
 def _boxes(rows: pl.DataFrame) -> list[list[float]]:
-    """West, south, east, north, degrees; across the antimeridian west is above east, as in RFC 7946."""
+    """West, south, east, north, degrees; across the antimeridian west exceeds east, as in RFC 7946."""
     _, extent = middles_and_extents(shapely.from_wkb(rows["geometry"].to_numpy()))
     extent[:, 0] += (extent[:, 0] < -180.0) * 360.0  # noqa: PLR2004
     extent[:, 2] -= (extent[:, 2] > 180.0) * 360.0  # noqa: PLR2004

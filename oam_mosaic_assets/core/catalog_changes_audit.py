@@ -1,4 +1,4 @@
-"""The audit of the list of changes: applied to the images of one build, it gives those of the other."""
+"""The audit of the list of changes: applied to the images of one build, it must give those of the next."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
     """Judge the document.
 
     Args:
-        before: ids and digests of the build before; a table without rows where there was none.
-        now: the footprints of this one.
+        before: ids and digests of the previous build; a table without rows if there was none.
+        now: the footprints of this build.
         taken_down: ids of the images that nothing may name.
     """
     try:
@@ -81,7 +81,7 @@ def _expected(before: Path, now: Path) -> dict[str, list[str]]:
 
 
 def _is_box(box: Any) -> bool:
-    """Whether it is west, south, east, north in degrees."""
+    """Whether it is a list of west, south, east, north in degrees."""
     if not (isinstance(box, list) and [type(side) for side in box] == [float] * 4):
         return False
     west, south, east, north = box

@@ -1,8 +1,8 @@
-"""What changed between two snapshots, which tiles that makes others, and which images those tiles draw.
+"""What changed between two snapshots, which tiles are affected, and which images those tiles draw.
 
-A tile depends on the images that reach it, buffer included: on their areas, their order and what is said of
-them. The order is by acquisition end, then id; so two images that did not change never change places. No
-image is left out at any zoom, so nothing else matters.
+A tile depends on the images that reach it, buffer included: on their areas, their order and their properties.
+The order is by acquisition end, then id, so two images that did not change never change places. No image is
+left out at any zoom, so nothing else matters.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, MITRE, TilingPlan
 
 WIDENED: Final = 32 * UNIT
-"""In tiles: two pixels. Rounding, simplifying and widening carry an image no farther at any zoom, and the
-middle of its frame, where it is counted by its pixel, lies no farther aside of it."""
+"""In tiles: two pixels. Rounding, simplifying and widening move an outline no farther at any zoom, and the
+middle of its frame, whose pixel it is counted in, lies no farther from it."""
 
 REACH: Final = BUFFER + WIDENED
-"""In tiles: how far beyond a tile's edge an image may lie and yet change it."""
+"""In tiles: how far beyond a tile's edge an image may lie and still affect the tile."""
 
 _TIPS: Final = MITRE * 2 * UNIT / math.cos(math.radians(MERCATOR_LATITUDE))
-"""In tiles: how far what is thin may be widened, which is told in degrees: by the poles, so much farther."""
+"""In tiles: how far the tips of a thin image may reach when it is widened. The widening is in degrees, which
+the map stretches towards the poles; hence the cosine."""
 
 _PLACED: Final = ("id", "geometry", "acquired_to")
 """The columns that decide where and in which order images are drawn."""
@@ -52,11 +53,11 @@ class Changes:
 
     Attributes:
         added: images that were not drawn before.
-        removed: images that are drawn no longer.
-        altered: images with another area, another place in the order, or of which something else is said.
+        removed: images that are no longer drawn.
+        altered: images whose area, place in the order or properties changed.
         of: all images of the new snapshot.
         names: ids of those that were added or altered.
-        areas: where each of them lies and lay, EPSG:4326.
+        areas: where the images that changed lie now and lay before, EPSG:4326.
     """
 
     added: int
@@ -76,9 +77,9 @@ def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Cha
     """Compare two snapshots.
 
     Args:
-        before: the footprints of the one that is drawn.
-        now: the footprints of the one to be drawn.
-        columns: what tiles say of images, besides where they lie.
+        before: the footprints of the snapshot that is already drawn.
+        now: the footprints of the snapshot to be drawn.
+        columns: those that become properties in tiles, besides those that place images.
     """
     drawn = list(dict.fromkeys([*_PLACED, *columns]))
     rows = {path: pl.scan_parquet(path, glob=False).select(*drawn, "digest") for path in (before, now)}
@@ -128,9 +129,9 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
 def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: int = 0) -> NDArray[np.int8]:
     """The last zoom at which each image may be drawn in one of these tiles; -1 where there is none.
 
-    What reaches a tile reaches the tile above it as well, so all zooms before are meant too. Images that by
-    their frames lie elsewhere are not looked at any closer; and for the zooms before the plan's `whole_from`
-    none is.
+    An image that reaches a tile also reaches the tile above it, so all zooms before are implied. An outline
+    is only examined where its frame comes near such a tile; for the zooms before the plan's `whole_from` the
+    frame alone decides.
 
     Args:
         footprints: of all images, in drawing order.
@@ -158,7 +159,7 @@ def _deepest(
             touches = is_anywhere[near]
             touches[trees[zoom].query(frames[near])[0]] = True
             near = near[touches]
-            if zoom in low:  # there a frame says enough
+            if zoom in low:  # there the frame decides
                 deepest[near] = zoom
         if rest:
             parts, of = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()[near]), plan)
@@ -171,7 +172,7 @@ def _deepest(
 
 
 def _frames(batch: pl.DataFrame, plan: TilingPlan) -> tuple[Geometries, NDArray[np.bool_]]:
-    """Boxes round images, in tile coordinates of zoom 0; and which are drawn on both sides of the map."""
+    """Boxes round images, in tile coordinates of zoom 0; and which images may be on both sides of the map."""
     farther = (WIDENED + _TIPS) / 2.0**plan.whole_from
     left, top, right, bottom = frames_of(batch["bbox"]).T + farther * np.array([[-1], [-1], [1], [1]])
     boxes = np.asarray(shapely.box(left, top, right, bottom), dtype=object)
@@ -181,8 +182,8 @@ def _frames(batch: pl.DataFrame, plan: TilingPlan) -> tuple[Geometries, NDArray[
 def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:
     """Polygons in tile coordinates of zoom 0, and the area that each is a part of.
 
-    What is narrow is as wide as at the first zoom, where it is the widest. What comes near the antimeridian
-    is drawn on both its sides.
+    Narrow areas are widened as at `whole_from`, where they are widest. What comes near the antimeridian is
+    there twice, once on each side of the map.
     """
     projected = project_mended(as_drawn(areas, plan.thinnest_at(plan.whole_from)), 0)
     parts, of = shapely.get_parts(projected, return_index=True)
@@ -190,6 +191,6 @@ def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers
 
 
 def _boxes(x: Numbers, y: Numbers, zoom: int) -> Geometries:
-    """What tiles draw, and a little more, in tile coordinates of zoom 0."""
+    """The area that each tile draws, and a little more, in tile coordinates of zoom 0."""
     sides = np.array([x - REACH, y - REACH, x + 1 + REACH, y + 1 + REACH]) / 2.0**zoom
     return np.asarray(shapely.box(*sides), dtype=object)

@@ -1,4 +1,4 @@
-"""Which images of the catalogue a build answers for, and which it lacks: by their ids."""
+"""Which images of the catalogue a build accounts for, and which it lacks, compared by id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oam_mosaic_assets.core.freshness import Comparison
 from oam_mosaic_assets.core.geometry import TAKEN_DOWN
 
 NAMELESS: Final = ("not_an_item", "no_id", TAKEN_DOWN)
-"""Reasons for being set aside whose rows have no id."""
+"""Reasons for being set aside whose rows do not hold the id of an item."""
 
 
 def known_ids(footprints: Path, set_aside: Path) -> set[str]:
@@ -31,12 +31,12 @@ def known_ids(footprints: Path, set_aside: Path) -> set[str]:
 def compare_ids(
     catalogue: Iterable[object], known: set[str], *, taken_down: Collection[str] = ()
 ) -> Comparison:
-    """Hold the catalogue against what a build answers for.
+    """Compare the catalogue with what a build accounts for.
 
     Args:
-        catalogue: what stands as the id of each item; one that is no id is counted, and nothing else.
+        catalogue: the id of each item, as it was read; an invalid one is only counted.
         known: see `known_ids`.
-        taken_down: ids that no build shows: neither lacking nor departed.
+        taken_down: ids that no build shows; they are neither lacking nor departed.
     """
     catalogued = 0
     lacking: set[str] = set()

@@ -1,6 +1,6 @@
-"""Which contents of several files are equal, told of millions of them with a few bytes for each.
+"""Which contents of several files are equal: for millions of them, with a few bytes of memory for each.
 
-Most differ in length or in their last bytes; only those that agree in both are read whole.
+Most differ in length or in their last bytes; only those that agree in both are read in full.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from numpy.typing import NDArray
 from oam_mosaic_assets.core.directory import Directory, Numbers
 
 _PIECE: Final = 4 * 2**20
-"""Bytes that are held of a file."""
+"""Bytes of a file that are held at a time."""
 
 _TOGETHER: Final = 2**16
-"""Contents that are looked at together."""
+"""Contents that are processed together."""
 
 _SORTED: Final = 2**19
 """Contents that are sorted at a time: some thirty megabytes."""
 
 _TAIL: Final = 16
-"""Last bytes of a content that are looked at first: gzip and PNG have their checksums there."""
+"""Last bytes of a content, which are compared first: gzip and PNG have their checksums there."""
 
 _DIGEST_BYTES: Final = 16
-"""Of a content's digest."""
+"""Length of a content's digest."""
 
 _MIXED: Final = np.int64(0x1E3779B97F4A7C15)
-"""An odd number; products with it spread over all bits."""
+"""An odd factor whose products spread over all bits."""
 
 _HEAP_BITS: Final = 40
-"""Of a mixed number those below are not looked at."""
+"""Low bits of a mixed number that are ignored when a heap is chosen."""
 
 _OFFSET_BITS: Final = 48
-"""Of a place in some file; the bits above say which file."""
+"""Bits of a place that hold the offset; those above say which file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repeated:
-    """Contents that more than one entry is about: by the same place in a file, or by equal bytes elsewhere.
+    """Contents that more than one entry refers to: by the same place in a file, or by equal bytes elsewhere.
 
     Attributes:
         place: where they lie: the file in the upper bits, the offset in the lower ones; ascending.
-        number: which content lies there; equal bytes, equal number, from 0 on.
+        number: the number of the content there, from 0; equal bytes have equal numbers.
     """
 
     place: Numbers
@@ -58,11 +58,11 @@ class Repeated:
 
     @classmethod
     def among(cls, files: Sequence[tuple[int, Directory]], folder: Path) -> Self:
-        """Find them.
+        """Find the repeated contents.
 
         Args:
-            files: their descriptors, and what lies there. Equal offsets are equal contents.
-            folder: on whose disk is sorted.
+            files: the descriptor and the entries of each. Equal offsets are equal contents.
+            folder: where temporary files for sorting go.
         """
         place, length = _alike(files, folder)
         ends = np.searchsorted(place, _places(np.arange(len(files) + 1), 0))
@@ -74,7 +74,7 @@ class Repeated:
         return cls(place, _numbered(digests))
 
     def numbers(self, which: Numbers, offset: Numbers) -> Numbers:
-        """The content at each of these places; -1 where a single entry is about it.
+        """The number of the content at each of these places; -1 where only one entry refers to it.
 
         Args:
             which: index of the file.
@@ -87,13 +87,13 @@ class Repeated:
 
 
 def pieces(descriptor: int, start: int, end: int) -> Iterator[bytes]:
-    """The bytes of a file from start to end, some at a time. Raises OSError where it ends before."""
+    """The bytes of a file from start to end, in chunks. Raises OSError if the file ends before."""
     for begin in range(start, end, _PIECE):
         yield read(descriptor, begin, min(begin + _PIECE, end))
 
 
 def read(descriptor: int, start: int, end: int) -> bytes:
-    """The same at once."""
+    """The same in one piece."""
     found = os.pread(descriptor, end - start, start)
     if len(found) < end - start:
         raise OSError(f"a file of tiles ends before byte {end}")
@@ -101,16 +101,16 @@ def read(descriptor: int, start: int, end: int) -> bytes:
 
 
 def _alike(files: Sequence[tuple[int, Directory]], folder: Path) -> tuple[Numbers, Numbers]:
-    """Places that more than one entry is about, or that look like another; ascending, and how long each is.
+    """Places that several entries refer to, or that look like another; ascending, with the length of each.
 
-    What looks alike comes into the same of several heaps, each of which is sorted by itself.
+    Contents that look alike go to the same one of several heaps; each heap is sorted by itself.
     """
     heaps = 1 + sum(len(entries) for _, entries in files) // _SORTED
     found = [np.zeros((0, 2), np.int64)]
     with ExitStack() as held:
         spools = [held.enter_context(TemporaryFile(dir=folder)) for _ in range(heaps)]
         for which, (descriptor, entries) in enumerate(files):
-            order = np.argsort(entries.offset, kind="stable")  # the file is read from its begin to its end
+            order = np.argsort(entries.offset, kind="stable")  # so that the file is read from start to end
             for start in range(0, len(entries), _TOGETHER):
                 rows = _looked_at(descriptor, which, entries[order[start : start + _TOGETHER]])
                 heap = ((rows[:, 0] * _MIXED) >> _HEAP_BITS) % heaps
@@ -129,10 +129,10 @@ def _alike(files: Sequence[tuple[int, Directory]], folder: Path) -> tuple[Number
 
 
 def _looked_at(descriptor: int, which: int, entries: Directory) -> Numbers:
-    """What each place of a file looks like, the place, and its length.
+    """For each place of a file: what it looks like, the place, and its length.
 
-    Equal contents look alike, for that is told by their length and last bytes. A place that several entries
-    are about is told twice.
+    What it looks like is a hash of its length and last bytes, so equal contents look alike. A place that
+    several entries refer to is listed twice.
     """
     offset, first, uses = np.unique(entries.offset, return_index=True, return_counts=True)
     length = entries.length[first]
@@ -143,7 +143,7 @@ def _looked_at(descriptor: int, which: int, entries: Directory) -> Numbers:
         begin = max(int(offset[start]), int(ends[start]) - _TAIL)
         stop = max(start + 1, int(np.searchsorted(ends, begin + _PIECE, side="right")))
         piece = np.frombuffer(read(descriptor, begin, int(ends[stop - 1])), np.uint8)
-        # of what is shorter, the first byte stands for what is not there
+        # where a content is shorter than the tail, its first byte is repeated
         at = np.maximum(ends[start:stop, None] + np.arange(-_TAIL, 0), offset[start:stop, None])
         early, late = piece[at - begin].view(np.int64).T
         looks[start:stop] = (early * _MIXED) ^ late ^ (length[start:stop] * _MIXED * _MIXED)
@@ -153,7 +153,7 @@ def _looked_at(descriptor: int, which: int, entries: Directory) -> Numbers:
 
 
 def _digests(descriptor: int, offset: Numbers, length: Numbers) -> Iterator[bytes]:
-    """Of the contents that lie there, 16 bytes each."""
+    """The digests of the contents at these places, 16 bytes each."""
     for start in range(0, len(offset), _TOGETHER):
         some = slice(start, start + _TOGETHER)
         for begin, size in zip(offset[some].tolist(), length[some].tolist(), strict=True):
@@ -164,7 +164,7 @@ def _digests(descriptor: int, offset: Numbers, length: Numbers) -> Iterator[byte
 
 
 def _numbered(digests: bytes | bytearray) -> Numbers:
-    """A number for each distinct digest of 16 bytes, from 0 on, where it stands."""
+    """A number for each digest of 16 bytes, from 0; equal digests have equal numbers."""
     halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
     order = np.lexsort(halves.T)
     is_new = np.zeros(len(order), np.bool_)
@@ -175,13 +175,13 @@ def _numbered(digests: bytes | bytearray) -> Numbers:
 
 
 def _places(which: int | Numbers, offset: int | Numbers) -> Numbers:
-    """Places in any of several files as numbers, in the order of the files."""
+    """Places in several files as numbers, which sort by file, then by offset."""
     found: Numbers = np.left_shift(which, _OFFSET_BITS) | offset
     return found
 
 
 def _among(these: Numbers, those: Numbers) -> tuple[Numbers, NDArray[np.bool_]]:
-    """Where each of these would stand among those, which ascend, and whether it does."""
+    """Where each of these belongs among those, which ascend, and whether it is there."""
     at = np.searchsorted(those, these)
     if not len(those):
         return at, np.zeros(len(these), np.bool_)

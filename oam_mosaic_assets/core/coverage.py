@@ -1,8 +1,8 @@
-"""Where imagery exists as pictures: what the two archives are, and how a block of tiles is drawn.
+"""Where imagery exists, as pictures: what the two archives are, and how a block of tiles is drawn.
 
-*Exact* shows the pixels that footprints have something in, *whole* all pixels of each tile that they do. A
-block is a tile of a middle zoom with all that lies below it. It is drawn from the parts of footprints that
-reach it and from nothing else, so a block in which nothing changed has the same bytes in every build.
+*Exact* shows the pixels that footprints overlap, *whole* shows all pixels of each tile that they overlap. A
+block is a tile of a middle zoom with everything below it. It depends on the parts of footprints that reach it
+and on nothing else, so a block in which nothing changed has the same bytes in every build.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import ATTRIBUTION
 
 RECIPE: Final = 1
-"""Counted up whenever the same footprints give other bytes for a reason that the plan does not show."""
+"""Incremented whenever the same footprints give different bytes for a reason that the plan does not show."""
 
 BLOCK: Final = 8192
 """Pixels along a block's edge at the last zoom."""
@@ -47,7 +47,7 @@ _PURPOSE: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoveragePlan:
-    """What an archive of coverage is to hold.
+    """What a coverage archive is to hold.
 
     Attributes:
         way: *exact* or *whole*; see above.
@@ -71,7 +71,7 @@ class CoveragePlan:
 
     @property
     def picture(self) -> Palette:
-        """How a tile is written."""
+        """How tiles are encoded."""
         kind = PalettePng if self.format == "png" else PaletteWebp
         return kind(pixels=self.pixels, colour=self.colour, opacity=self.opacity)
 
@@ -81,13 +81,13 @@ class CoveragePlan:
         return max(0, self.zoom_max - (BLOCK // self.pixels).bit_length() + 1)
 
     def digest(self) -> str:
-        """Of the plan and the libraries that decide about bytes, 12 hex digits: another one, other tiles."""
+        """Digest of plan and libraries that affect bytes, 12 hex digits; another means other tiles."""
         packer = zlib.ZLIB_RUNTIME_VERSION if self.format == "png" else features.version("webp")
         recipe = [RECIPE, asdict(self), shapely.geos_version_string, packer]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def metadata(self, snapshot: str) -> dict[str, Any]:
-        """What the archive says of itself.
+        """The archive's metadata.
 
         Args:
             snapshot: the digest of the snapshot that was drawn.
@@ -104,7 +104,7 @@ class CoveragePlan:
 
 
 def tiles_below(blocks: Numbers, plan: CoveragePlan) -> Stretches:
-    """Blocks, given by ids, and all tiles below them: in each zoom a block's follow each other."""
+    """Blocks, given by id, and all tiles below them; in each zoom those of a block are consecutive."""
     ordinal, found = blocks - first_tile_id(plan.block_zoom), []
     for zoom in range(max(plan.block_zoom, plan.zoom_min), plan.zoom_max + 1):
         deeper = 2 * (zoom - plan.block_zoom)
@@ -114,19 +114,19 @@ def tiles_below(blocks: Numbers, plan: CoveragePlan) -> Stretches:
 
 
 def tiles_above(blocks: Numbers, zoom: int, plan: CoveragePlan) -> Numbers:
-    """Ids of the tiles of a zoom that have blocks, given by ids, below them; ascending."""
+    """Ids of the tiles of a zoom that lie above blocks, given by id; ascending."""
     ordinal = blocks - first_tile_id(plan.block_zoom)
     return np.unique(ordinal >> 2 * (plan.block_zoom - zoom)) + first_tile_id(zoom)
 
 
 def is_covered(parts: Geometries, column: int, row: int, plan: CoveragePlan) -> bool:
-    """Whether one of these polygons covers a block; see `block_drawn`."""
+    """Whether a single one of these polygons covers the whole block; see `block_drawn`."""
     box = _box(column, row, plan)
     return bool(shapely.covers(parts, box).any())
 
 
 def block_drawn(parts: Geometries, column: int, row: int, plan: CoveragePlan) -> Iterator[tuple[int, Tiles]]:
-    """Draw a block: zoom and tiles, from the last zoom up.
+    """Draw a block: yields zoom and tiles, from the last zoom up.
 
     Args:
         parts: polygons that may reach the block, valid, in tile coordinates of zoom 0.
@@ -145,7 +145,7 @@ def block_drawn(parts: Geometries, column: int, row: int, plan: CoveragePlan) ->
 
 
 def _pixels_of_block(parts: Geometries, column: int, row: int, plan: CoveragePlan) -> Pixels:
-    """The pixels at the last zoom, counted from the block's north-western corner."""
+    """The covered pixels at the last zoom, counted from the block's north-western corner."""
     side = plan.pixels << (plan.zoom_max - plan.block_zoom)
     scale = float(1 << plan.block_zoom)
     box = _box(column, row, plan)
@@ -162,9 +162,9 @@ def _box(column: int, row: int, plan: CoveragePlan) -> shapely.Polygon:
 
 
 def _dissolved(parts: Sequence[shapely.Geometry]) -> Geometries:
-    """The polygons that these cover together: fewer edges to follow, and the same pixels."""
+    """The union of these polygons: fewer edges to follow, the same pixels."""
     whole = np.array(parts, dtype=object)
-    with suppress(GEOSException):  # what cannot be joined is followed one by one
+    with suppress(GEOSException):  # polygons that cannot be joined are followed one by one
         whole = np.array([shapely.disjoint_subset_union_all(whole)])
     polygons = shapely.get_parts(whole)
     found: Geometries = polygons[shapely.area(polygons) > 0.0]

@@ -1,8 +1,8 @@
-"""The audit of an archive of coverage: whole, as asked, and covering what images touch and nothing else.
+"""The audit of a coverage archive: whole, as asked, and covering what images touch and nothing else.
 
-At a middle zoom its pixels are compared with the images' everywhere, and each zoom is held against the next,
-so that no tile stands in another's place. At the last zoom some blocks are compared. What was taken over is
-compared with where it was, byte for byte, and only blocks where something changed are read.
+At a middle zoom all pixels are compared with the images, and each zoom is compared with the next, so that no
+tile can take another's place. At the last zoom a sample of blocks is compared. Tiles that were taken over are
+compared byte for byte with the archive they came from; only blocks where something changed are read in full.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ WHOLE_CHECKS: Final = {
     "archive_is_as_asked": "Header and metadata say what the plan asked for.",
     "tiles_are_those_of_images": "There is a tile wherever a footprint has something in it, and no other.",
 }
-"""Names of the judgements of whole tiles, in the order they are made, and what each says."""
+"""Names of the judgements of the *whole* archive, in the order they are made, and what each says."""
 
 EXACT_CHECKS: Final = {
     **WHOLE_CHECKS,
     "pixels_are_those_of_images": "What footprints have something in is covered, nothing else; zooms agree.",
 }
-"""The same of exact pixels."""
+"""The same for the *exact* archive."""
 
 COMPARED: Final = 2
-"""Zooms below the blocks' own at which all pixels are compared: 38 m each at z12, on the equator."""
+"""All pixels are compared this many zooms below the blocks' own; at z12 a pixel is 38 m on the equator."""
 
 LOOKED_AT: Final = 8
-"""Blocks compared at the last zoom whatever changed, chosen by digest."""
+"""Blocks compared at the last zoom regardless of what changed, chosen by digest."""
 
 LOOKED_AT_CHANGED: Final = 24
-"""Blocks compared there of those that something changed in, chosen by digest."""
+"""Blocks compared there in addition, out of those in which something changed; chosen by digest."""
 
 
 def examine_coverage(
@@ -79,7 +79,7 @@ def examine_coverage(
         snapshot: the digest of the snapshot.
         extent: of all its footprints.
         before: the audited archive that tiles were taken over from; None reads all.
-        on_progress: told now and then which share is done, 0 to 1.
+        on_progress: called now and then with the share done, 0 to 1.
     """
     try:
         with open_archive(archive) as opened:
@@ -101,8 +101,8 @@ class _Affected:
     """Where something changed.
 
     Attributes:
-        blocks: ids of those that it touches.
-        tiles: theirs, and those above them.
+        blocks: ids of the blocks affected.
+        tiles: the tiles of those blocks, and the tiles above them.
     """
 
     blocks: Numbers
@@ -111,7 +111,7 @@ class _Affected:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What is judged; all of it, or where something changed."""
+    """What is judged: everything, or only where something changed."""
 
     source: Source
     footprints: Path
@@ -129,7 +129,7 @@ def _affected(footprints: Path, plan: CoveragePlan, before: Before | None) -> _A
 
 
 def _wholeness(archive: Archive, case: _Case, before: Before | None) -> Verdict:
-    """Fail when a tile is no picture as planned, or one that was taken over is not what it was."""
+    """Fail when a tile is not a picture as planned, or one that was taken over differs from the original."""
     name, faults, read = "archive_is_whole", list[str](), case.source.entries
     if before is not None and case.affected is not None:
         read, _ = case.affected.tiles.cut(read)
@@ -168,7 +168,7 @@ def _by_zoom(tiles: Stretches, plan: CoveragePlan) -> dict[int, int]:
 
 
 def _header(archive: Archive, plan: CoveragePlan, snapshot: str, extent: Bounds) -> Verdict:
-    """Fail when header or metadata do not say what was asked."""
+    """Fail when header or metadata do not match the plan."""
     name, header = "archive_is_as_asked", archive.header
     expected = {
         "tile type": (header["tile_type"].name, plan.format.upper()),
@@ -188,7 +188,7 @@ def _header(archive: Archive, plan: CoveragePlan, snapshot: str, extent: Bounds)
 
 
 def judge_coverage(source: Source, footprints: Path, plan: CoveragePlan, *, snapshot: str) -> list[Verdict]:
-    """Judge tiles of coverage that may lie among others: which there are, and their pixels.
+    """Judge coverage tiles that may share an archive with other tiles: which tiles exist, and their pixels.
 
     Args:
         source: the tiles.
@@ -197,7 +197,7 @@ def judge_coverage(source: Source, footprints: Path, plan: CoveragePlan, *, snap
         snapshot: the digest of the snapshot.
 
     Raises:
-        BrokenPicture: one is no picture as planned.
+        BrokenPicture: a tile is not a picture as planned.
     """
     case = _Case(source, footprints, plan, snapshot, None)
     return [_tiles(case), _pixels(case)]
@@ -256,7 +256,7 @@ def _blocks_shown(case: _Case, plan: CoveragePlan) -> Numbers:
 
 
 def _chosen(blocks: Numbers, count: int, snapshot: str) -> Numbers:
-    """So many of them, by digest."""
+    """`count` of these blocks, chosen by digest."""
     names: Sequence[str] = [str(each) for each in blocks.tolist()]
     some: Numbers = blocks[chosen_by_digest(names, snapshot, count)]
     return some

@@ -1,6 +1,6 @@
-"""Coverage as tiles in files: blocks drawn one by one, the tiles above them, and whole tiles.
+"""Coverage drawn into files: blocks one by one, the tiles above them, and whole tiles.
 
-What is drawn goes into files as it is drawn: contents, and for each zoom a `Source` that says where they lie.
+Tiles are written as they are drawn: their contents, and for each zoom a `Source` that says where they are.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.stretches import Stretches
 
 TILES: Final = "tiles"
-"""The file of pictures; those of entries are called after their zoom and column."""
+"""The file of pictures; the files of entries are named after zoom and column."""
 
 _TOGETHER: Final = 128
-"""Tiles above blocks that are drawn together: a megabyte of bitmaps, and four times as much below them."""
+"""Tiles above blocks that are drawn together: a megabyte of bitmaps, and four for the tiles below them."""
 
 SECTOR: Final = 512
-"""Tiles of the last zoom along the edge of what whole tiles are found in together: some megabytes."""
+"""Tiles of the last zoom along a sector's edge; whole tiles are found sector by sector: some megabytes."""
 
 
 class _Spool:
-    """Pictures in a file, and where each lies. The one that is covered all over lies there once.
+    """Pictures in a file, and where each is. The fully covered picture is stored once.
 
     Tiles of a zoom must be added in the order of their ids.
     """
@@ -63,7 +63,7 @@ class _Spool:
         self.entries[zoom].add(together[np.argsort(together.tile_id)])
 
     def add_full(self, zoom: int, tiles: Stretches) -> None:
-        """All of these, which are of one zoom, are covered all over."""
+        """Add tiles of one zoom that are all fully covered."""
         self.entries[zoom].add(self._all_over(tiles))
 
     def _all_over(self, tiles: Stretches) -> Directory:
@@ -71,7 +71,7 @@ class _Spool:
         return Directory(tiles.begin, tiles.end - tiles.begin, same, np.zeros_like(same))
 
     def sources(self) -> list[Source]:
-        """One for each zoom."""
+        """One source for each zoom."""
         self.file.flush()
         return [Source(self.file.fileno(), each.entries()) for each in self.entries.values()]
 
@@ -81,7 +81,7 @@ def _zooms_of_blocks(plan: CoveragePlan) -> range:
 
 
 def spooled_by(opened: Opened, plan: CoveragePlan) -> list[Source]:
-    """What `blocks_spooled` wrote, maybe in another process; the file of tiles stays open."""
+    """What `blocks_spooled` wrote, possibly in another process; the file of pictures stays open."""
     file = opened(TILES)
     entries = [EntryFiles.opened(f"z{zoom}", opened).entries() for zoom in _zooms_of_blocks(plan)]
     return [Source(file.fileno(), each) for each in entries]
@@ -97,11 +97,11 @@ def blocks_spooled(
     """Draw blocks into files: their own tiles and all below them.
 
     Args:
-        blocks: what there is to draw.
-        which: indices of those that are drawn, ascending.
+        blocks: all blocks.
+        which: indices of the blocks to draw, ascending.
         plan: what is drawn.
-        opened: gives the files, empty.
-        on_block: called after each.
+        opened: opens the files, which must be empty.
+        on_block: called after each block.
     """
     spool = _Spool(opened, plan, _zooms_of_blocks(plan))
     columns, rows = tile_positions(blocks.ids, plan.block_zoom)
@@ -121,13 +121,13 @@ def blocks_spooled(
 def upper_tiles_spooled(
     below: Sequence[Source], blocks: Numbers, plan: CoveragePlan, opened: Opened
 ) -> list[Source]:
-    """Draw the tiles above blocks from those below each, zoom by zoom.
+    """Draw the tiles above blocks, each from the four below it, zoom by zoom.
 
     Args:
-        below: where the tiles of the blocks' zoom are, and those above it that are not to be drawn.
-        blocks: ids of those whose upper tiles are to be drawn.
+        below: where the tiles of the blocks' zoom are, and those above it that are not redrawn.
+        blocks: ids of the blocks above which tiles are drawn.
         plan: what is drawn.
-        opened: gives the files, empty.
+        opened: opens the files, which must be empty.
     """
     spool, sources = _Spool(opened, plan, range(plan.zoom_min, plan.block_zoom)), list(below)
     for zoom in range(plan.block_zoom - 1, plan.zoom_min - 1, -1):
@@ -143,16 +143,16 @@ def upper_tiles_spooled(
 
 
 def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: Palette) -> Tiles:
-    """Those of these tiles that there are, in the order of their ids.
+    """Those of these tiles that exist, in the order of their ids.
 
     Args:
         sources: where they may be.
         ids: of tiles of one zoom; ascending.
         zoom: their zoom.
-        picture: what each is to be.
+        picture: the kind of picture that each must be.
 
     Raises:
-        BrokenPicture: one is not.
+        BrokenPicture: a tile is not such a picture.
     """
     found, bitmaps = [np.zeros(0, np.int64)], [np.zeros((0, picture.pixels, picture.pixels // 8), np.uint8)]
     for source in sources:
@@ -172,17 +172,17 @@ def read_tiles(sources: Sequence[Source], ids: Numbers, zoom: int, picture: Pale
 
 
 def sector_zoom(plan: CoveragePlan) -> int:
-    """The zoom of the tiles that `whole_tiles_spooled` goes through one by one."""
+    """The zoom of the sectors that `whole_tiles_spooled` processes one by one."""
     return max(0, plan.zoom_max - SECTOR.bit_length() + 1)
 
 
 def whole_tiles_spooled(sectors: Blocks, plan: CoveragePlan, opened: Opened) -> list[Source]:
-    """The tiles that footprints have something in, at all zooms, each covered all over.
+    """The tiles that footprints overlap, at all zooms, each fully covered.
 
     Args:
         sectors: footprints by the tiles of `sector_zoom` that they reach.
         plan: what is drawn.
-        opened: gives the files, empty.
+        opened: opens the files, which must be empty.
     """
     spool = _Spool(opened, plan, range(plan.zoom_min, plan.zoom_max + 1))
     top = sector_zoom(plan)
@@ -190,7 +190,7 @@ def whole_tiles_spooled(sectors: Blocks, plan: CoveragePlan, opened: Opened) -> 
     columns, rows = (each.tolist() for each in tile_positions(sectors.ids, top))
     shown = [np.zeros(0, np.int64)]
     for which, (column, row) in enumerate(zip(columns, rows, strict=True)):
-        # a tile for a pixel
+        # a pixel here is a tile of the last zoom
         lies = pixels_touched(sectors.parts_of(which), side, scale=scale, origin=(column * side, row * side))
         for zoom in range(plan.zoom_max, top - 1, -1):
             x, y = _each(lies)

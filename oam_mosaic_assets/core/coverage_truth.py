@@ -1,7 +1,7 @@
-"""What an archive of coverage shows, against where the images of a snapshot lie.
+"""What a coverage archive shows, compared with where the images of a snapshot lie.
 
-Nothing here draws as the archive was drawn. Which tiles images touch is asked of GEOS, image by image. Which
-pixels they touch is found of each image as it is, not of what they cover together.
+Nothing here repeats the way the archive was drawn. Which tiles images touch is left to GEOS, image by image.
+Which pixels they touch is found for each image by itself, not for their union.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from oam_mosaic_assets.core.reach import cells_reached, gather, parts_on_the_map
 from oam_mosaic_assets.core.stretches import Stretches
 
 NEAR: Final = 1e-9
-"""In tiles: what comes as near to a tile's edge may be rounded into it, or out of it."""
+"""In tiles: what comes this near to a tile's edge may be rounded into the tile, or out of it."""
 
 MAY_DIFFER: Final = 1e-4
-"""Share of an area's pixels that may be others, each beside one of its own: where an edge runs along sides of
+"""Share of an area's pixels that may differ, each next to one of its own: where an edge runs along sides of
 pixels, rounding decides."""
 
 FEW: Final = 16
-"""Pixels of the smallest area that may differ so."""
+"""Pixels that may differ so, however small the area."""
 
 _TOGETHER: Final = 128
 """Tiles that are read together, with the four below each: some five megabytes."""
@@ -41,7 +41,7 @@ _CHILDREN: Final = np.arange(4)
 
 
 def tiles_of(entries: Directory) -> Stretches:
-    """The tiles that entries tell of."""
+    """The tiles that entries refer to."""
     return Stretches.union([Stretches(entries.tile_id, entries.tile_id + entries.run_length)])
 
 
@@ -54,16 +54,16 @@ def touched_tiles(parts: Geometries, zoom: int) -> Numbers:
 def tiles_astray(
     drawn: Stretches, footprints: Path, plan: CoveragePlan, blocks: Numbers | None = None
 ) -> tuple[Numbers, Numbers]:
-    """Tiles of the last zoom where an image lies and nothing is drawn, and where it is the other way round.
+    """Tiles of the last zoom that an image reaches but that are not drawn; and tiles drawn that none reaches.
 
     Args:
         drawn: the archive's tiles.
         footprints: the GeoParquet.
         plan: what was asked for.
-        blocks: ids of those that are looked at; None are all.
+        blocks: ids of the blocks to examine; None for all.
 
     Returns:
-        Ids of both.
+        Ids of the missing tiles, and of the stray ones.
     """
     zoom, none = plan.zoom_max, np.zeros(0, np.int64)
     missing, near = [none], [Stretches(none, none)]
@@ -87,12 +87,12 @@ def tiles_astray(
 
 
 def zooms_disagree(source: Source, plan: CoveragePlan, within: Stretches | None = None) -> list[str]:
-    """Tiles that are not those below them, made half as large; their names, at most a few.
+    """Tiles that differ from the halved tiles below them; in words, by the first tile of each such batch.
 
     Args:
         source: all tiles of the archive.
         plan: what was asked for.
-        within: the tiles that are looked at; None are all.
+        within: the tiles to examine; None for all.
     """
     picture = plan.picture
     full = _full_tiles(source, picture.full())
@@ -117,7 +117,7 @@ def zooms_disagree(source: Source, plan: CoveragePlan, within: Stretches | None 
 
 
 def pixels_differ(source: Source, footprints: Path, plan: CoveragePlan, zoom: int) -> list[str]:
-    """What is covered at a zoom and should not be, or the other way round, in words; everywhere.
+    """What is wrongly covered or wrongly bare at a zoom, anywhere on the map; in words.
 
     Args:
         source: all tiles of the archive.
@@ -133,7 +133,7 @@ def pixels_differ(source: Source, footprints: Path, plan: CoveragePlan, zoom: in
 def pixels_of_blocks_differ(
     source: Source, footprints: Path, plan: CoveragePlan, zoom: int, blocks: Numbers
 ) -> list[str]:
-    """The same in some blocks, given by ids; a map each."""
+    """The same in some blocks, given by id, each a map of its own."""
     columns, rows = tile_positions(blocks, plan.block_zoom)
     tiles = 1 << (zoom - plan.block_zoom)
     side, scale = plan.pixels * tiles, float(plan.pixels << zoom)
@@ -156,7 +156,7 @@ def pixels_of_blocks_differ(
 
 
 def _full_tiles(source: Source, picture: bytes) -> Stretches:
-    """The tiles that have this picture, of which equal ones lie there once."""
+    """The tiles that show this picture; equal contents share an offset, so each is read once."""
     alike = source.entries[source.entries.length == len(picture)]
     offsets = np.unique(alike.offset)
     same = [each for each in offsets.tolist() if source.content(each, len(picture)) == picture]
@@ -164,7 +164,7 @@ def _full_tiles(source: Source, picture: bytes) -> Stretches:
 
 
 def _pairs(parts: Geometries, zoom: int) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
-    """Polygons and tiles that they touch or come near to: the polygon's number, column, row."""
+    """Pairs of a polygon and a tile that it touches or nearly touches: the polygon's number, column, row."""
     if not len(parts):
         return
     mask = (1 << zoom) - 1
@@ -176,7 +176,7 @@ def _pairs(parts: Geometries, zoom: int) -> Iterator[tuple[Numbers, Numbers, Num
 def _covered(
     source: Source, plan: CoveragePlan, zoom: int, ids: Numbers, side: int, corner: tuple[int, int] = (0, 0)
 ) -> Pixels:
-    """The pixels that tiles cover, on a map with its north-western corner in this tile."""
+    """The pixels that tiles cover, on a map whose north-western tile is `corner`."""
     found = [Pixels.union(side, [])]
     for start in range(0, len(ids), _TOGETHER):
         tiles = read_tiles([source], ids[start : start + _TOGETHER], zoom, plan.picture)

@@ -1,4 +1,4 @@
-"""Cron expressions: five fields, of the kind that every cron reads alike, and nothing that never comes."""
+"""Cron expressions: five fields, in syntax that every cron reads alike, and no date that never comes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LEAP_YEAR: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One of the five.
+    """One of the five fields.
 
     Attributes:
-        low: the least number.
-        high: the greatest.
-        names: what may stand for a number, in lower case.
+        low: the smallest number.
+        high: the largest.
+        names: names that may stand for numbers, in lower case.
     """
 
     name: str
@@ -42,7 +42,7 @@ _PART: Final = re.compile(r"(?:\*|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step
 
 
 def problem_with(expression: str) -> str:
-    """What is wrong with a cron expression; empty where nothing is."""
+    """What is wrong with a cron expression; empty if it is valid."""
     parts = expression.split()
     if len(parts) != len(_FIELDS):
         return "must have five fields, such as `0 3 * * *`"
@@ -60,7 +60,7 @@ def problem_with(expression: str) -> str:
 
 
 def _numbers(kind: _Field, text: str) -> set[int] | None:
-    """What a field, such as `1,3-9/2`, stands for; None where it cannot be read."""
+    """The numbers that a field such as `1,3-9/2` stands for; None if it is invalid."""
     numbers: set[int] = set()
     for each in text.lower().split(","):
         part = _PART.fullmatch(each)
@@ -75,11 +75,11 @@ def _numbers(kind: _Field, text: str) -> set[int] | None:
             else _number(kind, part["last"])
         )
         step = 1 if part["step"] is None else int(part["step"])
-        if part["step"] and part["first"] and not part["last"]:  # `5/15`, which crons read in several ways
+        if part["step"] and part["first"] and not part["last"]:  # `5/15`, which crons read differently
             return None
         if first is None or last is None or not kind.low <= first <= last <= kind.high:
             return None
-        # a step larger than the range would step over all but its first number
+        # a step beyond the last number would skip all but the first
         if part["step"] and not 1 <= step <= last:
             return None
         numbers.update(range(first, last + 1, step))

@@ -1,4 +1,4 @@
-"""Areas cut at the edges of a square, right also where GEOS' fast way of cutting at a rectangle is not."""
+"""Areas clipped to a square, correctly even where GEOS' fast clipping to a rectangle goes wrong."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from shapely.errors import GEOSException
 from oam_mosaic_assets.core.grid import Geometries, mended
 
 _NEAR: Final = 2.0**-32
-"""Of a square's side: far more than arithmetic is wrong by, far less than anybody draws."""
+"""Share of a square's side: far more than any rounding error, far less than any detail drawn."""
 
 
 def cut_to_square(areas: Geometries, low: float, high: float) -> Geometries:
-    """What lies in a square of areas; it may touch itself. Nothing may be left of some, or lines and points.
+    """The part of each area in a square; it may touch itself, be empty, or hold lines and points.
 
     Args:
         areas: in any unit.
-        low: where the square begins, in x and in y.
+        low: where the square begins, in both x and y.
         high: where it ends.
     """
     west, north, east, south = shapely.bounds(areas).T
@@ -34,10 +34,10 @@ def cut_to_square(areas: Geometries, low: float, high: float) -> Geometries:
 
 
 def _is_close(areas: Geometries, low: float, high: float) -> NDArray[np.bool_]:
-    """Which areas `clip_by_rect` may cut wrong, without a word.
+    """Which areas `clip_by_rect` may silently clip wrong.
 
-    It does where a corner lies on the square's edge, or an edge goes through the square's corner, or all but
-    does so: by a few units in the last place.
+    It may where a corner of the area lies on the square's edge, or an edge of it passes through the square's
+    corner: exactly, or to within a few units in the last place.
     """
     half, near = (high - low) / 2, _NEAR * (high - low)
     points, of = shapely.get_coordinates(areas, return_index=True)
@@ -46,7 +46,7 @@ def _is_close(areas: Geometries, low: float, high: float) -> NDArray[np.bool_]:
     close[of[(np.abs(np.abs(points) - half) < near).any(axis=1)]] = True
     x, y = points[:-1].T
     wide, tall = np.diff(points, axis=0).T
-    # a line through one of its corners has a moment like that of this corner
+    # every point of a line through one of its corners has the same moment as that corner
     moment, wide, tall = np.abs(wide * y - tall * x), np.abs(wide), np.abs(tall)
     beside = np.minimum(np.abs(moment - half * (wide + tall)), np.abs(moment - half * np.abs(wide - tall)))
     close[of[1:][(of[1:] == of[:-1]) & (beside < near * (wide + tall))]] = True
@@ -57,7 +57,7 @@ def _clipped(areas: Geometries, square: shapely.Polygon) -> Geometries:
     found: Geometries
     try:
         found = shapely.clip_by_rect(areas, *square.bounds)
-    except GEOSException:  # a ring thinner than numbers can tell apart; which one is not said
+    except GEOSException:  # a ring too thin for floating point; GEOS does not say which
         if len(areas) == 1:
             found = shapely.intersection(mended(areas), square)
         else:

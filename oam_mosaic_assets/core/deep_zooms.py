@@ -1,9 +1,8 @@
-"""The tiles of the last zooms, where outlines stand as they are: cut here, not by tippecanoe.
+"""The tiles of the last zooms, where outlines are not simplified: cut here, not by tippecanoe.
 
 They are nine tenths of all tiles, with few corners each. Outlines are cut zoom by zoom, thousands of pieces
-together, each out of the piece in the tile above; what covers a tile whole is not looked at again below it.
-What a tile shows follows from the images that reach it and from nothing else. Source: the Vector Tile
-Specification 2.1.
+together, each from the piece in the tile above; a piece that covers its tile is not cut again below it. A
+tile depends on the images that reach it and on nothing else. Source: the Vector Tile Specification 2.1.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ from oam_mosaic_assets.core.tile_writing import (
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
 
 _TOGETHER: Final = 2**13
-"""Pieces that are worked on together."""
+"""Pieces that are processed together."""
 
 _WHOLE: Final = shapes(np.array([DRAWN]), np.zeros(1, np.int64))[0]
-"""The shape of an image that covers a tile."""
+"""The shape of an image that covers the whole tile, encoded."""
 
 _LARGE: Final = 1_000
-"""Corners of an outline that is not looked at as a whole for each block."""
+"""An outline with more corners is cut down to its blocks zoom by zoom, not from the whole for each block."""
 
 
 def deep_zoom_tiles(
@@ -65,15 +64,15 @@ def deep_zoom_tiles(
 ) -> Iterator[Tile]:
     """Draw the zooms of a plan that tippecanoe does not.
 
-    Holds three numbers for each image and block that it reaches, and the images of some blocks.
+    Holds three numbers for each pair of an image and a block that it reaches, and the images of some blocks.
 
     Args:
         lines: GeoJSON as tippecanoe reads it, in drawing order; see `write_geojson`.
         plan: which zooms, and what the layer is called.
-        wanted: the tiles that are.
-        share: which share of them is drawn, from 0 on.
+        wanted: the tiles to draw.
+        share: which share of them to draw, from 0 on.
         of: how many shares there are.
-        on_progress: called with what is done of it, 0 to 1.
+        on_progress: called with the part of the share that is done, 0 to 1.
 
     Returns:
         The tiles in no particular order; the same lines give the same bytes.
@@ -96,10 +95,10 @@ class _Images:
     """Images by number, in drawing order.
 
     Attributes:
-        parts: the polygons of them all, in tile coordinates of zoom 0.
-        image: whose each is.
-        zooms: first and last that each image is drawn at; shape (n, 2).
-        said: of each.
+        parts: the polygons of all images, in tile coordinates of zoom 0.
+        image: the image of each polygon.
+        zooms: the first and last zoom that each image is drawn at; shape (n, 2).
+        said: the properties of each image.
     """
 
     parts: Geometries
@@ -120,14 +119,14 @@ class _Images:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pieces:
-    """What tiles of one zoom draw of images, in tile units.
+    """Pieces of images, as tiles of one zoom draw them, in tile units.
 
     Attributes:
         x: column of the tile.
         y: row of the tile.
-        image: whose piece it is.
+        image: the image it is a piece of.
         polygon: the piece.
-        whole: whether it is all that the tile draws.
+        whole: whether it covers the whole tile, buffer included.
     """
 
     x: Numbers
@@ -146,7 +145,7 @@ class _Pieces:
 
     @staticmethod
     def joined(some: Sequence[_Pieces]) -> _Pieces:
-        """All of them."""
+        """All these pieces, as one set."""
         return _Pieces(
             np.concatenate([each.x for each in some]),
             np.concatenate([each.y for each in some]),
@@ -161,9 +160,9 @@ class _Drawing:
     """How tiles are drawn.
 
     Attributes:
-        plan: which zooms, and what is said.
+        plan: which zooms, and which properties.
         wanted: the tiles to be drawn.
-        above: those and the tiles above them, by zoom.
+        above: the wanted tiles and those above them, by zoom.
         head: the layer without its features.
     """
 
@@ -180,11 +179,11 @@ class _Drawing:
         return cls(plan, wanted, above, head_of_layer(plan.layer, plan.properties))
 
     def below(self, images: _Images, blocks: Numbers) -> Iterator[list[Tile]]:
-        """The tiles below some blocks, some at a time."""
+        """The tiles below some blocks, in batches."""
         yield from self._below(_in_blocks(images, blocks), BLOCK, images)
 
     def _below(self, pieces: _Pieces, zoom: int, images: _Images) -> Iterator[list[Tile]]:
-        """The tiles that pieces lie in, given as they were cut for the tiles above, and all below them."""
+        """Draw the tiles that pieces, not yet cut to them, lie in, and all tiles below those."""
         ids = tile_ids(zoom, pieces.x, pieces.y)
         needed = self.above[zoom].hold(ids) & (images.zooms[pieces.image, 1] >= zoom)
         pieces, ids = pieces[needed], ids[needed]
@@ -206,7 +205,7 @@ class _Drawing:
         image_of, alike, contents = image.tolist(), dict[tuple[int, ...], bytes](), []
         for start, stop in pairwise([*firsts.tolist(), len(tile)]):
             these, drawn = image_of[start:stop], shape[start:stop]
-            # neighbours in the midst of the same images are alike
+            # neighbouring tiles that the same images cover entirely are identical
             in_midst = tuple(these) if drawn.count(_WHOLE) == len(drawn) else ()
             content = alike.get(in_midst) or packed(self._tile(these, drawn, images))
             if in_midst:
@@ -222,7 +221,7 @@ class _Drawing:
 
 
 def _in_blocks(images: _Images, blocks: Numbers) -> _Pieces:
-    """The parts of images that reach blocks, in their units; those of very many corners cut down to them."""
+    """The parts of images that reach blocks, in the blocks' units; those of very many corners cut down."""
     is_large, of_blocks = shapely.get_num_coordinates(images.parts) > _LARGE, Stretches.of(blocks)
     part, block = blocks_of(images.parts[~is_large], np.flatnonzero(~is_large))
     part, block = (each[of_blocks.hold(block)] for each in (part, block))
@@ -241,7 +240,7 @@ def _in_blocks(images: _Images, blocks: Numbers) -> _Pieces:
 
 
 def _together(ids: Numbers) -> Iterator[slice]:
-    """Stretches of pieces that are not too many, none of which ends within a tile."""
+    """Slices of not too many pieces each, none of which ends within a tile."""
     firsts = np.append(np.flatnonzero(np.diff(ids, prepend=-1)), len(ids))
     start = 0
     while start < len(ids):
@@ -252,7 +251,7 @@ def _together(ids: Numbers) -> Iterator[slice]:
 
 
 def _cut(pieces: _Pieces) -> tuple[_Pieces, Numbers]:
-    """What tiles draw of pieces, and the index of the piece of each; nothing is left of some."""
+    """What tiles draw of pieces, and the index of the piece that each came from; some leave nothing."""
     polygon = pieces.polygon.copy()
     polygon[~pieces.whole] = cut_to_tile(polygon[~pieces.whole])
     polygon, of = polygons_of(polygon)
@@ -262,7 +261,7 @@ def _cut(pieces: _Pieces) -> tuple[_Pieces, Numbers]:
 
 
 def _quartered(pieces: _Pieces) -> _Pieces:
-    """Each piece by each of the four tiles of the next zoom that its frame reaches, in its units."""
+    """Each piece, once for each of the four tiles of the next zoom that its frame reaches, in its units."""
     west, north, east, south = shapely.bounds(pieces.polygon).T * 2.0
     found = []
     for right, below in product((0, 1), repeat=2):
@@ -270,7 +269,7 @@ def _quartered(pieces: _Pieces) -> _Pieces:
         there = (west < left + EXTENT + MARGIN) & (east > left - MARGIN)
         there &= (north < top + EXTENT + MARGIN) & (south > top - MARGIN)
         some, corner = pieces[there], np.tile([-left, -top], (int(there.sum()), 1))
-        polygon, edge = some.polygon, ~some.whole  # what is whole there is whole here
+        polygon, edge = some.polygon, ~some.whole  # what covers the tile above covers this one
         polygon[edge] = moved(polygon[edge], corner[edge], 2.0)
         found.append(_Pieces(2 * some.x + right, 2 * some.y + below, some.image, polygon, some.whole))
     return _Pieces.joined(found)
@@ -280,8 +279,8 @@ def _encoded(pieces: _Pieces, ids: Numbers) -> tuple[Numbers, Numbers, list[byte
     """Tile, image and shape of each feature.
 
     Args:
-        pieces: by tiles, and in each in drawing order.
-        ids: of the tiles.
+        pieces: sorted by tile, then in drawing order.
+        ids: the tile of each piece.
     """
     firsts = np.flatnonzero((np.diff(ids, prepend=-1) != 0) | (np.diff(pieces.image, prepend=-1) != 0))
     sizes = np.diff(firsts, append=len(ids))
@@ -295,6 +294,6 @@ def _encoded(pieces: _Pieces, ids: Numbers) -> tuple[Numbers, Numbers, list[byte
     begins = np.flatnonzero(np.diff(of, prepend=-1))
     for each, shape in zip(of[begins].tolist(), shapes(polygon, begins), strict=True):
         found[each] = shape
-    # rounding leaves nothing of some
+    # some pieces vanish in rounding
     drawn = firsts[[each is not None for each in found]]
     return ids[drawn], pieces.image[drawn], [each for each in found if each is not None]

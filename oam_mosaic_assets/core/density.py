@@ -1,8 +1,8 @@
-"""How many images lie where: a grid of cells for each zoom, counted by what is known of the images.
+"""How many images lie where: a grid of cells for each zoom, with counts by what is known of the images.
 
 A cell of display zoom z is a Web Mercator tile of zoom z + 4; an image counts in the cell that its centroid
-lies in, and so once at each zoom. Cells are numbered along the Hilbert curve of their zoom, as PMTiles does:
-a cell has a quarter of the number of the four below it, and the cells of a tile follow each other.
+lies in, and so once at each zoom. Cells are numbered along the Hilbert curve of their zoom, as in PMTiles: a
+quarter of a cell's number, rounded down, is that of the cell above, and the cells of a tile are consecutive.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ZOOM_MAX: Final = 13
 """The last display zoom; the first is 0."""
 
 FINER: Final = 4
-"""Zooms between a tile and its cells."""
+"""How many zooms deeper than its display tile a cell is."""
 
 DEEPEST: Final = ZOOM_MAX + FINER
-"""Of the smallest cells."""
+"""Zoom of the smallest cells."""
 
 COLUMNS: Final = ("geometry", "acquired_to", "platform", "license", "gsd")
-"""Of the footprints, that images are counted by."""
+"""Columns of the footprints that are needed to count images."""
 
 NAMED: Final = (
     "count_uav",
@@ -44,15 +44,15 @@ NAMED: Final = (
     "count_last_7d",
     "count_last_30d",
 )
-"""What images are counted by but for years. A kind is a place in this list, or a year."""
+"""The counts by kind, except those by year. A kind is an index into this list, or a year."""
 
 DAYS: Final = {"in_7d": 7, "in_30d": 30}
-"""The moving windows, by the column that says whether an image is in: days before the snapshot."""
+"""The moving windows in days before the snapshot, by the column that says whether an image falls in."""
 
 SIDES: Final = ("west", "south", "east", "north")
 
 KIND_COLUMNS: Final = ("platform_kind", "license_kind", "gsd_kind", "year", "in_7d", "in_30d")
-"""Columns that each say one kind that an image is of, or none."""
+"""Columns that each hold one kind of the image, or null."""
 
 _IMAGES: Final = {
     "cell": pl.Int64(),
@@ -68,23 +68,23 @@ def kind_name(kind: int) -> str:
 
 
 def no_images() -> pl.DataFrame:
-    """None at all, as `placed` gives them."""
+    """An empty table of images, as `placed` gives it."""
     return pl.DataFrame(schema=_IMAGES)
 
 
 def placed(rows: pl.DataFrame, areas: Geometries, *, taken_at: datetime) -> pl.DataFrame:
-    """Images with the smallest cell each counts in, its extent, and the kinds it is of.
+    """Images, each with the smallest cell it counts in, its extent and its kinds.
 
     Args:
         rows: footprints with `COLUMNS`.
         areas: their geometries.
-        taken_at: the moment of the snapshot, UTC; the last days are those before it.
+        taken_at: the moment of the snapshot, UTC; the moving windows end there.
     """
     middle, extent = middles_and_extents(areas)
     cells = _cells_at(middle)
     found = rows.select(
         pl.Series("cell", cells),
-        # there are two zeros, and a cell's tile says which
+        # -0.0 becomes 0.0, for a tile would tell the two apart
         *(pl.Series(name, extent[:, index] + 0.0) for index, name in enumerate(SIDES)),
         pl.col("acquired_to").alias("newest"),
         *_kinds(taken_at),
@@ -141,14 +141,15 @@ def _kinds(taken_at: datetime) -> list[pl.Expr]:
 
 
 def is_within(days: int, taken_at: datetime) -> pl.Expr:
-    """Whether a footprint was acquired in so many days before a snapshot."""
+    """Whether a footprint was acquired within this many days before a snapshot."""
     return pl.col("acquired_to") > taken_at - timedelta(days=days)
 
 
 def middles_and_extents(areas: Geometries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centroids, longitude from -180 to 180, and extents that hold them: west, south, east, north, degrees.
+    """Centroids, longitude from -180 to 180, and the extents around them: west, south, east, north, degrees.
 
-    An image that crosses the antimeridian is one piece here; so its extent may reach beyond 180 degrees.
+    An image that crosses the antimeridian is one piece here, so its extent may reach beyond 180 degrees east
+    or west.
     """
     whole = areas.copy()
     extent = shapely.bounds(areas)
@@ -166,7 +167,7 @@ def middles_and_extents(areas: Geometries) -> tuple[NDArray[np.float64], NDArray
 
 
 def _joined(areas: Geometries) -> Geometries:
-    """The areas with what lies in the west moved once around the world to the east."""
+    """The areas, with their parts in the western hemisphere moved 360 degrees to the east."""
     parts, of = shapely.get_parts(areas, return_index=True)
     west, _, east, _ = shapely.bounds(parts).T
     points, part = shapely.get_coordinates(parts, return_index=True)
@@ -181,11 +182,11 @@ def cells_by_zoom(
 
     Args:
         images: as `placed` gives them.
-        zoom_min: the last one that is wanted.
+        zoom_min: the lowest display zoom that is wanted.
 
     Returns:
         The display zoom; its cells with `count`, extent and newest acquisition; and how many images of each
-        kind (`kind`, `count`) they hold. Both in the order of cells.
+        kind (`kind`, `count`) they hold. Both sorted by cell.
     """
     cells = images.group_by("cell").agg(pl.len().alias("count"), *_sums()).sort("cell")
     kinds = pl.concat(
@@ -200,7 +201,7 @@ def cells_by_zoom(
 
 
 def cells_above(cells: pl.DataFrame, kinds: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What `cells_by_zoom` gives of the zoom above, from what it gives of a zoom."""
+    """The tables of `cells_by_zoom` for the zoom above, from those of a zoom."""
     parent = pl.col("cell") // 4
     return (
         cells.group_by(parent).agg(pl.sum("count"), *_sums()).sort("cell"),
@@ -219,5 +220,5 @@ def totals_of(kinds: pl.LazyFrame) -> dict[int, int]:
 
 
 def years_of(kinds: pl.LazyFrame) -> list[int]:
-    """The years that some image was taken in, from the table of kinds."""
+    """The years in which images were taken, from the table of kinds."""
     return [kind for kind in totals_of(kinds) if kind >= len(NAMED)]

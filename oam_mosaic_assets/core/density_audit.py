@@ -1,7 +1,7 @@
-"""The audit of a density archive: every tile read as a map reads it, and held against a count anew.
+"""The audit of a density archive: every tile is read as a map reads it, and compared with a fresh count.
 
-Of what was taken over, only tiles are read that may say something else than they said; the others are
-compared with where they were, byte for byte.
+Where tiles were taken over, only those whose content may have changed are read; the others are compared byte
+for byte with the archive they came from.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ def examine_density(
         footprints: the GeoParquet.
         snapshot: the digest of the snapshot.
         taken_at: its moment, ISO 8601.
-        excluded: how many of the catalogue are counted nowhere, by reason.
-        catalogued: images of the catalogue, all of them.
+        excluded: how many images of the catalogue are counted nowhere, by reason.
+        catalogued: how many images the catalogue has in all.
         before: the audited archive that tiles were taken over from; None reads all.
-        on_progress: told now and then which share is done, 0 to 1.
+        on_progress: called now and then with the share done, 0 to 1.
     """
     try:
         with ExitStack() as held:
@@ -102,13 +102,13 @@ def _within(folder: Path, name: str) -> Path:
 
 
 def _of(source: Source, tiles: Stretches) -> tuple[Source, Source]:
-    """What it has of these tiles, and what of others."""
+    """The source's entries for these tiles, and those for all others."""
     inside, outside = tiles.cut(source.entries)
     return Source(source.descriptor, inside), Source(source.descriptor, outside)
 
 
 class _Case:
-    """What is read of an archive, and what is found."""
+    """An archive while it is read, and what is found in it."""
 
     def __init__(self, archive: Archive, images: PlacedImages) -> None:
         self.archive = archive
@@ -121,7 +121,7 @@ class _Case:
         self._were: dict[int, pl.DataFrame] = {}
 
     def follow(self, before: Before, footprints: Path, archive: Archive, folder: Path) -> None:
-        """Read only where something changed since; hold the rest against what it was, byte for byte."""
+        """Read only where something changed since; compare the rest byte for byte with what it was."""
         then = datetime.fromisoformat(archive.metadata["snapshot_taken_at"])
         images = placed_images(before.footprints, then, _within(folder, "before"))
         changed = differences_between(before.footprints, footprints, images, self.images)
@@ -132,7 +132,7 @@ class _Case:
         self.faults += differences(now, was, besides=tiles)
         self.tiles += int(_of(now, tiles)[1].entries.run_length.sum())
         self._changed = replace(changed, tiles=tiles)
-        # what was taken over counts what it counted
+        # tiles taken over count as before: all images then, less those in the tiles that are read
         self.sums.update(dict.fromkeys(range(ZOOM_MAX + 1), images.images))
         for span in read_spans(archive, self.faults, tiles):
             cells, _ = span.found.tables(span.zoom)
@@ -141,7 +141,7 @@ class _Case:
             self._were[span.zoom] = pl.concat([above, cells[["cell", "covered"]]])
 
     def read(self, on_progress: Callable[[float], None]) -> None:
-        """Read the tiles, and hold them against a count anew."""
+        """Read the tiles, and compare them with a fresh count."""
         only = None if self._changed is None else self._changed.tiles
         above: list[pl.DataFrame] = []
         here: list[pl.DataFrame] = []
@@ -162,11 +162,11 @@ class _Case:
             self.wrong += self._covered_otherwise(zoom, shares)
 
     def _covered_otherwise(self, zoom: int, cells: pl.DataFrame) -> Iterator[str]:
-        """Shares that changed, though no image did that covers something of the cell's sheets."""
+        """Covered shares that changed although no image did that covers part of the cell's sheets."""
         if self._changed is None:
             return
         below = 2 * (zoom + FINER - SHEET_ZOOM)
-        # of a cell that is larger than a sheet, any of those in it
+        # for a cell that is larger than a sheet, whether any sheet in it changed
         ground = np.logical_or.reduce(self._changed.ground.reshape(-1, 1 << max(-below, 0)), axis=1)
         stays = cells.filter(~ground[cells["cell"].to_numpy() >> max(below, 0)])
         both = stays.join(self._were[zoom], on="cell", suffix="_before")
@@ -187,12 +187,12 @@ def _differing(zoom: int, found: pl.DataFrame, expected: pl.DataFrame) -> Iterat
 
 
 def _uncovered(zoom: int, cells: pl.DataFrame, above: pl.DataFrame | None) -> Iterator[str]:
-    """Shares that cannot be: no share at all, or more of four cells than of the one that they make up."""
+    """Impossible shares: not between 0 and 1, or more area in four cells than in the one they make up."""
     if not cells["covered"].is_between(0.0, 1.0).all():
         yield f"z{zoom}: a covered share is not between 0 and 1"
     if above is None:
         return
-    half = 0.5 * 10.0**-DECIMALS  # rounded away
+    half = 0.5 * 10.0**-DECIMALS  # may be lost in rounding
     areas = [
         cells_km2(each["cell"].to_numpy(), at)
         for each, at in ((cells, zoom + FINER), (above, zoom + FINER - 1))

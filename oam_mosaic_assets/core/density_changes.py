@@ -1,8 +1,8 @@
-"""Which sheets of the density grid are not what they were, from two snapshots.
+"""Which sheets of the density grid changed between two snapshots.
 
-A sheet is what the images say that count in it, and what covers it. So it changes with an image that came,
-went or became another, where it counts and where it lies, then and now; and with one that entered or left
-the last days before the snapshot.
+A sheet depends on the images that count in it and on those that cover it. So it changes where an image that
+was added, removed or altered counts or lies, before or after; and where one counts that entered or left the
+moving windows before the snapshot.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from oam_mosaic_assets.core.ground import SHEETS, tiles_near
 def changed_sheets(
     before: Path, now: Path, *, then: datetime, taken_at: datetime
 ) -> tuple[int, NDArray[np.bool_]]:
-    """Find them.
+    """Find the sheets that changed.
 
     Args:
         before: the footprints of the earlier snapshot.
@@ -34,7 +34,7 @@ def changed_sheets(
         taken_at: that of the later one.
 
     Returns:
-        How many images came, went or became others; whether a sheet changed, sheet by sheet.
+        How many images were added, removed or altered; and for each sheet, whether it changed.
     """
     changes = changes_between(before, now, COLUMNS)
     changed = np.zeros(SHEETS, np.bool_)
@@ -45,7 +45,7 @@ def changed_sheets(
 
 
 def _passed_by(footprints: Path, then: datetime, taken_at: datetime) -> Geometries:
-    """Images that are in other windows at one moment than at the other."""
+    """The areas of images that fall in different windows at the two moments."""
     moved = pl.any_horizontal(is_within(days, then) != is_within(days, taken_at) for days in DAYS.values())
     rows = pl.scan_parquet(footprints, glob=False).filter(moved).select("geometry")
     return np.asarray(shapely.from_wkb(rows.collect()["geometry"].to_numpy()), dtype=object)

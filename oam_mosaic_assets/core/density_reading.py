@@ -1,4 +1,4 @@
-"""Reading a density archive as a map does: what each cell says, and what is not as readers expect."""
+"""Reading a density archive as a map does: the properties of each cell, and what readers would not expect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from oam_mosaic_assets.core.vector_tile import MESSAGES, POLYGON, BrokenTile, La
 
 
 def _drawn(shape: bytes) -> tuple[int, ...]:
-    """What features say of their geometry, as messages have it: its type and the commands."""
+    """The geometry type and the drawing commands of an encoded shape."""
     feature = MESSAGES["Feature"].FromString(shape)
     return (feature.type, *feature.geometry)
 
@@ -30,27 +30,27 @@ def _drawn(shape: bytes) -> tuple[int, ...]:
 _PLACES: Final = {_drawn(shape): place for shapes in (POLYGONS, POINTS) for place, shape in enumerate(shapes)}
 
 TOGETHER: Final = 32_768
-"""Cells that are held as Python's numbers, and those of a tile."""
+"""Once a span holds this many cells, another begins; it may exceed this by those of one run of tiles."""
 
 _ACROSS: Final = 1 << FINER
 _COUNT: Final = "count"
-"""Begins the names of what polygon and point both say."""
+"""Prefix of the properties that the polygon and the point of a cell share."""
 
 _TYPES: Final = {
     **dict.fromkeys((*EXTENT_SIDES, "covered"), "double_value"),
     "newest": "string_value",
 }
-"""Of the properties that are no counts."""
+"""The value types of the properties that are not counts."""
 
 
 @dataclass(slots=True)
 class Found:
-    """What some tiles of a zoom say.
+    """The contents of some tiles of a zoom.
 
     Attributes:
-        x: the column of each cell; the attributes up to `newest` go with it.
-        newest: ISO 8601; None of unknown.
-        owner: which cell it is that holds images of a kind; the attributes after it go with it.
+        x: the column of each cell; the attributes up to `newest` are parallel to it, `sides` with four each.
+        newest: ISO 8601; None if unknown.
+        owner: for each kind in each cell, the index of the cell; the attributes after it are parallel to it.
     """
 
     x: array[int] = field(default_factory=lambda: array("q"))
@@ -64,7 +64,7 @@ class Found:
     kind_count: array[int] = field(default_factory=lambda: array("q"))
 
     def add(self, x: int, y: int, counts: Mapping[str, int], others: Mapping[str, Any]) -> None:
-        """Add a cell. Raises `BrokenTile`: something is missing."""
+        """Add a cell. Raises `BrokenTile` if a property is missing."""
         try:
             self.sides.extend([others[name] for name in EXTENT_SIDES])
             self.covered.append(others["covered"])
@@ -81,7 +81,7 @@ class Found:
         self.newest.append(others.get("newest"))
 
     def tables(self, zoom: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Cells, and images of each kind in them; in the order of cells."""
+        """The cells, and the number of images of each kind in them; both in cell order."""
         x, y, count, owner, by_kind = (
             np.frombuffer(each, np.int64)
             for each in (self.x, self.y, self.count, self.owner, self.kind_count)
@@ -104,11 +104,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What an archive holds, whatever it was made from.
+    """What an archive holds, read without its footprints.
 
     Attributes:
-        tiles: by zoom.
-        images: the sum of all counts, by zoom.
+        tiles: number of tiles by zoom.
+        images: sum of the cells' counts by zoom.
         faults: tiles that are not as readers expect, and why.
     """
 
@@ -118,13 +118,13 @@ class Read:
 
 
 def is_density(archive: Archive) -> bool:
-    """Whether an archive says that it is a density grid."""
+    """Whether the metadata of an archive lists the density layer."""
     layers = archive.metadata.get("vector_layers")
     return isinstance(layers, list) and LAYER in [each.get("id") for each in layers if isinstance(each, dict)]
 
 
 def read_density(archive: Archive) -> Read:
-    """Read every tile. Raises `BrokenArchive`: a directory is broken."""
+    """Read every tile. Raises `BrokenArchive` if a directory is broken."""
     faults: list[str] = []
     tiles, images = Counter[int](), Counter[int]()
     for span in read_spans(archive, faults):
@@ -139,13 +139,13 @@ def read_density(archive: Archive) -> Read:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What the tiles of a part of a zoom say. Together, spans are all of each zoom, one after another.
+    """The contents of a range of tile ids within a zoom. Consecutive spans cover all zooms without gaps.
 
     Attributes:
         zoom: of the tiles.
-        first: id of the first tile there may be.
-        end: the id after the last.
-        found: what they say.
+        first: the first id of the range.
+        end: the id after its last.
+        found: what the tiles in it hold.
         tiles: how many there are.
     """
 
@@ -157,12 +157,12 @@ class Span:
 
 
 def read_spans(archive: Archive, faults: list[str], only: Stretches | None = None) -> Iterator[Span]:
-    """Read the tiles, some at a time.
+    """Read the tiles, a span at a time.
 
     Args:
         archive: the archive.
-        faults: is told what is not as readers expect.
-        only: tiles that are read; None are all.
+        faults: receives what is not as readers expect.
+        only: the tiles to read; None means all.
 
     Raises:
         BrokenArchive: a directory is broken.
@@ -230,14 +230,14 @@ def _read(layer: Layer, tile_id: int, found: Found) -> None:
 
 
 class _Said:
-    """What a layer's features say, by the pairs of key and value that they are tagged with."""
+    """The properties of a layer's features; each pair of key and value is looked up once."""
 
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
         self._pairs: dict[tuple[int, int], tuple[str, Any]] = {}
 
     def by(self, tags: Sequence[int]) -> tuple[dict[str, int], dict[str, Any]]:
-        """Counts, and all else. Raises `BrokenTile`: it is not as it should be."""
+        """The counts and the other properties of a feature. Raises `BrokenTile` if they are malformed."""
         counts: dict[str, int] = {}
         others: dict[str, Any] = {}
         for pair in zip(tags[::2], tags[1::2], strict=False):

@@ -1,8 +1,8 @@
-"""What the cells of a density grid should say, counted anew; and where two snapshots differ in that.
+"""A recount, for the audit, of what a density grid's cells should hold, and where two snapshots differ in it.
 
-The count goes from each image to its cell at each zoom, and adds nothing up from zoom to zoom. Where cells
-changed is found by comparing all images of both snapshots, each with all that it counts for: not by what is
-known to have happened to them.
+Each image is counted directly in its cell at each zoom; nothing is summed from zoom to zoom. Cells whose
+counts changed are found by comparing all images of both snapshots, with everything they count for, rather
+than derived from what happened to the images.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from oam_mosaic_assets.core.stretches import Stretches
 
 
 def placed_images(footprints: Path, taken_at: datetime, folder: Path) -> PlacedImages:
-    """The images of a snapshot with all that they count for.
+    """The images of a snapshot, each with everything it counts for.
 
     Args:
         footprints: the GeoParquet.
         taken_at: the moment of the snapshot, UTC.
-        folder: an empty one.
+        folder: an empty folder.
     """
     images = PlacedImages(folder)
     for batch in read_batches(footprints, COLUMNS):
@@ -43,12 +43,12 @@ def placed_images(footprints: Path, taken_at: datetime, folder: Path) -> PlacedI
 
 
 def recounted(images: PlacedImages, span: Span, only: Stretches | None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What the tiles of a span should say: cells, and images of each kind in them; in the order of cells.
+    """The expected cells of a span, and the number of images of each kind in them; both in cell order.
 
     Args:
         images: of the snapshot.
-        span: the part of a zoom.
-        only: tiles that count; None are all.
+        span: the range of tiles.
+        only: the tiles to count in; None means all.
     """
     shift = 2 * (DEEPEST - span.zoom)
     begin, end = (each - first_tile_id(span.zoom) << shift for each in (span.first, span.end))
@@ -80,9 +80,10 @@ class Differences:
     """Where two snapshots differ.
 
     Attributes:
-        tiles: that may say something else in one than in the other, and all above them.
-        rounded: tiles of sheets whose ground differs somewhere: other shares there may be rounded otherwise.
-        ground: whether other ground may be covered of a sheet, sheet by sheet.
+        tiles: tiles that may differ, and all their ancestors.
+        rounded: tiles within sheets whose covered ground may differ somewhere: elsewhere in such a sheet,
+            shares may be rounded differently.
+        ground: for each sheet, whether its covered ground may differ.
     """
 
     tiles: Stretches
@@ -93,13 +94,13 @@ class Differences:
 def differences_between(
     before: Path, now: Path, images_before: PlacedImages, images: PlacedImages
 ) -> Differences:
-    """Find out where.
+    """Find where two snapshots differ.
 
     Args:
-        before: footprints of the one snapshot.
-        now: of the other.
-        images_before: of the one.
-        images: of the other.
+        before: footprints of the earlier snapshot.
+        now: footprints of the later one.
+        images_before: images of the earlier one.
+        images: images of the later one.
     """
     areas = changes_between(before, now).areas
     counting = _differing_cells(images_before, images) >> 2 * (DEEPEST - ZOOM_MAX)
@@ -121,7 +122,7 @@ def differences_between(
 
 
 def _differing_cells(before: PlacedImages, now: PlacedImages) -> Numbers:
-    """The smallest cells in which not the same images count."""
+    """The smallest cells in which the images, or what they count for, differ."""
     found = [np.zeros(0, np.int64)]
     for first, last, here in now.by_sheets():
         sides = [here.with_columns(sign=1), before.of_sheets(first, last).with_columns(sign=-1)]

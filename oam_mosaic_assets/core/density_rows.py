@@ -1,4 +1,4 @@
-"""The rows of density tables, of some tiles at a time, and which tiles two grids show otherwise."""
+"""Reading the rows of density tables a few tiles at a time, and finding the tiles where two grids differ."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.stretches import Stretches
 
 _AT_A_TIME: Final = 32_768
-"""Rows that are held."""
+"""Rows held in memory, on average."""
 
 
 class OrderedTable:
-    """A table in the order of zooms, then of cells."""
+    """A table ordered by zoom, then by cell."""
 
     def __init__(self, path: Path) -> None:
-        """Be ready to read it.
+        """Count the rows of each zoom.
 
         Args:
-            path: of the table of cells, or of that of kinds.
+            path: of the table of cells or of kinds.
         """
         self._rows = pl.scan_parquet(path, glob=False)
         lengths = self._rows.group_by("zoom").len().collect()
@@ -46,24 +46,24 @@ class RowsOfZoom:
 
     Attributes:
         table: all of them.
-        tiles: the one that each is of, by its place along the Hilbert curve of the zoom; ascending.
+        tiles: the tile of each row, as its position along the Hilbert curve of the zoom; ascending.
     """
 
     table: pl.LazyFrame
     tiles: Numbers
 
     def rows(self, first: int, last: int) -> pl.DataFrame:
-        """Those of the tiles from a first to a last one."""
+        """The rows of the tiles from `first` to `last`, both included."""
         start, stop = np.searchsorted(self.tiles, [first, last + 1]).tolist()
         return self.table.slice(start, stop - start).collect()
 
 
 def tile_spans(tiles: Numbers, rows: int) -> Iterator[tuple[int, int]]:
-    """First and last of so many tiles as hold what may be held, on the average.
+    """Split tiles into spans of `_AT_A_TIME` rows on average; yields the first and last tile of each.
 
     Args:
         tiles: ascending.
-        rows: that all of them have.
+        rows: how many all of them have together.
     """
     step = max(1, _AT_A_TIME * len(tiles) // max(rows, 1))
     for start in range(0, len(tiles), step):
@@ -72,7 +72,7 @@ def tile_spans(tiles: Numbers, rows: int) -> Iterator[tuple[int, int]]:
 
 
 def changed_tiles(before: DensityTables, now: DensityTables) -> Stretches:
-    """The tiles whose cells do not all say what they said, among them those that had or have none."""
+    """The tiles in which any cell differs, including those that only one of the grids has."""
     found = [np.zeros(0, np.int64)]
     for was, here in ((before.cells, now.cells), (before.kinds, now.kinds)):
         sides = OrderedTable(was), OrderedTable(here)

@@ -1,4 +1,4 @@
-"""Placed images on disk, by the sheets that they count in: so many at a time as memory is to hold."""
+"""Placed images spooled to disk and read back by the sheets they count in, a few sheets at a time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from oam_mosaic_assets.core.density import DEEPEST, no_images
 from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, Numbers
 
 TOGETHER: Final = 65_536
-"""Images that are counted together, but for a sheet that holds more: some 30 MB."""
+"""Images counted together, some 30 MB; only a single sheet may hold more."""
 
 BELOW: Final = 2 * (DEEPEST - SHEET_ZOOM)
-"""A sheet's number is that of the smallest cells in it without this many bits."""
+"""The number of a smallest cell, shifted right by this many bits, is the number of its sheet."""
 
 
 class PlacedImages:
-    """Images put in as they come, taken out sheet by sheet."""
+    """Images added in any order and read back sheet by sheet."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin with none.
+        """Start empty.
 
         Args:
-            folder: an empty one, for files of sorted images.
+            folder: an empty folder for files of sorted images.
         """
         self._folder = folder
         self._held = [no_images()]
@@ -34,19 +34,19 @@ class PlacedImages:
         self.images = 0
 
     def add(self, images: pl.DataFrame) -> None:
-        """Put some in, as `core.density.placed` gives them."""
+        """Add images, as returned by `core.density.placed`."""
         self._held.append(images)
         self.images += len(images)
         if sum(map(len, self._held)) >= TOGETHER:
             self._store()
 
     def by_sheets(self) -> Iterator[tuple[int, int, pl.DataFrame]]:
-        """The images of some sheets, from a first one to before a last one; in the order of sheets.
+        """Ranges of sheets, each as its first sheet, the one after its last, and their images; in order.
 
-        Together they are all sheets there are, so some have no images.
+        The ranges cover all sheets, so some have no images.
         """
         self._store()
-        before = np.array(self._begins).sum(axis=0)  # images in sheets before each
+        before = np.array(self._begins).sum(axis=0)  # images in all sheets before each one
         first = 0
         while first < SHEETS:
             last = int(np.searchsorted(before, before[first] + TOGETHER, side="right")) - 1
@@ -55,7 +55,7 @@ class PlacedImages:
             first = last
 
     def of_sheets(self, first: int, last: int) -> pl.DataFrame:
-        """The images of sheets from a first one to before a last one."""
+        """The images of the sheets from `first` up to, but not including, `last`."""
         self._store()
         parts = [
             pl.scan_ipc(self._path(run), glob=False).slice(start, stop - start)
@@ -66,7 +66,7 @@ class PlacedImages:
         return pl.concat([no_images(), *pl.collect_all(parts)])
 
     def years(self) -> list[int]:
-        """The years that some image was taken in."""
+        """The years in which images were acquired."""
         self._store()
         runs = [pl.scan_ipc(self._path(run), glob=False) for run in range(len(self._begins))]
         found = pl.concat(runs).select(pl.col("year").drop_nulls().unique().sort()).collect()

@@ -1,9 +1,8 @@
 """The density grid of a snapshot as tables: cells, how many images of each kind they hold, and sheets.
 
-Cells and kinds stand in the order of zooms, then of cells. A cell that is no larger than a sheet of
-`core.ground` lies in one, so sheets are counted one after another; larger ones are added up from them. What
-is held in memory is what the densest sheet holds, or some sheets together where they hold little; the rest
-goes by way of files.
+Cells and kinds are ordered by zoom, then by cell. A cell no larger than a sheet of `core.ground` lies within
+one, so sheets are counted one after another; larger cells are summed from the cells that are the sheets.
+Memory holds one dense sheet, or a few sparse ones, at a time; the rest is spooled to files.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from oam_mosaic_assets.core.ground import (
 from oam_mosaic_assets.core.snapshot import read_batches
 
 DECIMALS: Final = 4
-"""Of a covered share."""
+"""Decimals of a covered share."""
 
 CELLS: Final = {
     "zoom": pl.UInt8(),
@@ -60,15 +59,15 @@ CELLS: Final = {
     "newest": pl.Datetime("us", "UTC"),
     "covered": pl.Float64(),
 }
-"""One row a cell: display zoom, place along the Hilbert curve, images, their extent in degrees (which reaches
-beyond 180 where they cross the antimeridian), the newest acquisition, the share that images cover."""
+"""One row per cell: display zoom, position along the Hilbert curve, number of images, their extent in degrees
+(beyond +-180 if they cross the antimeridian), the newest acquisition, the share that images cover."""
 
 KINDS: Final = {"zoom": pl.UInt8(), "cell": pl.Int64(), "kind": pl.UInt16(), "count": pl.UInt32()}
-"""One row a cell and kind that it holds images of; see `core.density.kind_name`."""
+"""One row per cell and kind of image in it; see `core.density.kind_name`."""
 
 
 SHEETS_SCHEMA: Final = {"sheet": pl.Int64(), "area_km2": pl.Float64(), "covered_km2": pl.Float64()}
-"""One row a sheet: the areas of the images that count in it, added up, and what is covered of it."""
+"""One row per sheet: the summed areas of the images that count in it, and how much of it is covered."""
 
 _OF_SHEETS: Final = SHEET_ZOOM - FINER
 """The display zoom whose cells are the sheets."""
@@ -76,7 +75,7 @@ _OF_SHEETS: Final = SHEET_ZOOM - FINER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DensityTables:
-    """Where the tables of a snapshot lie.
+    """The files with the tables of a snapshot.
 
     Attributes:
         cells: see `CELLS`.
@@ -90,26 +89,26 @@ class DensityTables:
 
     @classmethod
     def within(cls, folder: Path, before: str = "") -> Self:
-        """Files of a folder.
+        """The files in a folder.
 
         Args:
-            before: what their names begin with.
+            before: prefix of their names.
         """
         return cls(**{each.name: folder / f"{before}density_{each.name}.parquet" for each in fields(cls)})
 
     @property
     def files(self) -> tuple[Path, Path, Path]:
-        """All of them."""
+        """All three files."""
         return self.cells, self.kinds, self.sheets
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TakenOver:
-    """What needs not be counted again.
+    """Earlier tables, whose unchanged sheets need not be counted again.
 
     Attributes:
         tables: of an earlier snapshot, made by the same recipe.
-        changed: whether a sheet is not what it was, sheet by sheet.
+        changed: for each sheet, whether it changed since.
     """
 
     tables: DensityTables
@@ -118,13 +117,13 @@ class TakenOver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """What was counted.
+    """The totals of a count.
 
     Attributes:
-        images: all of them; at each zoom the cells' counts add up to it.
-        cells: how many, at all zooms.
-        area_km2: the images' areas, added up.
-        covered_km2: what they cover, each place once.
+        images: number of images; the cells' counts add up to it at each zoom.
+        cells: number of cells at all zooms together.
+        area_km2: sum of the images' areas.
+        covered_km2: the area that they cover, overlaps counted once.
     """
 
     images: int
@@ -141,14 +140,14 @@ def write_density(
     scratch: Path,
     taken_over: TakenOver | None = None,
 ) -> Counted:
-    """Count the footprints of a snapshot. The tables hold the same, whatever is taken over.
+    """Count the footprints of a snapshot. The tables are the same whether or not anything is taken over.
 
     Args:
         footprints: the GeoParquet.
-        tables: where they go.
+        tables: the files to write.
         taken_at: the moment of the snapshot, UTC.
         scratch: an empty folder.
-        taken_over: only the sheets that changed are counted, and the others are those of these tables.
+        taken_over: only its changed sheets are counted, the others are copied; None counts all.
     """
     wanted = np.ones(SHEETS, np.bool_) if taken_over is None else taken_over.changed
     made, images = _Tables(scratch), PlacedImages(scratch)
@@ -159,7 +158,7 @@ def write_density(
             sheet = here["cell"].to_numpy() >> BELOW
             images.add(here.filter(wanted[sheet]))
             ground.add(areas, wanted)
-            # one after another, so that a sum does not depend on the batches
+            # added one by one, so that sums do not depend on how batches are cut
             np.add.at(area, sheet[wanted[sheet]], areas_km2(areas[wanted[sheet]]))
         for first, last, some in images.by_sheets():
             counted = {zoom: found for zoom, *found in cells_by_zoom(some, _OF_SHEETS)}
@@ -179,7 +178,7 @@ def write_density(
 
 
 def _near(footprints: Path, wanted: NDArray[np.bool_]) -> Iterator[tuple[pl.DataFrame, Geometries]]:
-    """The footprints that may count in these sheets, or cover something of them."""
+    """The footprints that may count in the wanted sheets or cover part of them, batch by batch."""
     for batch in read_batches(footprints, COLUMNS):
         areas = shapely.from_wkb(batch["geometry"].to_numpy())
         near = are_near(areas, wanted)
@@ -204,14 +203,14 @@ def _write_sheets(target: Path, area: Shares, covered: Shares) -> None:
 def _shares(
     ground: Ground, first: int, last: int, covered: Shares, cells: Mapping[int, pl.DataFrame]
 ) -> dict[int, Shares]:
-    """The share of each cell that is covered, by display zoom.
+    """The covered share of each cell, by display zoom.
 
     Args:
         ground: what is covered.
         first: the first sheet.
-        last: the one after the last.
-        covered: is told how many square kilometres of each sheet are covered.
-        cells: of those sheets, by display zoom.
+        last: the sheet after the last.
+        covered: receives the covered square kilometres of each sheet.
+        cells: the cells of those sheets, by display zoom.
     """
     numbers = {zoom: each["cell"].to_numpy() for zoom, each in cells.items()}
     shares = {zoom: np.zeros(len(each)) for zoom, each in numbers.items()}
@@ -231,14 +230,14 @@ def _shares(
 
 
 class _Tables:
-    """Both tables while they are made: in scratch, zoom by zoom, some sheets after others."""
+    """Both tables in the making: scratch files for each zoom, one for each batch of sheets."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._parts: dict[tuple[str, int], list[Path]] = defaultdict(list)
 
     def add(self, zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> None:
-        """Add what follows in the order of cells."""
+        """Append the cells of a zoom that come next in cell order, and their kinds."""
         for name, table, schema in (("cells", cells, CELLS), ("kinds", kinds, KINDS)):
             parts = self._parts[name, zoom]
             parts.append(self._scratch / f"{name}-{zoom:02}-{len(parts):05}.parquet")
@@ -248,7 +247,7 @@ class _Tables:
             whole.select(schema.keys()).cast(pl.Schema(schema)).write_parquet(parts[-1])
 
     def take_over(self, taken_over: TakenOver) -> None:
-        """Put the cells of sheets that did not change in between those that were added."""
+        """Merge the rows of unchanged sheets with those that were added."""
         changed = pl.Series(np.flatnonzero(taken_over.changed), dtype=pl.Int64())
         for zoom in range(_OF_SHEETS, ZOOM_MAX + 1):
             is_fresh = (pl.col("cell") // 4 ** (zoom - _OF_SHEETS)).is_in(changed.implode())
@@ -260,10 +259,10 @@ class _Tables:
                 self._parts[name, zoom] = [whole]
 
     def add_up(self, covered: Shares) -> None:
-        """Make the zooms whose cells are larger than sheets from that of the sheets.
+        """Derive the zooms whose cells are larger than sheets from the zoom whose cells are the sheets.
 
         Args:
-            covered: square kilometres of each sheet.
+            covered: covered square kilometres of each sheet.
         """
         cells, kinds = (
             pl.read_parquet(self._parts[name, _OF_SHEETS], glob=False) for name in ("cells", "kinds")
@@ -276,13 +275,13 @@ class _Tables:
             self.add(zoom, cells.with_columns(covered=share), kinds)
 
     def write(self, tables: DensityTables) -> None:
-        """Write them whole."""
+        """Write the finished tables."""
         for name, target in (("cells", tables.cells), ("kinds", tables.kinds)):
             parts = [each for zoom in range(ZOOM_MAX + 1) for each in self._parts[name, zoom]]
             pl.scan_parquet(parts, glob=False).sink_parquet(target, engine="streaming")
 
     def totals(self) -> tuple[int, int]:
-        """How many images, and cells of all zooms."""
+        """The number of images, and of cells at all zooms together."""
         parts = [each for zoom in range(ZOOM_MAX + 1) for each in self._parts["cells", zoom]]
         images = pl.scan_parquet(self._parts["cells", 0], glob=False).select(pl.sum("count"))
         cells = pl.scan_parquet(parts, glob=False).select(pl.len())

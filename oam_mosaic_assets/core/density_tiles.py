@@ -1,7 +1,7 @@
-"""The density grid as vector tiles: of each cell a polygon and the point in its middle.
+"""The density grid as vector tiles: each cell as a polygon and as the point at its centre.
 
-A tile holds the cells that lie in it, 256 at the most, each with all its images; nothing is drawn beyond a
-tile's edge, for no cell reaches beyond it. Source: the Vector Tile Specification 2.1.
+A tile holds the cells within it, at most 256, each counting all its images; tiles have no buffer, because no
+cell crosses a tile's edge. Source: the Vector Tile Specification 2.1.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ Properties = Sequence[tuple[str, Value]]
 LAYER: Final = "density"
 
 EXTENT_SIDES: Final = {"bboxW": "west", "bboxS": "south", "bboxE": "east", "bboxN": "north"}
-"""Properties of polygons, and the columns that they come from."""
+"""The polygon properties that state the extent, and their columns."""
 
 DEGREE_DECIMALS: Final = 6
-"""Of an extent: a tenth of a metre."""
+"""Decimals of an extent in degrees: a tenth of a metre."""
 
 MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
 """UTC, whole seconds."""
@@ -64,10 +64,10 @@ _SIDE: Final = EXTENT // _ACROSS
 """Tile units along a cell's edge."""
 
 _CELLS: Final = 1 << 2 * FINER
-"""Cells of a tile."""
+"""Cells in a tile."""
 
 _RECIPE: Final = 3
-"""Counted up whenever the same snapshot gives other tables or tiles."""
+"""Increment whenever the same snapshot gives different tables or tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class DensityBefore:
 
     Attributes:
         archive: its audited archive.
-        tables: what that shows.
+        tables: the tables it was drawn from.
     """
 
     archive: Path
@@ -84,7 +84,7 @@ class DensityBefore:
 
 
 def density_recipe() -> str:
-    """All that decides which bytes the tables and tiles of a snapshot become: 16 hex digits."""
+    """A digest of what, besides the snapshot, determines the bytes of its tables and tiles: 16 hex digits."""
     programs = [shapely.geos_version_string, zlib.ZLIB_RUNTIME_VERSION]
     return hashlib.sha256(json.dumps([_RECIPE, *programs]).encode()).hexdigest()[:16]
 
@@ -100,11 +100,11 @@ def write_density_archive(
     """Write the archive. The same tables and metadata give the same bytes, whatever is taken over.
 
     Args:
-        tables: of the snapshot, with one cell at least.
+        tables: of the snapshot, with at least one cell.
         archive: where it goes; must not exist.
-        metadata: what it says of itself.
-        scratch: a folder for the tiles before they are in their place.
-        before: only tiles that say something else than there are drawn; the others are taken from it.
+        metadata: the archive's metadata.
+        scratch: a folder for the drawn tiles until they are in the archive.
+        before: only tiles that differ from this grid are drawn; the others are taken over from it.
 
     Returns:
         How many tiles were drawn, and how many taken over.
@@ -113,7 +113,7 @@ def write_density_archive(
     spool = scratch / "density.spool"
     with ExitStack() as held:
         opened = held.enter_context(spool.open("x+b"))
-        spool.unlink()  # nobody else finds it
+        spool.unlink()  # open but nameless, so nobody else finds it
         kept: list[Source] = []
         changed = None
         if before is not None:
@@ -129,14 +129,14 @@ def write_density_archive(
 def density_metadata(
     *, snapshot: str, taken_at: str, images: int, excluded: Mapping[str, int], years: Sequence[int]
 ) -> dict[str, Any]:
-    """What the archive says of itself.
+    """The metadata of the archive.
 
     Args:
         snapshot: the digest of the snapshot.
-        taken_at: its moment, to which the last days are relative; ISO 8601.
+        taken_at: its moment, ISO 8601; "last 7 days" and the like are relative to it.
         images: how many are counted.
-        excluded: how many of the catalogue are not, by reason.
-        years: those that some image was taken in.
+        excluded: how many images of the catalogue are not counted, by reason.
+        years: the years in which images were acquired.
     """
     counts = ["count", *NAMED, *(kind_name(year) for year in years)]
     fields = dict.fromkeys((*counts, *EXTENT_SIDES, "covered"), "Number") | {"newest": "String"}
@@ -167,11 +167,11 @@ def density_tiles(tables: DensityTables, only: Stretches | None = None) -> Itera
     """Draw the cells.
 
     Args:
-        tables: what they say.
-        only: the tiles that are wanted; None are all.
+        tables: the cells and their kinds.
+        only: the tiles wanted; None means all.
 
     Returns:
-        The tiles in the order of PMTiles' ids.
+        The tiles in the order of their PMTiles ids.
     """
     cells, kinds = OrderedTable(tables.cells), OrderedTable(tables.kinds)
     for zoom in range(ZOOM_MAX + 1):
@@ -217,7 +217,7 @@ def _drawn(zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> Iterator[Tile
 
 
 class _Sheet:
-    """A tile while cells are added to it: polygons first, so that points lie on top."""
+    """A tile in the making: polygons are written first, so that points lie on top."""
 
     def __init__(self) -> None:
         self._polygons, self._points = bytearray(), bytearray()
@@ -228,9 +228,9 @@ class _Sheet:
         """Add a cell.
 
         Args:
-            place: in the tile, row by row.
-            counts: what both its features say.
-            more: what the polygon says beside it.
+            place: the index of the cell in the tile, row by row.
+            counts: properties of both its features.
+            more: further properties of the polygon.
         """
         tags = self._tags(counts)
         self._points += feature_of_layer(tags, POINTS[place])
@@ -240,12 +240,12 @@ class _Sheet:
         keys, values, tags = self._keys, self._values, b""
         for name, value in properties:
             key = keys.setdefault(name, len(keys))
-            # a whole number and a fraction that is equal to it are of different types
+            # an int and a float that equals it are encoded as different types
             tags += VARINT[key] + VARINT[values.setdefault((type(value), value), len(values))]
         return tags
 
     def written(self) -> bytes:
-        """The tile, not deflated."""
+        """The tile, uncompressed."""
         values = [
             count_of_layer(value) if isinstance(value, int) else value_of_layer(value)
             for _, value in self._values
@@ -267,11 +267,11 @@ POINTS: Final = [
     for row in range(_ACROSS)
     for column in range(_ACROSS)
 ]
-"""The middle of each cell of a tile, row by row."""
+"""The centre of each cell of a tile, row by row."""
 
 
 def _bounds(cells: Path) -> tuple[float, float, float, float]:
-    """West, south, east, north of all cells, degrees: those of the first zoom hold all others."""
+    """West, south, east, north of all cells in degrees, from those of zoom 0, which contain all others."""
     code = pl.scan_parquet(cells, glob=False).filter(zoom=0).select("cell").collect()["cell"].to_numpy()
     column, row = tile_positions(code + first_tile_id(FINER), FINER)
     west, east = np.array([column.min(), column.max() + 1]) / _ACROSS * 360.0 - 180.0
@@ -280,6 +280,6 @@ def _bounds(cells: Path) -> tuple[float, float, float, float]:
 
 
 def _latitude(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Degrees, from 0 in the north of the map to 1 in the south."""
+    """Latitude in degrees, for y from 0 at the north edge of the map to 1 at the south edge."""
     degrees: NDArray[np.float64] = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * y))))
     return degrees

@@ -1,4 +1,4 @@
-"""What the details archive says of each image: only what is known, text as text, numbers as numbers."""
+"""The properties of images in the details archive: known values only, text as text, numbers as numbers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Final
 from oam_mosaic_assets.core.tiling import Property, TilingPlan
 
 DEEPEST: Final = 13
-"""The last zoom; readers draw from its tiles beyond."""
+"""The last zoom; beyond it, readers overzoom its tiles."""
 
 WHOLE_FROM: Final = 8
-"""Where readers begin: a zoom before the mosaic draws every image as itself."""
+"""The zoom from which every image is drawn as itself, one before the mosaic's: readers begin here."""
 
 
 def _moment(value: datetime) -> str:
-    """ISO 8601, UTC, whole seconds: readers compare it as text, so all have one form."""
+    """ISO 8601, UTC, whole seconds: readers compare moments as text, so all have the same form."""
     return f"{value:%Y-%m-%dT%H:%M:%SZ}" if value.year > 999 else value.isoformat()  # noqa: PLR2004
 
 
 def _address(value: str) -> str | None:
-    """None of what a browser must not follow, such as `javascript:`, or cannot, such as `s3:`."""
+    """The address; None if a browser must not follow it, such as `javascript:`, or cannot, such as `s3:`."""
     return value if value.lower().startswith(("https://", "http://")) else None
 
 
@@ -41,14 +41,14 @@ PROPERTIES: Final[Mapping[str, Property]] = {
     "gsd": Property("gsd", "Number"),
     "file_size": Property("file_size", "Number"),
 }
-"""By name; `_id` names the image."""
+"""The properties by name; `_id` is the image's id."""
 
 
 def details_plan(zoom_max: int) -> TilingPlan:
-    """How the details archive is tiled.
+    """The tiling plan of the details archive.
 
     Args:
-        zoom_max: of the mosaic; details are no deeper.
+        zoom_max: the last zoom of the mosaic; details go no deeper.
     """
     return TilingPlan(
         name="OpenAerialMap details",

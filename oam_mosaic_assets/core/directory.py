@@ -1,4 +1,4 @@
-"""PMTiles' directories as arrays: which tiles there are, and where in the file each lies.
+"""PMTiles directories as arrays: which tiles there are, and where in the file each is stored.
 
 A mosaic has a quarter of a million entries; decoding them number by number, as the library `pmtiles` does,
 takes longer than inflating the tiles. Source: the PMTiles specification, version 3, "Directories".
@@ -15,36 +15,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST_ROOT: Final = 16_384 - 127
-"""Bytes: readers fetch header and root directory with their first 16 KiB."""
+"""The most bytes of a root directory: readers fetch it along with the header in their first 16 KiB."""
 
 LEAF_ENTRIES: Final = 4096
-"""Entries of a leaf directory, to begin with; twice as many wherever the root would grow too large."""
+"""Entries per leaf directory, doubled for as long as the root directory is too large."""
 
 _LEAST_NAMED: Final = 4
-"""Bytes of a root, packed, that name one of very many leaves; hardly ever are they fewer."""
+"""Packed bytes that each of very many leaves takes in the root; hardly ever fewer."""
 
 _COLUMNS: Final = 4
 _BITS: Final = 7
-"""Of a number in each of its bytes; the eighth says that more follow."""
+"""Bits of a number per byte; the eighth says whether another byte follows."""
 _LONGEST: Final = 9
-"""Bytes of a number below 2**63."""
+"""The most bytes of a number below 2**63."""
 
 Numbers = NDArray[np.int64]
 
 
 class BrokenDirectory(ValueError):
-    """The bytes are no directory; the message says why."""
+    """The bytes are not a directory; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Directory:
-    """Entries in the order of tile ids, a column each.
+    """Entries in the order of tile ids, an array per column.
 
     Attributes:
-        tile_id: the first tile that an entry is about.
-        run_length: how many tiles in a row have this content; 0 where the entry is about a leaf directory.
-        length: of tile or leaf, bytes as stored.
-        offset: where it begins, in its section of the file.
+        tile_id: the first tile of an entry.
+        run_length: how many consecutive tiles have this content; 0 if the entry points to a leaf directory.
+        length: bytes of the tile or leaf as stored.
+        offset: where it begins within its section of the file.
     """
 
     tile_id: Numbers
@@ -64,7 +64,7 @@ class Directory:
         return cls(*(np.zeros(0, np.int64) for _ in range(_COLUMNS)))
 
     def at(self, tile_ids: Numbers) -> Numbers:
-        """The entry that tells of each tile; -1 where none does."""
+        """The index of the entry of each tile; -1 if there is none."""
         if not len(self):
             return np.full(len(tile_ids), -1)
         index = np.searchsorted(self.tile_id, tile_ids, side="right") - 1
@@ -73,15 +73,16 @@ class Directory:
         return found
 
     def shifted(self, by: int) -> Directory:
-        """The same entries about a file in which all lies so many bytes further on."""
+        """The same entries for a file in which everything lies `by` bytes further on."""
         return Directory(self.tile_id, self.run_length, self.length, self.offset + by)
 
     @classmethod
     def decoded(cls, content: bytes) -> Self:
-        """Read an inflated directory. Whether its entries make sense is the caller's to say.
+        """Decode an inflated directory. Checking that its entries make sense is left to the caller.
 
         Raises:
-            BrokenDirectory: it does not hold what it promises, or a number of more than 63 bits.
+            BrokenDirectory: it is cut short, it does not hold as many entries as it says, its first offset
+                refers to an entry before it, or a number or sum has more than 63 bits.
         """
         numbers = _decoded(content)
         if len(numbers) == 0 or len(numbers) != 1 + _COLUMNS * int(numbers[0]):
@@ -90,7 +91,7 @@ class Directory:
         for sums in (steps, length):
             if sums.sum(dtype=np.float64) >= 2.0**63:
                 raise BrokenDirectory("its numbers add up to more than 63 bits")
-        # 0 is "where the one before ends"; anything else is the offset and 1
+        # 0 means "where the previous entry ends"; anything else is the offset plus 1
         ends = np.cumsum(length)
         begins = np.flatnonzero(placed)
         if len(placed) and (not len(begins) or begins[0] != 0):
@@ -100,7 +101,7 @@ class Directory:
         return cls(np.cumsum(steps), run_length, length, offset)
 
     def encoded(self) -> bytes:
-        """As it stands in a file, before it is packed."""
+        """The bytes of the directory as in a file, but not packed yet."""
         follows = np.zeros(len(self), dtype=np.bool_)
         follows[1:] = self.offset[1:] == self.offset[:-1] + self.length[:-1]
         columns = [
@@ -114,7 +115,7 @@ class Directory:
 
 
 def joined(parts: Sequence[Directory]) -> Directory:
-    """The entries of all, one after another."""
+    """The entries of all parts, one after another."""
     columns = (
         (each.tile_id, each.run_length, each.length, each.offset) for each in (Directory.empty(), *parts)
     )
@@ -122,9 +123,9 @@ def joined(parts: Sequence[Directory]) -> Directory:
 
 
 def packed_directories(entries: Directory) -> tuple[bytes, list[bytes]]:
-    """The root directory and the leaf directories, as they stand in a file, one leaf after another.
+    """The packed root directory and leaf directories; leaves are to be stored one right after another.
 
-    Few entries stand in the root, many in leaves that the root names.
+    A few entries go straight into the root, many into leaves that the root points to.
     """
     if len(entries) <= LEAF_ENTRIES and len(root := _packed(entries)) <= LARGEST_ROOT:
         return root, []
@@ -153,7 +154,7 @@ def _packed(directory: Directory) -> bytes:
 
 
 def _decoded(content: bytes) -> Numbers:
-    """Variable-length numbers, one after another."""
+    """Decode variable-length numbers, one after another."""
     octets = np.frombuffer(content, np.uint8)
     ends = np.flatnonzero(octets < 1 << _BITS)
     if len(octets) and (not len(ends) or ends[-1] != len(octets) - 1):
@@ -171,7 +172,7 @@ def _decoded(content: bytes) -> Numbers:
 
 
 def _encoded(numbers: Numbers) -> bytes:
-    """The opposite of `_decoded`."""
+    """The inverse of `_decoded`."""
     lengths = np.ones(len(numbers), np.int64)
     for place in range(1, _LONGEST):
         lengths += numbers >= 1 << (_BITS * place)

@@ -1,6 +1,6 @@
-"""Footprints brought into drawing order on disk, so that memory does not grow with the catalogue.
+"""Sorting footprints into drawing order on disk, so that memory does not grow with the catalogue.
 
-SQLite sorts them, and tells which ids come twice.
+SQLite sorts them and detects duplicate ids.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SCHEMA: Final = pl.Schema(
         "digest": pl.Binary(),
     }
 )
-"""One row an image. `geometry` is WKB in EPSG:4326, `gsd` metres, `file_size` bytes, `digest` of the row."""
+"""One row per image: `geometry` as WKB in EPSG:4326, `gsd` in metres, `file_size` in bytes, its `digest`."""
 
 _MOMENTS: Final = frozenset({"acquired_from", "acquired_to", "updated"})
 _FIELDS: Final = tuple(each.name for each in fields(Footprint))
@@ -55,16 +55,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DrawingOrder:
-    """The footprints of one snapshot: put in as they come, taken out oldest first.
+    """The footprints of one snapshot: added in any order, read back oldest first.
 
-    The order is total: acquisition end, unknown before all others, then id.
+    The order is total: by acquisition end, unknown before all others, then by id.
     """
 
     def __init__(self, path: Path) -> None:
-        """Begin with none.
+        """Start empty.
 
         Args:
-            path: of the file that holds them; must not exist.
+            path: of the database file; must not exist.
         """
         self._database = sqlite3.connect(path, isolation_level=None)
         try:
@@ -73,7 +73,7 @@ class DrawingOrder:
                 "PRAGMA journal_mode = OFF",
                 "PRAGMA synchronous = OFF",
                 f"CREATE TABLE footprints ({', '.join(_COLUMNS)}, UNIQUE (id))",
-                # made now and not when it is asked for, which would sort in another folder
+                # made now: a sort when rows are read would use another folder
                 "CREATE INDEX drawing_order ON footprints (acquired_to, id)",
                 "BEGIN",
             ):
@@ -92,7 +92,7 @@ class DrawingOrder:
         self._database.close()
 
     def add(self, rows: Sequence[Footprint]) -> list[bool]:
-        """Put some in. Those whose id is there already are left out, and told by False."""
+        """Add footprints. For each, whether it was added: one whose id is there already is left out."""
         geometries = np.array([row.geometry for row in rows], dtype=object)
         sides = shapely.bounds(geometries).tolist()
         encoded = shapely.to_wkb(geometries, byte_order=1).tolist()
@@ -104,7 +104,7 @@ class DrawingOrder:
         return is_new
 
     def batches(self, size: int) -> Iterator[pl.DataFrame]:
-        """All of them in drawing order, `size` rows at a time, as `SCHEMA` has them."""
+        """All footprints in drawing order, `size` rows at a time, with the columns of `SCHEMA`."""
         found = self._database.execute("SELECT * FROM footprints ORDER BY acquired_to, id")
         while rows := found.fetchmany(size):
             columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
@@ -120,7 +120,7 @@ _STORED: Final = {name: pl.Int64() if name in _MOMENTS else kind for name, kind 
 
 
 def _values(row: Footprint, wkb: bytes) -> tuple[Any, ...]:
-    """What is known of a footprint, as SQLite can hold it."""
+    """The fields of a footprint, as SQLite can store them."""
     return tuple(
         wkb
         if name == "geometry"
@@ -138,5 +138,5 @@ def _microseconds(moment: datetime | None) -> int | None:
 
 
 def _digest(values: tuple[Any, ...]) -> bytes:
-    """16 bytes that change when anything of the footprint does; the same in every process."""
+    """16 bytes that change when any field of the footprint does; the same in every process."""
     return hashlib.blake2b(repr(values).encode(), digest_size=16).digest()

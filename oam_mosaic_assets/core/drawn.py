@@ -1,6 +1,6 @@
 """What an archive of footprints really draws: every tile read, every image found.
 
-The audit holds this against the footprints.
+The audit compares it with the footprints.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ID_ALONE: Final[Mapping[str, str]] = {"id": "String"}
 NOTHING: Final[Said] = {}
 
 REMEMBERED_TILES: Final = 4096
-"""Equal tiles are stored once and lie near each other on the curve; this many are not decoded again."""
+"""How many decoded tiles are cached: equal tiles are stored once and lie near each other on the curve."""
 
 NAMED_FAULTS: Final = 10
 """A list of faults names this many and counts the rest."""
@@ -38,7 +38,7 @@ NAMED_FAULTS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one tile of the last zoom draws of one image.
+    """What one tile draws of one image.
 
     Attributes:
         x: the tile's column.
@@ -56,12 +56,12 @@ class Drawn:
     """What was found in an archive.
 
     Attributes:
-        tiles: addressed tiles by zoom.
-        images: how many distinct images, by zoom.
-        pairs: of image and tile at the last zoom, as `grid.pairs_of` writes them; ascending.
-        pieces: of the images whose outlines were asked for, by index.
-        strangers: drawn ids that are no footprint's.
-        faults: tiles that could not be read or are not as asked, the first ones.
+        tiles: number of addressed tiles by zoom.
+        images: number of distinct images by zoom.
+        pairs: of image and tile at the zoom asked for, encoded by `grid.pairs_of`; ascending.
+        pieces: of the images whose outlines were asked for, at the same zoom, by index.
+        strangers: drawn ids that belong to no footprint.
+        faults: the first of the tiles that could not be read or are not as asked.
         fault_count: how many such tiles there are.
     """
 
@@ -74,7 +74,7 @@ class Drawn:
     fault_count: int
 
     def then(self, later: Drawn) -> Drawn:
-        """This and what was found at later zooms, whose `pairs` and `pieces` stay."""
+        """This combined with what was found at later zooms; `pairs` and `pieces` are those of the latter."""
         return replace(
             later,
             tiles={**self.tiles, **later.tiles},
@@ -113,19 +113,19 @@ def read_drawn(
     """Read every tile of an archive, or some of them.
 
     Args:
-        archive: gzipped vector tiles of one layer, with a name on each feature that is an image.
-        ids: the index of each image that may be drawn; None takes any for an image.
+        archive: gzipped vector tiles of one layer; each feature that is an image has its id as a property.
+        ids: the index of each image that may be drawn; None accepts any id as an image's.
         layer: the layer's name.
-        fields: the properties that a feature may have, `String` or `Number` each; it has the first one, which
-            names the image.
+        fields: the properties that an image may have, each a `String` or `Number`; the first is its id, which
+            every image has.
         whole: the zoom from which all images are drawn as themselves; before it, features may be a `count`.
-        said: of some images; a tile that says something else of one is a fault.
+        said: the properties of some images; a tile that states others for one of them is a fault.
         outlined: indices of the images whose `pieces` are wanted.
-        entries: of the tiles to be read, in the order of tile ids; None reads all.
-        zoom: the one that `pairs` and `pieces` are wanted of; None is the last.
-        in_order: whether a tile that draws images in another order than that of `ids` is a fault; it takes a
-            fifth longer to see.
-        on_progress: told now and then which share of the tiles is read, 0 to 1.
+        entries: of the tiles to read, in the order of tile ids; None reads all.
+        zoom: the zoom whose `pairs` and `pieces` are wanted; None means the last.
+        in_order: whether a tile from zoom `whole` on that draws images in another order than that of `ids` is
+            a fault; reading takes a fifth longer then.
+        on_progress: called now and then with the share of tiles read so far, 0 to 1.
 
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
@@ -182,7 +182,7 @@ class _Reading:
                 drawn = self._images(first, run_length, offset, length)
                 zoom = zoom_of(first)
                 tiles[zoom] += run_length
-                if zoom not in images:  # tiles stand in the order of zooms
+                if zoom not in images:  # tiles are ordered by zoom
                     seen.clear()
                 seen.update(drawn)
                 images[zoom] = len(seen)
@@ -193,7 +193,7 @@ class _Reading:
                         drawn_in_tile.append(len(drawn))
                     if not self.outlined.isdisjoint(drawn):
                         self._outline(first, run_length, offset, length)
-            # of one directory at a time, for there are fifty times as many pairs as images
+            # made per directory, because there are fifty times as many pairs as images
             pairs.frombytes(self._pairs(image, tile_id, drawn_in_tile).tobytes())
             if addressed:
                 on_progress(tiles.total() / addressed)
@@ -210,7 +210,7 @@ class _Reading:
         )
 
     def _pairs(self, image: array[int], tile_id: array[int], drawn_in_tile: array[int]) -> NDArray[np.int64]:
-        """Pairs of each tile and the images that it draws, as `grid.pairs_of` writes them."""
+        """Pairs of each tile and the images that it draws, encoded by `grid.pairs_of`."""
         x, y = tile_positions(np.frombuffer(tile_id, np.int64), self.deepest)
         x, y = (np.repeat(each, np.frombuffer(drawn_in_tile, np.int32)) for each in (x, y))
         return pairs_of(np.frombuffer(image, np.int32), x, y, self.deepest)
@@ -259,7 +259,7 @@ class _Reading:
             raise BrokenTile("an older image is drawn over a newer one")
 
     def _images_of(self, layer: Layer) -> list[int]:
-        """The image that each feature of a layer shows; -1 where it is none."""
+        """The index of the image that each feature of a layer shows; -1 if it shows none."""
         key = list(layer.keys).index(self.name) if self.name in layer.keys else -1
         of_value = [*(self.ids.get(str(name), -1) for name in layer.values), -1]
         try:
@@ -280,7 +280,7 @@ class _Reading:
         return layer
 
     def _may_have(self, tile_id: int, keys: Sequence[str]) -> bool:
-        """Whether a tile may have these properties: before all images are drawn, their number as well."""
+        """Whether a tile may have these properties; `count` is allowed before all images are drawn."""
         of_images = {*keys} - ({"count"} if tile_id < self.first_whole else set())
         is_named = self.name in of_images if of_images else bool(keys)
         return is_named and of_images <= self.fields.keys() and len({*keys}) == len(keys)
@@ -290,7 +290,7 @@ class _Reading:
         try:
             layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
             for message, asked in zip(layer.features, self._images_of(layer), strict=True):
-                if asked not in self.outlined:  # most are not, and reading one takes long
+                if asked not in self.outlined:  # most are not, and reading one is slow
                     continue
                 feature = read_feature(layer, message)
                 image = self.ids.get(str(feature.properties.get(self.name, "")))
@@ -310,5 +310,5 @@ class _Reading:
 
 
 def _value_in(tags: Sequence[int], key: int) -> int:
-    """Which value a feature has for a key; -1 where it has none. Mostly the key comes first."""
+    """The index of a feature's value for a key; -1 if it has none. Usually the key comes first."""
     return tags[1] if tags[0] == key else dict(zip(tags[::2], tags[1::2], strict=False)).get(key, -1)

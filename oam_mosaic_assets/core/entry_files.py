@@ -1,6 +1,6 @@
-"""Entries of a directory in files, a column each: however many there are, they take no memory.
+"""Directory entries in files, one per column, so that even a great many take no memory.
 
-A file of them is mapped, not read; what is looked at may be forgotten by the system at any time.
+The files are memory-mapped, not read, so the system can drop pages again at any time.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 from oam_mosaic_assets.core.directory import Directory, Numbers
 
 Opened = Callable[[str], IO[bytes]]
-"""Opens the file of a name for reading and writing; who opened it closes it."""
+"""Opens a file by its name for reading, and for writing if entries are added; its provider closes it."""
 
 
 class EntryFiles:
-    """Entries that are added in the order of their tile ids and can be read at any time.
+    """Entries that are appended in the order of tile ids and can be read at any time.
 
     Args:
-        files: one for each column, open for reading.
+        files: one for each column, open for reading, and for writing if entries are to be added.
     """
 
     def __init__(self, files: Sequence[IO[bytes]]) -> None:
@@ -30,22 +30,22 @@ class EntryFiles:
 
     @classmethod
     def opened(cls, name: str, opened: Opened) -> Self:
-        """Files whose names begin so."""
+        """Open the files of all columns; their names are `name`, a dot and the column."""
         return cls([opened(f"{name}.{each.name}") for each in fields(Directory)])
 
     def add(self, entries: Directory) -> None:
-        """More entries, of tiles behind all that there are."""
+        """Append entries of tiles that follow all those already there."""
         for file, column in zip(self._files, fields(Directory), strict=True):
             file.write(np.ascontiguousarray(getattr(entries, column.name), np.int64).data)
 
     def entries(self) -> Directory:
-        """What was added until now. Stays whole when the files are closed or their names are gone."""
+        """All entries added so far. They stay valid when the files are closed or unlinked."""
         return Directory(*map(_mapped, self._files))
 
 
 def _mapped(file: IO[bytes]) -> Numbers:
     if file.writable():
         file.flush()
-    if os.fstat(file.fileno()).st_size == 0:  # nothing cannot be mapped
+    if os.fstat(file.fileno()).st_size == 0:  # an empty file cannot be mapped
         return np.zeros(0, np.int64)
     return np.asarray(np.memmap(file, np.int64, "r"))

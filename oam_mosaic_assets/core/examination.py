@@ -1,4 +1,4 @@
-"""The whole audit of one archive against the footprints it was made from: reads, compares, has it judged."""
+"""The full audit of one archive against the footprints it was made from: read, compare, judge."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def examine(
 
     Args:
         archive: the PMTiles archive.
-        footprints: the GeoParquet that it shows.
+        footprints: the GeoParquet that it was made from.
         plan: what was asked for.
         snapshot: the digest of the snapshot.
         extent: of all its footprints.
-        aside: makes a part of the work, less than half of it.
-        on_progress: told now and then which share of the tiles is read here, 0 to 1.
+        aside: does part of the work, less than half of it.
+        on_progress: called now and then with the share of tiles read here so far, 0 to 1.
     """
     names = list(names_of(footprints))
     try:
         with open_archive(archive) as opened:
-            # more than half of all tiles are those of the last zoom
+            # the last zoom holds more than half of all tiles
             others = aside(_all_but_the_last_zoom, archive, footprints, plan, snapshot)
             last = _seen(opened, footprints, plan, snapshot, names, is_last=True, on_progress=on_progress)
             first, low_zooms = others()
@@ -68,7 +68,7 @@ def examine(
 
 
 class _Seen(NamedTuple):
-    """What was found at some zooms: all in all, and at each that shows all images whether they lie right."""
+    """What was found at some zooms, and for each that shows all images, the verdict on their placement."""
 
     drawn: Drawn
     placed: list[Verdict]
@@ -79,7 +79,7 @@ def _all_but_the_last_zoom(
 ) -> tuple[_Seen, list[LowZoom]]:
     with open_archive(archive) as opened:
         seen = _seen(opened, footprints, plan, snapshot, list(names_of(footprints)), is_last=False)
-        # of its many pairs none is asked for
+        # its many pairs are not needed
         without = replace(seen.drawn, pairs=NOTHING_DRAWN.pairs, pieces={})
         return _Seen(without, seen.placed), examine_low_zooms(opened, footprints, plan)
 
@@ -94,7 +94,7 @@ def _seen(
     is_last: bool,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> _Seen:
-    """The plan's last zoom, or all others that the archive has."""
+    """Read the plan's last zoom, or all other zooms in the archive, and judge placement."""
     outlined = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
     read = partial(
         read_drawn,
@@ -126,7 +126,7 @@ def _placement(
     zoom: int,
     outlined: Sequence[int],
 ) -> Verdict:
-    """Whether a zoom draws all images where they lie, and some of them as they are."""
+    """Judge whether a zoom draws all images where they lie, and the chosen ones with the right outline."""
     given = (
         as_drawn(shapely.from_wkb(batch["geometry"].to_numpy()), plan.thinnest_at(zoom))
         for batch in read_batches(footprints, ("geometry",))

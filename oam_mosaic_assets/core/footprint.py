@@ -1,7 +1,7 @@
-"""From a STAC item to a footprint: what is known of one image, or the reason why it cannot be drawn.
+"""From a STAC item to a footprint: what is known about one image, or the reason why it cannot be drawn.
 
-A value that cannot be read is unknown (None) and counted by its name and the reason; it never costs the image
-its place on the map. Geometry is read in `core.geometry`.
+A value that cannot be read is unknown (None) and recorded by its name and the reason; it never keeps the
+image off the map. Geometry is read in `core.geometry`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from oam_mosaic_assets.core.geometry import Area, Undrawable, drawable, shortene
 from oam_mosaic_assets.core.rendering import render_query
 
 FINEST_GSD: Final = 0.001
-"""Metres. Below it lie values in degrees per pixel (1.9e-07) that were taken for metres."""
+"""Metres. Smaller values are degrees per pixel (1.9e-07) that were mistaken for metres."""
 
 COARSEST_GSD: Final = 1000.0
-"""Metres. No image of this catalogue shows a pixel of more than a kilometre."""
+"""Metres. No image in this catalogue has pixels larger than a kilometre."""
 
 FIRST_PHOTOGRAPH: Final = datetime(1858, 1, 1, tzinfo=UTC)
-"""Nadar's balloon over Paris; nothing was seen from the air before."""
+"""Nadar's balloon over Paris; there is no older aerial photograph."""
 
 CLOCK_TOLERANCE: Final = timedelta(days=1)
-"""A date without a zone may lie in the future by up to a day and still be true."""
+"""A date without a time zone may lie up to a day in the future and still be right."""
 
 IN_THE_FUTURE: Final = "in the future"
-"""What is said of a date that is not believed yet, and will be once it has come."""
+"""The reason recorded for a date that is not believed until it has come."""
 
 LICENSES: Final[Mapping[str, str]] = {
     "ccby40": "CC-BY-4.0",
@@ -47,12 +47,12 @@ LICENSES: Final[Mapping[str, str]] = {
     "cc010": "CC0-1.0",
     "cc0": "CC0-1.0",
 }
-"""What catalogues write, in lower case without scheme, spaces and punctuation, to its SPDX identifier."""
+"""From what catalogues write, in lower case without scheme, spaces and punctuation, to SPDX identifiers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Where one image lies, and what is known of it. None is unknown.
+    """Where one image lies, and what is known about it. None means unknown.
 
     Attributes:
         id: the STAC item's id, an opaque string.
@@ -66,8 +66,8 @@ class Footprint:
         asset_name: `visual` or `data`.
         file_size: of that asset, bytes.
         tms: address of the image's own tiles, with `{z}`, `{x}` and `{y}`.
-        render_params: how a tile service is to show it, as TiTiler's query.
-        unknown: which values stood in the item but could not be read, and why, such as `gsd: not a number`.
+        render_params: how a tile service should render it, as a TiTiler query.
+        unknown: which values the item has that could not be read, and why, such as `gsd: not a number`.
     """
 
     id: str
@@ -95,8 +95,8 @@ class SetAside:
     """An image that cannot be drawn.
 
     Attributes:
-        id: the item's id, or `row N` where there is none, or none that can be written down; empty where the
-            image was taken down.
+        id: the item's id, or `row N` if it has none or one that cannot be written down; empty if the image
+            was taken down.
         reason: one of the keys of `core.geometry.REASONS`.
         value: what is wrong, shortened.
     """
@@ -111,8 +111,8 @@ def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint 
 
     Args:
         item: the whole item. Anything may be wrong with it.
-        row: where it stands in its source, from 1; names an item that has no id.
-        now: the moment of the snapshot, UTC; dates after it are not believed.
+        row: its position in the source, from 1; identifies an item without an id.
+        now: the moment of the snapshot, UTC; dates later than `CLOCK_TOLERANCE` after it are not believed.
     """
     name = as_id(item.get("id"))
     if name is None:
@@ -149,7 +149,7 @@ def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint 
 
 
 def as_id(value: object) -> str | None:
-    """What stands as an item's id; None where it is none, or cannot be written down."""
+    """A value as an item's id; None if it is not one, or cannot be written down."""
     return value if isinstance(value, str) and value and not _UNWRITABLE.search(value) else None
 
 
@@ -158,7 +158,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    """Text in one line, without control characters and the lone surrogates that UTF-8 cannot hold."""
+    """Text on one line, without control characters and the lone surrogates that UTF-8 cannot encode."""
     return " ".join(_UNWRITABLE.sub(" ", value).split()) or None if isinstance(value, str) else None
 
 
@@ -176,7 +176,7 @@ def _acquired(
 def _moment(
     properties: Mapping[str, Any], names: tuple[str, ...], now: datetime, unknown: list[str]
 ) -> datetime | None:
-    """The first of these dates that can be believed, in UTC; one without a zone is taken for UTC."""
+    """The first of these dates that is plausible, in UTC; one without a time zone is taken as UTC."""
     for name in names:
         value = properties.get(name)
         if value is None:
@@ -197,7 +197,7 @@ def _moment(
 
 def _utc(value: object) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is no text raises as well
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is not text raises as well
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         return None
@@ -251,7 +251,7 @@ def _href(asset: object) -> str | None:
 
 
 def _tms(item: Mapping[str, Any]) -> str | None:
-    """Where a link of the web map links extension, or else a property, says that the image is tiled."""
+    """The address of the image's tiles, from a link of the web map links extension or else a property."""
     links = item.get("links")
     found = (
         _href(each)

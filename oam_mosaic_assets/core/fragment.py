@@ -1,4 +1,4 @@
-"""What one of several hands made of an archive: tiles in a file, for whoever puts them together."""
+"""A part of an archive made by one of several workers: tiles in a file, to be merged with the others."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from oam_mosaic_assets.core.grid import tile_ids
 from oam_mosaic_assets.core.merging import Source
 
 ENTRIES: Final = ".npy"
-"""How the file is called beside the one with the tiles that says which they are."""
+"""Suffix of the file with the entries, which lies beside the one with the tiles."""
 
 _BATCH: Final = 16_384
-"""Tiles whose ids are worked out together."""
+"""Tiles whose ids are computed together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Fragment:
 
     Attributes:
         tiles: a file with their contents.
-        entries: where each lies in it. What else is in the file does not count.
+        entries: where each tile lies in that file; anything else in it is ignored.
     """
 
     tiles: Path
@@ -36,16 +36,16 @@ class Fragment:
 
     @classmethod
     def written(cls, tiles: Iterable[tuple[int, int, int, bytes]], target: Path) -> Self:
-        """These tiles, given as `spooled` takes them, in a new file."""
+        """Write tiles, given as `spooled` takes them, to a new file."""
         with target.open("xb") as spool:
             return cls(target, spooled(tiles, spool).entries)
 
     def opened(self, held: ExitStack) -> Source:
-        """As `merging` takes it, open as long as the stack."""
+        """The fragment as a source for `merging`, open until the stack is closed."""
         return Source(held.enter_context(self.tiles.open("rb")).fileno(), self.entries)
 
     def saved(self) -> tuple[Path, Path]:
-        """The files that another machine needs of it; the second is written now."""
+        """The two files that another machine needs; the second is written here."""
         beside = self.tiles.with_suffix(ENTRIES)
         entries = self.entries
         np.save(beside, np.stack([entries.tile_id, entries.run_length, entries.length, entries.offset]))
@@ -53,16 +53,16 @@ class Fragment:
 
     @classmethod
     def left_at(cls, tiles: Path) -> Self:
-        """What `saved` wrote, by the file with the tiles."""
+        """Load what `saved` wrote, given the file with the tiles."""
         return cls(tiles, Directory(*np.load(tiles.with_suffix(ENTRIES))))
 
 
 def spooled(tiles: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> Source:
-    """Write tiles into a file, one after another, and say where each lies. `merging` sees which are equal.
+    """Write tiles to a file, one after another, and return where each lies. `merging` finds the equal ones.
 
     Args:
         tiles: zoom, column, row and content of each, in any order.
-        spool: the file, empty; to be kept open as long as the source is used.
+        spool: an empty file, to be kept open as long as the source is used.
     """
     places, length, tile_id = array("q"), array("q"), array("q")
     for zoom, x, y, content in tiles:
@@ -82,7 +82,7 @@ def spooled(tiles: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> S
 
 
 def _ids(places: array[int]) -> Numbers:
-    """PMTiles ids of tiles, from zoom, column and row of each."""
+    """PMTiles ids of tiles, from the zoom, column and row of each."""
     zoom, x, y = np.frombuffer(places, np.int64).reshape(-1, 3).T
     ids = np.zeros(len(zoom), np.int64)
     for each in np.unique(zoom).tolist():

@@ -1,4 +1,4 @@
-"""The judgement whether the public mosaic can still be trusted: there, unchanged, and young enough."""
+"""Judging whether the public mosaic can still be trusted: present, unchanged and recent enough."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Final
 from oam_mosaic_assets.core.release import Pointer
 
 AHEAD_HOURS: Final = 0.25
-"""That the catalogue's clock may be ahead of this machine's."""
+"""How far the catalogue's clock may be ahead of this machine's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The catalogue as it is now, held against what is public.
+    """The current catalogue compared with the public mosaic.
 
     Attributes:
         catalogued: images in the catalogue.
         lacking: images of the catalogue that the mosaic neither shows nor has set aside.
         departed: images of the mosaic, those set aside included, that are no longer in the catalogue.
-        only_counted: why numbers were compared and not ids, so that what was added and what was deleted
-            cancel each other; empty where ids were.
+        only_counted: why only numbers were compared, so that additions and deletions cancel out; empty if
+            ids were compared.
     """
 
     catalogued: int
@@ -41,7 +41,7 @@ class Comparison:
 
 
 def compare_counts(catalogued: int, pointer: Pointer, *, why: str) -> Comparison:
-    """Compare how many images there are, where their ids cannot be."""
+    """Compare the numbers of images, for when their ids cannot be compared."""
     more = catalogued - pointer.images - pointer.set_aside
     return Comparison(catalogued=catalogued, lacking=max(0, more), departed=max(0, -more), only_counted=why)
 
@@ -52,9 +52,10 @@ class Freshness:
 
     Attributes:
         passed: all is well.
-        is_late_only: a build is due, or its age cannot be told, but what is public is whole and not stale.
-        text: in words, with age and missing images.
-        numbers: what it was judged by.
+        is_late_only: a build is overdue, or its age is unknown because a clock is wrong, but what is public
+            is intact and not stale.
+        text: the judgement in words, with age and missing images.
+        numbers: what the judgement is based on.
     """
 
     passed: bool
@@ -73,16 +74,16 @@ def judge_freshness(
     fail_hours: float,
     held: str = "",
 ) -> Freshness:
-    """Judge by the snapshot last compared with the catalogue, not by when something was uploaded.
+    """Judge by when the mosaic was last known to agree with the catalogue, not by when it was uploaded.
 
     Args:
-        pointer: what is public; None where nothing is, or nothing says what.
-        differences: what lies under the public keys and is not what was published.
-        comparison: with the catalogue as it is now; None where it was not asked.
+        pointer: what is public; None if there is no pointer.
+        differences: how the objects under the public keys differ from what was published.
+        comparison: with the current catalogue; None if there was none.
         now: UTC.
         warn_hours: age at which the mosaic is late.
         fail_hours: age at which it is stale.
-        held: why no build becomes public; empty where one may.
+        held: why no build may become public; empty if one may.
     """
     if pointer is None:
         text = "; ".join(differences) or "nothing was ever published here"

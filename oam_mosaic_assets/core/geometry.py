@@ -1,7 +1,7 @@
 """From a geometry as catalogues really hold it to one that can be drawn in Web Mercator, or why it cannot.
 
-All coordinates here are longitude, latitude in degrees (EPSG:4326). What has one sensible reading is
-repaired; what has none is refused with the offending value. Nothing is guessed.
+All coordinates here are longitude, latitude in degrees (EPSG:4326). A geometry with one sensible reading is
+repaired; one with none is refused with the offending value. Nothing is guessed.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from shapely.geometry.base import BaseGeometry
 from oam_mosaic_assets.core.grid import project
 
 MERCATOR_LATITUDE: Final = 85.05112878
-"""Where Web Mercator ends, degrees north and south: atan(sinh(pi)), at which its world is a square."""
+"""Where Web Mercator ends, degrees north and south: atan(sinh(pi)), which makes its world a square."""
 
 MAX_LATITUDE: Final = 90.0
 
 MAX_LONGITUDE: Final = 360.0
-"""A ring drawn continuously over the antimeridian leaves +-180, but by one turn of the world at most."""
+"""A ring drawn continuously across the antimeridian leaves +-180, but stays within +-360."""
 
 ANTIMERIDIAN: Final = 180.0
 
 LARGEST_AREA: Final = 1 / 1000
-"""Of the Web Mercator map: 1,270 km square at the equator, 220 km square at 80 degrees. One outline without
-bounds would cost more tiles than all images of the catalogue together."""
+"""Share of the Web Mercator map: 1,270 km square at the equator, 220 km square at 80 degrees. Without a
+limit, one outline could cost more tiles than all images of the catalogue together."""
 
 LARGEST_FRAME: Final = 1 / 50
-"""Of the map: what a strip may reach across diagonally."""
+"""Share of the map that a bounding box may take up, so that long diagonal strips pass."""
 
 _HARDLY_AN_AREA: Final = 1e-9
-"""Square degrees: ten square metres. Only of less may nothing be left on the map."""
+"""Square degrees, about ten square metres. Only smaller parts can vanish when drawn on the map."""
 
 ROUND_THE_WORLD: Final = 360.0
 
 HALF_THE_WORLD: Final = 180.0
-"""Degrees of longitude; no image is wider, so an outline that is crosses the antimeridian."""
+"""Degrees of longitude; no image is wider, so a wider outline crosses the antimeridian."""
 
 _POLYGONS: Final = ("Polygon", "MultiPolygon")
-"""GeoJSON types that enclose an area. No set: what stands in an item's `type` need not be hashable."""
+"""GeoJSON types that enclose an area. Not a set, because an item's `type` need not be hashable."""
 
 _RING_CORNERS: Final = 3
 """The fewest distinct points that can enclose an area."""
@@ -85,17 +85,17 @@ REASONS: Final[Mapping[str, str]] = {
     TAKEN_DOWN: "the image was taken down: `oam-mosaic takedown`",
     "no_area": "no area is left after repair, or within Web Mercator's latitudes",
 }
-"""Why an image can be set aside, and what the word means."""
+"""The reasons why an image can be set aside, and what each means."""
 
 
 def drawable(geometry: object) -> Area:
     """Read and repair a GeoJSON geometry.
 
-    Third coordinates are dropped, rings closed, self-crossings resolved, what crosses the antimeridian is
-    split at it, latitudes are clipped to Web Mercator's, rings oriented as in RFC 7946.
+    Third coordinates are dropped, rings are closed, self-crossings resolved, areas that cross the
+    antimeridian split at it, latitudes clipped to Web Mercator's, and rings oriented as in RFC 7946.
 
     Args:
-        geometry: what stood in the item: a GeoJSON object if all is well.
+        geometry: what the item has as its geometry: a GeoJSON object if all is well.
 
     Raises:
         Undrawable: there is no sensible reading.
@@ -107,13 +107,13 @@ def drawable(geometry: object) -> Area:
     try:
         parts = [part for rings in rings_of if rings[0] for part in _unwrapped(rings)]
         return _within_mercator(parts, geometry)
-    except GEOSException as error:  # points that lie closer together than numbers can tell apart
+    except GEOSException as error:  # points too close together for floats to tell apart
         raise Undrawable("beyond_repair", str(error)) from None
 
 
 def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
     whole: BaseGeometry = shapely.union_all(parts) if len(parts) != 1 else parts[0]
-    bounds = shapely.bounds(whole)  # not numbers where it is empty
+    bounds = shapely.bounds(whole)  # NaN if it is empty
     if bounds[1] < -MERCATOR_LATITUDE or bounds[3] > MERCATOR_LATITUDE:
         whole = _areas_only(
             shapely.intersection(whole, shapely.box(-180.0, -MERCATOR_LATITUDE, 180.0, MERCATOR_LATITUDE))
@@ -126,7 +126,7 @@ def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
 
 
 def _without_what_vanishes(whole: BaseGeometry) -> BaseGeometry:
-    """Without parts so thin that no area is left of them on the map's square, by how numbers are rounded."""
+    """Drop parts so thin that rounding leaves them no area when they are projected to the map's square."""
     parts = shapely.get_parts(whole)
     if (shapely.area(parts) > _HARDLY_AN_AREA).all():
         return whole
@@ -135,11 +135,11 @@ def _without_what_vanishes(whole: BaseGeometry) -> BaseGeometry:
 
 def _refuse_too_large(whole: BaseGeometry) -> None:
     west, south, east, north = shapely.bounds(whole).tolist()
-    stretch = math.cos(math.radians(max(abs(south), abs(north))))  # the map is drawn larger by at most this
+    stretch = math.cos(math.radians(max(abs(south), abs(north))))  # the map is enlarged by at most 1 / this
     if (east - west) * (north - south) <= LARGEST_AREA * ROUND_THE_WORLD**2 * stretch and (
         east - west < ROUND_THE_WORLD
     ):
-        return  # as nearly all do; those at the antimeridian are looked at by parts
+        return  # as nearly all do; those at the antimeridian are judged part by part
     parts = project(shapely.get_parts(whole), 0)  # the map is the unit square
     west, north, east, south = shapely.bounds(parts).T
     frame = float(((east - west) * (south - north)).max())
@@ -151,7 +151,7 @@ def _refuse_too_large(whole: BaseGeometry) -> None:
 
 
 def _polygons(geometry: object) -> Iterator[Sequence[Any]]:
-    """The polygons of a GeoJSON geometry, each a list of rings as they stand."""
+    """The polygons of a GeoJSON geometry, each a list of rings, unchecked."""
     if not isinstance(geometry, Mapping) or not geometry:
         raise Undrawable("no_geometry", geometry)
     kind = geometry.get("type")
@@ -179,7 +179,7 @@ def _type_of(member: object) -> object:
 
 
 def _ring(points: object) -> list[tuple[float, float]]:
-    """A ring in two dimensions, closed, no point twice in a row; empty where fewer than three differ."""
+    """A ring in two dimensions, closed, no point twice in a row; empty if fewer than three points differ."""
     if not isinstance(points, list):
         raise Undrawable("not_a_number", points)
     ring = [point for point, _ in groupby(map(_position, points))]
@@ -192,16 +192,16 @@ def _ring(points: object) -> list[tuple[float, float]]:
 
 def _position(point: object) -> tuple[float, float]:
     try:
-        lon, lat = point[0], point[1]  # type: ignore[index]  # anything that is no sequence raises
+        lon, lat = point[0], point[1]  # type: ignore[index]  # anything that is not a sequence raises
     except (TypeError, IndexError, KeyError):
         raise Undrawable("not_a_number", point) from None
     if type(lon) is type(lat) is float and abs(lat) <= MAX_LATITUDE and abs(lon) <= MAX_LONGITUDE:
         return lon, lat  # as nearly all are
     for value in (lon, lat):
-        # bool is an int to Python, but no coordinate to anyone
+        # to Python, a bool is an int; to anyone else, it is not a coordinate
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise Undrawable("not_a_number", point)
-        if isinstance(value, float) and not math.isfinite(value):  # an int may be too large to ask
+        if isinstance(value, float) and not math.isfinite(value):  # an int may be too large for isfinite
             raise Undrawable("not_a_number", point)
     if abs(lat) > MAX_LATITUDE or abs(lon) > MAX_LONGITUDE:
         raise Undrawable("outside_the_world", point)
@@ -209,13 +209,13 @@ def _position(point: object) -> tuple[float, float]:
 
 
 def _unwrapped(rings: Sequence[list[tuple[float, float]]]) -> Iterator[BaseGeometry]:
-    """The polygon in valid parts within +-180, none of which crosses the antimeridian."""
+    """The polygon as valid parts within +-180, none of which crosses the antimeridian."""
     west, east = _reach(rings[0])
     if west >= -ANTIMERIDIAN and east <= ANTIMERIDIAN and east - west <= HALF_THE_WORLD:
         yield from shapely.get_parts(_enclosed(rings))
         return
-    # An outline wider than half the world crosses the antimeridian and is drawn the long way round: counted
-    # from 0 to 360 it is narrow, and is repaired and cut there.
+    # An outline wider than half the world crosses the antimeridian and is drawn the long way round. Counted
+    # from 0 to 360 it is narrow, as is one that leaves +-180, so it is repaired and cut there.
     span = east - west
     turned = [[(lon % ROUND_THE_WORLD, lat) for lon, lat in ring] for ring in rings]
     west, east = _reach(turned[0])
@@ -226,7 +226,7 @@ def _unwrapped(rings: Sequence[list[tuple[float, float]]]) -> Iterator[BaseGeome
         yield from shapely.get_parts(_areas_only(eastern))
         yield from shapely.get_parts(_areas_only(shapely.affinity.translate(western, xoff=-360.0)))
         return
-    # An outline counted from 0 to 360 may be as wide, for it crosses Greenwich.
+    # An outline given in longitudes from 0 to 360 may be just as wide, because it crosses Greenwich.
     turned = [[((lon + 180.0) % ROUND_THE_WORLD - 180.0, lat) for lon, lat in ring] for ring in rings]
     west, east = _reach(turned[0])
     if 0.0 < east - west < HALF_THE_WORLD:
@@ -234,9 +234,9 @@ def _unwrapped(rings: Sequence[list[tuple[float, float]]]) -> Iterator[BaseGeome
         return
     if span >= ROUND_THE_WORLD:
         raise Undrawable("too_large", f"it spans {span:g} degrees of longitude")
-    try:  # what is wide from both sides encloses a pole
+    try:  # an outline that is wide either way encloses a pole
         polygon = antimeridian.fix_polygon(_polygon(rings), fix_winding=True, great_circle=False)
-    except (ValueError, AssertionError) as error:  # it asserts that every hole finds its outline
+    except (ValueError, AssertionError) as error:  # it asserts that every hole has an outline
         raise Undrawable("no_way_round", str(error) or "its rings cannot be joined") from None
     yield from shapely.get_parts(_areas_only(polygon))
 
@@ -253,17 +253,17 @@ def _polygon(rings: Sequence[list[tuple[float, float]]]) -> Polygon:
 
 
 def _enclosed(rings: Sequence[list[tuple[float, float]]]) -> BaseGeometry:
-    """What the first ring encloses without what the others do, valid."""
+    """The area enclosed by the first ring minus those enclosed by the others, made valid."""
     polygon = _polygon(rings)
     if polygon.is_valid:
         return polygon
-    # ring by ring, for make_valid takes a hole outside of its outline for an outline of its own
+    # ring by ring, because make_valid takes a hole outside its outline for an outline of its own
     outline, *holes = [_areas_only(Polygon(ring)) for ring in rings if ring]
     return _areas_only(shapely.difference(outline, shapely.union_all(holes)))
 
 
 def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
-    """The geometry made valid, without the points and lines that this may leave."""
+    """The geometry made valid, without any points and lines left over."""
     if not geometry.is_valid:
         # "structure" keeps what an outline encloses; "linework" would turn overlapping rings inside out
         geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
@@ -273,10 +273,10 @@ def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def shortened(value: object) -> str:
-    """What is wrong, cut to a length that fits a table."""
+    """The offending value as text, cut to a length that fits a table."""
     try:
         text = value if isinstance(value, str) and value.isprintable() else repr(value)
-    except (RecursionError, ValueError):  # nested too deeply, or of more digits than Python writes out
+    except (RecursionError, ValueError):  # nested too deeply, or more digits than Python converts
         text = "something that cannot be shown"
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 

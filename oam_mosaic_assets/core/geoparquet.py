@@ -1,4 +1,4 @@
-"""What a table of footprints holds together, and what its GeoParquet file says of that."""
+"""A summary of a table of footprints, and the GeoParquet metadata made from it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import polars as pl
 from oam_mosaic_assets.core.drawing_order import SIDES
 
 _KINDS: Final = {3: "Polygon", 6: "MultiPolygon"}
-"""By their number in WKB."""
+"""Geometry types by their number in WKB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What footprints hold together.
+    """A summary of a table of footprints.
 
     Attributes:
         images: how many there are.
-        bounds: west, south, east, north, degrees; None where there are none.
+        bounds: west, south, east, north, degrees; None if there are no images.
         newest: the latest acquisition, UTC.
-        unknown: values that could not be read, by name and reason.
-        kinds: of geometry, as GeoParquet calls them.
+        unknown: how many values could not be read, by name and reason.
+        kinds: the geometry types, as GeoParquet names them.
     """
 
     images: int
@@ -36,11 +36,11 @@ class Reach:
 
 
 def reach_of(rows: pl.LazyFrame) -> Reach:
-    """Look through a table of footprints, a batch at a time."""
+    """Summarise a table of footprints, a batch at a time."""
     sides = [pl.col("bbox").struct.field(side) for side in SIDES]
     counted = pl.len().alias("images"), pl.col("acquired_to").max()
     extent = sides[0].min(), sides[1].min(), sides[2].max(), sides[3].max()
-    # of WKB: the order of bytes, and the kind
+    # the head of the WKB: byte order and geometry type
     heads = pl.col("geometry").bin.head(5).unique().implode()
     found = rows.select(*counted, *extent, heads).collect(engine="streaming").row(0, named=True)
     flaws = rows.select(pl.col("unknown").explode(empty_as_null=False).value_counts(sort=True))
@@ -55,7 +55,7 @@ def reach_of(rows: pl.LazyFrame) -> Reach:
 
 
 def geo_metadata(reach: Reach) -> str:
-    """GeoParquet 1.1 file metadata. Without `crs` it is OGC:CRS84: EPSG:4326, longitude first."""
+    """GeoParquet 1.1 file metadata. Omitting `crs` means OGC:CRS84: EPSG:4326, longitude first."""
     column: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": reach.kinds,

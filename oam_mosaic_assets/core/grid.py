@@ -1,4 +1,4 @@
-"""The grid of Web Mercator XYZ tiles: from longitude and latitude to tiles, from PMTiles' tile ids to tiles.
+"""The grid of Web Mercator XYZ tiles: from longitude and latitude to tiles, from PMTiles ids and back.
 
 Tile coordinates at zoom z run from 0 to 2**z, x to the east, y to the south, origin at 180 degrees west and
 85.05112878 degrees north (EPSG:3857's square); the tile (x, y) covers [x, x+1) x [y, y+1).
@@ -17,7 +17,7 @@ Geometries = NDArray[np.object_]
 
 
 def first_tile_id(zoom: int) -> int:
-    """The PMTiles id of a zoom's first tile; ids of a zoom are the next 4**zoom along its Hilbert curve."""
+    """The PMTiles id of a zoom's first tile; its 4**zoom ids follow its Hilbert curve from there."""
     return ((1 << 2 * zoom) - 1) // 3
 
 
@@ -30,7 +30,7 @@ def zoom_of(tile_id: int) -> int:
 def tile_positions(tile_ids: NDArray[np.int64], zoom: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Columns and rows of tiles of one zoom, from their PMTiles ids.
 
-    Source: the Hilbert curve as PMTiles 3 defines it, walked from the finest bit up for all ids at once.
+    Source: the Hilbert curve as PMTiles 3 defines it, walked from the lowest bit up for all ids at once.
     """
     rest = tile_ids - first_tile_id(zoom)
     x = np.zeros_like(rest)
@@ -49,7 +49,7 @@ def tile_positions(tile_ids: NDArray[np.int64], zoom: int) -> tuple[NDArray[np.i
 
 
 def tile_ids(zoom: int, x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.int64]:
-    """PMTiles ids of tiles of one zoom, from their columns and rows; the opposite of `tile_positions`."""
+    """PMTiles ids of tiles of one zoom, from their columns and rows; the inverse of `tile_positions`."""
     x, y = x.astype(np.int64), y.astype(np.int64)
     along = np.zeros_like(x)
     for bit in reversed(range(zoom)):
@@ -67,7 +67,7 @@ def tile_ids(zoom: int, x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[n
 def pairs_of(
     image: NDArray[np.int32 | np.int64], x: NDArray[np.int64], y: NDArray[np.int64], zoom: int
 ) -> NDArray[np.int64]:
-    """Pairs of image and tile of one zoom as a number each; in the order of images, then rows, then columns.
+    """Pairs of image and tile of one zoom, each encoded as a number that sorts by image, row, column.
 
     Args:
         image: index of the image; below 2**27 at zoom 18.
@@ -95,18 +95,18 @@ def to_tiles(lonlat: NDArray[np.float64], zoom: int) -> NDArray[np.float64]:
 
 
 def project(geometries: Geometries, zoom: int) -> Geometries:
-    """Geometries in EPSG:4326 as geometries in tile coordinates of the zoom."""
+    """Project geometries from EPSG:4326 to tile coordinates of the zoom."""
     projected: Geometries = shapely.transform(geometries, lambda lonlat: to_tiles(lonlat, zoom))
     return projected
 
 
 def project_mended(geometries: Geometries, zoom: int) -> Geometries:
-    """The same, and valid: rings that nearly touch may cross when they are projected."""
+    """The same, made valid: rings that nearly touch may cross when they are projected."""
     return mended(project(geometries, zoom))
 
 
 def mended(geometries: Geometries) -> Geometries:
-    """The same areas, all of them valid."""
+    """The same areas, made valid where they are not."""
     found, crossed = geometries.copy(), ~shapely.is_valid(geometries)
     found[crossed] = shapely.make_valid(found[crossed], method="structure", keep_collapsed=False)
     return found
@@ -115,12 +115,12 @@ def mended(geometries: Geometries) -> Geometries:
 def on_both_sides(
     parts: Geometries, of: NDArray[np.int64], reach: float
 ) -> tuple[Geometries, NDArray[np.int64]]:
-    """Geometries, and what comes near the antimeridian a second time, on the map's other side.
+    """Geometries, with those near the antimeridian repeated on the other side of the map.
 
     Args:
         parts: in tile coordinates of zoom 0.
-        of: a number of each, kept beside it.
-        reach: what is near, in tiles of zoom 0.
+        of: a number for each, returned alongside it.
+        reach: how close counts as near, in tiles of zoom 0.
     """
     west, _, east, _ = shapely.bounds(parts).T
     sides = [(parts, of)]
@@ -132,7 +132,7 @@ def on_both_sides(
 def tiles_between(
     west: NDArray[np.int64], north: NDArray[np.int64], east: NDArray[np.int64], south: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """All tiles of some frames: which frame, column, row; frame by frame, row by row.
+    """All tiles of rectangular frames: index of the frame, column, row; frame by frame, row by row.
 
     Args:
         west: first column of each frame.

@@ -1,9 +1,9 @@
-"""How much ground images cover: areas in square kilometres, each place once, and the share of each cell.
+"""How much ground images cover: square kilometres, overlaps counted once, and the covered share of each cell.
 
-Areas are those on the WGS84 ellipsoid, within sides that are straight in longitude and latitude, as RFC 7946
-has them. What bounds a Web Mercator tile is a rectangle in degrees, so all cutting is done in degrees. The
-area under a side is the integral of the authalic latitude's sine along it. Source: Snyder, Map Projections:
-A Working Manual, 1987, equations 3-11 and 3-12.
+Areas are measured on the WGS84 ellipsoid; sides are straight in longitude and latitude, as in RFC 7946. A Web
+Mercator tile is a rectangle in degrees as well, so all cutting is done in degrees. The area under a side is
+the integral of the sine of the authalic latitude along it. Source: Snyder, Map Projections: A
+Working Manual, 1987, equations 3-11 and 3-12.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ Numbers = NDArray[np.int64]
 Shares = NDArray[np.float64]
 
 SHEET_ZOOM: Final = 6
-"""Of the tiles that are dissolved one by one."""
+"""Zoom of the tiles that are dissolved one by one: the sheets."""
 
 SHEETS: Final = 1 << 2 * SHEET_ZOOM
-"""How many of these tiles there are."""
+"""How many sheets there are."""
 
 _ECCENTRICITY: Final = 0.0818191908426215
-"""Of the WGS84 ellipsoid."""
+"""The eccentricity of the WGS84 ellipsoid."""
 
 _WORLD_KM2: Final = 510_065_621.724
 """The area of the WGS84 ellipsoid, whose authalic radius is 6,371.0072 km."""
 
 _LONGEST_SIDE: Final = 5.0
-"""Degrees; along shorter sides Simpson's rule is right to seven digits."""
+"""Degrees; along shorter sides Simpson's rule is accurate to seven digits."""
 
 TOGETHER: Final = 16_384
-"""Pieces that are dissolved together, and before the cells they lie in are looked at."""
+"""Pieces dissolved at a time, at most; and after how many pieces the sheets so far are yielded."""
 
 _FULL: Final = 1.0 - 1e-9
-"""A larger share is all of a cell."""
+"""A cell with this share or more counts as fully covered."""
 
 _CELL: Final = shapely.box(0.0, 0.0, 1.0, 1.0)
 _NOTHING: Final = shapely.Polygon()
 
 
 class Sheet(NamedTuple):
-    """What images cover of a tile of `SHEET_ZOOM`.
+    """The ground that images cover in a tile of `SHEET_ZOOM`.
 
     Attributes:
-        cell: place along the Hilbert curve of its zoom.
-        ground: in the tile's own coordinates: 0 to 1 to the east and to the south, straight in degrees.
+        cell: position along the Hilbert curve of its zoom.
+        ground: in the tile's own coordinates: 0 to 1 to the east and to the south, linear in degrees.
     """
 
     cell: int
@@ -72,22 +72,22 @@ class Sheet(NamedTuple):
 
 
 def areas_km2(areas: Geometries) -> NDArray[np.float64]:
-    """The area of each (EPSG:4326), square kilometres."""
+    """The area of each geometry (EPSG:4326) in square kilometres."""
     split = shapely.segmentize(areas, _LONGEST_SIDE)
-    # all round, and from pole to pole, it is the world
+    # 360 degrees, times 2 for the sine from pole to pole, is the whole world
     square_degrees = _integrals(split, np.zeros(len(areas)), np.ones(len(areas)))
     world: NDArray[np.float64] = square_degrees / 360.0 / 2.0 * _WORLD_KM2
     return world
 
 
 class Ground:
-    """The ground that images cover: put in as they come, dissolved tile by tile."""
+    """The ground that images cover: added in any order, dissolved sheet by sheet."""
 
     def __init__(self, path: Path) -> None:
-        """Begin with none.
+        """Start empty.
 
         Args:
-            path: of the file that holds what is not dissolved yet; must not exist.
+            path: of the database file for pieces that are not dissolved yet; must not exist.
         """
         self._database = sqlite3.connect(path, isolation_level=None)
         for statement in (
@@ -109,22 +109,22 @@ class Ground:
         self._database.close()
 
     def add(self, areas: Geometries, wanted: NDArray[np.bool_]) -> None:
-        """Put some in.
+        """Cut areas into pieces by sheet, and add them.
 
         Args:
             areas: EPSG:4326, valid, within Web Mercator's latitudes, split at the antimeridian.
-            wanted: whether what lies in a tile is asked for, tile by tile.
+            wanted: for each sheet, whether what lies in it is wanted.
         """
         cell, pieces = _pieces(areas, wanted)
         rows = zip(cell.tolist(), shapely.to_wkb(pieces).tolist(), strict=True)
         self._database.executemany("INSERT INTO pieces VALUES (?, ?)", rows)
 
     def sheets(self, first: int = 0, last: int = SHEETS) -> Iterator[list[Sheet]]:
-        """What is covered, in the order of tiles; some of them at a time.
+        """The sheets in which something is covered, in order, some at a time.
 
         Args:
-            first: of the tiles that are wanted.
-            last: the one after the last.
+            first: the first sheet wanted.
+            last: the sheet after the last.
         """
         found = self._database.execute(
             "SELECT cell, area FROM pieces WHERE cell >= ? AND cell < ? ORDER BY cell, rowid", (first, last)
@@ -145,7 +145,7 @@ class Ground:
 
 
 def covered_km2(sheets: list[Sheet]) -> dict[int, float]:
-    """The area that is covered of each sheet's tile, square kilometres, by its cell."""
+    """The covered area of each sheet in square kilometres, by its cell."""
     cells = np.array([each.cell for each in sheets], np.int64)
     ground = np.array([each.ground for each in sheets], dtype=object)
     covered = _shares(ground, cells, SHEET_ZOOM) * cells_km2(cells, SHEET_ZOOM)
@@ -153,10 +153,10 @@ def covered_km2(sheets: list[Sheet]) -> dict[int, float]:
 
 
 def cells_km2(cells: Numbers, zoom: int) -> NDArray[np.float64]:
-    """The area of tiles, square kilometres.
+    """The area of tiles in square kilometres.
 
     Args:
-        cells: places along the Hilbert curve of the zoom.
+        cells: positions along the Hilbert curve of the zoom.
     """
     _, row = tile_positions(cells + first_tile_id(zoom), zoom)
     heights: NDArray[np.float64] = _authalic(_edge(row, zoom)) - _authalic(_edge(row + 1, zoom))
@@ -166,12 +166,12 @@ def cells_km2(cells: Numbers, zoom: int) -> NDArray[np.float64]:
 def shares_below(
     sheets: list[Sheet], wanted: Callable[[int, int, int], Numbers], deepest: int
 ) -> Iterator[tuple[int, Numbers, Shares]]:
-    """The share of cells that is covered, zoom by zoom from that of the sheets on.
+    """The covered share of cells, zoom by zoom, starting with the zoom of the sheets.
 
     Args:
-        sheets: in the order of their tiles.
-        wanted: cells of a zoom whose places lie from a first one to before a last one, ascending. A cell
-            whose parent is not wanted is not wanted either.
+        sheets: in order.
+        wanted: takes a zoom and a range of cells (first, and the one after the last), and returns the cells
+            wanted in it, ascending. The parent of a wanted cell must be wanted as well.
         deepest: the last zoom.
 
     Returns:
@@ -193,7 +193,7 @@ def shares_below(
 
 
 def _within(parents: Geometries, of_parent: Shares, cells: Numbers, zoom: int) -> tuple[Geometries, Shares]:
-    """What is covered of cells, in their own coordinates, from what is covered of the cells above them."""
+    """The covered ground of cells, in their own coordinates, and their share, from those of their parents."""
     ground, share = parents.copy(), of_parent.copy()
     partly = (share > 0.0) & (share < _FULL)
     ground[share >= _FULL], share[share >= _FULL] = _CELL, 1.0
@@ -211,7 +211,7 @@ def _within(parents: Geometries, of_parent: Shares, cells: Numbers, zoom: int) -
 
 
 def _shares(ground: Geometries, cells: Numbers, zoom: int) -> Shares:
-    """The share of cells that is covered, from what is covered in their own coordinates."""
+    """The covered share of cells, from their covered ground in their own coordinates."""
     _, row = tile_positions(cells + first_tile_id(zoom), zoom)
     top, bottom = _edge(row, zoom), _edge(row + 1, zoom)
     shares: Shares = _integrals(ground, top, bottom - top) / (_authalic(top) - _authalic(bottom))
@@ -225,11 +225,11 @@ def _integrals(
 
     Args:
         areas: polygons and collections of them; latitude is `origin + unit * y`.
-        origin: degrees, one an area.
-        unit: degrees, one an area.
+        origin: degrees, one per area.
+        unit: degrees, one per area.
     """
     parts, part_of = shapely.get_parts(areas, return_index=True)
-    parts, again = shapely.get_parts(parts, return_index=True)  # collections hold multipolygons
+    parts, again = shapely.get_parts(parts, return_index=True)  # collections may hold multipolygons
     rings, part = shapely.get_rings(shapely.orient_polygons(parts), return_index=True)
     of = part_of[again][part]
     points, ring = shapely.get_coordinates(rings, return_index=True)
@@ -246,26 +246,26 @@ def _integrals(
 
 
 def tiles_near(areas: Geometries, zoom: int = SHEET_ZOOM) -> Numbers:
-    """The tiles that the frames of areas (EPSG:4326) have something in, or touch.
+    """The tiles that the bounding boxes of the parts of areas (EPSG:4326) reach.
 
     Returns:
-        Places along the Hilbert curve of the zoom, ascending.
+        Positions along the Hilbert curve of the zoom, ascending.
     """
     _, column, row = tiles_between(*_frames(shapely.get_parts(areas), zoom))
     return np.unique(tile_ids(zoom, column, row)) - first_tile_id(zoom)
 
 
 def are_near(areas: Geometries, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which areas (EPSG:4326) have a frame that touches one of these tiles.
+    """Which areas (EPSG:4326) have a bounding box that reaches one of the wanted sheets.
 
-    The frame of what crosses the antimeridian reaches around the world.
+    The bounding box of an area that crosses the antimeridian reaches around the world.
 
     Args:
-        wanted: whether a tile is one of them, tile by tile.
+        wanted: for each sheet, whether it is one of them.
     """
     column, row = tile_positions(np.flatnonzero(wanted) + first_tile_id(SHEET_ZOOM), SHEET_ZOOM)
     side = (1 << SHEET_ZOOM) + 1
-    before = np.zeros((side, side), np.int64)  # tiles to the west and to the north of each corner
+    before = np.zeros((side, side), np.int64)  # number of wanted tiles north-west of each corner
     before[row + 1, column + 1] = 1
     before = before.cumsum(axis=0).cumsum(axis=1)
     west, north, east, south = _frames(areas)
@@ -275,7 +275,7 @@ def are_near(areas: Geometries, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _frames(areas: Geometries, zoom: int = SHEET_ZOOM) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """The tiles that the frames of areas reach: the first column and row, and those after the last."""
+    """The tiles that bounding boxes reach: first column and row, and the column and row after the last."""
     west, south, east, north = shapely.bounds(areas).T
     corners = np.column_stack([np.concatenate([west, east]), np.concatenate([north, south])])
     reached = np.floor(to_tiles(corners, zoom)).astype(np.int64)
@@ -284,7 +284,7 @@ def _frames(areas: Geometries, zoom: int = SHEET_ZOOM) -> tuple[Numbers, Numbers
 
 
 def _pieces(areas: Geometries, wanted: NDArray[np.bool_]) -> tuple[Numbers, Geometries]:
-    """Images cut into the tiles they reach: each piece's cell, and the piece in the tile's coordinates."""
+    """Areas cut at the edges of sheets: the cell of each piece's sheet, and the piece in its coordinates."""
     parts = shapely.get_parts(areas)
     tiles = 1 << SHEET_ZOOM
     which, column, row = tiles_between(*_frames(parts))
@@ -313,6 +313,6 @@ def _authalic(latitude: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _edge(row: Numbers, zoom: int) -> NDArray[np.float64]:
-    """The latitude of the northern edge of a row of tiles, degrees."""
+    """The latitude of the northern edge of a row of tiles, in degrees."""
     latitude: NDArray[np.float64] = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * row / (1 << zoom)))))
     return latitude

@@ -1,4 +1,4 @@
-"""The releases there are: which was public before which, and which have had their time."""
+"""The history of releases: which was public before which, and which are old enough to delete."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer, in_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long a release is kept: while it is among the newest, and while it is young.
+    """How long a release is kept: as long as it is among the newest, or young enough.
 
     Attributes:
-        builds: how many are the newest.
-        days: since its publication.
+        builds: how many of the newest are kept, whatever their age.
+        days: for how many days after its publication any release is kept.
     """
 
     builds: int = 7
@@ -30,9 +30,9 @@ class Release:
     Attributes:
         build: its name.
         published_at: UTC.
-        previous: what was public before it; empty where nothing was, or where that is not known.
-        pointer: what `latest.json` says where it is public, but for ETags; None where its manifest does not
-            tell.
+        previous: the build that was public before it; empty if there was none, or if it is not known.
+        pointer: what `latest.json` says when it is public, without basis and ETags; None if its manifest does
+            not tell.
     """
 
     build: str
@@ -42,13 +42,13 @@ class Release:
 
 
 def release_of(build: str, manifest: Any, keys: Keys, *, written_at: datetime) -> Release:
-    """What a manifest says of a release. Whatever stands there, the release is one.
+    """Read what a manifest says about a release; even one with an unreadable manifest counts as a release.
 
     Args:
         build: the release's name.
-        manifest: the JSON of its manifest; None where it is none.
+        manifest: its manifest, parsed from JSON; None if it is not JSON.
         keys: of the store.
-        written_at: when the manifest was written, UTC; taken where it does not say when it was published.
+        written_at: when the manifest was written, UTC; used if it cannot be read.
     """
     try:
         pointer = _pointer(build, manifest, keys)
@@ -81,9 +81,9 @@ def _pointer(build: str, manifest: Mapping[str, Any], keys: Keys) -> Pointer:
 
 
 def one_before(public: str, releases: Iterable[Release]) -> str:
-    """The release that was public before another; empty where there is none.
+    """The release that was public before the release `public`; empty if there is none.
 
-    That is what its manifest says; where that one is gone, the newest of the older ones.
+    It is the one its manifest names; if that one is gone, the newest of the older releases.
     """
     there = {each.build: each for each in releases}
     stated = there[public].previous if public in there else ""
@@ -93,12 +93,12 @@ def one_before(public: str, releases: Iterable[Release]) -> str:
 def outlived(
     releases: Sequence[Release], retention: Retention, *, spared: Collection[str], now: datetime
 ) -> list[str]:
-    """The releases to delete: those that are neither among the newest nor young.
+    """The releases to delete: those that are neither among the newest nor young enough, nor spared.
 
     Args:
-        releases: all there are.
+        releases: all releases.
         retention: how long they are kept.
-        spared: those that are needed, whatever their age.
+        spared: releases that are needed, whatever their age.
         now: UTC.
     """
     newest = sorted((each.build for each in releases), reverse=True)[: retention.builds]

@@ -1,8 +1,8 @@
-"""Where there is land, roughly: a backdrop by which the eye finds its way about a small picture of the world.
+"""Rough outlines of land, a backdrop by which the eye finds its way around a small picture of the world.
 
 Drawn by hand for orientation only: a point every few hundred kilometres, no borders, few small islands. No
-image is placed, cut or counted with it. Tables only; each is one outline, `longitude latitude` in degrees,
-EPSG:4326, from 169 W round to 191 E, so that the cut runs through the Bering Strait and not through Asia.
+image is placed, cut or counted by them. Each table is one outline, `longitude latitude` in degrees,
+EPSG:4326, from 169 W eastwards to 191 E, so that the cut runs through the Bering Strait and not through Asia.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shapely
 from shapely import Polygon
 
 CUT: Final = -169.0
-"""Degrees east of the meridian that crosses the least land; longitudes here run from it to CUT + 360."""
+"""Longitude of the meridian that crosses the least land, degrees; longitudes here run on to CUT + 360."""
 
 _LAND: Final = {
     "Africa": """

@@ -1,6 +1,6 @@
-"""Which lines of GeoJSON reach which block of the map, so that a block is drawn without reading all of them.
+"""Index of the GeoJSON lines that reach each block of the map, so that drawing a block reads only these.
 
-A block is a tile of a middle zoom, buffer included; its number is its PMTiles id.
+A block is a tile of a middle zoom, buffer included, and is identified by its PMTiles id.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ BLOCK: Final = 10
 """The zoom whose tiles are blocks."""
 
 _TOGETHER: Final = 2048
-"""Lines that are read together."""
+"""Lines read in one batch."""
 
 _SOME: Final = 512
-"""Lines that reach a group's blocks, about; a block that more of them reach is a group by itself."""
+"""Approximate number of lines that reach a group's blocks; a block reached by more is a group of its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LineBlocks:
-    """Pairs of a block and a line that reaches it; by blocks, then in the order of lines.
+    """Pairs of a block and a line that reaches it, sorted by block, then by the line's place in the file.
 
     Attributes:
-        block: of each pair.
-        begin: where the line begins in its file.
-        length: of the line.
+        block: id of each pair's block.
+        begin: offset of its line in the file, bytes.
+        length: length of its line, bytes.
     """
 
     block: Numbers
@@ -46,11 +46,11 @@ class LineBlocks:
 
     @classmethod
     def of(cls, lines: Path, wanted: Stretches) -> Self:
-        """Sort them.
+        """Find which blocks each line of a file reaches.
 
         Args:
             lines: newline-delimited GeoJSON.
-            wanted: the blocks that are.
+            wanted: the blocks to index; others are left out.
         """
         pairs, start = [np.zeros((3, 0), np.int64)], 0
         with lines.open("rb") as content:
@@ -60,18 +60,18 @@ class LineBlocks:
                 start += int(length.sum())
                 line, block = blocks_of(*parts_of(some))
                 held = wanted.hold(block)
-                # parts of an image that reach the same block are one line's
+                # several parts of a line's image may reach the same block
                 line, block = np.unique(np.column_stack([line, block])[held], axis=0).T
                 pairs.append(np.stack([block, begin[line], length[line]]))
         whole = np.concatenate(pairs, axis=1)
         return cls(*whole[:, np.argsort(whole[0], kind="stable")])
 
     def groups(self, share: int = 0, of: int = 1) -> Iterator[tuple[Numbers, list[tuple[int, int]]]]:
-        """Neighbouring blocks, and where the lines lie that reach one of them, in order.
+        """Groups of neighbouring blocks, each with the places of the lines that reach it, in file order.
 
         Args:
-            share: of all groups, which are given, from 0 on.
-            of: how many shares there are; neighbours are alike, so shares are as well.
+            share: which share of all groups to yield, counted from 0.
+            of: number of shares. Groups are dealt out in turn; as neighbours are alike, so are the shares.
         """
         bounds = self._bounds()
         for first, after in islice(pairwise(bounds.tolist()), share, None, of):
@@ -79,11 +79,11 @@ class LineBlocks:
             yield np.unique(self.block[first:after]), list(map(tuple, places.tolist()))
 
     def __len__(self) -> int:
-        """How many groups there are."""
+        """Number of groups."""
         return len(self._bounds()) - 1
 
     def _bounds(self) -> Numbers:
-        """Where groups begin, and the last one ends. A block that many lines reach is one by itself."""
+        """Where each group begins and the last one ends. A block reached by many lines is its own group."""
         firsts = np.flatnonzero(np.diff(self.block, prepend=-1))
         lines = np.diff(firsts, append=len(self.block))
         is_large = lines > _SOME
@@ -93,15 +93,15 @@ class LineBlocks:
 
     @staticmethod
     def read(descriptor: int, place: tuple[int, int]) -> bytes:
-        """The line at a place of its file."""
+        """Read the line at a place of the file: its offset and length."""
         begin, length = place
         return os.pread(descriptor, length, begin)
 
 
 def parts_of(lines: list[bytes]) -> tuple[Geometries, Numbers]:
-    """The polygons of GeoJSON features in tile coordinates of zoom 0, and the line of each.
+    """The polygons of GeoJSON features in tile coordinates of zoom 0, and the index of each one's line.
 
-    Valid, none empty; what comes near the antimeridian stands on both sides of the map.
+    All are valid and none is empty; polygons near the antimeridian appear on both sides of the map.
     """
     areas = project_mended(shapely.from_geojson([each.decode() for each in lines]), 0)
     parts, of = shapely.get_parts(areas, return_index=True)
@@ -110,7 +110,7 @@ def parts_of(lines: list[bytes]) -> tuple[Geometries, Numbers]:
 
 
 def blocks_of(parts: Geometries, of: Numbers) -> tuple[Numbers, Numbers]:
-    """Pairs of `of` and the block that a part's frame reaches."""
+    """Pairs of a part's number in `of` and a block, buffer included, that its bounding box reaches."""
     frames = shapely.bounds(parts) * 2.0**BLOCK + np.array([-1, -1, 1, 1]) * BUFFER
     frames = np.clip(np.floor(frames) + np.array([0, 0, 1, 1]), 0, 2**BLOCK)
     west, north, east, south = frames.astype(np.int64).T

@@ -1,9 +1,8 @@
 """The tiles of the low zooms, where most images are smaller than a pixel: made here, not by tippecanoe.
 
-A pixel is 1/256 of a tile. An image that reaches a pixel from west to east or from north to south is drawn as
-its footprint, with its properties; the others are counted by the pixel that their middle lies in, and the
-pixel is drawn with the `count`. So at each zoom every image is drawn once, or counted once. Source: the
-Vector Tile Specification 2.1.
+A pixel is 1/256 of a tile's edge. An image at least a pixel wide or tall is drawn as its footprint, with its
+properties; smaller ones are counted in the pixel that holds their middle, and that pixel is drawn with the
+`count`. So at each zoom every image is drawn once or counted once. Source: the Vector Tile Specification 2.1.
 """
 
 from __future__ import annotations
@@ -43,20 +42,20 @@ from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
 Numbers = NDArray[np.int64]
 
 _PIXEL: Final = EXTENT // PIXELS
-"""Tile units."""
+"""Edge of a pixel, tile units."""
 
 _SIMPLIFIED: Final = 1.0
-"""Tile units by which an outline may stray; tippecanoe's as well."""
+"""Tolerance of simplification, tile units; the same as tippecanoe's."""
 
 _CORNERS_TOGETHER: Final = 2**16
-"""Of outlines that are cut together: some tens of megabytes."""
+"""Corners of all outlines that are cut in one batch: some tens of megabytes."""
 
 _SQUARE: Final = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * _PIXEL
 """Corners of a pixel, clockwise on the screen."""
 
 
 class Reached(NamedTuple):
-    """Tiles, and the last zoom at which each image reaches one of them; -1 for none."""
+    """Tiles, and the last zoom at which each image reaches any of them; -1 for none."""
 
     tiles: Stretches
     deepest: NDArray[np.int8]
@@ -64,12 +63,12 @@ class Reached(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pieces:
-    """What tiles draw of images: polygons in tile units.
+    """The pieces of images that tiles draw: polygons in tile units.
 
     Attributes:
-        tile: row and column as one number each, ascending.
-        image: whose footprint it is; ascending in a tile.
-        polygon: with whole numbers for coordinates.
+        tile: the piece's tile, row and column packed into one number; ascending.
+        image: index of the image it is a piece of; ascending within a tile.
+        polygon: the piece, with integer coordinates.
     """
 
     tile: Numbers
@@ -78,17 +77,18 @@ class _Pieces:
 
 
 def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = None) -> Iterator[Tile]:
-    """Draw the zooms of a plan that lie above the one from which all images are drawn as themselves.
+    """Draw the low zooms of a plan: those before `whole_from`, from which all images are drawn as themselves.
 
-    Holds the middle of each image and the tiles of all these zooms, but no more than a batch of footprints.
+    Holds the middle and extent of each image and the tiles of all these zooms in memory, but only one batch
+    of footprints at a time.
 
     Args:
         footprints: the GeoParquet, in drawing order.
-        plan: which zooms, and what a tile says of an image.
-        only: the tiles that are wanted, and the images that reach them; None are all.
+        plan: which zooms to draw, and which properties images have.
+        only: the tiles to draw, and the images that reach them; None draws all.
 
     Returns:
-        The tiles in the order of PMTiles' ids; the same footprints give the same bytes.
+        The tiles in the order of their PMTiles ids; the same footprints give the same bytes.
     """
     zooms = range(plan.zoom_min, plan.whole_from)
     sheets: dict[int, defaultdict[int, Features]] = {zoom: defaultdict(Features) for zoom in zooms}
@@ -105,7 +105,7 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
         parts, of = shapely.get_parts(areas, return_index=True)
         image = wanted[of]
         said = _said(batch, image, plan)
-        for zoom in reversed(zooms):  # what is simplified for a zoom is less work at the one before
+        for zoom in reversed(zooms):  # an outline simplified for one zoom is less work at the next
             shown = is_shown(extent[image], zoom)
             if not shown.any():
                 break
@@ -126,7 +126,7 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
 def _is_wanted(
     extent: NDArray[np.float64], deepest: NDArray[np.integer[Any]], zooms: range
 ) -> NDArray[np.bool_]:
-    """Which images are drawn as themselves at some zoom at which they reach a wanted tile."""
+    """Which images are drawn as themselves at any zoom at which they reach a wanted tile."""
     last = np.minimum(deepest, zooms[-1])
     shown: NDArray[np.bool_] = (last >= zooms[0]) & (extent * PIXELS * 2.0**last >= 1.0)
     return shown
@@ -140,15 +140,15 @@ def _wanted(pieces: _Pieces, zoom: int, only: Reached | None) -> _Pieces:
 
 
 def _held(tile: Numbers, zoom: int, only: Reached) -> NDArray[np.bool_]:
-    """Which tiles, row and column as one number each, are wanted."""
+    """Which of these tiles, row and column packed into one number, are wanted."""
     return only.tiles.hold(tile_ids(zoom, tile & (1 << zoom) - 1, tile >> zoom))
 
 
 def is_shown(extent: NDArray[np.float64], zoom: int) -> NDArray[np.bool_]:
-    """Which images are drawn as themselves at a low zoom: those that reach a pixel.
+    """Which images are drawn as themselves at a low zoom: those at least one pixel wide or tall.
 
     Args:
-        extent: the longer side of an image's frame; the map is the unit square.
+        extent: the longer side of each image's bounding box, where the map is the unit square.
         zoom: below the plan's `whole_from`.
     """
     shown: NDArray[np.bool_] = extent * float(PIXELS << zoom) >= 1.0
@@ -156,12 +156,12 @@ def is_shown(extent: NDArray[np.float64], zoom: int) -> NDArray[np.bool_]:
 
 
 def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
-    """Cut images into tiles, on the tiles' grid.
+    """Cut images at the edges of tiles and round the pieces to the tile grid.
 
     Args:
-        parts: polygons; the map is the unit square.
+        parts: polygons, where the map is the unit square.
         image: index of the image that each is a part of.
-        zoom: of the tiles.
+        zoom: the tiles' zoom.
     """
     parts = shapely.transform(parts, lambda points: points * float(EXTENT << zoom))
     bounds = shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * MARGIN
@@ -171,10 +171,10 @@ def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
     near = shapely.intersects(parts[which], _drawn_by(x, y))
     which, x, y = which[near], x[near], y[near]
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, object))]
-    # an outline is copied for each tile: some at a time, or few large ones would fill the memory
+    # in batches, as an outline is copied for each tile: a few large ones would fill the memory
     for some in _split(shapely.get_num_coordinates(parts)[which].astype(np.int64)):
         offset = -EXTENT * np.column_stack([x[some], y[some]])
-        # a spike that is thinner than a tile's unit may be longer than a pixel
+        # a spike thinner than a tile unit may still be longer than a pixel
         polygon, of = on_the_grid(cut_to_tile(moved(parts[which[some]], offset)), spikes=True)
         found.append(((y[some][of] << zoom) + x[some][of], image[which[some][of]], polygon))
     tile, image, polygon = map(np.concatenate, zip(*found, strict=True))
@@ -183,21 +183,21 @@ def _pieces(parts: Geometries, image: Numbers, zoom: int) -> _Pieces:
 
 
 def _drawn_by(x: Numbers, y: Numbers) -> Geometries:
-    """What tiles draw, in units of their grid, from the map's corner."""
+    """The areas that tiles draw, buffer included, in tile units from the map's north-western corner."""
     west, north = EXTENT * x - MARGIN, EXTENT * y - MARGIN
     side = EXTENT + 2 * MARGIN
     return np.asarray(shapely.box(west, north, west + side, north + side), dtype=object)
 
 
 def _split(corners: Numbers) -> Iterator[slice]:
-    """Stretches of outlines that have not too many corners together, or are one."""
+    """Slices of outlines with a limited number of corners in total, except where a single one has more."""
     group = np.cumsum(corners) // _CORNERS_TOGETHER
     bounds = [*np.flatnonzero(np.diff(group, prepend=-1)).tolist(), len(corners)]
     return (slice(start, stop) for start, stop in pairwise(bounds))
 
 
 def _said(batch: pl.DataFrame, images: Numbers, plan: TilingPlan) -> dict[int, Said]:
-    """What is said of some images of a batch."""
+    """The encoded properties of some images of a batch, by index."""
     images = np.unique(images)
     stated = map(plan.properties_of, batch.select(plan.columns)[images].iter_rows(named=True))
     return {
@@ -221,7 +221,7 @@ def _add_outlines(sheets: defaultdict[int, Features], pieces: _Pieces, said: Map
 
 
 def _squares(middles: NDArray[np.float64], zoom: int) -> dict[int, tuple[Numbers, Numbers]]:
-    """By tile: the north-west corners of pixels that hold images, in pixels, and how many each holds."""
+    """By tile: north-western corners of the pixels that hold images, in pixels, and how many each holds."""
     side = PIXELS << zoom
     x, y = np.clip(np.floor(middles * side).astype(np.int64), 0, side - 1).T
     tile = ((y // PIXELS) << zoom) + x // PIXELS
@@ -241,7 +241,7 @@ def _finished(
     x, y = tile & (1 << zoom) - 1, tile >> zoom
     for each in np.argsort(tile_ids(zoom, x, y)).tolist():
         sheet, counted = sheets.get(int(tile[each])), squares.get(int(tile[each]))
-        # what is counted lies below the images
+        # counts are drawn below images
         keys = [*(plan.properties if sheet else ()), *(["count"] if counted else [])]
         values = sheet.values if sheet else 0
         below, counts = _counted(*counted, key=len(keys) - 1, values=values) if counted else ([], [])
@@ -250,13 +250,13 @@ def _finished(
 
 
 def _counted(corner: Numbers, count: Numbers, *, key: int, values: int) -> tuple[list[bytes], list[bytes]]:
-    """A feature for each number of images, of all pixels that hold so many; and the numbers.
+    """One feature for each distinct count, made of all pixels with that count; and the counts, encoded.
 
     Args:
-        corner: north-western corners of pixels, in pixels.
-        count: of images in each.
-        key: the number of the property.
-        values: how many values stand before the numbers.
+        corner: north-western corners of the pixels, in pixels.
+        count: number of images in each pixel.
+        key: index of the `count` property among the layer's keys.
+        values: number of values that precede the counts in the layer.
     """
     order = np.argsort(count, kind="stable")
     corner, count = corner[order], count[order]

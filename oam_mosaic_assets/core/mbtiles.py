@@ -1,7 +1,7 @@
-"""Reading tippecanoe's MBTiles, for `merging` to make an archive of.
+"""Reading tippecanoe's MBTiles, from which `merging` makes an archive.
 
-Tippecanoe makes MBTiles whatever it is asked for, and takes three times as long as this project to turn them
-into PMTiles. Source: the MBTiles specification 1.3.
+Tippecanoe makes MBTiles whatever output it is asked for, and takes three times as long as this project to
+convert them to PMTiles. Source: the MBTiles specification 1.3.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 
 class BrokenTiles(ValueError):
-    """The file is no whole MBTiles; the message says what is wrong."""
+    """The file is not a complete MBTiles file; the message says what is wrong."""
 
 
 def read_tiles(mbtiles: Path) -> Generator[tuple[int, int, int, bytes], None, None]:
-    """Zoom, column, row from the north, and content of each tile, in no particular order.
+    """Zoom, column, row (counted from the north) and content of each tile, in no particular order.
 
     Raises:
-        BrokenTiles: it is no MBTiles file, or not a whole one.
+        BrokenTiles: it is not an MBTiles file, or not a complete one.
     """
     with closing(_opened(mbtiles)) as database:
         for zoom, x, row, content in _rows(

@@ -1,9 +1,9 @@
-"""Making one PMTiles archive (version 3) of tiles that lie in several files: clustered, without duplicates.
+"""Merging tiles from several files into one PMTiles archive (version 3): clustered, without duplicates.
 
-Contents are stored where they are first needed, in the order of tile ids, whatever file they come from; so
-equal tiles and metadata give equal bytes, whether tiles are fresh or were taken over. What lies side by side
-in a file and in the archive goes over as one range of bytes. Entries are worked on some at a time, so that
-tens of millions of tiles take little memory. Source: the PMTiles specification, version 3.
+Contents are stored in the order of tile ids, each where it is first needed, whichever file it comes from; so
+equal tiles and metadata give equal bytes, whether tiles are new or were taken over. Contents that are
+adjacent both in a file and in the archive are copied as one byte range. Entries are processed in batches, so
+that tens of millions of tiles take little memory. Source: the PMTiles specification, version 3.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from pmtiles.tile import HeaderDict
 
 _E7: Final = 10**7
-"""PMTiles states longitudes and latitudes in whole 1e-7 degrees."""
+"""PMTiles stores longitudes and latitudes as integers, in units of 1e-7 degrees."""
 
 _TOGETHER: Final = 2**16
-"""Entries of a source that are held."""
+"""The most entries of a source in one batch."""
 
 _FIRST_IDS: Final = np.array([first_tile_id(zoom) for zoom in range(32)])
 
@@ -43,8 +43,8 @@ class Source:
     """Tiles in a file.
 
     Attributes:
-        descriptor: of the open file.
-        entries: where they lie in it, in the order of tile ids. Equal offsets are equal contents.
+        descriptor: file descriptor of the open file.
+        entries: where the tiles lie in it, in the order of tile ids. Equal offsets mean equal contents.
     """
 
     descriptor: int
@@ -56,7 +56,7 @@ class Source:
 
         Args:
             archive: the archive.
-            entries: what `Archive.entries` says, where that is known already.
+            entries: the result of `Archive.entries`, if already known.
 
         Raises:
             BrokenArchive: a directory is broken.
@@ -65,13 +65,13 @@ class Source:
         return cls(archive.descriptor, known.shifted(archive.header["tile_data_offset"]))
 
     def content(self, start: int, length: int) -> bytes:
-        """What lies at a place of the file, as stored. Raises OSError where the file ends before."""
+        """The bytes at a place of the file, as stored. Raises OSError if the file ends before that."""
         return read(self.descriptor, start, start + length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an archive's tiles lie.
+    """The zooms and bounds of an archive's tiles.
 
     Attributes:
         zoom_min: first zoom.
@@ -84,7 +84,7 @@ class Place:
     bounds: tuple[float, float, float, float]
 
     def in_header(self) -> dict[str, int]:
-        """As the header of an archive has it; a map opens on all of it."""
+        """The header fields for them; a map opens centred on the bounds, at the first zoom."""
         west, south, east, north = (round(side * _E7) for side in self.bounds)
         return {
             "min_zoom": self.zoom_min,
@@ -108,18 +108,18 @@ def write_archive(
     tile_type: TileType = TileType.MVT,
     tile_compression: Compression = Compression.GZIP,
 ) -> None:
-    """Write one archive of all the tiles that the sources name.
+    """Write all tiles of the sources to one archive.
 
     Args:
-        target: where it goes; must not exist.
-        sources: no tile stands in two of them.
-        place: where the tiles lie.
-        metadata: the JSON object that the archive shows to its readers.
-        tile_type: of all tiles.
-        tile_compression: of all tiles.
+        target: path of the archive; must not exist.
+        sources: the tiles; no tile may be in two of them.
+        place: zooms and bounds of the tiles.
+        metadata: the archive's metadata, a JSON object.
+        tile_type: type of all tiles.
+        tile_compression: compression of all tiles.
 
     Raises:
-        ValueError: two sources give the same tile.
+        ValueError: two sources hold the same tile.
     """
     with ExitStack() as held:
         files = [held.enter_context(TemporaryFile(dir=target.parent)) for _ in fields(Directory)]
@@ -158,13 +158,13 @@ def write_archive(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Laid:
-    """What an archive consists of.
+    """The layout of an archive.
 
     Attributes:
         entries: its directory.
-        ranges: its contents in their order: source, begin and end in its file; of shape (n, 3) each.
-        contents: how many.
-        size: of them all, bytes.
+        ranges: its contents in order: source, begin and end in its file; arrays of shape (n, 3).
+        contents: number of contents.
+        size: total size of the contents, bytes.
     """
 
     entries: Directory
@@ -174,11 +174,11 @@ class _Laid:
 
 
 def _laid(sources: Sequence[Source], spool: EntryFiles, folder: Path) -> _Laid:
-    """Lay the contents where they are first needed, in the order of tile ids."""
+    """Lay out the contents in the order of tile ids, each where it is first needed."""
     repeated = Repeated.among([(each.descriptor, each.entries) for each in sources], folder)
-    laid_at = np.full(repeated.number.max(initial=-1) + 2, -1)  # the last stands for those of number -1
+    laid_at = np.full(repeated.number.max(initial=-1) + 2, -1)  # the last element catches number -1
     ranges, contents, size = list[Numbers](), 0, 0
-    # the entry before, for what follows may belong to its run
+    # the last entry is held back, as its run may continue in the next batch
     last, last_number = Directory.empty(), np.zeros(0, np.int64)
     for source, entries in _windows(sources):
         number = repeated.numbers(source, entries.offset)
@@ -199,7 +199,7 @@ def _laid(sources: Sequence[Source], spool: EntryFiles, folder: Path) -> _Laid:
 
 
 def _windows(sources: Sequence[Source]) -> Iterator[tuple[Numbers, Directory]]:
-    """All entries in the order of tile ids, some at a time, and of which source each is."""
+    """All entries in the order of tile ids, in batches, with the index of each one's source."""
     begins = np.zeros(len(sources), np.int64)
     stop: int | None = 0
     while stop is not None:
@@ -222,14 +222,14 @@ def _windows(sources: Sequence[Source]) -> Iterator[tuple[Numbers, Directory]]:
 
 
 def _in_runs(entries: Directory, content: Numbers) -> Directory:
-    """The same with one entry for neighbouring tiles of equal content.
+    """The entries, with neighbouring tiles of equal content merged into one; no run crosses zooms.
 
     Args:
         entries: in the order of tile ids.
-        content: a number for each; those of a negative one are like no other.
+        content: number of each entry's content; a negative one equals no other.
 
     Raises:
-        ValueError: two are about the same tile.
+        ValueError: two entries cover the same tile.
     """
     ends = entries.tile_id + entries.run_length
     if (entries.tile_id[1:] < ends[:-1]).any():
@@ -244,7 +244,7 @@ def _in_runs(entries: Directory, content: Numbers) -> Directory:
 
 
 def _ranges(source: Numbers, entries: Directory) -> Numbers:
-    """Source, begin and end of the ranges of bytes that hold these contents, in this order."""
+    """Source, begin and end of the byte ranges that hold these contents, in the same order."""
     ends = entries.offset + entries.length
     breaks = np.flatnonzero((np.diff(source) != 0) | (entries.offset[1:] != ends[:-1]))
     begins = np.append(np.zeros(min(1, len(entries)), np.int64), breaks + 1)

@@ -1,7 +1,7 @@
-"""Whether a file names an image: an archive's tiles inflated, Parquet read, anything else as text.
+"""Whether a file names an image: archive tiles are inflated, Parquet is read, the rest is searched as text.
 
-An id is opaque and may be as short as a letter. So only what is exactly the id counts: a property, a cell, or
-a string in quotes.
+An id is opaque and may be a single letter. So only an exact match counts: the value of a property, a table
+cell, or a quoted string.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from oam_mosaic_assets.core.vector_tile import BrokenTile, read_layers
 
 
 def names_any(path: Path, ids: Collection[str]) -> bool:
-    """Whether the file names one of these images.
+    """Whether the file names any of these images.
 
     Args:
-        path: of a file of any kind; what it is shows in its first bytes.
-        ids: of the images.
+        path: a file of any kind, recognised by its first bytes.
+        ids: ids of the images.
     """
     with path.open("rb") as content:
         head = content.read(8)
@@ -32,14 +32,14 @@ def names_any(path: Path, ids: Collection[str]) -> bool:
         if head.startswith(b"PAR1"):
             return _table_names(path, ids)
     except (BrokenArchive, pl.exceptions.PolarsError):
-        pass  # what nobody can read as what it seems to be
+        pass  # not readable as what it seems to be: searched as text
     with path.open("rb") as lines:
         wanted = _quoted(ids)
         return any(each in line for line in lines for each in wanted)
 
 
 def text_names_any(text: str, ids: Collection[str]) -> bool:
-    """The same of a text."""
+    """Whether the text names any of these images."""
     return text in ids or any(each in text.encode(errors="replace") for each in _quoted(ids))
 
 
@@ -78,7 +78,7 @@ def _table_names(path: Path, ids: Collection[str]) -> bool:
 
 
 def _quoted(ids: Collection[str]) -> set[bytes]:
-    """The ids as JSON and as Python write them."""
+    """The ids in quotes, as JSON and as Python write them."""
     return {
         written.encode()
         for each in ids

@@ -1,6 +1,6 @@
-"""The coverage as an outline: the tiles that an archive has at a middle zoom, dissolved.
+"""The coverage as an outline: an archive's tiles at a middle zoom, dissolved.
 
-A tile exists only where an image lies, so that the archive's directories tell the places; no tile is read.
+Tiles exist only where images lie, so the archive's directories suffice; no tile is read.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from oam_mosaic_assets.core.directory import LARGEST_ROOT, BrokenDirectory, Dire
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
 
 DEEPEST_OUTLINE: Final = 12
-"""The last zoom whose tiles make the outline; a tile of it is 10 km wide at the equator."""
+"""The deepest zoom whose tiles may form the outline; they are 10 km wide at the equator."""
 
 LARGEST_OUTLINE: Final = 100_000
-"""Bytes as JSON; editors load the outlines of a thousand layers at once."""
+"""The most bytes as JSON; editors load the outlines of a thousand layers at once."""
 
 _MOST_TILES: Final = 20_000
-"""That are dissolved; more would never fit."""
+"""The most tiles to dissolve; the outline of more would never fit."""
 
 _DECIMALS: Final = 5
-"""Of a degree: a metre."""
+"""Decimal places of a degree: about a metre."""
 
 Read = Callable[[int, int], bytes]
-"""Reads a range of the archive: its first byte, and how many there are."""
+"""Reads a byte range of the archive, given its start and length."""
 
 
 def outline_of(read: Read, *, largest: int = LARGEST_OUTLINE) -> Mapping[str, Any] | None:
-    """A GeoJSON MultiPolygon in which every image of the map lies, of boxes as small as its size allows.
+    """A GeoJSON MultiPolygon that contains every image of the map, made of the smallest tiles that fit.
 
     Args:
-        read: reads the archive; the start of its directories is asked for.
-        largest: bytes that it may have as JSON.
+        read: reads the archive; only its header and its first directories are requested.
+        largest: the most bytes that the outline may have as JSON; at zoom 0 it may have more.
 
     Returns:
-        None where the archive has no tile.
+        None if the archive has no tiles up to `DEEPEST_OUTLINE`, or none of its outlines fits.
 
     Raises:
-        BrokenArchive: its header or a directory cannot be read.
+        BrokenArchive: the header or a directory cannot be read.
     """
     entries = _entries(read)
     for zoom in range(DEEPEST_OUTLINE, -1, -1):
@@ -62,7 +62,7 @@ def outline_of(read: Read, *, largest: int = LARGEST_OUTLINE) -> Mapping[str, An
 
 
 def _entries(read: Read) -> Directory:
-    """All about tiles, in the directories that begin before the last zoom of use ends."""
+    """All tile entries from the directories that begin before the end of `DEEPEST_OUTLINE`."""
     head = read(0, HEADER_LENGTH + LARGEST_ROOT)
     header = read_header(head[:HEADER_LENGTH])
     start, length = header["root_offset"], header["root_length"]
@@ -84,10 +84,10 @@ def _directory(packed: bytes) -> Directory:
 
 
 def _dissolved(x: Numbers, y: Numbers, zoom: int) -> dict[str, Any]:
-    """Tiles of a zoom as one MultiPolygon, EPSG:4326, with no more corners than it needs."""
+    """Tiles of one zoom as a MultiPolygon, EPSG:4326, without redundant corners."""
     union = shapely.simplify(shapely.union_all(shapely.box(x, y, x + 1, y + 1)), 0)
     degrees = shapely.transform(union, lambda corners: _degrees(corners, zoom))
-    oriented = shapely.orient_polygons(degrees)  # north is up now, and what was left is right
+    oriented = shapely.orient_polygons(degrees)  # flipping north up reversed the rings
     parts = shapely.get_parts(oriented).tolist()
     return dict(shapely.geometry.mapping(shapely.MultiPolygon(parts)))
 

@@ -1,4 +1,4 @@
-"""Tiles of one colour as pictures: nothing where a bit is 0, the translucent colour where it is 1."""
+"""Single-colour tiles as pictures: transparent where a bit is 0, the translucent colour where it is 1."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _OPAQUE: Final = 255
 
 
 class BrokenPicture(ValueError):
-    """The bytes are no picture of this kind; the message says why."""
+    """The bytes are not a picture of this kind; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Palette(ABC):
-    """Pictures of this size and colour.
+    """Encodes and decodes pictures of one size and colour.
 
     Attributes:
-        pixels: along an edge.
-        colour: of what is covered.
-        opacity: of what is covered, 0 to 1.
+        pixels: pixels along an edge.
+        colour: colour of covered pixels.
+        opacity: opacity of covered pixels, 0 to 1.
     """
 
     pixels: int
@@ -42,16 +42,16 @@ class Palette(ABC):
 
     @abstractmethod
     def encoded(self, bitmaps: Bitmaps) -> Iterator[bytes]:
-        """A picture of each. Equal bitmaps give equal bytes."""
+        """Encode each bitmap as a picture. Equal bitmaps give equal bytes."""
 
     @abstractmethod
     def decoded(self, content: bytes) -> Bitmaps:
         """The bitmap of a picture that `encoded` could have made: shape (1, pixels, pixels / 8).
 
         Raises:
-            BrokenPicture: it is broken, or has another size, colour or form.
+            BrokenPicture: it is broken, or of a different size, colour or form.
         """
 
     def full(self) -> bytes:
-        """The picture that is covered all over."""
+        """The picture of a fully covered tile."""
         return next(self.encoded(np.full((1, self.pixels, self.pixels // 8), 0xFF, np.uint8)))

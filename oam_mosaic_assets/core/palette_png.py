@@ -1,6 +1,6 @@
-"""PNG tiles of one colour: a bit a pixel.
+"""Single-colour PNG tiles: one bit per pixel.
 
-Written directly, which takes 50 µs a tile. Source: the PNG specification, third edition; color type 3.
+Encoded directly, which takes 50 µs a tile. Source: the PNG specification, third edition; color type 3.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from oam_mosaic_assets.core.palette import BrokenPicture, Palette
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LEVEL: Final = 6
-"""Of zlib: its 9 saves a tenth of the bytes and takes five times as long."""
+"""Compression level of zlib; level 9 would save a tenth of the bytes but take five times as long."""
 
 _WINDOW: Final = 15
 _MEMORY: Final = 9
 _FRAME: Final = 12
-"""Bytes of a chunk besides its content."""
+"""Bytes of a chunk besides its content: length, type and checksum."""
 
 
 class PalettePng(Palette):
-    """Pictures that have a palette of two entries."""
+    """PNGs with a palette of two entries."""
 
     def encoded(self, bitmaps: Bitmaps) -> Iterator[bytes]:
-        """A picture of each. Equal bitmaps give equal bytes."""
+        """Encode each bitmap as a picture. Equal bitmaps give equal bytes."""
         begin = self._begin()
         lines = np.zeros(
             (self.pixels, self.pixels // 8 + 1), np.uint8
-        )  # each row begins with its filter, none
+        )  # each row begins with its filter type, 0 for none
         for each in bitmaps:
             lines[:, 1:] = each
             packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY)
@@ -43,7 +43,7 @@ class PalettePng(Palette):
         """The bitmap of a picture that `encoded` could have made: shape (1, pixels, pixels / 8).
 
         Raises:
-            BrokenPicture: it is broken, or has another size, palette or form.
+            BrokenPicture: it is broken, or of a different size, palette or form.
         """
         begin = self._begin()
         if not content.startswith(begin):
@@ -67,7 +67,7 @@ class PalettePng(Palette):
         return rows[:, :, 1:]
 
     def _begin(self) -> bytes:
-        """All that stands before the pixels."""
+        """Everything that precedes the pixels."""
         size = struct.pack(">IIBBBBB", self.pixels, self.pixels, 1, 3, 0, 0, 0)
         return b"".join(
             [

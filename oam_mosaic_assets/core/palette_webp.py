@@ -1,6 +1,6 @@
-"""WEBP tiles of one colour, as `palette_png` has PNG's: for archives whose other tiles are WEBP.
+"""Single-colour WebP tiles, like the PNGs of `palette_png`: for archives whose other tiles are WebP.
 
-Lossless, by libwebp. A tile takes some milliseconds, sixty times as long as the PNG.
+Encoded losslessly by libwebp. A tile takes a few milliseconds, sixty times as long as a PNG.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from oam_mosaic_assets.core.palette import BrokenPicture, Palette
 
 
 class PaletteWebp(Palette):
-    """Pictures of whole pixels, for WEBP has no palette of its own."""
+    """WebP pictures with RGBA pixels, as WebP has no palette of its own."""
 
     def encoded(self, bitmaps: Bitmaps) -> Iterator[bytes]:
-        """A picture of each. Equal bitmaps give equal bytes."""
+        """Encode each bitmap as a picture. Equal bitmaps give equal bytes."""
         for each in bitmaps:
             bits = np.unpackbits(each, axis=1)
             picture = Image.fromarray(bits[..., None] * self._covered())
             written = io.BytesIO()
-            # more effort takes a hundred times as long and saves a quarter
+            # more effort would save a quarter of the bytes but take a hundred times as long
             picture.save(written, "WEBP", lossless=True, quality=50, method=4)
             yield written.getvalue()
 
@@ -32,7 +32,7 @@ class PaletteWebp(Palette):
         """The bitmap of a picture that `encoded` could have made: shape (1, pixels, pixels / 8).
 
         Raises:
-            BrokenPicture: it is broken, or has another size or colour.
+            BrokenPicture: it is broken, or of a different size or colour.
         """
         try:
             with Image.open(io.BytesIO(content), formats=["WEBP"]) as picture:
@@ -41,7 +41,7 @@ class PaletteWebp(Palette):
             raise BrokenPicture(f"it does not decode: {error}") from None
         if shown.shape[:2] != (self.pixels, self.pixels):
             raise BrokenPicture(f"it has {shown.shape[1]} x {shown.shape[0]} pixels")
-        covered = shown[..., 3] > 0  # colours of what is not seen may be any
+        covered = shown[..., 3] > 0  # transparent pixels may have any colour
         if (shown[covered] != self._covered()).any():
             raise BrokenPicture("it has pixels of another colour")
         return np.packbits(covered, axis=1)[None]

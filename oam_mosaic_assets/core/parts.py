@@ -1,8 +1,8 @@
-"""The map cut into parts that are tiled by themselves, so that several processes make one archive.
+"""Cutting the map into parts that are tiled independently, so that several processes can make one archive.
 
-A part is a stretch of the curve at the first zoom that shows all images, and all that lies below it. From
-all images that reach a tile, buffer included, tippecanoe makes that tile, whatever else it is given; what it
-makes besides is left out.
+A part is a stretch of the Hilbert curve at the first zoom that shows all images, and all tiles below it.
+Given all images that reach a tile, buffer included, tippecanoe makes the same tile whatever else it is given;
+the tiles it makes beyond a part are discarded.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One of them.
+    """One part of the map.
 
     Attributes:
-        tiles: those that are made.
-        images: which of them may be drawn there.
-        weight: how much work it is, against the others.
+        tiles: the tiles that it consists of.
+        images: for each image, whether it may be drawn there.
+        weight: how much work it is, relative to the other parts.
     """
 
     tiles: Stretches
@@ -42,12 +42,12 @@ class Part:
 
 
 def parts_of(footprints: Path, plan: TilingPlan, count: int) -> list[Part]:
-    """Cut the map into parts that are about equally much work, largest first.
+    """Cut the map into parts of about equal work, the largest first.
 
     Args:
-        footprints: of all images, in drawing order.
+        footprints: the GeoParquet of all images, in drawing order.
         plan: how they are drawn.
-        count: how many parts; fewer where the images lie in fewer tiles.
+        count: number of parts; there are fewer if the images lie in fewer tiles.
     """
     image, cell, work = (np.concatenate(each) for each in zip(*_reached(footprints, plan), strict=True))
     order = np.argsort(cell, kind="stable")
@@ -70,14 +70,14 @@ def parts_of(footprints: Path, plan: TilingPlan, count: int) -> list[Part]:
 def share_out(
     lines: Path, footprints: Path, plan: TilingPlan, parts: Sequence[Part], targets: Sequence[Path]
 ) -> None:
-    """Give each part the lines of its images, in their order.
+    """Write a file for each part with the lines of its images, in the original order.
 
     Args:
         lines: what `write_geojson` wrote.
-        footprints: of all images, in drawing order.
+        footprints: the GeoParquet of all images, in drawing order.
         plan: how they are drawn.
-        parts: as `parts_of` made them.
-        targets: a file for each part.
+        parts: the result of `parts_of`.
+        targets: one file for each part.
     """
     name, *_ = plan.properties
     number = {each: image for image, each in enumerate(names_of(footprints))}
@@ -91,7 +91,7 @@ def share_out(
 
 
 def _below(begin: int, end: int, plan: TilingPlan) -> Stretches:
-    """The tiles from one id to before another, and all below them."""
+    """The tiles of `whole_from` from one id up to but excluding another, and all tiles below them."""
     zooms = range(plan.whole_from, plan.zoom_max + 1)
     top = first_tile_id(plan.whole_from)
     sides = np.array(
@@ -105,7 +105,7 @@ def _below(begin: int, end: int, plan: TilingPlan) -> Stretches:
 
 
 def _reached(footprints: Path, plan: TilingPlan) -> Iterator[tuple[Numbers, Numbers, NDArray[np.float64]]]:
-    """Image, id of a tile of `whole_from` that its frame reaches, and how many tiles it is drawn in there."""
+    """Image, id of a `whole_from` tile that its box reaches, and how many `zoom_max` tiles lie in both."""
     zoom, start = plan.whole_from, 0
     for batch in read_batches(footprints, ("geometry",)):
         parts, of = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()), plan)

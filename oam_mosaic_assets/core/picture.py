@@ -1,7 +1,7 @@
 """A small picture of the world with the images on it, to see at a glance what the mosaic holds.
 
-Its projection is Equal Earth, so that a dot covers the same area everywhere; the cut runs through the Bering
-Strait. Every pixel is a tone (sea, land) and a heat (images); colours are given last, by a table of the two.
+The projection is Equal Earth, so that a dot covers the same area everywhere; the map is cut at the Bering
+Strait. Every pixel has a tone (sea, land) and a heat (images); in the end a table of both gives its colour.
 """
 
 from __future__ import annotations
@@ -22,58 +22,58 @@ from oam_mosaic_assets.core.land import CUT, LAND, WATER
 
 WIDTH: Final = 960
 HEIGHT: Final = 474
-"""Pixels."""
+"""Size of the picture, pixels."""
 
 LEGEND: Final = (
     "Orange: images; a dot stands for some 26,000 km², the larger and brighter the more images touch it. "
     "Grey: land, for orientation only."
 )
-"""What the colours mean, for whoever shows the picture."""
+"""What the colours mean, to be shown with the picture."""
 
 MAX_BYTES: Final = 44_000
-"""Of a PNG, such that it stays below 60 kB as base64: enough for one entry of an event log."""
+"""The most bytes of a PNG: below 60 kB as base64, which fits into one entry of an event log."""
 
 _WIDTHS: Final = (WIDTH, 840, 720, 600, 480)
-"""Pixels; a picture that is too heavy, for images are scattered all over the world, is made smaller."""
+"""Pixels; if images scattered all over the world make the PNG too large, the next smaller width is used."""
 
 _FINE: Final = 3
-"""All is drawn this much larger and then reduced, which smooths the edges."""
+"""Everything is drawn this many times larger and then reduced, which smooths the edges."""
 
 _CENTRE: Final = np.array([WIDTH, HEIGHT]) / 2
 _RADIUS: Final = 175.1
-"""Pixels; the sphere's, such that the world leaves a margin of 6 pixels."""
+"""Radius of the sphere in pixels; leaves a margin of 6 pixels around the world."""
 
 _STEP: Final = 5
 _ROW: Final = 4
-"""Pixels from dot to dot, and from one row of dots to the next, which is shifted by half a step."""
+"""Pixels from dot to dot, and from row to row; every other row is shifted by half a step."""
 
 _TOP: Final = 7
 _ROWS: Final = 115
 _COLUMNS: Final = WIDTH // _STEP + 1
 
 _MOST: Final = 1000
-"""Images; a dot that stands for as many, or more, is the largest and brightest."""
+"""Images; a dot for this many or more is the largest and brightest."""
 
 _TONES: Final = 12
 _HEATS: Final = 10
 _ALPHAS: Final = 6
-"""Steps of tone, of heat and, at the world's edge, of opacity: few, for the picture's weight."""
+"""Levels of tone, of heat and, at the world's edge, of opacity: few, to keep the PNG small."""
 
 _SEA, _GRATICULE, _EDGE, _LAND, _COAST = 0, 46, 92, 128, 255
-"""Tones, 0 to 255, as all layers are until they are coloured."""
+"""Tones, 0 to 255; all layers have this range until they are coloured."""
 
 _TURN: Final = 360.0
-"""Degrees."""
+"""A full turn, degrees."""
 
 _BLUES: Final = np.array([[10, 20, 36], [31, 46, 66], [54, 74, 97], [92, 116, 141]], dtype=np.float64)
 _EMBERS: Final = np.array(
     [[255, 106, 26], [255, 150, 48], [255, 205, 110], [255, 252, 236]], dtype=np.float64
 )
-"""From the darkest tone to the lightest, from the least heat to the greatest; red, green, blue."""
+"""Red, green, blue: from the darkest tone to the lightest, and from the least heat to the greatest."""
 
 
 def project(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where points lie in the picture.
+    """Project points into the picture.
 
     Source: B. Šavrič, T. Patterson, B. Jenny, The Equal Earth map projection, 2018, equations 9 and 10.
 
@@ -96,28 +96,29 @@ _WORLD: Final = shapely.box(CUT, -90.0, CUT + _TURN, 90.0)
 
 _LATITUDES: Final = np.linspace(90.0, -90.0, 1801)
 _HEIGHTS: Final = project(np.column_stack([np.full(1801, CUT), _LATITUDES]))[:, 1]
-"""Pixels down, of each of these latitudes."""
+"""Vertical position of each of these latitudes, pixels down."""
 
 _ROW_CENTRES: Final = _TOP + _ROW * (np.arange(_ROWS) + 0.5)
 _ROW_LATITUDES: Final = np.interp(_ROW_CENTRES, _HEIGHTS, _LATITUDES)
 _ROW_STARTS: Final = project(np.column_stack([np.full(_ROWS, CUT), _ROW_LATITUDES]))[:, 0]
-"""Of each row of dots: pixels down, degrees north, and where the world begins, pixels to the right."""
+"""For each row of dots: pixels down, degrees north, and where the world begins, pixels to the right."""
 
 
 def world_picture(footprints: Geometries | Iterable[Geometries], *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Draw where images are: a dot wherever there is any, the more the larger and brighter, logarithmically.
+    """Draw a dot wherever there are images, logarithmically larger and brighter the more there are.
 
-    A dot stands for some 26,000 square kilometres. An image counts for each that its bounding box touches;
-    for a multipolygon it is the boxes of its parts, so that crossing the antimeridian makes it no larger.
+    A dot stands for some 26,000 square kilometres. An image counts for each dot whose cell its bounding box
+    touches; the parts of a multipolygon count by their own boxes, so crossing the antimeridian does not make
+    an image larger.
 
     Args:
-        footprints: in EPSG:4326, none empty, split at the antimeridian; at once, or in batches, with whose
-            number memory does not grow.
-        max_bytes: what the PNG may weigh.
+        footprints: in EPSG:4326, none empty, split at the antimeridian; all at once, or in batches, so that
+            memory does not grow with their number.
+        max_bytes: the most bytes that the PNG may have.
 
     Returns:
-        a PNG, transparent around the world, of WIDTH x HEIGHT pixels, or of half that at the least if it
-        would be too heavy; of the same footprints the same bytes.
+        A PNG, transparent around the world, of WIDTH x HEIGHT pixels, or scaled down by up to half if that is
+        too large. The same footprints give the same bytes.
     """
     counts = np.zeros((_ROWS, _COLUMNS), dtype=np.int64)
     for batch in [footprints] if isinstance(footprints, np.ndarray) else footprints:
@@ -132,14 +133,14 @@ def world_picture(footprints: Geometries | Iterable[Geometries], *, max_bytes: i
 
 
 def as_markdown(png: bytes, caption: str) -> str:
-    """A picture as markdown that carries it along; the caption below is shown as it is, whatever it holds."""
+    """A picture embedded in markdown; the caption below it is shown verbatim, whatever it contains."""
     # CommonMark takes any escaped ASCII punctuation literally; a line break could end the paragraph.
     text = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(caption.split()))
     return f"![Map of the world](data:image/png;base64,{base64.b64encode(png).decode()})\n\n{text}"
 
 
 def _boxes(footprints: Geometries) -> NDArray[np.float64]:
-    """West, south, east, north of each part; west and east in degrees east of the cut, within 0 and 360."""
+    """West, south, east, north of each part; west and east in degrees east of the cut, from 0 to 360."""
     west, south, east, north = shapely.bounds(shapely.get_parts(footprints)).T
     start = (west - CUT) % _TURN
     end = start + east - west
@@ -181,7 +182,7 @@ def _heat(counts: NDArray[np.int64]) -> Image.Image:
     x = np.clip(x, _ROW_STARTS[rows] + _STEP / 2, WIDTH - _ROW_STARTS[rows] - _STEP / 2)
     dots, glow = _canvas(), _canvas()
     on_dots, on_glow = ImageDraw.Draw(dots), ImageDraw.Draw(glow)
-    for each in np.argsort(many, kind="stable"):  # the brighter over the fainter
+    for each in np.argsort(many, kind="stable"):  # brighter dots on top
         at, share = (float(x[each] * _FINE), float(_ROW_CENTRES[rows[each]] * _FINE)), float(many[each])
         on_dots.circle(at, _FINE * (1.9 + 1.2 * share), fill=round(140 + 115 * share))
         on_glow.circle(at, _FINE * (2.8 + 5.0 * share), fill=round(60 + 60 * share))
@@ -215,7 +216,7 @@ def _graticule() -> list[shapely.LineString]:
 
 
 def _world() -> Image.Image:
-    """Where the world is, and not the paper around it."""
+    """A mask of the world, without the background around it."""
     mask = _canvas()
     ImageDraw.Draw(mask).polygon(_fine_path(_WORLD), fill=255)
     return mask.reduce(_FINE)
@@ -226,7 +227,7 @@ def _canvas(tone: int = 0) -> Image.Image:
 
 
 def _fine_path(line: shapely.Geometry) -> list[tuple[float, float]]:
-    """A line or an outline on a canvas; long edges bend as the projection bends them."""
+    """A line or an outline on a canvas; long edges are subdivided to follow the projection."""
     points = shapely.get_coordinates(shapely.segmentize(line, 3.0))
     return [(x, y) for x, y in (project(points) * _FINE).tolist()]
 
@@ -248,7 +249,7 @@ def _coloured(tones: Image.Image, heat: Image.Image, world: Image.Image) -> byte
 
 
 def _palette() -> list[int]:
-    """Colours of every heat and tone (tones vary fastest), then of the world's edge."""
+    """The colours for each heat and tone (tones vary fastest), then those for the world's edge."""
     heat = np.linspace(0.0, 1.0, _HEATS)
     blues, embers = _ramp(_BLUES, _TONES), _ramp(_EMBERS, _HEATS)
     glow = (np.minimum(heat / 0.5, 1.0) ** 1.5)[:, None, None]

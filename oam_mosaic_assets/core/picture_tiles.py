@@ -1,4 +1,4 @@
-"""Reading an archive whose tiles are pictures, whoever wrote it: which there are, and which are broken."""
+"""Reading an archive of picture tiles, whatever wrote it: which tiles it has, and which are broken."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from oam_mosaic_assets.core.grid import zoom_of
 from oam_mosaic_assets.core.outline import Read
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-"""How every PNG begins; width and height follow."""
+"""The first bytes of every PNG; width and height follow."""
 
 _SIZE: Final = struct.Struct(">II")
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What an archive holds.
+    """What an archive of pictures holds.
 
     Attributes:
-        tiles: how many, by zoom.
-        sizes: of the pictures, pixels.
-        faults: broken tiles with their names.
+        tiles: number of tiles by zoom.
+        sizes: the distinct sizes of the pictures, pixels.
+        faults: broken pictures, each with its first tile and the error.
     """
 
     tiles: dict[int, int]
@@ -37,13 +37,13 @@ class Pictures:
 
 
 def tile_pixels(read: Read) -> int:
-    """How many pixels an edge of an archive's first tile has.
+    """The width in pixels of an archive's first tile.
 
     Args:
-        read: reads the archive, of PNG tiles.
+        read: reads the archive of PNG tiles.
 
     Raises:
-        BrokenArchive: it has no header, or its first content is no PNG.
+        BrokenArchive: it has no valid header, or its first tile is not a PNG.
     """
     start = read_header(read(0, HEADER_LENGTH))["tile_data_offset"]
     head = read(start, len(_PNG) + _SIZE.size)
@@ -54,7 +54,7 @@ def tile_pixels(read: Read) -> int:
 
 
 def read_pictures(archive: Archive) -> Pictures:
-    """Decode every picture once. Raises `BrokenArchive` where a directory is broken."""
+    """Decode each distinct picture once. Raises `BrokenArchive` if a directory is broken."""
     entries = archive.entries()
     found = Pictures({}, set(), [])
     kind = archive.header["tile_type"].name

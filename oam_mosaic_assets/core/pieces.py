@@ -1,6 +1,6 @@
-"""What a tile shows of an outline: cut at its edges, buffer included, and rounded to its grid.
+"""The piece of an outline that a tile shows: cut at its edges, buffer included, and rounded to its grid.
 
-Polygons in tile units, x to the east and y to the south, origin at the tile's north-western corner.
+Polygons are in tile units, x to the east and y to the south, origin at the tile's north-western corner.
 """
 
 from __future__ import annotations
@@ -16,41 +16,42 @@ from oam_mosaic_assets.core.grid import Geometries, mended
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
 
 MARGIN: Final = round(BUFFER * EXTENT)
-"""Tile units that are drawn beyond a tile's edge."""
+"""The buffer, in tile units: how far a tile draws beyond its edges."""
 
 _WIDENED: Final = 2.0
-"""Tile units by which an outline is moved out where rounding would leave nothing of it."""
+"""Tile units by which an outline is widened where rounding would leave nothing of it."""
 
 _MITRE: Final = 1.25
-"""How many times as far its tips may reach then: on the grid they may lie a unit farther, and an outline
-may lie four from its footprint."""
+"""Mitre limit of that widening: rounding may move tips a unit farther, and an outline may stray at most four
+units from its footprint."""
 
 DRAWN: Final = shapely.box(-MARGIN, -MARGIN, EXTENT + MARGIN, EXTENT + MARGIN)
-"""What a tile draws: of an image that covers it, the piece."""
+"""The area that a tile draws, which is also the piece of an image that covers it."""
 
 
 def moved(geometries: Geometries, offset: NDArray[np.int64], scale: float = 1.0) -> Geometries:
-    """Geometries scaled, and then each moved by an offset of its own; of shape (n, 2)."""
+    """The geometries, scaled, then each moved by its own offset; offsets have shape (n, 2)."""
     points, of = shapely.get_coordinates(geometries, return_index=True)
     found: Geometries = shapely.set_coordinates(geometries.copy(), points * scale + offset[of])
     return found
 
 
 def cut_to_tile(local: Geometries) -> Geometries:
-    """What a tile draws of areas; not yet on its grid. Nothing may be left of some, or lines and points."""
+    """Cut areas to what a tile draws, not yet on its grid. Some may become empty, or lines and points."""
     return cut_to_square(local, -MARGIN, EXTENT + MARGIN)
 
 
 def on_the_grid(local: Geometries, *, spikes: bool = False) -> tuple[Geometries, NDArray[np.int64]]:
-    """Valid polygons of whole numbers that stand for areas, and the index of the area of each.
+    """Valid polygons with integer coordinates that represent areas, and the index of each one's area.
 
     Args:
-        local: in tile units.
-        spikes: whether what has parts that are too thin is drawn wider, all of it, and not without them.
+        local: areas in tile units.
+        spikes: whether a polygon with parts too thin for the grid is widened as a whole, instead of losing
+            those parts.
     """
     polygon, of = polygons_of(local)
     rounded = shapely.transform(polygon, np.rint)
-    # what rounding folds is put on the grid with care; what is lost by that, widened
+    # what rounding folds is widened; without `spikes`, only what vanishes when it is snapped robustly
     lost = folded = ~shapely.is_valid(rounded)
     if not spikes:
         rounded[folded] = shapely.set_precision(mended(polygon[folded]), 1.0)
@@ -62,11 +63,11 @@ def on_the_grid(local: Geometries, *, spikes: bool = False) -> tuple[Geometries,
 
 
 def united(polygons: Geometries, of: NDArray[np.int64]) -> tuple[Geometries, NDArray[np.int64]]:
-    """Polygons of whole numbers, as few as possible for each area: touching ones become one.
+    """The polygons, with those of each area that touch merged, and the index of each one's area.
 
     Args:
-        polygons: valid.
-        of: the area of each, ascending.
+        polygons: valid, with integer coordinates.
+        of: index of each one's area, ascending.
     """
     begins = np.flatnonzero(np.diff(of, prepend=-1))
     several = begins[np.diff(begins, append=len(of)) > 1]
@@ -82,7 +83,7 @@ def united(polygons: Geometries, of: NDArray[np.int64]) -> tuple[Geometries, NDA
 
 
 def polygons_of(geometries: Geometries) -> tuple[Geometries, NDArray[np.int64]]:
-    """The polygons that geometries consist of, and which each belongs to; points and lines are left out."""
+    """The polygons in geometries, and the index of each one's geometry; points and lines are left out."""
     parts, of = geometries, np.arange(len(geometries))
     while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():  # collections hold multipolygons
         parts, again = shapely.get_parts(parts, return_index=True)

@@ -1,7 +1,7 @@
-"""Areas as the pixels that they touch, held as runs along rows.
+"""Areas as sets of the pixels that they touch, stored as runs along rows.
 
-Pixels are 1/256 of a tile of their zoom; x to the east, y to the south, from the north-west of the map. The
-ends of runs are numbered through all rows, so that millions of pixels are joined and compared as numbers.
+A pixel is 1/256 of a tile's edge at its zoom; x to the east, y to the south, from the map's north-western
+corner. Pixels are numbered row after row, so that millions of them are joined and compared as plain numbers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Numbers = NDArray[np.int64]
 Points = NDArray[np.float64]
 
 TOGETHER = 200_000
-"""Rows of pixels that edges pass, that are looked at together: some 40 MB."""
+"""Rows of pixels crossed by edges that are processed in one batch: some 40 MB."""
 
 _MARGIN = 1
-"""Pixels round the map, so that growing by one leaves neither the row nor the numbers from 0 on."""
+"""Pixels of padding round the map, so that growing a set by one neither leaves the row nor goes below 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,9 +32,9 @@ class Pixels:
     """A set of pixels.
 
     Attributes:
-        side: of the map, in pixels.
-        begin: of each run; ascending, and no two runs touch.
-        end: the number after its last pixel.
+        side: the map's side, in pixels.
+        begin: number of each run's first pixel; ascending, and no two runs touch.
+        end: the number after each run's last pixel.
     """
 
     side: int
@@ -43,13 +43,13 @@ class Pixels:
 
     @classmethod
     def of_runs(cls, side: int, row: Numbers, west: Numbers, east: Numbers) -> Self:
-        """Pixels in rows, each run from west to before east; in any order, and they may overlap."""
+        """The pixels of runs in rows, each from west up to but excluding east; in any order, may overlap."""
         start = (row + _MARGIN) * (side + 2 * _MARGIN) + _MARGIN
         return cls._joined(side, start + west, start + east)
 
     @classmethod
     def union(cls, side: int, sets: Sequence[Pixels]) -> Self:
-        """What lies in any of these."""
+        """The pixels that are in any of these sets."""
         none = np.zeros(0, np.int64)
         return cls._joined(
             side,
@@ -68,7 +68,7 @@ class Pixels:
         return cls(side, begin[firsts], reach[np.append(firsts[1:], len(begin))[: len(firsts)] - 1])
 
     def __len__(self) -> int:
-        """How many pixels."""
+        """Number of pixels."""
         return int((self.end - self.begin).sum())
 
     def hold(self, x: Numbers, y: Numbers) -> NDArray[np.bool_]:
@@ -80,18 +80,18 @@ class Pixels:
         return held
 
     def rows(self) -> tuple[Numbers, Numbers, Numbers]:
-        """The runs in their rows: row, west, east; as `of_runs` takes them."""
+        """The runs as row, west and east, as `of_runs` takes them."""
         stride = self.side + 2 * _MARGIN
         row, west = np.divmod(self.begin, stride)
         return row - _MARGIN, west - _MARGIN, self.end - row * stride - _MARGIN
 
     def halved(self) -> Pixels:
-        """The pixels of the zoom above that hold these."""
+        """The pixels of the zoom above that contain these."""
         row, west, east = self.rows()
         return Pixels.of_runs(self.side // 2, row // 2, west // 2, (east + 1) // 2)
 
     def grown(self) -> Pixels:
-        """These and the eight pixels round each."""
+        """These pixels and the eight around each."""
         stride = self.side + 2 * _MARGIN
         rows = [-stride, 0, stride]
         return Pixels._joined(
@@ -101,11 +101,11 @@ class Pixels:
         )
 
     def held_by(self, other: Pixels) -> Pixels:
-        """Those of these that the other set holds as well."""
+        """The pixels that are also in the other set."""
         return self._pieces(other, kept=True)
 
     def without(self, other: Pixels) -> Pixels:
-        """Those of these that the other set does not hold."""
+        """The pixels that are not in the other set."""
         return self._pieces(other, kept=False)
 
     def _pieces(self, other: Pixels, *, kept: bool) -> Pixels:
@@ -118,7 +118,7 @@ class Pixels:
         return Pixels._joined(self.side, bounds[:-1][which], bounds[1:][which])
 
     def outside(self, other: Pixels) -> list[tuple[int, int]]:
-        """Of each run that the other set does not hold whole, column and row of the first pixel it lacks."""
+        """Column and row of the first pixel that the other set lacks, for each run that it does not cover."""
         if not len(other.begin):
             first = self.begin
         else:
@@ -132,17 +132,17 @@ class Pixels:
 def pixels_touched(
     polygons: Geometries, side: int, *, scale: float, origin: tuple[int, int] = (0, 0)
 ) -> Pixels:
-    """The pixels of a square map that polygons have something in. What reaches beyond the map is cut off.
+    """The pixels of a square map that polygons overlap. Whatever lies beyond the map is cut off.
 
     Args:
         polygons: not empty, in any coordinates with x to the east and y to the south.
-        side: of the map, in pixels.
-        scale: pixels to a unit of these coordinates.
+        side: the map's side, in pixels.
+        scale: pixels per unit of these coordinates.
         origin: the map's north-western corner, in pixels.
     """
     rings, of = shapely.get_rings(polygons, return_index=True)
     sizes = shapely.get_num_coordinates(rings).astype(np.int64)
-    # a ring's last point is its first
+    # a ring's last point repeats its first
     points = np.delete(shapely.get_coordinates(rings), np.cumsum(sizes) - 1, axis=0) * scale - origin
     sizes -= 1
     north, south = np.clip(points[:, 1], 0, side), np.clip(np.roll(points[:, 1], -1), 0, side)
@@ -159,13 +159,13 @@ def pixels_touched(
 def touched(
     points: Points, sizes: Numbers, of: Numbers, *, rows: tuple[int, int] | None = None
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Every pixel that polygons have something in, as runs: row, west, east. To touch a side is not enough.
+    """Every pixel that polygons overlap, as runs: row, west, east. Touching a pixel's side does not count.
 
     Args:
-        points: of all rings, one ring after another, none of them closed; shape (n, 2), pixels.
-        sizes: how many points each ring has.
-        of: which polygon each ring is of; ascending. Rings of one enclose by the rule of even and odd.
-        rows: the first of those that are wanted, and the one after the last; None are all.
+        points: points of all rings, ring after ring, none of them closed; shape (n, 2), pixels.
+        sizes: number of points in each ring.
+        of: index of each ring's polygon, ascending. A polygon's rings are filled by the even-odd rule.
+        rows: the first wanted row and the one after the last; None for all.
     """
     following = np.arange(1, len(points) + 1)
     ends = np.cumsum(sizes)
@@ -174,7 +174,7 @@ def touched(
     low = np.where(is_up[:, None], points[following], points)
     high = np.where(is_up[:, None], points, points[following])
     polygon = np.repeat(of, sizes)
-    # every row that an edge passes
+    # every row that an edge crosses
     first, after = np.floor(low[:, 1]).astype(np.int64), np.ceil(high[:, 1]).astype(np.int64)
     if rows is not None:
         first, after = np.maximum(first, rows[0]), np.minimum(after, rows[1])
@@ -190,7 +190,7 @@ def touched(
         return x
 
     enters, leaves = at(np.maximum(y0, row)), np.where(height > 0.0, at(np.minimum(y1, row + 1.0)), x1)
-    # what lies between is found where the rows' middles cross the edges
+    # the inside lies between the points where edges cross the middle of each row
     crosses = (y0 <= row + 0.5) & (y1 > row + 0.5)
     x = at(row + 0.5)[crosses]
     order = np.lexsort([x, row[crosses], polygon[edge[crosses]]])

@@ -1,7 +1,7 @@
-"""Whether images are drawn where they lie: tile by tile for all, outline by outline for some.
+"""Checking that images are drawn where they lie: tile by tile for all, outline by outline for some.
 
-Tolerances are in units of the tile grid, of which a tile's edge has 4,096 (0.3 m at z15 on the equator):
-tippecanoe rounds every point to them.
+Tolerances are multiples of a tile unit, 1/4,096 of a tile's edge (0.3 m at z15 on the equator), to which
+tippecanoe rounds every point.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
 
 UNIT: Final = 1 / EXTENT
-"""In tiles."""
+"""A tile unit, in tiles."""
 
 TOLERANCE: Final = 4.0 * UNIT
-"""In tiles: tippecanoe rounds coordinates to its grid and snaps rings to it; 2.5 units were the most seen."""
+"""In tiles: tippecanoe rounds coordinates and snaps rings to its grid; 2.5 units is the most seen."""
 
 COMPARED_CORNERS: Final = 1000
-"""Of an outline that is compared: to move the jags of a larger one by the tolerance may take minutes."""
+"""The most corners of an outline that is compared: buffering a larger, jagged one may take minutes."""
 
 CANDIDATES: Final = 20_000
-"""Pairs of image and tile that are looked at together."""
+"""Pairs of image and tile that are tested in one batch."""
 
 Tile = tuple[int, int, int]
 """Image index, column, row."""
@@ -39,13 +39,13 @@ Tile = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """How one zoom draws some images, held against where they lie.
+    """How one zoom draws some images, compared with where they lie.
 
     Attributes:
-        missing: where an image should be drawn and is not.
-        stray: where one is drawn and should not be.
+        missing: tiles in which an image should be drawn but is not.
+        stray: tiles in which an image is drawn but should not be.
         differing: indices of images whose outline strays from the footprint.
-        outlined: how many outlines were compared.
+        outlined: number of outlines compared.
     """
 
     missing: Sequence[Tile]
@@ -61,14 +61,14 @@ def places_of(
     outlined: Sequence[int],
     within: Stretches | None = None,
 ) -> Places:
-    """Compare what a zoom draws with the images.
+    """Compare what a zoom draws with where the images lie.
 
     Args:
-        batches: all of the images in the order of their indices, as tippecanoe was given them, EPSG:4326.
+        batches: all images in the order of their indices, as they were given to tippecanoe, EPSG:4326.
         drawn: what was found at this zoom.
-        zoom: of its tiles.
+        zoom: the zoom.
         outlined: indices of the images whose outlines are compared.
-        within: the tiles that `drawn` tells of; None are all.
+        within: the tiles that `drawn` covers; None for all.
     """
     missing: list[Tile] = []
     stray: list[Tile] = []
@@ -99,12 +99,12 @@ def misplaced(
     """Compare the tiles that images are drawn in with the tiles that they reach, buffers included.
 
     Args:
-        geometries: of images with indices in a row, as they were given to tippecanoe, EPSG:4326.
-        first: the index of the first.
-        drawn: pairs of image and tile found in the archive, ascending, as `grid.pairs_of` writes them. Those
-            of other images do not matter.
-        zoom: of these tiles.
-        within: the tiles that `drawn` tells of; None are all.
+        geometries: images with consecutive indices, as they were given to tippecanoe, EPSG:4326.
+        first: index of the first.
+        drawn: pairs of image and tile found in the archive, ascending, as `grid.pairs_of` encodes them. Pairs
+            of other images are ignored.
+        zoom: the tiles' zoom.
+        within: the tiles that `drawn` covers; None for all.
 
     Returns:
         Where an image is missing, and where one is drawn that does not belong there.
@@ -127,12 +127,12 @@ def misplaced(
 
 
 def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDArray[np.int64]:
-    """Ids of the tiles that images reach, buffers and what rounding may add included; ascending.
+    """Ids of the tiles that images reach, buffers and the tolerance included; ascending.
 
     Args:
         geometries: as they were given to tippecanoe, EPSG:4326.
-        zoom: of the tiles.
-        margin: in tiles: how far more tiles reach.
+        zoom: the tiles' zoom.
+        margin: how much farther tiles reach, in tiles.
     """
     if not len(geometries):
         return np.zeros(0, np.int64)
@@ -144,7 +144,7 @@ def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDA
 
 
 def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: int) -> bool:
-    """Whether the outline put together from the tiles strays from the footprint by more than the tolerance.
+    """Whether the outline reassembled from tiles strays from the footprint by more than the tolerance.
 
     Args:
         geometry: as it was given to tippecanoe, EPSG:4326.
@@ -152,10 +152,10 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
     """
     projected = _on_the_grid(np.array([geometry], dtype=object), zoom)
     world = shapely.box(TOLERANCE, TOLERANCE, 2**zoom - TOLERANCE, 2**zoom - TOLERANCE)
-    # a strip that is alone in its tile and thinner than rounding is drawn as a square of the same area
+    # a strip alone in its tile and too thin to survive rounding is drawn as a square of the same area
     fat = [piece for piece in pieces if _leaves_a_trace(projected[0], (0, piece.x, piece.y))]
     drawn = shapely.union_all([_in_the_world(piece) for piece in fat])
-    # rounding may wipe out tips and strips that are narrower
+    # rounding may wipe out narrow tips and strips, so these need not be drawn
     core = shapely.buffer(shapely.intersection(projected[0], world), -TOLERANCE)
     lost = shapely.difference(core, shapely.buffer(drawn, TOLERANCE))
     added = shapely.difference(drawn, shapely.buffer(projected[0], TOLERANCE))
@@ -163,7 +163,7 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
 
 
 def chosen_by_digest(names: Sequence[str], digest: str, count: int) -> list[int]:
-    """Indices of `count` images, another choice for every snapshot but always the same for one."""
+    """Indices of `count` images: a different choice for every snapshot, but always the same for one."""
     keyed = (
         (hashlib.blake2b(name.encode(), key=digest.encode()[:64], digest_size=8).digest(), index)
         for index, name in enumerate(names)
@@ -172,7 +172,7 @@ def chosen_by_digest(names: Sequence[str], digest: str, count: int) -> list[int]
 
 
 def _on_the_grid(geometries: Geometries, zoom: int) -> Geometries:
-    """The areas in tile coordinates as tippecanoe draws them: at the antimeridian on both its sides."""
+    """The areas in tile coordinates as tippecanoe draws them: near the antimeridian, on both sides of it."""
     side, projected = 2**zoom, project_mended(geometries, zoom)
     west, _, east, _ = shapely.bounds(projected).T
     for shift, near in ((side, west <= BUFFER + TOLERANCE), (-side, east >= side - BUFFER - TOLERANCE)):
@@ -182,15 +182,15 @@ def _on_the_grid(geometries: Geometries, zoom: int) -> Geometries:
 
 
 def pairs_reached(projected: Geometries, first: int, zoom: int, margin: float) -> Iterator[NDArray[np.int64]]:
-    """Pairs of image and tile of all tiles that an image reaches, margins included, some at a time.
+    """Pairs of image and tile for all tiles that each image reaches, margins included, in batches.
 
     Args:
-        projected: of images with indices in a row, not one of them empty, in tile coordinates of the zoom.
-        first: the index of the first.
-        zoom: of the tiles.
-        margin: in tiles: how far beyond its edges a tile reaches.
+        projected: images with consecutive indices, none empty, in tile coordinates of the zoom.
+        first: index of the first.
+        zoom: the tiles' zoom.
+        margin: how far a tile reaches beyond its edges, in tiles.
     """
-    # By parts, for the halves of an image at the antimeridian lie a world apart.
+    # By parts, as the halves of an image at the antimeridian lie a world apart.
     parts, image = shapely.get_parts(projected, return_index=True)
     last = 2**zoom - 1
     bounds = np.floor(shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * margin).astype(np.int64)
@@ -198,14 +198,14 @@ def pairs_reached(projected: Geometries, first: int, zoom: int, margin: float) -
     columns = east - west + 1
     ends = np.cumsum(columns * (south - north + 1))
     shapely.prepare(parts)
-    # Candidates are numbered through all images, so that the largest image is cut into pieces as well.
+    # Candidates are numbered across all images, so that even the largest image is split into batches.
     for start in range(0, int(ends[-1]), CANDIDATES):
         number = np.arange(start, min(start + CANDIDATES, int(ends[-1])))
         which = np.searchsorted(ends, number, side="right")
         ordinal = number - np.where(which > 0, ends[which - 1], 0)
         x = west[which] + ordinal % columns[which]
         y = north[which] + ordinal // columns[which]
-        # most tiles are told by their centre, which costs a tenth of making a box
+        # for most tiles testing the centre is enough, at a tenth of the cost of making a box
         hit = shapely.intersects_xy(parts[which], x + 0.5, y + 0.5)
         open_ = np.flatnonzero(~hit)
         hit[open_] = shapely.intersects(parts[which[open_]], _boxes(x[open_], y[open_], margin))
@@ -222,7 +222,7 @@ def _box(x: int, y: int, margin: float) -> shapely.Polygon:
 
 
 def _without(these: NDArray[np.int64], those: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of the first that are not in the second; both ascending. Holds less than `numpy.setdiff1d`."""
+    """The numbers of the first that are not in the second; both ascend. Uses less memory than `setdiff1d`."""
     if those.size == 0:
         return these
     place = np.searchsorted(those, these)
@@ -243,7 +243,7 @@ def _tile_ids(pairs: NDArray[np.int64], zoom: int) -> NDArray[np.int64]:
 
 
 def _leaves_a_trace(projected: shapely.Geometry, tile: Tile) -> bool:
-    """Whether enough of the image lies in the tile and its buffer that rounding cannot wipe it out."""
+    """Whether enough of the image lies in the tile and its buffer to survive rounding."""
     _, x, y = tile
     parts = shapely.get_parts(shapely.intersection(projected, _box(x, y, BUFFER)))
     parts = parts[shapely.area(parts) > 0.0]
@@ -257,6 +257,6 @@ def _comes_near(projected: shapely.Geometry, tile: Tile) -> bool:
 
 
 def _in_the_world(piece: Piece) -> shapely.Geometry:
-    """A piece without its tile's buffer, in tile coordinates of the world."""
+    """A piece without its tile's buffer, in tile coordinates of the zoom."""
     world = shapely.transform(piece.area, lambda units: units / EXTENT + [piece.x, piece.y])
     return shapely.intersection(world, shapely.box(piece.x, piece.y, piece.x + 1, piece.y + 1))

@@ -1,7 +1,7 @@
-"""What a build publishes: each product is one object, and all of a build are turned and deleted together.
+"""What a build publishes: each product is one object; those of a build are published and deleted together.
 
-A product is staged by one asset as a file of the product's own name. The same name is its key in the build's
-release and, below the store's root, its fixed public key.
+Each product is staged by one asset as a file with the product's name. That name is also its key within the
+build's release and, below the store's root, its fixed public key unless another is configured.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Product:
 
     Attributes:
         word: what `MOSAIC_PRODUCTS` calls it.
-        name: of its file, and its key in a release and among the fixed ones.
-        content_type: what readers are told.
-        asset: what stages it.
-        is_dated: whether it is made every day, whatever changed in the catalogue.
+        name: name of its file, its key within a release and, unless another is configured, its fixed key.
+        content_type: the Content-Type it is served with.
+        asset: name of the asset that stages it.
+        is_dated: whether it is made every day, even if nothing changed in the catalogue.
     """
 
     word: str
@@ -39,7 +39,7 @@ MOSAIC: Final = Product(
     content_type=PMTILES,
     asset="global_mosaic_pmtiles",
 )
-"""The archive of all footprints: no build is without it."""
+"""The archive of all footprints; every build has it."""
 
 DETAILS: Final = Product(
     word="details",
@@ -47,7 +47,7 @@ DETAILS: Final = Product(
     content_type=PMTILES,
     asset="details_pmtiles",
 )
-"""The footprints with what is known of each image."""
+"""The footprints with what is known about each image."""
 
 EXACT: Final = Product(
     word="exact",
@@ -72,7 +72,7 @@ DENSITY: Final = Product(
     asset="density_pmtiles",
     is_dated=True,
 )
-"""How many images lie where, cell by cell."""
+"""The number of images in each cell of a grid."""
 
 STATISTICS: Final = Product(
     word="statistics",
@@ -89,7 +89,7 @@ CHANGES: Final = Product(
     content_type=JSON,
     asset="catalog_changes",
 )
-"""Which images came, changed and went since the build that was public before."""
+"""Which images were added, changed and removed since the build that was public before."""
 
 IMAGERY: Final = Product(
     word="imagery",
@@ -98,20 +98,20 @@ IMAGERY: Final = Product(
     asset="global_imagery_pmtiles",
     is_dated=True,
 )
-"""The images themselves; what could not be read is tried again every day."""
+"""The images themselves; those that could not be read are retried every day."""
 
 PRODUCTS: Final = (MOSAIC, DETAILS, EXACT, WHOLE, DENSITY, STATISTICS, CHANGES, IMAGERY)
-"""All there are, in the order in which they are published; the mandatory one first."""
+"""All products in the order in which they are published; the mandatory one first."""
 
 BY_DEFAULT: Final = tuple(each for each in PRODUCTS if each is not IMAGERY)
-"""What is published where nobody says otherwise: not the imagery, whose first build takes hours."""
+"""What is published by default: all but the imagery, whose first build takes hours."""
 
 
 def chosen(words: Collection[str]) -> tuple[Product, ...]:
-    """The products of these words, and the mandatory one, in the order of `PRODUCTS`.
+    """The products that these words name, and the mandatory one, in the order of `PRODUCTS`.
 
     Raises:
-        ValueError: there is no product of such a word.
+        ValueError: a word names no product.
     """
     known = [each.word for each in PRODUCTS]
     if unknown := [each for each in words if each not in known]:

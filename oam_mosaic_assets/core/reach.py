@@ -1,4 +1,4 @@
-"""Where the images of a snapshot lie on the map: as polygons, and as the pixels that they touch."""
+"""Where the images of a snapshot lie on the map: as polygons, and as the pixels they touch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.snapshot import read_batches
 
 _TOGETHER: Final = 64
-"""Sets of pixels that are held before they are joined."""
+"""Sets of pixels that are collected before they are joined."""
 
 
 def parts_on_the_map(footprints: Path) -> Iterator[Geometries]:
-    """The polygons that footprints consist of, in drawing order, in tile coordinates of zoom 0; valid."""
+    """The polygons of all footprints in drawing order, in tile coordinates of zoom 0, in batches; valid."""
     for batch in read_batches(footprints, ("geometry",)):
         yield polygons_of(shapely.from_wkb(batch["geometry"].to_numpy()))
 
@@ -26,7 +26,7 @@ def parts_on_the_map(footprints: Path) -> Iterator[Geometries]:
 def polygons_of(areas: Geometries) -> Geometries:
     """The polygons that areas (EPSG:4326) consist of, in tile coordinates of zoom 0; valid, none empty.
 
-    The halves of an image at the antimeridian, a world apart, are two of them.
+    The halves of an image at the antimeridian lie a world apart and are two polygons.
     """
     parts = shapely.get_parts(project_mended(areas, 0))
     found: Geometries = parts[~shapely.is_empty(parts)]
@@ -34,10 +34,10 @@ def polygons_of(areas: Geometries) -> Geometries:
 
 
 def cells_reached(parts: Geometries, zoom: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Pairs of a part and a tile that its frame has something in: the part's number, column, row."""
+    """Pairs of a part and a tile that its bounding box overlaps: the part's index, column, row."""
     frames = shapely.bounds(parts) * float(1 << zoom)
     west, north = np.clip(np.floor(frames[:, :2]), 0, (1 << zoom) - 1).astype(np.int64).T
-    # what ends where a tile begins has nothing in it, but has something in the one before
+    # a box that ends where a tile begins does not overlap that tile, but the one before
     east, south = (
         np.clip(np.ceil(frames[:, 2:]), np.column_stack([west, north]) + 1, 1 << zoom).astype(np.int64).T
     )
@@ -45,11 +45,11 @@ def cells_reached(parts: Geometries, zoom: int) -> tuple[Numbers, Numbers, Numbe
 
 
 def where_images_lie(footprints: Path, side: int) -> Pixels:
-    """Each pixel that a footprint has something in.
+    """Every pixel that a footprint overlaps.
 
     Args:
         footprints: the GeoParquet.
-        side: of the map, in pixels.
+        side: the map's side, in pixels.
     """
     found: list[Pixels] = [Pixels.union(side, [])]
     for parts in parts_on_the_map(footprints):
@@ -58,7 +58,7 @@ def where_images_lie(footprints: Path, side: int) -> Pixels:
 
 
 def gather(sets: list[Pixels], more: Pixels) -> None:
-    """Add a set to others that are to be joined; now and then they are."""
+    """Add a set to others that will be joined; once there are `_TOGETHER` of them, join them."""
     sets.append(more)
     if len(sets) >= _TOGETHER:
         sets[:] = [Pixels.union(more.side, sets)]

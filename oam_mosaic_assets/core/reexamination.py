@@ -1,8 +1,8 @@
-"""The audit of an archive that takes over tiles of an audited one: what is as it was is not read again.
+"""The audit of an archive that takes over tiles from an audited one: unchanged tiles are not decoded again.
 
-Every tile where nothing changed is held against the one before, byte for byte. The others are read, and so
-are those of some images chosen by digest, in case the comparison of the snapshots is what went wrong. Which
-tiles a change reaches is found out as `placement` does it, not as those were chosen that were made.
+Every tile where nothing changed is compared with the one before, byte for byte. The others are decoded, and
+so are those of some images chosen by digest, in case the comparison of the snapshots went wrong. The tiles
+that a change reaches are determined with `placement`, not with the code that chose which tiles to draw.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.core.truth import Changed, LowZoom, examine_low_zooms
 
 SAMPLED: Final = 50
-"""Images that are looked at, at the last zoom, although they did not change; chosen by digest."""
+"""Images that are checked at the last zoom whether they changed or not; chosen by digest."""
 
 WORTH_ASIDE: Final = 4096
-"""Tiles in which something may have changed; with fewer, a process takes longer to start than it saves."""
+"""With fewer tiles in which something may have changed, a process takes longer to start than it saves."""
 
 OUTLINED: Final = 20
 """Changed images whose outlines are compared at the zooms before the last, chosen by digest."""
@@ -64,12 +64,12 @@ def reexamine(
     Args:
         archive: the PMTiles archive.
         footprints: the GeoParquet that it shows.
-        plan: what was asked for, and what the audited archive was made by.
-        before: the archive that tiles were taken over from.
+        plan: the plan of the archive and of the audited one before it.
+        before: the build that tiles were taken over from.
         snapshot: the digest of the snapshot.
-        extent: of all its footprints.
-        aside: makes a part of the work, less than half of it.
-        on_progress: told now and then which share of the tiles is read, 0 to 1.
+        extent: the bounds of all its footprints.
+        aside: runs part of the work, less than half of it.
+        on_progress: called after each zoom with the share of zooms that are done, 0 to 1.
     """
     names = list(names_of(footprints))
     changes = changes_between(before.footprints, footprints, plan.columns)
@@ -114,7 +114,7 @@ def _wholeness(drawn: Drawn, faults: Sequence[str], build: str) -> Verdict:
 
 
 class _Reading:
-    """One archive, read where something changed, and where images lie that were chosen by digest."""
+    """One archive, read where something changed and where the images chosen by digest lie."""
 
     def __init__(
         self,
@@ -148,13 +148,13 @@ class _Reading:
         self.looked_at = Stretches.of(np.concatenate([self.affected.tile_ids, *reached]))
 
     def _some(self, count: int, snapshot: str) -> Numbers:
-        """So many of the images that changed, chosen by digest."""
+        """Up to `count` of the images that changed, chosen by digest."""
         names = [self.names[each] for each in self.changed.tolist()]
         some: Numbers = self.changed[chosen_by_digest(names, snapshot, count)]
         return some
 
     def seen(self, on_progress: Callable[[float], None]) -> tuple[list[Drawn], list[str], list[Verdict]]:
-        """What is drawn, zoom by zoom; what of it is missing; and at each zoom whether it is in its place."""
+        """What each zoom draws, which changed images are missing, and whether images are in their place."""
         read, _ = self.looked_at.cut(self.entries)
         low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(read)
         first = self.zooms[0]
@@ -179,7 +179,7 @@ class _Reading:
         return found, undrawn, placed
 
     def _read(self, read: Directory, zoom: int, images: Numbers) -> tuple[Drawn, Numbers]:
-        """What the tiles of a zoom draw of these images; they are numbered as they stand here."""
+        """What the tiles of a zoom draw of these images, which are numbered by their position here."""
         of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(read)
         ids = {self.names[each]: number for number, each in enumerate(images.tolist())}
         outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
@@ -195,7 +195,7 @@ class _Reading:
         return audit.judge_placement(names, places, zoom)
 
     def _areas(self, images: Numbers) -> Iterator[Geometries]:
-        """Where these images lie, EPSG:4326, a batch at a time; their indices ascend."""
+        """The geometries of these images, whose indices ascend, in batches; EPSG:4326."""
         start = 0
         for batch in read_batches(self.footprints, ("geometry",)):
             within = slice(*np.searchsorted(images, [start, start + len(batch)]))
@@ -212,11 +212,11 @@ class _Reading:
         return Stretches.of(np.concatenate(reached))
 
     def together(self, found: Sequence[Drawn], images: Mapping[int, int]) -> Drawn:
-        """What is known of the whole archive; the images of zooms that show all of them are all.
+        """What is known about the whole archive; zooms that show all images count all of them.
 
         Args:
-            found: at each zoom.
-            images: how many are drawn as themselves at the low zooms.
+            found: what was found at each zoom.
+            images: number of images to be drawn as themselves, by low zoom.
         """
         return replace(
             reduce(Drawn.then, found),
@@ -241,7 +241,7 @@ class _Reading:
 
 
 def _tiles_by_zoom(entries: Directory) -> dict[int, int]:
-    """Addressed tiles; no run leaves its zoom."""
+    """Number of addressed tiles by zoom; no run crosses zooms."""
     zooms = range(zoom_of(int(entries.tile_id[-1])) + 1) if len(entries) else range(0)
     firsts = np.searchsorted(entries.tile_id, [first_tile_id(zoom) for zoom in zooms])
     tiles = np.add.reduceat(entries.run_length, np.minimum(firsts, len(entries) - 1)).tolist()

@@ -1,6 +1,6 @@
-"""A release: how builds and their objects are named, and what manifest, pointer and TileJSON say.
+"""A release: how builds and their objects are named, and what pointer and TileJSON contain.
 
-Keys are those that others rely on; see `docs/contract.md`.
+Others rely on these keys; see `docs/contract.md`.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ AUDIT: Final = "audit.json"
 CLAIM: Final = "claim.json"
 
 TABLES: Final = ("footprints", "set_aside", "density_cells", "density_kinds", "density_sheets")
-"""What is kept of a build beside what it publishes, for the builds that follow."""
+"""Tables that are kept of a build besides what it publishes, for later builds."""
 
 FORMAT: Final = 1
-"""Of pointer and manifest. A reader of another format does not guess."""
+"""Format version of the pointer. A reader rejects any other version rather than guessing."""
 
 
 def audit_name(product: str) -> str:
-    """The staged object that holds a product's audit: of the archive, it tells that the build is audited."""
+    """Name of the staged object with a product's audit; the archive's also marks the build as audited."""
     return AUDIT if product == ARCHIVE else f"audit-{product}.json"
 
 
 def build_name(started: datetime, digest: str) -> str:
-    """A build's name: its start, UTC, and the beginning of its snapshot's digest."""
+    """A build's name: its start in UTC and the first 12 digits of its snapshot's digest."""
     return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:12]}"
 
 
 def is_build_name(text: str) -> bool:
-    """Whether a build may be called so."""
+    """Whether the text is a valid name of a build."""
     return re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{12}", text, re.ASCII) is not None
 
 
 def is_overtaken(build: str, public: str) -> bool:
-    """Whether a build is not public and began no later than the public one; an empty name is none.
+    """Whether a build is not the public one and started no later; an empty `public` means that there is none.
 
-    Names tell the second, not more: where both began in the same one, the one that is not public has lost.
+    Names are precise to the second: if both builds started in the same one, the one not public has lost.
     """
     return public not in {"", build} and build.partition("-")[0] <= public.partition("-")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """Where everything lies in the object store.
+    """The keys of everything in the object store.
 
     Attributes:
         archive: the fixed public key of the archive.
         tilejson: the fixed public key of the TileJSON.
-        aliases: further fixed keys that get the same archive.
-        root: what the fixed keys of the other products lie under; empty, or ends in a slash.
-        prefix: what everything else lies under; ends in a slash.
-        shared: the prefix of what all places of one store have in common; empty is `prefix`.
+        aliases: further fixed keys for the same archive.
+        root: prefix of the other products' fixed keys; empty, or ends in a slash.
+        prefix: prefix of everything else; ends in a slash.
+        shared: prefix of what all `Keys` of a store have in common; if empty, `prefix`.
         products: what builds publish here, the archive first.
-        named: the fixed keys of other products than the archive that have another than their name, by name.
+        named: fixed keys that differ from their product's name, by that name; the archive's is `archive`.
     """
 
     archive: str = ARCHIVE
@@ -76,27 +76,27 @@ class Keys:
 
     @property
     def pointer(self) -> str:
-        """What is public now; turned last."""
+        """States what is public now; written last."""
         return f"{self.prefix}latest.json"
 
     @property
     def lock(self) -> str:
-        """Held by the publisher at work."""
+        """Held by a publisher while it works."""
         return f"{self.prefix}publisher.lock"
 
     @property
     def hold(self) -> str:
-        """Lies there while nothing is to be published."""
+        """Exists while nothing is to be published."""
         return f"{self.prefix}hold.json"
 
     @property
     def taken_down(self) -> str:
-        """The private list of images that no build may show; what TEST_MODE builds obeys the same."""
+        """The private list of images that no build may show; builds in TEST_MODE obey the same list."""
         return f"{self.shared or self.prefix}taken_down.json"
 
     @property
     def staging_root(self) -> str:
-        """All that is not audited yet."""
+        """Prefix of all staged builds."""
         return f"{self.prefix}staging/"
 
     def staging(self, build: str, name: str = "") -> str:
@@ -105,11 +105,11 @@ class Keys:
 
     @property
     def releases_root(self) -> str:
-        """All that was ever published, build by build."""
+        """Prefix of all releases: the published builds that are kept."""
         return f"{self.prefix}builds/"
 
     def release(self, build: str, name: str = "") -> str:
-        """Public objects of a build, never changed."""
+        """Public objects of a build; never modified."""
         return f"{self.releases_root}{build}/{name}"
 
     def table(self, name: str, build: str = "") -> str:
@@ -121,7 +121,7 @@ class Keys:
         return f"{self.prefix}cache/{name}/{build}" + (".parquet" if build else "")
 
     def tables(self, build: str = "") -> list[str]:
-        """All of them, whether a build has them or not."""
+        """The keys of all tables, whether or not the build has them."""
         return [self.table(name, build) for name in TABLES]
 
     def footprints(self, build: str = "") -> str:
@@ -139,7 +139,7 @@ class Keys:
 
     @property
     def imagery_report(self) -> str:
-        """What the last build read of images, and what not."""
+        """The private report on which images the last build read, and which not."""
         return f"{self.imagery}report.json"
 
     @property
@@ -148,7 +148,7 @@ class Keys:
         return f"{self.prefix}viewer/"
 
     def below(self, root: str) -> Keys:
-        """The same keys under a root of their own, such as `sample/`."""
+        """The same keys below a root, such as `sample/`."""
         return Keys(
             archive=root + self.archive,
             tilejson=root + self.tilejson,
@@ -200,25 +200,25 @@ _JSON_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointer:
-    """What is public, as `latest.json` says.
+    """What is public, as stated in `latest.json`.
 
     Attributes:
         build: the build's name.
-        digest: of its snapshot.
+        digest: digest of its snapshot.
         snapshot_taken_at: when the catalogue was read, UTC, ISO 8601.
-        checked_at: when a snapshot was last compared with the catalogue; staleness is judged by it.
-        published_at: when the pointer was turned.
-        source: kind of the catalogue: `pgstac`, `stac_api`, `items_file` or `sample`.
-        images: how many are drawn.
-        set_aside: how many could not be drawn.
+        checked_at: when it was last known to agree with the catalogue; staleness is judged by this.
+        published_at: when the build became public.
+        source: kind of catalogue: `pgstac`, `stac_api`, `items_file` or `sample`.
+        images: number of images drawn.
+        set_aside: number of images that could not be drawn.
         archive: key of the build's own archive.
         manifest: key of its manifest.
-        size: of the archive, bytes.
-        sha256: of the archive, hex.
-        basis: digest of all that it was made from; empty where that is not known. See `Watch.basis`.
-        etags: of each fixed key when it was written; another one means that someone overwrote it.
-        products: what the build published, by name, each with its own key (`key`), `bytes`, `sha256` and
-            `content_type`; empty where a version wrote it that knew the archive only.
+        size: size of the archive, bytes.
+        sha256: SHA-256 of the archive, hex.
+        basis: digest of everything that it was made from; empty if unknown. See `Watch.basis`.
+        etags: ETag of each fixed key when it was written; a different one means that someone overwrote it.
+        products: what the build published, by name, each with the `key` of its own object, `bytes`, `sha256`
+            and `content_type`; empty if written by a version that knew only the archive.
     """
 
     build: str
@@ -244,15 +244,15 @@ class Pointer:
         return {ARCHIVE: self.archive} | {name: each["key"] for name, each in self.products.items()}
 
     def to_json(self) -> bytes:
-        """As it stands in the store."""
+        """The pointer as it is stored."""
         return as_json(asdict(self))
 
     @classmethod
     def from_json(cls, content: bytes) -> Pointer:
-        """Read it back.
+        """Parse a stored pointer.
 
         Raises:
-            ValueError: it is no pointer of this format.
+            ValueError: it is not a pointer of this format.
         """
         try:
             stated = json.loads(content)
@@ -260,7 +260,7 @@ class Pointer:
             raise ValueError(f"it is no pointer: {error}") from None
         if not isinstance(stated, dict) or "format" not in stated:
             raise ValueError("it is no pointer: it states no format")
-        if stated["format"] != FORMAT:  # first, for another format may have other fields
+        if stated["format"] != FORMAT:  # first, as another format may have other fields
             raise ValueError(f"it is of format {stated['format']!r}, and this version reads format {FORMAT}")
         try:
             pointer = cls(**stated)
@@ -286,14 +286,14 @@ class Pointer:
 
 
 _IN_POINTER: Final = {"key": str, "bytes": int, "sha256": str, "content_type": str}
-"""What is said of each product, and its type in JSON."""
+"""What the pointer states about each product, and its type in JSON."""
 
 
 def in_pointer(products: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What the pointer says of the products that a manifest describes.
+    """What the pointer states about the products that a manifest describes.
 
     Raises:
-        KeyError: the manifest leaves something out.
+        KeyError: the manifest lacks a value.
     """
     return {name: {what: each[what] for what in _IN_POINTER} for name, each in products.items()}
 
@@ -313,13 +313,13 @@ def tilejson(
     archive_address: str,
     build: str,
 ) -> dict[str, Any]:
-    """A TileJSON 3.0.0 document of the archive.
+    """A TileJSON 3.0.0 document for the archive.
 
     Args:
-        metadata: the archive's own.
+        metadata: the archive's metadata.
         bounds: west, south, east, north, degrees.
-        archive_address: where the archive is read.
-        build: the build's name, so that a client sees which mosaic it shows.
+        archive_address: where the archive is read from.
+        build: the build's name, so that a client can tell which mosaic it shows.
     """
     return {
         "tilejson": "3.0.0",
@@ -338,7 +338,7 @@ def tilejson(
 
 
 def tilejson_address(archive_address: str) -> dict[str, Any]:
-    """The part of a TileJSON that says where the archive is read."""
+    """The part of a TileJSON that says where the archive is read from."""
     return {
         # read by MapLibre with the `pmtiles` protocol; a tile server in front has a TileJSON of its own
         "tiles": [f"pmtiles://{archive_address}/{{z}}/{{x}}/{{y}}"],
@@ -347,13 +347,13 @@ def tilejson_address(archive_address: str) -> dict[str, Any]:
 
 
 def counts(drawn: int, set_aside: int, outside: int = 0, *, verb: str = "drawn") -> str:
-    """What became of a catalogue's images, in words: everywhere the same ones.
+    """What became of a catalogue's images, in the same words everywhere.
 
     Args:
         drawn: images in the mosaic.
         set_aside: images that cannot be drawn.
-        outside: images that lie outside the box that was asked for.
-        verb: `to draw` where they are not yet drawn.
+        outside: images outside the box that was asked for.
+        verb: `to draw` if they are not drawn yet.
     """
     catalogued = drawn + set_aside + outside
     beyond = f", {outside:,} outside the test box" if outside else ""

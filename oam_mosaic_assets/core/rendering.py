@@ -1,6 +1,6 @@
-"""How a tile service is to show an image: the STAC render extension as a query of TiTiler's.
+"""How a tile service should render an image: the STAC render extension as a TiTiler query.
 
-Sources: the render extension 1.0 (`renders`, of an item's properties or of an asset), TiTiler's parameters.
+Sources: the render extension 1.0 (`renders` of an item's properties or of an asset), TiTiler's parameters.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 LONGEST: Final = 2048
-"""Characters; a longer address is not asked for everywhere."""
+"""Characters; longer URLs do not work everywhere."""
 
 
 def render_query(item: Mapping[str, Any], asset_name: str | None, unknown: list[str]) -> str | None:
-    """The query, such as `bidx=1&rescale=0,3000&nodata=0`; None where nothing is stated.
+    """The query, such as `bidx=1&rescale=0,3000&nodata=0`; None if the item states none that can be used.
 
     Args:
         item: the whole STAC item. Anything may be wrong with it.
-        asset_name: the image's asset; a rendering of others says nothing of it.
-        unknown: told what could not be read.
+        asset_name: the image's asset; renderings of other assets are ignored.
+        unknown: receives what could not be read.
     """
     render = _of_asset(item, asset_name)
     if render is None:
@@ -38,7 +38,7 @@ def render_query(item: Mapping[str, Any], asset_name: str | None, unknown: list[
 
 
 def _of_asset(item: Mapping[str, Any], asset_name: str | None) -> Mapping[str, Any] | None:
-    """The asset's own rendering, else the item's that is named as the asset, else the first that shows it."""
+    """The asset's own rendering, else the item's rendering named after it, else the first that shows it."""
     properties, assets = item.get("properties"), item.get("assets")
     asset = assets.get(asset_name) if isinstance(assets, Mapping) else None
     for place in (asset, properties, item):
@@ -52,7 +52,7 @@ def _of_asset(item: Mapping[str, Any], asset_name: str | None) -> Mapping[str, A
 
 
 def _parameters(render: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and value of each parameter. Raises various errors: one is not as it should be."""
+    """Name and value of each parameter. Raises various errors if one is malformed."""
     for band in render.get("bidx") or ():
         yield "bidx", str(_whole(band))
     ranges = render.get("rescale") or ()
@@ -78,7 +78,7 @@ def _whole(value: object) -> int:
 
 
 def _number(value: object) -> str:
-    """Written as short as can be: `0`, not `0.0`."""
+    """A number in its shortest form: `0`, not `0.0`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise TypeError("no number")
     return str(int(value)) if value == int(value) else repr(value)

@@ -1,7 +1,7 @@
-"""Rows of an earlier snapshot that stand for items which are as they were: these need not be read again.
+"""Rows of an earlier snapshot whose items have not changed: these need not be read again.
 
-A source that can hash its items cheaply says so before it is read; the hash of each stands beside the
-footprint that was made of it.
+A source that can hash its items cheaply gives the hashes before it is read; each item's hash is stored with
+the footprint that was made from it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import polars as pl
 from oam_mosaic_assets.core.footprint import IN_THE_FUTURE
 
 READING: Final = 2
-"""Counted up whenever the same item gives another footprint. All items are read again then."""
+"""Incremented whenever the same item gives a different footprint; all items are then read again."""
 
 READING_KEY: Final = "oam_mosaic:reading"
-"""In a GeoParquet's metadata, the digest of how its rows were read."""
+"""Key of a GeoParquet's metadata for the digest of how its rows were read."""
 
 HASHES: Final = pl.Schema({"id": pl.String(), "item_hash": pl.Int64()})
-"""An item's id, and a number that is another one as soon as anything of the item is."""
+"""An item's id, and a number that changes whenever anything in the item does."""
 
 LARGEST_SHARE: Final = 0.5
-"""Of all items that have to be read; with more, reading everything takes no longer."""
+"""The largest share of items that is read again; with more, reading everything takes no longer."""
 
 _ORDER: Final = "order"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What is taken over of an earlier snapshot.
+    """What is taken over from an earlier snapshot.
 
     Attributes:
         footprints: its GeoParquet.
@@ -47,30 +47,30 @@ class Kept:
     unread: pl.Series
 
     def rows(self) -> pl.LazyFrame:
-        """Those rows, in drawing order."""
+        """The rows that are taken over, in drawing order."""
         kept = self.names.to_frame("id").lazy().with_columns(is_kept=True)
         whole = pl.scan_parquet(self.footprints, glob=False)
         return whole.join(kept, on="id", how="left", maintain_order="left").filter("is_kept").drop("is_kept")
 
 
 def reading_digest(*circumstances: Any) -> str:
-    """Of all that decides which footprint an item becomes, but for the item: 16 hex digits."""
+    """A digest of what decides, besides the item itself, which footprint it becomes: 16 hex digits."""
     return hashlib.sha256(json.dumps([READING, *circumstances]).encode()).hexdigest()[:16]
 
 
 def kept_rows(before: Path, hashes: pl.DataFrame, *, reading: str, not_these: Iterable[str]) -> Kept | str:
-    """Find what of an earlier snapshot can be taken over; else say why nothing is.
+    """Find what can be taken over from an earlier snapshot, or say why nothing can.
 
     Args:
         before: its GeoParquet.
-        hashes: of all items that there are now, as `HASHES`.
-        reading: see `reading_digest`; of the snapshot to be made.
+        hashes: hashes of all current items, as `HASHES`.
+        reading: the `reading_digest` of the snapshot to be made.
         not_these: ids of items that are read in any case.
     """
     if pl.read_parquet_metadata(before).get(READING_KEY) != reading:
         return "items are read otherwise than they were"
     table = pl.scan_parquet(before, glob=False).select("id", "item_hash", "unknown")
-    # an id that comes twice is for the reader to set aside, and the future becomes the past
+    # a repeated id is for the reader to set aside, and a date in the future may be in the past by now
     sure = hashes.filter(pl.col("id").is_unique() & ~pl.col("id").is_in(list(not_these)))
     is_timeless = ~pl.col("unknown").list.eval(pl.element().str.ends_with(IN_THE_FUTURE)).list.any()
     names = table.filter(is_timeless).join(sure.lazy(), on=["id", "item_hash"], how="semi").select("id")
@@ -82,18 +82,21 @@ def kept_rows(before: Path, hashes: pl.DataFrame, *, reading: str, not_these: It
 
 
 def together(kept: pl.LazyFrame, read: pl.LazyFrame) -> pl.LazyFrame:
-    """Two tables in drawing order as one; each row is in one of them."""
+    """Merge two tables that are in drawing order; no row is in both."""
     return _ordered(kept).merge_sorted(_ordered(read), key=_ORDER).drop(_ORDER)
 
 
 def _ordered(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """With the drawing order as text: moments as 19 digits, the first of them no 0; an unknown one is 0."""
+    """The rows with a text column that sorts them in drawing order.
+
+    It is the moment as 19 digits, the first of them never 0, or a single 0 if unknown; followed by the id.
+    """
     moment = (pl.col("acquired_to").to_physical() + 2**62).cast(pl.String).fill_null("0")
     return rows.with_columns(pl.concat_str(moment, "id").alias(_ORDER))
 
 
 def with_hashes(rows: pl.LazyFrame, hashes: pl.DataFrame | None) -> pl.LazyFrame:
-    """The rows with the hash of the item that each is made of; null where none is known."""
+    """The rows with the hash of the item that each was made from; null if none is known."""
     if hashes is None:
         return rows.with_columns(item_hash=pl.lit(None, pl.Int64))
     known = hashes.filter(pl.col("id").is_unique()).lazy()
@@ -101,5 +104,5 @@ def with_hashes(rows: pl.LazyFrame, hashes: pl.DataFrame | None) -> pl.LazyFrame
 
 
 def as_hashes(rows: Collection[tuple[str, int]]) -> pl.DataFrame:
-    """As `HASHES`."""
+    """Ids and hashes as a table of `HASHES`."""
     return pl.DataFrame(rows, HASHES, orient="row")

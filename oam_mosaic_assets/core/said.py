@@ -1,4 +1,4 @@
-"""What is said of images: read from tiles, and held against what the footprints say."""
+"""The properties of images: read from tiles, and compared with the footprints."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, kind_of, value_of
 
 Said = Mapping[str, int]
-"""What is said of images, in short, by id."""
+"""A hash of each image's properties, by id."""
 
 
 def said_of(footprints: Path, plan: TilingPlan, names: Collection[str]) -> Said:
-    """What is said of some images; nothing where images have no property but their name.
+    """Hashes of the properties of some images; empty if images have no property but their name.
 
     Args:
-        footprints: of all images.
+        footprints: the GeoParquet of all images.
         plan: which properties they have.
-        names: ids of those images.
+        names: ids of the images that are wanted.
     """
     if len(plan.properties) == 1:
         return {}
@@ -35,15 +35,16 @@ def said_of(footprints: Path, plan: TilingPlan, names: Collection[str]) -> Said:
 
 
 def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | int | None]:
-    """The distinct names of a layer's images, and the numbers by which others are counted.
+    """The distinct names of a layer's images, and the distinct counts of images that are only counted.
 
     Args:
-        layer: whose features have these properties, or a `count` alone.
-        fields: `String` or `Number` each, by name; the first one names the image.
-        said: of the images that are compared.
+        layer: the layer; each feature has these properties, or only a `count`.
+        fields: `String` or `Number` for each property, by name; the first one names the image.
+        said: hashes of the images to compare.
 
     Raises:
-        BrokenTile: of one of these images something else is said, or a property is of another kind.
+        BrokenTile: a feature is malformed, a property is of the wrong kind, or one of these images has other
+            properties.
     """
     keys = list(layer.keys)
     name, *_ = fields
@@ -55,7 +56,7 @@ def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | 
     for key, value in set().union(*(each.items() for each in features)):
         if key >= len(keys) or value >= len(layer.values):
             raise BrokenTile("a feature has a property that its layer does not have")
-        # most are text, and have been looked at already
+        # most are text, which is decoded already
         is_text = isinstance(layer.values[value], str)
         kind, asked = "String" if is_text else kind_of(layer.stated[value]), kinds[keys[key]]
         if kind != asked:
@@ -70,7 +71,7 @@ def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | 
 
 
 def _stated(tags: Sequence[int]) -> dict[int, int]:
-    """The values of a feature's properties, by key; both by their number in the layer."""
+    """The values of a feature's properties, by key; both as indices into the layer."""
     stated = dict(zip(tags[::2], tags[1::2], strict=False))
     if 2 * len(stated) != len(tags):
         raise BrokenTile("a feature has a property twice, or half of one")
@@ -82,9 +83,9 @@ def _properties(layer: Layer, stated: Mapping[int, int]) -> dict[str, Any]:
 
 
 def _in_short(properties: Mapping[str, Any]) -> int:
-    """A number that is another for other properties; equal ones share it as long as the process lives.
+    """A hash of an image's properties, valid within the process.
 
-    Numbers are compared as doubles, for readers know no others.
+    Numbers are compared as doubles, as readers know no others.
     """
     return hash(
         frozenset((key, each if isinstance(each, str) else float(each)) for key, each in properties.items())

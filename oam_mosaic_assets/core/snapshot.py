@@ -1,7 +1,8 @@
 """The footprints of one snapshot as files: a GeoParquet of what can be drawn, a table of what cannot.
 
-Both are written in batches, so that memory does not grow with the catalogue. Footprints stand in drawing
-order, oldest first: acquisition end, unknown before all others, then id, so that the order is total.
+Footprints are written in batches, so that memory does not grow with the catalogue; only what is set aside is
+held whole. Footprints are in drawing order, oldest first: by acquisition end, unknown before all others, then
+by id, so that the order is total.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ BATCH: Final = 1024
 """Rows held in memory at a time; a footprint with its attributes is about 2 kB."""
 
 ROW_GROUP: Final = 8 * BATCH
-"""Rows that are compressed together; a reader of one batch inflates no more."""
+"""Rows that are compressed together; reading one batch decompresses no more than these."""
 
 _JAGGED: Final = 100
-"""Corners of an outline that is not moved in or out as it is: with more, its jags go first."""
+"""An outline with more corners is simplified before its edge is moved in or out."""
 
 _MOST_JAGGED: Final = 2000
-"""Corners of one that is drawn by its hull, where nothing else makes it plainer."""
+"""An outline with more corners even when simplified becomes its hull; a dot already above `_JAGGED`."""
 
 _JAG: Final = 1 / 16
-"""Of what is too thin: how far an outline may be moved when its jags go; an eighth of a tile's unit."""
+"""Tolerance of that simplification, as a share of `thinnest`; an eighth of a tile unit."""
 
 TABLE: Final = pl.Schema({**SCHEMA, "item_hash": HASHES["item_hash"]})
 """The columns of the GeoParquet."""
@@ -51,17 +52,17 @@ SET_ASIDE_SCHEMA: Final = pl.Schema({"id": pl.String(), "reason": pl.String(), "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What a snapshot holds, in numbers. The catalogue's count is `drawable + set_aside + outside`.
+    """What a snapshot holds, in numbers. The catalogue's count is `drawable + set_aside_count + outside`.
 
     Attributes:
-        taken_at: the moment of the read, UTC.
-        drawable: images with a footprint.
-        set_aside: images without, by reason.
-        outside: images left out because they do not touch the box that was asked for.
-        unknown: values that could not be read, by name and reason.
-        bounds: west, south, east, north of all footprints, degrees; None where there are none.
+        taken_at: when the catalogue was read, UTC.
+        drawable: number of images with a footprint.
+        set_aside: number of images without one, by reason.
+        outside: number of images left out because they do not touch the box that was asked for.
+        unknown: number of values that could not be read, by name and reason.
+        bounds: west, south, east, north of all footprints, degrees; None if there are none.
         newest: the latest acquisition, UTC.
-        digest: of all footprints in drawing order and all that is set aside, sha256 in hex.
+        digest: SHA-256 in hex of all footprints in drawing order and everything that was set aside.
     """
 
     taken_at: datetime
@@ -75,12 +76,12 @@ class Snapshot:
 
     @property
     def set_aside_count(self) -> int:
-        """Images that cannot be drawn, whatever the reason."""
+        """Number of images that cannot be drawn, whatever the reason."""
         return sum(self.set_aside.values())
 
     @property
     def catalogued(self) -> int:
-        """Images that this snapshot answers for."""
+        """Number of images that this snapshot accounts for."""
         return self.drawable + self.set_aside_count
 
 
@@ -96,18 +97,18 @@ def write_snapshot(
     hashes: pl.DataFrame | None = None,
     reading: str = "",
 ) -> Snapshot:
-    """Write what was read, and what is taken over, to two Parquet files and count it.
+    """Write what was read and what is taken over to two Parquet files, and count it.
 
-    An id that was read already is set aside: ids are what the archive and the audit are keyed by.
+    An item whose id was read before is set aside: the archive and the audit are keyed by id.
 
     Args:
-        rows: what `read_item` made of each item, in any order.
-        footprints: where the GeoParquet goes.
-        set_aside: where the table of those set aside goes.
-        scratch: an empty folder for what is not sorted yet.
-        box: west, south, east, north, degrees; only footprints that touch it.
-        kept: what is taken over of an earlier snapshot; `rows` hold none of it.
-        hashes: of the items, as far as they are known.
+        rows: the result of `read_item` for each item, in any order.
+        footprints: path of the GeoParquet to write.
+        set_aside: path of the set-aside table to write.
+        scratch: an empty folder for rows that are not sorted yet.
+        box: west, south, east, north, degrees; only footprints that touch it are kept.
+        kept: what is taken over from an earlier snapshot; `rows` contain none of it.
+        hashes: hashes of the items, as far as they are known.
         reading: see `rereading.reading_digest`.
     """
     frame = None if box is None else shapely.box(*box)
@@ -149,12 +150,12 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
     """The footprints in drawing order, `BATCH` rows at a time."""
     rows = _scan(footprints).select(*columns)
     total = rows.select(pl.len()).collect().item()
-    for start in range(0, total, ROW_GROUP):  # each time the file is opened and its end is read
+    for start in range(0, total, ROW_GROUP):  # each slice opens the file and reads its footer
         yield from rows.slice(start, ROW_GROUP).collect().iter_slices(BATCH)
 
 
 def frames_of(boxes: pl.Series) -> NDArray[np.float64]:
-    """What bounds images, in tile coordinates of zoom 0.
+    """The bounding boxes of images, in tile coordinates of zoom 0.
 
     Args:
         boxes: the column `bbox` of footprints.
@@ -173,7 +174,7 @@ def names_of(footprints: Path) -> Iterator[str]:
 
 
 def snapshot_digest(footprints: Path, set_aside: Path) -> str:
-    """The digest of a snapshot, from the files that `write_snapshot` made of it."""
+    """The digest of a snapshot, from the files that `write_snapshot` wrote."""
     return _digest(footprints, pl.read_parquet(set_aside, glob=False).iter_rows())
 
 
@@ -184,17 +185,17 @@ def write_geojson(
     plan: TilingPlan,
     deepest: NDArray[np.int8] | None = None,
 ) -> int:
-    """Write what tippecanoe reads: a feature a line, in drawing order.
+    """Write tippecanoe's input: one feature per line, in drawing order.
 
-    A footprint that tippecanoe's rounding to its grid would wipe out is widened: where it is too narrow for
-    some zooms only, for these it has a line each, and another for the zooms from there on.
+    A footprint that tippecanoe's rounding to its grid would wipe out is widened. One that is too narrow only
+    for some zooms has a line for each of these, and another for all zooms after them.
 
     Args:
         footprints: the GeoParquet.
-        geojson: where newline-delimited GeoJSON goes, RFC 7946.
-        plan: the zooms from `whole_from` on show every footprint; and what is said of each.
-        deepest: the last zoom that each footprint is wanted at, before `whole_from` for those that are not
-            wanted at all; None wants all of them at every zoom.
+        geojson: path of the newline-delimited GeoJSON (RFC 7946) to write.
+        plan: the zooms, which show every footprint from `whole_from` on, and the properties of each.
+        deepest: the last zoom at which each footprint is wanted, before `whole_from` if it is not wanted at
+            all; None for all footprints at every zoom.
 
     Returns:
         How many of these footprints had to be widened for the last zoom.
@@ -226,17 +227,17 @@ def write_geojson(
 
 
 def _limits(zooms: tuple[int, int], deepest: int, plan: TilingPlan) -> str | None:
-    """How a line says at which zooms tippecanoe draws it; None where at none that is wanted."""
+    """The part of a line that limits the zooms at which it is drawn; None if none of them is wanted."""
     first, last = zooms[0], min(zooms[1], deepest)
     if (first, last) == (plan.whole_from, plan.zoom_max):
-        return ""  # at all of them
+        return ""  # drawn at all zooms
     return f'"tippecanoe":{{"minzoom":{first},"maxzoom":{last}}},' if first <= last else None
 
 
 def _by_zoom(
     geometries: NDArray[np.object_], last: NDArray[np.object_], plan: TilingPlan
 ) -> tuple[list[int], list[tuple[int, int]], NDArray[np.object_]]:
-    """For each line its image, its first and last zoom, and its area; in the order of images."""
+    """Image, first and last zoom, and area of each line; in the order of images."""
     lines: list[tuple[int, tuple[int, int]]] = []
     areas = [last]
     first = np.full(len(geometries), plan.whole_from)
@@ -261,27 +262,27 @@ def as_drawn(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.obj
 
     Args:
         geometries: EPSG:4326.
-        thinnest: degrees.
+        thinnest: areas that hold no disc of this diameter are widened, degrees.
     """
     thin = too_thin(geometries, thinnest)
     wide = geometries.copy()
     # mitred, so that a widened rectangle stays one
     plain = _plain(geometries[thin], thinnest)
-    # what hardly has an area has tips that GEOS divides by zero for, and cuts
+    # slivers with hardly any area have tips for which GEOS divides by zero, and which it cuts off
     with np.errstate(all="ignore"):
         wide[thin] = shapely.buffer(plain, thinnest, join_style="mitre", mitre_limit=MITRE)
     return wide
 
 
 def _plain(thin: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
-    """Thin areas without corners that nobody would see once they are widened.
+    """Thin areas without the corners that nobody would see once they are widened.
 
-    Each side of an outline is moved out by more than a jag is long, and so meets all others: to sort that out
-    takes minutes where there are some thousands.
+    Widening moves each side of an outline out by more than a jag is long, so that it meets all the others;
+    resolving that takes minutes if there are some thousands.
     """
     found = _without_jags(thin, thinnest)
     west, south, east, north = shapely.bounds(thin).T
-    lost = shapely.is_empty(found)  # thinner than its jags may be long
+    lost = shapely.is_empty(found)  # thinner than the tolerance
     found[lost] = shapely.simplify(thin[lost], thinnest * _JAG)
     are_dots = np.maximum(east - west, north - south) <= thinnest
     by_hull = shapely.get_num_coordinates(found) > np.where(are_dots, _JAGGED, _MOST_JAGGED)
@@ -290,7 +291,7 @@ def _plain(thin: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
 
 
 def _without_jags(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
-    """Outlines of many corners without jags shorter than a share of this; of some, nothing is left."""
+    """Outlines of many corners, simplified by a share of `thinnest` to remove jags; some may become empty."""
     found = geometries.copy()
     jagged = shapely.get_num_coordinates(geometries) > _JAGGED
     found[jagged] = mended(shapely.simplify(geometries[jagged], thinnest * _JAG, preserve_topology=False))
@@ -299,17 +300,17 @@ def _without_jags(geometries: NDArray[np.object_], thinnest: float) -> NDArray[n
 
 def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.bool_]:
     """Which areas hold no disc of this diameter (degrees)."""
-    # A strip's width is about twice its area over its outline; only what may be thin is looked at closely.
+    # A strip's width is about twice its area over its perimeter; only what may be thin is examined closely.
     width = 2.0 * shapely.area(geometries) / shapely.length(geometries)
     thin: NDArray[np.bool_] = width < 4.0 * thinnest
-    # most that only look thin, for their outline is ragged, have room round the middle of their widest line
+    # most that only look thin, as their outline is ragged, have room around the middle of their widest line
     middle, outline = shapely.point_on_surface(geometries[thin]), shapely.boundary(geometries[thin])
     thin[thin] = shapely.distance(middle, outline) < thinnest / 2.0
     left = _without_jags(geometries[thin], thinnest)
     jagged = shapely.get_num_coordinates(left) > _JAGGED
     found = np.zeros(len(left), np.bool_)
     found[~jagged] = shapely.is_empty(shapely.buffer(left[~jagged], -thinnest / 2.0))
-    # to move many sides in takes minutes, as `_plain` says
+    # moving many sides in takes minutes, see `_plain`
     room = shapely.maximum_inscribed_circle(left[jagged], tolerance=thinnest * _JAG)
     found[jagged] = shapely.length(room) < thinnest / 2.0
     thin[thin] = found
@@ -317,12 +318,12 @@ def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.boo
 
 
 def _scan(*files: Path) -> pl.LazyFrame:
-    # a folder's name may hold what polars would take for a pattern
+    # the name of a folder may contain what polars would take for a pattern
     return pl.scan_parquet(list(files), glob=False)
 
 
 def _in_order(ordered: DrawingOrder, scratch: Path, kept: Kept | None) -> pl.LazyFrame:
-    """All rows, by way of a file for each batch that was read: polars appends to none."""
+    """All rows in drawing order, by way of one file per batch that was read, as polars cannot append."""
     parts = []
     for number, rows in enumerate(ordered.batches(BATCH)):
         parts.append(scratch / f"part-{number:06}.parquet")

@@ -1,4 +1,4 @@
-"""What is made anew of an archive whose footprints changed, and what is taken over from the one before."""
+"""What is redrawn of an archive whose footprints changed, and what is taken over from the previous one."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 
 LARGEST_SHARE: Final = 0.5
-"""Of all images that reach a tile to be made: with more, making everything takes no longer."""
+"""The largest share of images that changed or reach a tile to redraw; above it, redrawing all is as fast."""
 
 
 class TooMuchChanged(Exception):
-    """Everything is to be made anew; the message says how much changed."""
+    """Everything has to be redrawn; the message says how much changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """An earlier build that is to be taken over where nothing changed.
+    """An earlier build from which tiles are taken over where nothing changed.
 
     Attributes:
         build: its name.
         archive: its audited archive, made by the same plan and program.
-        footprints: the GeoParquet that it shows.
+        footprints: the GeoParquet that the archive shows.
     """
 
     build: str
@@ -40,12 +40,12 @@ class Before:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splice:
-    """What is to be made.
+    """What has to be redrawn.
 
     Attributes:
-        changed: images that were added, removed or altered.
-        tiles: those to be made.
-        deepest: the last zoom that each image of the new snapshot is drawn at for that; -1 for none.
+        changed: number of images that were added, removed or altered.
+        tiles: the tiles to redraw.
+        deepest: the last zoom at which each image of the new snapshot may be drawn in them; -1 for none.
     """
 
     changed: int
@@ -53,7 +53,7 @@ class Splice:
     deepest: NDArray[np.int8]
 
     def save(self, path: Path) -> None:
-        """Write it down for another process."""
+        """Write it to a file, for another process."""
         with path.open("xb") as target:
             np.savez_compressed(
                 target,
@@ -72,10 +72,10 @@ class Splice:
 
 
 def splice_from(before: Before | str, now: Path, plan: TilingPlan) -> Splice | str:
-    """What is to be made where these footprints are to be drawn; or why everything is.
+    """What has to be redrawn to show these footprints, or why everything has to be.
 
     Args:
-        before: what may be taken over, or why there is nothing.
+        before: the build to take tiles over from, or why there is none.
         now: the footprints.
         plan: how they are drawn.
     """
@@ -88,10 +88,10 @@ def splice_from(before: Before | str, now: Path, plan: TilingPlan) -> Splice | s
 
 
 def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
-    """Find what is to be made where the footprints `before` are drawn and `now` are to be.
+    """Find what has to be redrawn where the footprints `before` are drawn and `now` should be.
 
     Raises:
-        TooMuchChanged: it would be most of the archive.
+        TooMuchChanged: too many images changed, or reach a tile to redraw.
     """
     changes = changes_between(before, now, plan.columns)
     if changes.images > LARGEST_SHARE * changes.of:
@@ -107,11 +107,11 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
 
 
 def spliced(splice: Splice, *, before: Source, made: Sequence[Source]) -> list[Source]:
-    """What an archive holds: what is made anew, and last what is taken over.
+    """The sources of the new archive: the redrawn tiles, and last those that are taken over.
 
     Args:
-        before: the whole archive before.
-        made: what was made; tiles besides those of the splice do not count.
+        before: the whole previous archive.
+        made: what was drawn; tiles that are not of the splice are ignored.
     """
     fresh = [Source(each.descriptor, splice.tiles.cut(each.entries)[0]) for each in made]
     return [*fresh, Source(before.descriptor, splice.tiles.cut(before.entries)[1])]

@@ -1,4 +1,4 @@
-"""The catalogue in numbers, as the landing page reads them and as maintainers plot them."""
+"""The catalogue in numbers, for the landing page to show and for maintainers to plot."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ KM2_DECIMALS: Final = 3
 def statistics_of(
     facts: Mapping[str, Any], kinds: Mapping[int, int], *, build: str, collection: str
 ) -> dict[str, Any]:
-    """What `stats.json` says. All of it is of one snapshot, and times are relative to it.
+    """The content of `stats.json`. All of it describes one snapshot, and times are relative to it.
 
     Args:
-        facts: of the counted footprints.
-        kinds: how many images there are of each kind; see `core.density.kind_name`.
+        facts: facts about the counted footprints.
+        kinds: number of images of each kind; see `core.density.kind_name`.
         build: the build's name.
-        collection: the one that is read.
+        collection: the collection that is read.
     """
     snapshot, holdings = facts["snapshot"], facts["holdings"]
     excluded = excluded_of(facts)
@@ -43,10 +43,10 @@ def statistics_of(
 
 
 def excluded_of(facts: Mapping[str, Any]) -> dict[str, int]:
-    """How many images of the catalogue are in no cell, by reason; with those that are, they are all.
+    """How many images of the catalogue are in no cell, by reason; all others are in one.
 
     Args:
-        facts: of the footprints.
+        facts: facts about the footprints.
     """
     outside = facts["outside_test_box"]
     return {**facts["set_aside"], **({"outside_test_box": outside} if outside else {})}

@@ -1,4 +1,4 @@
-"""The audit of the statistics: what the landing page expects, and what the footprints say."""
+"""The audit of the statistics, against what the landing page expects and what the footprints say."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _TEXTS: Final = (("generated_at",), ("collection",), ("build",), ("watermark",))
 _TOO_MUCH: Final = 2**63
 _CLOSE: Final = 10.0**-KM2_DECIMALS
 _NEARLY: Final = 1e-6
-"""Of an area: what is cut into tiles adds up to it to some seven digits."""
+"""Relative tolerance of areas: the pieces of an area cut into tiles add up to it to some seven digits."""
 
 
 def examine_statistics(
     document: Path, footprints: Path, *, taken_at: str, snapshot: str, excluded: Mapping[str, int]
 ) -> list[Verdict]:
-    """Judge the document against the footprints that it tells of.
+    """Judge the document against the footprints that it describes.
 
     Args:
-        taken_at: the moment of the snapshot, ISO 8601.
-        snapshot: its digest.
-        excluded: images of the catalogue that have no footprint here, by reason.
+        taken_at: when the snapshot was taken, ISO 8601.
+        snapshot: the digest of the snapshot.
+        excluded: number of images of the catalogue without a footprint here, by reason.
     """
     try:
         stated = json.loads(document.read_bytes())

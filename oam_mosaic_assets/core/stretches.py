@@ -1,6 +1,6 @@
-"""Sets of tiles as stretches of tile ids: in PMTiles a cell's descendants are one stretch in each zoom.
+"""Sets of tiles as stretches of tile ids: in PMTiles the tiles below a tile are one stretch at each zoom.
 
-The ids of a zoom follow those of the zoom before, so a stretch may lie in several.
+The ids of a zoom follow those of the zoom before, so a stretch may span several zooms.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from oam_mosaic_assets.core.directory import Directory, Numbers, joined
 from oam_mosaic_assets.core.grid import first_tile_id
 
 _TOGETHER: Final = 2**17
-"""Entries that are cut together: some twenty megabytes beside what comes of it."""
+"""Entries that are cut in one batch: some twenty megabytes besides the result."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretches:
-    """Tile ids from each `begin` up to its `end`, which is no part of it. Ascending; no two touch."""
+    """Tile ids from each `begin` up to but excluding its `end`. Ascending; no two stretches touch."""
 
     begin: Numbers
     end: Numbers
 
     @classmethod
     def of(cls, tile_ids: Numbers) -> Self:
-        """The set of these tiles, given in any order and any number of times."""
+        """The set of these tiles, given in any order; duplicates are allowed."""
         ids = np.unique(tile_ids)
         breaks = np.flatnonzero(np.diff(ids) != 1)
         return cls(np.append(ids[:1], ids[breaks + 1]), np.append(ids[breaks], ids[-1:]) + 1)
 
     @classmethod
     def of_zooms(cls, first: int, last: int) -> Self:
-        """All tiles of the zooms from `first` to `last`; none where `last` is before `first`."""
+        """All tiles of the zooms from `first` to `last`; none if `last` is before `first`."""
         begin = np.array([first_tile_id(first)] if first <= last else [], np.int64)
         return cls(begin, np.array([first_tile_id(last + 1)] if first <= last else [], np.int64))
 
     @classmethod
     def union(cls, sets: Sequence[Stretches]) -> Self:
-        """The tiles that are in any of these."""
+        """The tiles that are in any of these sets."""
         none = np.zeros(0, np.int64)
         begin = np.concatenate([none, *(each.begin for each in sets)])
         order = np.argsort(begin)
@@ -51,14 +51,14 @@ class Stretches:
         return cls(begin[firsts], reach[np.append(firsts[1:], len(begin))[: len(firsts)] - 1])
 
     def common(self, other: Stretches) -> Stretches:
-        """The tiles that are in both."""
+        """The tiles that are in both sets."""
         bounds = np.unique(np.concatenate([self._bounds, other._bounds]))
         begin, end = bounds[:-1], bounds[1:]
         both = self.hold(begin) & other.hold(begin)
         return Stretches.union([Stretches(begin[both], end[both])])
 
     def above(self, zoom: int, last: int) -> Stretches:
-        """The tiles of a zoom that are in the set, or that others of it, down to zoom `last`, lie below."""
+        """The tiles of a zoom that are in the set, or above a tile of it down to zoom `last`."""
         found = []
         for deeper in range(zoom, last + 1):
             some, shift = self.within(deeper), 2 * (deeper - zoom)
@@ -72,18 +72,18 @@ class Stretches:
 
     @property
     def tile_ids(self) -> Numbers:
-        """Each of them, ascending."""
+        """All tile ids of the set, ascending."""
         lengths = self.end - self.begin
         before = np.cumsum(lengths) - lengths
         ids: Numbers = np.arange(len(self)) + np.repeat(self.begin - before, lengths)
         return ids
 
     def of_zoom(self, zoom: int) -> Numbers:
-        """Those of one zoom, ascending."""
+        """The tile ids of one zoom, ascending."""
         return self.within(zoom).tile_ids
 
     def within(self, zoom: int) -> Stretches:
-        """Those of one zoom, as stretches."""
+        """The tiles of one zoom."""
         first, after = first_tile_id(zoom), first_tile_id(zoom + 1)
         some = slice(np.searchsorted(self.end, first, side="right"), np.searchsorted(self.begin, after))
         return Stretches(np.maximum(self.begin[some], first), np.minimum(self.end[some], after))
@@ -94,7 +94,7 @@ class Stretches:
         return held
 
     def cut(self, entries: Directory) -> tuple[Directory, Directory]:
-        """Entries about tiles in the set, and those about others. Runs are cut where they cross over."""
+        """Entries of tiles in the set, and those of other tiles. Runs are cut where they cross over."""
         if not len(entries):
             return entries, entries
         ends = entries.tile_id[0], entries.tile_id[-1] + entries.run_length[-1] - 1

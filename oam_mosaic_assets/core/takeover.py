@@ -1,4 +1,4 @@
-"""Whether tiles that were taken over are the ones that they were: two files compared, byte for byte."""
+"""Checking that tiles that were taken over did not change: two files are compared byte for byte."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.stretches import Stretches
 
 _PIECE: Final = 4 * 2**20
-"""Bytes that are held of each file."""
+"""Bytes of each file that are read at a time."""
 
 _TOGETHER: Final = 2**17
-"""Entries of each that are compared together: some fifty megabytes."""
+"""Entries of each source that are compared in one batch: some fifty megabytes."""
 
 _AFTER_ALL: Final = 2**62
-"""A tile id that there is none after."""
+"""A number above all tile ids."""
 
 
 def differences(now: Source, then: Source, *, besides: Stretches | None = None) -> list[str]:
-    """What tiles one of two sources has and the other has not, or has otherwise; in words, empty where none.
+    """Tiles that only one of two sources has, or that differ between them, in words; empty if none do.
 
     Args:
         now: the tiles that were taken over.
         then: the same tiles where they were taken from.
-        besides: tiles that do not count.
+        besides: tiles that are ignored.
     """
     found = [_named(what, *tiles) for what, tiles in _differing(now, then, besides).items()]
     return [each for each in found if each]
 
 
 def differing_tiles(now: Source, then: Source) -> Stretches:
-    """The tiles that one of two sources has and the other has not, or has otherwise."""
+    """The tiles that only one of two sources has, or that differ between them."""
     found = _differing(now, then, None).values()
     return Stretches.union([Stretches(begin, begin + lengths) for begin, lengths in found])
 
 
 def _differing(now: Source, then: Source, besides: Stretches | None) -> dict[str, tuple[Numbers, Numbers]]:
-    """First tile and length of stretches of tiles, by what differs of them. Some are compared at a time."""
+    """First tile and length of stretches of tiles, by how they differ; they are compared in batches."""
     none = np.zeros(0, np.int64)
     found = {what: [(none, none)] for what in ("lost", "new", "others")}
     breaks = np.unique(np.concatenate([each.entries.tile_id[::_TOGETHER] for each in (now, then)])).tolist()
@@ -59,7 +59,7 @@ def _differing(now: Source, then: Source, besides: Stretches | None) -> dict[str
 
 
 def _between(source: Source, low: int, high: int, besides: Stretches | None) -> Source:
-    """Its entries about tiles from one to before another; those at the ends may be about others as well."""
+    """The source's entries of tiles from `low` to before `high`; at the ends they may cover others too."""
     first, after = np.searchsorted(source.entries.tile_id, [low, high]).tolist()
     some = source.entries[max(0, first - 1) : after]
     return Source(source.descriptor, some if besides is None else besides.cut(some)[1])
@@ -68,7 +68,7 @@ def _between(source: Source, low: int, high: int, besides: Stretches | None) -> 
 def _differing_between(low: int, high: int, now: Source, then: Source) -> dict[str, tuple[Numbers, Numbers]]:
     sides = [each.entries.tile_id for each in (now, then)]
     sides += [each.entries.tile_id + each.entries.run_length for each in (now, then)]
-    bounds = np.sort(np.clip(np.concatenate(sides), low, high), kind="stable")  # of runs that are sorted
+    bounds = np.sort(np.clip(np.concatenate(sides), low, high), kind="stable")  # merges sorted runs
     bounds = bounds[np.diff(bounds, prepend=-1) > 0]
     begin, lengths = bounds[:-1], np.diff(bounds)
     of_now, of_then = now.entries.at(begin), then.entries.at(begin)
@@ -98,7 +98,7 @@ def _equal(now: Source, of_now: Numbers, then: Source, of_then: Numbers) -> NDAr
 
 
 def _equal_pairs(now: int, then: int, pairs: Numbers) -> NDArray[np.bool_]:
-    """The same of two places and a length each. What lies side by side in both files is read together."""
+    """The same for two offsets and a length each. Contents adjacent in both files are read together."""
     equal = np.zeros(len(pairs), np.bool_)
     ends = pairs[:, :2] + pairs[:, 2:]
     follows = (pairs[1:, :2] == ends[:-1]).all(axis=1)

@@ -1,8 +1,7 @@
-"""Writing vector tiles by hundred thousands: Protocol Buffers' messages put together from bytes.
+"""Writing vector tiles by the hundred thousand: Protocol Buffers messages assembled from bytes.
 
-The geometries of thousands of features are encoded together; a library that is told of one feature after
-another needs four times as long. Sources: the Vector Tile Specification 2.1, and how Protocol Buffers are
-encoded.
+The geometries of thousands of features are encoded together; a library that takes one feature at a time needs
+four times as long. Sources: the Vector Tile Specification 2.1, and the encoding of Protocol Buffers.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from oam_mosaic_assets.core.tiling import EXTENT
 from oam_mosaic_assets.core.vector_tile import CLOSE_PATH, LINE_TO, MOVE_TO, POINT, POLYGON
 
 Value = str | int | float
-"""Of a property."""
+"""The value of a property."""
 
 Said = tuple[bytes, list[tuple[int, Value, bytes]]]
-"""What is said of an image: its name as a layer has values, empty where it has none; and what else is known:
-the number of a key, the value, and that as a layer has it."""
+"""The properties of an image: its name, encoded as a layer's value, empty if it has none; and for each other
+property that is known, the index of its key, its value, and the value encoded."""
 
 
 class Tile(NamedTuple):
-    """A tile's place, and what it holds, gzipped."""
+    """A tile's position and its gzipped content."""
 
     zoom: int
     x: int
@@ -39,11 +38,11 @@ class Tile(NamedTuple):
 
 
 _BITS: Final = 7
-"""Of a number that a byte holds; its first bit says whether another follows."""
+"""Bits of a number in each byte; the byte's highest bit says whether another byte follows."""
 
 
 class _Varints(dict[int, bytes]):
-    """Whole numbers, none below zero, as Protocol Buffers write them; each worked out once."""
+    """Non-negative integers as Protocol Buffers varints; each is encoded only once."""
 
     def __missing__(self, number: int) -> bytes:
         written, rest = bytearray(), number
@@ -55,7 +54,7 @@ class _Varints(dict[int, bytes]):
 
 
 VARINT: Final = _Varints()
-"""The bytes of a whole number, none below zero."""
+"""The bytes of a non-negative integer as a varint."""
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -64,20 +63,20 @@ def field(number: int, content: bytes) -> bytes:
 
 
 def head_of_layer(name: str, keys: Iterable[str]) -> bytes:
-    """A layer's name and the names of its properties, as fields of it; version 2, the usual extent."""
+    """The fields of a layer for its name, the keys of its properties, version 2 and the usual extent."""
     stated = b"\x78" + VARINT[2] + b"\x28" + VARINT[EXTENT]
     return field(1, name.encode()) + stated + b"".join([field(3, key.encode()) for key in keys])
 
 
 def value_of_layer(value: Value) -> bytes:
-    """A property's value as a field of its layer: text as text, any number as a double."""
+    """A property's value as a field of its layer: text as a string, any number as a double."""
     if isinstance(value, str):
         return field(4, field(1, value.encode()))
     return field(4, b"\x19" + struct.pack("<d", value))
 
 
 def count_of_layer(count: int) -> bytes:
-    """A value that is a whole number, none below zero, as such."""
+    """A non-negative integer as a value field of its layer, of type uint."""
     return field(4, b"\x28" + VARINT[count])
 
 
@@ -85,20 +84,20 @@ def feature_of_layer(tags: bytes, shape: bytes) -> bytes:
     """A feature as a field of its layer.
 
     Args:
-        tags: numbers of a key and a value by turns, each as `VARINT` has it.
-        shape: as `shapes` encodes it.
+        tags: indices of keys and values, alternating, each encoded by `VARINT`.
+        shape: the geometry, as `shapes` encodes it.
     """
-    # written out, for it is done a million times
+    # `field` inlined, as this runs a million times
     content = b"\x12" + VARINT[len(tags)] + tags + shape
     return b"\x12" + VARINT[len(content)] + content
 
 
 def said_of_image(stated: Mapping[str, Value], properties: Iterable[str]) -> Said:
-    """What is said of an image.
+    """Encode the properties of an image.
 
     Args:
-        stated: what is known, by name.
-        properties: names, in the order of the layer's keys; the first one names the image.
+        stated: the known properties, by name.
+        properties: names of properties, in the order of the layer's keys; the first one names the image.
     """
     name, *others = properties
     known = [(key, stated[other]) for key, other in enumerate(others, 1) if other in stated]
@@ -110,8 +109,8 @@ class Features:
     """Features that are images, and the values of their properties, gathered for a layer.
 
     Attributes:
-        fields: of the layer.
-        values: how many there are among them.
+        fields: the encoded fields of the layer.
+        values: number of values among them.
     """
 
     __slots__ = ("_shared", "fields", "values")
@@ -119,10 +118,10 @@ class Features:
     def __init__(self) -> None:
         self.fields = bytearray()
         self.values = 0
-        self._shared: dict[Value, int] = {}  # what several images may have in common: all but names
+        self._shared: dict[Value, int] = {}  # values that images may share: all but names
 
     def add(self, said: Said, shape: bytes) -> None:
-        """Add an image; on top of those before."""
+        """Add an image on top of those added before."""
         (name, others), tags = said, b""
         if name:
             self.fields += name
@@ -138,42 +137,42 @@ class Features:
 
 
 def tile_of_layer(layer: Iterable[bytes | bytearray]) -> bytes:
-    """A tile, not deflated, of one layer, given by its fields."""
+    """An uncompressed tile of one layer, given by its fields."""
     return field(3, b"".join(layer))
 
 
 def packed(tile: bytes) -> bytes:
-    """The same gzipped; the same bytes whenever it is made."""
+    """The tile, gzipped; the same tile always gives the same bytes."""
     return zlib.compress(tile, 6, wbits=zlib.MAX_WBITS | 16)
 
 
 def shapes(polygons: Geometries, begins: NDArray[np.int64]) -> list[bytes]:
-    """What features say of their geometry: that it is polygons, and these, encoded.
+    """The geometry of each feature, encoded: the type (polygon) and the commands.
 
     Args:
-        polygons: valid, of whole numbers: tile units.
-        begins: the first polygon of each feature, ascending from 0.
+        polygons: valid, with integer coordinates in tile units.
+        begins: index of each feature's first polygon, ascending from 0.
     """
     if not len(polygons):
         return []
-    # clockwise on the screen, for y grows to the south
+    # clockwise on screen, as y points south
     polygons = shapely.remove_repeated_points(shapely.orient_polygons(polygons, exterior_cw=False))
     rings, of = shapely.get_rings(polygons, return_index=True)
     sizes = shapely.get_num_coordinates(rings).astype(np.int64)
     ends = np.cumsum(sizes)
-    points = np.delete(shapely.get_coordinates(rings).astype(np.int64), ends - 1, axis=0)  # a command closes
+    points = np.delete(shapely.get_coordinates(rings).astype(np.int64), ends - 1, axis=0)  # ClosePath closes
     return shapes_of_rings(points, sizes - 1, np.searchsorted(of, begins))
 
 
 def shapes_of_rings(
     points: NDArray[np.int64], sizes: NDArray[np.int64], begins: NDArray[np.int64]
 ) -> list[bytes]:
-    """The same of polygons given by their rings.
+    """The same for polygons given by their rings.
 
     Args:
-        points: of all rings, one ring after another, none of them closed; shape (n, 2), tile units.
-        sizes: how many points each ring has.
-        begins: the first ring of each feature, ascending from 0.
+        points: points of all rings, ring after ring, none of them closed; shape (n, 2), tile units.
+        sizes: number of points in each ring.
+        begins: index of each feature's first ring, ascending from 0.
     """
     commands, bounds = _commands(points, sizes, begins)
     written, ends = _varints(commands)
@@ -183,7 +182,7 @@ def shapes_of_rings(
 
 
 def shape_of_point(x: int, y: int) -> bytes:
-    """What a feature says of its geometry: that it is a point, and where; tile units, none below zero."""
+    """The geometry of a point feature, encoded; its coordinates are non-negative tile units."""
     commands = VARINT[1 << 3 | MOVE_TO] + VARINT[2 * x] + VARINT[2 * y]
     return b"\x18" + VARINT[POINT] + field(4, commands)
 
@@ -191,11 +190,11 @@ def shape_of_point(x: int, y: int) -> bytes:
 def _commands(
     points: NDArray[np.int64], sizes: NDArray[np.int64], begins: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], list[int]]:
-    """The geometries encoded, one after another; and where each begins, and the last one ends."""
+    """The commands and parameters of all geometries; and where each geometry begins and the last one ends."""
     starts = np.cumsum(sizes) - sizes
     steps = np.diff(points, axis=0, prepend=0)
-    steps[starts[begins]] = points[starts[begins]]  # each feature begins at the tile's corner
-    # move to, 2 numbers; line to, 2 for each further point; close
+    steps[starts[begins]] = points[starts[begins]]  # each feature starts at the tile's origin
+    # MoveTo and 2 numbers, LineTo and 2 for each further point, ClosePath
     lengths = 2 * sizes + 3
     offsets = np.cumsum(lengths) - lengths
     commands = np.empty(int(lengths.sum()), np.int64)
@@ -203,13 +202,13 @@ def _commands(
     commands[offsets + 3] = sizes - 1 << 3 | LINE_TO
     commands[offsets + lengths - 1] = 1 << 3 | CLOSE_PATH
     places = 2 * np.arange(len(points)) + np.repeat(offsets - 2 * starts + 2, sizes)
-    places[starts] -= 1  # before the command that the other points follow
+    places[starts] -= 1  # the first point precedes the LineTo command
     commands[places], commands[places + 1] = ((steps << 1) ^ (steps >> 63)).T
     return commands, [*offsets[begins].tolist(), len(commands)]
 
 
 def _varints(numbers: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
-    """Whole numbers, none below zero, one after another, and where each ends."""
+    """Non-negative integers as varints, one after another, and where each ends."""
     sizes, rest = np.ones(len(numbers), np.int64), numbers >> _BITS
     while rest.any():
         sizes += rest > 0

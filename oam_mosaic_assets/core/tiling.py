@@ -1,6 +1,6 @@
-"""How footprints become tiles: the plan, what it asks of tippecanoe, what the archive says of itself.
+"""How footprints become tiles: the plan, tippecanoe's arguments, the archive's metadata.
 
-The same plan and the same footprints always give the same bytes, so nothing here knows the time or a path.
+The same plan and the same footprints always give the same bytes, so nothing here depends on time or paths.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ BUFFER: Final = 5 / 256
 """How far tippecanoe draws beyond a tile's edge, in tiles: its default buffer of 5 "screen pixels"."""
 
 MITRE: Final = 5.0
-"""How many times as far as a footprint is widened its tips may reach."""
+"""Mitre limit of widening: how many times the distance by which a footprint is widened its tips may reach."""
 
 PIXELS: Final = 256
-"""Pixels along a tile's edge: what low zooms are true to."""
+"""Pixels along a tile's edge; low zooms are true to a pixel."""
 
 RECIPE: Final = 4
-"""Counted up whenever the same footprints give other tiles for a reason that no argument of tippecanoe shows:
-`core.low_zooms` or `core.deep_zooms` draws otherwise, GeoJSON or a property is written otherwise. Nothing is
-taken over then."""
+"""Incremented whenever the same footprints give different tiles for a reason that no argument of tippecanoe
+shows: `core.low_zooms` or `core.deep_zooms` draws differently, or GeoJSON or a property is written
+differently. Nothing is taken over then."""
 
 WHOLE_FROM: Final = 9
 """The zoom from which every image is drawn as itself; before it, those smaller than a pixel are counted."""
@@ -38,14 +38,14 @@ ATTRIBUTION: Final = '<a href="https://openaerialmap.org">OpenAerialMap</a> cont
 """HTML that a map shows in its corner."""
 
 EXACT_FROM: Final = 13
-"""The zoom from which outlines stand exactly as they are, a tile's unit being 1.2 m and less.
-`core.deep_zooms` cuts them, in half the time that tippecanoe needs for so many tiles of few corners each."""
+"""The zoom from which outlines are not simplified, as a tile unit is 1.2 m or less there. `core.deep_zooms`
+cuts them, in half the time that tippecanoe needs for so many tiles of few corners each."""
 
 DEEPEST: Final = 18
-"""The largest zoom offered: a tile unit is 4 cm there, finer than any image is placed."""
+"""The largest zoom offered: a tile unit is 4 cm there, finer than any image is georeferenced."""
 
 SHALLOWEST: Final = 8
-"""The smallest `zoom_max`: every image is drawn there, and above it a tile would hold too many."""
+"""The smallest `zoom_max`: every image is drawn there, and at lower zooms a tile would hold too many."""
 
 
 def _as_it_is(value: Any) -> Any:
@@ -57,9 +57,9 @@ class Property:
     """One property of the features that are images.
 
     Attributes:
-        column: of the footprints.
+        column: the footprints' column that it is made from.
         kind: `String` or `Number`, as in `vector_layers`.
-        write: from the column's value; None where there is nothing to say.
+        write: makes it from the column's value; returns None to leave it out.
     """
 
     column: str
@@ -69,18 +69,18 @@ class Property:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TilingPlan:
-    """What the archive is to hold.
+    """What the archive should contain.
 
     Attributes:
-        layer: the one layer's name.
+        layer: name of the only layer.
         name: the archive's name, shown by readers.
         description: a sentence for readers.
         attribution: HTML that a map shows in its corner.
         zoom_min: first zoom.
         zoom_max: last zoom.
         whole: the zoom from which every image is drawn as itself.
-        exact: the zoom from which its outline is not simplified; at least 10.
-        properties: of the features, by name; the first one names the image.
+        exact: the zoom from which outlines are not simplified; at least 10.
+        properties: properties of the features, by name; the first one names the image.
     """
 
     layer: str = "globalcoverage"
@@ -94,7 +94,7 @@ class TilingPlan:
     properties: Mapping[str, Property] = field(default_factory=lambda: {"id": Property("id")})
 
     def arguments(self, *, source: str, target: str, temporary: str) -> list[str]:
-        """What tippecanoe is called with, after its own name, to make the zooms that it simplifies.
+        """Tippecanoe's command line, without its own name, for the zooms that it simplifies.
 
         Args:
             source: newline-delimited GeoJSON, in drawing order.
@@ -107,13 +107,13 @@ class TilingPlan:
             f"--layer={self.layer}",
             f"--minimum-zoom={self.simplified_zooms.start}",
             f"--maximum-zoom={self.simplified_zooms.stop - 1}",
-            # in a vector tile the last feature lies on top; without this the order is tippecanoe's own
+            # in a vector tile the last feature is on top; without this, tippecanoe chooses the order
             "--preserve-input-order",
             # every image is drawn at every zoom, however small and however many there are
             "--no-tiny-polygon-reduction",
             "--no-feature-limit",
             "--no-tile-size-limit",
-            # at the last zoom exactly where it lies
+            # without deep zooms, the last zoom is left unsimplified here
             *(() if self.deep_zooms else ("--simplify-only-low-zooms",)),
             "--json-progress",
             "--progress-interval=0.5",
@@ -122,7 +122,7 @@ class TilingPlan:
 
     @property
     def whole_from(self) -> int:
-        """The first zoom that shows all images as themselves. `core.low_zooms` makes those before it."""
+        """The first zoom at which all images are drawn as themselves; `core.low_zooms` makes those before."""
         return max(self.zoom_min, min(self.whole, self.zoom_max))
 
     @property
@@ -142,14 +142,14 @@ class TilingPlan:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the footprints that the properties are made from, each once."""
+        """The columns of the footprints that the properties are made from, without duplicates."""
         return tuple(dict.fromkeys(each.column for each in self.properties.values()))
 
     def properties_of(self, row: Mapping[str, Any]) -> dict[str, str | int | float]:
-        """The properties of an image: those that are known.
+        """The properties of an image that are known.
 
         Args:
-            row: of the footprints, with `columns`.
+            row: a row of the footprints, with `columns`.
         """
         stated = (
             (name, each.write(row[each.column]))
@@ -160,18 +160,18 @@ class TilingPlan:
 
     @property
     def thinnest(self) -> float:
-        """Degrees that are two units of the tile grid at `zoom_max`: what is narrower may be rounded away."""
+        """Two tile units at `zoom_max`, in degrees: what is narrower may be rounded away."""
         return self.thinnest_at(self.zoom_max)
 
     @staticmethod
     def thinnest_at(zoom: int) -> float:
-        """Degrees that are two units of the tile grid at a zoom."""
+        """Two tile units at a zoom, in degrees."""
         return 2.0 * 360.0 / (float(EXTENT) * (1 << zoom))
 
     def digest(self, version: str) -> str:
-        """Of the plan and the versions of what draws, 12 hex digits: another one means other tiles."""
+        """Digest of the plan and the versions that draw it, 12 hex digits; if it differs, so do the tiles."""
         arguments = self.arguments(source="", target="", temporary="")
-        # how a property is written is told by `RECIPE`
+        # `RECIPE` accounts for how a property is written
         properties = [(name, each.column, each.kind) for name, each in self.properties.items()]
         stated = {**asdict(self), "properties": properties}
         libraries = [shapely.geos_version_string, zlib.ZLIB_RUNTIME_VERSION]
@@ -179,10 +179,10 @@ class TilingPlan:
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     def metadata(self, version: str, snapshot: str) -> dict[str, Any]:
-        """What the archive says of itself.
+        """The archive's metadata.
 
         Args:
-            version: tippecanoe's.
+            version: tippecanoe's version.
             snapshot: the digest of the snapshot that was drawn.
         """
         return {
@@ -198,7 +198,7 @@ class TilingPlan:
         }
 
     def vector_layers(self) -> list[dict[str, Any]]:
-        """The list of layers and their fields, as TileJSON and PMTiles both want it."""
+        """The list of layers and their fields, as both TileJSON and PMTiles expect it."""
         counted = {"count": "Number"} if self.zoom_min < self.whole_from else {}
         return [
             {

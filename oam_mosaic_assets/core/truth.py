@@ -1,7 +1,7 @@
-"""Whether the low zooms tell the truth: what they draw, pixel by pixel, against where the images lie.
+"""Whether the low zooms tell the truth: what they draw, compared with where the images lie, pixel by pixel.
 
-A pixel is 1/256 of a tile. Wherever an image touches one, something is drawn there or in one of the eight
-round it; and the other way round. Every image is drawn as itself or counted, and once.
+A pixel is 1/256 of a tile's edge. Wherever an image touches a pixel, something must be drawn there or in one
+of the eight around it, and vice versa. Every image must be drawn as itself or counted, exactly once.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class LowZoom:
     """What was found at one low zoom, in the tiles that were read.
 
     Attributes:
-        images: drawn as themselves.
-        to_draw: images that should be, all in all.
-        counted: images that squares stand for.
-        to_count: images that squares should stand for there.
-        undrawn: ids of images that should be drawn as themselves and are not.
-        bare: where images lie and nothing is drawn near: the first pixel of each run.
-        astray: where something is drawn and no image lies near.
-        faults: what tiles hold that they should not, with their names.
-        largest: bytes of the largest tile, as stored.
+        images: number of images drawn as themselves.
+        to_draw: number of images that should be, in all tiles.
+        counted: number of images that squares stand for.
+        to_count: number of images that squares should stand for in the tiles that were read.
+        undrawn: ids of images that should be drawn as themselves but are not.
+        bare: where images lie but nothing is drawn near: the first pixel of each run.
+        astray: where something is drawn but no image lies near, likewise.
+        faults: broken tiles, as `z/x/y: error`.
+        largest: size of the largest tile, bytes as stored.
     """
 
     zoom: int
@@ -63,10 +63,10 @@ def examine_low_zooms(
     """Compare the zooms above the plan's `whole_from` with the footprints.
 
     Args:
-        archive: what is judged.
+        archive: the archive to examine.
         footprints: the GeoParquet that it shows.
         plan: what was asked for.
-        changed: what is looked at; None is everything.
+        changed: what to examine; None for everything.
 
     Raises:
         BrokenArchive: a directory is broken.
@@ -105,9 +105,9 @@ class _Images:
 
     Attributes:
         names: their ids.
-        extent: the longer side of each one's frame; the map is the unit square.
-        middle: of each one's frame.
-        pixels: those that any of them touches, at the last low zoom.
+        extent: the longer side of each one's bounding box, where the map is the unit square.
+        middle: the middle of each one's bounding box.
+        pixels: the pixels of the last low zoom that any of them touches.
     """
 
     names: list[str]
@@ -130,7 +130,7 @@ class _Images:
         return cls(names, extent, middle, Pixels.union(side, found))
 
     def to_count(self, zoom: int, changed: Changed | None) -> int:
-        """How many are too small to be drawn as themselves, in these tiles."""
+        """How many images in the tiles that were read are too small to be drawn as themselves."""
         small = self.middle[~is_shown(self.extent, zoom)]
         x, y = np.clip(
             np.floor(small * float(PIXELS << zoom)).astype(np.int64) // PIXELS, 0, (1 << zoom) - 1
@@ -138,7 +138,7 @@ class _Images:
         return len(x) if changed is None else int(changed.tiles.hold(tile_ids(zoom, x, y)).sum())
 
     def undrawn(self, zoom: int, drawn: Collection[str], changed: Changed | None) -> list[str]:
-        """Which of them, or of those that changed, are large enough and not drawn."""
+        """Which images, of all or of those that changed, are large enough but not drawn."""
         shown = (self.names[each] for each in np.flatnonzero(is_shown(self.extent, zoom)).tolist())
         return [name for name in shown if name not in drawn and (changed is None or name in changed.names)]
 
@@ -177,7 +177,7 @@ class _Reading:
                 case _:
                     raise BrokenTile(f"a feature has neither an id nor a count: {said}")
         row, west, east = touched(points * (PIXELS / EXTENT), sizes, of)
-        # what is drawn beyond a tile's edge is not shown
+        # what is drawn in a tile's buffer is not shown
         is_inside = (row >= 0) & (row < PIXELS)
         row, west, east = row[is_inside], *np.clip((west[is_inside], east[is_inside]), 0, PIXELS)
         for tile in tiles:
@@ -191,7 +191,7 @@ class _Reading:
         if changed is not None:
             looked_at = _pixels_of(changed.tiles, self.zoom)
             there = lies.held_by(looked_at)
-            # what is drawn beyond them was not read, and may be what a pixel at their edge needs
+            # tiles beyond them were not read; what they draw may be what a pixel at the edge needs
             near = Pixels.union(self.side, [drawn, looked_at.grown().without(looked_at)])
         return LowZoom(
             zoom=self.zoom,

@@ -1,7 +1,7 @@
 """Reading Mapbox Vector Tiles (version 2): layers, features, polygons.
 
 The audit reads every tile of an archive, a quarter of a million; decoders that make a dictionary of each
-feature need minutes. Here the compiled parser of Protocol Buffers reads a tile whole; what nobody asks for
+feature need minutes. Here the compiled Protocol Buffers parser reads a whole tile, and whatever is not needed
 stays in its message. Source: the Vector Tile Specification 2.1, the schema in its appendix A.
 """
 
@@ -38,7 +38,7 @@ _SCHEMA: Final = {
     "15 version: uint32",
     "Tile": "3 layers: Layer*",
 }
-"""The fields that are used, by message; a star stands for any number of them. Others are passed over."""
+"""The fields that are used, by message; a star marks repeated fields. Other fields are ignored."""
 
 _NUMBERS: Final = frozenset({"float_value", "double_value", "int_value", "uint_value", "sint_value"})
 
@@ -46,7 +46,7 @@ _DEFAULT_EXTENT: Final = 4096
 
 
 class BrokenTile(ValueError):
-    """The bytes are no vector tile."""
+    """The bytes are not a valid vector tile; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Layer:
     Attributes:
         extent: units along a tile's edge.
         keys: names of properties.
-        values: the distinct property values; only text and unsigned numbers are read, anything else,
-            empty text and 0 too, stands as None.
-        features: as messages, for `read_feature`; in drawing order.
-        stated: the values as messages, for `kind_of`.
+        values: the distinct property values; only text and unsigned numbers are read, anything else is None,
+            including empty text and 0.
+        features: the features as messages, for `read_feature`; in drawing order.
+        stated: the values as messages, for `kind_of` and `value_of`.
     """
 
     name: str
@@ -87,11 +87,11 @@ class Feature:
 
 
 def _messages() -> dict[str, Any]:
-    """The classes of Protocol Buffers' messages, by name."""
+    """The Protocol Buffers message classes, by name."""
     file = FileDescriptorProto(name="vector_tile.proto", syntax="proto3")  # checks that text is UTF-8
     for name, fields in _SCHEMA.items():
         message = file.message_type.add(name=name)
-        if name == "Value":  # so that the one that is set can be told
+        if name == "Value":  # so that `WhichOneof` can tell which is set
             message.oneof_decl.add(name="kind")
         for stated in fields.split(", "):
             number, field, kind = stated.replace(":", "").split(" ")
@@ -113,7 +113,7 @@ def _messages() -> dict[str, Any]:
 
 
 MESSAGES: Final = _messages()
-"""What tiles consist of: the classes of `Tile`, `Layer`, `Feature` and `Value`."""
+"""The message classes that tiles consist of: `Tile`, `Layer`, `Feature` and `Value`."""
 
 _TILE: Final = MESSAGES["Tile"]
 
@@ -122,7 +122,7 @@ def read_layers(tile: bytes) -> list[Layer]:
     """The layers of an inflated tile.
 
     Raises:
-        BrokenTile: the bytes are no vector tile.
+        BrokenTile: the bytes are not a vector tile.
     """
     try:
         return [
@@ -142,23 +142,23 @@ def read_layers(tile: bytes) -> list[Layer]:
 
 
 def kind_of(value: Any) -> str:
-    """`String`, `Number` or `Boolean`, as TileJSON calls the kinds of a layer's fields; empty of none."""
+    """`String`, `Number` or `Boolean`, as TileJSON calls the kinds of a layer's fields; empty if not set."""
     kind = value.WhichOneof("kind")
     return "String" if kind == "string_value" else "Number" if kind in _NUMBERS else "Boolean" if kind else ""
 
 
 def value_of(value: Any) -> str | float | None:
-    """What a value's message states; None of none."""
+    """The value that a message holds; None if it holds none."""
     kind = value.WhichOneof("kind")
     found: str | float | None = getattr(value, kind) if kind else None
     return found
 
 
 def read_feature(layer: Layer, feature: Any) -> Feature:
-    """Look up what one of the layer's features is called by.
+    """Decode one of the layer's features: look up its properties.
 
     Raises:
-        BrokenTile: it names a property that the layer does not have.
+        BrokenTile: it refers to a key or value that the layer does not have, or has a key without a value.
     """
     try:
         pairs = zip(feature.tags[::2], feature.tags[1::2], strict=True)
@@ -175,7 +175,7 @@ def area(feature: Feature) -> BaseGeometry:
         BrokenTile: the commands do not draw polygons.
     """
     rings = [ring for ring in _rings(feature.commands) if len(ring) > 3]
-    # Winding tells holes from outlines; "even-odd" reads either, and overlaps do not occur in clean tiles.
+    # Winding tells holes from outlines. The even-odd rule would too, as clean tiles have no overlaps.
     polygons = [shapely.Polygon(ring) for ring in rings]
     outlines = [p for p in polygons if _clockwise_on_screen(p)]
     holes = [p for p in polygons if not _clockwise_on_screen(p)]
@@ -193,17 +193,17 @@ def area(feature: Feature) -> BaseGeometry:
 def polygon_rings(
     features: Sequence[Any],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """The rings of all polygons of a layer together, for what is too much to be made areas of.
+    """The rings of all polygons of a layer at once, for layers with too many to build an area for each.
 
     Args:
-        features: a layer's, as messages.
+        features: the layer's features, as messages.
 
     Returns:
-        Points in tile units, one ring after another, none of them closed, shape (n, 2); how many points each
-        ring has; the index of the feature each ring is of.
+        Points in tile units, ring after ring, none of them closed, shape (n, 2); the number of points in each
+        ring; the index of each ring's feature.
 
     Raises:
-        BrokenTile: the commands do not draw polygons, each ring by one command of each kind.
+        BrokenTile: the commands do not draw polygons with one command of each kind per ring.
     """
     numbers, begins, sizes, of = array("q"), array("q"), array("q"), array("q")
     for index, feature in enumerate(features):
@@ -212,7 +212,7 @@ def polygon_rings(
             size = (commands[at + 3] >> 3) + 1 if at + 3 < len(commands) else 0
             end = at + 2 * size + 2
             if not (
-                size > 2  # points enclose something
+                size > 2  # fewer points enclose nothing
                 and end < len(commands)
                 and commands[at] == 1 << 3 | MOVE_TO
                 and commands[at + 3] & 7 == LINE_TO
@@ -230,7 +230,7 @@ def polygon_rings(
     places[starts] -= 1
     steps = np.column_stack([whole[places], whole[places + 1]])
     points = np.cumsum((steps >> 1) ^ -(steps & 1), axis=0)
-    # each feature begins at the tile's corner
+    # each feature starts at the tile's origin
     firsts = starts[np.flatnonzero(np.diff(owners, prepend=-1))]
     before = np.concatenate([np.zeros((1, 2), np.int64), points])[firsts]
     points -= np.repeat(before, np.diff(firsts, append=len(points)), axis=0)

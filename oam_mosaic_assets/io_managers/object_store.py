@@ -1,9 +1,9 @@
-"""What travels between assets: files as private objects, under the name of the build they belong to.
+"""What assets pass to each other: files as private objects, under the name of the build they belong to.
 
-An artifact is stored as its files and, last, a description of them (`<asset>.json`): sizes and digests, and
-what is known of it. So is what travels between the steps of one asset. The event log says which build a run's
-upstream asset, or step, belongs to; everything else stands in the store, so each step may run in another
-process or on another machine.
+An artifact is stored as its files and, last, a description of them (`<asset>.json`): sizes, digests, and what
+is known about it. The steps of one asset do the same. The event log says which build a run's upstream asset
+or step belongs to; everything else is in the store, so each step may run in another process or on another
+machine.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import dagster as dg
-from dagster._core.events import HandledOutputData  # what such an event holds; exported nowhere
+from dagster._core.events import HandledOutputData  # what such an event holds; not exported
 
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of
 from oam_mosaic_assets.core.release import Keys, as_json, is_overtaken
@@ -26,7 +26,7 @@ from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.scratch import Scratch
 
 BUILD: Final = "build"
-"""Metadata of a materialisation: the build that it belongs to."""
+"""Metadata key of a materialisation: the build that it belongs to."""
 
 BUILD_TAG: Final = "oam-mosaic/build"
 """Tag of a run that works on an earlier build."""
@@ -39,11 +39,11 @@ _CONTENT_TYPES: Final = {
 }
 
 _LOOKED_BACK: Final = 50
-"""Materialisations searched for the one of this run."""
+"""How many of the latest materialisations are searched for this run's."""
 
 
 class ObjectStoreIOManager(dg.IOManager):
-    """Keeps artifacts in an object store. S3 or a folder, the promises are the same."""
+    """Keeps artifacts in an object store. Guarantees are the same for S3 and a folder."""
 
     def __init__(self, store: ObjectStore, keys: Keys) -> None:
         self.store = store
@@ -53,7 +53,7 @@ class ObjectStoreIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Artifact) -> None:
         """Store the files, then the description that makes them an artifact.
 
-        The next step fetches them, also in this process: what is audited is what lies in the store.
+        The next step fetches them, even in this process, so that what is audited is what is in the store.
         """
         name = _name_of(context)
         files: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ class ObjectStoreIOManager(dg.IOManager):
             description = {"asset": name, "build": obj.build, "files": files, "facts": obj.facts}
             key = self.keys.staging(obj.build, f"{name}.json")
             self.store.put_bytes(key, _sealed(description), Headers("application/json"))
-        for path in obj.files:  # what is stored need not fill the disk as well
+        for path in obj.files:  # stored files need not fill the disk as well
             path.unlink()
         context.add_output_metadata(
             {
@@ -83,9 +83,9 @@ class ObjectStoreIOManager(dg.IOManager):
         )
 
     def load_input(self, context: dg.InputContext) -> Artifact:
-        """Fetch the files into scratch, and make sure that they are the ones that were stored.
+        """Fetch the files into scratch, and verify that they are the ones that were stored.
 
-        The steps of a process share them; none changes a file that it was given.
+        Steps in the same process share them; none changes a file that it was given.
         """
         name = context.asset_key.path[-1] if context.has_asset_key else _name_of(_upstream(context))
         with failing_clearly():
@@ -107,7 +107,7 @@ class ObjectStoreIOManager(dg.IOManager):
 
     @contextmanager
     def _whole_or_nothing(self, name: str, artifact: Artifact) -> Iterator[None]:
-        """Take away what was stored before it failed: no event names the build yet, so nobody else can."""
+        """Delete what was stored before a failure: no event names the build yet, so nobody else can."""
         names = [*(path.name for path in artifact.files), f"{name}.json"]
         try:
             yield
@@ -117,7 +117,7 @@ class ObjectStoreIOManager(dg.IOManager):
             raise
 
     def _fetch(self, build: str, stated: dict[str, Any], folder: Path, context: dg.InputContext) -> str:
-        """Copy one file into the folder; its ETag."""
+        """Copy one file into the folder, and return its ETag."""
         key, target = self.keys.staging(build, stated["name"]), folder / stated["name"]
         if (etag := self._fetched.get(target)) and target.exists():
             present = self.store.head(key)
@@ -138,7 +138,7 @@ class ObjectStoreIOManager(dg.IOManager):
         )
 
     def _build_of(self, context: dg.InputContext) -> str:
-        """The build that this run works on: by its tag, else by what it or an earlier run made."""
+        """The build that this run works on: from its tag, else from what it or an earlier run made."""
         run = context.step_context.dagster_run
         if tagged := run.tags.get(BUILD_TAG):
             return tagged
@@ -151,7 +151,7 @@ class ObjectStoreIOManager(dg.IOManager):
         )
 
     def _recorded(self, context: dg.InputContext) -> Iterator[str]:
-        """The builds that it was made for, as Dagster recorded it; this run's own first."""
+        """The builds that the input was made for, as Dagster recorded them; this run's own first."""
         if not context.has_asset_key:
             yield from _handed_on(context)
             return
@@ -164,11 +164,11 @@ class ObjectStoreIOManager(dg.IOManager):
                 yield str(build.value)
 
     def _gone(self, key: str, build: str, context: dg.InputContext) -> MosaicError:
-        """Why a staged object is not there: what became public may have taken it away."""
+        """The error for a staged object that is missing: a publication may have deleted it."""
         releases = Releases(self.store, self.keys)
         current = releases.current()
         public = current[0].build if current else ""
-        if public != build and build not in self._recorded(context):  # only named: it need never have been
+        if public != build and build not in self._recorded(context):  # only named, it may never have existed
             held = ", ".join(releases.staged.waiting()) or "none"
             swept = (
                 f" If it did, it was deleted when the newer {public} became public."
@@ -197,20 +197,20 @@ class ObjectStoreIOManager(dg.IOManager):
 
 
 def _name_of(output: dg.OutputContext) -> str:
-    """What an artifact is called in the store: as its asset, or as the step of one that made it."""
+    """An artifact's name in the store: that of its asset, or of the step that made it."""
     if output.has_asset_key:
         return output.asset_key.path[-1]
     return re.sub(r"\W+", ".", f"{output.step_key} {output.mapping_key or ''}").strip(".")
 
 
 def _upstream(context: dg.InputContext) -> dg.OutputContext:
-    if context.upstream_output is None:  # every input here is some asset's or some step's output
+    if context.upstream_output is None:  # every input here is the output of an asset or a step
         raise dg.DagsterInvariantViolationError(f"nothing makes the input {context.name}")
     return context.upstream_output
 
 
 def _handed_on(context: dg.InputContext) -> Iterator[str]:
-    """The build that a step of the same asset made this for, in this run or in the one that it retries."""
+    """The build that a step of the same asset made this for, in this run or in the one it retries."""
     upstream = _upstream(context)
     try:
         made_in = upstream.run_id
@@ -230,7 +230,7 @@ def _sealed(description: dict[str, Any]) -> bytes:
 
 
 def _unsealed(stored: bytes) -> dict[str, Any]:
-    """The description again. Raises ValueError where it is not the one that was sealed."""
+    """Recover the description. Raises ValueError if it is not the one that was sealed."""
     try:
         description: dict[str, Any] = json.loads(stored)
         stated = description.pop("sha256")

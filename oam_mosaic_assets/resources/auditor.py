@@ -1,4 +1,4 @@
-"""The audit of a staged product: made once, kept beside it, asked for by checks and publisher."""
+"""The audit of a staged product: made once, kept beside it, used by both checks and publisher."""
 
 import json
 import time
@@ -32,16 +32,16 @@ from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.releases import Releases
 
 WORTH_A_PROCESS: Final = 4 * 2**20
-"""Bytes of an archive that is audited by two processes."""
+"""Bytes; a larger archive is audited by two processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found of one product.
+    """What was found out about one product.
 
     Attributes:
-        sha256: of the file that was judged.
-        seconds: that it took.
+        sha256: digest of the file that was judged.
+        seconds: how long it took.
         verdicts: in the order of the product's checks; those that a broken file leaves open are missing.
     """
 
@@ -60,12 +60,12 @@ class Audit:
         return [each for each in self.verdicts if not each.passed and each.is_guard]
 
     def number(self, name: str, default: Any = None) -> Any:
-        """A number that some verdict was judged by."""
+        """A number that some verdict is based on."""
         return next((each.numbers[name] for each in self.verdicts if name in each.numbers), default)
 
 
 class Examiner(Protocol):
-    """Judges a staged product by itself: whole, as asked, and agreeing with the footprints."""
+    """Judges a staged product by itself: whether it is whole, as asked, and agrees with the footprints."""
 
     def __call__(
         self,
@@ -80,7 +80,7 @@ class Examiner(Protocol):
 
 
 def of_footprints(plan: TilingPlan) -> Examiner:
-    """Judges an archive that was made of the footprints by this plan."""
+    """Judges an archive that was tiled from the footprints by this plan."""
 
     def judge(archive: Path, table: Path, *, before: Before | None, **stated: Any) -> list[Verdict]:
         with calling("A process that audits", archive.parent) as elsewhere:
@@ -94,12 +94,12 @@ def of_footprints(plan: TilingPlan) -> Examiner:
 
 
 def of_coverage(plan: CoveragePlan) -> Examiner:
-    """Judges an archive of coverage that was drawn of the footprints by this plan."""
+    """Judges an archive of coverage that was drawn from the footprints by this plan."""
     return _of_archive(partial(examine_coverage, plan=plan))
 
 
 def _of_archive(judge: Callable[..., list[Verdict]]) -> Examiner:
-    """Has an archive judged by its footprints, the snapshot's digest and extent, and what it took over."""
+    """Judges an archive by its footprints, the snapshot's digest and extent, and what it took over."""
 
     def examined(
         staged: Artifact,
@@ -122,7 +122,7 @@ def _of_archive(judge: Callable[..., list[Verdict]]) -> Examiner:
 
 
 def of_imagery(imagery: ImageryMosaic) -> Examiner:
-    """Judges an archive of imagery, by the report of what was not read."""
+    """Judges an archive of imagery, given the report of what was not read."""
 
     def examined(
         staged: Artifact,
@@ -179,7 +179,7 @@ def of_statistics(
 
 
 def of_changes(releases: Releases) -> Examiner:
-    """Judges the list of changes, by what was taken down until then."""
+    """Judges the list of changes, given what has been taken down by then."""
 
     def examined(
         staged: Artifact,
@@ -208,13 +208,13 @@ class Auditor:
         max_set_aside_share: float,
         max_shrink_share: float,
     ) -> None:
-        """Be ready for some products.
+        """Set up the auditor.
 
         Args:
             releases: what is public.
-            examiners: who judges each product, by its name.
-            max_set_aside_share: of the catalogue, 0 to 1.
-            max_shrink_share: of the last published build's images, 0 to 1.
+            examiners: what judges each product, by product name.
+            max_set_aside_share: the largest share of the catalogue that may be set aside, 0 to 1.
+            max_shrink_share: the largest share of the last published build's images that may be lost, 0 to 1.
         """
         self.releases = releases
         self.examiners = examiners
@@ -232,14 +232,14 @@ class Auditor:
     ) -> Audit:
         """The audit of exactly this file: the one on record, else a new one.
 
-        So a publisher may be started by itself: what was never audited is audited then.
+        So the publisher can be run by itself: what was never audited is audited then.
 
         Args:
-            product: what it is.
+            product: which product it is.
             staged: the staged product.
             footprints: what it was made from.
             before: the public build that it took tiles over from; without it, all of it is read.
-            on_progress: told now and then which share is read, 0 to 1.
+            on_progress: called now and then with the share read, 0 to 1.
         """
         sha256 = staged.facts["product"]["sha256"]
         key = self.releases.keys.staging(staged.build, audit_name(product.name))
@@ -257,15 +257,15 @@ class Auditor:
         return made
 
     def _guards(self, staged: Artifact) -> list[Verdict]:
-        """What is said of the build's catalogue, whatever was made of it."""
+        """Verdicts on the build's catalogue, whatever was made from it."""
         facts, before = staged.facts, self.releases.current()
         last = before[0] if before else None
-        # a sample says nothing of how large the real catalogue should be
+        # a sample says nothing about how large the real catalogue should be
         is_other = last is not None and (last.source == "sample") != (facts["source"] == "sample")
         catalogued = facts["images"] + sum(facts["set_aside"].values())
         return [
             audit.judge_set_aside(
-                # what cannot be drawn lies in no box, so it is counted against all that was read
+                # what cannot be drawn is in no box, so it is compared with everything that was read
                 catalogued=catalogued + facts["outside_test_box"],
                 set_aside=facts["set_aside"],
                 most=self.max_set_aside_share,

@@ -1,4 +1,4 @@
-"""The log of a run as lines for people: UTC, step, build, what happened. Dagster's events stay in its UI."""
+"""A run's log as lines for people: UTC, step, build, what happened. Dagster's events stay in its UI."""
 
 import logging
 import sys
@@ -6,25 +6,25 @@ import time
 from typing import Any, Final, TextIO
 
 import dagster as dg
-from dagster._core.execution.plan import active  # only for the name of its log
+from dagster._core.execution.plan import active  # only for its logger's name
 
 from oam_mosaic_assets.resources.failures import INTERRUPTED, cause_of
 
 _FAILURES: Final = frozenset({dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RESOURCE_INIT_FAILURE})
 
 _OF_STEPS: Final = ("Dependencies for step", "Skipping step")
-"""How Dagster's lines begin that tell of a step what the one before it has told."""
+"""How Dagster's lines about a step begin that only repeat what the step before it already reported."""
 
 
 class _Plain(logging.Formatter):
-    """Lines of one run. The build that it makes is known once something of it is materialised."""
+    """Lines of one run. The build that it makes is known once the first of its assets is materialised."""
 
     def __init__(self) -> None:
         super().__init__()
         self._build = ""
 
     def listen(self, record: logging.LogRecord) -> bool:
-        """Learn the build's name, from events too that are no lines; lets all of them pass."""
+        """Learn the build's name, also from events that are not printed; lets every record pass."""
         event: dg.DagsterEvent | None = getattr(record, "dagster_meta", {}).get("dagster_event")
         if event is not None and event.is_step_materialization:
             stated = event.step_materialization_data.materialization.metadata.get("build")
@@ -45,7 +45,7 @@ def _said(record: logging.LogRecord) -> str:
 
 
 def _why(record: logging.LogRecord) -> str:
-    """What made a step fail, in a line."""
+    """Why a step failed, in one line."""
     event: dg.DagsterEvent | None = getattr(record, "dagster_meta", {}).get("dagster_event")
     if event is None or event.event_type not in _FAILURES:
         return ""
@@ -57,18 +57,18 @@ def _why(record: logging.LogRecord) -> str:
 
 
 def _was_said(record: logging.LogRecord) -> bool:
-    """Whether someone said it; not that a step began, failed, could not begin or was skipped."""
+    """Whether it is a message, not a note that a step began, failed, could not begin or was skipped."""
     is_event = getattr(record, "dagster_meta", {}).get("dagster_event") is not None
     return not is_event and not _said(record).startswith(_OF_STEPS)
 
 
 def _is_no_false_alarm(record: logging.LogRecord) -> bool:
-    """Dagster warns that what follows a skipped check goes on without it, and then skips that as well."""
+    """Drops Dagster's warning that steps after a skipped check go on without it: it skips them as well."""
     return "emitted no result in step" not in record.getMessage()
 
 
 def _was_said_or_failed(record: logging.LogRecord) -> bool:
-    """The same, and what failed; a run that failed for its step has nothing to add."""
+    """The same, and failures; a run that failed because of a step has nothing to add."""
     event: dg.DagsterEvent | None = getattr(record, "dagster_meta", {}).get("dagster_event")
     if event is None or record.levelno < logging.ERROR:
         return _was_said(record)
@@ -76,12 +76,12 @@ def _was_said_or_failed(record: logging.LogRecord) -> bool:
 
 
 def console_logger(level: str, stream: TextIO | None = None) -> dg.LoggerDefinition:
-    """The logger of every run's console.
+    """The console logger of every run.
 
     Args:
         level: `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`.
-        stream: where the lines go. Whoever gives one tells himself what failed. None is standard error, where
-            failures are lines as well.
+        stream: where the lines go; a caller that gives one reports failures itself. None is standard error,
+            to which failures are written as well.
     """
     logging.getLogger(active.__name__).addFilter(_is_no_false_alarm)
 
@@ -92,7 +92,7 @@ def console_logger(level: str, stream: TextIO | None = None) -> dg.LoggerDefinit
         handler.setLevel(level)
         handler.addFilter(_was_said_or_failed if stream is None else _was_said)
         plain = logging.getLogger(f"oam-mosaic.{id(handler)}")  # each run writes to its own stream
-        plain.setLevel(logging.DEBUG)  # for what is listened to
+        plain.setLevel(logging.DEBUG)  # so that `listen` sees all of it
         plain.addFilter(lines.listen)
         plain.propagate = False
         plain.addHandler(handler)

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
 
 EXIT_CODE = "exit_code"
-"""Under this name a failure's metadata holds what the command line exits with."""
+"""Metadata key of a failure: the exit code of the command line."""
 
 WHAT_TO_DO = "what to do"
-"""Under this name it holds the hint."""
+"""Metadata key of a failure: the hint."""
 
 INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
-"""Class of the error by which Dagster records that a step was stopped."""
+"""Class name of the error by which Dagster records that a step was stopped."""
 
 _POLARS_IS_FULL: Final = (f"os error {errno.ENOSPC}", f"os error {errno.EDQUOT}", "thrift: transport error")
-"""What polars says instead of an OSError; the last where the disk ends within a file's own description."""
+"""How polars reports a full disk; the last, if the disk fills up within a Parquet file's own metadata."""
 
 
 @contextmanager
 def failing_clearly() -> Iterator[None]:
-    """Turn a domain error into `dagster.Failure`; anything else is a fault of ours and stays as it is."""
+    """Turn domain errors, full disks and denied files into `dagster.Failure`; the rest are bugs, and pass."""
     try:
         yield
     except MosaicError as error:
@@ -87,12 +87,12 @@ def failure_of(error: MosaicError) -> dg.Failure:
 
 
 def cause_of(error: SerializableErrorInfo) -> str:
-    """Class and message of what lies under the errors that Dagster wraps around it."""
+    """Class and message of the error beneath those that Dagster wraps around it."""
     return root_of(error).message.strip()
 
 
 def root_of(error: SerializableErrorInfo) -> SerializableErrorInfo:
-    """What lies under the errors that Dagster wraps around it."""
+    """The error beneath those that Dagster wraps around it."""
     while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
     return error

@@ -13,15 +13,15 @@ import dagster as dg
 INTERRUPTS: Final = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 
 AGAIN_SECONDS: Final = 0.1
-"""After which a lost interrupt is sent again; what it was lost in has ended then."""
+"""Wait before a lost interrupt is sent again; the code that lost it has finished by then."""
 
 
 @contextmanager
 def interrupts_arrive() -> Iterator[None]:
-    """Send an interrupt again that was lost, for the block.
+    """For the duration of the block, send interrupts that were lost again.
 
-    A signal raises wherever the main thread is. In a finalizer or a callback of the garbage collection nobody
-    can raise: Python prints the error and goes on, and a run would publish that was told to stop.
+    A signal raises wherever the main thread is. A finalizer or a garbage collection callback cannot raise:
+    Python prints the error and carries on, and a run that was told to stop would publish.
     """
     before = sys.unraisablehook
 

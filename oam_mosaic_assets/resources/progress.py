@@ -1,4 +1,4 @@
-"""How a run says how far it is: to Dagster's log by default, to a terminal from the command line."""
+"""How a run reports its progress: to Dagster's log by default, to a terminal from the command line."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import time
 from typing import Protocol
 
 INTERVAL_SECONDS = 10.0
-"""Between two lines of the log on one stage; each line is a row in Dagster's database."""
+"""Least time between two log lines on one stage; each line is a row in Dagster's database."""
 
 
 class Progress(Protocol):
-    """Told of progress by the assets."""
+    """Receives the progress of the assets."""
 
     def step(self, log: logging.Logger, stage: str, share: float | None, text: str) -> None:
-        """A stage got further.
+        """Report that a stage got further.
 
         Args:
             log: Dagster's log of the run.
             stage: what is being done, such as `tiling`.
-            share: 0 to 1; None where the whole is not known.
+            share: 0 to 1; None if the total is not known.
             text: in words and numbers, such as `12,000 of 22,792 images`.
         """
         ...
 
 
 class LoggedProgress:
-    """Writes a line now and then."""
+    """Logs a line now and then."""
 
     def __init__(self) -> None:
         self._last = ("", 0.0)

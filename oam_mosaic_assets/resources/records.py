@@ -1,4 +1,4 @@
-"""Where Dagster cannot write its own records: the disk with its home is full, and that is what is said."""
+"""A clear error when Dagster cannot write its own records because the disk with its home is full."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Final
 from oam_mosaic_assets.errors import DiskFull
 
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
-"""The second is what SQLite says where a file of its own cannot grow; the low byte is the kind of either."""
+"""The second is reported if a file of SQLite's own cannot grow; the low byte of a code is its kind."""
 
 
 @contextmanager
 def recording_clearly(home: Path) -> Iterator[None]:
-    """Say what to do where Dagster's SQLite has no room; what a run had staged goes with the next one.
+    """Say what to do when Dagster's SQLite has no room; what a run had staged goes with the next one.
 
     Raises:
         DiskFull: no room is left in `DAGSTER_HOME`.

@@ -1,4 +1,4 @@
-"""A folder for the files of one process at work, gone when it ends; what a killed one left is swept up."""
+"""A folder for one process's files, deleted when it ends; what a killed process left is swept up."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class Scratch(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value i
     """Scratch space below a root folder.
 
     Attributes:
-        root: the folder; made where it is missing.
+        root: the folder; created if missing.
     """
 
     root: str
@@ -25,9 +25,9 @@ class Scratch(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value i
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Scratch"]:  # noqa: ARG002
-        """Hold a folder for as long as this process works on a run, from when it is first asked for.
+        """Hold a folder while this process works on a run, from its first use on.
 
-        Made then, and not here, what goes wrong is a step's failure, which says what to do.
+        It is created then, and not here, so that an error is a step's failure, which says what to do.
         """
         with interrupts_arrive(), ExitStack() as held:
             self._held, self._folder = held, None
@@ -37,14 +37,14 @@ class Scratch(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value i
                 self._held = None
 
     def folder(self, name: str) -> Path:
-        """An empty folder of this name; what it held before is gone."""
+        """An empty folder of this name; what it held before is deleted."""
         folder = self._path(name)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
     def shared_folder(self, name: str) -> Path:
-        """The folder of this name, with what this process put there before."""
+        """The folder of this name, with whatever this process has put there."""
         folder = self._path(name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -1,10 +1,10 @@
-"""What a failed run leaves in staging is taken away with it, unless a person may still publish it."""
+"""What a failed run leaves in staging is deleted, unless a person may still publish it."""
 
 import logging
 from typing import Final
 
 import dagster as dg
-from dagster._core.storage.tags import PARENT_RUN_ID_TAG  # what a retry is known by; exported nowhere
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG  # identifies a retry; not exported
 
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.errors import HeldBack, MosaicError
@@ -12,8 +12,8 @@ from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import INTERRUPTED
 
 KEPT: Final = {"oam-mosaic/staged": "kept"}
-"""Tag of a step whose failure leaves what is staged: others have done much of the asset's work, and a run
-that is re-executed from its failure goes on with it. Else the next publication sweeps it up."""
+"""Tag of a step whose failure leaves what is staged: other steps have done much of the asset's work, and a
+run re-executed from the failure continues with it. Otherwise, the next publication sweeps it up."""
 
 CANCELLED: Final = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
@@ -24,8 +24,8 @@ def discard_staged(context: dg.HookContext) -> None:
     if context.op.tags.items() >= KEPT.items():
         return
     failed = context.op_exception
-    if isinstance(failed, dg.DagsterError):  # Dagster's own: a check said no
-        return  # what was audited goes when the run ends, and a guard's no a person may overrule
+    if isinstance(failed, dg.DagsterError):  # Dagster's own: a check failed
+        return  # what failed its audit is deleted when the run ends; a guard may be overruled by a person
     if isinstance(failed, dg.Failure) and failed.metadata.get("kind") == dg.MetadataValue.text(
         HeldBack.__name__
     ):
@@ -34,10 +34,10 @@ def discard_staged(context: dg.HookContext) -> None:
 
 
 def discard_at_the_end(context: dg.InitResourceContext) -> None:
-    """Delete the same where no hook does: a run was stopped, by a signal or from the UI, or an audit said no.
+    """Delete the same where no hook does: the run was stopped by a signal or from the UI, or an audit failed.
 
-    The other products' audits may still need what a failed one leaves. To be called when the run's resources
-    are given back.
+    Until then, the audits of other products may still need it. To be called when the run's resources are torn
+    down.
     """
     if context.run is None or context.instance is None:
         return
@@ -56,13 +56,13 @@ def discard_at_the_end(context: dg.InitResourceContext) -> None:
 
 
 def _is_cancelled(run: str, instance: dg.DagsterInstance) -> bool:
-    """Whether somebody terminates it, and so wants nothing of it."""
+    """Whether somebody terminated it, and so wants nothing from it."""
     known = instance.get_run_by_id(run)
     return known is not None and known.status in CANCELLED
 
 
 def _is_stopped(run: dg.DagsterRun, instance: dg.DagsterInstance) -> bool:
-    """Whether a step was stopped that is not tagged as `KEPT`; of one that is, the pod may be evicted."""
+    """Whether a step without the tag `KEPT` was stopped; one with it may just have had its pod evicted."""
     failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     events = [each.dagster_event for each in failures if each.dagster_event]
     stopped = {
@@ -78,7 +78,7 @@ def _is_stopped(run: dg.DagsterRun, instance: dg.DagsterInstance) -> bool:
 
 
 def _is_retried(run: str, instance: dg.DagsterInstance) -> bool:
-    """Whether a retry stands for this run: Dagster took it for dead, and it works on with what was staged."""
+    """Whether a retry replaces this run: Dagster took it for dead, and the retry uses what is staged."""
     known = instance.get_run_by_id(run)
     if known is None or not known.is_failure:
         return False
@@ -92,10 +92,10 @@ def _discard(run: str, instance: dg.DagsterInstance, releases: Releases, log: lo
     materializations = [each.asset_materialization for each in records]
     worked_on = {str(each.metadata["build"].value) for each in materializations if each}
     try:
-        # a name may be claimed already, and nothing materialised yet
+        # a name may already be claimed before anything is materialised
         for build in worked_on.union(releases.staged.named_by(run)):
             releases.staged.discard(build)
-    except MosaicError as error:  # the failure itself must stay the one that is seen
-        # where the run had come to nothing there is hardly anything, and this very error may have stopped it
+    except MosaicError as error:  # the original failure must stay visible
+        # if nothing was materialised there is little to delete, and this error may have stopped the run
         if log and worked_on:
             log.warning("What the run had staged could not be deleted yet: %s", error)

@@ -31,8 +31,8 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 
     Attributes:
         program: its path; None takes the packaged one, else the one on the PATH.
-        processes: how many of it are to run at once, each beside two that cut tiles; 0 is one for every two
-            processors.
+        processes: how many run in parallel, each beside two processes that cut tiles; 0 means one for every
+            two processors.
     """
 
     program: str | None = None
@@ -81,10 +81,10 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         return make_parts(self._tippecanoe(), plan, [part], folder, on_progress=tell)
 
     def merge(self, plan: TilingPlan, footprints: Footprints, target: Path, made: Sequence[Fragment]) -> Made:
-        """Make the archive of all its parts; see `merge_parts`.
+        """Merge all parts into the archive; see `merge_parts`.
 
         Raises:
-            TippecanoeMissing: the archive names its version.
+            TippecanoeMissing: it is needed because the archive names its version.
         """
         return merge_parts(self._tippecanoe(), plan, footprints, target, made)
 

@@ -1,4 +1,4 @@
-"""What a build would be made from now, and what stands in its way: cheap enough to ask every minute."""
+"""What a build would be made from now, and what stands in its way; cheap enough to ask twice a minute."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How it stands.
+    """What a look found.
 
     Attributes:
-        public: what is public; None where nothing is.
+        public: what is public; None if nothing is.
         basis: see `Watch.basis`.
-        waits: why no build is started, whatever changed; empty where one may be.
+        waits: why no build may start, whatever changed; empty if one may.
     """
 
     public: Pointer | None
@@ -33,7 +33,7 @@ class Look:
 
 
 class Watch:
-    """A look at the catalogue and at what is public."""
+    """Looks at the catalogue and at what is public."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class Watch:
         pictures: Mapping[str, CoveragePlan],
         box: tuple[float, float, float, float] | None,
     ) -> None:
-        """Watch.
+        """Set up the watch.
 
         Args:
-            plans: of the products that are tiled, by their names.
-            pictures: of the products that are drawn as pictures, by their names.
+            plans: those of the products that are tiled, by product name.
+            pictures: those of the products that are drawn as pictures, by product name.
             box: see `MosaicPlan`.
         """
         self._catalogue = catalogue
@@ -60,16 +60,16 @@ class Watch:
         self._box = box
 
     def basis(self, snapshot: Snapshot, taken_down: Collection[str]) -> str:
-        """All that a build of this snapshot depends on: another one on the same basis would make the same.
+        """A digest of all that a build of this snapshot depends on: the same basis makes the same build.
 
         Args:
             taken_down: ids of the images that the build leaves out.
 
         Returns:
-            32 hex digits; empty where the catalogue has no watermark.
+            32 hex digits; empty if the catalogue has no watermark.
 
         Raises:
-            CatalogueUnavailable, StoreUnavailable, TippecanoeMissing and their like: see `errors`.
+            CatalogueUnavailable, StoreUnavailable, TippecanoeMissing and the like: see `errors`.
         """
         watermark = snapshot.watermark()
         if watermark is None:
@@ -83,7 +83,7 @@ class Watch:
             [each.name for each in products],
             [self._plans[each.name].digest(version) for each in products if each.name in self._plans],
             [self._pictures[each.name].digest() for each in products if each.name in self._pictures],
-            # what tells of the last days is made every day
+            # dated products are made every day
             day if any(each.is_dated for each in products) else "",
             self._box,
             __version__,
@@ -91,7 +91,7 @@ class Watch:
         return hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:32]
 
     def look(self) -> Look:
-        """See how it stands. Raises as `basis`."""
+        """Take a look. Raises as `basis`."""
         hold, current = self._releases.holds.present(), self._releases.current()
         with self._catalogue.snapshot() as snapshot:
             basis = self.basis(snapshot, self._releases.takedowns.ids())

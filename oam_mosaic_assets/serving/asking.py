@@ -1,4 +1,4 @@
-"""Asking our own servers on this machine."""
+"""Requests to our own servers on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 
 def answer_of(port: int, path: str, *, host: str = "127.0.0.1", any_status: bool = False) -> bytes | None:
-    """What a server on this machine answers with 200, or with anything; None where it does not."""
+    """What a server on this machine answers with status 200, or with any status; None if it does not."""
     connection = http.client.HTTPConnection(host, port, timeout=5.0)
     try:
         connection.request("GET", path)

@@ -20,10 +20,10 @@ HALF_WORLD: Final = 20037508.342789244
 """Metres from the equator to the edge of Web Mercator's square (EPSG:3857)."""
 
 SCALE_OF_ZOOM_0: Final = 559082264.0287178
-"""Scale denominator of one 256 pixel tile for the world, at 0.28 mm a pixel (OGC 07-057r7, annex E.4)."""
+"""Scale denominator of a 256-pixel tile of the world, at 0.28 mm a pixel (OGC 07-057r7, annex E.4)."""
 
 SMALL_TILE: Final = 256
-"""Pixels along an edge of what all maps take a tile to be."""
+"""Pixels along the edge of a tile, as all map clients assume by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +31,11 @@ class Pictures:
     """What the raster address shows.
 
     Attributes:
-        word: for identifiers.
-        name: for people.
-        description: a sentence.
-        format: of its own tiles, as TileJSON says it.
-        pixels: along an edge of them.
+        word: used in identifiers.
+        name: shown to people.
+        description: one sentence.
+        format: of the tiles served here (not those redirected to), as TileJSON names it.
+        pixels: along the edge of such a tile.
     """
 
     word: str
@@ -63,7 +63,7 @@ IMAGES: Final = Pictures(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """The servers' addresses as clients see them, without a slash at the end."""
+    """The servers' addresses as clients see them, without a trailing slash."""
 
     vector: str
     raster: str
@@ -71,7 +71,7 @@ class Addresses:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """As the settings state them; else the ports on this machine."""
+        """Those of the settings, else the ports on this machine."""
         vector, raster, viewer = (f"http://127.0.0.1:{port}" for port in settings.serve_ports)
         return cls(
             vector=(settings.serve_vector_url or vector).rstrip("/"),
@@ -81,12 +81,12 @@ class Addresses:
 
     @property
     def raster_template(self) -> str:
-        """The one raster address."""
+        """The address template of raster tiles."""
         return f"{self.raster}/{{z}}/{{x}}/{{y}}.png"
 
     @property
     def vector_template(self) -> str:
-        """The address of vector tiles."""
+        """The address template of vector tiles."""
         return f"{self.vector}/{VECTOR}/{{z}}/{{x}}/{{y}}"
 
 
@@ -103,9 +103,9 @@ def documents_of(
     Args:
         pointer: what is public.
         vector: Martin's TileJSON of the mosaic.
-        raster: of the pictures; None where the release has none.
-        outline: of the coverage, as GeoJSON; None where there is none.
-        addresses: the servers' own.
+        raster: Martin's TileJSON of the pictures; None if the release has none.
+        outline: the coverage's outline as GeoJSON; None if it has none.
+        addresses: the servers' addresses as clients see them.
         pictures: what the raster address shows.
     """
     build = pointer.build
@@ -131,7 +131,8 @@ def documents_of(
 def wmts_capabilities(addresses: Addresses, pictures: Pictures) -> bytes:
     """WMTS 1.0.0 capabilities, REST only, of the raster address in the grid that all web maps share.
 
-    That grid's well-known scales are those of tiles of 256 pixels; with larger ones a pixel is finer.
+    The well-known scale set of that grid assumes 256-pixel tiles. Larger tiles have finer pixels, and so a
+    matrix set of their own.
     """
     pixels = pictures.pixels
     scale = SCALE_OF_ZOOM_0 * SMALL_TILE / pixels
@@ -190,7 +191,7 @@ def wmts_capabilities(addresses: Addresses, pictures: Pictures) -> bytes:
 
 
 def josm_imagery(addresses: Addresses, pictures: Pictures) -> bytes:
-    """An entry for JOSM's list of imagery, as `imagery.layers.sites` reads it."""
+    """An entry for JOSM's imagery list, in the form that `imagery.layers.sites` reads."""
     template = addresses.raster_template.replace("{z}", "{zoom}")
     return f"""\
 <?xml version="1.0" encoding="UTF-8"?>
@@ -214,7 +215,7 @@ def josm_imagery(addresses: Addresses, pictures: Pictures) -> bytes:
 
 
 def qgis_connections(addresses: Addresses, pictures: Pictures) -> bytes:
-    """Connections for QGIS: Browser, XYZ Tiles, Load Connections."""
+    """Connections for QGIS, loaded by Browser > XYZ Tiles > Load Connections."""
     return f"""\
 <!DOCTYPE connections>
 <qgsXYZTilesConnections version="1.0">
@@ -226,7 +227,7 @@ def qgis_connections(addresses: Addresses, pictures: Pictures) -> bytes:
 
 
 def qgis_vector_connections(addresses: Addresses, first: int, last: int) -> bytes:
-    """Connections for QGIS: Browser, Vector Tiles, Load Connections. With the first and the last zoom."""
+    """Connections for QGIS, loaded by Browser > Vector Tiles > Load Connections; zooms `first` to `last`."""
     return f"""\
 <!DOCTYPE connections>
 <qgsVectorTileConnections version="1.0">
@@ -237,11 +238,11 @@ def qgis_vector_connections(addresses: Addresses, first: int, last: int) -> byte
 
 
 def editor_layer(outline: Mapping[str, Any] | None, addresses: Addresses, pictures: Pictures) -> bytes:
-    """An entry of the editor layer index (schema v1), without spaces between its thousands of numbers.
+    """An entry for the editor layer index (schema v1), compact because its outline has thousands of numbers.
 
     Args:
-        outline: where it is of use, as GeoJSON; None is worldwide.
-        addresses: the servers' own.
+        outline: the area where it is of use, as GeoJSON; None for worldwide.
+        addresses: the servers' addresses as clients see them.
         pictures: what the raster address shows.
     """
     entry = {

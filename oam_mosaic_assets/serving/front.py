@@ -1,4 +1,4 @@
-"""nginx at work: started, turned from one release to the next, and seen to have turned."""
+"""The nginx process: starts it, switches it from one release to the next, and checks that it has switched."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from oam_mosaic_assets.serving.programs import Program, find_njs, find_program, 
 from oam_mosaic_assets.settings import Settings
 
 TURN_SECONDS: Final = 20.0
-"""How long nginx may take to read a configuration."""
+"""How long nginx may take to switch to a configuration."""
 
 EVERYWHERE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""Where what listens on every address is asked on this machine."""
+"""Where to reach, on this machine, a server that listens on every address."""
 
 
 class FrontServer:
-    """nginx in front of one generation; before the first, it says that nothing is published."""
+    """nginx in front of one generation; before the first, it answers that nothing is published."""
 
     def __init__(self, settings: Settings, store: ObjectStore, folder: Path, log: logging.Logger) -> None:
         """Find the program; nothing is started yet.
 
         Args:
-            settings: its addresses.
-            store: where the published page is.
-            folder: for its files; emptied before it is started.
-            log: told what it says.
+            settings: where it listens, among others.
+            store: holds the published page.
+            folder: for its files; must be empty when it is started.
+            log: receives its output.
 
         Raises:
-            ServerMissing: nginx or its module for JavaScript is not there.
+            ServerMissing: nginx or its JavaScript module is missing.
         """
         self._settings = settings
         self._store = store
@@ -69,7 +69,7 @@ class FrontServer:
         """Start it with nothing to serve.
 
         Raises:
-            ServerMissing: it does not serve, such as where its ports are taken.
+            ServerMissing: it does not serve, for example because its ports are taken.
         """
         self._see_whether_ports_are_free()
         self._documents.mkdir(parents=True)
@@ -78,7 +78,7 @@ class FrontServer:
         self.start()
 
     def _see_whether_ports_are_free(self) -> None:
-        """Nginx says so as well, thirty times."""
+        """Check this first: nginx itself would report a taken port thirty times."""
         address = self._settings.serve_address
         for port in self._settings.serve_ports:
             try:
@@ -90,7 +90,7 @@ class FrontServer:
                 ) from None
 
     def start(self) -> None:
-        """Start it, for the first time or again, on what it served.
+        """Start it, for the first time or again, with the configuration it last had.
 
         Raises:
             ServerMissing: it does not serve.
@@ -112,10 +112,10 @@ class FrontServer:
             )
 
     def turn_to(self, generation: Generation, health: Mapping[str, Any]) -> None:
-        """Serve a generation. Where that fails it is as before.
+        """Switch to a generation. If that fails, everything stays as it was.
 
         Raises:
-            ServerFailed: nginx did not take the configuration.
+            ServerFailed: nginx did not take the configuration in time.
             ServerMissing: it was not running, and cannot be started.
         """
         served, before = self._served, self._configuration.read_bytes()
@@ -128,15 +128,15 @@ class FrontServer:
             self._served = served
             _replace(self._configuration, before)
             if self._program and self._program.is_running:
-                self._program.send(signal.SIGHUP)  # it may have turned after all, only too late
+                self._program.send(signal.SIGHUP)  # it may have switched after all, only too late
             raise
 
     def tell(self, health: Mapping[str, Any]) -> None:
-        """What `/health` answers from now on; the number of the configuration is added."""
+        """Set what `/health` answers from now on; the configuration's number is added."""
         _replace(self._documents / "health.json", as_json({**health, "configuration": self._number}))
 
     def stop(self) -> None:
-        """Let it answer what it was asked, and end it."""
+        """Let it finish the requests in progress, and end it."""
         if self._program and self._program.is_running:
             self._program.stop(sign=signal.SIGQUIT)
 
@@ -208,7 +208,7 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 def _public_files(settings: Settings) -> str:
-    """What of a local store anyone may read, as a regular expression: there is no other server for it."""
+    """A regular expression for the public keys of a local store, which no other server serves."""
     keys = settings.keys
     fixed = "|".join(map(re.escape, (*keys.all_fixed(), keys.pointer)))
     page = f"{re.escape(keys.viewer)}(?:assets/)?[^/]+"
@@ -216,7 +216,7 @@ def _public_files(settings: Settings) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Replace a file atomically."""
     beside = path.with_name(f".{path.name}.new")
     beside.write_bytes(content)
     beside.replace(path)

@@ -29,7 +29,7 @@ from oam_mosaic_assets.serving.martin import (
 from oam_mosaic_assets.serving.programs import Program, free_port, until
 
 READY_SECONDS: Final = 30.0
-"""How long Martin may take to open a release's archives."""
+"""How long Martin may take to open each archive of a release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,13 @@ class Generation:
     """A release being served.
 
     Attributes:
-        number: counts them; two of one release are two.
-        folder: all that belongs to it.
-        pointer: what said that this release is public.
-        martin: running.
+        number: counts generations; a release that is started again gets another number.
+        folder: holds all its files.
+        pointer: what named this release as the public one.
+        martin: its running Martin.
         port: Martin's, on the loopback interface.
         vector: Martin's TileJSON of the mosaic.
-        raster: of the pictures; None where the release has none.
+        raster: Martin's TileJSON of the pictures; None if the release has none.
     """
 
     number: int
@@ -56,11 +56,11 @@ class Generation:
 
     @property
     def documents(self) -> Path:
-        """What nginx serves as files."""
+        """The folder that nginx serves as files."""
         return self.folder / "documents"
 
     def end(self) -> None:
-        """Stop its Martin and take its folder away."""
+        """Stop its Martin and delete its folder."""
         if self.martin.is_running:
             self.martin.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -77,21 +77,21 @@ def start_generation(
     addresses: Addresses,
     log: logging.Logger,
 ) -> Generation:
-    """Start a Martin on a release, and wait until it has opened every archive.
+    """Start a Martin for a release, and wait until it has opened every archive.
 
     Args:
-        number: counts them.
-        parent: of its folder.
-        pointer: what is served.
-        sources: where its archives are read.
-        store: where the mosaic is.
+        number: the generation's.
+        parent: the folder to make its folder in.
+        pointer: of the release to serve.
+        sources: where Martin reads the archives.
+        store: the store that holds the mosaic.
         martin: the program.
-        addresses: as clients see them.
-        log: told what Martin says.
+        addresses: the servers' addresses as clients see them.
+        log: receives Martin's output.
 
     Raises:
-        StoreUnavailable, StoreRefused: the store does not let it be read; nothing of it is left.
-        ServerFailed: it did not; nothing of it is left.
+        StoreUnavailable, StoreRefused: the release could not be read; nothing of the generation is left.
+        ServerFailed: Martin did not open an archive; nothing of the generation is left.
     """
     folder, port = parent / f"{number}-{pointer.build}", free_port()
     documents = folder / "documents"
@@ -130,8 +130,8 @@ def start_generation(
 
 
 def transparent_tile(pixels: int) -> bytes:
-    """A PNG of so many pixels a side that shows nothing."""
-    from PIL import Image  # noqa: PLC0415  # needed once a release
+    """A fully transparent PNG with so many pixels along each edge."""
+    from PIL import Image  # noqa: PLC0415  # needed once per release
 
     tile, written = Image.new("P", (pixels, pixels), 0), io.BytesIO()
     tile.putpalette([0, 0, 0])
@@ -140,7 +140,7 @@ def transparent_tile(pixels: int) -> bytes:
 
 
 def _tile_pixels(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> int:
-    """Along an edge of the raster coverage's tiles; 256, and a warning, where it cannot be read."""
+    """Pixels along the edge of a raster coverage tile; 256, with a warning, if that cannot be read."""
     key = pointer.released[EXACT.name]
     try:
         return tile_pixels(lambda start, length: store.read_publicly(key, start=start, length=length) or b"")
@@ -150,7 +150,7 @@ def _tile_pixels(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> i
 
 
 def _outline(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> Mapping[str, Any] | None:
-    """The coverage's outline; None, and a warning, where the archive is one that only Martin can read."""
+    """The coverage's outline; None, with a warning, if the archive is one that only Martin can read."""
     try:
         return outline_of(
             lambda start, length: store.read_publicly(pointer.archive, start=start, length=length) or b""

@@ -1,6 +1,6 @@
-"""Martin's configuration, and what it says of an archive, mended.
+"""Martin's configuration, and its TileJSON, corrected for clients.
 
-Martin reads archives as any stranger does: over their public addresses, or as files. It is given no key.
+Martin reads archives as any outsider does: at their public addresses, or as files. It is given no key.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from urllib.parse import unquote, urlsplit
 from oam_mosaic_assets.core.release import as_json
 
 VECTOR: Final = "globalcoverage"
-"""Martin's name of the mosaic; clients know the addresses that begin with it."""
+"""Martin's name for the mosaic; the addresses that clients know begin with it."""
 
 RASTER: Final = "raster"
-"""Martin's name of the pictures: the raster coverage, or the imagery."""
+"""Martin's name for the pictures: the raster coverage, or the imagery."""
 
 CACHE_MB: Final = 128
-"""Half of it for tiles, which nginx keeps for longer; a quarter for directories."""
+"""Half of it goes to tiles, which nginx keeps for longer, and a quarter to directories."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where a release's archives are read.
+    """Where a release's archives are read from.
 
     Attributes:
         build: the build's name.
         vector: address of the mosaic, `https://`, `http://` or `file://`.
         raster: address of the pictures; None where the release has none.
-        is_imagery: whether they are the imagery, not the coverage.
+        is_imagery: whether the pictures are the imagery rather than the coverage.
     """
 
     build: str
@@ -40,7 +40,7 @@ class Sources:
 
 
 def martin_configuration(sources: Sources, *, port: int) -> bytes:
-    """Martin's configuration file; JSON is YAML.
+    """Martin's configuration file, as JSON, which is valid YAML.
 
     Args:
         sources: what is served.
@@ -56,7 +56,7 @@ def martin_configuration(sources: Sources, *, port: int) -> bytes:
             "cache": {"size_mb": CACHE_MB},
             "pmtiles": {
                 "allow_http": any(address.startswith("http://") for address in archives.values()),
-                # of addresses at Amazon, which it takes for a bucket's: ask without a key
+                # Martin takes addresses at Amazon for those of a bucket: ask without a key
                 "skip_signature": True,
                 "reload_interval": "0s",
                 "sources": {name: _as_martin_names(address) for name, address in archives.items()},
@@ -73,13 +73,13 @@ def _as_martin_names(address: str) -> str:
 def mended_tilejson(
     stated: Mapping[str, Any], *, build: str, tiles: str, kind: str | None = None
 ) -> dict[str, Any]:
-    """TileJSON 3.0.0 as clients need it, from Martin's, which takes its tiles' address from whoever asks.
+    """TileJSON 3.0.0 as clients need it; Martin's own derives the tile address from the request.
 
     Args:
-        stated: Martin's.
+        stated: Martin's TileJSON.
         build: the build's name, so that a client sees which mosaic it shows.
-        tiles: the tiles' address from outside.
-        kind: the tiles' format, where it is no vector.
+        tiles: the tiles' public address template.
+        kind: the tiles' format, unless they are vector tiles.
     """
     known = ("name", "description", "attribution", "bounds", "center")
     described = {name: stated[name] for name in known if name in stated}

@@ -1,7 +1,7 @@
 """nginx's configuration: every public address, in front of Martin.
 
-One file for each release, with the release's name in it: what nginx answers under one configuration is of one
-build. Answers from any origin may be read by any map. Nothing is written but below `folder`.
+There is one file per release, with the release's name in it, so every answer under one configuration is from
+one build. Maps on any origin may read the answers. nginx writes only below `folder`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from urllib.parse import urljoin
 from oam_mosaic_assets.serving.martin import RASTER, VECTOR
 
 DEEPEST_TILE: Final = 22
-"""The last zoom of the raster address; single pixels of the finest imagery are larger than its pixels."""
+"""The last zoom of the raster address; its pixels are smaller than those of the finest imagery."""
 
 COVERAGE_ZOOM: Final = 15
-"""The last zoom that coverage would have, where a release has none."""
+"""The last zoom to assume for coverage where a release has none."""
 
 SHUTDOWN_SECONDS: Final = 10
-"""How long a worker of the configuration before may take to answer what it was asked."""
+"""How long a worker of the previous configuration may take to finish its requests."""
 
 CACHING: Final = "public, max-age=60, must-revalidate"
-"""Of tiles: their addresses stay when the release turns. Contract: a new mosaic is seen within a minute."""
+"""For tiles: their addresses outlive a release. Contract: a new mosaic is seen within a minute."""
 
 _NUMBERS: Final = r"(?<z>0|[1-9]\d?)/(?<x>\d{1,9})/(?<y>\d{1,9})"
 
@@ -35,21 +35,21 @@ class Front:
     Attributes:
         folder: nginx's own, for its files; absolute.
         documents: the folder of one release's documents, with `health.json` in it, and `empty/204.png`.
-        number: counts configurations; the cache of each is its own.
-        build: the release's name; empty where nothing is published yet, and every tile is a 503.
+        number: counts configurations; each has its own cache.
+        build: the release's name; empty while nothing is published and every tile is a 503.
         martin_port: on the loopback interface.
         zooms: first and last zoom of the vector tiles.
-        raster_zooms: of the pictures, coverage or imagery; None where the release has none.
-        titiler: where tiles beyond the pictures are redirected to, with `{z}`, `{x}` and `{y}`.
+        raster_zooms: first and last zoom of the pictures, coverage or imagery; None if the release has none.
+        titiler: where tiles deeper than the pictures are redirected to, with `{z}`, `{x}` and `{y}`.
         address: what to listen on.
         ports: of vector tiles, raster tiles, and the viewer.
         viewer: the viewer's address as clients see it.
-        page: where the published page is opened; in a local store its key, which the viewer's port serves.
-        public_files: the folder of a local store and, as a regular expression, what of it is public.
-        njs: nginx's module for JavaScript.
+        page: the published page's address; in a local store its key, which the viewer's port serves.
+        public_files: a local store's folder and a regular expression for its public keys; None for a bucket.
+        njs: nginx's JavaScript module.
         script: `tiles.js`.
-        cache_mb: how much of tiles is kept.
-        as_root: whether it is started by root; its workers then stay root, who owns the files.
+        cache_mb: the most that the cache of tiles may hold, in MB.
+        as_root: whether root starts it; its workers then stay root, which owns the files.
     """
 
     folder: Path
@@ -285,5 +285,5 @@ def _deeper(front: Front) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """A path as nginx takes it."""
+    """A path quoted for nginx."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

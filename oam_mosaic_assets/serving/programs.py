@@ -1,4 +1,4 @@
-"""Martin and nginx as child processes: found, started, listened to, and never left behind."""
+"""Martin and nginx as child processes: found, started, logged, and never left behind."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from typing import Final
 from oam_mosaic_assets.errors import ServerMissing
 
 LAST_WORDS: Final = 12
-"""Lines that an error quotes."""
+"""How many of a program's last lines an error quotes."""
 
 GRACE_SECONDS: Final = 5.0
-"""Between asking it to stop and stopping it."""
+"""Between asking a program to stop and killing it."""
 
 _INHERITED: Final = (
     "PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
@@ -36,7 +36,7 @@ def find_program(name: str, stated: Path | None) -> Path:
     """The program at the path that the settings name, else the one on the PATH or where Debian puts it.
 
     Raises:
-        ServerMissing: there is none, or it may not be run.
+        ServerMissing: there is none, or it is not executable.
     """
     place = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"
     found = shutil.which(str(stated) if stated else name, path=place)
@@ -50,7 +50,7 @@ def find_program(name: str, stated: Path | None) -> Path:
 
 
 def find_njs(nginx: Path) -> Path:
-    """Nginx's module for JavaScript, beside its others.
+    """Nginx's JavaScript module, in the folder of its modules.
 
     Raises:
         ServerMissing: it is not there.
@@ -67,7 +67,7 @@ def find_njs(nginx: Path) -> Path:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on just now."""
+    """A port of the loopback interface that is free right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -75,7 +75,7 @@ def free_port() -> int:
 
 
 class Program:
-    """A running child process. What it says goes to the log; it ends when this process does."""
+    """A running child process. Its output goes to the log; it ends when this process does."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class Program:
 
         Args:
             name: what the log calls it.
-            command: program and arguments; no secret, for everyone may read them.
-            environment: added to what little it inherits; none of our settings is among that.
+            command: program and arguments; no secrets, as every user can read them.
+            environment: added to the few variables that it inherits, none of which is a setting of ours.
 
         Raises:
             ServerMissing: it cannot be started.
@@ -99,7 +99,7 @@ class Program:
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         inherited = {each: os.environ[each] for each in _INHERITED if each in os.environ}
         setpriv = shutil.which("setpriv")
-        # TERM, not KILL: nginx ends its workers
+        # TERM, not KILL, so that nginx ends its workers
         dies_with_us = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         try:
             self._child = subprocess.Popen(  # noqa: S603
@@ -122,17 +122,17 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._child.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is still running."""
         return self._child.poll() is None
 
     @property
     def end(self) -> str:
-        """How it ended, in words, with the last that it said."""
+        """How it ended, in words, with its last lines of output."""
         if not self.is_running:
             self._end_orphans()
             self._listener.join(1.0)
@@ -148,7 +148,7 @@ class Program:
         self._child.send_signal(sign)
 
     def stop(self, *, sign: signal.Signals = signal.SIGTERM, grace: float = GRACE_SECONDS) -> None:
-        """Ask it to end, and end it with all that it started where it does not."""
+        """Ask it to end; if it does not, kill it and everything it started."""
         self._child.send_signal(sign)
         try:
             self._child.wait(grace)
@@ -158,7 +158,7 @@ class Program:
         self._listener.join(1.0)
 
     def _end_orphans(self) -> None:
-        """End what it started and left behind: workers of a killed nginx would keep its ports."""
+        """Kill what it left running: the workers of a killed nginx would keep its ports."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -174,7 +174,7 @@ class Program:
 
 
 def until(happens: Callable[[], bool], *, seconds: float, pause: float = 0.05) -> bool:
-    """Wait for it; whether it happened in time."""
+    """Wait for something to happen; returns whether it did in time."""
     deadline = monotonic() + seconds
     while not happens():
         if monotonic() > deadline:

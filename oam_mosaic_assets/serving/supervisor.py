@@ -1,8 +1,8 @@
-"""Keeps Martin and nginx at work, and turns them to each new release.
+"""Keeps Martin and nginx running, and switches them to each new release.
 
-A release is turned to by a second Martin beside the first. nginx reads a new configuration when that Martin
-answers; its workers of before finish what they were asked, by the Martin of before, which ends after them. So
-every answer is of one release, and none fails. Whatever goes wrong leaves the last good release as it is.
+For a new release, a second Martin is started beside the first. Once it answers, nginx reads a new
+configuration; its old workers finish their requests against the old Martin, which is stopped after them. So
+every answer is from one release, and none fails. Whatever goes wrong, the last good release stays in service.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from oam_mosaic_assets.serving.programs import find_program
 from oam_mosaic_assets.settings import Settings
 
 RETIRING_SECONDS: Final = SHUTDOWN_SECONDS + 5.0
-"""How long the Martin of before stays: longer than nginx's workers of before."""
+"""How long the old Martin stays: longer than nginx's old workers."""
 
 LONGEST_PAUSE: Final = 30.0
-"""Seconds between two attempts to start what died."""
+"""The most seconds between two attempts to restart what died."""
 
 TICK: Final = 0.2
-"""Seconds between two looks at the children."""
+"""Seconds between two checks of the child processes."""
 
 
 class Supervisor:
-    """Serves what a store's pointer names. A context: on its way out it stops all that it started."""
+    """Serves what a store's pointer names. A context manager: on exit it stops everything it started."""
 
     def __init__(self, settings: Settings, store: ObjectStore, log: logging.Logger) -> None:
         """Find the programs; nothing is started yet.
 
         Raises:
-            ServerMissing: one of them is not there.
+            ServerMissing: one of them is missing.
         """
         self._settings = settings
         self._store = store
@@ -89,7 +89,7 @@ class Supervisor:
         self._stop()
 
     def run(self) -> None:
-        """Serve until something ends this thread, such as `KeyboardInterrupt`."""
+        """Serve until an exception such as `KeyboardInterrupt` ends it."""
         look_at = 0.0
         while True:
             if time.monotonic() >= look_at:
@@ -99,7 +99,7 @@ class Supervisor:
             time.sleep(TICK)
 
     def look(self) -> None:
-        """Ask the store what is public, and turn to it where that is another release."""
+        """Ask the store what is public, and switch to it if it is another release."""
         try:
             pointer = self._public()
             current = self._current
@@ -115,14 +115,14 @@ class Supervisor:
         self._tell()
 
     def _tell(self) -> None:
-        """Say how it goes, where that can be written down; nothing else depends on it."""
+        """Update what `/health` answers, if it can be written; nothing else depends on it."""
         try:
             self._front.tell(self._health_of(self._current))
         except OSError as error:
             self._say_trouble(f"How it goes cannot be written down: {error}.")
 
     def watch(self) -> None:
-        """Start again what died, with growing pauses, and end what has retired."""
+        """Restart what died, with growing pauses, and end the generations whose time is up."""
         now = time.monotonic()
         for due, generation in [each for each in self._retiring if each[0] <= now]:
             generation.end()
@@ -146,7 +146,7 @@ class Supervisor:
             self._tell()
 
     def _public(self) -> Pointer | None:
-        """What a stranger is told is public; None where nothing is."""
+        """The pointer as any outsider reads it; None if nothing is public."""
         key = self._settings.keys.pointer
         content = self._store.read_publicly(key)
         if content is None:
@@ -164,7 +164,7 @@ class Supervisor:
 
     def _sources(self, pointer: Pointer) -> Sources:
         imagery = pointer.released.get(IMAGERY.name) if self._settings.serve_raster == "imagery" else None
-        raster = imagery or pointer.released.get(EXACT.name)  # such as after a rollback to before it was made
+        raster = imagery or pointer.released.get(EXACT.name)  # as after a rollback to a build without it
         return Sources(
             build=pointer.build,
             vector=self._store.public_address(pointer.archive),
@@ -173,7 +173,7 @@ class Supervisor:
         )
 
     def _turn(self, pointer: Pointer) -> None:
-        """Serve this release. Raises `MosaicError` where that fails; all is then as before."""
+        """Switch to this release. Raises `MosaicError` if that fails; everything then stays as it was."""
         started = time.monotonic()
         self._number += 1
         new = start_generation(
@@ -204,7 +204,7 @@ class Supervisor:
         }
 
     def _say_trouble(self, trouble: str) -> None:
-        """Tell a trouble once, and once that it is over."""
+        """Log a problem once, and once that it is over."""
         if trouble != self._trouble:
             if trouble:
                 served = self._current.pointer.build if self._current else "nothing"
@@ -214,7 +214,7 @@ class Supervisor:
         self._trouble = trouble
 
     def _claim_folder(self) -> None:
-        """Take the folder for this process alone, and empty it of what a killed one left."""
+        """Claim the folder for this process alone, and clear what a killed one left in it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self._folder.parent / "serve.lock").open("w")
         try:

@@ -1,7 +1,7 @@
-"""What the environment says, read once and checked as a whole.
+"""The settings from the environment, read once and checked as a whole.
 
-Every problem is named at once, with the variable it stands in and its value; a secret is never shown. Fields
-are named as their variables in lower case; the README's table lists them all.
+All problems are named at once, each with its variable and value; a secret is never shown. Fields are named
+like their variables, in lower case; the README's table lists them all.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from oam_mosaic_assets.settings.values import (
 )
 
 TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
-"""West, south, east, north, degrees: the images that `TEST_MODE` builds with touch it."""
+"""West, south, east, north in degrees: `TEST_MODE` builds only with images that touch it."""
 
 SourceKind = Literal["pgstac", "stac_api", "items_file", "sample"]
 
@@ -56,7 +56,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "items_file": "a file of items",
     "sample": "the made-up sample",
 }
-"""What people call each."""
+"""What each is called in messages."""
 
 SECRET: Final = frozenset(
     {
@@ -70,10 +70,10 @@ SECRET: Final = frozenset(
         "alert_smtp_url",
     }
 )
-"""Settings that are, or may hold, what nobody else may see."""
+"""Settings that are, or may hold, a secret."""
 
 QUOTED: Final = 60
-"""Characters of a value that a message quotes."""
+"""How many characters of a value a message quotes."""
 
 
 class Settings(BaseModel):
@@ -184,12 +184,12 @@ class Settings(BaseModel):
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the environment, or the one given.
 
-        A `.env` file in the current folder fills in what the environment leaves out: in the environment
-        itself, where libpq, boto3 and Dagster look for their own. A variable that is set to nothing counts as
-        not set.
+        A `.env` file in the current folder fills in what the environment leaves out, in the environment
+        itself, where libpq, boto3 and Dagster look for their own variables. A variable that is set to nothing
+        counts as not set.
 
         Raises:
-            SettingsError: names every problem there is.
+            SettingsError: names every problem.
         """
         ours = [name.upper() for name in cls.model_fields]
         if environment is None:
@@ -207,7 +207,7 @@ class Settings(BaseModel):
         else:
             settings._near_misses = near_misses(environment, ours)
             return settings
-        try:  # what does not agree among those that are right each by itself
+        try:  # conflicts among those that are valid on their own
             cls.model_validate({name: value for name, value in stated.items() if name not in wrong})
         except ValidationError as error:
             problems += [problem for problem in _problems(error, stated) if problem not in problems]
@@ -225,12 +225,12 @@ class Settings(BaseModel):
 
     @property
     def serve_ports(self) -> tuple[int, int, int]:
-        """Of vector tiles, raster tiles, and the viewer."""
+        """The ports of vector tiles, raster tiles, and the viewer."""
         return self.serve_vector_port, self.serve_raster_port, self.serve_viewer_port
 
     @property
     def names_postgres(self) -> bool:
-        """Whether a database is meant. Users, ports and databases stand in many a shell for other reasons."""
+        """Whether a database is meant. PGUSER, PGPORT and PGDATABASE do not say: many shells set them."""
         return not (self.pg_dsn is None and self.pghost is None and self.pgpassword is None)
 
     @property
@@ -240,7 +240,7 @@ class Settings(BaseModel):
 
     @property
     def prefix(self) -> str:
-        """The folder of the store that everything lies in besides aliases, with the slash at its end."""
+        """The folder of the store for everything but the fixed keys, with a trailing slash."""
         return f"{self.mosaic_prefix.removesuffix('/')}/"
 
     @property
@@ -254,19 +254,19 @@ class Settings(BaseModel):
 
     @property
     def publishes_to_s3(self) -> bool:
-        """Only where someone said so: two keys alone publish nothing to S3."""
+        """Whether someone asked for S3: the two access keys alone publish nothing there."""
         return self.mosaic_publish == "s3" or (self.mosaic_publish is None and self.names_s3)
 
     @property
     def endpoint_url(self) -> str:
-        """The S3 endpoint with its scheme: TLS unless it says http."""
+        """The S3 endpoint with its scheme: https unless it names another."""
         return self.s3_endpoint if "://" in self.s3_endpoint else f"https://{self.s3_endpoint}"
 
     @property
     def keys(self) -> Keys:
-        """Where everything lies in the store. Neither test mode nor, on S3, the sample writes a fixed key.
+        """The keys in the store. Neither test mode nor, on S3, the sample writes a public fixed key.
 
-        Builds of a test mode have a place of their own in a folder too: each is guarded by what it is like.
+        Test builds have a place of their own in a folder store too, so that guards compare like with like.
         """
         keys = Keys(
             aliases=self.mosaic_aliases,
@@ -281,7 +281,7 @@ class Settings(BaseModel):
         return keys
 
     def remarks(self) -> list[str]:
-        """What a person who set these may not expect."""
+        """Effects of these settings that may come as a surprise."""
         remarks = [
             f"{name} is set, but is no setting; {meant} may be meant, and is not set."
             for name, meant in self._near_misses.items()
@@ -308,7 +308,7 @@ class Settings(BaseModel):
 
 
 def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:
-    """Sentences about what is wrong, each with the value of the variable that it begins with."""
+    """Sentences about what is wrong, each with the value of the variable it begins with."""
     problems = []
     for each in error.errors():
         message = each["msg"].removeprefix("Value error, ")
@@ -320,7 +320,7 @@ def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:
 
 
 def _got(problem: str, stated: Mapping[str, str]) -> str:
-    """The value of the variable, for its owner to recognise; nothing where it is, or may hold, a secret."""
+    """The value of the variable, for its owner to recognise; empty if it is, or may hold, a secret."""
     name = problem.split(maxsplit=1)[0].rstrip(":").lower()
     value = stated.get(name, "")
     secrets = [stated[each] for each in SECRET if each in stated]

@@ -1,4 +1,4 @@
-"""What settings say of each other, and what a value says that no type can: problems, each a sentence."""
+"""Conflicts between settings, and problems with values that no type can express; each a sentence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEST: Final = "test"
 
 
 def disagreements(settings: Settings) -> list[str]:
-    """All that is wrong with settings that are right each by itself."""
+    """Everything that is wrong with settings that are each valid on their own."""
     problems = [*_source_problems(settings), *_store_problems(settings), *_key_problems(settings)]
     problems += [*_alert_problems(settings), *_serving_problems(settings)]
     if settings.zoom_min > settings.zoom_max:
@@ -70,7 +70,7 @@ def _store_problems(settings: Settings) -> list[str]:
 
 
 def _key_problems(settings: Settings) -> list[str]:
-    """No key may be another's, nor a folder of it: the folder store cannot hold both."""
+    """No key may equal another or be a folder above it: the folder store cannot hold both."""
     problems = []
     plain = Keys()
     meanings = {

@@ -1,4 +1,4 @@
-"""What stands in the environment and in a `.env` file, before it means anything, and how it is misspelt."""
+"""The environment and the `.env` file before they are interpreted, and misspelt names in them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from dotenv.parser import parse_stream
 from oam_mosaic_assets.errors import SettingsError
 
 CLOSE: Final = 0.8
-"""Share of two names that is the same where one may be the other; libpq's own are less like ours."""
+"""Similarity of two names from which one may be the other misspelt; libpq's own are less like ours."""
 
 _OTHERS: Final = ("AWS_", "DAGSTER_PG_", "PORT", "READ_ONLY_PORT")
-"""How the names begin that boto3, deployment and scripts/ui read."""
+"""Prefixes of the names that boto3, the deployment and scripts/ui read."""
 
 
 def env_file(ours: Collection[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """What the `.env` file in the current folder says; nothing where there is none.
+    """The variables in the `.env` file in the current folder; none if there is no file.
 
     Args:
         ours: the names of all settings.
-        environment: what goes before it.
+        environment: what takes precedence over the file.
 
     Raises:
-        SettingsError: it cannot be read, or not all of it; or a name in it is one of ours, mistyped.
+        SettingsError: the file cannot be read in full, or a name in it looks like one of ours, mistyped.
     """
     try:
         with suppress(FileNotFoundError), Path(".env").open(encoding="utf-8") as lines:
@@ -55,7 +55,7 @@ def env_file(ours: Collection[str], environment: Mapping[str, str]) -> dict[str,
 
 
 def near_misses(stated: Mapping[str, str], ours: Collection[str]) -> dict[str, str]:
-    """Names that are set and nearly ours, each with the one that may be meant and is not set itself."""
+    """Names that are set and nearly ours, each with the unset one of ours that may be meant."""
     is_set = {name for name, value in stated.items() if value.strip()}
     unset = [name for name in ours if name not in is_set]
     found = {}

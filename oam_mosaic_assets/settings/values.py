@@ -1,4 +1,4 @@
-"""Kinds of values that stand in the environment: how each is read, and what is one."""
+"""Types of the values in the environment: how each is parsed, and what is valid."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from oam_mosaic_assets.core.product import MOSAIC, Product, chosen
 
 _SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-"""A key that every store takes (`object_store.check_key`) and that stands in an address as it is."""
+"""A key that every store accepts (`object_store.check_key`) and that needs no escaping in an address."""
 
 MAILBOX: Final = re.compile(r"[A-Za-z0-9_.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-"""An address of e-mail as it stands in a header, and nothing that could end the header."""
+"""An e-mail address as in a header, with nothing that could end the header."""
 
 
 def _switch(value: object) -> object:
@@ -68,7 +68,7 @@ def _product_keys(value: object) -> object:
 
 def _not_an_address(advice: str) -> Callable[[object], object]:
     def checked(value: object) -> object:
-        # as it is given: a `Path` makes one slash of two, and a folder `s3:` would be made
+        # as given: a `Path` turns two slashes into one, and a folder `s3:` would be created
         if re.match(r"[a-z][a-z0-9+.-]+:/", str(value), re.ASCII | re.IGNORECASE):
             raise ValueError(advice)
         return value
@@ -115,21 +115,21 @@ Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judge
 
 
 def is_web_address(text: str) -> bool:
-    """An address of http or https with a host, whatever else it holds."""
+    """Whether it is an http or https address with a host, whatever else it holds."""
     try:
         parts = urlsplit(text)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets without an IPv6 address, or a port that is no number
+    except ValueError:  # brackets without an IPv6 address, or a port that is not a number
         return False
 
 
 def is_plain_address(text: str) -> bool:
-    """A web address of nothing but what stands in an address as it is: no password, nothing to escape."""
+    """Whether it is a web address with no password and nothing that needs escaping."""
     return re.fullmatch(r"https?://[A-Za-z0-9._~:/?!&()*+,=%-]+", text) is not None and is_web_address(text)
 
 
 def is_mail_server(text: str) -> bool:
-    """An address of a mail server, with user and password or without either."""
+    """Whether it is the address of a mail server, with both user and password or neither."""
     try:
         parts = urlsplit(text)
         is_whole = parts.scheme in {"smtp", "smtps"} and bool(parts.hostname) and parts.port != 0

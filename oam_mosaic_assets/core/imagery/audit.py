@@ -1,4 +1,4 @@
-"""The audit of an archive of imagery: whole, as asked, and images where they lie."""
+"""The audit of an imagery archive: it is whole and as requested, and images are where they should be."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ IMAGERY_CHECKS: Final = {
     "images_lie_where_they_should": "Tiles lie where images are, below others, and nowhere else.",
     "no_image_is_a_hole": "An image that is not read is grey, and all are in the upper zooms of a hybrid.",
 }
-"""Names of the judgements, in the order they are made, and what each says."""
+"""The checks by name, in the order in which they are made, and what each one verifies."""
 
 DECODED: Final = 500
-"""Tiles that are decoded, chosen by digest; of all others the head is looked at."""
+"""How many tiles are decoded, chosen by digest; of all others only the header is checked."""
 
 _HEAD: Final = 12
 
 _SEEN: Final = 6.0
-"""Pixels about a place that lie in a footprint, if a whole pixel is to do so at `BLOCK_ZOOM`."""
+"""Radius, in pixels of `FINEST`, of a disc that contains a whole pixel of `BLOCK_ZOOM` wherever it is."""
 
 
 def examine_imagery(
@@ -58,16 +58,16 @@ def examine_imagery(
     unread: Collection[str] = (),
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
-    """Judge an archive of imagery.
+    """Audit an imagery archive.
 
     Args:
         archive: the PMTiles archive.
         footprints: the GeoParquet of the images that it shows.
         snapshot: the digest of the snapshot.
-        extent: of all its footprints.
-        tally: what was made of the images, as numbers, and of which kind the archive is.
-        unread: ids of the images that are not read.
-        on_progress: told now and then which share is read, 0 to 1.
+        extent: bounds of all its footprints: west, south, east, north, degrees.
+        tally: what became of the images, in numbers, and the archive's kind.
+        unread: ids of the images that were not read.
+        on_progress: called now and then with the share of tiles checked, 0 to 1.
     """
     try:
         with open_archive(archive) as opened:
@@ -86,7 +86,7 @@ def examine_imagery(
 def _looked_through(
     archive: Archive, snapshot: str, on_progress: Callable[[float], None]
 ) -> tuple[Directory, list[str]]:
-    """Where all tiles lie, one an entry, in the order of their ids; and what is wrong with some."""
+    """Check all tiles; returns their entries, one per tile in the order of ids, and the faults found."""
     tiles = laid_in(archive)
     _, which = np.unique(tiles.offset, return_index=True)
     closely = set(chosen_by_digest([str(each) for each in which.tolist()], snapshot, DECODED))
@@ -102,7 +102,7 @@ def _looked_through(
 
 
 def _fault(content: bytes, length: int, *, whole: bool) -> str:
-    # a RIFF says how long it is, rounded up to an even number
+    # a RIFF header states the length, rounded up to an even number
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
         return "it is no WEBP"
     if int.from_bytes(content[4:8], "little") + 8 != length:
@@ -185,7 +185,7 @@ def _placement(archive: Archive, tiles: Directory, footprints: Path, tally: Mapp
         if missing:
             wrong.append(f"{len(missing)} tiles of z{zoom - 1} are missing above others, first {missing[0]}")
         if tally["kind"] == "hybrid" and zoom <= LAST_GREY + 1:
-            continue  # an image may lie there that shows nothing; `_holes` looks at these zooms
+            continue  # an image may be there that shows nothing; `_holes` checks these zooms
         if len(alone := np.setdiff1d(of_zoom[zoom - 1], parents)):
             wrong.append(f"{len(alone)} tiles of z{zoom - 1} have none below them, first {alone[0]}")
     if tally["read"] and not len(tiles):
@@ -226,7 +226,7 @@ def _holes(
 
 
 def _surely_seen(footprint: Area) -> list[int]:
-    """The tiles of `BLOCK_ZOOM` in which a footprint covers at least one pixel."""
+    """The tiles of `BLOCK_ZOOM` in which a footprint is certain to cover at least one pixel."""
     _, places = blocks_of(np.array([footprint], dtype=object))
     x, y = places.T
     inside = shapely.intersection(
@@ -238,6 +238,6 @@ def _surely_seen(footprint: Area) -> list[int]:
 
 
 def _fades(archive: Archive, tiles: Directory, children: NDArray[np.int64]) -> bool:
-    """Whether so little is seen in these tiles that nothing is left of it at half their scale."""
+    """Whether these tiles show so little that nothing of it is left at half their size."""
     below = tiles[np.searchsorted(tiles.tile_id, children)]
     return not any(halved(decoded(content)).any() for _, content in contents(archive, below))

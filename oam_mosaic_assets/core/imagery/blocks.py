@@ -1,8 +1,8 @@
-"""How the world is divided for imagery: partitions, blocks, and the grid of pixels on which images are laid.
+"""How the world is divided for imagery: partitions, blocks, and the pixel grid onto which images are warped.
 
-A pixel is 1/256 of a tile of `FINEST` zoom, counted from the north-west of the map, x to the east, y to the
-south. A block is a tile of `BLOCK_ZOOM`, a partition one of `PARTITION_ZOOM`. A pixel's colour depends on
-nothing but its place, so that blocks fit together without seams.
+A pixel's side is 1/256 of a tile's at zoom `FINEST`; x counts east and y south from the map's north-west
+corner. A block is a tile at `BLOCK_ZOOM`, a partition one at `PARTITION_ZOOM`. What is drawn at a pixel
+depends only on its position, not on the block it is drawn for, so blocks join without seams.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from oam_mosaic_assets.core.grid import Geometries, project
 from oam_mosaic_assets.core.imagery.pixels import TILE
 
 FINEST: Final = 14
-"""The zoom of full detail, some 10 m a pixel at the equator."""
+"""The zoom of full detail, about 10 m per pixel at the equator."""
 
 BLOCK_ZOOM: Final = 12
 PARTITION_ZOOM: Final = 6
 
 BLOCK: Final = TILE << (FINEST - BLOCK_ZOOM)
-"""Pixels of a block's side: 1024."""
+"""A block's side in pixels: 1024."""
 
 STEP: Final = 64
-"""Pixels between places that are projected exactly; all windows begin and end at a multiple of it."""
+"""Pixels between points that are projected exactly; images are read in windows aligned to it."""
 
 WORLD: Final = TILE << FINEST
-"""Pixels of the map's side."""
+"""The map's side in pixels."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tile:
-    """A tile of a zoom that its context says.
+    """A tile; its zoom follows from the context.
 
     Attributes:
         x: column, 0 in the west.
@@ -48,12 +48,12 @@ class Tile:
     y: int
 
     def above(self, zooms: int) -> Tile:
-        """The tile so many zooms above that holds this one."""
+        """The tile that contains this one, `zooms` zooms up."""
         return Tile(self.x >> zooms, self.y >> zooms)
 
     @classmethod
     def named(cls, name: str) -> Tile:
-        """The tile of a name. Raises ValueError where it is none."""
+        """The partition with this name. Raises ValueError if the name is not a partition's."""
         zoom, x, y = map(int, name.split("-"))
         if zoom != PARTITION_ZOOM or not (0 <= x < 1 << zoom and 0 <= y < 1 << zoom):
             raise ValueError(f"{name} is no partition")
@@ -65,13 +65,13 @@ class Tile:
         return f"{PARTITION_ZOOM}-{self.x}-{self.y}"
 
     def id(self, zoom: int) -> int:
-        """As PMTiles counts them."""
+        """Its PMTiles tile id at a zoom."""
         return zxy_to_tileid(zoom, self.x, self.y)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Pixels from `x0` to before `x1`, from `y0` to before `y1`."""
+    """The pixels with `x0` <= x < `x1` and `y0` <= y < `y1`."""
 
     x0: int
     y0: int
@@ -91,34 +91,34 @@ class Window:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it holds no pixel."""
+        """Whether it contains no pixels."""
         return 0 in self.shape
 
     def __and__(self, other: Window) -> Window:
-        """What both hold."""
+        """The pixels that are in both."""
         return Window(
             max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
         )
 
     def widened(self, pixels: int) -> Window:
-        """The one that holds so many pixels more on each side."""
+        """This window, extended by `pixels` on each side."""
         return Window(self.x0 - pixels, self.y0 - pixels, self.x1 + pixels, self.y1 + pixels)
 
     def grown_to_steps(self) -> Window:
-        """The next larger one whose sides are multiples of `STEP`."""
+        """The smallest window around it whose edges are on multiples of `STEP`."""
         after = (-(-each // STEP) * STEP for each in (self.x1, self.y1))
         return Window(self.x0 // STEP * STEP, self.y0 // STEP * STEP, *after)
 
 
 def in_pixels(footprint: Area) -> Area:
-    """A footprint (EPSG:4326) in pixels."""
+    """A footprint (EPSG:4326) in pixel coordinates."""
     tiles = project(np.array([footprint], dtype=object), FINEST)
     area: Area = shapely.transform(tiles, lambda places: places * TILE)[0]
     return area
 
 
 def window_of(area: Area) -> Window:
-    """The window that holds an area of pixels, also one without extent."""
+    """The window around an area in pixel coordinates, even one without extent; grown to `STEP`."""
     west, north, east, south = shapely.bounds(area).tolist()
     whole = Window(0, 0, WORLD, WORLD)
     around = Window(int(west // 1), int(north // 1), int(east // 1) + 1, int(south // 1) + 1)
@@ -132,19 +132,20 @@ def blocks_of(footprints: Geometries) -> tuple[NDArray[np.int64], NDArray[np.int
         footprints: EPSG:4326.
 
     Returns:
-        Indices of footprints, and the block of each, shape (n, 2) as x and y; in the order of footprints.
+        One entry for each footprint and block: the footprint's index, and the block's x and y, shape (n, 2);
+        in the order of footprints.
     """
     tiles = project(footprints, BLOCK_ZOOM)
     last = (1 << BLOCK_ZOOM) - 1
     which: list[NDArray[np.int64]] = []
     places: list[NDArray[np.int64]] = []
-    # a footprint that wraps the world has parts; each has a box of its own
+    # a footprint that crosses the antimeridian has several parts, each with its own box
     parts, owner = shapely.get_parts(tiles, return_index=True)
     for part, image in zip(parts, owner.tolist(), strict=True):
         west, north, east, south = np.clip(np.floor(shapely.bounds(part)), 0, last).astype(np.int64).tolist()
         columns, rows = np.meshgrid(np.arange(west, east + 1), np.arange(north, south + 1))
         x, y = columns.ravel(), rows.ravel()
-        if len(x) > 2:  # noqa: PLR2004  # of one or two each is touched, or nearly
+        if len(x) > 2:  # noqa: PLR2004  # one or two are all touched, or nearly so
             shapely.prepare(part)
             touched = shapely.intersects(part, shapely.box(x, y, x + 1, y + 1))
             x, y = x[touched], y[touched]

@@ -1,4 +1,4 @@
-"""A chip is what one image shows of one block, cut to its footprint; a block is put together of chips."""
+"""A chip is what one image shows of one block, cut to its footprint; a block is composed from chips."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from oam_mosaic_assets.core.imagery.blocks import BLOCK, Tile, Window
 from oam_mosaic_assets.core.imagery.pixels import Pixels, over
 
 LINES: Final = 8
-"""Along which a footprint is measured in each row of pixels."""
+"""Scan lines in each row of pixels along which a footprint's coverage is measured."""
 
 _SPECK: Final = 0.02
-"""Pixels that a footprint covers at least, if it is to be found by its lines."""
+"""Area in pixels below which a footprint may fall between all scan lines."""
 
 _HEAD: Final = struct.Struct("<4I")
 _FULL: Final = 255
@@ -27,12 +27,12 @@ _FULL: Final = 255
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chip:
-    """What is seen of an image in a window.
+    """What an image shows in a window.
 
     Attributes:
         window: within one block.
-        pixels: of the window.
-        counts: how much each counts where edges are feathered, shape (height, width); see `feather`.
+        pixels: those of the window.
+        counts: each pixel's weight, shape (height, width), see `feather`; None where edges are sharp.
     """
 
     window: Window
@@ -40,14 +40,14 @@ class Chip:
     counts: NDArray[np.uint8] | None = None
 
     def cut_to(self, window: Window) -> Chip:
-        """What is seen in a window within its own."""
+        """The part of it that is in a window inside its own."""
         top, left = window.y0 - self.window.y0, window.x0 - self.window.x0
         height, width = window.shape
         part = slice(top, top + height), slice(left, left + width)
         return Chip(window, self.pixels[part], None if self.counts is None else self.counts[part])
 
     def trimmed(self) -> Chip | None:
-        """Without rows and columns at its sides that show nothing; None where nothing is seen."""
+        """The chip without the empty rows and columns at its edges; None where it shows nothing."""
         rows = np.flatnonzero(self.pixels[..., 3].any(axis=1))
         columns = np.flatnonzero(self.pixels[..., 3].any(axis=0))
         if not len(rows):
@@ -57,7 +57,7 @@ class Chip:
         return self.cut_to(Window(x + int(left), y + int(top), x + int(right), y + int(bottom)))
 
     def to_bytes(self) -> bytes:
-        """To be kept for a short time: as it is, for packing would take a fifth of all the time."""
+        """Serialise for short-term storage: uncompressed, as packing would take a fifth of the total time."""
         window = self.window
         counts = b"" if self.counts is None else self.counts.tobytes()
         return _HEAD.pack(window.x0, window.y0, window.x1, window.y1) + self.pixels.tobytes() + counts
@@ -75,20 +75,20 @@ class Chip:
 
 
 def within(pixels: Pixels, window: Window, area: Area) -> Pixels:
-    """What lies in the footprint.
+    """Cut pixels to a footprint.
 
     Args:
-        pixels: of the window.
-        window: of the block.
-        area: the footprint in pixels.
+        pixels: those of the window.
+        window: where they are.
+        area: the footprint in pixel coordinates.
     """
     if shapely.contains(area, shapely.box(window.x0, window.y0, window.x1, window.y1)):
         return pixels
     alpha = pixels[..., 3]
-    # both ends where the image does: what is half covered by both is half seen, not a quarter
+    # footprint and image share their edge: a pixel half covered by both is half opaque, not a quarter
     covered = _covered(window, area)
     is_in = covered > 0
-    # four bytes at once; numpy is slow at doing the same to each
+    # all four channels as one integer: numpy is slow to do it channel by channel
     cut: Pixels = (pixels.view(np.uint32) * is_in[..., None]).view(np.uint8)
     some = (covered < alpha) & is_in
     share, whole = covered[some, None].astype(np.uint16), alpha[some, None].astype(np.uint16)
@@ -97,10 +97,10 @@ def within(pixels: Pixels, window: Window, area: Area) -> Pixels:
 
 
 def _covered(window: Window, area: Area) -> NDArray[np.uint8]:
-    """How much of each pixel the footprint covers, 0 to 255: exact along lines, of which a row has some."""
+    """How much of each pixel the footprint covers, 0 to 255: exact along `LINES` scan lines per row."""
     height, width = window.shape
     x, line = _crossings(area, window)
-    # between two crossings of a line lies the footprint; each changes all pixels after it, its own by a share
+    # the footprint lies between pairs of crossings; each changes all pixels after it, and its own in part
     side = np.where(np.arange(len(x)) % 2 == 0, 1.0 / LINES, -1.0 / LINES)
     column = np.minimum(x.astype(np.int64), width)
     rest = x - column
@@ -111,7 +111,7 @@ def _covered(window: Window, area: Area) -> NDArray[np.uint8]:
         minlength=height * (width + 2),
     )
     covered = changes.reshape(height, width + 2).cumsum(axis=1, dtype=np.float64)[:, :width]
-    if area.area < _SPECK:  # it may lie between all lines
+    if area.area < _SPECK:  # it may fall between all lines
         middle = shapely.get_coordinates(area)[0] - (window.x0, window.y0)
         column, row = np.floor(middle).astype(np.int64).tolist()
         if 0 <= column < width and 0 <= row < height:
@@ -122,7 +122,7 @@ def _covered(window: Window, area: Area) -> NDArray[np.uint8]:
 
 
 def _crossings(area: Area, window: Window) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Where the outline crosses each line, two by two: x from the window's west, and the line."""
+    """Where the outline crosses each scan line, in pairs: x from the window's west edge, and the line."""
     height, width = window.shape
     rings = shapely.get_rings(shapely.get_parts(area))
     places, ring = shapely.get_coordinates(rings, return_index=True)
@@ -141,7 +141,7 @@ def _crossings(area: Area, window: Window) -> tuple[NDArray[np.float64], NDArray
 
 
 def composed(block: Tile, chips: Iterable[Chip]) -> Pixels:
-    """A block, from its chips; the first lies on top, the others are seen where it shows nothing."""
+    """Compose a block from its chips; the first lies on top, the others show where it is transparent."""
     whole = Window.of_block(block)
     seen = np.zeros((BLOCK, BLOCK, 4), np.uint8)
     for chip in chips:

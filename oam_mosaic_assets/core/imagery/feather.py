@@ -1,7 +1,7 @@
-"""Feathered edges: where images overlap one goes over into the other; elsewhere an image ends as it is.
+"""Feathered edges: where images overlap, one fades into the other; elsewhere an image keeps its sharp edge.
 
-An image counts the less the nearer a pixel is to its edge. A block is the mean of its chips by what they
-count, so that a seam between two flights of one place is a soft one, and no image fades into nothing.
+A pixel's weight falls towards the edge of its image. A block blends its chips by weight, from the top down,
+so that the seam between two flights over the same place is soft, and no image fades into nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _FULL: Final = 255
 
 
 def counted(pixels: Pixels, width: int) -> NDArray[np.uint8]:
-    """How much each pixel of an image counts: 1 at its edge, 255 from `width` pixels on, 0 where nothing is.
+    """Each pixel's weight: 1 at the image's edge, 255 from `width` pixels inwards, 0 where nothing is seen.
 
     Args:
-        pixels: with as many of the image around those that matter; beyond them there is nothing.
-        width: of the edge, in pixels.
+        pixels: those of interest with a margin of `width` around them; what is beyond counts as empty.
+        width: of the feathered edge, in pixels.
     """
     alpha = np.pad(pixels[..., 3], width)
-    # at a straight edge half of what is near is image, and `width` pixels from it all of it
+    # at a straight edge the image fills half of the blur's box, and all of it `width` pixels further in
     near = np.asarray(Image.fromarray(alpha).filter(ImageFilter.BoxBlur(width))).astype(np.int16)
     inner = near[width:-width, width:-width]
     share = np.clip(2 * inner - _FULL, 1, _FULL).astype(np.uint8)
@@ -37,9 +37,9 @@ def counted(pixels: Pixels, width: int) -> NDArray[np.uint8]:
 
 
 def composed(block: Tile, chips: Iterable[Chip]) -> Pixels:
-    """A block, from chips that say how much they count; the first lies on top.
+    """Compose a block from chips that have weights; the first lies on top.
 
-    What is seen at all is the same as without feathers.
+    Its alpha is the same as without feathering.
     """
     whole = Window.of_block(block)
     mixed = np.zeros((BLOCK, BLOCK, 4), np.float32)

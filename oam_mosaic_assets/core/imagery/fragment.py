@@ -1,4 +1,4 @@
-"""Tiles of imagery in files: of a block, and of all zooms above it."""
+"""Imagery tiles in files: those of a block, and those of all zooms above it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _EARTH: Final = (-180.0, -85.0511287, 180.0, 85.0511287)
 
 
 def tiles_of_block(block: Tile, pixels: Pixels, hints: Sequence[Area] = ()) -> dict[int, bytes]:
-    """The tiles of a block by their ids: those of `BLOCK_ZOOM` lose nothing, to make others of.
+    """The tiles of a block by tile id; those at `BLOCK_ZOOM` are lossless, since others are made from them.
 
     Args:
-        block: which.
-        pixels: of it.
-        hints: footprints (EPSG:4326) of images that are not read.
+        block: the block.
+        pixels: its pixels.
+        hints: footprints (EPSG:4326) of images that were not read.
     """
     window = Window.of_block(block)
     if hints:
@@ -50,9 +50,9 @@ def tiles_of_block(block: Tile, pixels: Pixels, hints: Sequence[Area] = ()) -> d
 
 
 def _grey(window: Window, footprints: Sequence[Area]) -> Pixels:
-    """Where images are; several are no darker than one."""
+    """Footprints in grey; overlapping ones are no darker than one."""
     areas: list[Any] = [in_pixels(each) for each in footprints]
-    with suppress(GEOSException):  # what cannot be joined is drawn one by one
+    with suppress(GEOSException):  # if they cannot be joined, they are drawn one by one
         areas = [shapely.union_all(areas)]
     grey = np.broadcast_to(HINT, (*window.shape, 4))
     drawn: Pixels = functools.reduce(np.maximum, (within(grey, window, each) for each in areas))
@@ -67,7 +67,7 @@ def _written(tile: Pixels, quality: int | None) -> bytes | None:
 
 @functools.lru_cache(maxsize=64)
 def _of_one_colour(pixel: bytes, quality: int | None) -> bytes | None:
-    """Nearly all tiles of a block that is grey are empty, or grey all over."""
+    """A tile of one colour; cached, since nearly all tiles of a grey block are empty or grey all over."""
     whole = np.broadcast_to(np.frombuffer(pixel, np.uint8), (TILE, TILE, 4))
     return encoded(np.ascontiguousarray(whole), quality=quality)
 
@@ -75,17 +75,17 @@ def _of_one_colour(pixel: bytes, quality: int | None) -> bytes | None:
 def above(
     lowest: int, tiles: Sequence[Tile], zoom: int, pixels_of: Callable[[Tile], Pixels]
 ) -> tuple[dict[int, bytes], dict[Tile, Pixels]]:
-    """The tiles of the zooms above some, each the mean of the four below it.
+    """Make the tiles of the zooms above some tiles, each the mean of the four below it.
 
     Args:
-        lowest: the last zoom to be made; `zoom` and above.
-        tiles: of `zoom`, that show something.
-        zoom: of those tiles.
+        lowest: the coarsest zoom to make; at most `zoom`.
+        tiles: those at `zoom` that show something.
+        zoom: the zoom of those tiles.
         pixels_of: reads one of them.
 
     Returns:
-        Tiles by their ids, and the pixels of those of `lowest`. Of the other zooms four tiles each are held
-        at a time.
+        Tiles by tile id, and the pixels of those at `lowest`. Of each other zoom, the pixels of at most four
+        tiles are in memory at a time.
     """
     made: dict[int, bytes] = {}
     roots: dict[Tile, Pixels] = {}
@@ -125,10 +125,10 @@ def write_tiles(
 
     Args:
         target: must not exist.
-        sources: tiles that lie in files.
-        tiles: others, by their ids.
-        metadata: the JSON object that the archive shows.
-        zooms: the first and the last one.
+        sources: tiles in files.
+        tiles: others, by tile id.
+        metadata: the archive's JSON metadata.
+        zooms: the first and the last zoom.
         bounds: west, south, east, north, degrees.
     """
     loose = target.with_name(f"{target.name}.tiles")

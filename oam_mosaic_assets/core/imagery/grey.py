@@ -1,4 +1,4 @@
-"""Where images are, in grey, where what they show is not: above a zoom, or until it is read."""
+"""Footprints in grey in place of images: at the upper zooms of a hybrid, or until an image is read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from oam_mosaic_assets.core.coverage import GREY, OPACITY, CoveragePlan
 from oam_mosaic_assets.core.imagery.pixels import Pixels, premultiplied
 
 LAST_GREY: Final = 10
-"""The last zoom of a hybrid that shows where images are; below it they are larger than specks."""
+"""The last zoom at which a hybrid shows footprints; at finer ones images are larger than specks."""
 
 GREY_PLAN: Final = CoveragePlan(way="exact", zoom_max=LAST_GREY, format="webp")
-"""Of a hybrid's upper zooms: the pixels that footprints have something in."""
+"""How a hybrid's upper zooms are drawn: every pixel that a footprint overlaps."""
 
 HINT: Final[Pixels] = premultiplied(np.array([[[*GREY, round(OPACITY * 255)]]], np.uint8))
-"""A pixel of an image that is not shown, of the same grey."""
+"""A pixel of an image that is not shown, in the same grey."""

@@ -1,4 +1,4 @@
-"""Where single tiles lie in an archive: runs of equal ones spread out, for they may be of several blocks."""
+"""Where single tiles are in an archive: runs of equal tiles are expanded, as they may span several blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oam_mosaic_assets.core.merging import Source
 
 
 def laid_in(archive: Archive) -> Directory:
-    """All tiles of an archive in the order of their ids, one an entry; offsets are the file's.
+    """All tiles of an archive in the order of their ids, one per entry; offsets count from the file's start.
 
     Raises:
         BrokenArchive: as `Archive.directories`.
@@ -31,12 +31,12 @@ def laid_in(archive: Archive) -> Directory:
 
 
 def contents(archive: Archive, tiles: Directory, *, most: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """The id of each tile and what is stored of it.
+    """Each tile's id and its stored bytes.
 
     Args:
-        archive: in whose file they lie.
-        tiles: as `laid_in` gives them.
-        most: bytes of each; None is all.
+        archive: the archive that holds them.
+        tiles: as `laid_in` returns them.
+        most: how many bytes of each to read at most; None reads all.
     """
     for tile_id, offset, length in zip(
         tiles.tile_id.tolist(), tiles.offset.tolist(), tiles.length.tolist(), strict=True

@@ -1,4 +1,4 @@
-"""What became of an image's pixels: read, or why not. Never an error of the build, never silent."""
+"""Why an image could not be read. This never fails a build, and never goes unreported."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ WORDS: Final = {
     Reason.ELSEWHERE: "it lies outside its own footprint",
     Reason.CRASHED: "the program that read it died",
 }
-"""Each reason as the report says it."""
+"""Each reason in words, for reports."""
 
 PASSING: Final = frozenset({Reason.UNREACHABLE, Reason.SERVER_FAULT, Reason.TRUNCATED, Reason.UNKNOWN_HOST})
-"""What may be over a moment later: asked again at once, after a wait."""
+"""Reasons that may pass within moments: the request is retried after a short wait."""
 
 
 class Unreadable(Exception):
@@ -62,7 +62,7 @@ class Unreadable(Exception):
 
     Attributes:
         reason: why.
-        detail: the same in the words of whoever said it; short, and of one line.
+        detail: more about it, often in the words of the host or library; one line of at most 200 characters.
     """
 
     def __init__(self, reason: Reason, detail: str = "") -> None:

@@ -1,4 +1,4 @@
-"""How long it will take, by how it went so far."""
+"""The time left, estimated from the pace so far."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Callable
 from typing import Final
 
 LOOKED_BACK: Final = 600.0
-"""Seconds over which the pace is taken: hosts are quick and slow by turns."""
+"""Seconds over which the pace is measured: hosts are fast and slow by turns."""
 
 SURE: Final = 10.0
-"""Seconds before anything is said of it."""
+"""Seconds before the first estimate is given."""
 
 _UNITS: Final = ((100.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
-"""Up to how many seconds something is told in units of how many, and their name."""
+"""Units of time: below how many seconds each is used, its length in seconds, and its name."""
 
 
 class Pace:
-    """The pace of some work, told again and again how much is done."""
+    """The pace of some work, updated with each report of how much is done."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Begin.
+        """Start measuring.
 
         Args:
-            clock: seconds, of any beginning.
+            clock: returns seconds, counted from any moment.
         """
         self._clock = clock
         self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
 
     def left(self, done: int, of: int) -> str:
-        """What is left, in words that follow others; empty where that cannot be said.
+        """The time left, in words to append to a message; empty where it cannot be estimated.
 
         Args:
-            done: parts of the work so far.
-            of: all of them.
+            done: units of work done so far.
+            of: units in all.
         """
         now = self._clock()
         self._seen.append((now, done))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - LOOKED_BACK:  # noqa: PLR2004  # one from before
+        while len(self._seen) > 2 and self._seen[1][0] <= now - LOOKED_BACK:  # noqa: PLR2004  # and one older
             self._seen.popleft()
         then, before = self._seen[0]
         if now - then < SURE or done <= before or done >= of:

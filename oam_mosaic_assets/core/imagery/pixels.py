@@ -1,6 +1,6 @@
 """Pixels of pictures: rows, columns, red-green-blue-alpha, one byte each, premultiplied by alpha.
 
-Premultiplied, so that every mean is right: a pixel that shows nothing lends its neighbours no colour.
+Premultiplied, so that means come out right: a transparent pixel adds no colour to its neighbours.
 """
 
 from __future__ import annotations
@@ -9,37 +9,37 @@ import io
 from typing import Final
 
 import numpy as np
-import PIL.WebPImagePlugin  # noqa: F401  # else Pillow imports all formats that there are, to look for this one
+import PIL.WebPImagePlugin  # noqa: F401  # else Pillow imports every format plugin to find this one
 from numpy.typing import NDArray
 from PIL import Image
 
 TILE: Final = 256
-"""Pixels of a tile's side."""
+"""A tile's side in pixels."""
 
 Pixels = NDArray[np.uint8]
 """Shape (height, width, 4), premultiplied."""
 
 _FULL: Final = 255
 _QUICK: Final = 1024
-"""Up to this many pixels side by side Pillow adds up without overflow. It divides by a fraction of 2**24,
-which is exact for powers of two alone."""
+"""The largest factor for which Pillow's `reduce` adds up pixels without overflow. It divides by multiplying
+with a fraction of 2**24, which is exact only for powers of two."""
 
 
 def over(top: Pixels, below: Pixels) -> Pixels:
-    """What is seen of both."""
+    """Composite one picture over another."""
     through = (_FULL - top[..., 3:]).astype(np.uint16)
-    # rounded; never above 255, for neither colour is above its alpha
+    # rounded; never above 255, as no colour exceeds its alpha
     seen = top + ((below * through + _FULL // 2) // _FULL).astype(np.uint8)
     return seen.astype(np.uint8, copy=False)
 
 
 def halved(pixels: Pixels) -> Pixels:
-    """The same picture at half its sides: each pixel the mean of four."""
+    """The picture at half its size: each pixel is the mean of four."""
     return box_mean(pixels, 2)
 
 
 def box_mean(pixels: Pixels, factor: int) -> Pixels:
-    """Each pixel the mean of `factor` x `factor`; sides that are no multiple are filled up with nothing."""
+    """Average blocks of `factor` x `factor` pixels; sides that are not a multiple are padded with nothing."""
     if factor == 1:
         return pixels
     height, width, _ = pixels.shape
@@ -50,8 +50,8 @@ def box_mean(pixels: Pixels, factor: int) -> Pixels:
         return np.asarray(as_picture(pixels).reduce(factor))
     height, width, _ = pixels.shape
     count = factor * factor
-    kind = np.uint32 if count < 2**24 else np.uint64  # of which 255 times the count is one
-    # whole rows first, for those are added up many at a time
+    kind = np.uint32 if count < 2**24 else np.uint64  # holds 255 times the count
+    # whole rows first, as numpy adds up many of their values at a time
     rows = pixels.reshape(height // factor, factor, width * 4).sum(axis=1, dtype=kind)
     total = rows.reshape(height // factor, width // factor, factor, 4).sum(axis=2, dtype=kind)
     mean: Pixels = ((total + count // 2) // count).astype(np.uint8)
@@ -59,23 +59,23 @@ def box_mean(pixels: Pixels, factor: int) -> Pixels:
 
 
 def as_picture(pixels: Pixels) -> Image.Image:
-    """The same pixels, for Pillow."""
+    """The same pixels as a Pillow image."""
     height, width, _ = pixels.shape
-    # four bytes of which Pillow knows nothing more: others it would copy, and change on the way
+    # "RGBX" is four bytes that Pillow leaves alone; other modes it would copy, and convert on the way
     return Image.frombuffer("RGBX", (width, height), np.ascontiguousarray(pixels), "raw", "RGBX", 0, 1)
 
 
 def premultiplied(straight: NDArray[np.uint8]) -> Pixels:
-    """From colours that know nothing of their alpha."""
+    """Multiply colours by their alpha."""
     if straight[..., 3].min(initial=_FULL) == _FULL:
         return straight
-    # "RGBa" is Pillow's name of what is premultiplied; it rounds to the nearest
+    # "RGBa" is Pillow's premultiplied mode; the conversion rounds to nearest
     return np.asarray(Image.fromarray(straight).convert("RGBa"))
 
 
 def straightened(pixels: Pixels) -> NDArray[np.uint8]:
-    """Colours as they are where alpha is not counted; black where there is none."""
-    some = pixels[..., 3] - np.uint8(1) < _FULL - 1  # of 0 the largest is left
+    """Undo `premultiplied`; colours are black where alpha is 0."""
+    some = pixels[..., 3] - np.uint8(1) < _FULL - 1  # 0 wraps around to 255
     if not some.any():
         return pixels
     straight, few = pixels.copy(), pixels[some].astype(np.uint16)
@@ -88,8 +88,8 @@ def encoded(pixels: Pixels, *, quality: int | None) -> bytes | None:
     """A tile as WEBP; None where nothing is seen.
 
     Args:
-        pixels: of the tile.
-        quality: 0 to 100; None loses nothing.
+        pixels: those of the tile.
+        quality: 0 to 100; None is lossless.
     """
     alpha = pixels[..., 3]
     if not alpha.any():
@@ -97,7 +97,7 @@ def encoded(pixels: Pixels, *, quality: int | None) -> bytes | None:
     is_opaque = bool((alpha == _FULL).all())
     picture = Image.fromarray(pixels[..., :3] if is_opaque else straightened(pixels))
     written = io.BytesIO()
-    if quality is None:  # here quality is effort: more of it takes long and gains little
+    if quality is None:  # here quality means effort: more takes long and gains little
         picture.save(written, "WEBP", lossless=True, quality=20, method=1)
     else:
         picture.save(written, "WEBP", quality=quality, method=1)

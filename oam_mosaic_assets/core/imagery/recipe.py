@@ -1,4 +1,4 @@
-"""What a block is made of, as a key: an equal key is an equal block, and nothing need be read again."""
+"""What a block is made of, as a key: equal keys mean equal blocks, and nothing needs to be read again."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, STEP, Tile
 
 VERSION: Final = 3
-"""Of the way in which pixels are made; whoever changes what they are counts it up."""
+"""Version of how pixels are made; incremented by every change that alters them."""
 
 QUALITY: Final = 75
-"""Of WEBP: a seventh of PNG's bytes on images of this catalogue."""
+"""WEBP quality: a seventh of PNG's bytes on images of this catalogue."""
 
 WIDEST_FEATHER: Final = STEP
-"""Pixels. An image is looked at so far beyond a block, and what is looked at ends at a step."""
+"""In pixels: an image is read one `STEP` beyond a block, since windows to be read end on its multiples."""
 
 _DECIMALS: Final = 7
-"""Of degrees: a centimetre."""
+"""Decimals of degrees that count: about a centimetre."""
 
 _NEVER: Final = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -33,11 +33,11 @@ Order = Literal["finest", "newest"]
 """Which image lies on top where several show the same place."""
 
 Kind = Literal["hints", "imagery", "hybrid"]
-"""What is shown: images, and in grey those that are not read; images alone; or grey alone down to z10, and
-from there on as with hints. All are made of the same blocks."""
+"""What is shown: images, with unread ones as grey hints; images only; or, in a hybrid, grey footprints to z10
+and from there on the same as with hints. Blocks whose images were all read are the same for each kind."""
 
 WAITING: Final = "waiting-"
-"""How the key of a block begins that no image was read for yet: it shows in grey where they are."""
+"""Prefix of the key of a block for which no image was read yet: it shows their footprints in grey."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,8 @@ class Recipe:
     Attributes:
         order: which image lies on top.
         kind: what is shown.
-        feather: pixels at an image's edge over which it goes over into those below; 0 is a sharp edge.
-        libraries: that decide what pixels become, with their versions.
+        feather: pixels at an image's edge over which it fades into those below; 0 is a sharp edge.
+        libraries: those that determine pixel values, with their versions.
     """
 
     order: Order = "finest"
@@ -58,12 +58,12 @@ class Recipe:
 
     @property
     def has_hints(self) -> bool:
-        """Whether an image that is not read is shown in grey."""
+        """Whether images that were not read are shown in grey."""
         return self.kind != "imagery"
 
     @property
     def digest(self) -> str:
-        """Of everything that all blocks have in common, whatever kind is made of them."""
+        """Digest of everything that all blocks have in common, whatever the kind."""
         told = [
             VERSION,
             self.order,
@@ -83,13 +83,13 @@ class Image:
     """One image of the catalogue, as far as imagery is concerned.
 
     Attributes:
-        id: of the item.
+        id: the STAC item's.
         footprint: EPSG:4326.
         asset: address of its COG; None where the item names none.
-        gsd: metres; None is unknown.
+        gsd: metres; None if unknown.
         acquired_to: UTC.
-        updated: when its entry was last changed, UTC.
-        render_params: how it is to be shown, as TiTiler's query.
+        updated: when its catalogue entry last changed, UTC.
+        render_params: how to show it, as a TiTiler query string.
     """
 
     id: str
@@ -102,7 +102,7 @@ class Image:
 
     @property
     def stated(self) -> str:
-        """Digest of all that the catalogue says of it."""
+        """Digest of everything that the catalogue says about it."""
         place = shapely.transform(self.footprint, lambda degrees: degrees.round(_DECIMALS))
         told = [
             self.id,
@@ -117,7 +117,7 @@ class Image:
 
 
 def on_top_first(images: Iterable[Image], order: Order) -> list[Image]:
-    """Images in the order in which they are seen: unknown values last, ties by id."""
+    """Images sorted with the topmost first: unknown values last, ties by id."""
     if order == "finest":
         return sorted(images, key=lambda each: (math.inf if each.gsd is None else each.gsd, each.id))
     return sorted(
@@ -126,13 +126,13 @@ def on_top_first(images: Iterable[Image], order: Order) -> list[Image]:
 
 
 def block_key(recipe: Recipe, block: Tile, members: Iterable[tuple[str, str]]) -> str:
-    """The name of a block's content.
+    """The key of a block.
 
     Args:
         recipe: how it is made.
-        block: which.
-        members: of each image that touches it, what is stated of it, and the state of its COG: an ETag, or
-            why it could not be read.
+        block: the block.
+        members: for each image that touches it, `Image.stated` and the state of its COG (`Looked.state`):
+            its ETag, or why it could not be read.
     """
     stated = sorted(members)
     is_hinted = recipe.has_hints and any(state.startswith("!") for _, state in stated)
@@ -141,11 +141,11 @@ def block_key(recipe: Recipe, block: Tile, members: Iterable[tuple[str, str]]) -
 
 
 def waiting_key(recipe: Recipe, block: Tile, stated: Iterable[str]) -> str:
-    """The name of a block's content while nothing of it is read.
+    """The key of a block while none of its images was read.
 
     Args:
         recipe: how it is made.
-        block: which.
-        stated: what is stated of each image that touches it.
+        block: the block.
+        stated: `Image.stated` of each image that touches it.
     """
     return WAITING + block_key(recipe, block, ((each, "!") for each in stated))

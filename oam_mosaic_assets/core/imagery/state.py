@@ -1,4 +1,4 @@
-"""What is known of a partition from run to run: which blocks it has, and in which state each COG was."""
+"""What is known about a partition between runs: which blocks it has, and the state of each COG."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from oam_mosaic_assets.core.imagery.recipe import Image
 FORMAT: Final = 1
 
 CHECKED_AGAIN: Final = timedelta(days=7)
-"""After which a COG that was read is asked whether it is still the same."""
+"""How long until a COG that was read is checked for changes."""
 
 TRIED_AGAIN: Final = timedelta(hours=20)
-"""After which one that could not be read is tried again: on the next day."""
+"""How long until one that could not be read is tried again: the next day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +25,13 @@ class Looked:
     """What was found at an address.
 
     Attributes:
-        etag: of the state that was read; empty where it could not be read.
-        reason: why not; empty where it was read.
-        detail: the same in other words.
-        host: who was asked.
-        at: when, UTC, ISO 8601.
-        since: since when it has been so.
-        is_seen: whether anything of it was seen in any block.
+        etag: of the version that was read; empty where it could not be read.
+        reason: why it could not be read; empty where it was.
+        detail: more about the reason.
+        host: the host that was asked.
+        at: when it was asked, UTC, ISO 8601.
+        since: since when its state has been the same, UTC, ISO 8601.
+        is_seen: whether any block shows something of it.
     """
 
     etag: str = ""
@@ -44,20 +44,20 @@ class Looked:
 
     @property
     def state(self) -> str:
-        """For a block's key."""
+        """The state as it goes into a block's key."""
         return f"!{self.reason}" if self.reason else f"={self.etag}"
 
     @property
     def looked_at(self) -> datetime:
-        """When, UTC."""
+        """When it was asked, UTC."""
         return datetime.fromisoformat(self.at)
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it is to be asked again."""
+        """Whether it should be asked again."""
         return now - self.looked_at > (TRIED_AGAIN if self.reason else CHECKED_AGAIN)
 
     def after(self, before: Looked | None) -> Looked:
-        """What is known now, if that is what was known before."""
+        """This result after a previous one: an unchanged state keeps its `since` and stays seen."""
         if before is None or before.state != self.state:
             return self
         return replace(self, since=before.since, is_seen=self.is_seen or before.is_seen)
@@ -65,14 +65,14 @@ class Looked:
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """A partition as it lies in the store.
+    """The state of a partition, as it is kept in the store.
 
     Attributes:
-        recipe: digest of how its blocks were made.
-        blocks: by its name the key of each block, and after it the ids of its images, for a takedown to find.
-        looked: by address.
+        recipe: digest of the recipe that its blocks were made by.
+        blocks: for each block, by name, its key, then the ids of its images for a takedown to find.
+        looked: what was found at each address.
         tiles: name of the archive of its tiles; empty where there is none.
-        lossless: name of the archive of what zooms above are made of.
+        lossless: name of the archive that the zooms above are made from; empty where there is none.
     """
 
     recipe: str = ""
@@ -87,19 +87,19 @@ class State:
         return self.blocks[block][0] if block in self.blocks else None
 
     def state_of(self, image: Image) -> str | None:
-        """In which state its COG is as far as is known; None where that is not known."""
+        """The last known state of an image's COG; None if unknown."""
         if image.asset is None:
             return f"!{Reason.NO_ASSET}"
         looked = self.looked.get(image.asset)
         return looked.state if looked else None
 
     def to_json(self) -> bytes:
-        """As it stands in the store."""
+        """Its content in the store."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Self:
-        """Read it back. Raises ValueError where it is none of this format."""
+        """Read it back. Raises ValueError if the content is not a state in this format."""
         try:
             told = json.loads(content)
             if told["format"] != FORMAT:
@@ -110,7 +110,7 @@ class State:
 
 
 FORGIVEN: Final = timedelta(days=30)
-"""For which the host of an image that was read once may be away before it counts as gone."""
+"""How long the host of an image that was once read may be down before the image counts as unreadable."""
 
 
 def looked_of(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Looked]:
@@ -120,7 +120,7 @@ def looked_of(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Looked]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """An image that is not seen, and why."""
+    """An image that is not shown, and why."""
 
     id: str
     reason: str
@@ -131,19 +131,19 @@ class Skipped:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What a build of imagery did; those of partitions add up.
+    """What an imagery build did; the tallies of partitions add up.
 
     Attributes:
-        images: in all.
-        read: whose pixels are in it.
-        skipped: whose are not.
-        waiting: ids of those that nothing is known of yet, since the budget was spent.
-        blocks: in all.
-        made: anew.
-        left: for the next run, since the budget was spent.
-        requests: sent or tried.
+        images: how many in all.
+        read: how many of them are shown.
+        skipped: those that are not, and why.
+        waiting: ids of those about which nothing is known yet, as the budget was spent.
+        blocks: how many in all.
+        made: how many of them this run made.
+        left: how many are left for the next run: the budget was spent, a host was down, or making it failed.
+        requests: sent, including failed ones.
         bytes: received.
-        seconds: that workers spent on images.
+        seconds: spent by workers on images.
         hosts: requests, bytes and seconds by host.
     """
 
@@ -160,7 +160,7 @@ class Tally:
     hosts: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add_cost(self, host: str, answer: Mapping[str, Any]) -> None:
-        """Count what an image cost."""
+        """Add what an image cost."""
         requests, received = int(answer.get("requests", 0)), int(answer.get("bytes", 0))
         seconds = float(answer.get("seconds", 0.0))
         self.requests += requests
@@ -173,7 +173,7 @@ class Tally:
 
     @classmethod
     def total(cls, parts: Iterable[Tally]) -> Tally:
-        """Of several partitions; an image that lies in two is counted in each, until `of_images`."""
+        """The sum over several partitions; an image in two of them counts twice until `of_images`."""
         whole = cls()
         for part in parts:
             whole.images += part.images
@@ -193,10 +193,10 @@ class Tally:
         return whole
 
     def of_images(self, count: int) -> Tally:
-        """The same, with each image counted once: as not read where a partition has not read it.
+        """The same, with each image counted once: as read only if no partition has skipped it or awaits it.
 
         Args:
-            count: of images in all partitions.
+            count: how many images all partitions have together.
         """
         skipped = {each.id: each for each in self.skipped}
         waiting = set(self.waiting) - skipped.keys()

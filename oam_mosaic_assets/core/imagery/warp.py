@@ -1,7 +1,7 @@
-"""Laying an image on the grid of pixels: where each pixel lies in the image, and what is seen there.
+"""Warping an image onto the pixel grid: where each pixel falls in the image, and what is seen there.
 
-Places are projected exactly every `STEP` pixels and interpolated between, on a lattice that is the same for
-all windows: what a pixel shows does not depend on the window it is asked for in.
+Points are projected exactly every `STEP` pixels and interpolated in between, on a lattice that is the same
+for all windows, so what a pixel shows does not depend on the window it is read in.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from oam_mosaic_assets.core.imagery.blocks import STEP, WORLD, Window
 from oam_mosaic_assets.core.imagery.pixels import Pixels, as_picture
 
 Places = NDArray[np.float64]
-"""Columns and rows in an image, shape (2, height, width); its first pixel spans 0 to 1. NaN is nowhere."""
+"""Columns and rows in an image, shape (2, height, width); its first pixel spans 0 to 1. Values that are not
+finite mean nowhere."""
 
 HALF_WORLD: Final = 20037508.342789244
-"""Metres of EPSG:3857 from the middle of the map to its side."""
+"""Metres of EPSG:3857 from the centre of the map to its edge."""
 
 _FRAME: Final = 2
-"""Pixels of nothing round an image, into which it fades."""
+"""Empty pixels around an image, into which it fades."""
 
 
 def lattice(window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The places that are projected exactly: x and y in EPSG:3857, metres, shape (rows, columns).
+    """The points that are projected exactly: x and y in EPSG:3857, metres, each of shape (rows, columns).
 
     Args:
-        window: whose sides are multiples of `STEP`.
+        window: its edges are on multiples of `STEP`.
     """
     metres = 2.0 * HALF_WORLD / WORLD
     x = np.arange(window.x0, window.x1 + 1, STEP) * metres - HALF_WORLD
@@ -39,24 +40,24 @@ def lattice(window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def seen(image: Pixels, nodes: Places) -> Pixels:
-    """What is seen of an image: of each pixel of a window the four of the image round its place, by nearness.
+    """What a window shows of an image: each of its pixels is interpolated from the nearest four of the image.
 
-    Beyond the image there is nothing, so that its edge fades over one of its pixels.
+    Beyond the image there is nothing, so its edge fades over one of its pixels.
 
     Args:
-        image: which.
-        nodes: of the window's lattice, as places in the image.
+        image: the image's pixels.
+        nodes: the points of the window's lattice, as places in the image.
     """
     height, width, _ = image.shape
     framed = np.zeros((height + 2 * _FRAME, width + 2 * _FRAME, 4), np.uint8)
     framed[_FRAME:-_FRAME, _FRAME:-_FRAME] = image
     rows, columns = nodes.shape[1] - 1, nodes.shape[2] - 1
-    corners = np.stack(  # north-west, south-west, south-east, north-east: as a quad is told
+    corners = np.stack(  # north-west, south-west, south-east, north-east: the order that Pillow expects
         [nodes[:, :-1, :-1], nodes[:, 1:, :-1], nodes[:, 1:, 1:], nodes[:, :-1, 1:]], axis=-1
     )
     low, high = corners.min(axis=-1), corners.max(axis=-1)
     size = np.array([width, height])[:, None, None]
-    with np.errstate(invalid="ignore"):  # a cell of which a corner is nowhere shows nothing
+    with np.errstate(invalid="ignore"):  # a cell with a corner that is nowhere shows nothing
         reach = ((low < size + 1.0) & (high > -1.0) & np.isfinite(low) & np.isfinite(high)).all(axis=0)
     mesh = [
         (

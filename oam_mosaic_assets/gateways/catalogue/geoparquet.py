@@ -1,7 +1,7 @@
-"""STAC items out of a stac-geoparquet file, versions 1.0 and 1.1 of the format.
+"""STAC items from a stac-geoparquet file, versions 1.0 and 1.1 of the format.
 
-A row is an item whose properties are columns of their own. Parquet knows no absent keys, so a null is taken
-for one; `datetime` alone stays, because STAC wants it null where an item has a span. The format:
+A row is an item, with each property in its own column. Parquet has no absent keys, so a null is treated as
+one; only `datetime` is kept, because STAC requires it to be null if an item has a time range. The format:
 https://github.com/radiantearth/stac-geoparquet-spec/blob/main/stac-geoparquet-spec.md
 """
 
@@ -20,7 +20,7 @@ from oam_mosaic_assets.gateways.catalogue.source import Item
 from oam_mosaic_assets.gateways.catalogue.wkb import geojson_from_wkb
 
 ROWS_AT_A_TIME: Final = 10_000
-"""Held in memory as columns; an item is some 2 kB."""
+"""Rows held in memory, as columns; an item is about 2 kB."""
 
 REQUIRED: Final = frozenset({"id", "geometry", "assets"})
 
@@ -31,7 +31,7 @@ _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
 _FIRST_DAY: Final = -719_162
 _LAST_DAY: Final = 2_932_896
-"""The years 1 to 9999, which are all that Python has, counted from 1970."""
+"""The years 1 to 9999, all that Python supports, in seconds and days since 1970."""
 
 _TICKS_A_SECOND: Final = {"ms": 1_000, "us": 1_000_000}
 
@@ -59,7 +59,7 @@ class StacGeoparquet:
             )
 
     def count(self, collection: str | None) -> int:
-        """How many rows are of that collection, or of none; all of them where no collection is named."""
+        """How many rows belong to that collection, or to none; all rows if no collection is named."""
         table = self._table
         if collection is not None and "collection" in self._columns:
             name = pl.col("collection").cast(pl.String)
@@ -67,7 +67,7 @@ class StacGeoparquet:
         return int(self._guarded(lambda: table.select(pl.len()).collect()).item())
 
     def items(self) -> Iterator[Item]:
-        """Read all rows, so many at a time."""
+        """Read all rows, in batches."""
         start = 0
         while not (rows := self._rows_from(start)).is_empty():
             yield from (_item(row) for row in rows.iter_rows(named=True))
@@ -95,9 +95,9 @@ class StacGeoparquet:
 
 
 def _within_pythons_years(name: str, kind: pl.DataType) -> pl.Expr:
-    """The column, with moments beyond the years 1 to 9999 moved to the end of these.
+    """The column, with times outside the years 1 to 9999 clamped to them.
 
-    They are as unbelievable there, and can be handed to Python, which else fails for all rows of a batch.
+    They are just as implausible there, and Python can represent them; otherwise it fails for the whole batch.
     """
     column = pl.col(name)
     match kind:
@@ -105,7 +105,7 @@ def _within_pythons_years(name: str, kind: pl.DataType) -> pl.Expr:
             ticks = _TICKS_A_SECOND[unit]
             within = column.to_physical().clip(_FIRST_SECOND * ticks, _LAST_SECOND * ticks)
             return within.cast(pl.Datetime(unit, kind.time_zone and "UTC"))
-        case pl.Datetime():  # of nanoseconds, which do not reach so far
+        case pl.Datetime():  # nanoseconds, whose range is smaller
             return column
         case pl.Date():
             return column.to_physical().clip(_FIRST_DAY, _LAST_DAY).cast(kind)
@@ -114,7 +114,7 @@ def _within_pythons_years(name: str, kind: pl.DataType) -> pl.Expr:
 
 
 def _without_moments(kind: pl.DataType | DataTypeClass) -> pl.DataType | DataTypeClass:
-    """The same type with numbers in place of moments inside of it, and of durations: no item needs them."""
+    """The same type with nested times, and all durations, as integers: no item needs them."""
     match kind:
         case pl.List() | pl.Array():
             return pl.List(_without_moments(kind.inner))
@@ -144,7 +144,7 @@ def _item(row: dict[str, Any]) -> Item:
 
 
 def _as_json(value: Any) -> Any:
-    """What stood in the item's JSON: times as RFC 3339, geometries as GeoJSON, no keys without a value."""
+    """The value as in the item's JSON: times as RFC 3339, geometries as GeoJSON, no keys without a value."""
     match value:
         case dict():
             return {key: _as_json(each) for key, each in value.items() if each is not None}

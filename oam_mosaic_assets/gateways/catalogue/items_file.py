@@ -1,4 +1,4 @@
-"""Reading STAC items from a file: one JSON object a line, plain or gzipped, or stac-geoparquet."""
+"""Reading STAC items from a file: one JSON object per line, plain or gzipped, or stac-geoparquet."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from oam_mosaic_assets.gateways.catalogue.json_rows import SHOWN_CHARACTERS, obj
 from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable, ids_in
 
 LONGEST_LINE: Final = 64 * 1024 * 1024
-"""Bytes. A line is held in memory whole; no item is that long, but a whole catalogue in one line is."""
+"""Bytes. A line is held in memory as a whole; no item is this long, but a catalogue on one line is."""
 
 NAMED: Final = 10
-"""Collections that a message names."""
+"""How many collections a message names."""
 
 _GZIP: Final = b"\x1f\x8b"
 _PARQUET: Final = b"PAR1"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ALL_IN_ONE: Final = re.compile(rb'\s*(\[|\{\s*$|\{\s*"features"|\{.{,500}"FeatureCollection")')
-"""How a document begins that holds all items at once, on one line or on many."""
+"""How a document that holds all items at once begins, on one line or on several."""
 
 _ANEW: Final = "Fetch or write it anew."
 
@@ -37,11 +37,11 @@ _ONE_A_LINE: Final = 'if type == "array" then .[] elif .features then .features[
 
 
 class ItemsFile:
-    """A file of STAC items. What it is shows in its first bytes, whatever its name.
+    """A file of STAC items. Its first bytes tell the format, whatever its name.
 
     Args:
-        path: of the file.
-        collection: where named, items that say they belong to another one are none of this catalogue's.
+        path: path of the file.
+        collection: if named, items that say they belong to another one are left out.
     """
 
     kind = "items_file"
@@ -56,8 +56,8 @@ class ItemsFile:
 
     @contextmanager
     def snapshot(self) -> Iterator[ItemsFileSnapshot]:
-        # The file's own time says when somebody wrote or copied it. Freshness is about when the source was
-        # last looked at: a file that has not changed for a month is what the catalogue holds today.
+        # The file's own timestamp says when somebody wrote or copied it. Freshness is about when the source
+        # was last read: a file that has not changed for a month is what the catalogue holds today.
         taken_at = datetime.now(UTC)
         with self._opened() as file:
             before = self._state()
@@ -103,7 +103,7 @@ class ItemsFile:
             yield item
 
     def _lines(self, file: io.BufferedReader) -> Iterator[tuple[int, bytes, bool]]:
-        """Number the lines from 1, leave out the blank ones, strip the others; and say which have an end."""
+        """Number the lines from 1, skip blank ones, strip the rest, and say which end with a newline."""
         file.seek(0)
         packed = self._begins_with(file, _GZIP)
         row = 0
@@ -144,10 +144,11 @@ class ItemsFile:
     def _ours(
         self, items: Iterator[Item | Unreadable], before: tuple[int, ...]
     ) -> Iterator[Item | Unreadable]:
-        """Leave out what is another collection's, and see at the end that the file is still the same.
+        """Leave out other collections' items, and check at the end that the file is still the same.
 
         Raises:
-            CatalogueRefused: all items are other collections'.
+            CatalogueRefused: all items belong to other collections.
+            CatalogueUnavailable: the file was changed meanwhile.
         """
         ours, any_is_ours = (None, self._collection), False
         others: dict[str, None] = {}
@@ -172,7 +173,7 @@ class ItemsFile:
             )
 
     def _state(self) -> tuple[int, ...]:
-        """What changes when the file is written or replaced; nothing where it is gone."""
+        """What changes when the file is written or replaced; empty if it is gone."""
         try:
             state = self._path.stat()
         except OSError:

@@ -1,4 +1,4 @@
-"""Reading one row of JSON where anything may be wrong with it."""
+"""Reading one row of JSON that may be wrong in any way."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ SHOWN_CHARACTERS = 200
 
 
 def object_in(row: int, text: str) -> dict[str, Any] | Unreadable:
-    """Parse a JSON object; what is none becomes the record of it.
+    """Parse a JSON object; anything else becomes an `Unreadable`.
 
     Args:
-        row: where it stands in its source, counted from 1.
-        text: what stands there.
+        row: its position in the source, counted from 1.
+        text: the row's content.
     """
     try:
         found = json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or nested without end
+    except (ValueError, RecursionError):  # not JSON, a number with thousands of digits, or nested too deeply
         found = None
     return found if isinstance(found, dict) else Unreadable(row, text[:SHOWN_CHARACTERS])

@@ -1,7 +1,7 @@
-"""Reading a collection out of pgSTAC's tables. The only SQL of the project.
+"""Reading a collection from pgSTAC's tables. All of the project's PostgreSQL queries are here.
 
-Everything is read in one transaction that sees one state of the database, with no more rights than SELECT on
-pgSTAC's tables.
+Everything is read in one transaction that sees a single state of the database, and needs no more rights than
+SELECT on pgSTAC's tables.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from oam_mosaic_assets.gateways.catalogue.pgstac_rows import Rows, Templates
 from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable, numbered
 
 KNOWN_VERSIONS: Final = ("0.9.", "0.10.")
-"""What a version begins with whose tables are known here."""
+"""Prefixes of the pgSTAC versions whose tables are known here."""
 
 ROWS_AT_A_TIME: Final = 1000
-"""Held in memory; an item is some 2 kB."""
+"""Rows held in memory; an item is about 2 kB."""
 
 COLLECTIONS_NAMED: Final = 10
 
@@ -34,15 +34,15 @@ _Answer = TypeVar("_Answer")
 _CONNECTION: Final = {
     "connect_timeout": 10,
     "fallback_application_name": "oam-mosaic",
-    # A host that vanished is noticed within a minute, also while it is the server's turn to speak.
+    # A host that vanished is noticed within a minute, even while waiting for the server to answer.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
 }
-"""Seconds and names for libpq, where the settings of the connection do not say otherwise."""
+"""Seconds and names for libpq, unless the connection's settings say otherwise."""
 
-# The clock is read after the transaction's view of the database is fixed, which this statement does: what is
-# committed later than `taken_at` is not in it. (`now()` is older than that view.)
+# This statement fixes the transaction's view of the database, and only then reads the clock: nothing that is
+# committed later than `taken_at` is in that view. (`now()` is older than the view.)
 _LOOK_AROUND: Final = """
     SELECT clock_timestamp(),
            set_config('statement_timeout', %(timeout)s, true),
@@ -58,8 +58,8 @@ _COLLECTIONS: Final = "SELECT id FROM pgstac.collections ORDER BY id LIMIT %(lim
 _COUNT: Final = "SELECT count(*) FROM pgstac.items WHERE collection = %(collection)s"
 _ITEMS: Final = "SELECT id, geometry, content::text FROM pgstac.items WHERE collection = %(collection)s"
 _SOME_ITEMS: Final = f"{_ITEMS} AND id = ANY(%(ids)s)"
-# No table of pgSTAC's tells when a row last changed, so all of them are hashed, and with them the templates
-# that complete them. Together they are a sum of 64 bits, as rows have no order. 22,792 items take 0.1 s.
+# No pgSTAC table says when a row last changed, so all rows are hashed, together with the templates that
+# complete them. The watermark sums these 64-bit hashes, as rows have no order. 22,792 items take 0.1 s.
 _HASH: Final = """hashtextextended(content::text, hashtextextended(
     coalesce(geometry::text, ''), hashtextextended(id, %(templates)s)
 ))"""
@@ -85,10 +85,10 @@ _ACCESS: Final = """
     WHERE rolname = current_user ORDER BY relname
 """
 
-_SHORTEST_MASKED: Final = 4  # a letter or two stand in every text, and would be told by what is masked
+_SHORTEST_MASKED: Final = 4  # shorter ones occur in any text, and masking would give them away
 
-# Of a connection that is refused, libpq tells no SQLSTATE, only the server's words. Where these are not in
-# English the refusal is taken for an outage; the words are shown either way.
+# For a refused connection, libpq gives no SQLSTATE, only the server's message. If that is not in English, the
+# refusal is taken for an outage; the message is shown either way.
 _REFUSALS: Final = (
     "authentication failed",
     "no password supplied",
@@ -102,7 +102,7 @@ _REFUSALS: Final = (
 )
 _CANCELLED: Final = "57014"
 _REFUSING_CLASSES: Final = ("0A", "28", "3D", "3F", "42")
-"""Classes of SQLSTATE: not supported, authorisation, no such database or schema, access and names."""
+"""SQLSTATE classes: not supported, authorisation, no such database or schema, access and names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,10 @@ class Access:
     Attributes:
         user: the name of the role.
         is_superuser: whether it may do everything.
-        unreadable: tables that a build reads and the user may not.
+        unreadable: tables that a build reads but the user may not.
         writable: tables that a build reads and the user may change.
         postgres: version of the server.
-        pgstac: version of pgSTAC; None where it cannot be read.
+        pgstac: version of pgSTAC; None if it cannot be read.
     """
 
     user: str
@@ -131,7 +131,7 @@ class PgstacCatalogue:
 
     Args:
         connection: a libpq connection string or address, or its parts under libpq's names (`host`, `port`,
-            `user`, `password`, `dbname`). What it leaves open libpq settles as it does for psql.
+            `user`, `password`, `dbname`). What it leaves out, libpq fills in as it does for psql.
         collection: the collection's id.
         statement_timeout_seconds: how long the server may take for the count, or for the next thousand items.
 
@@ -139,7 +139,7 @@ class PgstacCatalogue:
         database: HOST:PORT/DATABASE.
 
     Raises:
-        CatalogueRefused: the address cannot be read.
+        CatalogueRefused: the connection string cannot be parsed.
     """
 
     kind = "pgstac"
@@ -170,7 +170,7 @@ class PgstacCatalogue:
             yield self._open(connection)
 
     def access(self) -> Access:
-        """See what the user may do, whether or not it can read the collection. Raises as `snapshot`."""
+        """Find out what the user may do, whether or not it can read the collection. Raises as `snapshot`."""
         with self._connected() as connection:
             rows = self._guarded(lambda: connection.execute(_ACCESS).fetchall())
             is_known = any(table == "pgstac.migrations" and may_read for *_, table, may_read, _ in rows)
@@ -246,16 +246,16 @@ class PgstacCatalogue:
                 yield from rows
 
     def _guarded(self, call: Callable[[], _Answer]) -> _Answer:
-        """Call the driver, and tell its errors as this project's."""
+        """Call the driver, and turn its errors into this project's."""
         try:
             return call()
         except psycopg.Error as error:
             failure = self._failure(error)
-        # Raised out here, and so without a trace of the driver's error: that one holds the password.
+        # Raised outside the handler, so without the driver's error as context, which holds the password.
         raise failure
 
     def _failure(self, error: psycopg.Error) -> MosaicError:
-        # of a connection that fails the driver says much, and what is wrong at the end of its first line
+        # when a connection fails the driver says a lot; the cause is at the end of its first line
         wrong = error.diag.message_primary or str(error).partition("\n")[0].rpartition(" failed: ")[2]
         told = shown = " ".join(wrong.split())
         if len(password := str(self._parts.get("password") or "")) >= _SHORTEST_MASKED:
@@ -309,10 +309,10 @@ class PgstacSnapshot:
 
 
 def _parts(address: str) -> dict[str, Any]:
-    """Take a connection string apart.
+    """Parse a connection string.
 
-    A character of the password that should have been escaped makes libpq see its second half as the host or
-    the database, and name it in messages; so what looks like that is refused without showing any of it.
+    An unescaped character in the password makes libpq take the rest of it for the host or the database, and
+    name it in messages; so anything that looks like that is refused, and none of it is shown.
     """
     with suppress(psycopg.ProgrammingError):
         parts: dict[str, Any] = conninfo_to_dict(address)
@@ -327,7 +327,7 @@ def _parts(address: str) -> dict[str, Any]:
 
 
 def _place(parts: Mapping[str, Any]) -> str:
-    """HOST:PORT/DATABASE, also where the environment supplies them to libpq."""
+    """HOST:PORT/DATABASE, including what libpq takes from the environment."""
     defaults = {
         option.keyword.decode(): option.val.decode()
         for option in psycopg.pq.Conninfo.get_defaults()

@@ -1,8 +1,8 @@
-"""Rows of pgSTAC's table of items, and the items that they stand for.
+"""Rows of pgSTAC's items table, and the items they represent.
 
-pgSTAC stores an item without what equals its collection's template; here it is put together again, because
-pgSTAC's own `content_hydrate` takes a millisecond and more an item, thirty times as long as all the rest, and
-drops every null.
+pgSTAC stores an item without what equals its collection's template. Items are hydrated here because pgSTAC's
+own `content_hydrate` takes a millisecond or more per item, thirty times as long as everything else, and drops
+every null.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from oam_mosaic_assets.gateways.catalogue.wkb import geojson_from_wkb
 _TEMPLATE_TAG: Final = "pgstac:base_item"
 
 _ABSENT: Final = "𒍟※"
-"""pgSTAC's mark for what the template has and the item has not."""
+"""pgSTAC's marker for what the template has but the item does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """What pgSTAC took out of the items of one collection before it stored them."""
+    """What pgSTAC removed from the items of one collection before storing them."""
 
     by_tag: Mapping[str, Item]
     first: Item
     current: Item
 
     def hash(self) -> int:
-        """Another number when any of them is another: 64 bits, signed."""
+        """A number that changes when any of them does: 64 bits, signed."""
         stated = json.dumps([dict(self.by_tag), self.first, self.current], sort_keys=True)
         return int.from_bytes(hashlib.sha256(stated.encode()).digest()[:8], signed=True)
 
     def complete(self, item: dict[str, Any]) -> Item:
-        """Put back into an item what its template holds. The parts are shared: nothing may change them."""
+        """Put back into an item what its template holds. Items share these parts: nothing may change them."""
         tag = item.pop(_TEMPLATE_TAG, None)
         template = self.first if tag is None else self.by_tag.get(str(tag), self.current)
         whole: Item = _merged(template, item)
@@ -46,12 +46,12 @@ class Templates:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows; see `source.Batch`.
+    """A batch of rows; see `source.Batch`.
 
     Attributes:
-        first: where the first of them stands, counted from 1.
+        first: position of the first row, counted from 1.
         rows: id, geometry as EWKB and content as JSON of each.
-        templates: those of its collection.
+        templates: those of the collection.
     """
 
     first: int
@@ -70,7 +70,7 @@ class Rows:
 
 
 def _merged(template: Any, value: Any) -> Any:
-    """Undo pgSTAC's dehydration: as its `merge_jsonb`, but a null that the template does not know stays."""
+    """Undo pgSTAC's dehydration as its `merge_jsonb` does, but keep nulls that the template lacks."""
     if value is None:
         return template
     if isinstance(template, dict) and isinstance(value, dict):

@@ -1,7 +1,7 @@
 """The sample catalogue: made-up images like OpenAerialMap's, for a first look, for tests and for benchmarks.
 
-No image of it exists: their addresses lead nowhere. A clean image begins in `sample_campaigns`, what is wrong
-with a known handful of items stands in `sample_dirt`.
+None of the images exists: their addresses lead nowhere. `sample_campaigns` makes the clean images,
+`sample_dirt` says what is wrong with a known handful of items.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _EXTENSIONS: Final = (
 )
 
 _OPENED: Final = int(datetime(2015, 10, 1, tzinfo=UTC).timestamp())
-"""What was photographed before was uploaded afterwards."""
+"""The earliest upload; images taken before this were uploaded after it."""
 
 _VISUAL_SINCE: Final = int(datetime(2017, 10, 1, tzinfo=UTC).timestamp())
-"""Items uploaded before have the asset `data`."""
+"""Items uploaded before this have the asset `data`."""
 
 _LONGEST_WAIT: Final = 30 * DAY
-"""From the last photograph to the upload."""
+"""Longest time from the last photograph to the upload."""
 
 _ODD: Final = 0x9E3779B97F4A7C15
-"""Rows stay different when multiplied with an odd number modulo a power of two, and look like chance."""
+"""Multiplied by an odd number modulo a power of two, row numbers stay distinct and look random."""
 
 _DIRTY_ROWS: Final = tuple((kind, nth) for kind, dirt in DIRT.items() for nth in range(dirt.count))
 
@@ -58,7 +58,7 @@ class SampleCatalogue:
         seed: of the generator.
 
     Raises:
-        ValueError: fewer images than hide the dirty rows among them.
+        ValueError: there are fewer images than twice the dirty rows.
     """
 
     kind = "sample"
@@ -75,7 +75,7 @@ class SampleCatalogue:
         return f"sample catalogue ({self._images:,} images)"
 
     def snapshot(self) -> AbstractContextManager[SampleSnapshot]:
-        """Open the sample. It is as fresh as the clock says, but no item depends on the clock."""
+        """Open the sample. It is taken at the current time, but no item depends on the clock."""
         return nullcontext(SampleSnapshot(taken_at=datetime.now(UTC), expected=self._images, seed=self._seed))
 
     def count(self) -> int:
@@ -109,7 +109,7 @@ class SampleSnapshot:
         return Holdings(collections=1, items=None)
 
     def items(self) -> Iterator[Item | Unreadable]:
-        """Every item once, clean ones campaign by campaign, and the dirty ones evenly among them."""
+        """Every item once: clean ones campaign by campaign, with the dirty ones spread evenly among them."""
         images = draw_images(self.expected, self.seed)
         spacing = self.expected / len(_DIRTY_ROWS)
         dirty = {int((n + 0.5) * spacing) + 1: kind_and_nth for n, kind_and_nth in enumerate(_DIRTY_ROWS)}
@@ -130,7 +130,7 @@ class SampleSnapshot:
 
 
 def _item(image: Image, row: int, seed: int) -> dict[str, Any]:
-    """The item that the catalogue would hold of an image. Its row decides what was left to chance."""
+    """The item that the catalogue would hold for an image. Its row decides all that is random."""
     campaign = image.campaign
     scattered = (row * _ODD + seed) % 2**64
     chance = scattered >> 32

@@ -1,7 +1,7 @@
 """The sample's images before anything is wrong with them: campaigns of drones, aircraft and satellites.
 
-A campaign is what one team photographed of one place in one season. How its images lie on the ground stands
-in `sample_frames`, where in the world in `sample_places`.
+A campaign is what one team photographed of one place in one season. `sample_frames` lays its images out on
+the ground, `sample_places` says where in the world that is.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ DAY: Final = 86_400
 _RAGGED_OUTLINES: Final = 64
 
 _SITES: Final = 8
-"""Of a town, within its reach. Every `_IMAGES_PER_SITES` images add as many, further out, so that a large
-sample is no denser than a small one."""
+"""Sites of a town within its reach. Every `_IMAGES_PER_SITES` images add as many, further out, so that a
+large sample is no denser than a small one."""
 
 _IMAGES_PER_SITES: Final = 2000
 
 _STRETCHED: Final = 65.0
-"""Degrees; beyond, Web Mercator stretches one satellite scene over more tiles than all drone flights need."""
+"""Degrees; beyond it, Web Mercator stretches one satellite scene over more tiles than all drone flights."""
 
 _NEAREST_TO_POLE: Final = 83.5
-"""Degrees; from here no clean image reaches the end of Web Mercator."""
+"""Degrees; from this latitude, no clean image reaches the edge of Web Mercator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """How one kind of platform photographs. What is chosen evenly stands as often as it weighs.
+    """How one kind of platform photographs. Choices are uniform: a value is repeated to give it more weight.
 
     Attributes:
-        places: where.
-        by_rank: how often each of them is visited, cumulative.
-        sites: how many of them lie within reach of a place.
+        places: where it photographs.
+        by_rank: how often each place is visited, cumulative.
+        sites: how many sites lie within a place's reach.
         frames: lays out one campaign.
         ragged: the share of campaigns whose outlines follow the valid pixels; others have rectangles.
-        spread: degrees of longitude that a campaign near the antimeridian takes up, either side.
-        hours: from an image's first photograph to its last, at most.
-        in_the_year: whether it comes in a place's year; else when people fly drones.
+        spread: degrees of longitude that a campaign's centre keeps from the antimeridian, either side.
+        hours: longest time from an image's first photograph to its last.
+        in_the_year: whether campaigns are in the place's year; otherwise in the years people fly drones.
         gsds: ground sample distances, metres.
     """
 
@@ -106,8 +106,8 @@ class Image:
         number: counts the campaign's images from 1.
         ring: its outline.
         size: bytes of its file.
-        started: the first photograph, seconds since 1970, UTC.
-        ended: the last; the same for a single shot.
+        started: time of the first photograph, seconds since 1970, UTC.
+        ended: time of the last; the same for a single shot.
     """
 
     campaign: Campaign
@@ -119,7 +119,7 @@ class Image:
 
 
 def _by_rank(places: Sequence[Place], flatness: int) -> Sequence[float]:
-    """The law of Zipf and Mandelbrot, cumulative: many images of few places, a few of many."""
+    """The Zipf-Mandelbrot law, cumulative: many images of a few places, a few of many."""
     return tuple(accumulate(1.0 / (rank + flatness) for rank in range(len(places))))
 
 
@@ -195,14 +195,14 @@ _DRONE_YEARS: Final = range(2006, 2026)
 _IMAGES_BY_YEAR: Final = tuple(
     accumulate((1, 1, 1, 2, 4, 4, 4, 6, 10, 25, 60, 42, 40, 36, 36, 36, 40, 44, 52, 48))
 )
-"""In proportions like OpenAerialMap's own."""
+"""Cumulative; in proportions like OpenAerialMap's own."""
 
 
 def draw_images(images: int, seed: int) -> Iterator[Image]:
-    """Campaign after campaign without an end; read as many as are wanted.
+    """Campaign after campaign, endlessly; read as many images as are wanted.
 
     Args:
-        images: how many will be read, about: the more, the further out from their places they lie.
+        images: roughly how many will be read; the more, the further they lie from their places.
         seed: of the generator.
     """
     dice = Dice(seed)
@@ -243,7 +243,7 @@ def _campaign(dice: Dice, fleet: Fleet, place: Place) -> Campaign:
         producer=dice.one_of(fleet.producers).format(place.name),
         instrument=dice.one_of(fleet.instruments),
         license=dice.one_of(fleet.licenses),
-        # what follows from a campaign, its upload too, still happens within its year
+        # early enough that its photographs and their upload fall within the year
         started=int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) + int(300 * DAY * dice.roll()),
         gsd=dice.one_of(fleet.gsds),
     )

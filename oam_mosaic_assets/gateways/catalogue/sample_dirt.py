@@ -1,7 +1,7 @@
-"""What is wrong with the sample's known handful of items: every kind that real catalogues hold.
+"""What is wrong with a known handful of the sample's items: every kind of fault that real catalogues hold.
 
-How many there are of each kind does not depend on the size of the sample, and what must become of them is
-written beside it.
+The number of each kind does not depend on the size of the sample, and the outcome required of it is given
+beside it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Spoil = Callable[[dict[str, Any], int], None]
 
 @dataclass(frozen=True, slots=True)
 class Dirt:
-    """One kind of dirt, and what must become of the items that have it.
+    """One kind of dirt, and the outcome required of items that have it.
 
     Attributes:
         outcome: `drawn` as it is, `repaired` and drawn, drawn with an `unknown` value, or `set_aside`.
         count: how many rows of every sample are of this kind.
-        concerns: of an unknown value its property and the reason; of those set aside the kind of reason.
-        spoil: makes it; None where a whole row is repeated or broken, which `sample` does.
+        concerns: for an unknown value, its property and the reason; for items set aside, the reason.
+        spoil: makes it; None if a whole row is repeated or broken, which `sample` does.
     """
 
     outcome: Literal["drawn", "repaired", "unknown", "set_aside"]
@@ -73,7 +73,7 @@ def _without_id(item: dict[str, Any], nth: int) -> None:
 
 
 def _redraws(redraw: Callable[[Ring], object]) -> Spoil:
-    """Draws the item's ring anew."""
+    """Redraws the item's ring."""
 
     def spoil(item: dict[str, Any], _nth: int) -> None:
         item["geometry"] = {"type": "Polygon", "coordinates": [redraw(item["geometry"]["coordinates"][0])]}
@@ -82,10 +82,10 @@ def _redraws(redraw: Callable[[Ring], object]) -> Spoil:
 
 
 def _lies(*geometries: Mapping[str, Any] | None, title: str = "", by_satellite: bool = False) -> Spoil:
-    """Gives the item one of these geometries in turn, and what it would be called there."""
+    """Gives the item one of these geometries in turn, and properties to match."""
 
     def spoil(item: dict[str, Any], nth: int) -> None:
-        del item["bbox"]  # it told where the item lay before
+        del item["bbox"]  # it belongs to the old geometry
         item["geometry"] = deepcopy(geometries[nth % len(geometries)])
         if title:
             item["properties"]["title"] = f"{title} {nth + 1}"
@@ -110,13 +110,13 @@ def _polygon(ring: object) -> dict[str, Any]:
 
 
 def _split(west: float, south: float, east: float, north: float) -> dict[str, Any]:
-    """A box over the antimeridian in two parts; `west` lies in the eastern hemisphere."""
+    """A box across the antimeridian in two parts; `west` is in the eastern hemisphere."""
     parts = [[_box(west, south, 180.0, north)], [_box(-180.0, south, east, north)]]
     return {"type": "MultiPolygon", "coordinates": parts}
 
 
 _ROUND_THE_SOUTH_POLE: Final = [[lon, -83.5] for lon in (150, 110, 70, 30, -10, -50, -90, -130, -170)]
-"""Westwards, so that the pole lies to the left of it; the closing edge crosses the antimeridian."""
+"""Westwards, so that the pole is to its left; the closing edge crosses the antimeridian."""
 
 DIRT: Final[Mapping[str, Dirt]] = {
     # values

@@ -1,6 +1,6 @@
-"""Where the sample's campaigns put their images on the ground: layouts in metres, outlines in degrees.
+"""How the sample's campaigns lay out their images on the ground: layouts in metres, outlines in degrees.
 
-Everything follows from one generator's numbers by arithmetic that is the same on every machine and Python.
+Everything is derived from one generator's numbers by arithmetic that is the same on every machine and Python.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _STEPS_PER_DEGREE: Final = 10_000_000.0
 
 
 class Dice:
-    """Choices made from `Random.random` alone.
+    """Choices made with `Random.random` alone.
 
-    Only of that method is it promised that its sequence stays the same from one Python to the next.
+    It is the only method whose sequence is guaranteed to stay the same from one Python version to the next.
     """
 
     def __init__(self, seed: int | str) -> None:
@@ -56,7 +56,7 @@ class Dice:
         return choices[bisect(cumulative, self.roll() * cumulative[-1], 0, len(choices) - 1)]
 
     def direction(self, low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
-        """Cosine and sine of an angle in turns; rounded, for C libraries differ in the last bit."""
+        """Cosine and sine of an angle, in turns; rounded because C libraries differ in the last bit."""
         angle = math.tau * self.between(low, high)
         return round(math.cos(angle), 6), round(math.sin(angle), 6)
 
@@ -68,9 +68,9 @@ class Frame:
     Attributes:
         east: metres from the campaign's centre to this one's.
         north: likewise.
-        width: metres, before it is turned.
+        width: metres, before rotation.
         height: likewise.
-        turn: cosine and sine of the angle by which it is turned, counterclockwise.
+        turn: cosine and sine of the counterclockwise rotation.
     """
 
     east: float
@@ -81,7 +81,7 @@ class Frame:
 
 
 def drone_frames(dice: Dice) -> Iterator[Frame]:
-    """One site again and again, a town in overlapping pieces, the length of a river, or a whole valley."""
+    """One site repeatedly, a town in overlapping pieces, a stretch of river, or a whole valley."""
     side = 120.0 + 880.0 * dice.roll() * dice.roll()
     turn = (1.0, 0.0) if dice.chance(0.4) else dice.direction(-0.25, 0.25)
     manner = dice.weighted(("site", "town", "river", "valley"), (45, 80, 92, 100))
@@ -108,7 +108,7 @@ def drone_frames(dice: Dice) -> Iterator[Frame]:
 
 
 def pilot_frames(dice: Dice) -> Iterator[Frame]:
-    """What somebody flies on a weekend: the beginning of such a campaign."""
+    """What a hobbyist flies on a weekend: the first frames of a drone campaign."""
     yield from islice(drone_frames(dice), dice.whole(1, 5))
 
 
@@ -124,7 +124,7 @@ def aircraft_frames(dice: Dice) -> Iterator[Frame]:
 
 
 def satellite_frames(dice: Dice) -> Iterator[Frame]:
-    """Strips along a descending orbit, which is tilted some ten degrees against the meridian."""
+    """Strips along a descending orbit, tilted 9 to 16 degrees from the meridian."""
     width = dice.between(10_000.0, 18_000.0)
     turn = dice.direction(-0.045, -0.025)
     cosine, sine = turn
@@ -149,14 +149,14 @@ def ragged_outline(dice: Dice) -> Outline:
 
 
 def moved(lon: float, lat: float, *, metres: float, direction: tuple[float, float]) -> tuple[float, float]:
-    """Longitude and latitude so many metres away; good enough where the earth may be taken for flat."""
+    """Longitude and latitude after a move by `metres`; good enough where the earth can be treated as flat."""
     cosine, sine = direction
     degrees = metres / METRES_PER_DEGREE
     return lon + degrees * cosine / _shrinking(lat), lat + degrees * sine
 
 
 def ring_on_earth(lon: float, lat: float, frame: Frame, outline: Outline) -> Ring:
-    """The outline stretched over a frame, whose campaign has its centre at this longitude and latitude."""
+    """The outline stretched over a frame whose campaign is centred at this longitude and latitude."""
     cosine, sine = frame.turn
     north = 1.0 / METRES_PER_DEGREE
     east = north / _shrinking(lat)
@@ -175,5 +175,5 @@ def ring_on_earth(lon: float, lat: float, frame: Frame, outline: Outline) -> Rin
 
 
 def _shrinking(lat: float) -> float:
-    """How much shorter than on the equator a degree of longitude is; rounded as in `Dice.direction`."""
+    """Length of a degree of longitude relative to the equator's; rounded as in `Dice.direction`."""
     return round(math.cos(math.radians(lat)), 6)

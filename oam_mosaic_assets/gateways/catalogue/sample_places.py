@@ -1,6 +1,6 @@
-"""Where the sample's images lie: places that OpenAerialMap's volunteers, and disasters, really visited.
+"""Where the sample's images lie: real places, mapped by OpenAerialMap's volunteers or struck by disasters.
 
-Tables only. The order is a rank: images thin out from the first place of a table to its last.
+Tables only. Their order is a ranking: images thin out from the first place of a table to its last.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ class Place(NamedTuple):
     """A town and its surroundings.
 
     Attributes:
-        name: as it stands in titles.
+        name: as titles give it.
         lon: degrees east, EPSG:4326.
         lat: degrees north.
-        reach: kilometres around it that are land for the most part.
-        year: when the disaster happened that satellites were turned to, or aircraft surveyed the place.
+        reach: kilometres around it that are mostly land.
+        year: when a disaster drew satellites to the place, or aircraft surveyed it.
     """
 
     name: str
@@ -147,7 +147,7 @@ PLACES: Final = (
     Place("McMurdo", 166.72, -77.84, 2, 2012),
     Place("Rothera", -68.10, -67.515, 2, 2018),
 )
-"""Flown over by drones again and again, and seen by satellites after their disaster."""
+"""Photographed repeatedly by drones, and by satellites after a disaster."""
 
 SURVEYED_PLACES: Final = (
     Place("Denver", -104.95, 39.72, 30, 2016),
@@ -175,7 +175,7 @@ SURVEYED_PLACES: Final = (
     Place("札幌 (Sapporo)", 141.35, 43.05, 12, 2018),
     Place("Nouméa", 166.48, -22.20, 5, 2021),
 )
-"""Flown over by aircraft, in blocks of orthophoto sheets."""
+"""Surveyed by aircraft, in blocks of orthophoto sheets."""
 
 REGIONS: Final = (
     Place("Madhya Pradesh", 78.5, 23.3, 400),
@@ -243,4 +243,4 @@ REGIONS: Final = (
     Place("Ísland", -18.5, 64.8, 90),
     Place("Alaska", -149.5, 64.0, 250),
 )
-"""Where volunteers live who photograph their own surroundings once or twice."""
+"""Home regions of volunteers who photograph their surroundings once or twice."""

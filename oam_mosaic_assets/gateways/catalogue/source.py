@@ -10,18 +10,18 @@ from itertools import islice
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 BATCH: Final = 500
-"""Items that are read together."""
+"""Items read per batch."""
 
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row of the source that is no STAC item at all, such as a line that is no JSON.
+    """A row of the source that is not a STAC item at all, such as a line that is not JSON.
 
     Attributes:
-        row: where it stands in its source, counted from 1.
-        text: the beginning of what stands there, for the list of those set aside.
+        row: its position in the source, counted from 1.
+        text: the beginning of its content, for the list of rows set aside.
     """
 
     row: int
@@ -30,11 +30,11 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a whole catalogue holds, of which one collection is read.
+    """What a whole catalogue holds, only one collection of which is read.
 
     Attributes:
-        collections: how many.
-        items: of all of them; None where the source does not say.
+        collections: how many there are.
+        items: how many in all of them; None if the source does not say.
     """
 
     collections: int
@@ -42,7 +42,7 @@ class Holdings:
 
 
 Item = Mapping[str, Any]
-"""A whole STAC item (hydrated), as parsed from JSON. Anything may be wrong with what it holds."""
+"""A whole STAC item (hydrated), as parsed from JSON. Anything may be wrong with its content."""
 
 
 class Snapshot(Protocol):
@@ -50,9 +50,9 @@ class Snapshot(Protocol):
 
     Attributes:
         taken_at: the moment, UTC. Nothing committed to the source later is in it.
-        expected: how many items the source says there are, or None where it does not say.
-        is_exact: whether exactly so many belong to the snapshot. Where the source cannot be read at one
-            moment, more may have come meanwhile; fewer are never the whole.
+        expected: how many items the source says there are; None if it does not say.
+        is_exact: whether the snapshot holds exactly that many. If the source cannot be read at a single
+            moment, more may have arrived meanwhile; with fewer, some are missing.
     """
 
     @property
@@ -65,7 +65,7 @@ class Snapshot(Protocol):
     def is_exact(self) -> bool: ...
 
     def watermark(self) -> str | None:
-        """Another text as soon as anything of any item is another; None where that is not cheap to say.
+        """A text that changes as soon as anything in any item does; None if that is not cheap to tell.
 
         Raises: as `items`.
         """
@@ -79,30 +79,30 @@ class Snapshot(Protocol):
         """Stream every item once, in no particular order, never holding all of them.
 
         Raises:
-            CatalogueUnavailable: the source stopped answering half-way; what was read is not the whole.
+            CatalogueUnavailable: the source stopped answering half-way; what was read is incomplete.
             CatalogueRefused: the source answers with something that is not a catalogue.
         """
         ...
 
 
 class Batch(Protocol):
-    """Some items as their source has them.
+    """Some items, in the form in which their source stores them.
 
     Attributes:
-        first: where the first of them stands among all, counted from 1.
+        first: position of the first one among all items, counted from 1.
     """
 
     @property
     def first(self) -> int: ...
 
     def items(self) -> Iterator[Item | Unreadable]:
-        """What they are."""
+        """The items themselves."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Some items of a source that gives them ready; see `Batch`."""
+    """Some items of a source that gives them already parsed; see `Batch`."""
 
     first: int
     parsed: Sequence[Item | Unreadable]
@@ -112,12 +112,12 @@ class Parsed:
 
 
 def in_batches(items: Iterator[Item | Unreadable]) -> Iterator[Parsed]:
-    """All items, some at a time."""
+    """All items, in batches."""
     return (Parsed(first, some) for first, some in numbered(items))
 
 
 def numbered(values: Iterator[_Value]) -> Iterator[tuple[int, list[_Value]]]:
-    """All values, some at a time, and where the first of them stands, counted from 1."""
+    """All values in batches, each with the position of its first value, counted from 1."""
     first = 1
     while some := list(islice(values, BATCH)):
         yield first, some
@@ -126,17 +126,17 @@ def numbered(values: Iterator[_Value]) -> Iterator[tuple[int, list[_Value]]]:
 
 @runtime_checkable
 class HashedSnapshot(Snapshot, Protocol):
-    """A catalogue that tells cheaply which of its items are as they were, and gives them as it has them."""
+    """A snapshot that can tell cheaply which items are unchanged, and gives them as they are stored."""
 
     def hashes(self) -> Iterator[tuple[str, int]]:
-        """Stream id and hash of every item: 64 bits, signed, others as soon as anything of the item is.
+        """Stream id and hash of every item: 64 bits, signed, and different as soon as anything in it changes.
 
         Raises: as `items`.
         """
         ...
 
     def batches(self, ids: Collection[str] | None = None) -> Iterator[Batch]:
-        """Stream every item, or those of these ids, as `items` does, some at a time.
+        """Stream every item, or those with these ids, as `items` does, but in batches.
 
         Raises: as `items`.
         """
@@ -175,7 +175,7 @@ class Catalogue(Protocol):
         ...
 
     def ids(self) -> Iterator[object] | None:
-        """Stream what stands as the id of every item there is now; None where that is not cheap.
+        """Stream the id of every item there is now, valid or not; None if that is not cheap.
 
         Raises: as `snapshot` and its `items`, once it is read.
         """
@@ -183,6 +183,6 @@ class Catalogue(Protocol):
 
 
 def ids_in(snapshot: Snapshot) -> Iterator[object]:
-    """What stands as the id of every item; None for what is no item."""
+    """The id of every item, valid or not; None for rows that are not items."""
     for item in snapshot.items():
         yield None if isinstance(item, Unreadable) else item.get("id")

@@ -1,8 +1,8 @@
 """Reading a collection from a STAC API, page by page, for those who cannot reach the database behind it.
 
-No API offers one consistent read. An item committed, changed or removed while the pages are read may be
-there or not, so what can be checked is checked: no item comes twice, none is another collection's, and none
-of those announced is missing.
+No API offers one consistent read. An item committed, changed or removed while the pages are read may or may
+not be included, so what can be checked is checked: no item comes twice, none belongs to another collection,
+and none of those announced is missing.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 COLLECTIONS_NAMED: Final = 10
 
 PAGES_WITHOUT_NEWS: Final = 10
-"""So many pages in a row that hold only what was seen already or is another collection's: the links lead in
-a circle, or nobody minds what was asked for."""
+"""After this many pages in a row with nothing but known items or those of other collections, the links must
+be circular, or the server ignores the query."""
 
 
 class StacApiCatalogue:
     """One collection of a STAC API with item search.
 
     Args:
-        url: of the landing page, such as `https://api.imagery.hotosm.org/stac`; may hold user and password.
+        url: the landing page, such as `https://api.imagery.hotosm.org/stac`; may hold user and password.
         collection: the collection's id.
-        items_per_page: what is asked for; the server may give fewer.
-        timeout_seconds: for connecting, and between two pieces of an answer.
-        retries: how often a request is repeated that met a broken connection, or status 429 or 5xx.
-        backoff_seconds: the wait before the second repetition; it doubles each time.
+        items_per_page: how many are asked for; the server may give fewer.
+        timeout_seconds: for connecting, and between two pieces of a response.
+        retries: how often a request is retried after a broken connection, or status 429, 500 or 502 to 504.
+        backoff_seconds: half the wait before the second retry; the first is immediate, then waits double.
 
     Raises:
-        CatalogueRefused: no address of an API.
+        CatalogueRefused: `url` cannot be the address of an API.
     """
 
     kind = "stac_api"
@@ -87,12 +87,12 @@ class StacApiCatalogue:
             yield self._open(api)
 
     def count(self) -> int | None:
-        """How many items there are, where the API says so: to count them all pages would have to be read."""
+        """How many items there are, if the API says so; counting them would mean reading all pages."""
         with self.snapshot() as snapshot:
             return snapshot.expected
 
     def ids(self) -> None:
-        """None: an API gives them only page by page, with all the rest."""
+        """None: an API gives them only page by page, together with everything else."""
 
     def _open(self, api: OneHostIO) -> StacApiSnapshot:
         taken_at = datetime.now(UTC)
@@ -109,7 +109,7 @@ class StacApiCatalogue:
         )
 
     def _search_link(self, api: OneHostIO) -> tuple[str, str]:
-        """Where and how to search: by POST if possible, since caches on the way keep what answers a GET."""
+        """Where and how to search: by POST if possible, since caches in between keep the answers to a GET."""
         landing = self._understood(lambda: api.read_json(self._landing))
         links = [link for link in _listed(landing.get("links")) if _mapping(link).get("rel") == "search"]
         by_method = {str(link.get("method", "GET")): link.get("href") for link in links}
@@ -138,10 +138,10 @@ class StacApiCatalogue:
         while following:
             try:
                 page = self._understood(partial(api.read_json, following))
-            except NotThere:  # searching is all that is needed of an API
+            except NotThere:  # item search is all that is required of an API
                 break
             names = {str(_mapping(each).get("id")) for each in _listed(page.get("collections"))}
-            if names <= seen:  # it leads in circles, or knows only the one that is read
+            if names <= seen:  # the links go in a circle, or no collection is listed
                 break
             seen |= names
             following = _next_page(page)
@@ -170,7 +170,7 @@ class StacApiCatalogue:
 class StacApiSnapshot:
     """The pages as they come; see `source.Snapshot`.
 
-    The ids of all items are kept in memory, some 100 bytes each, to tell what comes twice.
+    The ids of all items are kept in memory, some 100 bytes each, to detect repeats.
     """
 
     is_exact: ClassVar[bool] = False
@@ -199,7 +199,7 @@ class StacApiSnapshot:
                     yield Unreadable(rows, repr(feature)[:SHOWN_CHARACTERS])
                     continue
                 name = feature.get("id")
-                is_repeated = isinstance(name, str) and name in seen  # what is no text need not be hashable
+                is_repeated = isinstance(name, str) and name in seen  # other ids may not be hashable
                 if is_repeated or feature.get("collection") not in ours:
                     left_out += 1
                     continue
@@ -221,12 +221,12 @@ class StacApiSnapshot:
 
 
 def _address(url: str) -> SplitResult:
-    """Take an address apart.
+    """Parse an address.
 
-    A character of the password that should have been escaped makes its second half part of the path; so what
-    looks like that is refused without showing any of it.
+    An unescaped character in the password makes the rest of it part of the path; so anything that looks like
+    that is refused, and none of it is shown.
     """
-    with suppress(ValueError):  # a port that is no number
+    with suppress(ValueError):  # a port that is not a number
         address = urlsplit(url)
         whole = address.scheme in {"http", "https"} and address.hostname and address.port != 0
         if whole and "@" not in address.path and not address.query and not address.fragment:
@@ -239,7 +239,7 @@ def _address(url: str) -> SplitResult:
 
 
 def _matched(page: Mapping[str, Any]) -> int | None:
-    """How many items there are on all pages, where the API says so."""
+    """How many items there are on all pages, if the API says so."""
     matched = page.get("numberMatched", _mapping(page.get("context")).get("matched"))
     return matched if isinstance(matched, int) else None
 

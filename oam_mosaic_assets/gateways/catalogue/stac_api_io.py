@@ -1,6 +1,6 @@
-"""The requests to one STAC API: retries, timeouts, one host, and errors told as this project's.
+"""Requests to one STAC API: retries, timeouts, a single host, and errors turned into this project's.
 
-Apart from `stac_api` because importing pystac-client takes most of a second.
+Separate from `stac_api` because importing pystac-client takes most of a second.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ SHOWN_CHARACTERS: Final = 300
 
 
 class NotThere(CatalogueRefused):
-    """The API knows nothing under this address (404)."""
+    """The API has nothing at this address (404)."""
 
 
 class OneHostIO(StacApiIO):
     """Reads JSON from one STAC API and from nowhere else.
 
     Args:
-        address: of the API, without user and password.
+        address: the API's address, without user and password.
         credentials: user and password for HTTP basic authentication.
-        timeout_seconds: for connecting, and between two pieces of an answer.
-        retries: how often a request is repeated that met a broken connection or a passing status.
-        backoff_seconds: the wait before the second repetition; it doubles each time.
+        timeout_seconds: for connecting, and between two pieces of a response.
+        retries: how often a request is retried after a broken connection or one of `PASSING_STATUSES`.
+        backoff_seconds: half the wait before the second retry; the first is immediate, then waits double.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class OneHostIO(StacApiIO):
             ),
         )
         self.session.auth = credentials
-        # A redirect may lead to another host, and turns a search by POST into one that asks for nothing.
+        # A redirect may lead to another host, and turns a search by POST into a GET without its query.
         self.session.max_redirects = 0
         self._address = address
 
     def is_there(self, href: str) -> bool:
-        """Whether the API knows something under this address. Raises as `request`."""
+        """Whether the API has something at this address. Raises as `request`."""
         try:
             self.request(href)
         except NotThere:
@@ -78,13 +78,12 @@ class OneHostIO(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        """Send a request, and return the body of the answer.
+        """Send a request, and return the body of the response.
 
         Raises:
             NotThere: status 404.
-            CatalogueRefused: another host, a redirect, a status of the client's fault, or an invalid
-                certificate.
-            CatalogueUnavailable: no answer, or a status of the server's fault.
+            CatalogueRefused: another host, a redirect, an invalid certificate, or any other error status.
+            CatalogueUnavailable: no answer, or one of `PASSING_STATUSES`.
         """
         href = self._here(href)
         try:
@@ -109,10 +108,10 @@ class OneHostIO(StacApiIO):
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Each page of a search, to the one that links to no other.
+        """Each page of a search, up to the one without a link to the next.
 
         Raises: as `request`.
-            CatalogueUnavailable: an answer is no page. Taken for the last one, it would lose all that follow.
+            CatalogueUnavailable: a response is not a page; taken for the last one, it would lose the rest.
         """
         page = self.read_json(url, method=method, parameters=parameters)
         while True:
@@ -129,19 +128,19 @@ class OneHostIO(StacApiIO):
             page = self.read_json(Link.from_dict(following), parameters=parameters)
 
     def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
-        """Read JSON. A number of thousands of digits becomes infinity: it concerns one item, not its page."""
+        """Parse JSON. A number with thousands of digits becomes infinity: it affects one item, not a page."""
         read: dict[str, Any] = json.loads(txt, parse_int=_integer)
         return read
 
     def _redirected(self, href: str, redirect: TooManyRedirects) -> CatalogueRefused:
-        """What to say of an answer that leads elsewhere: where to, and what to ask instead."""
+        """The error for a redirect: where it leads, and which address to set instead."""
         asked = href.partition("?")[0]
         target = asked if redirect.response is None else redirect.response.headers["location"]
         try:
             link = urlsplit(urljoin(asked, target))
-            # no user, password or query: whatever they are, they are not for logs
+            # without user, password and query, which do not belong in logs
             place = link._replace(netloc=link.netloc.rpartition("@")[2], query="", fragment="").geturl()
-        except ValueError:  # brackets that hold no address
+        except ValueError:  # brackets without an address in them
             place = "something that is no address"
         below = asked.removeprefix(self._address.geturl()).rstrip("/")
         landing = place.rstrip("/").removesuffix(below) if below else place
@@ -151,10 +150,11 @@ class OneHostIO(StacApiIO):
         )
 
     def _here(self, href: str) -> str:
-        """Take a link for what it says after the host.
+        """Take from a link only what follows the host, which must be the API's.
 
-        Links come from the server. One that leads elsewhere could make this machine ask what only it can
-        reach. Scheme and port are often wrong behind a proxy that ends TLS; the ones configured are kept.
+        Links come from the server. One that leads elsewhere could make this machine request what only it can
+        reach. Behind a proxy that terminates TLS, scheme and port are often wrong, so the configured ones are
+        used.
         """
         link = urlsplit(href)
         if link.scheme not in {"http", "https"} or link.hostname != self._address.hostname:
@@ -166,7 +166,7 @@ class OneHostIO(StacApiIO):
 
 
 def _trouble(error: BaseException | None) -> str:
-    """What the operating system said, out of all that libraries put around it; empty for nothing."""
+    """The operating system's message, beneath what libraries wrap around it; empty if there is none."""
     while error is not None:
         if isinstance(error, OSError) and error.strerror:
             return error.strerror
@@ -177,5 +177,5 @@ def _trouble(error: BaseException | None) -> str:
 def _integer(digits: str) -> int | float:
     try:
         return int(digits)
-    except ValueError:  # more digits than Python reads
+    except ValueError:  # more digits than Python converts
         return float(digits)

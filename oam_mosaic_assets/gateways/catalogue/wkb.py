@@ -1,9 +1,9 @@
-"""Well-known binary to GeoJSON, number by number as stored, for databases and GeoParquet alike.
+"""Well-known binary to GeoJSON, with every number as stored, for databases and GeoParquet alike.
 
-Shapely refuses what is not valid (a ring that is not closed), and PostGIS's own GeoJSON rounds. Whether a
+Shapely refuses invalid geometries (such as an unclosed ring), and PostGIS's own GeoJSON rounds. Whether a
 footprint can be drawn is decided in `core`, which must see it as it is; so nothing here judges or repairs.
 
-Read are ISO WKB (GeoParquet) and EWKB (PostGIS), with two to four ordinates a position.
+Reads ISO WKB (GeoParquet) and EWKB (PostGIS), with two to four ordinates per position.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _EWKB_FLAGS = _EWKB_Z | _EWKB_M | _EWKB_SRID
 
 
 def geojson_from_wkb(wkb: bytes) -> dict[str, Any]:
-    """Decode a geometry; positions are lists `[x, y]` or `[x, y, z]` as RFC 7946 has them.
+    """Decode a geometry; positions are lists as in RFC 7946, `[x, y]` or `[x, y, z]`, with m last if stored.
 
-    What GeoJSON has no form for (a curve, bytes cut short) becomes an object of a type that nobody draws,
+    What GeoJSON cannot express (a curve, truncated bytes) becomes an object of a type that is never drawn,
     `{"type": "unreadable WKB", "wkb": <first bytes, hexadecimal>}`: one bad row must not end a run.
     """
     try:
@@ -55,7 +55,7 @@ class _Reader:
         name = _TYPES[kind]
         if name == "Point":
             (position,) = self._positions(order, ordinates, count=1)
-            empty = position[0] != position[0]  # an empty point is stored as not-a-number
+            empty = position[0] != position[0]  # an empty point is stored as NaN
             return {"type": name, "coordinates": [] if empty else position}
         (count,) = self._read(f"{order}I")
         if name == "LineString":

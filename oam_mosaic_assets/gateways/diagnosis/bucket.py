@@ -1,4 +1,4 @@
-"""Whether a bucket lets a publisher do all that a publisher does, tried out on objects of its own."""
+"""Whether a bucket lets a publisher do everything it needs to, tried out on probe objects."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from oam_mosaic_assets.gateways.diagnosis.probes import ABANDONED, NAME, left_be
 from oam_mosaic_assets.gateways.object_store import PreconditionFailed, StoredObject
 
 MOST_SKEW: Final = timedelta(seconds=60)
-"""Between the two clocks: half of what the publisher's lock lives."""
+"""The largest acceptable difference between the two clocks: half the lifetime of the publisher's lock."""
 
 EXPOSED: Final = ("ETag", "Content-Range", "Content-Length")
 CONTENT: Final = b"A probe by `oam-mosaic doctor`; it may be deleted.\n"
 
 
 def utc_now() -> datetime:
-    """The time by this machine's clock."""
+    """The time on this machine's clock."""
     return datetime.now(UTC)
 
 
 class BucketExamination:
-    """Tries out a bucket with objects under names of their own, which are deleted whatever happens.
+    """Tries out a bucket with probe objects under names of their own, which are deleted whatever happens.
 
     Args:
-        bucket: asked as the publisher would ask it.
+        bucket: accessed as a publisher would access it.
         keys: where a publisher writes.
         now: this machine's clock.
     """
@@ -46,7 +46,7 @@ class BucketExamination:
         self._probes = (self._private, self._public, self._copied)
 
     def findings(self) -> Iterator[Finding]:
-        """Each right, and each promise of the server, in turn."""
+        """Check each permission, and each guarantee of the server, in turn."""
         left: list[str] = []
         listing = tried("bucket: list", "objects can be listed", lambda: left.extend(self._left_behind()))
         if listing.state is State.UNREACHABLE:
@@ -56,7 +56,7 @@ class BucketExamination:
         try:
             for each in self._tried(listing):
                 found.append(each)
-                if each.state is State.UNREACHABLE:  # the rest would only wait for the same
+                if each.state is State.UNREACHABLE:  # the rest would only wait and fail as well
                     break
         finally:
             deleting = tried(
@@ -65,7 +65,7 @@ class BucketExamination:
                 lambda: self._bucket.delete([*self._probes, *left]),
             )
         yield from found
-        if found[0].is_in_the_way:  # deleting fails for the same cause
+        if found[0].is_in_the_way:  # deleting fails for the same reason
             return
         if deleting.is_in_the_way:
             left_for_later = "What this examination wrote goes with a later one, in an hour at the earliest."
@@ -133,7 +133,7 @@ class BucketExamination:
         )
 
     def _conditions(self, written: StoredObject) -> Finding:
-        """The lock and the pointer are written on conditions."""
+        """Check conditional writes, which the lock and the pointer depend on."""
 
         def is_written(*, if_match: str | None = None, if_absent: bool = False) -> bool:
             try:
@@ -183,7 +183,7 @@ class BucketExamination:
             "those of killed runs can be found",
             lambda: self._bucket.abandon_uploads(self._private, older_than_seconds=ABANDONED.total_seconds()),
         )
-        if listing.state is State.WRONG:  # a build publishes without
+        if listing.state is State.WRONG:  # a build publishes without it
             listing = Finding(listing.subject, State.WARNING, listing.text, listing.hint)
         yield listing
         if aborting.is_in_the_way:
@@ -194,7 +194,7 @@ class BucketExamination:
         yield from refusals or [Finding("bucket: fixed keys", State.OK, f"{', '.join(fixed)} can be written")]
 
     def _fixed_key(self, key: str) -> Finding:
-        """Nothing is written there before a build is whole, but an upload may be begun."""
+        """Begin and abort an upload: nothing else is written to a fixed key before a build is complete."""
         return tried("bucket: fixed keys", "", lambda: self._bucket.begin_and_abort_upload(key, public=True))
 
     def _copies(self) -> Iterator[Finding]:

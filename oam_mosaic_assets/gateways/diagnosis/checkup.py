@@ -1,4 +1,4 @@
-"""Everything that a build needs, looked at in one go."""
+"""Everything that a build needs, checked in one go."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from oam_mosaic_assets.settings import SOURCES, Settings
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at settings, source, store and machine; nothing that this writes is left anywhere."""
+    """Check settings, source, store and machine; nothing that this writes is left behind."""
     place = f"s3://{settings.s3_bucket}" if settings.publishes_to_s3 else "a folder"
     yield Finding("settings", State.OK, f"readable: from {SOURCES[settings.source]} into {place}")
     for remark in settings.remarks():
@@ -52,7 +52,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Generator[Finding, None, tuple[bool, int | None]]:
-    """Try the store out, then look at what is in it.
+    """Try out the store, then look at what it holds.
 
     Returns:
         Whether it can be read, and what `examine_publication` returns.

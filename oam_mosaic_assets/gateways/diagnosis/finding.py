@@ -1,4 +1,4 @@
-"""What an examination found out about one subject, for a person and for a program."""
+"""What an examination found out about one subject, for people and for programs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class State(StrEnum):
     WARNING = "warning"
     """A build would publish, but somebody should look at this."""
     WRONG = "wrong"
-    """A build would fail, or do half of what it should, until a person changes something."""
+    """A build would fail, or do only half its job, until somebody changes something."""
     UNREACHABLE = "unreachable"
-    """A build would fail now; later it may not, with nothing changed."""
+    """A build would fail now; later it may succeed without any change."""
     UNTRIED = "untried"
-    """Not looked at, for something else is in the way."""
+    """Not checked, because something else is in the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Finding:
     """One line of a report.
 
     Attributes:
-        subject: what was looked at; a few words that stay the same.
-        state: what it means.
+        subject: what was checked, in a few words that never change.
+        state: what it means for a build.
         text: what was found. Never holds a secret.
         hint: what to do about it; empty where nothing needs to be done.
     """
@@ -43,19 +43,19 @@ class Finding:
 
     @classmethod
     def of(cls, subject: str, error: MosaicError) -> Self:
-        """What an error says of a subject."""
+        """The finding that an error about a subject leads to."""
         is_away = isinstance(error, CatalogueUnavailable | StoreUnavailable)
         state = State.UNREACHABLE if is_away else State.WRONG
         return cls(subject, state, error.message.rstrip("."), error.hint)
 
     @property
     def is_in_the_way(self) -> bool:
-        """Whether something must come first, before a build."""
+        """Whether a build would fail, or do only half its job."""
         return self.state in {State.WRONG, State.UNREACHABLE}
 
 
 def tried(subject: str, text: str, call: Callable[[], object]) -> Finding:
-    """Do something, and find that it went well, or why it did not."""
+    """Make a call; the finding says that it succeeded, or why it failed."""
     try:
         call()
     except MosaicError as error:
@@ -66,7 +66,7 @@ def tried(subject: str, text: str, call: Callable[[], object]) -> Finding:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """2 where a person must change something, else 1 where something is unreachable, else 0."""
+    """2 if somebody must change something, else 1 if something is unreachable, else 0."""
     states = {each.state for each in findings}
     if State.WRONG in states:
         return 2

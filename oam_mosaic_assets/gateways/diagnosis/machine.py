@@ -13,11 +13,11 @@ from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 
 WHOLE_CATALOGUE_BYTES: Final = 400_000_000
-"""Memory of a build of 22,792 images, Python and tippecanoe together: docs/performance.md."""
+"""Memory that a build of 22,792 images takes, Python and tippecanoe together: docs/performance.md."""
 
 
 def examine_tippecanoe(program: Path | None) -> Finding:
-    """Start it and ask for its version."""
+    """Run tippecanoe and ask for its version."""
     try:
         found = Tippecanoe(program)
         return Finding("tippecanoe", State.OK, f"{found.version()}, {found.program}")
@@ -26,7 +26,7 @@ def examine_tippecanoe(program: Path | None) -> Finding:
 
 
 def examine_machine() -> Finding:
-    """How much memory and how many processors there are, for this process's group too."""
+    """How much memory and how many processors there are, within the limits of this process's cgroups."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = memory_limit()
     memory = physical if limit is None else min(physical, limit)

@@ -1,4 +1,4 @@
-"""A bucket of which more is asked than a build asks: whether the server keeps what it is relied on for."""
+"""A bucket put to more tests than a build would: whether the server does what builds rely on it for."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from oam_mosaic_assets.gateways.s3_store import S3Store
 from oam_mosaic_assets.gateways.s3_words import describe
 
 ORIGIN: Final = "https://map.example.org"
-"""Stands for any site whose maps read the archive."""
+"""Stands in for any site whose maps read the archive."""
 
 PROBE: Final = Headers("text/plain", "no-store")
 NO_ETAG: Final = "0" * 32
 
 
 class ProbedBucket(S3Store):
-    """An `S3Store` that can be tried out. Its methods raise as the store's do."""
+    """An `S3Store` that can be tried out. Its methods raise the same errors as the store's."""
 
     def begin_and_abort_upload(self, key: str, *, public: bool = False) -> None:
-        """Ask for the right to write an object in parts, and to take that back; the object stays as it is."""
+        """Begin a multipart upload and abort it, to see that both are allowed; the object stays as it is."""
         with self._faults("begin an upload of", key, public=public):
             upload = self._client.create_multipart_upload(
                 Bucket=self.bucket, Key=key, **describe(PROBE, public=public)
@@ -29,7 +29,7 @@ class ProbedBucket(S3Store):
             self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
 
     def copies_another(self, source: str, key: str) -> bool:
-        """Whether the server copies an object although it is not the one that it was told to copy."""
+        """Whether the server copies an object although its ETag is not the one that was asked for."""
         try:
             with self._faults(f"copy {source} to", key):
                 self._client.copy_object(
@@ -43,7 +43,7 @@ class ProbedBucket(S3Store):
         return True
 
     def answers_preflight(self, key: str) -> Mapping[str, str]:
-        """The headers that a browser gets when it asks whether a page elsewhere may read ranges."""
+        """The headers of a CORS preflight: a browser asks whether a page on another site may read ranges."""
         asked = {
             "Origin": ORIGIN,
             "Access-Control-Request-Method": "GET",
@@ -52,6 +52,6 @@ class ProbedBucket(S3Store):
         return self._stranger.headers("OPTIONS", self.public_address(key), asked)
 
     def answers_origin(self, key: str) -> Mapping[str, str]:
-        """The headers that a page elsewhere gets when it reads a range."""
+        """The headers that a page on another site gets when it reads a range."""
         asked = {"Origin": ORIGIN, "Range": "bytes=0-0"}
         return self._stranger.headers("GET", self.public_address(key), asked)

@@ -15,10 +15,10 @@ from oam_mosaic_assets.gateways.releases import Releases
 
 
 def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, None, int | None]:
-    """What is public, who publishes at this moment, and what the next publication waits for.
+    """What is public, who is publishing right now, and what holds up the next publication.
 
     Returns:
-        Size of the public archive in bytes; None where there is none.
+        Bytes of all public products together; None where there are none, or the store failed.
     """
     try:
         releases = Releases(store, keys)

@@ -21,21 +21,21 @@ from oam_mosaic_assets.gateways.object_store import Headers
 
 WHOLE_CATALOGUE: Final = 22_792
 BYTES_PER_IMAGE: Final = 2_980
-"""Of the mosaic and the details, as measured with the whole catalogue."""
+"""For the mosaic and the details together, as measured with the whole catalogue."""
 
 SCRATCH_SIZES: Final = 10
-"""Archives that one build's files are as large as."""
+"""How large a build's scratch files are, as a multiple of the archive's size."""
 
 _PROBE: Final = Headers("text/plain")
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSize:
-    """How large the next archive is thought to be, with the products beside it.
+    """How large the next archive is expected to be, with the products beside it.
 
     Attributes:
-        bytes: of it.
-        basis: how that is known.
+        bytes: its size.
+        basis: where that figure comes from.
     """
 
     bytes: int
@@ -43,7 +43,7 @@ class ArchiveSize:
 
     @classmethod
     def expected(cls, *, published: int | None, images: int | None) -> Self:
-        """As large as the last one, else in proportion to the number of images."""
+        """As large as the last one, else in proportion to the images, else as for the whole catalogue."""
         if published is not None:
             return cls(published, f"the last build has {size_in_words(published)}")
         if images is not None:
@@ -52,12 +52,12 @@ class ArchiveSize:
 
 
 def examine_store_folder(root: Path, key: str, probes: str) -> Finding:
-    """Write an object, replace it on a condition, read it and delete it; nothing is left of it.
+    """Write an object, replace it conditionally, read it and delete it; nothing is left behind.
 
     Args:
-        root: of the store. Where it is missing, its place is tried in a folder that is removed again.
-        key: of the object.
-        probes: what the keys of such objects begin with; what a killed examination left there goes as well.
+        root: the store's folder. If missing, a temporary one in its nearest existing parent is tried instead.
+        key: the object's key.
+        probes: prefix of such objects' keys; those that a killed examination left are deleted as well.
     """
 
     def try_it() -> None:
@@ -88,7 +88,7 @@ def examine_store_folder(root: Path, key: str, probes: str) -> Finding:
 
 
 def examine_folder(subject: str, folder: Path, *, setting: str) -> Finding:
-    """Write a file into a folder, or beside the place where it is to be made; nothing is left of it."""
+    """Write a file into a folder, or into its nearest existing parent; nothing is left behind."""
     try:
         with tempfile.TemporaryFile(prefix=".doctor-", dir=_nearest(folder)) as file:
             file.write(b"probe")
@@ -99,12 +99,12 @@ def examine_folder(subject: str, folder: Path, *, setting: str) -> Finding:
 
 
 def examine_home(home: Path) -> Finding:
-    """Where Dagster keeps its records: in its home, unless the configuration there names another storage."""
+    """Check where Dagster keeps its records: in its home, unless its configuration names another storage."""
     subject, configuration = "Dagster's home", home / "dagster.yaml"
     try:
         if re.search(r"^storage:", configuration.read_text(), re.MULTILINE):
             return Finding(subject, State.OK, f"{configuration} names a storage of its own, not tried")
-    except OSError:  # there is none, or it is not for us to read
+    except OSError:  # there is none, or we may not read it
         pass
     return examine_folder(subject, home, setting="DAGSTER_HOME")
 
@@ -115,11 +115,11 @@ def examine_room(
     """Compare the free space with what a build needs.
 
     Args:
-        archives: how many archives a build puts there, or files as large as so many.
+        archives: how much a build puts there, as a multiple of the archive's size.
     """
     try:
         free, need = shutil.disk_usage(_nearest(folder)).free, archive.bytes * archives
-    except OSError:  # said by what tried to write there
+    except OSError:  # reported by the check that tried to write there
         return
     text = f"{size_in_words(free)} free, a build needs some {size_in_words(need)} ({archive.basis})"
     if free >= need:
@@ -130,7 +130,7 @@ def examine_room(
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
+    """The folder, or its nearest existing parent."""
     return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
 
 

@@ -1,4 +1,4 @@
-"""Whether the source of images answers, and with something to draw."""
+"""Whether the source of images responds, and has something to draw."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from oam_mosaic_assets.gateways.from_settings import catalogue_of, pgstac_of
 from oam_mosaic_assets.settings import Settings
 
 MOST_READ: Final = 10_000
-"""Items of a file that does not say how many it holds; a second's reading."""
+"""How many items are read of a file that does not state how many it holds; a second's reading."""
 
 SLOW: Final = 0.25
-"""Share of the time that an answer may take; on a busy day it is easily four times as slow."""
+"""Share of the timeout above which a count is slow: on a busy day it easily takes four times as long."""
 
 
 def examine_source(settings: Settings) -> Generator[Finding, None, int | None]:
-    """Ask it how many images it has; a database also for the rights of its user.
+    """Ask the source how many images it has, and a database also what its user is allowed to do.
 
     Returns:
-        How many images it has, or at least has; None is unknown.
+        How many images it has, or at least how many; None if unknown.
     """
     if settings.source == "pgstac":
         try:
@@ -57,7 +57,7 @@ def examine_source(settings: Settings) -> Generator[Finding, None, int | None]:
 
 
 def _count(catalogue: Catalogue) -> tuple[int | None, str, int]:
-    """How many images, in words as well, and how many rows are none."""
+    """How many images there are, the same in words, and how many rows are not images."""
     with catalogue.snapshot() as snapshot:
         if snapshot.expected is not None:
             return snapshot.expected, f"{snapshot.expected:,}", 0

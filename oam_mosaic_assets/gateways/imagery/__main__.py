@@ -1,4 +1,4 @@
-"""A worker: see `worker` for what it does, and `workers` for who starts it."""
+"""A worker process: see `worker` for what it does, and `workers` for how it is started."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import gc
 import json
 import sys
 
-# rasterio imports it where it is there: that takes longer than all the rest, and a worker has no keys to use
+# rasterio imports boto3 if installed, which takes longer than all the rest; a worker has no keys to use
 sys.modules["boto3"] = None  # type: ignore[assignment]
 
 from oam_mosaic_assets.gateways.imagery.worker import serve  # noqa: E402
 
 if __name__ == "__main__":
-    gc.freeze()  # what is imported stays, and need not be looked through again and again
-    with contextlib.suppress(KeyboardInterrupt):  # whoever is interrupted ends this as well
+    gc.freeze()  # imported modules stay: the collector need not scan them again and again
+    with contextlib.suppress(KeyboardInterrupt):  # the parent, if interrupted, ends this process as well
         serve(json.loads(sys.argv[1]))

@@ -1,8 +1,8 @@
-"""Which addresses of images may be asked. They come from the catalogue, where anyone may write them.
+"""Which image addresses may be requested. They come from the catalogue, where anyone may have written them.
 
-Only http, https and s3; an s3 address is read as a stranger would, without credentials, for whoever wrote it
-may not be allowed what we are. A host is asked at an address that was looked at after its name was resolved,
-so that no second answer of the name service leads elsewhere.
+Only http, https and s3 are allowed. An s3 address is read anonymously, without credentials, since its author
+may not have the access that we have. A host is contacted at the IP address that was checked after its name
+was resolved, so that no second DNS answer can lead elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.gateways.s3_client import bucket_address
 
 LONGEST: Final = 2048
-"""Characters of an address."""
+"""How many characters an address may have."""
 
 AMAZON: Final = "https://s3.amazonaws.com"
 
@@ -28,12 +28,12 @@ _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NEVER_PUBLIC: Final = tuple(map(IPv6Network, ("64:ff9b:1::/48", "::ffff:0:0:0/96", "fec0::/10")))
-"""A network's own NAT64 (RFC 8215), translated IPv4 (RFC 2765), site-local: global to some Python."""
+"""Local-use NAT64 (RFC 8215), translated IPv4 (RFC 2765), site-local: global to some versions of Python."""
 _IPV4_COMPATIBLE: Final = IPv6Network("::/96")
 _LAST_32_BITS: Final = 0xFFFF_FFFF
 
 Resolve = Callable[[str, int], list[str]]
-"""All IP addresses of a host and port, as text. Raises OSError."""
+"""Returns all IP addresses of a host and port, as text. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Target:
         scheme: `http` or `https`.
         host: its name, or an IP address without brackets.
         port: of the host.
-        path: with the query, ASCII, begins with a slash.
+        path: includes the query; ASCII, starts with a slash.
     """
 
     scheme: str
@@ -54,23 +54,23 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """What a `Host` header says."""
+        """The value of a `Host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def address(self) -> str:
-        """The whole of it."""
+        """The whole URL."""
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What may be asked.
+    """What may be requested.
 
     Attributes:
-        private_hosts: hosts that may have an address that is not public: `host` for its usual ports,
-            `host:port` for another. Lower case.
+        private_hosts: hosts whose addresses need not be public: `host` for the default ports, `host:port`
+            for another. Lower case.
         s3_endpoint: where the buckets of s3 addresses are.
     """
 
@@ -78,7 +78,7 @@ class Rules:
     s3_endpoint: str = AMAZON
 
     def allow_private(self, target: Target) -> bool:
-        """Whether the host was configured, so that it need not be public."""
+        """Whether the host was configured as one that need not be public."""
         host = target.host.lower()
         return (
             f"{host}:{target.port}" in self.private_hosts
@@ -87,7 +87,7 @@ class Rules:
 
 
 def target_of(address: str, rules: Rules) -> Target:
-    """Where an address of the catalogue leads; nobody is asked yet.
+    """Where an address from the catalogue leads; no request is made yet.
 
     Raises:
         Unreadable: `BAD_ADDRESS`.
@@ -99,7 +99,7 @@ def target_of(address: str, rules: Rules) -> Target:
         if parts.scheme == "s3":
             address = _of_s3(parts.netloc, parts.path, rules)
             parts = urlsplit(address)
-        port = parts.port  # raises where it is none
+        port = parts.port  # raises if it is not one
     except ValueError as error:
         raise Unreadable(Reason.BAD_ADDRESS, str(error)) from None
     host = parts.hostname or ""
@@ -125,13 +125,13 @@ _IN_QUERY: Final = "/%:@!$&'()*+,;=~-._?[]"
 def _of_s3(bucket: str, path: str, rules: Rules) -> str:
     if not _BUCKET.fullmatch(bucket) or path in {"", "/"}:
         raise Unreadable(Reason.BAD_ADDRESS, "it names no bucket and object that there may be")
-    # a question mark or a hash may stand in the name of an object
+    # an object's name may contain characters that a URL must escape
     return bucket_address(rules.s3_endpoint, bucket) + quote(path, safe="/%~-._")
 
 
 def _is_ipv6(host: str) -> bool:
     try:
-        return ip_address(host).version == 6 and "%" not in host  # noqa: PLR2004  # a zone is of this machine
+        return ip_address(host).version == 6 and "%" not in host  # noqa: PLR2004  # a zone is local to this machine
     except ValueError:
         return False
 
@@ -143,7 +143,7 @@ def resolved(host: str, port: int) -> list[str]:
 
 
 def checked_addresses(target: Target, rules: Rules, resolve: Resolve = resolved) -> list[str]:
-    """The IP addresses at which the target may be asked: all that its name has.
+    """The IP addresses at which the target may be contacted: all that its name resolves to.
 
     Raises:
         Unreadable: `UNKNOWN_HOST`; `REFUSED_ADDRESS` where any of them is not public.
@@ -157,13 +157,13 @@ def checked_addresses(target: Target, rules: Rules, resolve: Resolve = resolved)
     if not rules.allow_private(target):
         for each in found:
             if not is_public(each):
-                # which address it is, is for whoever runs this to look up, not for a public report
+                # operators can look up the IP address; it does not belong in a public report
                 raise Unreadable(Reason.REFUSED_ADDRESS, target.authority)
     return found
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet, also by what it carries inside."""
+    """Whether an IP address is on the public internet, and so are all IPv4 addresses embedded in it."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -174,7 +174,7 @@ def is_public(address: str) -> bool:
 
 
 def _inside(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:
-    """IPv4 addresses to which an IPv6 address may lead."""
+    """The IPv4 addresses embedded in an IPv6 address, to which it may lead."""
     if isinstance(ip, IPv4Address):
         return []
     found = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]

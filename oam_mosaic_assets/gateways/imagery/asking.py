@@ -1,4 +1,4 @@
-"""What is known of the images' addresses in a build of a partition, and which of them are asked."""
+"""What is known about the images' addresses in a build of a partition, and which of them are requested."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 
 GIVEN_UP: Final = 5
-"""Failures in a row of one host, after which it is not asked again in a run."""
+"""Consecutive failures of a host after which a build of a partition leaves it alone."""
 
 _OF_HOSTS: Final = frozenset({Reason.UNREACHABLE, Reason.UNKNOWN_HOST, Reason.SLOW, Reason.SERVER_FAULT})
 
@@ -25,8 +25,8 @@ class Asking:
     """The addresses of some images.
 
     Attributes:
-        hosts: that each address asks; empty where it may not be asked.
-        looked: what was found at each, here and in builds before.
+        hosts: the host of each address; empty where the address is not allowed.
+        looked: what was found at each, in this build and earlier ones.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class Asking:
         budget: Budget,
         now: Callable[[], datetime],
     ) -> None:
-        """Be ready.
+        """Nothing is requested yet.
 
         Args:
-            images: whose addresses these are.
-            looked: what was found before; what is found is added.
-            rules: which addresses may be asked.
-            tally: told what they cost.
-            budget: told what was received.
+            images: the images whose addresses these are.
+            looked: what was found in earlier builds; new results are added to it.
+            rules: which addresses may be requested.
+            tally: what requests cost is added to it.
+            budget: received bytes are deducted from it.
             now: the clock.
         """
         self.looked = looked
@@ -55,7 +55,7 @@ class Asking:
         self._faults: Counter[str] = Counter()
 
     def look_again(self, workers: Workers) -> None:
-        """Ask after those whose time has come, so that their blocks are made anew only if they changed."""
+        """Check again those that are due, so that their blocks are rebuilt only if they changed."""
         jobs = deque(
             Job(
                 {"do": "look", "address": address, "render": render},
@@ -69,10 +69,10 @@ class Asking:
             self.learn(job.tag, answer, looked_only=True)
 
     def is_given_up(self, address: str) -> bool:
-        """Whether it is not asked: it failed a short time ago, or its host does so again and again."""
+        """Whether an address is not requested, because it failed recently or its host keeps failing."""
         looked = self.looked.get(address)
         if looked is not None and looked.reason:
-            return True  # what is due was asked by `look_again`
+            return True  # `look_again` has already tried those that are due
         host = self.hosts[address]
         if not host or self._faults[host] < GIVEN_UP:
             return False
@@ -82,7 +82,7 @@ class Asking:
         return True
 
     def learn(self, address: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
-        """What is known now; None where a host is away of which an image is shown."""
+        """Record an answer; returns what is known now, None if the host of a shown image is down."""
         host, moment = self.hosts[address], self._now().isoformat()
         self._tally.add_cost(host, answer)
         self._budget.spend(int(answer.get("bytes", 0)))
@@ -106,7 +106,7 @@ class Asking:
         return looked
 
     def became_of(self, image: Image) -> Skipped | bool:
-        """Whether an image is seen, or why not; False where it waits."""
+        """True if an image is shown, False if it waits to be read, else why it is not shown."""
         if image.asset is None:
             return Skipped(id=image.id, reason=Reason.NO_ASSET, detail="", host="", since="")
         looked = self.looked.get(image.asset)

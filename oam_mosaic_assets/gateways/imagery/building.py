@@ -1,4 +1,4 @@
-"""One build of one partition: what is due, what became of each image, what is kept and what is packed."""
+"""One build of one partition: which blocks it rebuilds, keeps and packs, and what became of each image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets.gateways.object_store import Headers
 
 UNJOINED: Final = "work/"
-"""Below a partition's place in the store: blocks that are done and not yet joined."""
+"""Below a partition's prefix in the store: blocks that are finished but not yet packed into its archives."""
 
 _ARCHIVE: Final = Headers("application/vnd.pmtiles")
 _JSON: Final = Headers("application/json")
@@ -64,7 +64,7 @@ class Building:
         self.fragments: dict[Tile, Path] = {}
 
     def done(self) -> Tally:
-        """All of it, to the end or to the end of the budget."""
+        """Run the build, until it is complete or the budget is spent."""
         self._take_up()
         self.asking.look_again(self.workers)
         due = [each for each in self.blocks if each not in self.fragments and self._is_due(each)]
@@ -80,17 +80,17 @@ class Building:
         return key is None or key != self.state.key_of(name_of(block))
 
     def _urgency(self, block: Tile) -> tuple[bool, datetime, int]:
-        """Blocks that were never made first, then those of the newest images, then those of many."""
+        """Sort key, highest first: never made, then with the newest images, then with the most."""
         members = self.blocks[block]
         newest = max(self.images[each].updated or _LONG_AGO for each in members)
         return (self.before.key_of(name_of(block)) or WAITING).startswith(WAITING), newest, len(members)
 
     def _key(self, block: Tile, states: Mapping[int, str] = MappingProxyType({})) -> str | None:
-        """The key that the block must have; None where a state is not known yet.
+        """The key that the block must have; None if the state of one of its COGs is not known yet.
 
         Args:
-            block: which.
-            states: of COGs, that are known better than those of the partition.
+            block: the block.
+            states: states of COGs, by image, that take precedence over the partition's.
         """
         members = []
         for each in self.blocks[block]:
@@ -101,7 +101,7 @@ class Building:
         return block_key(self.recipe, block, members)
 
     def _take_up(self) -> None:
-        """Blocks that were done when an earlier run was killed."""
+        """Take over blocks that an earlier run had finished when it was killed."""
         for stored in list(self.store.keys(f"{self.at}{UNJOINED}")):
             path = self.scratch / f"taken-{len(self.fragments)}-{stored.key.rpartition('/')[2]}"
             if self.store.get_file(stored.key, path) is None:
@@ -141,7 +141,7 @@ class Building:
         self.tally.left += cutting.left
 
     def _make_waiting(self) -> None:
-        """Blocks that nothing is read of yet show where images are."""
+        """Make blocks of which no image was read yet: they show footprints in grey."""
         keys = {}
         for block in self.blocks:
             before = self.before.key_of(name_of(block)) or WAITING
@@ -177,7 +177,7 @@ class Building:
         hinted: Sequence[int],
         looked: Mapping[str, Any] = MappingProxyType({}),
     ) -> Job:
-        """Putting a block together."""
+        """The job that composes a block."""
         order = {
             "do": "compose",
             "block": [block.x, block.y],
@@ -212,10 +212,10 @@ class Building:
         return self.scratch / f"{name_of(block)}.pmtiles"
 
     def _save(self) -> None:
-        """Pack what is there now, and let the state name it."""
+        """Pack the blocks that there are now, and store the state that names the result."""
         state = self.state
         there = {each.id for each in self.images}
-        # pixels of what is no longer in the catalogue are not kept, whatever the budget
+        # no pixels are kept of images that are no longer in the catalogue, whatever the budget
         kept = [
             block
             for block in self.blocks
@@ -272,7 +272,7 @@ class Building:
 
 
 def _members(images: Sequence[Image], partition: Tile) -> dict[Tile, list[int]]:
-    """Which images touch each block of a partition, those on top first."""
+    """Which images touch each block of a partition, the topmost first."""
     which, places = blocks_of(np.array([each.footprint for each in images], dtype=object))
     inside = (places >> (BLOCK_ZOOM - PARTITION_ZOOM) == (partition.x, partition.y)).all(axis=1)
     found: dict[Tile, list[int]] = {}

@@ -1,7 +1,7 @@
-"""An image as a TIFF: where it lies, what its bands mean, and its pixels at the scale that is wanted.
+"""An image as a TIFF: where it is, what its bands mean, and its pixels at the required scale.
 
-Any TIFF that georeferences itself: with overviews or without, of whatever bands, types, masks and CRS. It is
-read at the overview that is just finer than what is wanted, and from there on by means of whole pixels.
+Any TIFF that georeferences itself will do, with or without overviews, and with any bands, data types, masks
+and CRS. It is read from the overview just finer than required, and reduced further by averaging whole pixels.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from oam_mosaic_assets.gateways.imagery.colour import Colours
 from oam_mosaic_assets.gateways.imagery.source import AsFile, Source
 
 LARGEST_BLOCK: Final = 64 * 2**20
-"""Bytes that one tile or strip of a TIFF may inflate to, all bands together."""
+"""How many bytes a tile or strip of a TIFF may inflate to, all its bands together."""
 
 MOST_PIXELS: Final = 400_000_000
-"""That are read of one image at a time."""
+"""How many pixels of an image are read at most while it is open."""
 
 _CHUNK: Final = 1024
-"""Pixels of the side of what is read at once."""
+"""Side in pixels of what is read at once."""
 
 _MERCATOR: Final = CRS.from_epsg(3857)
 
@@ -46,10 +46,10 @@ ENVIRONMENT: Final = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "GDAL_PAM_ENABLED": False,
-    "GDAL_CACHEMAX": 32 * 2**20,  # rasterio hands it on as bytes
+    "GDAL_CACHEMAX": 32 * 2**20,  # rasterio passes it on in bytes
     "PROJ_NETWORK": "OFF",
 }
-"""Of GDAL: nothing beside the file is looked for, and nobody but us uses the network."""
+"""GDAL options: it looks for no other files, and neither GDAL nor PROJ uses the network."""
 
 
 class Cog:
@@ -60,10 +60,10 @@ class Cog:
 
         Args:
             source: its bytes.
-            render_params: how the catalogue says that it is to be shown.
+            render_params: how to show it according to the catalogue, as a TiTiler query string.
 
         Raises:
-            Unreadable: for whatever reason.
+            Unreadable: for any reason.
         """
         self.source = source
         self._open = ExitStack()
@@ -91,17 +91,17 @@ class Cog:
         self.close()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         self._open.close()
 
     def seen_in(self, window: Window) -> Pixels | None:
-        """What it shows of a window; None where it lies elsewhere.
+        """What it shows in a window; None if it is elsewhere.
 
         Args:
-            window: whose sides are multiples of `STEP`.
+            window: its edges are on multiples of `STEP`.
 
         Raises:
-            Unreadable: for whatever reason.
+            Unreadable: for any reason.
         """
         with self._told():
             places = self._places(*lattice(window))
@@ -109,7 +109,7 @@ class Cog:
             if not finite.any():
                 return None
             reduced = self.reduction
-            # opening an overview takes as long as reading it: only the one that fits is
+            # opening an overview takes as long as reading it, so only the one that fits is opened
             level = max((i for i, each in enumerate(self._overviews) if each <= reduced), default=-1)
             opened = self._level(level)
             size = np.array([self._base.width / opened.width, self._base.height / opened.height])
@@ -125,7 +125,7 @@ class Cog:
 
     @cached_property
     def reduction(self) -> float:
-        """How many of its own pixels lie side by side in one of the grid, in its middle."""
+        """How many of its own pixels fit along one pixel of the grid, at its centre."""
         middle = self._at(self._base.width / 2.0, self._base.height / 2.0)
         (x,), (y,) = project(self._crs, _MERCATOR, *([each] for each in middle))
         pixel = 2.0 * HALF_WORLD / WORLD
@@ -135,12 +135,12 @@ class Cog:
         return math.sqrt(area) if math.isfinite(area) and area > 0.0 else 1.0
 
     def _at(self, column: float, row: float) -> tuple[float, float]:
-        """The place of one of its own pixels, in its CRS."""
+        """Where one of its own pixels is, in its CRS."""
         to = self._transform
         return to.a * column + to.b * row + to.c, to.d * column + to.e * row + to.f
 
     def _places(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> Places:
-        """Columns and rows of its own pixels, of places in EPSG:3857."""
+        """Columns and rows, in its own pixels, of points in EPSG:3857."""
         found = project(_MERCATOR, self._crs, x.ravel().tolist(), y.ravel().tolist())
         east, north = (np.array(each).reshape(x.shape) for each in found)
         width, height = self._base.width, self._base.height
@@ -154,7 +154,7 @@ class Cog:
         return np.stack([columns, rows])
 
     def _reduced(self, opened: Any, factor: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> Pixels:
-        """Its pixels in a range of columns and rows, both counted in means of `factor` pixels."""
+        """Its pixels in a range of columns and rows, reduced by `factor`; the range counts reduced pixels."""
         left, top = low.tolist()
         right, bottom = high.tolist()
         self._read += (right - left) * (bottom - top) * factor * factor
@@ -179,7 +179,7 @@ class Cog:
         if overview not in self._levels:
             options = {} if overview < 0 else {"OVERVIEW_LEVEL": overview}
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `_georeference` tells it
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `_georeference` reports it
                 dataset = rasterio.open(
                     AsFile.NAME, driver="GTiff", opener=AsFile(self.source), sharing=False, **options
                 )
@@ -211,7 +211,7 @@ class Cog:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What GDAL and the source have to say of a failure."""
+        """Turn failures of GDAL and of the source into `Unreadable`."""
         try:
             with rasterio.Env(**ENVIRONMENT):
                 yield
@@ -221,7 +221,7 @@ class Cog:
         except MemoryError:
             self._blame()
             raise Unreadable(Reason.TOO_LARGE, "no memory for it") from None
-        except Exception as error:  # noqa: BLE001  # GDAL's have no public base, and decoders raise what they like
+        except Exception as error:  # noqa: BLE001  # GDAL's have no public base class, decoders raise anything
             self._blame()
             raise Unreadable(Reason.DAMAGED, str(error)) from None
         self._blame()

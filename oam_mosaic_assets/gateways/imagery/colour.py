@@ -1,9 +1,10 @@
-"""What the bands of an image mean: which of them are red, green and blue, how bright, and where nothing is.
+"""What the bands of an image mean: which are red, green and blue, how bright they are, what is transparent.
 
-In this order: what the catalogue says (the STAC render extension), what the file says (colour table, colour
-interpretation, nodata, mask, alpha), and what images of this catalogue are like: three bands or more begin
-with red, green and blue; one is grey; what has no other mask is nothing where all bands are 0, for that is
-how collars look; values beyond a byte are stretched from the 2nd to the 98th hundredth.
+In order of precedence: what the catalogue says (the STAC render extension), what the file says (colour table,
+colour interpretation, nodata, mask, alpha), and what is usual in this catalogue. Three or more bands start
+with red, green and blue; of fewer, the first is grey. Without any other mask, pixels whose bands are all 0
+are transparent (except in float32 images), as collars look like that. Values other than bytes are stretched
+between the 2nd and 98th percentiles.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.core.imagery.pixels import Pixels, premultiplied
 
 LOW, HIGH = 2.0, 98.0
-"""Percentiles that become black and white."""
+"""The percentiles that become black and white."""
 
 _SAMPLED: Final = 512
-"""Pixels of the side of what percentiles are taken from."""
+"""Side in pixels of the sample that percentiles are taken from."""
 
 _FULL: Final = 255
 _COLOURS: Final = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -39,11 +40,11 @@ class Colours:
 
     Attributes:
         bands: one, or red, green and blue; counted from 1.
-        alpha: the band that says how much is seen; None where there is none.
+        alpha: the alpha band; None where there is none.
         has_mask: whether the file has a mask of its own.
-        nodata: what a pixel's bands all are where nothing is; None where every value is one.
-        ranges: of each band, what becomes black and white; None where values are bytes already.
-        table: red, green, blue, alpha of each byte of a single band; None where it is no index.
+        nodata: the value of all bands of a transparent pixel; None where every value is valid.
+        ranges: for each band, the values that become black and white; None where values are used as they are.
+        table: red, green, blue and alpha for each value of a single band; None where it has no table.
     """
 
     bands: tuple[int, ...]
@@ -55,12 +56,12 @@ class Colours:
 
     @classmethod
     def of(cls, base: Any, coarsest: Callable[[], Any], render_params: str | None) -> Colours:
-        """Find out.
+        """Work it out from the catalogue and the file.
 
         Args:
             base: the open image.
-            coarsest: opens its last overview, or itself.
-            render_params: as TiTiler's query.
+            coarsest: opens its coarsest overview, or the image itself if there is none.
+            render_params: what the catalogue says, as a TiTiler query string.
 
         Raises:
             Unreadable: `UNSUPPORTED`.
@@ -90,7 +91,7 @@ class Colours:
         return cls(bands=bands, alpha=alpha, has_mask=has_mask, nodata=nodata, ranges=ranges)
 
     def read(self, opened: Any, window: BandWindow) -> Pixels:
-        """The pixels of a window of the image, or of one of its overviews."""
+        """The pixels in a window of the image, or of one of its overviews."""
         values = opened.read(self.bands, window=window)
         seen = self._seen(opened, values, window)
         if self.table is not None:
@@ -103,7 +104,7 @@ class Colours:
         return premultiplied(np.stack([*colours, seen], axis=-1))
 
     def percentiles(self, coarsest: Any) -> NDArray[np.float64]:
-        """What becomes black and white in each band, by the whole image."""
+        """The values that become black and white in each band, sampled from the whole image."""
         step = max(1, -(-max(coarsest.width, coarsest.height) // _SAMPLED))
         shape = (max(1, coarsest.height // step), max(1, coarsest.width // step))
         values = coarsest.read(self.bands, out_shape=(len(self.bands), *shape))
@@ -122,7 +123,7 @@ class Colours:
         window: BandWindow | None,
         shape: tuple[int, int] | None = None,
     ) -> NDArray[np.uint8]:
-        """How much is seen of each pixel, 0 to 255."""
+        """Each pixel's opacity, 0 to 255."""
         height, width = values.shape[1:]
         seen = np.full((height, width), _FULL, np.uint8)
         if self.alpha is not None:
@@ -174,7 +175,7 @@ def _own_table(base: Any, band: int) -> NDArray[np.uint8] | None:
 
 
 def _stated_table(stated: dict[str, list[str]]) -> NDArray[np.uint8] | None:
-    """A colour table of single values, as TiTiler takes it; None of one that is none."""
+    """A TiTiler colour table with an entry per value; None if what is stated is not one."""
     try:
         told = json.loads(stated["colormap"][0])
         table = np.zeros((_FULL + 1, 4), np.uint8)
@@ -188,7 +189,7 @@ def _stated_table(stated: dict[str, list[str]]) -> NDArray[np.uint8] | None:
 
 
 def _stated_ranges(stated: dict[str, list[str]], bands: int) -> NDArray[np.float64] | None:
-    """Of each band; one range holds for all. None where what is stated is none."""
+    """The range of each band; a single one applies to all. None if what is stated is not valid."""
     try:
         ranges = [[float(each) for each in text.split(",")] for text in stated["rescale"]]
         whole = np.array(ranges * bands if len(ranges) == 1 else ranges[:bands], np.float64)

@@ -1,6 +1,6 @@
-"""Which image is cut for which blocks, and in which order: blocks one after another, each image opened once.
+"""Which image is cut for which blocks, and in which order: block by block, opening small images only once.
 
-A small image is cut for all its blocks at a time. What it shows of blocks that come later waits on disk.
+A small image is cut for all its blocks at once; its chips of later blocks wait on disk.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from oam_mosaic_assets.core.imagery.state import Looked
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 
 TOGETHER: Final = 4
-"""Blocks for which an image is cut at a time, where it touches no more."""
+"""An image is cut for all its blocks at once if it touches no more than this many."""
 
 EARLY: Final = 256
-"""Chips that wait for their blocks, about; one has up to 4 MB."""
+"""About how many chips may wait for their blocks; one takes up to 4 MB, with weights 5 MB."""
 
 
 @dataclass(slots=True)
@@ -30,11 +30,11 @@ class InWork:
     """A block whose chips are being cut.
 
     Attributes:
-        members: its images, those on top first.
-        missing: those that are not done.
-        chips: of those that show something of it.
-        states: of their COGs when they were cut.
-        is_put_off: whether a host is away that had one of them; the block stays as it is until it is back.
+        members: its images, the topmost first.
+        missing: those that are still to be cut.
+        chips: the chips of those that show something in it.
+        states: the states of their COGs when they were cut.
+        is_put_off: whether the host of one of them is down; the block stays as it is until the host is back.
     """
 
     members: Sequence[int]
@@ -44,7 +44,7 @@ class InWork:
     is_put_off: bool = False
 
     def take(self, image: int, state: str | None, chip: Path) -> None:
-        """Take what was cut of an image; without a state it could not be asked."""
+        """Take the chip of an image; its state is None if its host is down."""
         self.missing.discard(image)
         if state is None:
             self.is_put_off = True
@@ -53,12 +53,12 @@ class InWork:
         if state is not None and state.startswith("="):
             if chip.exists():
                 self.chips[image] = chip
-        else:  # what was cut before it failed is not half shown
+        else:  # an image that failed midway is not half shown
             chip.unlink(missing_ok=True)
 
 
 class Cutting:
-    """The making of some blocks of a partition."""
+    """Makes some blocks of a partition."""
 
     def __init__(
         self,
@@ -74,19 +74,19 @@ class Cutting:
         compose: Callable[[Tile, InWork], Job],
         is_over: Callable[[], bool],
     ) -> None:
-        """Be ready.
+        """Nothing is started yet.
 
         Args:
-            images: of the partition.
-            members: which of them touch each block, those on top first.
-            hosts: that each address asks.
-            scratch: for chips.
-            workers: who cut and compose.
-            feather: pixels of an image's edge that are to be soft.
-            learn: told what became of an address; gives what is known then, None where its host is away.
-            is_given_up: whether an address is not to be asked.
-            compose: makes the job that puts a block together.
-            is_over: whether no block may be begun any more.
+            images: those of the partition.
+            members: which of them touch each block, the topmost first.
+            hosts: the host of each address.
+            scratch: folder for chips.
+            workers: the processes that cut and compose.
+            feather: width in pixels of an image's soft edge; 0 is a sharp edge.
+            learn: records the answer for an address; returns what is known then, None if its host is down.
+            is_given_up: whether an address is not to be requested.
+            compose: makes the job that composes a block.
+            is_over: whether no more blocks may be started.
         """
         self._images = images
         self._members = members
@@ -107,11 +107,11 @@ class Cutting:
 
     @property
     def left(self) -> int:
-        """Blocks that were not begun."""
+        """How many blocks were not started."""
         return len(self._pending)
 
     def run(self, due: Sequence[Tile]) -> Iterator[tuple[Tile, InWork, Mapping[str, Any] | None]]:
-        """Make blocks in this order; each comes with the answer to its making, None where it was put off."""
+        """Make blocks in this order; yields each with the answer of its job, None if it was put off."""
         self._pending = dict.fromkeys(due)
         for block in due:
             for image in self._members[block]:
@@ -131,7 +131,7 @@ class Cutting:
         while True:
             if (job := next_of(self._ready, may_begin)) is not None:
                 return job
-            # a block more than there are workers, so that none waits for the others' last image
+            # one block more than workers, so that none is idle while another cuts a block's last image
             if not self._pending or len(self._active) > self._workers.count or self._is_over():
                 return None
             block = next(iter(self._pending))
@@ -145,11 +145,11 @@ class Cutting:
                 work.take(image, self._early.pop((block, image)), self._chip(block, image))
             elif (block, image) in self._asked or self._ask(block, image):
                 work.missing.add(image)
-        if not work.missing:  # all of it was cut with others, or there is nothing to cut
+        if not work.missing:  # its chips were all cut with other blocks', or there are none to cut
             self._ready.append(self._compose(block, work))
 
     def _ask(self, block: Tile, which: int) -> bool:
-        """Have an image cut; whether it is."""
+        """Queue the cutting of an image; returns whether that was done."""
         image = self._images[which]
         if image.asset is None or self._is_given_up(image.asset):
             return False
@@ -170,7 +170,7 @@ class Cutting:
         return True
 
     def _taken(self, job: Job, answer: Mapping[str, Any]) -> list[Tile]:
-        """Take chips to their blocks; those that have all theirs now."""
+        """Hand chips to their blocks; returns the blocks that now have all of theirs."""
         image, blocks = job.tag
         looked = self._learn(job.order["address"], answer)
         state = None if looked is None else looked.state
@@ -190,7 +190,7 @@ class Cutting:
 
 
 def next_of(jobs: deque[Job], may_begin: Callable[[Job], bool]) -> Job | None:
-    """The first job that may be begun, taken out."""
+    """Take out the first job that may start; None if there is none."""
     for index, job in enumerate(jobs):
         if may_begin(job):
             del jobs[index]
@@ -199,5 +199,5 @@ def next_of(jobs: deque[Job], may_begin: Callable[[Job], bool]) -> Job | None:
 
 
 def name_of(block: Tile) -> str:
-    """As a partition calls its block."""
+    """The name of a block within its partition."""
     return f"{block.x}-{block.y}"

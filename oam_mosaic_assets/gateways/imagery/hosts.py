@@ -1,7 +1,7 @@
-"""One request to a host that is not trusted: at an address that was looked at, within a given time.
+"""One request to an untrusted host: at an IP address that was checked, and within a given time.
 
 GDAL's own network code is not used: it resolves names, follows redirects and waits by rules of its own.
-Proxies of the environment are not used either, for a proxy resolves names itself.
+Proxies from the environment are not used either, since a proxy resolves names itself.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ REDIRECTS: Final = 5
 """How many are followed for one request."""
 
 KEPT_HOSTS: Final = 8
-"""Whose connections stay open."""
+"""How many hosts keep an open connection."""
 
 RESOLVED_SECONDS: Final = 300.0
-"""For which an answer of the name service holds."""
+"""How long a DNS answer is used."""
 
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 15.0
-"""Between two pieces of an answer."""
+"""The longest pause between two pieces of a response."""
 
 _PIECE: Final = 64 * 1024
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
@@ -59,15 +59,15 @@ _NOT_FOR_STRANGERS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBI
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a host gave.
+    """A host's response.
 
     Attributes:
         content: bytes from `start` on.
-        start: first byte; 0 where the host knows no ranges.
-        size: of the whole; None where it is not told.
-        etag: as the host writes it; empty where it has none. Its moment of change may stand in for it.
+        start: offset of the first byte; 0 where the host does not support ranges.
+        size: bytes of the whole object; None if unknown.
+        etag: as the host sends it, or its `Last-Modified` instead; empty where there is neither.
         content_type: without parameters, lower case.
-        target: who answered, after all redirects.
+        target: where the response came from, after all redirects.
     """
 
     content: bytes
@@ -79,7 +79,7 @@ class Answer:
 
 
 class Hosts:
-    """Asks hosts, and keeps connections to the last few."""
+    """Sends requests, and keeps connections to the last few hosts."""
 
     def __init__(self, rules: Rules = Rules(), *, resolve: Resolve = resolved) -> None:  # noqa: B008
         self.rules = rules
@@ -89,17 +89,17 @@ class Hosts:
         )
 
     def ask(self, target: Target, start: int, end: int, *, deadline: float, whole_most: int) -> Answer:
-        """Ask once for a range of bytes; redirects are followed, each looked at as the first address was.
+        """Request a range of bytes once; redirects are followed, each checked like the first address.
 
         Args:
-            target: whom to ask.
-            start: first byte.
-            end: after the last one.
+            target: where to request it.
+            start: the first byte.
+            end: the byte after the last one.
             deadline: by `time.monotonic`.
-            whole_most: bytes that are read where the host gives all instead of the range.
+            whole_most: how many bytes to read at most if the host sends the whole instead of the range.
 
         Raises:
-            Unreadable: for whatever reason.
+            Unreadable: for any reason.
         """
         for _ in range(REDIRECTS + 1):
             response = self._opened(target, f"bytes={start}-{end - 1}", deadline)
@@ -108,12 +108,12 @@ class Hosts:
                     return self._understood(response, target, start, end, deadline, whole_most)
                 location = response.headers.get("Location", "")
             finally:
-                response.close()  # what is left unread must not stand before the next answer
+                response.close()  # what is left unread must not precede the next response
             try:
                 place = urljoin(target.address, location)
             except ValueError:
                 raise Unreadable(Reason.SERVER_FAULT, "a redirect to what is no address") from None
-            if not place.startswith(("http://", "https://")):  # s3 is for the catalogue, not for a host
+            if not place.startswith(("http://", "https://")):  # only the catalogue may name s3, not a host
                 raise Unreadable(Reason.REFUSED_ADDRESS, "a redirect to another scheme than http and https")
             target = target_of(place, self.rules)
         raise Unreadable(Reason.SERVER_FAULT, f"more than {REDIRECTS} redirects")
@@ -125,7 +125,7 @@ class Hosts:
         headers = {
             "Host": target.authority,
             "Range": asked,
-            # bytes are counted as stored, so nothing on the way may pack them
+            # bytes are counted as stored, so nothing on the way may compress them
             "Accept-Encoding": "identity",
             "User-Agent": "oam-mosaic-assets",
         }
@@ -193,7 +193,7 @@ class Hosts:
         return pool
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         while self._pools:
             self._pools.popitem()[1][0].close()
 
@@ -209,7 +209,7 @@ def _refusal(status: int) -> Unreadable:
 
 
 def _read(response: urllib3.BaseHTTPResponse, length: int, deadline: float, must_be_whole: bool) -> bytes:  # noqa: FBT001
-    """Up to `length` bytes of the body: a piece at a time, so that what drips is noticed."""
+    """Up to `length` bytes of the body, piece by piece, so that a trickle is noticed."""
     pieces: list[bytes] = []
     missing = length
     try:
@@ -219,7 +219,7 @@ def _read(response: urllib3.BaseHTTPResponse, length: int, deadline: float, must
             if time.monotonic() > deadline:
                 raise Unreadable(Reason.SLOW, "its bytes drip")
         if response.length_remaining == 0:
-            response.read1(1)  # nothing comes, and the connection is free for the next request
+            response.read1(1)  # returns nothing, and frees the connection for the next request
     except ReadTimeoutError:
         raise Unreadable(Reason.SLOW, "it kept silent in the middle") from None
     except (HTTPError, OSError) as error:
@@ -237,7 +237,7 @@ def _pool_at(address: str, target: Target) -> urllib3.HTTPConnectionPool:
         target.port,
         maxsize=1,
         ssl_context=_trust(),
-        # the certificate is the name's, wherever it was found
+        # the certificate is for the name, not for the IP address
         server_hostname=target.host,
         assert_hostname=target.host,
     )
@@ -245,7 +245,7 @@ def _pool_at(address: str, target: Target) -> urllib3.HTTPConnectionPool:
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """What the system trusts, and what a bare image brings along."""
+    """Trust the system's certificates, and certifi's for container images without any."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context

@@ -1,4 +1,4 @@
-"""A partition's archives, made of those before and of the blocks that were made anew."""
+"""A partition's archives, made from the previous ones and the blocks that were rebuilt."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def pack(
 ) -> None:
     """Write a partition's two archives into a folder.
 
-    One holds the tiles that are shown, of all zooms from `PARTITION_ZOOM` on; the other what the zooms above
-    are made of: the tiles of `BLOCK_ZOOM`, and the one of `PARTITION_ZOOM`, as they were before WEBP.
+    One holds the tiles that are shown, at all zooms from `PARTITION_ZOOM` on; the other what the zooms above
+    are made from: the tiles at `BLOCK_ZOOM`, and the one at `PARTITION_ZOOM`, as lossless WEBP.
 
     Args:
         folder: where they go.
-        old: the two archives as they were, by name; empty where there are none.
-        fragments: blocks that were made anew.
+        old: the two previous archives, by name; empty where there are none.
+        fragments: archives of blocks that were rebuilt.
         kept: blocks that stay as they were.
     """
     with ExitStack() as stack:
@@ -68,7 +68,7 @@ def pack(
 
 
 def _above(lossless: list[Source]) -> tuple[dict[int, bytes], dict[Tile, Pixels]]:
-    """The tiles of the zooms above blocks, and the pixels of the partition's own."""
+    """The tiles of the zooms above `BLOCK_ZOOM`, and the pixels of the partition's own tile."""
     places: dict[Tile, tuple[int, int, int]] = {}
     for source in lossless:
         entries = source.entries
@@ -85,19 +85,19 @@ def _above(lossless: list[Source]) -> tuple[dict[int, bytes], dict[Tile, Pixels]
 
 
 def _of_blocks(entries: Directory, blocks: Collection[Tile]) -> Directory:
-    """The tiles of these blocks, of the zooms that blocks have."""
+    """The tiles of these blocks, at the zooms of blocks."""
     wanted = np.array([each.id(BLOCK_ZOOM) for each in blocks], np.int64)
     found = np.zeros(len(entries), np.bool_)
     for zoom in range(BLOCK_ZOOM, FINEST + 1):
         first, after = first_tile_id(zoom), first_tile_id(zoom + 1)
         of_zoom = (entries.tile_id >= first) & (entries.tile_id < after)
-        # along the Hilbert curve the tiles below one are a run of ids
+        # along the Hilbert curve, the tiles below a tile have consecutive ids
         parents = (entries.tile_id[of_zoom] - first) >> 2 * (zoom - BLOCK_ZOOM)
         found[of_zoom] = np.isin(parents + first_tile_id(BLOCK_ZOOM), wanted)
     return entries[found]
 
 
 def metadata_of(path: Path) -> Mapping[str, Any]:
-    """What an archive says of itself. Raises `BrokenArchive`."""
+    """An archive's metadata. Raises `BrokenArchive`."""
     with open_archive(path) as archive:
         return archive.metadata

@@ -1,7 +1,7 @@
 """A partition in the store: an object for its state, and two archives.
 
-The state is written last, so that it never names what is not there. While blocks are made, each lies in the
-store as soon as it is done: whoever comes after a kill takes it from there.
+The state is written last, so that it never names anything that is missing. While blocks are made, each is
+stored as soon as it is finished, for the next run to pick up if this one is killed.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore
 
 @dataclass(slots=True)
 class Budget:
-    """What may still be spent. None is without end.
+    """What may still be spent. None means no limit.
 
     Attributes:
-        bytes: to be received.
-        until: by `time.monotonic`.
+        bytes: how many may still be received.
+        until: deadline by `time.monotonic`.
     """
 
     bytes: int | None = None
     until: float | None = None
 
     def spend(self, received: int) -> None:
-        """Count bytes."""
+        """Deduct received bytes."""
         if self.bytes is not None:
             self.bytes -= received
 
     @property
     def is_spent(self) -> bool:
-        """Whether no block may be begun any more."""
+        """Whether no more blocks may be started."""
         return (self.bytes is not None and self.bytes <= 0) or (
             self.until is not None and time.monotonic() >= self.until
         )
@@ -58,14 +58,14 @@ class Kept:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Be ready.
+        """Nothing is read yet.
 
         Args:
-            store: where it lies.
-            root: key that all partitions lie under; ends in a slash.
-            tile: which, of `PARTITION_ZOOM`.
+            store: where it is kept.
+            root: prefix of all partitions' keys; ends in a slash.
+            tile: its tile at `PARTITION_ZOOM`.
             recipe: how its blocks are made.
-            rules: which addresses may be asked.
+            rules: which addresses may be requested.
             now: the clock.
         """
         self.store = store
@@ -76,7 +76,7 @@ class Kept:
         self.now = now
 
     def state(self) -> State:
-        """As it lies in the store; of none, or of one that cannot be read, an empty one."""
+        """Its state in the store; an empty one if there is none or it cannot be read."""
         found = self.store.get_bytes(f"{self.at}state.json")
         with suppress(ValueError):
             if found is not None:
@@ -84,10 +84,10 @@ class Kept:
         return State()
 
     def fetch(self, name: str, folder: Path) -> Path | None:
-        """Copy one of its archives into a folder; None where there is none."""
+        """Copy one of its archives into a folder; returns its path, None if there is none."""
         path = folder / f"{self.tile.x}-{self.tile.y}-{name}"
         return path if name and self.store.get_file(self.at + name, path) else None
 
     def discard(self) -> None:
-        """Delete all of it."""
+        """Delete everything of it from the store."""
         self.store.delete([each.key for each in self.store.keys(self.at)])

@@ -1,7 +1,7 @@
-"""An image's bytes, wherever it lies: asked for in ranges, again after a wait, within limits, and counted.
+"""An image's bytes, wherever it is hosted: requested in ranges, retried after a wait, limited, and counted.
 
-GDAL reads through this as through a file. Nothing is raised into it, for it could not pass it on: what went
-wrong is kept, and whoever called GDAL asks for it afterwards.
+GDAL reads through this as through a file. Nothing is raised into GDAL, as it could not pass exceptions on:
+a failure is kept, and the caller of GDAL checks for it afterwards.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from oam_mosaic_assets.gateways.imagery.addresses import target_of
 from oam_mosaic_assets.gateways.imagery.hosts import Answer, Hosts
 
 PAGE: Final = 32 * 1024
-"""Bytes that small reads are rounded to."""
+"""Bytes of a page; small reads are rounded to whole pages."""
 
 FIRST: Final = 3 * PAGE
-"""Bytes that are asked for first: the headers of most COGs and, behind them, the smallest overview."""
+"""Bytes of the first request: the headers of most COGs and, behind them, the smallest overview."""
 
 LONGEST_FIRST: Final = 32 * PAGE
-"""Where larger overviews are expected, which lie behind the smallest one."""
+"""The most bytes of the first request, if larger overviews behind the smallest are expected to be read."""
 
 PAGES: Final = 128
-"""That are remembered."""
+"""How many are cached."""
 
 GAP: Final = 2 * PAGE
-"""Bytes between two ranges up to which they are asked for as one."""
+"""Ranges that are at most this many bytes apart are requested as one."""
 
 LONGEST: Final = 8 * 2**20
-"""Bytes of one request."""
+"""Bytes up to which ranges are merged into one request."""
 
 _Read = TypeVar("_Read")
 _Asked = TypeVarTuple("_Asked")
 
 TIFF: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-"""How a TIFF or a BigTIFF begins."""
+"""The first bytes of a TIFF or a BigTIFF."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +51,11 @@ class Limits:
     """What one image may take.
 
     Attributes:
-        bytes: in all.
-        whole: bytes of an image whose host gives no ranges.
-        seconds: in all.
-        attempts: of a request, in all.
-        wait: seconds before the second attempt; twice as long before each further one.
+        bytes: to be received while it is open.
+        whole: bytes of an image whose host does not support ranges.
+        seconds: for each use of it; see `Source.allow`.
+        attempts: per request, including the first.
+        wait: seconds before the second attempt, doubled before each further one.
     """
 
     bytes: int = 256 * 2**20
@@ -70,7 +70,7 @@ class Source:
 
     Attributes:
         failure: what went wrong while GDAL read; None where nothing did.
-        requests: sent so far, with those that failed.
+        requests: sent so far, including those that failed.
         bytes: received so far.
     """
 
@@ -83,10 +83,10 @@ class Source:
         expected: int = 0,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Nobody is asked yet. Raises `Unreadable` of an address that must not be.
+        """No request is made yet. Raises `Unreadable` if the address is not allowed.
 
         Args:
-            expected: bytes beyond `FIRST` that will be read of its beginning, as far as can be guessed.
+            expected: a guess at how many bytes beyond `FIRST` will be read from its beginning.
         """
         self.failure: Unreadable | None = None
         self.requests = 0
@@ -101,22 +101,22 @@ class Source:
         self._pages: OrderedDict[int, bytes] = OrderedDict()
 
     def opened(self) -> None:
-        """Ask for the first bytes, and see that they are a TIFF's.
+        """Request the first bytes, and check that they are a TIFF's.
 
         Raises:
-            Unreadable: for whatever reason.
+            Unreadable: for any reason.
         """
         head = self.read(0, 4)
         if not head.startswith(TIFF):
             raise Unreadable(Reason.NOT_TIFF, f"{self._answer.content_type or 'no type'}, begins {head!r}")
 
     def allow(self, seconds: float) -> None:
-        """Give it as many seconds more, from now on."""
+        """Give it this many seconds from now on."""
         self._deadline = time.monotonic() + seconds
 
     @property
     def etag(self) -> str:
-        """What tells this state of it from others."""
+        """What distinguishes this version of it from others."""
         return self._answer.etag
 
     @property
@@ -129,40 +129,40 @@ class Source:
 
     @property
     def host(self) -> str:
-        """Who was asked first."""
+        """The host of the address, before any redirect."""
         return self._first.authority
 
     @property
     def _answer(self) -> Answer:
         if self._known is None:
             self._page(0)
-        assert self._known is not None  # noqa: S101  # `_page` has asked
+        assert self._known is not None  # noqa: S101  # `_page` has set it
         return self._known
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes from `start`; fewer at its end.
+        """Bytes from `start` on; fewer at the end of the image.
 
         Raises:
-            Unreadable: for whatever reason.
+            Unreadable: for any reason.
         """
         number, at = divmod(start, PAGE)
         page = self._pages.get(number, b"")
-        if at + length <= len(page):  # as GDAL reads headers: a few bytes, a hundred times an image
+        if at + length <= len(page):  # as GDAL reads headers: a few bytes, a hundred times per image
             return page[at : at + length]
         end = min(start + length, self.size)
         if end <= start:
             return b""
         first, last = start // PAGE, (end - 1) // PAGE
-        if last - first > 1:  # a tile: what is read once is not kept
+        if last - first > 1:  # a tile: it is read only once, so it is not cached
             return self._unkept(start, end)
         content = b"".join(self._page(each) for each in range(first, last + 1))
         return content[start - first * PAGE : end - first * PAGE]
 
     def read_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        """Several ranges, with few requests; each as long as it should be.
+        """Several ranges in few requests, each of its full length.
 
         Raises:
-            Unreadable: for whatever reason; `TRUNCATED` where one lies beyond the end.
+            Unreadable: for any reason; `TRUNCATED` if one extends beyond the end.
         """
         ends = [offset + size for offset, size in zip(offsets, sizes, strict=True)]
         if max(ends, default=0) > self.size:
@@ -186,7 +186,7 @@ class Source:
         return found
 
     def _unkept(self, start: int, end: int) -> bytes:
-        """A range, of which the first bytes may be there already: of a small image, all."""
+        """A range, without caching it; its first bytes, or for a small image all, may be cached already."""
         content = b""
         while (at := start + len(content)) < end:
             page = self._pages.get(at // PAGE, b"")
@@ -207,7 +207,7 @@ class Source:
         return self._pages[number]
 
     def _asked(self, start: int, end: int) -> bytes:
-        """One range, asked for until it comes."""
+        """One range, retried within the limits."""
         if self._known is not None and self._known.size is not None:
             end = min(end, self._known.size)
             if self._known.start == 0 and len(self._known.content) == self._known.size:
@@ -234,7 +234,7 @@ class Source:
             )
         except Unreadable as failure:
             if self._target != self._first and failure.reason in {Reason.FORBIDDEN, Reason.MISSING}:
-                self._target = self._first  # what it was redirected to held for a while only
+                self._target = self._first  # the redirect was valid only for a while
                 return self._once(start, end)
             raise
         self.bytes += len(answer.content)
@@ -248,7 +248,7 @@ class Source:
 
 
 class AsFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
-    """A source as GDAL opens it: the one file of its folder, which holds nothing else."""
+    """A source as GDAL opens it: a file that is alone in its folder."""
 
     NAME: Final = "image.tif"
 
@@ -282,7 +282,7 @@ class AsFile(MultiByteRangeResourceContainer):  # type: ignore[misc]
 
 
 class _Opened(io.RawIOBase):
-    """One opening of it. GDAL calls this from C: nothing may be raised."""
+    """A source while GDAL has it open. GDAL calls this from C, so nothing may be raised."""
 
     def __init__(self, source: Source) -> None:
         super().__init__()
@@ -306,7 +306,7 @@ class _Opened(io.RawIOBase):
         return self._guarded(self._source.read_ranges, offsets, sizes, nothing=[b""] * len(offsets))
 
     def _guarded(self, read: Callable[[*_Asked], _Read], *asked: *_Asked, nothing: _Read) -> _Read:
-        if self._source.failure is not None:  # what has failed once is not asked again
+        if self._source.failure is not None:  # after a failure nothing more is requested
             return nothing
         try:
             return read(*asked)

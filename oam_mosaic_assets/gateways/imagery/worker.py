@@ -1,7 +1,7 @@
-"""What a process does that reads images and puts blocks together; `__main__` starts it.
+"""What a process does that reads images and composes blocks; `__main__` starts it.
 
-What it decodes comes from strangers. So it holds no secret, may take so much memory and no more, and whoever
-started it may end it at any time: see `workers`. It is told a job a line as JSON, and answers with a line.
+What it decodes comes from strangers. So it holds no secrets, its memory is limited, and its parent may kill
+it at any time: see `workers`. It reads jobs as JSON, one per line, and answers each with a line.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from oam_mosaic_assets.gateways.imagery.hosts import Hosts
 from oam_mosaic_assets.gateways.imagery.source import Limits, Source
 
 KEPT: Final = 4
-"""Images that stay open: the next block often needs the same."""
+"""How many images stay open: the next block often needs the same ones."""
 
 _EXPECTED: Final = 0.25
-"""Bytes for each pixel of the map: what a JPEG of as many has at the least."""
+"""Bytes to expect for each map pixel of a footprint: what a JPEG takes per pixel at the least."""
 
 _REUSED: Final = 16 * 2**20
-"""Bytes of memory that are kept for the next image: four blocks of pixels. Else a tenth of the time goes
-into giving it back and taking it again."""
+"""Bytes of freed memory that are kept for the next image: four blocks of pixels. Otherwise a tenth of the
+time goes into returning memory to the system and requesting it again."""
 
 Answer = dict[str, Any]
 
@@ -59,11 +59,11 @@ class Reader:
         self._open: OrderedDict[tuple[str, str | None], Cog] = OrderedDict()
 
     def look(self, job: Mapping[str, Any]) -> Answer:
-        """See whether an image can be read, and in which state it is; it is not kept open."""
+        """Check whether an image can be read, and which version it is; it is not kept open."""
         return self._told(job, lambda _: None, fresh=True, expected=0)
 
     def chip(self, job: Mapping[str, Any]) -> Answer:
-        """Cut out what an image shows of some blocks, each into the file that the job names."""
+        """Cut what an image shows in some blocks, each chip into the file that the job names."""
         area = in_pixels(shapely.from_wkb(job["footprint"]))
         whole = window_of(area)
 
@@ -82,7 +82,7 @@ class Reader:
     def _told(
         self, job: Mapping[str, Any], use: Callable[[Cog], None], *, fresh: bool, expected: int
     ) -> Answer:
-        """What became of it, and what it cost."""
+        """Use an image; returns what became of it, and what it cost."""
         key = (job["address"], job["render"])
         clock = time.monotonic()
         spent = {"requests": 0, "bytes": 0}
@@ -105,7 +105,7 @@ class Reader:
                     cog.close()
                     cog = None
                 if failure.reason is Reason.CHANGED and attempt == 0:
-                    continue  # all of it again, of what it is now
+                    continue  # start over with the new version
                 etag = source.etag if source and failure.reason is Reason.ELSEWHERE else ""
                 outcome = {"reason": failure.reason, "detail": failure.detail, "etag": etag}
             else:
@@ -125,16 +125,16 @@ class Reader:
 
 
 def _chip_of(cog: Cog, window: Window, whole: Window, area: Area, edge: int) -> Chip | None:
-    """What an image shows of a window; None where that is nothing.
+    """What an image shows in a window; None if that is nothing.
 
     Args:
         cog: the image.
-        window: of a block.
-        whole: of the footprint.
-        area: the footprint in pixels.
-        edge: pixels of it that are to be soft.
+        window: within a block.
+        whole: the window of the whole footprint.
+        area: the footprint in pixel coordinates.
+        edge: width in pixels of its soft edge; 0 is a sharp edge.
     """
-    # how far away the edge is, is seen beyond the block as well
+    # the distance to the edge also depends on pixels beyond the block
     around = whole & window.widened(STEP if edge else 0)
     pixels = None if window.is_empty else cog.seen_in(around)
     if pixels is None:
@@ -145,7 +145,7 @@ def _chip_of(cog: Cog, window: Window, whole: Window, area: Area, edge: int) -> 
 
 
 def compose(job: Mapping[str, Any]) -> Answer:
-    """Put a block together of its chips, and write its tiles to the file that the job names."""
+    """Compose a block from its chips, and write its tiles to the file that the job names."""
     block = Tile(*job["block"])
     chips = (Chip.from_bytes(Path(each).read_bytes()) for each in job["chips"])
     hints = [shapely.from_wkb(each) for each in job["hints"]]
@@ -156,7 +156,7 @@ def compose(job: Mapping[str, Any]) -> Answer:
 
 
 def serve(settings: Mapping[str, Any]) -> None:
-    """Do one job after another, until there are no more."""
+    """Do one job after another, until the input ends."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (settings["memory"], settings["memory"]))
     give_back_freed_memory(_REUSED)
@@ -168,7 +168,7 @@ def serve(settings: Mapping[str, Any]) -> None:
         "compose": compose,
     }
     answers = sys.stdout
-    sys.stdout = sys.stderr  # nothing else may stand between the answers
+    sys.stdout = sys.stderr  # nothing else may be printed between the answers
     for line in sys.stdin:
         job = json.loads(line)
         try:

@@ -1,4 +1,4 @@
-"""Processes that read images, kept busy, watched, and replaced where one dies or takes too long."""
+"""Processes that read images: kept busy, watched, and replaced when one dies or takes too long."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 
 _ALLOWED: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ")
-"""Variables that a worker is given: no secret is among them, and nothing that GDAL heeds."""
+"""Environment variables that a worker inherits: no secrets, and nothing that GDAL reads."""
 
 _LONGEST_ANSWER: Final = 2**20
 _MODULE: Final = "oam_mosaic_assets.gateways.imagery"
 
 GRACE_SECONDS: Final = 30.0
-"""Beyond its time that a worker has to say by itself that an image is slow."""
+"""Extra time for a worker to report by itself that an image is slow, before it is killed."""
 
 ALONE_SECONDS: Final = 2.0
-"""That the first worker has to itself: it reads a few images in the time that another takes to start."""
+"""How long the first worker runs alone: it reads a few images in the time that another takes to start."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,9 +36,9 @@ class Job:
     """What a worker is to do.
 
     Attributes:
-        order: as `worker` takes it.
-        host: that it asks; empty where it asks none.
-        tag: for whoever gave it.
+        order: the job as `worker` reads it.
+        host: the host that it requests data from; empty if none.
+        tag: for the caller's use.
     """
 
     order: Mapping[str, Any]
@@ -55,7 +55,7 @@ class _Worker:
 
 
 class Workers:
-    """Some processes; give jobs with `run`."""
+    """A pool of worker processes; `run` gives them jobs."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class Workers:
         """Nothing is started yet.
 
         Args:
-            rules: which addresses may be asked.
-            limits: of one image; the fields of `source.Limits`, `seconds` among them.
-            count: of processes.
-            per_host: of jobs that ask one host at a time.
+            rules: which addresses may be requested.
+            limits: for one image: fields of `source.Limits`, `seconds` among them.
+            count: how many processes to run.
+            per_host: how many jobs may request data from one host at a time.
             memory: bytes of data that each process may hold.
         """
         self.count = count
@@ -102,17 +102,17 @@ class Workers:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that run now."""
+        """Ids of the processes that are running."""
         return [each.process.pid for each in self._workers]
 
     def run(
         self, next_job: Callable[[Callable[[Job], bool]], Job | None]
     ) -> Iterator[tuple[Job, dict[str, Any]]]:
-        """Do all jobs, and give each with its answer as it is done.
+        """Run all jobs, and yield each with its answer as it is done.
 
         Args:
-            next_job: asked for a job that may be begun now, as its argument tells; None where there is none
-                until another is done, and at the end.
+            next_job: returns a job that may start now, as its argument decides; None if there is none until
+                another is done, and at the end.
         """
         busy: Counter[str] = Counter()
 
@@ -142,7 +142,7 @@ class Workers:
         return len(self._workers) < self.count and time.monotonic() >= self._alone_until
 
     def _idle(self) -> _Worker:
-        """One that has no job; started only where there is one for it."""
+        """A worker without a job; started only if none is idle."""
         return next((each for each in self._workers if each.job is None), None) or self._start()
 
     def _start(self) -> _Worker:
@@ -153,7 +153,7 @@ class Workers:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**environment, "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,  # an interrupt from the terminal is for whoever started it
+            start_new_session=True,  # an interrupt from the terminal is for the parent
         )
         worker = _Worker(process)
         self._alone_until = self._alone_until or time.monotonic() + ALONE_SECONDS
@@ -170,7 +170,7 @@ class Workers:
                 stdin.write(json.dumps(job.order).encode() + b"\n")
                 stdin.flush()
         except OSError:
-            worker.deadline = 0.0  # it has died; `_answered` tells
+            worker.deadline = 0.0  # it has died; `_answered` reports it
 
     def _answered(self) -> Iterator[tuple[_Worker, dict[str, Any]]]:
         """Wait until some are done, or dead, or out of time, or until another worker may start."""
@@ -200,7 +200,7 @@ class Workers:
         code = process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what was not sent is of no use to the dead
+                with suppress(OSError):  # what was not sent is no longer needed
                     pipe.close()
         return code
 
