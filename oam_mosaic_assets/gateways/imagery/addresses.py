@@ -97,7 +97,7 @@ def target_of(address: str, rules: Rules) -> Target:
     try:
         parts = urlsplit(address)
         if parts.scheme == "s3":
-            address = _of_s3(parts.netloc, parts.path, rules)
+            address = _of_s3(address.partition("://")[2], rules)
             parts = urlsplit(address)
         port = parts.port  # raises if it is not one
     except ValueError as error:
@@ -122,11 +122,12 @@ def target_of(address: str, rules: Rules) -> Target:
 _IN_QUERY: Final = "/%:@!$&'()*+,;=~-._?[]"
 
 
-def _of_s3(bucket: str, path: str, rules: Rules) -> str:
-    if not _BUCKET.fullmatch(bucket) or path in {"", "/"}:
+def _of_s3(place: str, rules: Rules) -> str:
+    bucket, _, name = place.partition("/")
+    if not _BUCKET.fullmatch(bucket) or not name:
         raise Unreadable(Reason.BAD_ADDRESS, "it names no bucket and object that there may be")
-    # an object's name may contain characters that a URL must escape
-    return bucket_address(rules.s3_endpoint, bucket) + quote(path, safe="/%~-._")
+    # a question mark or a hash may be part of an object's name
+    return f"{bucket_address(rules.s3_endpoint, bucket)}/{quote(name, safe='/%~-._')}"
 
 
 def _is_ipv6(host: str) -> bool:

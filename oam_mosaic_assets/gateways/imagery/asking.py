@@ -65,7 +65,15 @@ class Asking:
             for address, render in self._renders.items()
             if address in self.looked and self.looked[address].is_due(self._now())
         )
-        for job, answer in workers.run(lambda may: next_of(jobs, may)):
+
+        def next_job(may_begin: Callable[[Job], bool]) -> Job | None:
+            while (job := next_of(jobs, may_begin)) is not None:
+                if self._faults[job.host] < GIVEN_UP:
+                    return job
+                self.learn(job.tag, _left_alone(job.host), looked_only=True)
+            return None
+
+        for job, answer in workers.run(next_job):
             self.learn(job.tag, answer, looked_only=True)
 
     def is_given_up(self, address: str) -> bool:
@@ -76,10 +84,13 @@ class Asking:
         host = self.hosts[address]
         if not host or self._faults[host] < GIVEN_UP:
             return False
-        if looked is None:
-            told = {"reason": Reason.UNREACHABLE, "detail": f"{host} failed {GIVEN_UP} times in a row"}
-            self.learn(address, told)
+        self.learn(address, _left_alone(host))
         return True
+
+    def is_awaited(self, address: str) -> bool:
+        """Whether an image was read before, so that its blocks stay as they are while its host is down."""
+        known = self.looked.get(address)
+        return known is not None and bool(known.etag) and self._now() - known.looked_at < FORGIVEN
 
     def learn(self, address: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
         """Record an answer; returns what is known now, None if the host of a shown image is down."""
@@ -89,9 +100,7 @@ class Asking:
         reason = str(answer["reason"])
         self._faults[host] = self._faults[host] + 1 if reason in _OF_HOSTS else 0
         is_elsewhere = reason == Reason.ELSEWHERE
-        known = self.looked.get(address)
-        is_shown = known is not None and known.etag and self._now() - known.looked_at < FORGIVEN
-        if is_shown and reason in _OF_HOSTS:
+        if reason in _OF_HOSTS and self.is_awaited(address):
             return None
         looked = Looked(
             etag=str(answer.get("etag", "")) if is_elsewhere or not reason else "",
@@ -101,7 +110,7 @@ class Asking:
             at=moment,
             since=moment,
             is_seen=not (reason or looked_only),
-        ).after(known)
+        ).after(self.looked.get(address))
         self.looked[address] = looked
         return looked
 
@@ -116,6 +125,10 @@ class Asking:
             return True
         reason = looked.reason or Reason.ELSEWHERE
         return Skipped(id=image.id, reason=reason, detail=looked.detail, host=looked.host, since=looked.since)
+
+
+def _left_alone(host: str) -> dict[str, str]:
+    return {"reason": Reason.UNREACHABLE, "detail": f"{host} failed {GIVEN_UP} times in a row"}
 
 
 def _host(address: str, rules: Rules) -> str:

@@ -52,6 +52,7 @@ class Building:
         self.on_progress = on_progress
         self.images = on_top_first(images, self.recipe.order)
         self.stated = [each.stated for each in self.images]
+        self._ids = {each.id for each in self.images}
         self.blocks = _members(self.images, partition.tile)
         self.state = partition.state()
         self.before = replace(self.state, looked=dict(self.state.looked), blocks=dict(self.state.blocks))
@@ -129,6 +130,7 @@ class Building:
             feather=self.recipe.feather,
             learn=self.asking.learn,
             is_given_up=self.asking.is_given_up,
+            is_awaited=self.asking.is_awaited,
             compose=self._compose,
             is_over=lambda: self.budget.is_spent,
         )
@@ -141,21 +143,23 @@ class Building:
         self.tally.left += cutting.left
 
     def _make_waiting(self) -> None:
-        """Make blocks of which no image was read yet: they show footprints in grey."""
-        keys = {}
-        for block in self.blocks:
-            before = self.before.key_of(name_of(block)) or WAITING
-            if block not in self.fragments and before.startswith(WAITING):
-                keys[block] = waiting_key(
-                    self.recipe, block, (self.stated[each] for each in self.blocks[block])
-                )
-        jobs = deque(
-            self._composing(block, key, hinted=self.blocks[block])
-            for block, key in keys.items()
-            if key != self.before.key_of(name_of(block))
-        )
+        """Make blocks in grey, of footprints: those never made, and those that may not stay as they were."""
+        jobs = deque[Job]()
+        for block, members in self.blocks.items():
+            before = self.before.key_of(name_of(block))
+            if block in self.fragments or (self._may_stay(block) and not str(before).startswith(WAITING)):
+                continue
+            key = waiting_key(self.recipe, block, (self.stated[each] for each in members))
+            if key != before:
+                jobs.append(self._composing(block, key, hinted=members))
         for job, answer in self.workers.run(lambda may: next_of(jobs, may)):
             self._is_composed(job.tag, answer)
+
+    def _may_stay(self, block: Tile) -> bool:
+        """Whether a block may stay as it was: not with pixels of images that left the catalogue."""
+        key, *ids = self.before.blocks.get(name_of(block), [""])
+        is_grey = key.startswith(WAITING)
+        return bool(key) and self._ids.issuperset(ids) and (self.recipe.has_hints or not is_grey)
 
     def _compose(self, block: Tile, work: InWork) -> Job:
         looked = {
@@ -214,16 +218,7 @@ class Building:
     def _save(self) -> None:
         """Pack the blocks that there are now, and store the state that names the result."""
         state = self.state
-        there = {each.id for each in self.images}
-        # no pixels are kept of images that are no longer in the catalogue, whatever the budget
-        kept = [
-            block
-            for block in self.blocks
-            if block not in self.fragments
-            and (known := self.before.blocks.get(name_of(block)))
-            and there.issuperset(known[1:])
-            and (self.recipe.has_hints or not known[0].startswith(WAITING))
-        ]
+        kept = [each for each in self.blocks if each not in self.fragments and self._may_stay(each)]
         keys = {name_of(block): self.before.blocks[name_of(block)] for block in kept}
         for block, path in self.fragments.items():
             told = metadata_of(path)
@@ -242,11 +237,9 @@ class Building:
 
     def _pack(self, kept: list[Tile]) -> None:
         old: dict[str, Path] = {}
-        if kept:
-            found = (
-                self.partition.fetch(each, self.scratch) for each in (self.before.tiles, self.before.lossless)
-            )
-            old = {name: path for name, path in zip((TILES, LOSSLESS), found, strict=True) if path}
+        for name, stored in ((TILES, self.before.tiles), (LOSSLESS, self.before.lossless)):
+            if kept and (path := self.partition.fetch(stored, self.scratch)):
+                old[name] = path
         if not kept and not self.fragments:
             self.state.tiles = self.state.lossless = ""
             return

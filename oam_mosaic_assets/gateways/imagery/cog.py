@@ -35,7 +35,7 @@ LARGEST_BLOCK: Final = 64 * 2**20
 """How many bytes a tile or strip of a TIFF may inflate to, all its bands together."""
 
 MOST_PIXELS: Final = 400_000_000
-"""How many pixels of an image are read at most while it is open."""
+"""How many pixels of an image are read at most in one use of it."""
 
 _CHUNK: Final = 1024
 """Side in pixels of what is read at once."""
@@ -93,6 +93,11 @@ class Cog:
     def close(self) -> None:
         """Close it."""
         self._open.close()
+
+    def allow(self) -> None:
+        """Start another use: its time, bytes and pixels count from now on."""
+        self.source.allow()
+        self._read = 0
 
     def seen_in(self, window: Window) -> Pixels | None:
         """What it shows in a window; None if it is elsewhere.

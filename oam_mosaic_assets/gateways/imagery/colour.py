@@ -3,8 +3,8 @@
 In order of precedence: what the catalogue says (the STAC render extension), what the file says (colour table,
 colour interpretation, nodata, mask, alpha), and what is usual in this catalogue. Three or more bands start
 with red, green and blue; of fewer, the first is grey. Without any other mask, pixels whose bands are all 0
-are transparent (except in float32 images), as collars look like that. Values other than bytes are stretched
-between the 2nd and 98th percentiles.
+are transparent (except in floating-point images), as collars look like that. Values other than bytes are
+stretched between the 2nd and 98th percentiles.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _SAMPLED: Final = 512
 """Side in pixels of the sample that percentiles are taken from."""
 
 _FULL: Final = 255
+_FRACTIONS: Final = frozenset({"float32", "float64"})
 _COLOURS: Final = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _THREE: Final = 3
 
@@ -80,7 +81,7 @@ class Colours:
         if len(bands) == 1 and are_bytes:
             table = _stated_table(stated) if "colormap" in stated else _own_table(base, bands[0])
         nodata = _nodata(base, stated)
-        if nodata is None and table is None and alpha is None and not has_mask and types != {"float32"}:
+        if nodata is None and table is None and alpha is None and not has_mask and not types <= _FRACTIONS:
             nodata = 0.0
         found = cls(bands=bands, alpha=alpha, has_mask=has_mask, nodata=nodata, table=table)
         if table is not None or (are_bytes and "rescale" not in stated):

@@ -71,6 +71,7 @@ class Cutting:
         feather: int,
         learn: Callable[[str, Mapping[str, Any]], Looked | None],
         is_given_up: Callable[[str], bool],
+        is_awaited: Callable[[str], bool],
         compose: Callable[[Tile, InWork], Job],
         is_over: Callable[[], bool],
     ) -> None:
@@ -85,6 +86,7 @@ class Cutting:
             feather: width in pixels of an image's soft edge; 0 is a sharp edge.
             learn: records the answer for an address; returns what is known then, None if its host is down.
             is_given_up: whether an address is not to be requested.
+            is_awaited: whether blocks of an address that is given up wait for its host.
             compose: makes the job that composes a block.
             is_over: whether no more blocks may be started.
         """
@@ -96,11 +98,13 @@ class Cutting:
         self._feather = feather
         self._learn = learn
         self._is_given_up = is_given_up
+        self._is_awaited = is_awaited
         self._compose = compose
         self._is_over = is_over
         self._pending: dict[Tile, None] = {}
         self._ready: deque[Job] = deque()
         self._active: dict[Tile, InWork] = {}
+        self._put_off: deque[tuple[Tile, InWork]] = deque()
         self._asked: set[tuple[Tile, int]] = set()
         self._early: dict[tuple[Tile, int], str | None] = {}
         self._blocks: dict[int, list[Tile]] = {}
@@ -117,6 +121,7 @@ class Cutting:
             for image in self._members[block]:
                 self._blocks.setdefault(image, []).append(block)
         for job, answer in self._workers.run(self._next_job):
+            yield from self._those_put_off()
             if isinstance(job.tag, Tile):
                 yield job.tag, self._active.pop(job.tag), answer
                 continue
@@ -126,6 +131,11 @@ class Cutting:
                     yield block, self._active.pop(block), None
                 else:
                     self._ready.appendleft(self._compose(block, work))
+        yield from self._those_put_off()
+
+    def _those_put_off(self) -> Iterator[tuple[Tile, InWork, None]]:
+        while self._put_off:
+            yield *self._put_off.popleft(), None
 
     def _next_job(self, may_begin: Callable[[Job], bool]) -> Job | None:
         while True:
@@ -145,7 +155,14 @@ class Cutting:
                 work.take(image, self._early.pop((block, image)), self._chip(block, image))
             elif (block, image) in self._asked or self._ask(block, image):
                 work.missing.add(image)
-        if not work.missing:  # its chips were all cut with other blocks', or there are none to cut
+            elif (address := self._images[image].asset) and self._is_awaited(address):
+                work.is_put_off = True
+        if work.missing:
+            return
+        # its chips were all cut with other blocks', or there are none to cut
+        if work.is_put_off:
+            self._put_off.append((block, self._active.pop(block)))
+        else:
             self._ready.append(self._compose(block, work))
 
     def _ask(self, block: Tile, which: int) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from oam_mosaic_assets.core.imagery.blocks import Tile
 from oam_mosaic_assets.core.imagery.recipe import Recipe
 from oam_mosaic_assets.core.imagery.state import State
+from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 
@@ -84,9 +85,27 @@ class Kept:
         return State()
 
     def fetch(self, name: str, folder: Path) -> Path | None:
-        """Copy one of its archives into a folder; returns its path, None if there is none."""
+        """Copy one of its archives into a folder; returns its path.
+
+        Args:
+            name: as the state names it; if that is empty, None is returned.
+
+        Raises:
+            StoreUnavailable: it is gone. If the state still names it, the partition is deleted, so that the
+                next build makes it anew.
+        """
+        if not name:
+            return None
         path = folder / f"{self.tile.x}-{self.tile.y}-{name}"
-        return path if name and self.store.get_file(self.at + name, path) else None
+        if self.store.get_file(self.at + name, path):
+            return path
+        state = self.state()
+        if name in {state.tiles, state.lossless}:
+            self.discard()
+        raise StoreUnavailable(
+            f"{self.at}{name} in {self.store.origin} is gone.",
+            hint="Build again: what it held is read anew. If it happens twice, see who else deletes there.",
+        )
 
     def discard(self) -> None:
         """Delete everything of it from the store."""

@@ -51,9 +51,9 @@ class Limits:
     """What one image may take.
 
     Attributes:
-        bytes: to be received while it is open.
+        bytes: to be received in each use of it; see `Source.allow`.
         whole: bytes of an image whose host does not support ranges.
-        seconds: for each use of it; see `Source.allow`.
+        seconds: for each use of it.
         attempts: per request, including the first.
         wait: seconds before the second attempt, doubled before each further one.
     """
@@ -97,6 +97,7 @@ class Source:
         self._first_pages = min(FIRST + expected, LONGEST_FIRST) // PAGE
         self._wait = wait
         self._deadline = time.monotonic() + limits.seconds
+        self._bytes_before = 0
         self._known: Answer | None = None
         self._pages: OrderedDict[int, bytes] = OrderedDict()
 
@@ -110,9 +111,10 @@ class Source:
         if not head.startswith(TIFF):
             raise Unreadable(Reason.NOT_TIFF, f"{self._answer.content_type or 'no type'}, begins {head!r}")
 
-    def allow(self, seconds: float) -> None:
-        """Give it this many seconds from now on."""
-        self._deadline = time.monotonic() + seconds
+    def allow(self) -> None:
+        """Start another use: its time and its bytes count from now on."""
+        self._deadline = time.monotonic() + self._limits.seconds
+        self._bytes_before = self.bytes
 
     @property
     def etag(self) -> str:
@@ -212,7 +214,7 @@ class Source:
             end = min(end, self._known.size)
             if self._known.start == 0 and len(self._known.content) == self._known.size:
                 return self._known.content[start:end]  # all of it came with the first answer
-        if self.bytes + end - start > self._limits.bytes:
+        if self.bytes - self._bytes_before + end - start > self._limits.bytes:
             raise Unreadable(Reason.TOO_LARGE, f"more than {self._limits.bytes} bytes")
         attempt = 0
         while True:

@@ -93,9 +93,11 @@ class Reader:
                 if source is None:
                     source = Source(job["address"], self._hosts, self._limits, expected=expected)
                 before = (source.requests, source.bytes)
-                source.allow(self._limits.seconds)
                 try:
-                    cog = cog or Cog(source, job["render"])
+                    if cog is None:
+                        cog = Cog(source, job["render"])
+                    else:
+                        cog.allow()
                     use(cog)
                 finally:
                     spent["requests"] += source.requests - before[0]

@@ -58,6 +58,7 @@ def test_an_address_that_is_none_of_the_three_is_refused_before_anybody_is_asked
         ("https://bücher.example/a.tif", "https://xn--bcher-kva.example/a.tif"),
         ("https://[2001:db8::1]/a.tif", "https://[2001:db8::1]/a.tif"),
         ("s3://images/2026/a b.tif", "https://images.s3.amazonaws.com/2026/a%20b.tif"),
+        ("s3://images/a?b#c.tif", "https://images.s3.amazonaws.com/a%3Fb%23c.tif"),
         ("s3://dotted.name/a.tif", "https://s3.amazonaws.com/dotted.name/a.tif"),
     ],
 )

@@ -145,6 +145,23 @@ def test_the_pixels_of_an_image_that_is_gone_are_not_kept_though_no_budget_is_le
     assert bench.seen_at(stays)[0, 3] == 255
 
 
+def test_what_an_image_that_is_gone_leaves_bare_is_grey_where_no_budget_is_left(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    goes, stays = (
+        drone(nginx, name, 700_000 + east, 5_230_000)[0] for name, east in (("a", 0), ("b", 1_200))
+    )
+    bench = Bench(tmp_path, nginx.host)
+    bench.build([goes, stays])
+    tally = bench.build([stays], budget=Budget(bytes=0))
+    assert tally.left > 0
+    gone, there = bench.seen_at(np.array([each.footprint.centroid.coords[0] for each in (goes, stays)]))
+    assert gone[3] == 0
+    assert 0 < there[3] < 255
+    bench.build([stays])
+    assert bench.seen_at(np.array([stays.footprint.centroid.coords[0]]))[0, 3] == 255
+
+
 def test_blocks_that_were_done_before_a_kill_are_not_done_again(
     flights: list[Image], nginx: Nginx, tmp_path: Path
 ) -> None:

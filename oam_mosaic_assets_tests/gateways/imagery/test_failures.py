@@ -16,10 +16,13 @@ import pytest
 import shapely
 
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
+from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, plain
-from oam_mosaic_assets_tests.images import utm
+from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
 ALONE = "oam_mosaic_assets.gateways.imagery.workers.ALONE_SECONDS"
@@ -116,6 +119,85 @@ def test_a_host_that_fails_again_and_again_is_left_alone(host: ScriptedHost, tmp
     tally = bench.build(images)
     assert len(tally.skipped) == 30
     assert len(host.asked) == 5 * 3
+
+
+def give_files(host: ScriptedHost, folder: Path) -> None:
+    host.script = lambda request: request.give((folder / request.path.rpartition("/")[2]).read_bytes())
+
+
+def flights_of(host: ScriptedHost, folder: Path) -> list[Image]:
+    """More images than failures after which a host is left alone, each in blocks of its own."""
+    give_files(host, folder)
+    images = []
+    for number in range(GIVEN_UP + 4):
+        of = utm(33, 450_000 + 8_000 * number, 5_400_000, 3.0, (300, 250))
+        write_image(folder / f"{number}.tif", of, Writing(bands=of.colours()))
+        images.append(Image(id=f"{number}", footprint=of.footprint(), asset=host.address(f"{number}.tif")))
+    return images
+
+
+def test_what_a_host_that_is_left_alone_once_gave_stays_as_it_is(host: ScriptedHost, tmp_path: Path) -> None:
+    """Its blocks are neither made without it nor counted as made."""
+    images = flights_of(host, tmp_path)
+    bench = Bench(tmp_path, host.host, workers=1)
+    first = bench.build(images)
+    middles = np.array([each.footprint.centroid.coords[0] for each in images])
+    before = bench.seen_at(middles)
+    assert (before[:, 3] == 255).all()
+
+    host.script = lambda request: request.answer("503 Service Unavailable")
+    bench.recipe = Recipe(feather=8)
+    away = bench.build(images)
+
+    assert (away.read, away.made, away.left) == (len(images), 0, first.blocks)
+    assert (bench.seen_at(middles) == before).all()
+    give_files(host, tmp_path)
+    assert bench.build(images).made == first.blocks
+
+
+def test_a_host_that_is_away_for_long_and_left_alone_is_seen_in_grey(
+    host: ScriptedHost, tmp_path: Path
+) -> None:
+    images = flights_of(host, tmp_path)
+    bench = Bench(tmp_path, host.host, workers=1)
+    bench.build(images)
+    host.script = lambda request: request.answer("503 Service Unavailable")
+    bench.now += timedelta(days=60)
+    bench.recipe = Recipe(feather=8)
+
+    assert {each.reason for each in bench.build(images).skipped} == {"server_fault", "unreachable"}
+    seen = bench.seen_at(np.array([each.footprint.centroid.coords[0] for each in images]))
+    assert ((seen[:, 3] > 0) & (seen[:, 3] < 255)).all()
+
+
+def test_a_large_image_has_its_limits_for_each_use_of_it(nginx: Nginx, tmp_path: Path) -> None:
+    of = utm(33, 450_000, 5_500_000, 12.0, (2400, 2400))
+    write_image(nginx.root / "large.tif", of, Writing(bands=of.colours()))
+    image = Image(id="large", footprint=of.footprint(), asset=nginx.address("large.tif"))
+    free = Bench(tmp_path / "free", nginx.host, workers=1).build([image])
+    assert free.blocks > TOGETHER
+
+    limits = {**LIMITS, "bytes": free.bytes // 2}
+    limited = Bench(tmp_path / "limited", nginx.host, workers=1, limits=limits).build([image])
+
+    assert (limited.read, limited.made) == (1, free.blocks)
+
+
+@pytest.mark.parametrize("which", ["tiles", "lossless"])
+def test_a_partition_whose_archive_was_deleted_says_so_and_is_made_anew(
+    nginx: Nginx, tmp_path: Path, which: str
+) -> None:
+    images = [drone(nginx, f"kept-{n}", 700_000 + 9_000 * n, 5_250_000)[0] for n in range(3)]
+    bench = Bench(tmp_path, nginx.host)
+    made = bench.build(images).made
+    state = bench.partition(bench.tile).state()
+    bench.store.delete([f"{bench.partition(bench.tile).at}{getattr(state, which)}"])
+
+    with pytest.raises(StoreUnavailable, match=rf"{which}\.pmtiles in .* is gone"):
+        bench.build(images[:-1])
+
+    assert bench.build(images).made == made
+    assert len(bench.seen_at(np.array([images[0].footprint.centroid.coords[0]]))) == 1
 
 
 def test_a_worker_that_dies_costs_one_image(nginx: Nginx, host: ScriptedHost, tmp_path: Path) -> None:
