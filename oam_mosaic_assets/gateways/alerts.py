@@ -1,7 +1,7 @@
-"""The channels that alerts go out by: a webhook, Slack's webhook, e-mail.
+"""The channels that send alerts: a webhook, Slack's webhook, e-mail.
 
-Each sends one message, waits no longer than some seconds, follows no redirect, and never names its address,
-which may be a secret by itself: errors say the variable that holds it.
+Each sends one message, gives up after some seconds, follows no redirect, and never reveals its address, which
+may itself be a secret: errors name the setting that holds it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import requests
 
 SECONDS: Final = 5.0
-"""For a connection, and for each answer."""
+"""Timeout for connecting, and for each read."""
 
 CONVERSATION_SECONDS: Final = 15.0
-"""For all that a server says, be it ever so slowly: a tick ends after a minute."""
+"""Timeout for a whole exchange, however slowly the server answers: Dagster ends a tick after a minute."""
 
 _PORTS: Final = {"smtp": 587, "smtps": 465}
 
@@ -40,9 +40,9 @@ class Webhook:
     """Posts JSON.
 
     Args:
-        address: may hold user and password, for HTTP basic authentication.
+        address: may contain user and password, for HTTP basic authentication.
         variable: the setting that holds the address.
-        write: what the JSON says.
+        write: makes the JSON of a message.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Webhook:
 
         try:
             with _unlogged("urllib3.connection", "urllib3.connectionpool"), _brief_session() as session:
-                session.auth = self._credentials or _as_it_is  # or requests looks into ~/.netrc
+                session.auth = self._credentials or _as_it_is  # or requests would read ~/.netrc
                 answer = session.post(
                     self._address,
                     data=json.dumps(self._write(message)),
@@ -71,7 +71,7 @@ class Webhook:
                 )
                 answer.close()
         except (requests.RequestException, OSError, ValueError) as error:
-            trouble = type(error).__name__  # its text holds the address
+            trouble = type(error).__name__  # its text contains the address
         else:
             if HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
                 return ""
@@ -85,13 +85,13 @@ class Webhook:
 
 
 class Email:
-    """Sends a letter by SMTP: TLS from the start for `smtps`, else STARTTLS where the server offers it.
+    """Sends e-mail by SMTP: TLS from the start for `smtps`, otherwise STARTTLS if the server offers it.
 
-    A password never goes over a line that anybody can read, and certificates are always checked.
+    A password is never sent over an unencrypted connection, and certificates are always verified.
 
     Args:
-        address: `smtp://user:password@host:587` or `smtps://…`; user and password may be left out.
-        trust: whom to believe about certificates; None is what the system believes.
+        address: `smtp://user:password@host:587` or `smtps://…`; user and password are optional.
+        trust: the certificates to trust; None for the system's.
     """
 
     name = "e-mail"
@@ -113,10 +113,10 @@ class Email:
             with closing(self._connect()) as server, _cut_off(lambda: [server.sock]):
                 self._introduce(server)
                 refused = server.send_message(self._letter(message), self._sender, self._recipients)
-                with suppress(smtplib.SMTPException, OSError):  # the letter was taken, whatever comes now
+                with suppress(smtplib.SMTPException, OSError):  # it was accepted, whatever happens now
                     server.quit()
         except smtplib.SMTPResponseException as error:
-            trouble = f"{type(error).__name__} {error.smtp_code}"  # its text is the server's
+            trouble = f"{type(error).__name__} {error.smtp_code}"  # its text comes from the server
         except (smtplib.SMTPException, OSError, ValueError) as error:
             trouble = type(error).__name__
         else:
@@ -168,12 +168,12 @@ def _as_it_is(request: Any) -> Any:
 
 @contextmanager
 def _cut_off(lines: Callable[[], Sequence[socket.socket | None]]) -> Iterator[None]:
-    """End a conversation that takes too long; whoever reads or writes is told that the server is gone."""
+    """Shut down connections that take too long; reads and writes then fail as if the server were gone."""
 
     def cut() -> None:
         for line in filter(None, lines()):
-            with suppress(OSError):  # it has ended by itself
-                socket.socket.shutdown(line, socket.SHUT_RDWR)  # TLS's own would wait for an answer
+            with suppress(OSError):  # it is closed already
+                socket.socket.shutdown(line, socket.SHUT_RDWR)  # not TLS's own, which drops its state too
 
     timer = Timer(CONVERSATION_SECONDS, cut)
     timer.daemon = True
@@ -186,7 +186,7 @@ def _cut_off(lines: Callable[[], Sequence[socket.socket | None]]) -> Iterator[No
 
 @contextmanager
 def _brief_session() -> Iterator[requests.Session]:
-    """A session that is cut off; a timeout of requests is for each piece of an answer alone."""
+    """A session that is cut off as a whole; the timeout of requests applies to each read alone."""
     import requests  # noqa: PLC0415
     from requests.adapters import HTTPAdapter  # noqa: PLC0415
 
@@ -199,7 +199,7 @@ def _brief_session() -> Iterator[requests.Session]:
             class Connection(pool.ConnectionCls):  # type: ignore[misc]  # HTTP's or HTTPS's
                 def _new_conn(self) -> socket.socket:
                     line: socket.socket = super()._new_conn()
-                    lines.append(line.dup())  # TLS takes the line itself away
+                    lines.append(line.dup())  # TLS detaches the socket itself
                     return line
 
             pool.ConnectionCls = Connection
@@ -217,7 +217,7 @@ def _brief_session() -> Iterator[requests.Session]:
 
 @contextmanager
 def _unlogged(*names: str) -> Iterator[None]:
-    """Keep these logs still: they quote addresses, whatever a server answers."""
+    """Silence these loggers: they quote addresses, whatever the server answers."""
     logs = [logging.getLogger(name) for name in names]
     for log in logs:
         log.addFilter(_nothing)
@@ -228,5 +228,5 @@ def _unlogged(*names: str) -> Iterator[None]:
             log.removeFilter(_nothing)
 
 
-def _nothing(record: logging.LogRecord) -> bool:  # noqa: ARG001  # logging asks so
+def _nothing(record: logging.LogRecord) -> bool:  # noqa: ARG001  # required by logging
     return False

@@ -1,4 +1,4 @@
-"""What this process frees goes back to the system."""
+"""Returning freed memory to the system."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import ctypes
 from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
-"""Of `mallopt(3)`; to set it also ends the adjusting of the limits from which arrays are mapped."""
+"""Parameter of `mallopt(3)`; setting it also keeps glibc from adjusting the mmap threshold."""
 
 _M_MMAP_THRESHOLD: Final = -3
-"""Bytes from which what is asked for is a mapping of its own."""
+"""Parameter of `mallopt(3)`: the size, bytes, from which an allocation gets a mapping of its own."""
 
 _KEPT_BYTES: Final = 128 * 1024
-"""glibc's own default, before it adjusts it."""
+"""glibc's own default for both, before it adjusts them."""
 
 
 def give_back_freed_memory(kept: int = _KEPT_BYTES) -> None:
     """Keep glibc from raising its thresholds.
 
-    Left to itself it keeps up to 64 MiB of what large arrays leave behind, a fifth of what a whole run needs.
-    Where the C library is another one, nothing happens.
+    By default it holds on to up to 64 MiB freed by large arrays, a fifth of what a whole run needs. With
+    another C library this does nothing.
 
     Args:
-        kept: bytes that it may keep; a process that needs arrays of this size again and again is spared what
-            the system takes for giving them anew.
+        kept: bytes that it may keep, so that a process that allocates arrays of this size over and over does
+            not pay for getting them from the system each time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""Reading a public address as a stranger does: plain HTTP, no credentials."""
+"""Reading public addresses as anyone can: plain HTTP requests, no credentials."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _Answer = TypeVar("_Answer")
 
 
 class AnonymousReader:
-    """Reads headers and ranges of public addresses, over connections that it keeps.
+    """Reads headers and byte ranges of public addresses, over persistent connections.
 
     Args:
-        timeouts: seconds to wait for a connection, and for each piece of an answer.
-        attempts: how often to ask in all, where the network or the server fails.
+        timeouts: seconds to wait for a connection, and for each read.
+        attempts: in all, if the network or the server fails.
     """
 
     def __init__(self, *, timeouts: tuple[float, float], attempts: int) -> None:
@@ -37,11 +37,11 @@ class AnonymousReader:
         self._attempts = attempts
 
     def read(self, address: str, *, start: int, length: int | None) -> bytes | None:
-        """Read `length` bytes from `start`, or to the end; None where a stranger may not, or finds nothing.
+        """Read `length` bytes from `start`, or to the end; None if the public may not, or nothing is there.
 
         Raises:
-            StoreUnavailable: no whole answer, or 429 or 5xx, at the last attempt.
-            StoreRefused: another answer than the bytes asked for; a redirect, for one, is not followed.
+            StoreUnavailable: no complete answer, or 429 or 5xx, at the last attempt.
+            StoreRefused: an answer other than the bytes asked for, such as a redirect, which is not followed.
         """
         ranged = start > 0 or length is not None
         last = "" if length is None else start + length - 1
@@ -49,14 +49,14 @@ class AnonymousReader:
         return self._ask("GET", address, headers, lambda answer: _content(answer, ranged=ranged))
 
     def head(self, address: str) -> PublicHead | None:
-        """Ask for the headers; None where a stranger may not, or finds nothing.
+        """Request the headers; None if the public may not, or nothing is there.
 
         Raises: as `read`.
         """
         return self._ask("HEAD", address, {}, _head)
 
     def headers(self, method: str, address: str, sent: Mapping[str, str]) -> Mapping[str, str]:
-        """Ask with these headers, and return those of the answer; none where a stranger may not ask so.
+        """Send a request with these headers and return those of the answer; none where `read` gives None.
 
         Raises:
             StoreUnavailable: as `read`.
@@ -72,7 +72,7 @@ class AnonymousReader:
     ) -> _Answer | None:
         from requests import RequestException  # noqa: PLC0415  # slow to import, seldom needed
 
-        # Bytes are counted as stored, so nothing on the way may compress them.
+        # Bytes are counted as stored, so nothing may compress them on the way.
         headers = {"Accept-Encoding": "identity", **headers}
         trouble = ""
         for attempt in range(self._attempts):

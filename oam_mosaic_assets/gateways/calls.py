@@ -1,8 +1,8 @@
-"""Calls of functions in processes of their own, for what keeps a processor busy.
+"""Function calls in processes of their own, for CPU-bound work.
 
-Such a process has its own memory, ends with its parent, and nothing of a Dagster process is loaded into it.
-A call and what comes of it travel in files, pickled; nobody else writes into that folder. Many calls of one
-function travel through pipes.
+Such a process has its own memory, ends with its parent, and is free of all that a Dagster process loads. A
+call and its result are pickled into files, in a folder that nobody else writes to. Repeated calls of one
+function go through pipes.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that another process makes.
+    """A call that is made by another process.
 
     Attributes:
         program: that process.
-        asked: the file with the call; what comes of it is written beside it.
+        asked: the file with the call; its result is written beside it.
     """
 
     program: Program
     asked: Path
 
     def result(self) -> Any:
-        """What came of it, where the process ended well."""
-        return pickle.loads(_answer(self.asked).read_bytes())  # noqa: S301  # by `main` below
+        """The result, if the process succeeded."""
+        return pickle.loads(_answer(self.asked).read_bytes())  # noqa: S301  # written by `main` below
 
     def error(self) -> Exception | None:
-        """What was raised there, where the process did not and that can travel."""
+        """The exception that the call raised, if it raised one that can be pickled."""
         if not _error(self.asked).exists():
             return None
         raised: Exception = pickle.loads(_error(self.asked).read_bytes())  # noqa: S301
@@ -57,14 +57,14 @@ class Call:
 
 
 def call(name: str, folder: Path, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Call:
-    """Write down a call; nothing is started.
+    """Write a call to a file; nothing is started.
 
     Args:
         name: what errors call the process.
-        folder: where it is written down.
-        function: of a module, as its arguments' classes are.
-        args: its arguments.
-        kwargs: those by name.
+        folder: where the file goes.
+        function: at module level, as the classes of its arguments must be.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
     """
     asked = folder / f"{uuid4().hex}.call"
     asked.write_bytes(pickle.dumps((function, args, kwargs)))
@@ -74,11 +74,11 @@ def call(name: str, folder: Path, function: Callable[P, Any], *args: P.args, **k
 
 @contextmanager
 def calling(name: str, folder: Path) -> Iterator[Aside]:
-    """Makes each call in a process of its own; those that are not done at the end are ended.
+    """Make each call in a process of its own; those still running when the block ends are stopped.
 
     Args:
         name: what errors call such a process.
-        folder: for files in between.
+        folder: for intermediate files.
 
     Raises:
         TilingFailed, DiskFull: see `run_together`.
@@ -106,16 +106,16 @@ def calling(name: str, folder: Path) -> Iterator[Aside]:
 def each_of(
     name: str, function: Callable[[T], R], values: Iterable[T], *, processes: int
 ) -> Iterator[Iterator[R]]:
-    """Call a function with one value after another, in processes that take turns.
+    """Call a function with each of many values, in processes that take turns.
 
     Args:
         name: what errors call such a process.
-        function: of a module, as the classes of its values are, or a `partial` of one.
-        values: taken one for each process ahead.
+        function: at module level, as the classes of its values must be, or a `partial` of such a function.
+        values: read ahead by one for each process.
         processes: how many.
 
     Yields:
-        What comes of each, in the order of values; raises TilingFailed.
+        The results, in the order of the values; raises TilingFailed.
     """
     program = Program(name, [sys.executable, "-m", __name__])
     with ExitStack() as held:
@@ -132,9 +132,9 @@ def _in_turn(workers: Sequence[_Worker], values: Iterable[Any]) -> Iterator[Any]
             worker.ask(value)
             at_work.append(worker)
             continue
-        at_work.rotate(-1)  # it is the first
+        at_work.rotate(-1)  # it was first in line
         answer = worker.answer()
-        worker.ask(value)  # so that it is at work while this answer is looked at
+        worker.ask(value)  # so that it works while the caller uses this answer
         yield answer
     for worker in at_work:
         yield worker.answer()
@@ -143,7 +143,7 @@ def _in_turn(workers: Sequence[_Worker], values: Iterable[Any]) -> Iterator[Any]
 
 
 class _Worker:
-    """A process that calls one function again and again."""
+    """A process that calls one function repeatedly."""
 
     def __init__(self, process: Running, function: Callable[[Any], Any]) -> None:
         self._finish = process.finish
@@ -151,7 +151,7 @@ class _Worker:
         self.ask(function)
 
     def ask(self, value: Any) -> None:
-        """Give it a value; it has answered all others."""
+        """Send it a value; it must have answered all earlier ones."""
         try:
             pickle.dump(value, self._to, pickle.HIGHEST_PROTOCOL)
             self._to.flush()
@@ -160,37 +160,37 @@ class _Worker:
             raise
 
     def answer(self) -> Any:
-        """What came of the value; waits for it."""
+        """Wait for the result of the last value, and return it."""
         try:
-            return pickle.load(self._from)  # noqa: S301  # of `_answer_all` below
-        except (EOFError, pickle.UnpicklingError):  # it ended before or amid its answer
+            return pickle.load(self._from)  # noqa: S301  # written by `_answer_all` below
+        except (EOFError, pickle.UnpicklingError):  # it ended before or during its answer
             self._finish()
             raise
 
     def end(self) -> None:
-        """See it end well, with nothing left to do."""
+        """Let it end, as there is nothing left to do; raises if it fails."""
         self._to.close()
         self._finish()
 
 
 def tell(share: float) -> None:
-    """Let the parent know what is done, 0 to 1; for programs that `run_together` listens to."""
+    """Report the share done, 0 to 1, to the parent; for programs started by `run_together`."""
     print(json.dumps({"progress": 100.0 * share}), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:
-    """Make the call that is written down; without one, those that stdin asks for."""
+    """Make the call in the file given as argument; without one, those requested on stdin."""
     give_back_freed_memory()
     if not sys.argv[1:]:
         _answer_all()
         return
     asked = Path(sys.argv[1])
-    function, args, kwargs = pickle.loads(asked.read_bytes())  # noqa: S301  # by `call` above
+    function, args, kwargs = pickle.loads(asked.read_bytes())  # noqa: S301  # written by `call` above
     try:
         result = function(*args, **kwargs)
     except Exception as raised:
         raised.add_note(format_exc())
-        with suppress(Exception):  # not every error can travel; each is said on stderr
+        with suppress(Exception):  # not every error can be pickled; all are printed on stderr
             written = pickle.dumps(raised)
             pickle.loads(written)  # noqa: S301
             unfinished = asked.with_suffix(".part")
@@ -202,8 +202,8 @@ def main() -> None:
 
 def _answer_all() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
-    function = pickle.load(sys.stdin.buffer)  # noqa: S301  # by `_Worker` above
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not pass for an answer
+    function = pickle.load(sys.stdin.buffer)  # noqa: S301  # written by `_Worker` above
     while True:
         try:
             value = pickle.load(sys.stdin.buffer)  # noqa: S301

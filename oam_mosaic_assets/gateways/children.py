@@ -1,4 +1,4 @@
-"""Programs as child processes: heard while they work, ended together, and never left behind."""
+"""Programs as child processes: monitored while they run, stopped together, and never left behind."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from typing import IO, Final, cast
 from oam_mosaic_assets.errors import DiskFull, TilingFailed
 
 LAST_WORDS: Final = 20
-"""Lines of its stderr that an error quotes."""
+"""How many of the last lines of stderr an error quotes."""
 
 GRACE_SECONDS: Final = 5.0
-"""Between asking it to stop and stopping it."""
+"""Between SIGTERM and SIGKILL."""
 
 _FULL: Final = re.compile(r"no space left|disk is full|ENOSPC|short write", re.IGNORECASE)
 
 
 class NotStarted(Exception):
-    """A program is not there, or may not be run; the message says why."""
+    """A program does not exist or may not be executed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program to be run.
+    """A program to run.
 
     Attributes:
         name: what errors call it.
-        command: says on its stderr how far it is: lines of JSON with the percentage as `progress`.
+        command: reports its progress on stderr: lines of JSON with the percentage as `progress`.
     """
 
     name: str
@@ -50,18 +50,18 @@ def run_together(
     on_progress: Callable[[float], None],
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run programs to their end. Whatever ends this, also a cancellation or one that fails, ends all of them.
+    """Run programs to completion. If one fails or this is cancelled, all of them are stopped.
 
     Args:
-        programs: the first ones are started first.
+        programs: started in this order.
         at_once: how many run at the same time.
-        on_progress: called with the share done of all, 0 to 1.
-        environment: of each; without it, this process's own.
+        on_progress: called with the share of all work that is done, 0 to 1.
+        environment: of each; None for this process's own.
 
     Raises:
         NotStarted: one cannot be started.
-        DiskFull: one ran out of room.
-        TilingFailed: one failed or was killed; the message holds its last words.
+        DiskFull: one ran out of disk space.
+        TilingFailed: one failed or was killed; the message quotes its last lines of stderr.
     """
     waiting, done = deque(programs), 0
     at_work: list[_Child] = []
@@ -84,12 +84,12 @@ def run_together(
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A program at work.
+    """A running program.
 
     Attributes:
         finish: waits for its end; raises as `run_together` does.
-        stdin: it is asked here.
-        stdout: it answers here.
+        stdin: for requests to it; None unless `is_asked`.
+        stdout: for its answers; None unless `is_asked`.
     """
 
     finish: Callable[[], None]
@@ -99,11 +99,13 @@ class Running:
 
 @contextmanager
 def running(program: Program, *, is_asked: bool = False) -> Iterator[Running]:
-    """Have a program run meanwhile; whatever ends this ends it. It should say little on stderr until its end.
+    """Run a program in the background; it is stopped when the block ends.
+
+    It should write little to stderr, which is not read before `finish`.
 
     Args:
         program: the program.
-        is_asked: whether its stdin and stdout are ours.
+        is_asked: whether its stdin and stdout are pipes to this process.
 
     Raises:
         TilingFailed: it cannot be started.
@@ -139,7 +141,7 @@ def _started(
             stdout=subprocess.PIPE if is_asked else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=environment,
-            # a group of its own, so that all it starts can be ended together
+            # a process group of its own, so that all it starts can be stopped with it
             start_new_session=True,
         )
     except OSError as error:
@@ -147,23 +149,23 @@ def _started(
 
 
 def _dies_with_parent() -> list[str]:
-    """A worker that is killed outright cannot clean up; the kernel then ends its child."""
+    """A process that is killed cannot clean up, so the kernel is to end its child."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
 class _Child:
-    """A run of it, and what it said."""
+    """A running program, and its output on stderr."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
         self.name = name
-        self.process, self.stderr = process, cast("IO[bytes]", process.stderr)  # it is piped
+        self.process, self.stderr = process, cast("IO[bytes]", process.stderr)  # it is a pipe
         self.share = 0.0
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._unended = b""
 
     def has_ended(self) -> bool:
-        """Listen to what it says now."""
+        """Read from its stderr, waiting if necessary; whether it was closed."""
         said = os.read(self.stderr.fileno(), 65536)
         *lines, self._unended = (self._unended + said).split(b"\n")
         for line in [*lines, *([] if said else [self._unended])]:
@@ -180,7 +182,7 @@ class _Child:
             self.share = min(max(percent / 100.0, 0.0), 1.0)
 
     def explain(self) -> None:
-        """Wait for its end. Raises where that was no good one."""
+        """Wait for its end; raises if it failed."""
         code = self.process.wait()
         _end(self.process)
         if code:
@@ -188,7 +190,7 @@ class _Child:
 
 
 def _heard(children: Sequence[_Child]) -> list[_Child]:
-    """Those that say something, or have ended."""
+    """Wait for those that have written something or have ended."""
     ready = wait([each.stderr.fileno() for each in children])
     return [each for each in children if each.stderr.fileno() in ready]
 
@@ -206,13 +208,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         break
     for each in (child.stdin, child.stdout, child.stderr):
         if each is not None:
-            with suppress(BrokenPipeError):  # what it was not told any more
+            with suppress(BrokenPipeError):  # input that it no longer read
                 each.close()
 
 
 def _explain(name: str, code: int, last_words: str) -> None:
     full = [line for line in last_words.splitlines() if _FULL.search(line)]
-    if full:  # of our own processes the other words are a traceback, which helps nobody here
+    if full:  # for our own processes the other lines are a traceback, which helps nobody here
         raise DiskFull(
             f"{name} ran out of disk space: {full[-1].strip()}",
             hint="Free some space in the scratch folder, or point MOSAIC_SCRATCH at a larger disk: about "

@@ -1,4 +1,4 @@
-"""The catalogue as it is now, held against what is public: by ids where that is cheap, else by numbers."""
+"""The current catalogue compared with what is public: by ids if that is cheap, otherwise by counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oam_mosaic_assets.gateways.releases import Releases
 
 
 def compare(catalogue: Catalogue, releases: Releases, pointer: Pointer) -> Comparison | None:
-    """Say what the public mosaic lacks of the catalogue, and what has left it; None where it cannot be said.
+    """What the public mosaic lacks, and what has left the catalogue since; None if that is unknown.
 
     Raises:
         CatalogueUnavailable, CatalogueRefused, StoreUnavailable, StoreRefused: see `errors`.

@@ -1,6 +1,6 @@
-"""What this process may use of the machine, as its control groups limit it: memory and processors.
+"""The memory and processors that this process's control groups let it use.
 
-A container on a large machine sees all of its processors and memory; what it may use stands in its groups.
+A container sees all the processors and memory of its machine; only its control groups say what it may use.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 
 def memory_limit(mounted: Path = _MOUNTED, membership: Path = _MEMBERSHIP) -> int | None:
-    """The least memory limit of this process's groups, in bytes; None where there is none.
+    """The lowest memory limit of this process's groups, in bytes; None if there is none.
 
     Args:
-        mounted: where the groups are.
-        membership: which of them this process is in; see cgroups(7).
+        mounted: where the groups are mounted.
+        membership: lists the groups that this process is in; see cgroups(7).
     """
     limits = []
     for group, version in _groups("memory", mounted, membership):
@@ -29,11 +29,11 @@ def memory_limit(mounted: Path = _MOUNTED, membership: Path = _MEMBERSHIP) -> in
 
 
 def processors(mounted: Path = _MOUNTED, membership: Path = _MEMBERSHIP) -> int:
-    """How many processors this process may keep busy, at least one; of a share of one more, it counts.
+    """How many processors this process may keep busy, at least one; a fraction is rounded up.
 
     Args:
-        mounted: where the groups are.
-        membership: which of them this process is in; see cgroups(7).
+        mounted: where the groups are mounted.
+        membership: lists the groups that this process is in; see cgroups(7).
     """
     shares = [float(len(os.sched_getaffinity(0)))]
     for group, version in _groups("cpu", mounted, membership):
@@ -43,13 +43,13 @@ def processors(mounted: Path = _MOUNTED, membership: Path = _MEMBERSHIP) -> int:
             else _numbers_in(group / "cpu.max")
         )
         match stated:
-            case [quota, period] if quota > 0 and period > 0:  # a quota of -1, or "max", is none
+            case [quota, period] if quota > 0 and period > 0:  # a quota of -1 or "max" is no limit
                 shares.append(quota / period)
     return max(1, math.ceil(min(shares)))
 
 
 def _groups(controller: str, mounted: Path, membership: Path) -> Iterator[tuple[Path, int]]:
-    """The groups of this process that may limit it, innermost first, and of which version each is."""
+    """The groups that may limit this process, innermost first, each with its cgroup version."""
     try:
         entries = membership.read_text().splitlines()
     except OSError:
@@ -62,13 +62,13 @@ def _groups(controller: str, mounted: Path, membership: Path) -> Iterator[tuple[
             base, version = mounted / controller, 1
         else:
             continue
-        # in a container the name may be the host's, and what is mounted the container's own group
+        # in a container the name may be the host's, while the mount holds only the container's own group
         group = base / name.lstrip("/")
         yield from ((each, version) for each in (group, *group.parents) if each.is_relative_to(base))
 
 
 def _numbers_in(file: Path) -> list[int]:
-    """The whole numbers that a file consists of; none where there is no such group, or a word in it."""
+    """The integers in a file; none if it does not exist, or holds a word such as `max`."""
     try:
         return [int(word) for word in file.read_text().split()]
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""An archive of coverage from footprints: all of it, or only the blocks that something changed in."""
+"""Making a coverage archive from footprints: all of it, or only the blocks in which something changed."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from oam_mosaic_assets.gateways.control_groups import processors
 from oam_mosaic_assets.gateways.coverage_shares import drawn_by, program_of
 
 WORTH_A_PROCESS: Final = 40
-"""Blocks that take longer to draw than a process takes to start; fewer are drawn in this one."""
+"""The fewest blocks for each process: fewer take less time to draw than a process takes to start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is to be drawn.
+    """What to draw.
 
     Attributes:
         table: the GeoParquet of footprints.
         snapshot: the digest of the snapshot.
-        bounds: west, south, east, north of all of them, degrees.
+        bounds: west, south, east, north of all footprints, degrees.
     """
 
     table: Path
@@ -57,10 +57,10 @@ class Drawn:
     """How an archive was made.
 
     Attributes:
-        tiles_made: tiles of it that are fresh.
-        tiles_reused: tiles of it that were taken over.
-        images_changed: since the build that they were taken over from; None where all was made anew.
-        why_anew: why all was made anew; empty where it was not.
+        tiles_made: tiles that were drawn for it.
+        tiles_reused: tiles that were taken over from an earlier build.
+        images_changed: images changed since that build; None if everything was drawn again.
+        why_anew: why everything was drawn again; empty if it was not.
     """
 
     tiles_made: int
@@ -78,14 +78,14 @@ def make_coverage(
     processes: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Drawn:
-    """Write the archive. The same footprints give the same bytes, whatever was taken over.
+    """Write the archive. The same footprints give the same bytes, however many tiles are taken over.
 
     Args:
-        plan: what is drawn.
-        shown: what is to be drawn.
-        target: where it goes; must not exist. Its folder holds intermediate files.
-        before: what to take over, or why there is nothing.
-        processes: that draw at once; 0 is one for each processor.
+        plan: of the archive.
+        shown: the footprints.
+        target: the archive's path; must not exist. Its folder receives intermediate files.
+        before: the build to take tiles over from, or why there is none.
+        processes: how many draw at the same time; 0 for one per processor.
         on_progress: called with the share done, 0 to 1.
 
     Raises:
@@ -123,7 +123,7 @@ def make_coverage(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Drawing in a folder; what is drawn is kept open."""
+    """Drawing in a folder; the files with the results stay open until `held` is closed."""
 
     plan: CoveragePlan
     footprints: Path
@@ -137,7 +137,7 @@ class _Run:
             return whole_tiles_spooled(sectors, self.plan, self._scratch_files("whole"))
 
     def blocks_and_above(self, only: Numbers | None, kept: Sequence[Source], processes: int) -> list[Source]:
-        """These blocks, all where none are named, and the tiles above them."""
+        """Draw these blocks, or all for None, and the tiles above them."""
         reached = write_blocks(
             self.footprints,
             self.plan.block_zoom,
@@ -145,7 +145,7 @@ class _Run:
             only=None if only is None else Stretches.of(only),
         )
         drawn = self._blocks(len(reached), processes or processors())
-        # above a block that lost its last image there are tiles as well
+        # tiles above a block that lost its last image must be drawn again too
         redrawn = reached if only is None else only
         above = upper_tiles_spooled([*drawn, *kept], redrawn, self.plan, self._scratch_files("above"))
         return [*drawn, *above]
@@ -167,7 +167,7 @@ class _Run:
         return [source for each in range(shares) for source in drawn_by(self.plan, each, self._left_behind)]
 
     def _scratch_files(self, kind: str) -> Opened:
-        """Files that are open as long as the run; nobody else finds them."""
+        """Opens files that last as long as the run and are unlinked at once."""
 
         def opened(name: str) -> IO[bytes]:
             return self._kept_open(self.folder / f"{kind}.{name}", "x+b")
@@ -185,6 +185,6 @@ class _Run:
 
 
 def blocks_reached(areas: Geometries, plan: CoveragePlan) -> Numbers:
-    """Ids of the blocks that areas (EPSG:4326) may have something in; ascending."""
+    """Ids of the blocks that areas (EPSG:4326) may reach into, ascending."""
     _, x, y = cells_reached(polygons_of(areas), plan.block_zoom)
     return np.unique(tile_ids(plan.block_zoom, x, y))

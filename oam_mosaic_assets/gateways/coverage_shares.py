@@ -1,6 +1,6 @@
-"""Drawing a share of the blocks of coverage, by processes as `gateways.calls` makes them.
+"""Drawing a share of the coverage blocks, in a process started by `gateways.calls`.
 
-Those load this module and what it needs, so nothing here but the drawing itself.
+Such a process loads this module and everything it imports, so it holds nothing but the drawing itself.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from oam_mosaic_assets.gateways.children import Program
 
 
 def program_of(plan: CoveragePlan, folder: Path, share: int, of: int) -> Program:
-    """What draws one of so many shares of the blocks in a folder; `drawn_by` has what it leaves there."""
+    """The program that draws one of `of` shares of the blocks in a folder; `drawn_by` reads its output."""
     return call("A process that draws coverage", folder, _draw, plan, folder, share, of).program
 
 
 def drawn_by(plan: CoveragePlan, share: int, opened: Opened) -> list[Source]:
-    """What the process with this share left in the folder, whose files are `opened` for reading."""
+    """What the process with this share left in the folder; `opened` opens its files for reading."""
     return spooled_by(lambda name: opened(_name(share, name)), plan)
 
 
 def _draw(plan: CoveragePlan, folder: Path, share: int, of: int) -> None:
     with open_blocks(folder) as blocks, ExitStack() as held:
-        which = range(share, len(blocks.ids), of)  # neighbours are alike, so shares are as well
+        which = range(share, len(blocks.ids), of)  # neighbours are alike, so the shares are, too
         done = count(1)
 
         def on_block() -> None:

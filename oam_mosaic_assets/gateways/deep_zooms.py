@@ -1,6 +1,6 @@
-"""Cutting deep zooms into a file: by this process, or by others as `gateways.calls` makes them.
+"""Cutting deep zooms into a file: in this process, or in others started by `gateways.calls`.
 
-Those load this module and what it needs, so nothing here but the drawing itself.
+Those processes load this module and everything it imports, so it holds nothing but the cutting itself.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from oam_mosaic_assets.gateways.children import Program
 
 
 def deep_zooms(plan: TilingPlan, lines: Path, wanted: Stretches, target: Path, stop: Event) -> Fragment:
-    """The deep zooms of a plan.
+    """Cut the tiles of a plan's deep zooms into a file.
 
     Args:
         plan: of the archive.
         lines: GeoJSON as tippecanoe reads it, in drawing order.
-        wanted: the tiles that are.
-        target: where they go; must not exist.
-        stop: ends it early, when it is set.
+        wanted: the tiles to cut.
+        target: the file; must not exist.
+        stop: ends this early when set.
     """
     return Fragment.written(_until(stop, deep_zoom_tiles(lines, plan, wanted)), target)
 
 
 def in_shares(plan: TilingPlan, lines: Path, wanted: Stretches, targets: Iterable[Path]) -> list[Program]:
-    """Programs that do the same, a share each; `Fragment.left_at` has what they leave at the targets."""
+    """Programs that do the same, one share each; `Fragment.left_at` reads what they leave at the targets."""
     shares = list(targets)
     return [
         call(
@@ -52,7 +52,7 @@ def in_shares(plan: TilingPlan, lines: Path, wanted: Stretches, targets: Iterabl
 
 
 def _share(plan: TilingPlan, lines: Path, wanted: Stretches, target: Path, share: int, of: int) -> None:
-    gc.disable()  # nothing here refers to itself; to look for it takes a tenth of the time
+    gc.disable()  # there are no reference cycles here; looking for them takes a tenth of the time
     tiles = deep_zoom_tiles(lines, plan, wanted, share=share, of=of, on_progress=tell)
     Fragment.written(tiles, target).saved()
 

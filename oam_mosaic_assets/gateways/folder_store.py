@@ -1,8 +1,8 @@
 """The object store as a local folder: an object is a file, its key the path below the root.
 
-Every object is written under a name beside its own and renamed into place, so a file's bytes never change
-once they can be read: whoever has it open reads one object to its end. Renames happen one at a time, under a
-lock that all processes at work in the folder share. Names that begin with a dot are the store's own.
+Every object is written to a temporary file beside its own and renamed into place, so a file's bytes never
+change once it can be read: an open file stays the same object to its end. Renames happen one at a time, under
+a lock shared by all processes that work in the folder. Names that begin with a dot are the store's own.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _ELSEWHERE: Final = "Set MOSAIC_STORE to a folder that this user may write to."
 
 
 class FolderStore:
-    """An `ObjectStore` in a folder, which is made when the first object is written.
+    """An `ObjectStore` in a folder, which is created when the first object is written.
 
-    Public is a file that everyone may read (mode 0644), private one that only its owner may (0600). Headers
-    are not kept: nothing serves them. Unlike on S3, `a` and `a/b` cannot both be objects.
+    A public object is a file that everyone may read (mode 0644), a private one only its owner (0600). Headers
+    are not kept, because nothing serves them. Unlike on S3, `a` and `a/b` cannot both be objects.
     """
 
     def __init__(self, root: Path) -> None:
@@ -67,7 +67,7 @@ class FolderStore:
         self,
         key: str,
         path: Path,
-        headers: Headers,  # noqa: ARG002  # a file has none
+        headers: Headers,  # noqa: ARG002  # files have none
         *,
         public: bool = False,
     ) -> StoredObject:
@@ -79,7 +79,7 @@ class FolderStore:
         self,
         key: str,
         content: bytes,
-        headers: Headers,  # noqa: ARG002  # a file has none
+        headers: Headers,  # noqa: ARG002  # files have none
         *,
         public: bool = False,
         if_match: str | None = None,
@@ -100,7 +100,7 @@ class FolderStore:
         self,
         source: StoredObject,
         key: str,
-        headers: Headers,  # noqa: ARG002  # a file has none
+        headers: Headers,  # noqa: ARG002  # files have none
         *,
         public: bool = False,
     ) -> StoredObject:
@@ -130,7 +130,7 @@ class FolderStore:
                 return file.read(), found
 
     def get_file(self, key: str, path: Path) -> StoredObject | None:
-        """See `ObjectStore.get_file`. The file is a copy: whatever happens to it, the object stays."""
+        """See `ObjectStore.get_file`. The file is a copy: changing it leaves the object as it is."""
         opened = self._open(key)
         if opened is None:
             return None
@@ -180,7 +180,7 @@ class FolderStore:
         return self._path(key).as_uri()
 
     def head_publicly(self, key: str) -> PublicHead | None:
-        """See `ObjectStore.head_publicly`. A file has no headers, so its type is not told."""
+        """See `ObjectStore.head_publicly`. A file has no headers, so its type is unknown."""
         with self._faults("look at", key):
             opened = self._open(key)
             if opened is None:
@@ -190,7 +190,7 @@ class FolderStore:
             return PublicHead(opened[1].size, None) if is_public else None
 
     def read_publicly(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
-        """See `ObjectStore.read_publicly`. A stranger is anyone but the file's owner and group."""
+        """See `ObjectStore.read_publicly`. The public is anyone but the file's owner and group."""
         check_range(start, length)
         with self._faults("read", key):
             opened = self._open(key)
@@ -206,7 +206,7 @@ class FolderStore:
         return self.root / check_key(key)
 
     def _open(self, key: str) -> tuple[BinaryIO, StoredObject] | None:
-        """Open an object and say which one it is; it stays that one, whatever happens to its key."""
+        """Open an object and describe it; the file stays that object, whatever happens to its key."""
         with self._faults("read", key):
             try:
                 file = self._path(key).open("rb")
@@ -226,7 +226,7 @@ class FolderStore:
         path = self._path(key)
         partial = partial_beside(path)
         with self._faults("write", key):
-            with self._lock():  # or `delete` might remove the folder, empty yet, in between
+            with self._lock():  # or `delete` might remove the folder while it is still empty
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb")
             try:
@@ -234,7 +234,7 @@ class FolderStore:
                     fill(file)
                     file.flush()
                     os.fchmod(file.fileno(), PUBLIC if public else PRIVATE)
-                    # The kernel's own stamp may stand still for milliseconds; the ETag relies on it.
+                    # The kernel's own time may stand still for milliseconds, and the ETag relies on it.
                     os.utime(file.fileno(), ns=(time.time_ns(),) * 2)
                     os.fsync(file.fileno())
                     written = _describe(key, os.fstat(file.fileno()))
@@ -249,7 +249,7 @@ class FolderStore:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Hold the store's lock; short, never while content is written. The kernel frees a dead process's."""
+        """Hold the store's lock: briefly, never while writing content. The kernel frees a dead process's."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except FileExistsError as fault:
@@ -261,10 +261,10 @@ class FolderStore:
             yield
 
     def _files_near(self, prefix: str) -> Iterator[Path]:
-        """Walk the files, the store's own too, of the deepest folder that holds every key of the prefix."""
+        """Walk the files in the deepest folder that holds every key of the prefix, the store's own too."""
         folder = prefix.rpartition("/")[0]
 
-        def fail(fault: OSError) -> None:  # or `os.walk` passes over what it cannot read
+        def fail(fault: OSError) -> None:  # or `os.walk` skips what it cannot read
             if not isinstance(fault, FileNotFoundError | NotADirectoryError):
                 raise fault
 
@@ -310,7 +310,7 @@ def _describe(key: str, status: os.stat_result) -> StoredObject:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the renames in a folder last through a power failure."""
+    """Make the renames in a folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The gateways that the settings ask for. What is not asked for is not imported: commands start fast."""
+"""The gateways that the settings ask for. No others are imported, so that commands start fast."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def store_of(settings: Settings, *, patient: bool = True) -> ObjectStore:
-    """S3 where the settings name it, else the folder.
+    """S3 if the settings name it, otherwise the folder.
 
     Args:
-        patient: whether a server that does not answer is asked again and again.
+        patient: whether to wait long for a server that does not answer, and to retry.
     """
     if not settings.publishes_to_s3:
         from oam_mosaic_assets.gateways.folder_store import FolderStore  # noqa: PLC0415
@@ -36,7 +36,7 @@ def store_of(settings: Settings, *, patient: bool = True) -> ObjectStore:
 
 
 def imagery_of(settings: Settings, store: ObjectStore) -> ImageryMosaic:
-    """The imagery in this store."""
+    """The imagery mosaic in this store."""
     from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic, ImageryPlan  # noqa: PLC0415
 
     gigabytes, hours = settings.imagery_budget_gb, settings.imagery_budget_hours
@@ -55,17 +55,17 @@ def imagery_of(settings: Settings, store: ObjectStore) -> ImageryMosaic:
 
 
 def viewer_of(settings: Settings, store: ObjectStore) -> Viewer:
-    """The page that shows the mosaic, in this store."""
+    """The viewer's page in this store."""
     from oam_mosaic_assets.gateways.viewer import Viewer, config_of  # noqa: PLC0415
 
     keys = settings.keys
-    # a folder has no address of its own: it is wherever somebody serves it
+    # a folder has no public address of its own: that depends on who serves it
     base = store.public_address(keys.archive).removesuffix(keys.archive) if settings.publishes_to_s3 else None
     return Viewer(store, keys, settings.serve_viewer, config_of(settings, base))
 
 
 def probed_bucket_of(settings: Settings) -> ProbedBucket:
-    """The bucket that the settings name, asked by somebody who waits for the answer."""
+    """The bucket that the settings name, with short timeouts for somebody who waits for the answer."""
     from oam_mosaic_assets.gateways.diagnosis.probed_bucket import ProbedBucket  # noqa: PLC0415
 
     haste: dict[str, Any] = {"connect_timeout": 5.0, "read_timeout": 15.0, "attempts": 2}
@@ -73,10 +73,10 @@ def probed_bucket_of(settings: Settings) -> ProbedBucket:
 
 
 def catalogue_of(settings: Settings, *, patient: bool = True) -> Catalogue:
-    """The one source that the settings name, else the sample.
+    """The one source that the settings name, otherwise the sample.
 
     Args:
-        patient: whether a STAC API that does not answer is asked again and again.
+        patient: whether to wait long for a STAC API that does not answer, and to retry often.
     """
     if settings.source == "pgstac":
         return pgstac_of(settings)
@@ -98,7 +98,7 @@ def pgstac_of(settings: Settings) -> PgstacCatalogue:
     """The database that the settings name.
 
     Raises:
-        CatalogueRefused: its address cannot be read.
+        CatalogueRefused: its address cannot be parsed.
     """
     from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue  # noqa: PLC0415
 
@@ -128,7 +128,7 @@ def _s3(settings: Settings) -> dict[str, Any]:
 
 
 def channels_of(settings: Settings) -> list[Webhook | Email]:
-    """The channels of the alerts that the settings name; none where they name none."""
+    """The alert channels that the settings name, if any."""
     channels: list[Webhook | Email] = []
     if address := _revealed(settings.alert_webhook_url):
         channels.append(Webhook("webhook", address, variable="ALERT_WEBHOOK_URL", write=Message.as_json))

@@ -1,4 +1,4 @@
-"""The releases that lie in a store, and how one is deleted whole."""
+"""The releases in a store, and how they are deleted completely."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore, StoredObject
 
 
 def released_objects(store: ObjectStore, keys: Keys) -> dict[str, list[StoredObject]]:
-    """All that lies under `builds/`, build by build; what is kept of a foreign object is not there."""
+    """All objects under `builds/`, by build; copies of foreign objects are left out."""
     found: dict[str, list[StoredObject]] = {}
     for each in store.keys(keys.releases_root):
         build = each.key.removeprefix(keys.releases_root).split("/", 1)[0]
@@ -23,10 +23,10 @@ def released_objects(store: ObjectStore, keys: Keys) -> dict[str, list[StoredObj
 def read_releases(
     store: ObjectStore, keys: Keys, objects: Mapping[str, Collection[StoredObject]] | None = None
 ) -> list[Release]:
-    """The releases there are, the newest first. One without a manifest was never finished.
+    """All releases, newest first. One without a manifest was never finished, and is left out.
 
     Args:
-        objects: what `released_objects` found, where that was asked already.
+        objects: the result of `released_objects`, if already known.
     """
     found = []
     for build, present in (released_objects(store, keys) if objects is None else objects).items():
@@ -43,7 +43,7 @@ def read_releases(
 
 
 def delete_releases(store: ObjectStore, keys: Keys, builds: Collection[str]) -> None:
-    """Delete releases with their tables; first what makes them releases."""
+    """Delete releases and their tables; the manifests, which make them releases, go first."""
     if not builds:
         return
     objects = released_objects(store, keys)

@@ -1,4 +1,4 @@
-"""A hold: while it lies in the store, no build becomes public. Every publisher asks for it under the lock."""
+"""A hold: while it is in the store, no build becomes public. Every publisher checks for it under the lock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Hold:
 
     Attributes:
         since: UTC, ISO 8601.
-        reason: a person's; of several holds, all of them.
+        reason: given by a person; all reasons, if several holds were placed.
     """
 
     since: str
@@ -32,14 +32,14 @@ class Hold:
 
 
 class Holds:
-    """The hold of a store, or none."""
+    """The hold in a store, if there is one."""
 
     def __init__(self, store: ObjectStore, keys: Keys) -> None:
         self._store = store
         self._key = keys.hold
 
     def present(self) -> Hold | None:
-        """The hold; None where there is none. One that cannot be read holds all the same."""
+        """The hold; None if there is none. An unreadable one counts all the same."""
         found = self._store.get_bytes(self._key)
         if found is None:
             return None
@@ -50,7 +50,7 @@ class Holds:
             return Hold(found[1].written_at.isoformat(), f"of a reason that {self._key} does not tell")
 
     def refuse(self) -> None:
-        """Raise `PublicationHeld` where there is one."""
+        """Raise `PublicationHeld` if there is a hold."""
         hold = self.present()
         if hold is not None:
             raise PublicationHeld(
@@ -59,9 +59,9 @@ class Holds:
             )
 
     def place(self, reason: str) -> Hold:
-        """Hold; one that is there gets the reason as well, so that none is lost.
+        """Place a hold; an existing one gets the reason added, so that none is lost.
 
-        To be called under the lock, so that no publisher is past asking.
+        Call this under the lock, so that no publisher has checked for a hold already.
         """
         hold = self.present()
         if hold is None:
@@ -72,7 +72,7 @@ class Holds:
         return hold
 
     def put_back(self, hold: Hold | None) -> None:
-        """Make it what it was."""
+        """Restore the hold as it was; None removes it."""
         if hold is None:
             self._store.delete([self._key])
         else:

@@ -1,4 +1,4 @@
-"""The blocks of one partition: what changed is read and made anew, what did not costs no request."""
+"""The blocks of one partition: changed ones are read and made again, unchanged ones cost no request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oam_mosaic_assets.gateways.imagery.workers import Workers
 
 
 class Partition(Kept):
-    """One partition in a store, that can be brought up to date."""
+    """One partition in a store, which can be brought up to date."""
 
     def build(
         self,
@@ -31,17 +31,17 @@ class Partition(Kept):
         """Bring it up to date with the images that touch it.
 
         Args:
-            images: in any order; others than those that touch it do no harm.
-            workers: who reads them.
+            images: in any order; may include images that do not touch it.
+            workers: the processes that read them.
             scratch: an empty folder.
             budget: what may be spent.
-            on_progress: told how many blocks are as they should be.
+            on_progress: called with how many blocks are up to date.
         """
         return Building(self, images, workers, scratch, budget, on_progress).done()
 
 
 def partitions_of(footprints: Iterable[Any]) -> dict[Tile, list[int]]:
-    """Which footprints (EPSG:4326) touch each partition that there is imagery in."""
+    """The indices of the footprints (EPSG:4326) that touch each partition, for partitions with any."""
     which, places = blocks_of(np.array(list(footprints), dtype=object))
     pairs = np.unique(np.column_stack([which, places >> (BLOCK_ZOOM - PARTITION_ZOOM)]), axis=0)
     found: dict[Tile, list[int]] = {}

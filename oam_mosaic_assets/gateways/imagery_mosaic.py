@@ -1,4 +1,4 @@
-"""Imagery of the whole world: partitions brought up to date, and put together into one archive."""
+"""Imagery of the whole world: partitions are brought up to date, and merged into one archive."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 COLUMNS: Final = ("id", "geometry", "asset", "gsd", "acquired_to", "updated", "render_params")
 
 PARTITIONS: Final = "imagery"
-"""What Dagster calls the list of partitions."""
+"""Dagster's name for the dynamic partitions."""
 
 _SHOWS: Final[Mapping[Kind, str]] = {
     "imagery": "What they show, where they could be read.",
@@ -51,7 +51,7 @@ _SHOWS: Final[Mapping[Kind, str]] = {
 }
 
 _SPARE_FILES: Final = 256
-"""That a process has open beside the archives of partitions."""
+"""Files that a process may have open besides the archives of partitions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +59,17 @@ class ImageryPlan:
     """What the settings decide about imagery.
 
     Attributes:
-        order: which image lies on top where several show the same place.
+        order: which image is on top where several show the same place.
         kind: what is shown.
-        feather: pixels at an image's edge over which it goes over into those below it.
-        private_hosts: that may be asked though they are not public; see `Rules`.
-        s3_endpoint: where the buckets of s3 addresses are.
-        processes: that read images.
-        per_host: images that are read of one host at a time.
-        budget_bytes: that a run may receive; None is without end.
-        budget_seconds: after which a run begins no more blocks; None is without end.
-        seconds: that one image may take.
-        memory: bytes that each process may hold.
+        feather: width in pixels of the strip along an image's edge where it blends into those below it.
+        private_hosts: hosts that may be contacted although they are not public; see `Rules`.
+        s3_endpoint: the server that holds the buckets of s3 addresses.
+        processes: how many read images.
+        per_host: how many images are read from one host at a time.
+        budget_bytes: the bytes that a run may receive; None for no limit.
+        budget_seconds: the time after which a run starts no more blocks; None for no limit.
+        seconds: the time that one image may take.
+        memory: the bytes of memory that each process may use.
     """
 
     order: Order = "finest"
@@ -86,23 +86,23 @@ class ImageryPlan:
 
     @property
     def recipe(self) -> Recipe:
-        """How blocks are made, with what decides about pixels."""
+        """How blocks are made, with everything that affects their pixels."""
         libraries = (f"{each} {importlib.metadata.version(each)}" for each in ("rasterio", "pillow"))
         return Recipe(order=self.order, kind=self.kind, feather=self.feather, libraries=tuple(libraries))
 
     @property
     def rules(self) -> Rules:
-        """Which addresses may be asked."""
+        """Which addresses may be read."""
         return Rules(frozenset(each.lower() for each in self.private_hosts), self.s3_endpoint)
 
     def budget(self) -> Budget:
-        """What a run that begins now may spend."""
+        """What a run that starts now may spend."""
         until = None if self.budget_seconds is None else time.monotonic() + self.budget_seconds
         return Budget(self.budget_bytes, until)
 
 
 class ImageryMosaic:
-    """Imagery in a store."""
+    """The imagery in a store."""
 
     def __init__(self, store: ObjectStore, keys: Keys, plan: ImageryPlan) -> None:
         self._store = store
@@ -111,7 +111,7 @@ class ImageryMosaic:
 
     @contextmanager
     def workers(self) -> Iterator[Workers]:
-        """Who reads images."""
+        """The processes that read images."""
         plan = self.plan
         limits: Mapping[str, Any] = {"seconds": plan.seconds}
         with Workers(
@@ -132,14 +132,14 @@ class ImageryMosaic:
         *,
         on_progress: Callable[[int, int, Tally], None],
     ) -> Tally:
-        """Make anew what changed in these partitions.
+        """Remake what changed in these partitions.
 
         Args:
             snapshot: the images.
             tiles: the partitions.
-            scratch: makes an empty folder of a name.
+            scratch: makes an empty folder with a given name.
             budget: what may be spent; see `ImageryPlan.budget`.
-            on_progress: told how many blocks are done, of how many, and what was done in whole partitions.
+            on_progress: called with blocks done, blocks in all, and the tally of the finished partitions.
         """
         whole = Tally()
         blocks = snapshot.blocks(tiles)
@@ -155,7 +155,7 @@ class ImageryMosaic:
         return whole.of_images(snapshot.count(tiles))
 
     def sweep(self, tiles: Iterable[Tile]) -> None:
-        """Delete partitions in which there is no imagery any more."""
+        """Delete all other partitions: they no longer hold any imagery."""
         named = {each.partition for each in tiles}
         root = self._keys.imagery
         self._store.delete(
@@ -167,13 +167,13 @@ class ImageryMosaic:
         )
 
     def report(self, tally: Tally, build: str) -> bytes:
-        """Write down what was read and what not, and return it."""
+        """Store the report of what was read and what was not, and return it."""
         content = json.dumps({"build": build, **asdict(tally)}, ensure_ascii=False, indent=1).encode()
         self._store.put_bytes(self._keys.imagery_report, content, Headers("application/json"))
         return content
 
     def unread(self, build: str) -> list[str]:
-        """Ids of the images that are not read in a build, by its report; none where that is not there."""
+        """Ids of the images that a build has not read, from its report; none if that is not there."""
         found = self._store.get_bytes(self._keys.imagery_report)
         told = json.loads(found[0]) if found else {}
         if told.get("build") != build:
@@ -188,13 +188,13 @@ class ImageryMosaic:
         *,
         shown: Shown,
     ) -> None:
-        """Put all partitions together into one archive.
+        """Merge all partitions into one archive.
 
         Args:
-            target: must not exist.
-            tiles: the partitions; those that hold nothing yet do no harm.
+            target: the archive's path; must not exist.
+            tiles: the partitions; those that hold nothing yet are skipped.
             folder: empty, for copies of their archives.
-            shown: the images.
+            shown: the footprints.
         """
         roots: dict[Tile, Pixels] = {}
         with ExitStack() as stack, _many_files(len(tiles)):
@@ -229,13 +229,13 @@ class ImageryMosaic:
 
 
 def _below(source: Source, zoom: int) -> Source:
-    """Its tiles of the zooms after this one."""
+    """Its tiles at the zooms after this one."""
     entries = source.entries
     return Source(source.descriptor, entries[entries.tile_id >= first_tile_id(zoom + 1)])
 
 
 def _root(path: Path, tile: Tile) -> Pixels | None:
-    """The partition's own tile, as it was before WEBP; None where nothing is seen at its zoom."""
+    """The partition's own tile, before lossy compression; None if nothing is visible at its zoom."""
     with open_archive(path) as archive:
         tiles = laid_in(archive)
         for _, content in contents(archive, tiles[tiles.tile_id == tile.id(PARTITION_ZOOM)]):
@@ -249,7 +249,7 @@ def _further(on_progress: Callable[[int, int, Tally], None], whole: Tally, block
 
 @contextmanager
 def _many_files(count: int) -> Iterator[None]:
-    """Let this process have so many archives open."""
+    """Let this process have this many archives open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(soft, count + _SPARE_FILES)
     if hard != resource.RLIM_INFINITY:
@@ -262,14 +262,14 @@ def _many_files(count: int) -> Iterator[None]:
 
 
 class ByPartition:
-    """The images of a snapshot by partition: on disk, so that memory does not grow."""
+    """The images of a snapshot by partition: on disk, so that memory use does not grow."""
 
     def __init__(self, footprints: Path, folder: Path) -> None:
-        """Sort them.
+        """Sort the images by partition.
 
         Args:
             footprints: the GeoParquet.
-            folder: for what is sorted; gone with it.
+            folder: where the database file goes; it is removed with the folder.
         """
         self._database = sqlite3.connect(folder / "partitions.sqlite", isolation_level=None)
         for statement in (
@@ -303,7 +303,7 @@ class ByPartition:
         self._database.close()
 
     def tiles(self) -> list[Tile]:
-        """All partitions that there is imagery in, in their order on the map."""
+        """All partitions with imagery, in the order of columns, then rows."""
         found = self._database.execute("SELECT DISTINCT x, y FROM images ORDER BY x, y")
         return [Tile(x, y) for x, y in found]
 
@@ -320,13 +320,13 @@ class ByPartition:
         """How many images touch any of these partitions."""
         marks = ", ".join("?" * len(tiles))
         (found,) = self._database.execute(
-            f"SELECT count(DISTINCT row) FROM images WHERE (x << ?) | y IN ({marks})",  # noqa: S608  # marks alone
+            f"SELECT count(DISTINCT row) FROM images WHERE (x << ?) | y IN ({marks})",  # noqa: S608  # only `?`s
             (PARTITION_ZOOM, *((each.x << PARTITION_ZOOM) | each.y for each in tiles)),
         ).fetchone()
         return int(found)
 
     def images(self, tile: Tile) -> list[Image]:
-        """Those that touch a partition."""
+        """The images that touch a partition."""
         place = (tile.x, tile.y)
         rows = self._database.execute("SELECT stated FROM images WHERE x = ? AND y = ?", place)
         # written a moment ago, by this process

@@ -55,12 +55,12 @@ class KeptDensity:
 
 
 def last_build(releases: Releases, folder: Path, product: Product, *, plan: str) -> Before | str:
-    """Fetch a product of the public build, where a new one can take over its tiles; else say why it cannot.
+    """Fetch a product of the public build if a new one can take over its tiles; otherwise say why not.
 
     Args:
         releases: of the store.
-        folder: where the files go; one that this process put there before is not fetched again.
-        product: which one.
+        folder: where the files go; one that is already there is not fetched again.
+        product: the product.
         plan: the digest of the plan and program of the new build's product.
 
     Raises:
@@ -82,7 +82,7 @@ def last_build(releases: Releases, folder: Path, product: Product, *, plan: str)
 
 
 def kept_tables(releases: Releases, pointer: Pointer, folder: Path) -> KeptTables | str:
-    """Fetch what the public build was made from; else say what is not there, or not what was kept.
+    """Fetch what the public build was made from; otherwise say what is missing, or not what was kept.
 
     Args:
         releases: of the store.
@@ -113,7 +113,7 @@ def kept_tables(releases: Releases, pointer: Pointer, folder: Path) -> KeptTable
 def _fetched(
     releases: Releases, key: str, path: Path, *, is_right: Callable[[Path], bool] = lambda _: True
 ) -> str:
-    """Put an object there, where it is what it should be; else say why not. What is there already is."""
+    """Fetch an object, if it is what it should be; otherwise say why not. A file that is there is trusted."""
     if path.exists():
         return ""
     incoming = path.with_name(f"{path.name}.incoming")
@@ -127,12 +127,12 @@ def _fetched(
 
 
 def kept_density(releases: Releases, folder: Path, *, recipe: str) -> KeptDensity | str:
-    """Fetch the density tables of the public build, where a new one can take them over; else say why not.
+    """Fetch the density tables of the public build if a new one can take them over; otherwise say why not.
 
     Args:
         releases: of the store.
         folder: see `last_build`.
-        recipe: the digest of how the new build's are made.
+        recipe: the digest of how the new build's tables are made.
 
     Raises:
         StoreUnavailable, StoreRefused, DiskFull: see `errors`.
@@ -167,7 +167,7 @@ def _is(digest: object, path: Path) -> bool:
 
 
 def _manifest(releases: Releases, pointer: Pointer) -> Any:
-    """The public build's manifest; None where it is gone or cannot be read."""
+    """The public build's manifest; None if it is gone or cannot be read."""
     found = releases.store.get_bytes(pointer.manifest)
     try:
         return json.loads(found[0]) if found else None
@@ -176,7 +176,7 @@ def _manifest(releases: Releases, pointer: Pointer) -> Any:
 
 
 def _stated(manifest: Any, *path: str) -> Any:
-    """What a manifest says at a place; None where it says nothing."""
+    """The value at a path in a manifest; None if there is none."""
     try:
         for each in path:
             manifest = manifest[each]

@@ -1,9 +1,9 @@
-"""An archive of footprints: all of it, or only what changed since the last one.
+"""Making an archive of footprints: all of it, or only what changed since the last one.
 
-Tippecanoe makes the zooms at which outlines are simplified; `core.low_zooms` those before, `core.deep_zooms`
-those after them. `make_mosaic` makes all at once. Machines that share no disk do the same step by step:
-`cut_into_parts`, then `make_low_zooms` and `make_parts` with some of them each, then `merge_parts`. The
-archive is the same.
+Tippecanoe makes the zooms at which outlines are simplified, `core.low_zooms` those before them, and
+`core.deep_zooms` those after. `make_mosaic` does all of it. Machines that share no disk do the same in steps:
+`cut_into_parts`, then `make_low_zooms` on one and `make_parts` with some of the parts on each, then
+`merge_parts`. The archive is the same.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from oam_mosaic_assets.gateways.deep_zooms import deep_zooms, in_shares
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 
 WORTH_PARTING: Final = 2**20
-"""Bytes of GeoJSON that are tiled in parts; with fewer a process takes longer to start than it saves."""
+"""Bytes of GeoJSON that are worth tiling in parts; with fewer, a process costs more time than it saves."""
 
 PARTS_EACH: Final = 2
-"""Parts for each process: they are never equally much work, and the last ones even it out."""
+"""Parts per process: they are never equal work, and more of them even that out."""
 
 CUTTERS: Final = 2
-"""Processes that cut deep zooms beside each tippecanoe, where there is much to cut."""
+"""Processes that cut deep zooms alongside each tippecanoe, if there is much to cut."""
 
 WORTH_A_CUTTER: Final = 2**14
-"""Tiles of deep zooms that take longer to cut than a process takes to start."""
+"""The fewest deep-zoom tiles for each such process: fewer take less time to cut than it takes to start."""
 
 LOW_ZOOMS: Final = "low-zooms.tiles"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprints:
-    """What is to be drawn.
+    """What to draw.
 
     Attributes:
         table: the GeoParquet.
-        geojson: those that tippecanoe is to draw, newline-delimited, as it reads them.
+        geojson: those to tile now, newline-delimited, as tippecanoe reads them.
         snapshot: the digest of the snapshot.
-        bounds: west, south, east, north of all of them, degrees.
+        bounds: west, south, east, north of all footprints, degrees.
     """
 
     table: Path
@@ -64,11 +64,11 @@ class Footprints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lines:
-    """Some of them, and what is made of these.
+    """Some of the footprints, and the tiles to make from them.
 
     Attributes:
         path: GeoJSON, newline-delimited.
-        tiles: those that are wanted; tippecanoe makes others as well.
+        tiles: the wanted tiles; tippecanoe makes others as well.
     """
 
     path: Path
@@ -80,8 +80,8 @@ class Made:
     """How an archive was made.
 
     Attributes:
-        tiles_made: tiles of it that are fresh.
-        tiles_reused: tiles of it that were taken over.
+        tiles_made: tiles that were made for it.
+        tiles_reused: tiles that were taken over from an earlier build.
     """
 
     tiles_made: int
@@ -99,12 +99,12 @@ def make_mosaic(
     processes: int = 1,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Made:
-    """Write the archive. The same footprints give the same bytes, whatever was taken over.
+    """Write the archive. The same footprints give the same bytes, however many tiles are taken over.
 
     Args:
-        target: where it goes; must not exist. Its folder holds intermediate files.
-        splice: what is to be made; without it, everything.
-        before: the archive that all else is taken over from.
+        target: the archive's path; must not exist. Its folder receives intermediate files.
+        splice: what to make; None for everything.
+        before: the archive that everything else is taken over from.
         processes: how many parts are made at once; see `make_parts`.
         on_progress: called with the share done, 0 to 1.
 
@@ -112,7 +112,7 @@ def make_mosaic(
         TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
     """
     folder = target.parent
-    # whatever ends this waits for what is drawn beside it
+    # however this block ends, it waits for the low zooms
     with ThreadPoolExecutor(max_workers=1) as beside:
         low_zooms = beside.submit(make_low_zooms, plan, footprints.table, folder / LOW_ZOOMS, splice)
         count = 1 if processes == 1 else PARTS_EACH * processes
@@ -128,16 +128,16 @@ def make_mosaic(
 def cut_into_parts(
     plan: TilingPlan, footprints: Footprints, folder: Path, count: int, splice: Splice | None = None
 ) -> list[Lines]:
-    """Cut what is to be drawn into parts, largest first: one where that is little, none of nothing.
+    """Cut the footprints into parts, largest first: one if there is little to draw, none if nothing.
 
     Args:
         folder: where the lines of each part go.
         count: how many parts, at most.
-        splice: what is to be made; without it, everything.
+        splice: what to make; None for everything.
     """
     size = footprints.geojson.stat().st_size
     if not size:
-        return []  # tippecanoe takes nothing for an error
+        return []  # tippecanoe treats empty input as an error
     wanted = Stretches.of_zooms(plan.whole_from, plan.zoom_max)
     if splice is not None:
         wanted = wanted.common(splice.tiles)
@@ -147,7 +147,7 @@ def cut_into_parts(
     name = footprints.geojson.stem
     lines = [folder / f"{name}.part-{number}.geojsonl" for number in range(len(parts))]
     share_out(footprints.geojson, footprints.table, plan, parts, lines)
-    # where only some images are drawn a part may have none
+    # if only some images are drawn, a part may have none
     return [
         Lines(path, part.tiles.common(wanted))
         for part, path in zip(parts, lines, strict=True)
@@ -164,13 +164,13 @@ def make_parts(
     at_once: int = 1,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Fragment]:
-    """The zooms from `whole_from` on of some parts.
+    """Make the zooms from `whole_from` on for some parts.
 
     Args:
-        parts: some of those that a map was cut into.
+        parts: some of the parts that the footprints were cut into.
         folder: where the tiles and intermediate files go.
-        at_once: how many are made at once: by a tippecanoe and, where there is much to cut, two other
-            processes each.
+        at_once: how many are made at once, each by one tippecanoe and, if there is much to cut, two other
+            processes.
         on_progress: called with the share done, 0 to 1.
 
     Raises:
@@ -195,7 +195,7 @@ def make_parts(
         try:
             tippecanoe.run(calls, beside=cutters, at_once=at_once * (1 + CUTTERS), on_progress=on_progress)
         except BaseException:
-            stop.set()  # or this would wait for tiles that nobody wants
+            stop.set()  # or this would wait for tiles that nobody needs now
             raise
     fragments = [Fragment.left_at(target) for targets in cut.values() for target in targets]
     fragments += [each.result() for each in little]
@@ -206,7 +206,7 @@ def make_parts(
 
 
 def _targets(plan: TilingPlan, part: Lines, folder: Path) -> list[Path]:
-    """Where processes that cut deep zooms leave the tiles of a part, one each; none where there is little."""
+    """Where processes that cut a part's deep zooms leave its tiles, one file each; none if there are few."""
     tiles = sum(len(part.tiles.within(zoom)) for zoom in plan.deep_zooms)
     is_much = part.path.stat().st_size >= WORTH_PARTING
     count = min(CUTTERS, processors(), tiles // WORTH_A_CUTTER) if is_much else 0
@@ -218,12 +218,12 @@ def _deep(part: Lines, folder: Path, which: str) -> Path:
 
 
 def make_low_zooms(plan: TilingPlan, table: Path, target: Path, splice: Splice | None = None) -> Fragment:
-    """The tiles of the low zooms; see `core.low_zooms`.
+    """Make the tiles of the low zooms; see `core.low_zooms`.
 
     Args:
         table: the GeoParquet.
         target: where they go; must not exist.
-        splice: what is to be made; without it, everything.
+        splice: what to make; None for everything.
     """
     only = None if splice is None else Reached(splice.tiles, splice.deepest)
     return Fragment.written(low_zoom_tiles(table, plan, only), target)
@@ -239,7 +239,7 @@ def merge_parts(
     splice: Splice | None = None,
     before: Path | None = None,
 ) -> Made:
-    """Write one archive of what was made, and of what is taken over; see `make_mosaic`."""
+    """Write one archive from the tiles made and the tiles taken over; see `make_mosaic`."""
     with ExitStack() as held:
         fresh = sources = [each.opened(held) for each in made]
         if splice is not None and before is not None:
@@ -253,7 +253,7 @@ def merge_parts(
 
 
 def _spooled(mbtiles: Path) -> Fragment:
-    """The tiles in a file of their own; the MBTiles go."""
+    """Move the tiles from an MBTiles file, which is deleted, into a file of their own."""
     try:
         with closing(read_tiles(mbtiles)) as tiles:
             made = Fragment.written(tiles, mbtiles.with_suffix(".tiles"))

@@ -1,9 +1,9 @@
-"""The interface of the object store: what both stores promise. `s3_store` and `folder_store` keep it.
+"""The interface of the object store: what `s3_store` and `folder_store` both guarantee.
 
 A key is a `/`-separated name such as `mosaic/builds/20260115T030000Z-3f9c2a7d41be/manifest.json`; `check_key`
-says which names both stores take. Writes are atomic: a reader sees the old object or the new one, never a
-part. An object is private unless it is written with `public=True`; rights and headers are part of the write,
-so no moment passes between the bytes and their rights. Replacing an object replaces both.
+says which names both stores accept. Writes are atomic: a reader sees the old object or the new one, never a
+partial one. An object is private unless it is written with `public=True`; permissions and headers are part of
+the write, so an object never exists without them. Replacing an object replaces both.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What the store says of an object without reading it.
+    """What the store says about an object without reading it.
 
     Attributes:
         key: its name.
-        etag: other content has another ETag; quotes stripped. It is no digest to compare with a file's, and
+        etag: different content has a different ETag; quotes stripped. Not a digest to compare with a file's:
             the same content written again may keep it (S3) or not (a folder).
         size: bytes.
-        written_at: UTC, by the store's clock. No part of equality: S3 says it to the second in one answer,
-            to the millisecond in another.
+        written_at: UTC, by the store's clock. Ignored in comparisons: S3 gives it to the second in some
+            answers, to the millisecond in others.
     """
 
     key: str
@@ -36,7 +36,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What a reader is told with the bytes.
+    """The HTTP headers that readers get with the bytes.
 
     Attributes:
         content_type: for example `application/vnd.pmtiles`.
@@ -49,7 +49,7 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class PublicHead:
-    """What a stranger is told of an object. None is not told.
+    """What the public can see about an object without reading it; None if that is not stated.
 
     Attributes:
         size: bytes.
@@ -61,16 +61,16 @@ class PublicHead:
 
 
 class PreconditionFailed(Exception):
-    """A conditional write or copy found another object than it was told to expect."""
+    """A conditional write or copy found a different object than expected."""
 
 
 def check_key(key: str) -> str:
-    """Return the key of an object to be written, where it names the same thing in every store.
+    """Return the key of an object to write, if it names the same thing in every store.
 
     Raises:
         ValueError: an empty segment (`a//b`, `/a`, `a/`, the empty key), a segment that begins with a dot
-            (`..` would leave a folder; a folder keeps its own files under such names), or a character that
-            cannot be printed.
+            (`..` would leave a folder; a folder keeps its own files under such names), or a non-printable
+            character.
     """
     if not key.isprintable() or any(not part or part.startswith(".") for part in key.split("/")):
         raise ValueError(
@@ -80,7 +80,7 @@ def check_key(key: str) -> str:
 
 
 def check_range(start: int, length: int | None) -> None:
-    """Refuse a range of bytes that HTTP cannot ask for.
+    """Refuse a range of bytes that HTTP cannot express.
 
     Raises:
         ValueError: a negative start, or a length below 1.
@@ -90,22 +90,22 @@ def check_range(start: int, length: int | None) -> None:
 
 
 class ObjectStore(Protocol):
-    """S3, or a local folder with the same promises.
+    """S3, or a local folder with the same guarantees.
 
     Every method may raise `StoreUnavailable` (network, timeout, 5xx after retries), `StoreRefused` (no such
-    bucket, access denied) or `DiskFull` (a local folder; or the file that `get_file` writes). Where a write
-    ends with `StoreUnavailable`, nobody knows whether it took place.
+    bucket, access denied) or `DiskFull` (a local folder; or the file that `get_file` writes). If a
+    write ends with `StoreUnavailable`, it may or may not have taken place.
     """
 
     @property
     def origin(self) -> str:
-        """What to call the store in logs and manifests, such as `s3://oin-hotosm-temp`."""
+        """The name of the store in logs and manifests, such as `s3://oin-hotosm-temp`."""
         ...
 
     def put_file(self, key: str, path: Path, headers: Headers, *, public: bool = False) -> StoredObject:
-        """Create or replace an object from a file, in pieces: memory does not grow with the file.
+        """Create or replace an object from a file, in chunks: memory use does not grow with the file.
 
-        An upload that fails or is interrupted half-way leaves the key as it was, and no unfinished upload.
+        If it fails or is interrupted half-way, the key stays as it was and no unfinished upload is left.
         """
         ...
 
@@ -122,20 +122,20 @@ class ObjectStore(Protocol):
         """Create or replace a small object.
 
         At most one condition may be given. Content that is written conditionally should name its writer:
-        where the answer to a write is lost, the present content tells whether it was this writer's.
+        if the answer to a write is lost, the present content shows whether it was this writer's.
 
         Args:
-            if_match: write only where the present object has this ETag.
-            if_absent: write only where there is none.
+            if_match: write only if the present object has this ETag.
+            if_absent: write only if there is no object.
 
         Raises:
-            PreconditionFailed: the condition does not hold, or another writer was at work at the same time;
-                nothing was written.
+            PreconditionFailed: the condition does not hold, or there was a concurrent writer; nothing was
+                written.
         """
         ...
 
     def copy(self, source: StoredObject, key: str, headers: Headers, *, public: bool = False) -> StoredObject:
-        """Copy inside the store, whatever the size, with new headers and rights.
+        """Copy within the store, whatever the size, with new headers and permissions.
 
         Raises:
             PreconditionFailed: the source is gone, or no longer the object that `source` describes; nothing
@@ -144,53 +144,53 @@ class ObjectStore(Protocol):
         ...
 
     def head(self, key: str) -> StoredObject | None:
-        """Look at an object; None where there is none."""
+        """Look at an object; None if there is none."""
         ...
 
     def get_bytes(self, key: str) -> tuple[bytes, StoredObject] | None:
-        """Read a small object whole, with the ETag of exactly these bytes; None where there is none."""
+        """Read a small object whole, with the ETag of exactly these bytes; None if there is none."""
         ...
 
     def get_file(self, key: str, path: Path) -> StoredObject | None:
-        """Read an object into a file, in pieces; None where there is none, and the file stays as it was.
+        """Read an object into a file, in chunks; None if there is none, and the file stays as it was.
 
-        Pinned to one ETag throughout. The file appears when it is whole, and nothing is left of a failure.
+        All bytes are of one ETag. The file appears once it is complete; a failure leaves nothing behind.
         """
         ...
 
     def keys(self, prefix: str) -> Iterator[StoredObject]:
-        """List everything whose key starts with the prefix, in the order of the keys."""
+        """List everything whose key starts with the prefix, in key order."""
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those that are not there are no error."""
+        """Delete objects; missing ones are not an error."""
         ...
 
     def abandon_uploads(self, prefix: str, *, older_than_seconds: float) -> int:
-        """Remove unfinished uploads below the prefix that a killed process left; return how many."""
+        """Remove unfinished uploads below the prefix, left by killed processes; return how many."""
         ...
 
     def public_address(self, key: str) -> str:
-        """Where anyone reads the object: an https address, or a file's for a local folder."""
+        """The address where anyone can read the object: HTTP(S), or `file://` for a local folder."""
         ...
 
     def head_publicly(self, key: str) -> PublicHead | None:
-        """Look at an object as an anonymous stranger would; None where it is not readable.
+        """Look at an object as the public does, without credentials; None if it is not readable.
 
         Raises: as `read_publicly`.
         """
         ...
 
     def read_publicly(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
-        """Read a range as an anonymous stranger would at the public address; None where it is not readable.
+        """Read a range as the public does, at the public address; None if it is not readable.
 
         Args:
             key: the object's name.
-            start: the first byte, counted from 0. Beyond the end there is nothing: `b""`.
+            start: the first byte, counted from 0; beyond the end, the result is `b""`.
             length: how many bytes at most, at least 1; None reads to the end.
 
         Raises:
             StoreUnavailable: the public address does not answer.
-            StoreRefused: it answers, but not with the range; or it sends readers to another host.
+            StoreRefused: it answers, but not with the range; or it redirects.
         """
         ...

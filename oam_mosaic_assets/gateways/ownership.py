@@ -1,6 +1,6 @@
-"""Whose is what lies under the fixed keys: a build's of ours, or somebody else's.
+"""Whether the objects under the fixed keys are from our builds, or foreign.
 
-What is somebody else's is kept before anything takes its place, and waits for a person's word.
+A foreign object is copied before anything replaces it, and replaced only once a person confirms.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 
 FOREIGN: Final = "foreign-"
-"""Begins the name of a release that holds what was found under fixed keys and is not ours."""
+"""Begins the name of a folder in `builds/` that holds copies of foreign objects found under fixed keys."""
 
 _COMPARED: Final = 16 * 1024
-"""Bytes at either end of an archive: header, root directory and metadata are in the first ones."""
+"""Bytes compared at each end of an archive; the first hold header, root directory and usually metadata."""
 
 
 def build_shown(store: ObjectStore, keys: Keys, present: StoredObject) -> str | None:
-    """The build whose product or TileJSON an object under a fixed key is; None where it is not ours."""
+    """The build whose product or TileJSON an object under a fixed key is; None if the object is foreign."""
     if present.key == keys.tilejson:
         return _described_build(store, keys, present.key)
     product = keys.product_at(present.key)
@@ -36,11 +36,11 @@ def build_shown(store: ObjectStore, keys: Keys, present: StoredObject) -> str | 
 def foreign_objects(
     store: ObjectStore, keys: Keys, fixed: Iterable[str], *, written_before: Collection[str]
 ) -> Iterator[StoredObject]:
-    """What somebody else put under fixed keys.
+    """The foreign objects under fixed keys.
 
     Args:
-        fixed: these keys.
-        written_before: fixed keys that the public build wrote, so that they are ours.
+        fixed: the keys.
+        written_before: fixed keys that the public build wrote, whose objects count as ours.
     """
     for key in fixed:
         present = None if key in written_before else store.head(key)
@@ -58,21 +58,21 @@ def keep_foreign(
     confirmed: str | None,
     say: Callable[[str], None],
 ) -> None:
-    """Keep what somebody else put under keys that a publication is about to write for the first time.
+    """Copy foreign objects under keys that a publication is about to write for the first time.
 
     Args:
         build: the one to be published.
         fixed: the keys that it will write.
-        written_before: fixed keys that the public build wrote, so that they are ours.
-        confirmed: why a person lets them be replaced.
-        say: told what was kept.
+        written_before: fixed keys that the public build wrote, whose objects count as ours.
+        confirmed: a person's reason to replace them; None if nobody confirmed.
+        say: called with what was copied, once confirmed.
 
     Raises:
-        HeldBack: there is something, and nobody has said that it may be replaced.
+        HeldBack: there are foreign objects, and nobody has confirmed that they may be replaced.
     """
     found = []
     for present in foreign_objects(store, keys, fixed, written_before=written_before):
-        # named by its ETag: what takes its place before a person decides is kept as well
+        # named by its ETag, so that what replaces it before a person decides is copied as well
         name = f"{present.etag[:16]}-{present.key.replace('/', '_')}"
         kept = keys.release(f"{FOREIGN}{datetime.now(UTC):%Y%m%d}", name)
         if store.head(kept) is None:

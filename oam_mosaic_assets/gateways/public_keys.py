@@ -1,7 +1,7 @@
 """The fixed keys and the pointer: what they show, and how they are turned to another release together.
 
-Each changes at once, but they are several: the pointer is turned last, and where one of them cannot be turned
-the others are turned back. A product that the build lacks is taken away, so that all are of one build.
+Each changes atomically, but not all at once: the pointer is turned last, and if one of them cannot be turned,
+the others are turned back. A product that the build lacks is deleted, so that all are of one build.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FIXED_CACHING: Final = "public, max-age=60, must-revalidate"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One product of a build, where it lies.
+    """One product of a build, and its object in the store.
 
     Attributes:
         name: the product's.
-        stored: the object, staged or released, exactly as it was looked at.
-        expected: what a stranger must be answered where it is public.
+        stored: the object, staged or released, exactly as it was when it was checked.
+        expected: what the public address must answer once it is public.
     """
 
     name: str
@@ -39,28 +39,28 @@ class Part:
 
     @property
     def content_type(self) -> str:
-        """What readers are told."""
+        """The content type that readers get."""
         return self.expected.content_type
 
 
 class PublicKeys:
-    """The keys whose objects change."""
+    """The public keys whose objects change."""
 
     def __init__(self, store: ObjectStore, keys: Keys, *, patience_seconds: float) -> None:
-        """Look at a store.
+        """Set up access to a store.
 
         Args:
-            patience_seconds: how long the public address may answer with what a cache still holds.
+            patience_seconds: how long the public address may keep answering from an outdated cache.
         """
         self.store = store
         self.keys = keys
         self.patience_seconds = patience_seconds
 
     def current(self) -> tuple[Pointer, StoredObject] | None:
-        """What the pointer says, and which object said so; None where nothing was published yet.
+        """The pointer, and the object it was read from; None if nothing was published yet.
 
         Raises:
-            StoreRefused: what lies there is no pointer of ours.
+            StoreRefused: the object is not a valid pointer.
         """
         found = self.store.get_bytes(self.keys.pointer)
         if found is None:
@@ -74,7 +74,7 @@ class PublicKeys:
             ) from None
 
     def differences(self, pointer: Pointer) -> list[str]:
-        """What lies under the fixed keys and is not what the pointer says: deleted, or overwritten."""
+        """Public objects that are not as the pointer says: deleted, overwritten, or not publicly readable."""
         found = []
         for key, etag in pointer.etags.items():
             present = self.store.head(key)
@@ -99,16 +99,16 @@ class PublicKeys:
         before: Pointer | None,
         say: Callable[[str], None],
     ) -> dict[str, str]:
-        """Let the fixed keys show a release and its TileJSON, and read each back; their ETags.
+        """Turn the fixed keys to a release and its TileJSON, read each back, and return their ETags.
 
-        What was public before under another key is taken away: a product that is not in this release, and
-        keys that the settings no longer name.
+        What was public before under other keys is deleted: products that are not in this release, and keys
+        that the settings no longer name.
 
         Args:
-            released: the release's products; copied only as they are described here.
-            described: the TileJSON of the fixed key.
-            before: what is public.
-            say: told what is being done.
+            released: the release's products; copied only if they are still as described here.
+            described: the TileJSON for the fixed key.
+            before: the pointer as it is now.
+            say: called with what is being done.
         """
         document = as_json(described)
         etags = self._write([(each.name, each.stored, each.content_type) for each in released], document, say)
@@ -121,7 +121,7 @@ class PublicKeys:
         return etags
 
     def _take_away(self, before: Pointer, written: Collection[str], say: Callable[[str], None]) -> None:
-        """Delete what the other fixed keys show, where it is still what the pointer says."""
+        """Delete the objects under other fixed keys, if they are still what the pointer says."""
         for key in before.etags.keys() - written:
             present = self.store.head(key)
             if present is not None and present.etag == before.etags[key]:
@@ -129,15 +129,15 @@ class PublicKeys:
                 self.store.delete([key])
 
     def absent(self, products: Sequence[Part]) -> list[str]:
-        """The fixed keys of these products under which nothing lies."""
+        """The fixed keys of these products that hold no object."""
         fixed = [key for each in products for key in self.keys.fixed(each.name)]
         return [key for key in fixed if self.store.head(key) is None]
 
     def turn_pointer(self, pointer: Pointer, before: tuple[Pointer, StoredObject] | None) -> None:
-        """Say what is public now, where nobody has said otherwise since `before` was read.
+        """Turn the pointer, unless somebody else has since `before` was read.
 
         Raises:
-            PublicationLost: somebody has.
+            PublicationLost: somebody else has.
         """
         try:
             self.store.put_bytes(
@@ -155,19 +155,19 @@ class PublicKeys:
             ) from None
 
     def read_back(self, key: str, expected: Expected) -> None:
-        """See that a stranger is answered with what was written. Raises `NotAsPublished`."""
+        """Check that the public address answers with what was written. Raises `NotAsPublished`."""
         read_back(self.store, key, expected, patience_seconds=self.patience_seconds)
 
     @contextmanager
     def or_as_before(self, released: Sequence[Part], lock: PublisherLock) -> Iterator[None]:
-        """Where fixed keys or pointer cannot be turned, let the fixed keys show again what the pointer says.
+        """If fixed keys or pointer cannot be turned, turn the fixed keys back to what the pointer says.
 
-        What another publisher does now is his; and where nothing was public before, the next build finds that
-        what lies there is ours.
+        If another publisher has taken over, they are left to it. If nothing was public before, they are left
+        as they are; the next build recognises their objects as ours.
 
         Args:
-            released: what they are to be turned to.
-            lock: under which that happens; where it is lost nothing is written.
+            released: the products that they are turned to.
+            lock: the lock held meanwhile; if it is lost, nothing is written.
         """
         absent = self.absent(released)
         try:
@@ -175,13 +175,13 @@ class PublicKeys:
         except PublicationLost:
             raise
         except BaseException:
-            with suppress(MosaicError, PreconditionFailed):  # what failed first must be seen
+            with suppress(MosaicError, PreconditionFailed):  # the first failure must be seen
                 self._show_again(absent, lock)
             raise
 
     def _show_again(self, absent: Collection[str], lock: PublisherLock) -> None:
-        lock.renew()  # it may have ended while the store was away, and another publisher be at work
-        before = self.current()  # asked again: it may have been turned, and only the answer was lost
+        lock.renew()  # it may have expired while the store was away, and another publisher be at work
+        before = self.current()  # read again: it may have been turned, and only the answer lost
         if before is None:
             return
         pointer = before[0]
@@ -197,18 +197,18 @@ class PublicKeys:
         ]
         if len(there) == len(pointer.released):
             described = as_json(self.described_here(document[0]))
-            etags = self._write(there, described, lambda _: lock.renew())  # before each
+            etags = self._write(there, described, lambda _: lock.renew())  # before each copy
             self.turn_pointer(replace(pointer, etags=etags), before)
 
     def described_here(self, document: bytes) -> dict[str, Any]:
-        """A release's own TileJSON as that of the fixed key. Raises `ValueError`: it is none."""
+        """A release's TileJSON, with the archive's fixed address. Raises `ValueError` if it is not JSON."""
         described: dict[str, Any] = json.loads(document)
         return described | tilejson_address(self.store.public_address(self.keys.archive))
 
     def _write(
         self, released: Sequence[tuple[str, StoredObject, str]], document: bytes, say: Callable[[str], None]
     ) -> dict[str, str]:
-        """Copy each product (name, released object, content type) to its fixed keys; their ETags."""
+        """Copy products (name, object, content type) to fixed keys and write the TileJSON; returns ETags."""
         etags = {}
         for name, stored, content_type in released:
             for key in self.keys.fixed(name):

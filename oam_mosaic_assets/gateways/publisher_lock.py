@@ -1,7 +1,7 @@
-"""The publisher's lock: of publishers who share nothing but the store, one is at work at a time.
+"""The publisher's lock: among publishers that share nothing but the store, only one is at work at a time.
 
-It ends soon after its publisher does. Whoever holds it renews it while at work, each time by a conditional
-write upon the last, so that a lock that another publisher took over is never taken back.
+It expires soon after its publisher dies. The holder renews it while at work, each time by a write conditional
+on the last one, so it never takes back a lock that another publisher took over.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from oam_mosaic_assets.errors import MosaicError, PublicationLost
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
 
 LIFETIME: Final = timedelta(minutes=2)
-"""From the last renewal on; then the publisher is taken for dead. A store may be silent for a minute."""
+"""From the last renewal; then the publisher is presumed dead. A store may be silent for a minute."""
 
 RENEWALS: Final = 4
-"""In a lifetime."""
+"""How many per lifetime."""
 
 PATIENCE: Final = 1.25
-"""Lifetimes that another publisher's lock is waited for; its end comes within one, unless it is renewed."""
+"""Lifetimes to wait for another publisher's lock; it expires within one, unless it is renewed."""
 
 LOOKS: Final = 60
-"""At another publisher's lock, in a lifetime."""
+"""How often to look at another publisher's lock, per lifetime."""
 
 HEADERS: Final = Headers("application/json")
 
 
 class Holder(NamedTuple):
-    """What a lock says of its publisher.
+    """What a lock says about its publisher.
 
     Attributes:
         build: what is being published.
-        since: when the lock was taken, ISO 8601; empty where it does not say.
-        until: when it ends unless it is renewed.
+        since: when the lock was taken, ISO 8601; empty if it does not say.
+        until: when it expires unless it is renewed, UTC.
     """
 
     build: str
@@ -54,8 +54,8 @@ class PublisherLock:
     Args:
         store: where it is kept.
         key: its name there.
-        build: what is to be published, for whoever waits.
-        lifetime: from the last renewal on.
+        build: what is being published, shown to other publishers that wait.
+        lifetime: counted from the last renewal.
     """
 
     def __init__(self, store: ObjectStore, key: str, build: str, *, lifetime: timedelta = LIFETIME) -> None:
@@ -71,24 +71,24 @@ class PublisherLock:
 
     @contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[Self]:
-        """Hold it for the block.
+        """Hold the lock for the block.
 
         Args:
-            say: told once that another publisher is waited for.
+            say: called once if it has to wait for another publisher.
 
         Raises:
-            PublicationLost: another publisher holds it, and is at work.
+            PublicationLost: another publisher holds it, and is still at work.
         """
         try:
             self._take(say)
             Thread(target=self._keep, name="publisher-lock", daemon=True).start()
             yield self
         finally:
-            with suppress(MosaicError):  # what came of the block must be seen; the lock ends by itself
+            with suppress(MosaicError):  # the outcome of the block must be seen; the lock expires by itself
                 self._release()
 
     def renew(self) -> None:
-        """Make sure that it is held, for another lifetime.
+        """Make sure that the lock is still held, and extend it by a lifetime.
 
         Raises:
             PublicationLost: another publisher took it over, or somebody deleted it.
@@ -106,7 +106,7 @@ class PublisherLock:
                 self._etag = found[1].etag  # the answer to the last renewal was lost, not the lock
 
     def _take(self, say: Callable[[str], None]) -> None:
-        """Take it where there is none, or where its publisher is dead; wait to see which."""
+        """Take the lock if there is none or its publisher is dead; wait to find out."""
         lifetime = self._lifetime.total_seconds()
         began = changed = time.monotonic()
         seen = holder = ""
@@ -118,7 +118,7 @@ class PublisherLock:
                 if found[1].etag != seen:
                     seen, changed = found[1].etag, time.monotonic()
                 is_first_look, (holder, _, until) = not holder, _stated(found[0])
-                # what stands still has ended as well: the clock of its publisher may be another one
+                # a lock that does not change has expired as well: its publisher's clock may differ
                 if until <= datetime.now(UTC) or time.monotonic() > changed + lifetime:
                     return self._write(if_match=seen)
                 if is_first_look:
@@ -135,9 +135,9 @@ class PublisherLock:
             try:
                 self.renew()
             except PublicationLost:
-                return  # the publisher asks for itself before it turns anything
+                return  # the publisher renews it before it turns anything, and learns of it then
             except MosaicError:
-                continue  # it has not ended yet
+                continue  # it has not expired yet
 
     def _release(self) -> None:
         self._released.set()
@@ -163,13 +163,13 @@ class PublisherLock:
 
 
 def holder_of(store: ObjectStore, key: str) -> Holder | None:
-    """Who holds a lock; None where nobody does. Raises as `ObjectStore.get_bytes`."""
+    """The holder of a lock, even if expired; None if there is no lock. Raises as `ObjectStore.get_bytes`."""
     found = store.get_bytes(key)
     return None if found is None else _stated(found[0])
 
 
 def _stated(lock: bytes) -> Holder:
-    """What a lock says; one that cannot be read has ended."""
+    """What a lock says; an unreadable one counts as expired."""
     try:
         stated = json.loads(lock)
         until = datetime.fromisoformat(stated["until"]).astimezone(UTC)

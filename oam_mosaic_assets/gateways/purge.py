@@ -1,4 +1,4 @@
-"""All of a place searched for an image that was taken down, and what still holds it deleted."""
+"""Searching a whole place for an image that was taken down, and deleting what still holds it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from oam_mosaic_assets.gateways.releases import Releases
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """What was found of an image.
+    """Where an image was found.
 
     Attributes:
         searched: how many objects were read.
-        deleted: builds and copies that held it; they are gone.
-        left: keys that hold it and are what is public, or nothing that may be deleted.
+        deleted: the builds, and keys of other objects, that held it; they are gone.
+        left: keys of objects that hold it, but are public or belong to no build, so were not deleted.
     """
 
     searched: int
@@ -30,14 +30,15 @@ class Purged:
 
 
 def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], None]) -> Purged:
-    """Delete every build but the public one that holds an image: released, staged, and what is kept of it.
+    """Delete every build that holds an image, except the public one: its release, tables and staged objects.
 
-    Every object below the prefix and under the fixed keys is read, but for the list of what was taken down.
+    Every object below the prefix and under the fixed keys is read, except the lock, the list of takedowns,
+    and the remaining objects of builds that are deleted.
 
     Args:
         name: the image's id.
-        folder: empty, for a copy of an object.
-        say: told what is being done.
+        folder: empty, for a copy of one object at a time.
+        say: called with what is being done.
 
     Raises:
         PublicationLost: another publisher is at work.
@@ -47,7 +48,7 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
     with releases.lock("a takedown").held(say) as lock:
         current = releases.current()
         public = current[0].build if current else ""
-        # the tables of a build come first: they spare the reading of its archive
+        # a build's tables come first: if they name the image, its archive need not be read
         tables = f"{keys.prefix}cache/"
         for each in sorted(_objects(releases), key=lambda each: not each.key.startswith(tables)):
             build = _owner(releases, each.key)
@@ -61,10 +62,10 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
                 store.delete([each.key])
                 deleted.add(each.key)
             elif each.key == keys.imagery_report:
-                store.delete([each.key])  # the next build that reads images writes another
+                store.delete([each.key])  # the next build that reads images writes a new one
                 deleted.add(each.key)
             elif each.key.startswith(keys.imagery):
-                # what names the image is the partition's state; its pixels lie beside it
+                # the partition's state names the image; its pixels are in the objects beside it
                 partition = f"{each.key.rpartition('/')[0]}/"
                 store.delete([beside.key for beside in store.keys(partition)])
                 deleted.add(partition)
@@ -89,7 +90,7 @@ def _objects(releases: Releases) -> Iterator[StoredObject]:
 
 
 def _owner(releases: Releases, key: str) -> str:
-    """The build that an object is of; empty where it is of none."""
+    """The build that an object belongs to; empty if there is none."""
     keys = releases.keys
     for root in (keys.releases_root, keys.staging_root, *keys.tables()):
         if key.startswith(root):
@@ -101,7 +102,7 @@ def _owner(releases: Releases, key: str) -> str:
 def _names(releases: Releases, each: StoredObject, name: str, folder: Path) -> bool:
     path = folder / "searched"
     if releases.store.get_file(each.key, path) is None:
-        return False  # it went in the meantime
+        return False  # deleted in the meantime
     found = names_any(path, {name})
     path.unlink()
     return found

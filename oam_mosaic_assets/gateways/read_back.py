@@ -1,4 +1,4 @@
-"""Looking at what was just published as a stranger does, before anyone is told that it is public."""
+"""Reading back what was just published, as the public does, before it is announced as public."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from oam_mosaic_assets.errors import NotAsPublished
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 
 READ_BACK: Final = 1024
-"""Bytes compared at either end of a large object; the header of an archive is in the first 127."""
+"""Bytes compared at each end of a large object; an archive's header is the first 127."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Expected:
 
     Attributes:
         content_type: as it was written.
-        size: bytes of the whole.
+        size: of the whole object, bytes.
         head: its first bytes.
         tail: its last bytes.
     """
@@ -46,10 +46,10 @@ class Expected:
 
 
 def read_back(store: ObjectStore, key: str, expected: Expected, *, patience_seconds: float) -> None:
-    """Ask for the headers, then for both ends; a cache may answer with the old one for a while.
+    """Check headers and both ends, and retry: a cache may answer with the old object for a while.
 
     Raises:
-        NotAsPublished: it is not readable without credentials, or answers with something else.
+        NotAsPublished: it is not readable without credentials, or still answers with something else.
     """
     deadline, pause = time.monotonic() + patience_seconds, 0.5
     while (wrong := _difference(store, key, expected)) and time.monotonic() + pause < deadline:
@@ -63,7 +63,7 @@ def read_back(store: ObjectStore, key: str, expected: Expected, *, patience_seco
 
 
 def _difference(store: ObjectStore, key: str, expected: Expected) -> str:
-    """How the public address differs from what was written; empty where it does not."""
+    """How the public address differs from what was written; empty if it does not."""
     seen = store.head_publicly(key)
     if seen is None:
         raise NotAsPublished(

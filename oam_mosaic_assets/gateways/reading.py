@@ -1,6 +1,6 @@
-"""Items become footprints: here, or in processes beside this one where there are many.
+"""Turning items into footprints: in this process, or in others beside it if there are many.
 
-Those processes load this module and what it needs, so nothing here but the reading itself.
+Those processes load this module and everything it imports, so it holds nothing but the reading itself.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from oam_mosaic_assets.gateways.rereading import Unread
 
 WORTH_READERS: Final = 8_000
-"""Items that take longer to read than processes take to start."""
+"""The fewest items worth other processes: fewer take less time to read than processes take to start."""
 
 READERS: Final = 2
-"""Processes that read; this one has enough to do with writing down what they read."""
+"""Processes that read; this one is busy enough storing what they read."""
 
 
 def footprints(
     unread: Unread, *, taken_down: Collection[str], now: datetime
 ) -> Generator[Footprint | SetAside, None, None]:
-    """What each item is, in their order; one that was taken down is counted, and named nowhere.
+    """What becomes of each item, in order; one that was taken down is counted, but not named.
 
-    To be closed by whoever does not read to the end, for other processes may be at work.
+    Close the generator if you do not read it to the end, as other processes may be running.
 
     Args:
         unread: the items.
@@ -62,7 +62,7 @@ def _footprint(
     item: Item | Unreadable, row: int, taken_down: Collection[str], now: datetime
 ) -> Footprint | SetAside:
     if isinstance(item, Unreadable):
-        if _names_any(item.text, taken_down):  # it would stand in the list of those set aside
+        if _names_any(item.text, taken_down):  # or it would appear in the list of those set aside
             return SetAside("", TAKEN_DOWN, "")
         return SetAside(f"row {item.row}", "not_an_item", item.text)
     if as_id(item.get("id")) in taken_down:

@@ -1,8 +1,8 @@
-"""What is public, and how another build becomes it: copied, read back, and only then pointed at.
+"""What is public, and how another build becomes public: copied, read back, and only then pointed at.
 
-At every moment what is public is whole: a release has keys of its own that are never changed, the fixed keys
-change by one atomic copy each, and the pointer, turned last and only by a conditional write, says what is
-true. Publishers that share nothing but the store keep out of each other's way by an expiring lock in it.
+What is public is complete at every moment: a release has keys of its own that never change, each fixed key
+changes by one atomic copy, and the pointer, turned last and only by a conditional write, is authoritative.
+Publishers that share nothing but the store exclude each other by an expiring lock in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from oam_mosaic_assets.gateways.sweeping import sweep
 from oam_mosaic_assets.gateways.takedowns import Takedowns
 
 RELEASE_CACHING: Final = "public, max-age=86400, immutable"
-"""A release never changes; a day, not a year, so that caches forget an image that was taken down."""
+"""A release never changes; but only a day, not a year, so that caches drop an image that was taken down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,12 @@ class Candidate:
         parts: its staged products, exactly as they were audited, the archive first.
         footprints: the staged footprints it was made from.
         set_aside: the staged list of what could not be drawn.
-        density: the staged tables of the density grid, by the name that each is kept under; empty where no
-            product is made of them.
-        pointer: what `latest.json` is to say, but for times and ETags.
-        manifest: all that is recorded of the build; what its `products` say stands in the pointer too.
+        density: the staged tables of the density grid, by the name that each is kept under; empty if no
+            product is made from them.
+        pointer: what `latest.json` is to say, except for `published_at` and ETags.
+        manifest: everything recorded about the build; its `products` are in the pointer too.
         tilejson: makes the TileJSON from the archive's public address.
-        names_any: whether it draws or names one of these images.
+        names_any: whether it draws or names any of these images.
     """
 
     parts: Sequence[Part]
@@ -72,12 +72,12 @@ class Releases:
         patience_seconds: float = 90.0,
         lock_lifetime: timedelta = LIFETIME,
     ) -> None:
-        """Look at a store.
+        """Set up access to a store.
 
         Args:
             retention: how long releases are kept.
-            patience_seconds: how long the public address may answer with what a cache still holds.
-            lock_lifetime: how long after its last sign of life a publisher is taken for dead.
+            patience_seconds: how long the public address may keep answering from an outdated cache.
+            lock_lifetime: how long after its last sign of life a publisher is presumed dead.
         """
         self.store = store
         self.keys = keys
@@ -93,7 +93,7 @@ class Releases:
         return self.public.current()
 
     def differences(self, pointer: Pointer | None) -> list[str]:
-        """See `PublicKeys.differences`; where there is no pointer, whether there was one."""
+        """See `PublicKeys.differences`; without a pointer, says so if there must have been one."""
         if pointer is not None:
             return self.public.differences(pointer)
         there = read_releases(self.store, self.keys)
@@ -101,9 +101,10 @@ class Releases:
         return [f"{lost}; what was published is there, last {there[0].build}"] if there else []
 
     def looked_at(self) -> tuple[Pointer | None, list[str]]:
-        """What the pointer says is public, and what differs from it.
+        """The pointer, and what differs from it.
 
-        While a publisher is at work they differ for a moment: its end is waited for, for a lock's lifetime.
+        While a publisher is at work there are differences for a moment, so this waits for it, for up to a
+        lock's lifetime.
         """
         deadline = time.monotonic() + self.lock_lifetime.total_seconds()
         while True:
@@ -127,7 +128,7 @@ class Releases:
         """The lock under which all of this is changed.
 
         Args:
-            build: what is to be done, for whoever waits.
+            build: what is being done, shown to other publishers that wait.
         """
         return PublisherLock(self.store, self.keys.lock, build, lifetime=self.lock_lifetime)
 
@@ -143,16 +144,16 @@ class Releases:
         """Make a build public, or leave everything as it is.
 
         Args:
-            confirmed: why a person lets a build pass that would be held back.
-            despite_hold: an image has to go from what is public.
-            say: told what is being done.
-            warn: told what went wrong after all was public.
+            confirmed: a person's reason to publish a build that would be held back.
+            despite_hold: ignore a hold, because an image has to go from what is public.
+            say: called with what is being done.
+            warn: called with what went wrong after everything was public.
 
         Raises:
             PublicationHeld: a person has put a hold on publication.
             PublicationLost: another publisher is at work or was faster, or what is public is newer; or the
-                build shows an image that was taken down since.
-            HeldBack: a foreign object lies under a fixed key; a person must confirm.
+                build shows an image that was taken down since its snapshot.
+            HeldBack: there is a foreign object under a fixed key; a person must confirm.
             NotAsPublished: the public address does not answer with what was written.
         """
         build = candidate.pointer.build
@@ -184,7 +185,7 @@ class Releases:
             try:
                 self._keep_tables(candidate)
                 sweep(self.store, self.keys, build, self.retention)
-            except MosaicError as error:  # it is public, and the next publication tidies up as well
+            except MosaicError as error:  # it is public; the next publication tidies up as well
                 warn(f"{build} is public, but not all that it leaves behind was taken away. {error}")
         return pointer
 
@@ -217,13 +218,13 @@ class Releases:
     def _release(
         self, candidate: Candidate, lock: PublisherLock, say: Callable[[str], None], *, before: str
     ) -> list[Part]:
-        """Write the build's own objects, read them back, and take all away again if it fails.
+        """Write the build's own objects and read them back; if that fails, delete all of them.
 
-        A build that is public already stays: its publication failed after the pointer was turned, and is
-        repeated.
+        Those of a build that is public already stay: its publication failed after the pointer was turned, and
+        is being repeated.
 
         Args:
-            before: the public build; empty where there is none.
+            before: the public build; empty if there is none.
         """
         build = candidate.pointer.build
         is_public = before == build
@@ -242,20 +243,20 @@ class Releases:
                 headers = Headers(JSON, RELEASE_CACHING)
                 self.store.put_bytes(self.keys.release(build, name), as_json(content), headers, public=True)
                 self.public.read_back(self.keys.release(build, name), Expected.whole(as_json(content), JSON))
-            lock.renew()  # the last moment at which all of it can be taken back
+            lock.renew()  # the last moment at which all of it can be undone
         except BaseException:
             if not is_public:
-                with suppress(MosaicError):  # what failed first must be seen; the next sweep comes by later
+                with suppress(MosaicError):  # the first failure must be seen; the next sweep tidies up
                     names = (*(each.name for each in candidate.parts), MANIFEST, TILEJSON)
                     self.store.delete([self.keys.release(build, name) for name in names])
             raise
         return released
 
     def _copied(self, part: Part, build: str, public: str, say: Callable[[str], None]) -> Part:
-        """A staged product as one of the release, read back.
+        """Copy a staged product to the release, and read it back.
 
         Args:
-            public: the public build; empty where there is none.
+            public: the public build; empty if there is none.
         """
         key = self.keys.release(build, part.name)
         say(f"copying to {key}")
@@ -268,7 +269,7 @@ class Releases:
         return replace(part, stored=stored)
 
     def _overtaken(self, key: str, build: str, public: str) -> PublicationLost:
-        """Why what is staged is not what was audited."""
+        """Why a staged object is not the one that was audited."""
         if self.store.head(key) is not None:
             return PublicationLost(
                 f"The staged {key} was replaced after its audit.",
@@ -294,7 +295,7 @@ class Releases:
             return ""
 
     def _keep_tables(self, candidate: Candidate) -> None:
-        """Keep what later snapshots are compared with."""
+        """Keep the tables that later snapshots are compared with."""
         tables = {
             "footprints": candidate.footprints,
             "set_aside": candidate.set_aside,

@@ -1,4 +1,4 @@
-"""Which items of a catalogue have to be read, and which footprints of the public build stand for the rest."""
+"""Which items of a catalogue have to be read, and which footprints of the public build are reused."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from oam_mosaic_assets.gateways.releases import Releases
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """What there is to be read.
+    """The items to read.
 
     Attributes:
-        batches: each item once.
-        are_raw: whether they are as they are stored: much work, and soon handed to another process.
-        count: how many the source says they are; None where it does not say.
-        kept: footprints that stand for all other items; None where all are read.
-        why_all: why all are read; empty where not all are.
-        hashes: of all items; None where the source has none.
+        batches: the items, each once.
+        are_raw: whether they are in the source's stored form: slow to parse, but quickly handed to another
+            process.
+        count: how many the source says there are; None if it does not say.
+        kept: footprints reused for all other items; None if all are read.
+        why_all: why all are read; empty if not all are.
+        hashes: of all items; None if the source has none.
     """
 
     batches: Iterator[Batch]
@@ -49,15 +50,15 @@ def unread(
     taken_down: Collection[str],
     anew: bool = False,
 ) -> Unread:
-    """Find what has to be read.
+    """Find the items that have to be read.
 
     Args:
         snapshot: of the catalogue.
         releases: what is public.
         folder: where files of the public build go; see `last_build`.
-        reading: how items are read now; see `core.rereading.reading_digest`.
+        reading: the digest of how items are read now; see `core.rereading.reading_digest`.
         taken_down: ids of images that are not drawn.
-        anew: read everything, whatever there is.
+        anew: read everything, whatever could be taken over.
 
     Raises:
         CatalogueUnavailable, CatalogueRefused, StoreUnavailable, DiskFull: see `errors`.

@@ -1,4 +1,4 @@
-"""An earlier build made public again, and a hold so that no later one takes its place."""
+"""Making an earlier build public again, with a hold so that no later one replaces it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from oam_mosaic_assets.gateways.releases import Releases
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Whole:
-    """A release that was read and found to be what its manifest says."""
+    """A release that was read, and is what its manifest says."""
 
     pointer: Pointer
     parts: list[Part]
@@ -38,16 +38,16 @@ def roll_back(
     """Make an earlier build public, and hold publication; or leave everything as it is.
 
     Args:
-        build: None is the one that was public before.
+        build: its name; None for the one that was public before.
         reason: a person's, for the hold.
         folder: empty, for a copy of each of its products.
-        say: told what is being done.
+        say: called with what is being done.
 
     Returns:
-        What is public now, and the build that was.
+        The new pointer, and the build that was public.
 
     Raises:
-        RollbackRefused: there is no such build, or it cannot be made public; names those there are.
+        RollbackRefused: there is no such build, or it cannot be made public; names the ones available.
         PublicationLost: another publisher is at work.
         NotAsPublished: the public address does not answer with what was written.
     """
@@ -89,10 +89,10 @@ def roll_back(
 def _held_or_as_before(
     releases: Releases, lock: PublisherLock, reason: str, target: str, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Hold first: were it killed after the pointer is turned, the next build would undo it.
+    """Place the hold first: if this were killed once the pointer is turned, the next build would undo it.
 
-    The hold stays where the target is public, for only the answer was lost; and where the lock is, for it may
-    be another person's as well by now.
+    If the rollback fails, the earlier hold is restored. The new one stays if the target is public after all,
+    as only the answer was lost, and if the lock was lost, as it may be another person's as well by now.
     """
     before = releases.holds.present()
     try:
@@ -100,7 +100,7 @@ def _held_or_as_before(
         yield
     except BaseException:
         stays = True
-        with suppress(MosaicError):  # what failed first must be seen
+        with suppress(MosaicError):  # the first failure must be seen
             lock.renew()
             current = releases.current()
             if current is None or current[0].build != target:
@@ -140,7 +140,7 @@ def _whole(releases: Releases, target: Release, others: Sequence[Release], folde
 
 
 def _part(releases: Releases, pointer: Pointer, name: str, others: Sequence[Release], folder: Path) -> Part:
-    """A product of a release, read whole."""
+    """A product of a release, read whole and checked."""
     key, path = pointer.released[name], folder / "released"
     stated = pointer.products.get(name, {"sha256": pointer.sha256, "content_type": PMTILES})
     stored = releases.store.get_file(key, path)

@@ -44,14 +44,14 @@ def full_address(address: str, *, region: str) -> str:
 def has_virtual_hosts(endpoint: str, bucket: str) -> bool:
     """Whether the server gives the bucket a host name of its own, as Amazon's do.
 
-    A bucket with a dot has none that Amazon's certificates cover.
+    Amazon's certificates cover none for a bucket with a dot in its name.
     """
     host = urlsplit(endpoint).hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn")) and "." not in bucket
 
 
 def bucket_address(endpoint: str, bucket: str) -> str:
-    """Where the server shows the bucket's objects to the public, without a slash at the end."""
+    """The server's public address of the bucket, without a trailing slash."""
     if has_virtual_hosts(endpoint, bucket):
         scheme, _, host = endpoint.partition("://")
         return f"{scheme}://{bucket}.{host}"
@@ -67,21 +67,21 @@ def connect(
     timeouts: tuple[float, float],
     attempts: int,
 ) -> S3Client:
-    """Make a client; nothing is asked of the server yet.
+    """Make a client; no request is sent yet.
 
     Args:
         endpoint: a full address.
         region: such as `us-east-1`.
         credentials: access key and secret key; None for both leaves them to botocore's chain.
         virtual_hosts: whether to address the bucket by a host name of its own.
-        timeouts: seconds to wait for a connection, and for each piece of an answer.
-        attempts: of each request, in all.
+        timeouts: seconds to wait for a connection, and for each read.
+        attempts: in all, for each request.
 
     Raises:
-        BotoCoreError: half a pair of credentials, a profile that is not there.
-        StoreRefused: an address that botocore takes for none.
+        BotoCoreError: only one of the two keys is given, or a profile does not exist.
+        StoreRefused: botocore considers the address invalid.
     """
-    # Half a second, which a command that works on a local folder need not spend.
+    # Takes half a second, which a command that works on a local folder need not spend.
     from boto3.session import Session  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
     from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url  # noqa: PLC0415
@@ -114,7 +114,7 @@ def connect(
 
 
 def _refuse_redirect(response: tuple[Any, Any] | None, operation: Any, **_: object) -> None:
-    """Keep botocore from asking for the bucket's region instead: endlessly, where that is redirected too.
+    """Keep botocore from asking for the bucket's region on a redirect: endlessly, if that is redirected too.
 
     Nor would it help: the public would still be sent to the region that the settings name.
     """

@@ -1,4 +1,4 @@
-"""What the faults of an S3 server mean here: would a rerun help, or must a person act, and how."""
+"""What the errors of an S3 server mean here: whether a rerun may help, or what a person must do."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ HINTS: Final = {
     "302": _ELSEWHERE,
     "307": _ELSEWHERE,
     "308": _ELSEWHERE,
-    "404": _NO_BUCKET,  # of a HeadBucket, which has no body to say so
+    "404": _NO_BUCKET,  # from a HeadBucket, whose answer has no body to say so
     "AccessControlListNotSupported": (
         "Let the bucket's Object Ownership allow ACLs (bucket owner preferred): what is published is written "
         "with the ACL public-read."
@@ -87,20 +87,20 @@ HINTS: Final = {
 
 _NO_CREDENTIALS = "Set S3_ACCESS_KEY and S3_SECRET_KEY, or provide a profile or a role; check S3_BUCKET."
 UNASKED: Final = {"InvalidRegionError": _NO_REGION, "ParamValidationError": _NO_NAME}
-"""Of botocore's own errors."""
+"""Hints for botocore's own errors, raised before any request."""
 
 
 @contextmanager
 def s3_faults(action: str, address: str, *, public: bool = False) -> Iterator[None]:
-    """Turn botocore's exceptions into this project's; its own texts, which may quote a request, are dropped.
+    """Turn botocore's exceptions into this project's; their texts, which may quote a request, are dropped.
 
     Args:
         action: what is being done, such as `write`.
-        address: to what, such as `s3://bucket/key`.
-        public: whether it is written with the ACL public-read, which needs a right of its own.
+        address: what it is done to, such as `s3://bucket/key`.
+        public: whether it is written with the ACL public-read, which needs a permission of its own.
 
     Raises:
-        PreconditionFailed: the server found another object, or another writer at work.
+        PreconditionFailed: the server found a different object, or a concurrent writer.
         StoreUnavailable: a rerun may help.
         StoreRefused: a person must act.
     """
@@ -120,7 +120,7 @@ def s3_faults(action: str, address: str, *, public: bool = False) -> Iterator[No
             f"{what}: the answer holds no {fault.args[0]}",
             hint="Check that S3_ENDPOINT is an S3 server, then run again.",
         ) from None
-    except BotoCoreError as fault:  # what botocore finds wrong before it asks
+    except BotoCoreError as fault:  # what botocore rejects before it sends a request
         kind = type(fault).__name__
         raise StoreRefused(f"{what}: {kind}", hint=UNASKED.get(kind, _NO_CREDENTIALS)) from None
 
@@ -140,7 +140,7 @@ def _read_answer(fault: ClientError, what: str, *, public: bool) -> MosaicError 
     if code in HINTS:
         return StoreRefused(said, hint=HINTS[code])
     if code in DENIED:
-        reason = fault.response["Error"].get("Message")  # Amazon names the user, the right and the policy
+        reason = fault.response["Error"].get("Message")  # Amazon names user, permission and policy
         return StoreRefused(
             f"{said}: {reason}" if reason else said, hint=_name_rights(fault.operation_name, public=public)
         )

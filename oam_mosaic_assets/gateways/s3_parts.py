@@ -1,4 +1,4 @@
-"""Writing one object in many parts: the whole of it appears, or nothing of it stays."""
+"""Writing one object in many parts: either all of it appears, or nothing of it is left."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 MOST_PARTS: Final = 10_000
-"""Of one object: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+"""Per object: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 PARALLEL_PARTS: Final = 2
 
 WritePart = Callable[[str, int, range], str]
-"""Gets the upload's id, the part's number, counted from 1, and its bytes' places; returns the part's ETag."""
+"""Takes the upload's id, the part's number, counted from 1, and its byte range; returns the part's ETag."""
 
 
 def part_places(size: int, part_size: int) -> Iterator[range]:
-    """Divide `size` bytes into parts of `part_size`, or of more where those would be too many for S3."""
+    """Divide `size` bytes into parts of `part_size`, or larger ones if those would be too many for S3."""
     step = max(part_size, ceil(size / MOST_PARTS))
     return (range(start, min(start + step, size)) for start in range(0, size, step))
 
@@ -42,19 +42,19 @@ def write_in_parts(
     write_part: WritePart,
     check: Callable[[], None] = lambda: None,
 ) -> StoredObject:
-    """Write an object by a multipart upload, `PARALLEL_PARTS` at a time.
+    """Write an object by a multipart upload, `PARALLEL_PARTS` parts at a time.
 
-    boto3's own transfers do this too, but do not say which ETag they wrote.
+    boto3's own transfers do this too, but do not return the ETag that they wrote.
 
     Args:
-        client: whose faults are raised as they are.
+        client: its exceptions are passed on as they are.
         bucket: its name.
         key: the object's name.
-        description: headers and rights.
+        description: headers and ACL.
         size: of the whole object, in bytes.
         part_size: in bytes, as for `part_places`.
         write_part: writes one part.
-        check: called when every part is written; raises where the object must not appear after all.
+        check: called once every part is written; raises if the object must not appear after all.
     """
     places = list(part_places(size, part_size))
     upload_id = client.create_multipart_upload(Bucket=bucket, Key=key, **description)["UploadId"]
@@ -70,8 +70,8 @@ def write_in_parts(
             Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
         )
     except BaseException:
-        pool.shutdown(cancel_futures=True)  # a part still on its way would be kept after the abort
-        with suppress(ClientError, BotoCoreError):  # `abandon_uploads` comes by later
+        pool.shutdown(cancel_futures=True)  # a part still in flight would outlive the abort
+        with suppress(ClientError, BotoCoreError):  # `abandon_uploads` tidies up later
             client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
         raise
     finally:

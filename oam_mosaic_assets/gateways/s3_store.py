@@ -1,8 +1,8 @@
 """The object store on S3: Amazon's, or any server that speaks its protocol.
 
-Servers differ in the conditions that they honour, and in what they make of an ETag in quotes: Amazon's take
-it with and without, older Ceph only without. So it is sent without; and before a copy counts, its source is
-looked at, whether or not the server keeps the condition that goes with the copy.
+Servers differ in which conditions they honour, and in how they read an ETag in quotes: Amazon's accept it
+with and without, older Ceph only without. So it is sent without; and before a copy takes effect, its source
+is checked here, whether or not the server honours the condition sent with the copy.
 """
 
 from __future__ import annotations
@@ -43,30 +43,31 @@ if TYPE_CHECKING:
 
 MIB: Final = 1024 * 1024
 MOST_DELETED_AT_ONCE: Final = 1_000
-"""By one request: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+"""Per request: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 
 class S3Store:
-    """An `ObjectStore` in a bucket. Nothing is asked of the server before the first call.
+    """An `ObjectStore` in a bucket. No request is sent before the first call.
 
     Args:
-        bucket: its name; it must be there.
+        bucket: its name; it must exist.
         region: such as `us-east-1`.
         endpoint: the server, such as `https://s3.example.org`; TLS unless it says http. None, or
             `s3.amazonaws.com`, is Amazon's own in the region.
-        access_key: None leaves it to botocore's chain (environment, profile, role), as does
-        secret_key: None.
-        public_base: where the public reads the bucket's keys, where that is not the endpoint: a CDN.
+        access_key: None, with `secret_key` also None, leaves both to botocore's chain (environment, profile,
+            role).
+        secret_key: see `access_key`.
+        public_base: where the public reads the bucket's objects if not at the endpoint, such as a CDN.
         connect_timeout: seconds.
         read_timeout: seconds that the server may be silent.
-        attempts: of each request, in all; also of a download that breaks off.
-        part_size: bytes; files above it are uploaded in parts, of which two at a time are in memory. S3
-            takes none below 5 MiB.
-        largest_copy: bytes; what is larger is copied in parts of this size. S3's own limit is 5 GiB, but a
+        attempts: in all, for each request and for a download that breaks off.
+        part_size: bytes; larger files are uploaded in parts, two of which are in memory at a time. S3
+            accepts none below 5 MiB.
+        largest_copy: bytes; larger objects are copied in parts of this size. S3's own limit is 5 GiB, but a
             server may be silent for longer than `read_timeout` while it copies that much.
 
     Raises:
-        ValueError: an address that holds credentials.
+        ValueError: an address contains credentials.
     """
 
     def __init__(
@@ -181,8 +182,8 @@ class S3Store:
             except ClientError as refusal:
                 if refusal.response["Error"]["Code"] not in {"404", "NoSuchKey"}:
                     raise
-                # The answer to a HEAD has no body to say whether the object is missing or the bucket. To list
-                # this key needs no right beyond the keys that are ours; to look at the bucket would.
+                # The answer to a HEAD has no body to say whether the object or the bucket is missing. Listing
+                # this key needs no permission beyond our own keys; looking at the bucket would.
                 self._client.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1)
                 return None
             return stored(key, answer["ETag"], answer["ContentLength"], answer["LastModified"])
@@ -283,7 +284,7 @@ class S3Store:
             raise PreconditionFailed(f"{self.origin}/{source.key} is gone, or has been replaced")
 
     def _find_earlier_attempt(self, refusal: ClientError, key: str, content: bytes) -> StoredObject | None:
-        """Where the answer to a conditional write is lost, the next attempt meets what the first wrote."""
+        """If the answer to a conditional write was lost, the next attempt finds what the first one wrote."""
         retried = refusal.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
         if not retried or refusal.response["Error"]["Code"] not in CHANGED_MEANWHILE:
             return None
@@ -302,7 +303,7 @@ class S3Store:
         return found, answer["Body"]
 
     def _stream(self, found: StoredObject, body: StreamingBody, target: BinaryIO) -> None:
-        """Read an opened object into an empty file; where the stream breaks off, resume with the same one."""
+        """Read an opened object into an empty file; if the stream breaks off, resume with the same object."""
         try:
             with self._faults("read", found.key):
                 for attempts_left in reversed(range(self._attempts)):

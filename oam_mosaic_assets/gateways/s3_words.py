@@ -1,4 +1,4 @@
-"""What the interface of the object store says, in botocore's words, and back."""
+"""Translating between the object store's interface and botocore's terms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Description(TypedDict, total=False):
-    """What is written together with the bytes."""
+    """Headers and ACL, written together with the bytes."""
 
     ContentType: str
     CacheControl: str
@@ -21,14 +21,14 @@ class Description(TypedDict, total=False):
 
 
 class Condition(TypedDict, total=False):
-    """Which present object a write expects."""
+    """Which existing object a write expects."""
 
     IfMatch: str
     IfNoneMatch: str
 
 
 def describe(headers: Headers, *, public: bool) -> Description:
-    """Say the headers and the rights of an object; private is what S3 makes of one without an ACL."""
+    """The headers and ACL of an object; without an ACL, S3 makes it private."""
     description: Description = {"ContentType": headers.content_type, "CacheControl": headers.cache_control}
     if public:
         description["ACL"] = "public-read"
@@ -36,7 +36,7 @@ def describe(headers: Headers, *, public: bool) -> Description:
 
 
 def condition(*, if_match: str | None, if_absent: bool) -> Condition:
-    """Say what a conditional write expects."""
+    """What a conditional write expects."""
     expected: Condition = {}
     if if_match is not None:
         expected["IfMatch"] = if_match
@@ -46,10 +46,10 @@ def condition(*, if_match: str | None, if_absent: bool) -> Condition:
 
 
 def stored(key: str, etag: str, size: int, written_at: datetime) -> StoredObject:
-    """Read what the server says of an object."""
+    """An object, from what the server says about it."""
     return StoredObject(key, etag.strip('"'), size, written_at.astimezone(UTC))
 
 
 def written(key: str, etag: str, size: int, answer: ResponseMetadataTypeDef) -> StoredObject:
-    """Read what the server says of an object just written; it tells the time only in the HTTP date."""
+    """An object just written, from the server's answer, which gives the time only in its Date header."""
     return stored(key, etag, size, parsedate_to_datetime(answer["HTTPHeaders"]["date"]))

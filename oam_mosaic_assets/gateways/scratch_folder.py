@@ -1,4 +1,4 @@
-"""A folder for the files of one process at work, gone when it ends; what a killed one left is swept up."""
+"""A folder for the files of one process, removed when it ends; what killed processes left is swept up."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LOCK: Final = "in-use.lock"
 
 @contextmanager
 def folder_in_use(root: Path) -> Iterator[Path]:
-    """A new folder, locked as long as this process lives, and gone when the block ends.
+    """A new folder, locked for the duration of the block and removed when it ends.
 
     Args:
-        root: `MOSAIC_SCRATCH`; made where it is missing.
+        root: `MOSAIC_SCRATCH`; created if missing.
 
     Raises:
-        SettingsError: nobody can make it.
+        SettingsError: it cannot be created.
     """
     root = root.absolute()
     try:
@@ -37,7 +37,7 @@ def folder_in_use(root: Path) -> Iterator[Path]:
         ) from None
     _sweep(root)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
-    # locked before it has the name that a sweep looks for
+    # locked before the lock file has the name that a sweep looks for
     unnamed = folder / f"{_LOCK}.new"
     lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""What is staged: builds that are not public, under names that no other has."""
+"""Staged builds: those that are not public, each under a unique name."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class StagedBuilds:
         self.keys = keys
 
     def name_build(self, started: datetime, digest: str, *, run: str, public: str = "") -> str:
-        """Name a build as no other is named in this store.
+        """Give a build a name that no other in this store has.
 
-        The name is claimed by a staged object. Where two builds of one snapshot began in the same second, one
-        of them is named after the next.
+        The name is claimed by a staged object. If two builds of one snapshot start in the same second, one of
+        them is named after the next second.
 
         Args:
             started: UTC.
             digest: of its snapshot.
-            run: who claims the name.
-            public: the public build, if any; one begun in the same second is named after the next, so that
-                names tell which is the newer.
+            run: the run that claims the name.
+            public: the public build, if any; a build started in the same second is named after the next one,
+                so that names tell which is newer.
         """
         if build_name(started, digest).partition("-")[0] == public.partition("-")[0]:
             started += timedelta(seconds=1)
@@ -43,14 +43,14 @@ class StagedBuilds:
                 self.store.put_bytes(key, claim, Headers("application/json"), if_absent=True)
             except PreconditionFailed:
                 continue
-            # the claim of a build that is public went when it became so
+            # the claim of a public build was deleted when it became public
             if self.store.head(self.keys.release(build, ARCHIVE)) is None:
                 return build
             with suppress(MosaicError):  # the next publication sweeps it up
                 self.store.delete([key])
 
     def named_by(self, run: str) -> list[str]:
-        """The builds that are staged under a name which this run claimed."""
+        """The staged builds whose names this run claimed."""
         return [
             build
             for build, each in self.objects()
@@ -60,21 +60,21 @@ class StagedBuilds:
         ]
 
     def waiting(self) -> list[str]:
-        """The builds that are staged and audited, the oldest first: those a person may publish."""
+        """The staged and audited builds, oldest first: those that a person may publish."""
         return [build for build, each in self.objects() if each.key == self.keys.staging(build, AUDIT)]
 
     def objects(self) -> Iterator[tuple[str, StoredObject]]:
-        """All that is staged, each with the build that it is of."""
+        """All staged objects, each with its build."""
         for each in self.store.keys(self.keys.staging_root):
             yield each.key.removeprefix(self.keys.staging_root).split("/", 1)[0], each
 
     def discard(self, build: str) -> None:
-        """Delete all that is staged of a build."""
+        """Delete all staged objects of a build."""
         self.store.delete([each.key for each in self.store.keys(self.keys.staging(build))])
 
 
 def _claims(claim: bytes, run: str) -> bool:
-    """Whether a claim is this run's; one that cannot be read is nobody's."""
+    """Whether a claim is this run's; an unreadable one is nobody's."""
     with suppress(ValueError, TypeError, KeyError):
         return bool(json.loads(claim)["run"] == run)
     return False

@@ -1,4 +1,4 @@
-"""What is taken away once a build is public: what can never be public, and what has had its time."""
+"""What is deleted once a build is public: what can never become public, and what has expired."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.gateways.staged_builds import StagedBuilds
 
 ABANDONED_SECONDS: Final = 6 * 3600.0
-"""An upload that was begun this long ago has nobody who finishes it."""
+"""An unfinished upload that was started this long ago is presumed abandoned."""
 
 
 def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> None:
@@ -39,7 +39,7 @@ def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> 
     store.delete([key for key in cached if key not in kept])
     staged = StagedBuilds(store, keys).objects()
     store.delete([each.key for build, each in staged if build == public or is_overtaken(build, public)])
-    # whoever holds the lock is the only one who writes what is public; others may be staging
+    # only the holder of the lock writes public objects; others may be staging
     for root in (keys.releases_root, *keys.all_fixed()):
         store.abandon_uploads(root, older_than_seconds=0.0)
     store.abandon_uploads(keys.prefix, older_than_seconds=ABANDONED_SECONDS)

@@ -17,13 +17,13 @@ _ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Takedown:
-    """One image that is not to be shown.
+    """One image that must not be shown.
 
     Attributes:
         id: the STAC item's, an opaque string.
         reason: a person's.
         since: UTC, ISO 8601.
-        gone: when it was last seen that nothing in a place names the image, by the place's prefix.
+        gone: when a place was last found not to name the image, by the place's prefix.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Takedown:
 
 
 class Takedowns:
-    """The list of a store. It is read by every build, so one that cannot be read stops them all."""
+    """The list in a store. Every build reads it, so an unreadable one stops them all."""
 
     def __init__(self, store: ObjectStore, keys: Keys) -> None:
         self._store = store
@@ -41,7 +41,7 @@ class Takedowns:
         self._place = keys.prefix
 
     def all(self) -> list[Takedown]:
-        """All of them, the oldest first. Raises `StoreRefused`: the list cannot be read."""
+        """All of them, the one added last at the end. Raises `StoreRefused` if the list cannot be read."""
         return self._read()[0]
 
     def ids(self) -> frozenset[str]:
@@ -49,7 +49,7 @@ class Takedowns:
         return frozenset(each.id for each in self.all())
 
     def add(self, name: str, reason: str) -> None:
-        """Put an image on the list; one that stands there already keeps its date."""
+        """Put an image on the list; one that is on it already keeps its date."""
         now = datetime.now(UTC).isoformat()
 
         def added(those: list[Takedown]) -> list[Takedown]:
@@ -60,7 +60,7 @@ class Takedowns:
         self._change(added)
 
     def mark_gone(self, name: str) -> None:
-        """Write down that nothing in this place names the image."""
+        """Record that nothing in this place names the image."""
         gone = {self._place: datetime.now(UTC).isoformat()}
         self._change(
             lambda those: [
@@ -69,7 +69,7 @@ class Takedowns:
         )
 
     def remove(self, name: str) -> bool:
-        """Take an image off the list; whether it stood there."""
+        """Take an image off the list; returns whether it was on it."""
         there = name in self.ids()
         self._change(lambda those: [each for each in those if each.id != name])
         return there

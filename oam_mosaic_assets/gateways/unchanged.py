@@ -1,4 +1,4 @@
-"""Nothing changed: what is public is what a build would make, so only that this was seen is noted."""
+"""If nothing changed, what is public is what a build would make, so only the check is recorded."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from oam_mosaic_assets.gateways.releases import Releases
 def note_unchanged(
     releases: Releases, basis: str, *, taken_at: datetime, say: Callable[[str], None] = lambda _: None
 ) -> Pointer | None:
-    """Let the pointer say that the mosaic agreed with the catalogue at that moment, where it does.
+    """Record in the pointer that the mosaic agreed with the catalogue at that moment, if it did.
 
     Args:
         basis: what a build would be made from; see `Watch.basis`.
         taken_at: when the catalogue was looked at, UTC.
-        say: told what is waited for.
+        say: called if it has to wait for another publisher.
 
     Returns:
-        What the pointer says now; None where a build is due: something changed, what lies under the public
-        keys is not what was published, or something is staged, which the next publication sweeps up.
+        The new pointer; None if a build is needed: something changed, the public objects are not what was
+        published, or something is staged, which the next publication sweeps up.
 
     Raises:
         PublicationLost: a publisher is at work.
@@ -43,7 +43,7 @@ def note_unchanged(
 
 
 def _is_current(releases: Releases, basis: str) -> bool:
-    """Whether a build would change nothing, and has nothing to sweep up that a killed one left either."""
+    """Whether a build would change nothing, and no killed one left anything for it to sweep up."""
     current = releases.current()
     if not (basis and current and current[0].basis == basis):
         return False

@@ -1,8 +1,8 @@
 """The viewer's page beside the archive: what `scripts/build-viewer` made, and the addresses it needs.
 
-Files below `assets/` are named by their content and never change; the others are read anew. Those of an
-earlier page go with the publication after the one that replaced it, so that nobody who is opening that page
-misses them.
+Files below `assets/` are named after their content and never change; browsers revalidate the others. The
+assets of an earlier page are deleted by the publication after the one that replaced it, so that nobody who is
+just opening that page misses them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Viewer:
     """The page, built or not, and where it is published.
 
     Args:
-        folder: what the build of the page left; may be missing.
-        config: what the page is told, as `config_of` makes it.
+        folder: the output of `scripts/build-viewer`; may be missing.
+        config: the page's configuration, as `config_of` makes it.
     """
 
     def __init__(self, store: ObjectStore, keys: Keys, folder: Path, config: Mapping[str, Any]) -> None:
@@ -53,19 +53,19 @@ class Viewer:
 
     @property
     def is_public(self) -> bool:
-        """Whether strangers find a page, of this publication or of an earlier one.
+        """Whether the public finds a page, from this publication or an earlier one.
 
         Raises: as `ObjectStore`.
         """
         return self._store.head_publicly(self._key(INDEX)) is not None
 
     def address(self, build: str = "") -> str:
-        """Where people open the page, at one build or at whatever is public."""
+        """The page's address, showing one build or whatever is public."""
         address = self._store.public_address(self._key(INDEX))
         return f"{address}?build={build}" if build else address
 
     def publish(self) -> int:
-        """Write what is not there yet, the page itself last; returns how many files were written.
+        """Write what is new or changed, the page itself last; returns how many files were written.
 
         Raises: as `ObjectStore`.
         """
@@ -99,14 +99,14 @@ class Viewer:
 
 
 def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
-    """What the page has to know; addresses of this store are as the page itself sees them.
+    """The page's configuration; addresses in this store are as seen from the page.
 
     Args:
-        public_base: the store's address for others; None where it is wherever the page is served.
+        public_base: the store's public address; None if it is wherever the page is served from.
     """
     keys = settings.keys
     vector, raster = settings.serve_vector_url, settings.serve_raster_url
-    if not settings.publishes_to_s3:  # a folder is looked at on this machine
+    if not settings.publishes_to_s3:  # a folder is viewed on this machine
         vector = vector or f"http://127.0.0.1:{settings.serve_vector_port}"
         raster = raster or f"http://127.0.0.1:{settings.serve_raster_port}"
     is_sample = settings.source == "sample"  # no catalogue holds its images

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole, and leave nothing behind when they do not."""
+"""Files that appear under their name only once they are complete, and otherwise leave nothing behind."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def partial_beside(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a new file that replaces `path` when the block ends well, and is removed when it does not.
+    """Yield a new file that replaces `path` if the block succeeds, and is removed if it fails.
 
     Raises:
         DiskFull: no room is left on the disk of `path`.
-        OSError: the folder of `path` is missing, or not to be written to.
+        OSError: the folder of `path` is missing or not writable.
     """
     partial = partial_beside(path)
     try:
         with partial.open("xb") as file:
-            yield file  # not synced to the disk: whoever loses power fetches it again
+            yield file  # not synced to disk: after a power failure it is fetched again
         partial.replace(path)
     except BaseException as fault:
         partial.unlink(missing_ok=True)
@@ -42,8 +42,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def copy_content(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy from where the source stands to its end; inside the kernel, or by reflink, where possible."""
-    with suppress(OSError):  # not between these file systems: then what is left is copied below
+    """Copy from the source's position to its end; inside the kernel, or by reflink, if possible."""
+    with suppress(OSError):  # not possible between these file systems: the rest is copied below
         while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
             pass
     shutil.copyfileobj(source, target)
