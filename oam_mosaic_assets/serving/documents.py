@@ -56,7 +56,7 @@ COVERAGE: Final = Pictures(
 IMAGES: Final = Pictures(
     word="imagery",
     name="OpenAerialMap imagery",
-    description="Openly licensed aerial and satellite images of OpenAerialMap, the finest on top.",
+    description="Openly licensed aerial and satellite images of OpenAerialMap.",
     format="webp",
 )
 

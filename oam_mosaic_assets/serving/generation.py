@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -95,16 +96,18 @@ def start_generation(
     """
     folder, port = parent / f"{number}-{pointer.build}", free_port()
     documents = folder / "documents"
-    (documents / "empty").mkdir(parents=True)
-    configuration = folder / "martin.yaml"
-    configuration.write_bytes(martin_configuration(sources, port=port))
-    program = Program(
-        "Martin",
-        [martin, "--config", configuration],
-        log=log,
-        environment={"RUST_LOG": "warn", "RUST_LOG_FORMAT": "bare", "NO_COLOR": "1"},
-    )
-    try:
+    with ExitStack() as undoing:
+        undoing.callback(shutil.rmtree, folder, ignore_errors=True)
+        (documents / "empty").mkdir(parents=True)
+        configuration = folder / "martin.yaml"
+        configuration.write_bytes(martin_configuration(sources, port=port))
+        program = Program(
+            "Martin",
+            [martin, "--config", configuration],
+            log=log,
+            environment={"RUST_LOG": "warn", "RUST_LOG_FORMAT": "bare", "NO_COLOR": "1"},
+        )
+        undoing.callback(program.stop)
         vector = _described(program, port, VECTOR)
         raster = _described(program, port, RASTER) if sources.raster else None
         pictures = IMAGES if sources.is_imagery else COVERAGE
@@ -114,10 +117,7 @@ def start_generation(
         for name, content in told.items():
             (documents / name).write_bytes(content)
         (documents / "empty" / "204.png").write_bytes(transparent_tile(pictures.pixels))
-    except BaseException:
-        program.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        undoing.pop_all()  # all of it is there to stay
     return Generation(
         number=number,
         folder=folder,

@@ -109,7 +109,8 @@ class Supervisor:
                 )
             if pointer and (current is None or pointer.build != current.pointer.build):
                 self._turn(pointer)
-            self._say_trouble("")
+            if self._is_running:  # else `watch` has a word to say
+                self._say_trouble("")
         except (MosaicError, OSError) as error:  # such as a full disk
             self._say_trouble(str(error))
         self._tell()
@@ -128,8 +129,7 @@ class Supervisor:
             generation.end()
             self._retiring.remove((due, generation))
         front, current = self._front, self._current
-        well = front.is_running and (current is None or current.martin.is_running)
-        if well or now < self._not_before:
+        if self._is_running or now < self._not_before:
             return
         self._failures += 1
         self._not_before = now + min(LONGEST_PAUSE, 0.5 * 2**self._failures)
@@ -144,6 +144,11 @@ class Supervisor:
         except (MosaicError, OSError) as error:
             self._say_trouble(str(error))
             self._tell()
+
+    @property
+    def _is_running(self) -> bool:
+        current = self._current
+        return self._front.is_running and (current is None or current.martin.is_running)
 
     def _public(self) -> Pointer | None:
         """The pointer as any outsider reads it; None if nothing is public."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -189,6 +190,28 @@ def test_a_server_that_was_killed_is_started_again(
     server.until(lambda: bool(children_of(server, name)) and killed.pid not in psutil.pids())
     z_x_y = "5/16/15"  # which nginx has not kept
     server.until(lambda: server.ask(0, f"/globalcoverage/{z_x_y}").status in {200, 204})
+
+
+def test_a_server_that_cannot_be_started_again_is_not_called_well(
+    tmp_path: Path, store: FolderStore, mosaic: Path
+) -> None:
+    """Though what is public can still be asked, which happens more often than a restart is tried."""
+    martin = tmp_path / "martin"
+    martin.symlink_to(shutil.which("martin") or "")
+    settings = {"MOSAIC_STORE": str(store.root), "MARTIN": str(martin), "SERVE_POLL_SECONDS": "1"}
+    with serving(tmp_path / "serve", settings) as server:
+        release(store, FIRST, mosaic)
+        server.serves(FIRST)
+        martin.unlink()
+        children_of(server, "martin")[0].kill()
+        server.until(lambda: server.health()["status"] == "degraded")
+        end = time.monotonic() + 4.0
+        while time.monotonic() < end:
+            assert server.health()["status"] == "degraded"
+            time.sleep(0.1)
+        martin.symlink_to(shutil.which("martin") or "")
+        server.until(lambda: server.health()["status"] == "ok")
+        assert len([*(server.scratch / "serve").glob("[1-9]*")]) <= 2, "attempts that failed leave nothing"
 
 
 def test_stopped_it_leaves_nothing(server: Serving, store: FolderStore, mosaic: Path) -> None:
