@@ -155,7 +155,15 @@ def build_definitions(
             ),
             "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
             "tippecanoe": tippecanoe,
-            "watch": Watch(catalogue, releases, tippecanoe, plans=plans, pictures=pictures, box=plan.box),
+            "watch": Watch(
+                catalogue,
+                releases,
+                tippecanoe,
+                plans=plans,
+                pictures=pictures,
+                imagery=imagery.plan,
+                box=plan.box,
+            ),
             **overrides,
         },
     )

@@ -75,7 +75,7 @@ def global_imagery_pmtiles(
         archive,
         clock=clock,
         metadata={"tiles": count, **told_of(tally), "by host": dg.MetadataValue.json(tally.hosts)},
-        plan=f"{imagery.plan.kind} {imagery.plan.recipe.digest}",
+        plan=imagery.plan.name,
         imagery={"kind": imagery.plan.kind, **_numbers(tally)},
     )
 

@@ -91,6 +91,11 @@ class ImageryPlan:
         return Recipe(order=self.order, kind=self.kind, feather=self.feather, libraries=tuple(libraries))
 
     @property
+    def name(self) -> str:
+        """What is shown and how it is made: with another name the archive is another."""
+        return f"{self.kind} {self.recipe.digest}"
+
+    @property
     def rules(self) -> Rules:
         """Which addresses may be read."""
         return Rules(frozenset(each.lower() for each in self.private_hosts), self.s3_endpoint)

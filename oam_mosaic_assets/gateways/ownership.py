@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.core.release import Keys, is_build_name
 from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 
@@ -96,7 +96,7 @@ def _described_build(store: ObjectStore, keys: Keys, tilejson: str) -> str | Non
         build = json.loads(found[0])["build"] if found else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    is_ours = isinstance(build, str) and any(store.keys(keys.release(build)))
+    is_ours = isinstance(build, str) and is_build_name(build) and any(store.keys(keys.release(build)))
     return build if is_ours else None
 
 

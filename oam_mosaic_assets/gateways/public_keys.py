@@ -175,7 +175,8 @@ class PublicKeys:
         except PublicationLost:
             raise
         except BaseException:
-            with suppress(MosaicError, PreconditionFailed):  # the first failure must be seen
+            # the first failure must be seen, also where the release's own TileJSON is damaged
+            with suppress(MosaicError, PreconditionFailed, ValueError, TypeError):
                 self._show_again(absent, lock)
             raise
 

@@ -174,5 +174,5 @@ def _stated(lock: bytes) -> Holder:
         stated = json.loads(lock)
         until = datetime.fromisoformat(stated["until"]).astimezone(UTC)
         return Holder(str(stated["build"]), str(stated.get("since", "")), until)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Holder("an unknown publisher", "", datetime(1970, 1, 1, tzinfo=UTC))

@@ -83,12 +83,13 @@ class Viewer:
                     self._key(name), files[name], Headers(_type_of(name), ASSET_CACHING), public=True
                 )
                 written += 1
-        if not written:  # this page has been public since an earlier publication
-            self._store.delete(there.keys() - {self._key(name) for name in assets})
         pages = {name: files[name].read_bytes() for name in files.keys() - assets} | {CONFIG: self._config}
+        stored = {name: self._store.get_bytes(self._key(name)) for name in pages}
+        before = {name: found[0] for name, found in stored.items() if found}
+        if not written and before.get(INDEX) == pages[INDEX]:  # public since an earlier publication
+            self._store.delete(there.keys() - {self._key(name) for name in assets})
         for name in sorted(pages, key=lambda name: name == INDEX):
-            before = self._store.get_bytes(self._key(name))
-            if before is None or before[0] != pages[name]:
+            if before.get(name) != pages[name]:
                 headers = Headers(_type_of(name), FIXED_CACHING)
                 self._store.put_bytes(self._key(name), pages[name], headers, public=True)
                 written += 1

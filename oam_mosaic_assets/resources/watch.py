@@ -10,9 +10,11 @@ from datetime import UTC
 
 from oam_mosaic_assets import __version__
 from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.product import IMAGERY
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Snapshot
+from oam_mosaic_assets.gateways.imagery_mosaic import ImageryPlan
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 
@@ -43,6 +45,7 @@ class Watch:
         *,
         plans: Mapping[str, TilingPlan],
         pictures: Mapping[str, CoveragePlan],
+        imagery: ImageryPlan,
         box: tuple[float, float, float, float] | None,
     ) -> None:
         """Set up the watch.
@@ -50,6 +53,7 @@ class Watch:
         Args:
             plans: those of the products that are tiled, by product name.
             pictures: those of the products that are drawn as pictures, by product name.
+            imagery: that of the images themselves.
             box: see `MosaicPlan`.
         """
         self._catalogue = catalogue
@@ -57,6 +61,7 @@ class Watch:
         self._tippecanoe = tippecanoe
         self._plans = plans
         self._pictures = pictures
+        self._imagery = imagery
         self._box = box
 
     def basis(self, snapshot: Snapshot, taken_down: Collection[str]) -> str:
@@ -74,7 +79,8 @@ class Watch:
         watermark = snapshot.watermark()
         if watermark is None:
             return ""
-        products, version = self._releases.keys.products, self._tippecanoe.version()
+        keys, version = self._releases.keys, self._tippecanoe.version()
+        products = keys.products
         day = snapshot.taken_at.astimezone(UTC).date().isoformat()
         stated = [
             self._catalogue.origin,
@@ -83,6 +89,8 @@ class Watch:
             [each.name for each in products],
             [self._plans[each.name].digest(version) for each in products if each.name in self._plans],
             [self._pictures[each.name].digest() for each in products if each.name in self._pictures],
+            self._imagery.name if IMAGERY in products else "",
+            [self._releases.store.public_address(key) for key in keys.all_fixed()],
             # dated products are made every day
             day if any(each.is_dated for each in products) else "",
             self._box,

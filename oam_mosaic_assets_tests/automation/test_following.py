@@ -19,6 +19,7 @@ from oam_mosaic_assets.core.product import DETAILS, EXACT, MOSAIC
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
+from oam_mosaic_assets.gateways.imagery_mosaic import ImageryPlan
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 from oam_mosaic_assets.resources.watch import Watch
@@ -125,12 +126,35 @@ def test_what_tells_of_the_last_days_is_made_daily_though_nothing_changed(produc
     assert (basis(15, 23) != basis(16, 0)) is (made == "daily")
 
 
-@pytest.mark.parametrize("changed", [{"ZOOM_MAX": "11"}, {"TEST_MODE": ""}])
-def test_another_plan_is_another_basis(site: Site, changed: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "changed", [{"ZOOM_MAX": "11"}, {"MOSAIC_ALIASES": "old.pmtiles"}, {"TEST_MODE": ""}]
+)
+def test_another_plan_or_place_is_another_basis(site: Site, changed: dict[str, str]) -> None:
     assert site.run().success
     before = site.stays_whole()
     assert site.run(changed).success
-    assert (site.stays_whole().build != before.build) is ("ZOOM_MAX" in changed)
+    assert (site.stays_whole().build != before.build) is ("TEST_MODE" not in changed)
+    assert (site.store.head("old.pmtiles") is not None) is ("MOSAIC_ALIASES" in changed)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"S3_PUBLIC_URL": "https://maps.example.org"},
+        {"MOSAIC_KEYS": "exact=coverage/exact.pmtiles"},
+        {"IMAGERY_FEATHER": "8"},
+        {"IMAGERY_KIND": "imagery"},
+        {"IMAGERY_BUDGET_HOURS": "1"},
+    ],
+)
+def test_what_another_setting_changes_for_readers_is_another_basis(changed: dict[str, str]) -> None:
+    stated = {"MOSAIC_PRODUCTS": "exact,imagery", "S3_BUCKET": "mosaics", "COLLECTION": "openaerialmap"}
+    seen = SimpleNamespace(taken_at=datetime(2026, 1, 15, tzinfo=UTC), watermark=lambda: "the same")
+    plain, other = (
+        build_definitions(Settings.read(each)).resources["watch"].basis(seen, ())
+        for each in (stated, {**stated, **changed})
+    )
+    assert (plain != other) is ("IMAGERY_BUDGET_HOURS" not in changed)
 
 
 def test_the_plan_of_any_product_counts(site: Site) -> None:
@@ -141,7 +165,15 @@ def test_the_plan_of_any_product_counts(site: Site) -> None:
         site.environment["MOSAIC_PRODUCTS"] = words
         releases = Releases(site.store, site.keys)
         catalogue = catalogue_of(site.settings)
-        watch = Watch(catalogue, releases, TippecanoeResource(), plans=plans, pictures=pictures, box=None)
+        watch = Watch(
+            catalogue,
+            releases,
+            TippecanoeResource(),
+            plans=plans,
+            pictures=pictures,
+            imagery=ImageryPlan(),
+            box=None,
+        )
         return watch.look().basis
 
     both, alone = basis("mosaic,details"), basis("mosaic")

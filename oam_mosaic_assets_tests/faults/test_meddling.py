@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -223,13 +224,15 @@ def test_a_foreign_object_under_an_alias_that_is_new_is_kept_as_well(any_site: S
     assert before.build < build
 
 
-def test_a_foreign_tilejson_is_kept_as_well(site: Site) -> None:
+@pytest.mark.parametrize("build", ["mine", "", "../x", ".a/b"])
+def test_a_foreign_tilejson_is_kept_as_well(site: Site, build: str) -> None:
+    document = json.dumps({"build": build}).encode()
     site.store.delete([each.key for each in site.store.keys("")])
-    site.store.put_bytes(site.keys.tilejson, b'{"build": "mine"}', Headers("application/json"), public=True)
+    site.store.put_bytes(site.keys.tilejson, document, Headers("application/json"), public=True)
 
     outcome = site.run()
 
     assert outcome.kind == "HeldBack"
-    assert site.store.read_publicly(site.keys.tilejson) == b'{"build": "mine"}'
+    assert site.store.read_publicly(site.keys.tilejson) == document
     assert len(list(site.store.keys(f"{site.keys.releases_root}foreign-"))) == 1
     site.store.delete([each.key for each in site.store.keys("")])

@@ -84,8 +84,8 @@ def test_its_end_is_waited_for(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize(
     "until",
-    [in_an_hour, lambda: "2026-01-01T00:00:00", lambda: "soon"],
-    ids=["standing still", "ended", "what"],
+    [in_an_hour, lambda: "2026-01-01T00:00:00", lambda: "0001-01-01T00:00:00+14:00", lambda: "soon"],
+    ids=["standing still", "ended", "before all calendars", "what"],
 )
 def test_one_of_a_dead_publisher_is_taken_over(store: ObjectStore, until: Callable[[], str]) -> None:
     leave_lock(store, until())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from oam_mosaic_assets.core.release import Keys
-from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.viewer import Viewer, config_of
 from oam_mosaic_assets.settings import Settings
 
@@ -59,6 +59,21 @@ def test_an_earlier_pages_files_stay_until_the_publication_after(store: ObjectSt
     assert {"assets/index-1.js", "assets/index-2.js"} < names(store)
     assert viewer(store, built).publish() == 0
     assert names(store) == {"assets/index-2.js", "assets/land.json", "config.json", "index.html"}
+
+
+def test_a_publication_that_was_killed_before_the_page_costs_the_old_page_no_file(
+    store: ObjectStore, built: Path
+) -> None:
+    viewer(store, built).publish()
+    (built / "assets" / "index-1.js").rename(built / "assets" / "index-2.js")
+    (built / "index.html").write_text("<p>second")
+    store.put_file(
+        "mosaic/viewer/assets/index-2.js", built / "assets" / "index-2.js", Headers("text/javascript")
+    )
+    viewer(store, built).publish()
+    assert {"assets/index-1.js", "assets/index-2.js"} < names(store)
+    assert viewer(store, built).publish() == 0
+    assert "assets/index-1.js" not in names(store)
 
 
 def test_a_page_that_was_not_built_is_none(store: ObjectStore, tmp_path: Path) -> None:
