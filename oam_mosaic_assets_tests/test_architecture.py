@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import oam_mosaic_assets
 
@@ -53,13 +56,30 @@ def room_of(module: Path) -> str:
 
 def imported(module: Path) -> Iterator[str]:
     """Full names of what a module imports, wherever in it."""
-    for node in ast.walk(ast.parse(module.read_text())):
+    yield from imported_in(ast.parse(module.read_text()), module)
+
+
+def imported_in(tree: ast.AST, module: Path) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             assert node.module is not None
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_work(module: Path) -> ast.Module:
+    """A module without what only a type checker reads."""
+    tree = ast.parse(module.read_text())
+    tree.body = [
+        each
+        for each in tree.body
+        if not (
+            isinstance(each, ast.If) and isinstance(each.test, ast.Name) and each.test.id == "TYPE_CHECKING"
+        )
+    ]
+    return tree
 
 
 @pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -77,6 +97,16 @@ def test_imports_run_one_way(module: Path) -> None:
 
 def test_the_package_itself_imports_nothing() -> None:
     assert list(imported(PACKAGE / "__init__.py")) == []
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What only comes with another package may be gone with its next version."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    declared = {Requirement(each).name for each in project["dependencies"]}
+    tops = {name.partition(".")[0] for module in modules() for name in imported_in(at_work(module), module)}
+    others = tops - sys.stdlib_module_names - {PACKAGE.name}
+    providers = packages_distributions()
+    assert {name for name in others if declared.isdisjoint(providers.get(name, []))} == set()
 
 
 def test_every_module_says_what_belongs_in_it() -> None:
