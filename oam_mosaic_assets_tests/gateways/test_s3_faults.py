@@ -355,11 +355,13 @@ def test_a_download_that_is_cut_leaves_nothing(store: S3Store, proxy: Proxy, fol
 
 
 def test_a_download_is_of_one_object_or_none(
-    store: S3Store, proxy: Proxy, s3_server: S3Server, bucket: str, folder: Path
+    proxy: Proxy, s3_server: S3Server, bucket: str, folder: Path
 ) -> None:
     def replace_object() -> None:
         store_in(s3_server, bucket).put_bytes("a", CONTENT[::-1], ARCHIVE)
 
+    # it waits for what comes, however long a busy server takes to replace the object
+    store = store_in(s3_server, bucket, endpoint=proxy.endpoint, attempts=2, read_timeout=120)
     store.put_file("a", folder / "source", ARCHIVE)
     (folder / "target").write_bytes(b"before")
     proxy.set_fault(Fault(cut_down=6 * MIB, connections=1, at_the_cut=replace_object))
