@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from oam_mosaic_assets.core.bitmaps import Bitmaps
 
@@ -15,6 +16,16 @@ Colour = tuple[int, int, int]
 """Red, green, blue; 0 to 255."""
 
 _OPAQUE: Final = 255
+
+
+NOT_DECODED: Final = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    SyntaxError,
+    ValueError,
+)
+"""What pillow raises for a picture that it cannot decode."""
 
 
 class BrokenPicture(ValueError):

@@ -9,10 +9,10 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from oam_mosaic_assets.core.bitmaps import Bitmaps
-from oam_mosaic_assets.core.palette import BrokenPicture, Palette
+from oam_mosaic_assets.core.palette import NOT_DECODED, BrokenPicture, Palette
 
 
 class PaletteWebp(Palette):
@@ -37,7 +37,7 @@ class PaletteWebp(Palette):
         try:
             with Image.open(io.BytesIO(content), formats=["WEBP"]) as picture:
                 shown = np.asarray(picture.convert("RGBA"))
-        except (UnidentifiedImageError, OSError, ValueError) as error:
+        except NOT_DECODED as error:
             raise BrokenPicture(f"it does not decode: {error}") from None
         if shown.shape[:2] != (self.pixels, self.pixels):
             raise BrokenPicture(f"it has {shown.shape[1]} x {shown.shape[0]} pixels")

@@ -105,7 +105,7 @@ def _below(begin: int, end: int, plan: TilingPlan) -> Stretches:
 
 
 def _reached(footprints: Path, plan: TilingPlan) -> Iterator[tuple[Numbers, Numbers, NDArray[np.float64]]]:
-    """Image, id of a `whole_from` tile that its box reaches, and how many `zoom_max` tiles lie in both."""
+    """Image, id of a `whole_from` tile that its wider box reaches, and its share of the box's deep tiles."""
     zoom, start = plan.whole_from, 0
     for batch in read_batches(footprints, ("geometry",)):
         parts, of = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()), plan)

@@ -8,12 +8,13 @@ from io import BytesIO
 from typing import Final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import HEADER_LENGTH, Archive, BrokenArchive, read_header
 from oam_mosaic_assets.core.grid import zoom_of
 from oam_mosaic_assets.core.outline import Read
+from oam_mosaic_assets.core.palette import NOT_DECODED
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 """The first bytes of every PNG; width and height follow."""
@@ -48,7 +49,7 @@ def tile_pixels(read: Read) -> int:
     start = read_header(read(0, HEADER_LENGTH))["tile_data_offset"]
     head = read(start, len(_PNG) + _SIZE.size)
     if not head.startswith(_PNG) or len(head) < len(_PNG) + _SIZE.size:
-        raise BrokenArchive("its first tile is no PNG")
+        raise BrokenArchive("its first tile is not a PNG")
     width: int = _SIZE.unpack(head[len(_PNG) :])[0]
     return width
 
@@ -71,6 +72,6 @@ def read_pictures(archive: Archive) -> Pictures:
             with Image.open(BytesIO(archive.tile(tile_id, offset, length)), formats=[kind]) as picture:
                 picture.load()
                 found.sizes.add(picture.size)
-        except (BrokenArchive, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        except (BrokenArchive, *NOT_DECODED) as error:
             found.faults.append(f"{'/'.join(map(str, tileid_to_zxy(tile_id)))}: {error}")
     return found

@@ -21,7 +21,7 @@ _PIECE: Final = 4 * 2**20
 _TOGETHER: Final = 2**17
 """Entries of each source that are compared in one batch: some fifty megabytes."""
 
-_AFTER_ALL: Final = 2**62
+_AFTER_ALL: Final = 2**63 - 1
 """A number above all tile ids."""
 
 
@@ -46,7 +46,7 @@ def differing_tiles(now: Source, then: Source) -> Stretches:
 def _differing(now: Source, then: Source, besides: Stretches | None) -> dict[str, tuple[Numbers, Numbers]]:
     """First tile and length of stretches of tiles, by how they differ; they are compared in batches."""
     none = np.zeros(0, np.int64)
-    found = {what: [(none, none)] for what in ("lost", "new", "others")}
+    found = {what: [(none, none)] for what in ("lost", "new", "different")}
     breaks = np.unique(np.concatenate([each.entries.tile_id[::_TOGETHER] for each in (now, then)])).tolist()
     for low, high in pairwise([*breaks, _AFTER_ALL]):
         sides = (_between(each, low, high, besides) for each in (now, then))
@@ -78,7 +78,7 @@ def _differing_between(low: int, high: int, now: Source, then: Source) -> dict[s
     which = {
         "lost": (of_now < 0) & (of_then >= 0),
         "new": (of_now >= 0) & (of_then < 0),
-        "others": others,
+        "different": others,
     }
     return {what: (begin[each], lengths[each]) for what, each in which.items()}
 

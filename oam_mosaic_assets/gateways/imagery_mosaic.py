@@ -205,12 +205,9 @@ class ImageryMosaic:
         with ExitStack() as stack, _many_files(len(tiles)):
             sources = []
             for tile in tiles:
-                partition = self.partition(tile)
-                state = partition.state()
-                archive = partition.fetch(state.tiles, folder)
-                exact = partition.fetch(state.lossless, folder)
-                if archive is None or exact is None:
+                if (found := self.partition(tile).archives(folder)) is None:
                     continue
+                archive, exact = found
                 sources.append(Source.of_archive(stack.enter_context(open_archive(archive))))
                 if self.plan.kind != "hybrid" and (root := _root(exact, tile)) is not None:
                     roots[tile] = root

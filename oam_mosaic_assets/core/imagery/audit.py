@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pmtiles.tile import Compression, TileType, tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
@@ -25,17 +25,17 @@ from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.pixels import TILE, decoded, halved
 from oam_mosaic_assets.core.merging import Source
-from oam_mosaic_assets.core.palette import BrokenPicture
+from oam_mosaic_assets.core.palette import NOT_DECODED, BrokenPicture
 from oam_mosaic_assets.core.placement import chosen_by_digest
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 
 IMAGERY_CHECKS: Final = {
-    "archive_is_whole": "Every directory decodes, every tile is a WEBP picture of 256 pixels.",
-    "archive_is_as_asked": "Header and metadata say what was asked for.",
-    "every_image_is_accounted_for": "Each image is read, skipped with a reason, or waits for the budget.",
-    "images_lie_where_they_should": "Tiles lie where images are, below others, and nowhere else.",
-    "no_image_is_a_hole": "An image that is not read is grey, and all are in the upper zooms of a hybrid.",
+    "archive_is_whole": "Every directory can be decoded, every tile is a WEBP of 256 by 256 pixels.",
+    "archive_is_as_asked": "Header and metadata match what was asked for.",
+    "every_image_is_accounted_for": "Each image was read, skipped with a reason, or waits for the budget.",
+    "images_lie_where_they_should": "Tiles are only where images are, each with those above and below it.",
+    "no_image_is_a_hole": "Images not read are grey, and the upper zooms of a hybrid show all images.",
 }
 """The checks by name, in the order in which they are made, and what each one verifies."""
 
@@ -104,7 +104,7 @@ def _looked_through(
 def _fault(content: bytes, length: int, *, whole: bool) -> str:
     # a RIFF header states the length, rounded up to an even number
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
-        return "it is no WEBP"
+        return "it is not a WEBP picture"
     if int.from_bytes(content[4:8], "little") + 8 != length:
         return "it is cut short"
     if whole:
@@ -113,7 +113,7 @@ def _fault(content: bytes, length: int, *, whole: bool) -> str:
                 picture.load()
                 if picture.size != (TILE, TILE):
                     return f"it has {picture.size} pixels"
-        except (UnidentifiedImageError, OSError, ValueError) as error:
+        except NOT_DECODED as error:
             return f"it does not decode: {error}"
     return ""
 
@@ -154,10 +154,12 @@ def _accounts(tally: Mapping[str, Any]) -> Verdict:
     skipped = sum(tally["skipped"].values())
     numbers = {"images": images, "read": read, "skipped": skipped, "blocks left": left}
     if read + skipped > images or (read + skipped < images and not left):
-        return Verdict.failing(name, f"{read:,} read and {skipped:,} skipped are not {images:,}", **numbers)
-    waits = f", {images - read - skipped:,} wait for the next run" if left else ""
+        return Verdict.failing(
+            name, f"{read:,} read and {skipped:,} skipped do not add up to {images:,}", **numbers
+        )
+    waits = f", {images - read - skipped:,} are left for the next run" if left else ""
     return Verdict.passing(
-        name, f"{read:,} of {images:,} images are read, {skipped:,} skipped{waits}", **numbers
+        name, f"{read:,} of {images:,} images were read, {skipped:,} skipped{waits}", **numbers
     )
 
 
@@ -173,7 +175,7 @@ def _placement(archive: Archive, tiles: Directory, footprints: Path, tally: Mapp
     ]
     wrong: list[str] = []
     if len(outside := np.setdiff1d(of_zoom[BLOCK_ZOOM], blocks)):
-        wrong.append(f"{len(outside)} tiles of z{BLOCK_ZOOM} lie where no image is, first {outside[0]}")
+        wrong.append(f"{len(outside)} tiles of z{BLOCK_ZOOM} are where there is no image, first {outside[0]}")
     for zoom in range(1, FINEST + 1):
         x, y = tile_positions(of_zoom[zoom], zoom)
         parents = tile_ids(zoom - 1, x >> 1, y >> 1)
@@ -189,7 +191,7 @@ def _placement(archive: Archive, tiles: Directory, footprints: Path, tally: Mapp
         if len(alone := np.setdiff1d(of_zoom[zoom - 1], parents)):
             wrong.append(f"{len(alone)} tiles of z{zoom - 1} have none below them, first {alone[0]}")
     if tally["read"] and not len(tiles):
-        wrong.append("there is no tile, though images were read")
+        wrong.append("there are no tiles, though images were read")
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
     return Verdict.passing(name, f"{len(of_zoom[BLOCK_ZOOM]):,} of {len(blocks):,} blocks show something")
@@ -200,7 +202,7 @@ def _holes(
 ) -> Verdict:
     name = "no_image_is_a_hole"
     if kind == "imagery":
-        return Verdict.passing(name, "nothing is grey, as was asked for")
+        return Verdict.passing(name, "nothing is grey, as asked for")
     missing, count, there = set[int](), 0, set(tiles.tile_id.tolist())
     for rows in read_batches(footprints, ("id", "geometry")):
         hinted = [image for image, each in enumerate(rows["id"].to_list()) if each in unread]
@@ -210,7 +212,7 @@ def _holes(
     wrong = []
     if missing:
         tile = "/".join(map(str, tileid_to_zxy(min(missing))))
-        wrong.append(f"{len(missing)} tiles are missing where an image is that was not read, first {tile}")
+        wrong.append(f"{len(missing)} tiles are missing where images were not read, first {tile}")
     if kind == "hybrid":
         upper = Stretches.of_zooms(0, LAST_GREY).cut(Source.of_archive(archive).entries)[0]
         try:
@@ -221,8 +223,8 @@ def _holes(
             wrong += [each.text for each in grey if not each.passed]
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
-    above = f", and z0-{LAST_GREY} show where all are" if kind == "hybrid" else ""
-    return Verdict.passing(name, f"each of {count:,} images that are not read is grey{above}")
+    above = f", and z0-{LAST_GREY} show all images" if kind == "hybrid" else ""
+    return Verdict.passing(name, f"all {count:,} images that were not read are grey{above}")
 
 
 def _surely_seen(footprint: Area) -> list[int]:

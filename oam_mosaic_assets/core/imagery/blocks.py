@@ -56,7 +56,7 @@ class Tile:
         """The partition with this name. Raises ValueError if the name is not a partition's."""
         zoom, x, y = map(int, name.split("-"))
         if zoom != PARTITION_ZOOM or not (0 <= x < 1 << zoom and 0 <= y < 1 << zoom):
-            raise ValueError(f"{name} is no partition")
+            raise ValueError(f"{name} is not a partition")
         return cls(x, y)
 
     @property

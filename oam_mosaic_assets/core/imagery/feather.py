@@ -47,7 +47,7 @@ def composed(block: Tile, chips: Iterable[Chip]) -> Pixels:
     for chip in chips:
         window, counts = chip.window, chip.counts
         if counts is None:
-            raise ValueError("a chip does not say how much it counts")
+            raise ValueError("a chip has no weights")
         rows = slice(window.y0 - whole.y0, window.y1 - whole.y0)
         columns = slice(window.x0 - whole.x0, window.x1 - whole.x0)
         place = mixed[rows, columns]

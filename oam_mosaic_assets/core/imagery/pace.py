@@ -45,5 +45,5 @@ class Pace:
         seconds = (of - done) * (now - then) / (done - before)
         for longest, unit, name in _UNITS:
             if seconds < longest:
-                return f", some {seconds / unit:,.0f} {name} left"
-        return f", some {seconds / 86_400.0:,.0f} days left"
+                return f", about {seconds / unit:,.0f} {name} left"
+        return f", about {seconds / 86_400.0:,.0f} days left"

@@ -132,10 +132,10 @@ def block_key(recipe: Recipe, block: Tile, members: Iterable[tuple[str, str]]) -
         recipe: how it is made.
         block: the block.
         members: for each image that touches it, `Image.stated` and the state of its COG (`Looked.state`):
-            its ETag, or why it could not be read.
+            its ETag, or why it could not be read. Why does not matter: it is drawn the same.
     """
-    stated = sorted(members)
-    is_hinted = recipe.has_hints and any(state.startswith("!") for _, state in stated)
+    stated = sorted((each, "!" if state.startswith("!") else state) for each, state in members)
+    is_hinted = recipe.has_hints and any(state == "!" for _, state in stated)
     told = [recipe.digest, block.x, block.y, *stated, *(["hints"] if is_hinted else [])]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 

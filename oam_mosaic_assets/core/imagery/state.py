@@ -31,7 +31,7 @@ class Looked:
         host: the host that was asked.
         at: when it was asked, UTC, ISO 8601.
         since: since when its state has been the same, UTC, ISO 8601.
-        is_seen: whether any block shows something of it.
+        is_seen: whether a chip of this version showed something; None if none was cut yet.
     """
 
     etag: str = ""
@@ -40,7 +40,7 @@ class Looked:
     host: str = ""
     at: str = ""
     since: str = ""
-    is_seen: bool = False
+    is_seen: bool | None = None
 
     @property
     def state(self) -> str:
@@ -57,10 +57,11 @@ class Looked:
         return now - self.looked_at > (TRIED_AGAIN if self.reason else CHECKED_AGAIN)
 
     def after(self, before: Looked | None) -> Looked:
-        """This result after a previous one: an unchanged state keeps its `since` and stays seen."""
+        """This result after a previous one: an unchanged state keeps its `since` and what chips showed."""
         if before is None or before.state != self.state:
             return self
-        return replace(self, since=before.since, is_seen=self.is_seen or before.is_seen)
+        found = [each for each in (self.is_seen, before.is_seen) if each is not None]
+        return replace(self, since=before.since, is_seen=any(found) if found else None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,7 +111,7 @@ class State:
 
 
 FORGIVEN: Final = timedelta(days=30)
-"""How long the host of an image that was once read may be down before the image counts as unreadable."""
+"""How long after the last good answer of its host an image counts as unreadable, if the host is down."""
 
 
 def looked_of(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Looked]:
@@ -135,9 +136,9 @@ class Tally:
 
     Attributes:
         images: how many in all.
-        read: how many of them are shown.
+        read: how many of them some block shows.
         skipped: those that are not, and why.
-        waiting: ids of those about which nothing is known yet, as the budget was spent.
+        waiting: ids of those that no block shows yet: the budget was spent, or a host was down.
         blocks: how many in all.
         made: how many of them this run made.
         left: how many are left for the next run: the budget was spent, a host was down, or making it failed.

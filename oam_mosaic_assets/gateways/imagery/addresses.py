@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.gateways.s3_client import bucket_address
@@ -97,7 +97,7 @@ def target_of(address: str, rules: Rules) -> Target:
     try:
         parts = urlsplit(address)
         if parts.scheme == "s3":
-            address = _of_s3(address.partition("://")[2], rules)
+            address = _of_s3(parts, rules)
             parts = urlsplit(address)
         port = parts.port  # raises if it is not one
     except ValueError as error:
@@ -106,14 +106,14 @@ def target_of(address: str, rules: Rules) -> Target:
     if parts.scheme not in _PORTS:
         raise Unreadable(Reason.BAD_ADDRESS, f"scheme {parts.scheme[:20]!r}")
     if parts.username is not None or parts.password is not None:
-        raise Unreadable(Reason.BAD_ADDRESS, "it holds credentials")
+        raise Unreadable(Reason.BAD_ADDRESS, "it contains credentials")
     if not host.isascii():
         try:
             host = host.encode("idna").decode()
         except UnicodeError:
-            raise Unreadable(Reason.BAD_ADDRESS, "its host's name cannot be written in ASCII") from None
+            raise Unreadable(Reason.BAD_ADDRESS, "its host name cannot be written in ASCII") from None
     if not (_HOST.fullmatch(host) or _is_ipv6(host)) or port == 0:
-        raise Unreadable(Reason.BAD_ADDRESS, "it names no host that there may be")
+        raise Unreadable(Reason.BAD_ADDRESS, "its host or port is not valid")
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     query = f"?{quote(parts.query, safe=_IN_QUERY)}" if parts.query else ""
     return Target(parts.scheme, host, port or _PORTS[parts.scheme], path + query)
@@ -122,12 +122,13 @@ def target_of(address: str, rules: Rules) -> Target:
 _IN_QUERY: Final = "/%:@!$&'()*+,;=~-._?[]"
 
 
-def _of_s3(place: str, rules: Rules) -> str:
-    bucket, _, name = place.partition("/")
-    if not _BUCKET.fullmatch(bucket) or not name:
-        raise Unreadable(Reason.BAD_ADDRESS, "it names no bucket and object that there may be")
+def _of_s3(parts: SplitResult, rules: Rules) -> str:
     # a question mark or a hash may be part of an object's name
-    return f"{bucket_address(rules.s3_endpoint, bucket)}/{quote(name, safe='/%~-._')}"
+    rest = [f"{mark}{part}" for mark, part in (("?", parts.query), ("#", parts.fragment)) if part]
+    name = "".join([parts.path.removeprefix("/"), *rest])
+    if not _BUCKET.fullmatch(parts.netloc) or not name:
+        raise Unreadable(Reason.BAD_ADDRESS, "it does not name a valid bucket and object")
+    return f"{bucket_address(rules.s3_endpoint, parts.netloc)}/{quote(name, safe='/%~-._')}"
 
 
 def _is_ipv6(host: str) -> bool:

@@ -53,6 +53,7 @@ class Asking:
         self._renders = {each.asset: each.render_params for each in images if each.asset}
         self._tally, self._budget, self._now = tally, budget, now
         self._faults: Counter[str] = Counter()
+        self._away = set[str]()
 
     def look_again(self, workers: Workers) -> None:
         """Check again those that are due, so that their blocks are rebuilt only if they changed."""
@@ -67,7 +68,7 @@ class Asking:
         )
 
         def next_job(may_begin: Callable[[Job], bool]) -> Job | None:
-            while (job := next_of(jobs, may_begin)) is not None:
+            while not self._budget.is_spent and (job := next_of(jobs, may_begin)) is not None:
                 if self._faults[job.host] < GIVEN_UP:
                     return job
                 self.learn(job.tag, _left_alone(job.host), looked_only=True)
@@ -88,9 +89,16 @@ class Asking:
         return True
 
     def is_awaited(self, address: str) -> bool:
-        """Whether an image was read before, so that its blocks stay as they are while its host is down."""
+        """Whether the blocks of an image are to wait until its host, which is down, is back.
+
+        They do until the last good answer is `FORGIVEN` ago.
+        """
+        is_away = address in self._away or self._faults[self.hosts.get(address, "")] >= GIVEN_UP
+        return is_away and self._is_kept(address)
+
+    def _is_kept(self, address: str) -> bool:
         known = self.looked.get(address)
-        return known is not None and bool(known.etag) and self._now() - known.looked_at < FORGIVEN
+        return known is not None and not known.reason and self._now() - known.looked_at < FORGIVEN
 
     def learn(self, address: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
         """Record an answer; returns what is known now, None if the host of a shown image is down."""
@@ -100,7 +108,8 @@ class Asking:
         reason = str(answer["reason"])
         self._faults[host] = self._faults[host] + 1 if reason in _OF_HOSTS else 0
         is_elsewhere = reason == Reason.ELSEWHERE
-        if reason in _OF_HOSTS and self.is_awaited(address):
+        if reason in _OF_HOSTS and self._is_kept(address):
+            self._away.add(address)
             return None
         looked = Looked(
             etag=str(answer.get("etag", "")) if is_elsewhere or not reason else "",
@@ -109,19 +118,24 @@ class Asking:
             host=host,
             at=moment,
             since=moment,
-            is_seen=not (reason or looked_only),
+            is_seen=None if looked_only else not reason,
         ).after(self.looked.get(address))
         self.looked[address] = looked
         return looked
 
-    def became_of(self, image: Image) -> Skipped | bool:
-        """True if an image is shown, False if it waits to be read, else why it is not shown."""
+    def became_of(self, image: Image, *, is_drawn: bool) -> Skipped | bool:
+        """True if an image is shown, False if it waits to be read, else why it is not shown.
+
+        Args:
+            image: the image.
+            is_drawn: whether a finished block was made of it.
+        """
         if image.asset is None:
             return Skipped(id=image.id, reason=Reason.NO_ASSET, detail="", host="", since="")
         looked = self.looked.get(image.asset)
-        if looked is None:
+        if looked is None or (not looked.reason and (looked.is_seen is None or not is_drawn)):
             return False
-        if looked.etag and looked.is_seen:
+        if looked.is_seen:
             return True
         reason = looked.reason or Reason.ELSEWHERE
         return Skipped(id=image.id, reason=reason, detail=looked.detail, host=looked.host, since=looked.since)

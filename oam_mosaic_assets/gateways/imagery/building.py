@@ -13,9 +13,10 @@ from typing import Any, Final
 import numpy as np
 import shapely
 
-from oam_mosaic_assets.core.archive import BrokenArchive
+from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, PARTITION_ZOOM, Tile, blocks_of
+from oam_mosaic_assets.core.imagery.laid import laid_in
 from oam_mosaic_assets.core.imagery.recipe import WAITING, Image, block_key, on_top_first, waiting_key
 from oam_mosaic_assets.core.imagery.state import Skipped, Tally, looked_of
 from oam_mosaic_assets.gateways.imagery.asking import Asking
@@ -63,6 +64,8 @@ class Building:
             self.images, self.state.looked, partition.rules, self.tally, budget, partition.now
         )
         self.fragments: dict[Tile, Path] = {}
+        self._copies: dict[str, Path | None] = {}
+        self._shown: set[int] | None = None
 
     def done(self) -> Tally:
         """Run the build, until it is complete or the budget is spent."""
@@ -143,11 +146,12 @@ class Building:
         self.tally.left += cutting.left
 
     def _make_waiting(self) -> None:
-        """Make blocks in grey, of footprints: those never made, and those that may not stay as they were."""
+        """Make blocks in grey, of footprints: those that were never made, or may not or need not stay."""
         jobs = deque[Job]()
         for block, members in self.blocks.items():
             before = self.before.key_of(name_of(block))
-            if block in self.fragments or (self._may_stay(block) and not str(before).startswith(WAITING)):
+            is_made = not (before or WAITING).startswith(WAITING)
+            if block in self.fragments or (is_made and self._may_stay(block) and not self._is_bare(block)):
                 continue
             key = waiting_key(self.recipe, block, (self.stated[each] for each in members))
             if key != before:
@@ -160,6 +164,26 @@ class Building:
         key, *ids = self.before.blocks.get(name_of(block), [""])
         is_grey = key.startswith(WAITING)
         return bool(key) and self._ids.issuperset(ids) and (self.recipe.has_hints or not is_grey)
+
+    def _is_bare(self, block: Tile) -> bool:
+        """Whether a block showed nothing, and now has an image that is not read: nobody would see that."""
+        if not self._is_due(block):
+            return False
+        states = [self.state.state_of(self.images[each]) or "!" for each in self.blocks[block]]
+        known = self.before.blocks[name_of(block)][1:]
+        is_unread = any(
+            state.startswith("!") or self.images[each].id not in known
+            for each, state in zip(self.blocks[block], states, strict=True)
+        )
+        if not is_unread:
+            return False
+        if self._shown is None:
+            path = self._fetched(self.before.tiles)
+            if path is None:
+                raise self.partition.lost(self.before)
+            with open_archive(path) as archive:
+                self._shown = set(laid_in(archive).tile_id.tolist())
+        return block.id(BLOCK_ZOOM) not in self._shown
 
     def _compose(self, block: Tile, work: InWork) -> Job:
         looked = {
@@ -215,6 +239,12 @@ class Building:
     def _fragment(self, block: Tile) -> Path:
         return self.scratch / f"{name_of(block)}.pmtiles"
 
+    def _fetched(self, name: str) -> Path | None:
+        """A copy of one of the archives that there were before; fetched once."""
+        if name not in self._copies:
+            self._copies[name] = self.partition.fetch(name, self.scratch)
+        return self._copies[name]
+
     def _save(self) -> None:
         """Pack the blocks that there are now, and store the state that names the result."""
         state = self.state
@@ -237,8 +267,10 @@ class Building:
 
     def _pack(self, kept: list[Tile]) -> None:
         old: dict[str, Path] = {}
-        for name, stored in ((TILES, self.before.tiles), (LOSSLESS, self.before.lossless)):
-            if kept and (path := self.partition.fetch(stored, self.scratch)):
+        if kept:
+            for name, stored in ((TILES, self.before.tiles), (LOSSLESS, self.before.lossless)):
+                if (path := self._fetched(stored)) is None:
+                    raise self.partition.lost(self.before)
                 old[name] = path
         if not kept and not self.fragments:
             self.state.tiles = self.state.lossless = ""
@@ -254,8 +286,11 @@ class Building:
 
     def _count(self) -> None:
         self.tally.images = len(self.images)
+        drawn = {
+            each for key, *ids in self.state.blocks.values() if not key.startswith(WAITING) for each in ids
+        }
         for image in self.images:
-            became = self.asking.became_of(image)
+            became = self.asking.became_of(image, is_drawn=image.id in drawn)
             if isinstance(became, Skipped):
                 self.tally.skipped.append(became)
             elif became:

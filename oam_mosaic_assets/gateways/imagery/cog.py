@@ -225,7 +225,7 @@ class Cog:
             raise
         except MemoryError:
             self._blame()
-            raise Unreadable(Reason.TOO_LARGE, "no memory for it") from None
+            raise Unreadable(Reason.TOO_LARGE, "not enough memory") from None
         except Exception as error:  # noqa: BLE001  # GDAL's have no public base class, decoders raise anything
             self._blame()
             raise Unreadable(Reason.DAMAGED, str(error)) from None

@@ -30,7 +30,6 @@ _SAMPLED: Final = 512
 """Side in pixels of the sample that percentiles are taken from."""
 
 _FULL: Final = 255
-_FRACTIONS: Final = frozenset({"float32", "float64"})
 _COLOURS: Final = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _THREE: Final = 3
 
@@ -73,15 +72,16 @@ class Colours:
         bands = _bands(kinds, alpha, stated)
         types = {base.dtypes[band - 1] for band in bands}
         if any(np.dtype(each).kind not in "uif" for each in types):
-            raise Unreadable(Reason.UNSUPPORTED, f"pixels of {', '.join(sorted(types))}")
+            raise Unreadable(Reason.UNSUPPORTED, f"pixels of type {', '.join(sorted(types))}")
         flags = base.mask_flag_enums[bands[0] - 1]
         has_mask = MaskFlags.per_dataset in flags and alpha is None
         are_bytes = types == {"uint8"}
+        are_fractions = all(np.dtype(each).kind == "f" for each in types)
         table = None
         if len(bands) == 1 and are_bytes:
             table = _stated_table(stated) if "colormap" in stated else _own_table(base, bands[0])
         nodata = _nodata(base, stated)
-        if nodata is None and table is None and alpha is None and not has_mask and not types <= _FRACTIONS:
+        if nodata is None and table is None and alpha is None and not has_mask and not are_fractions:
             nodata = 0.0
         found = cls(bands=bands, alpha=alpha, has_mask=has_mask, nodata=nodata, table=table)
         if table is not None or (are_bytes and "rescale" not in stated):
@@ -153,7 +153,7 @@ def _bands(
         return tuple(kinds.index(each) + 1 for each in _COLOURS)
     usable = [band for band in range(1, count + 1) if band != alpha]
     if not usable:
-        raise Unreadable(Reason.UNSUPPORTED, "alpha, and nothing else")
+        raise Unreadable(Reason.UNSUPPORTED, "no bands but alpha")
     return tuple(usable[:_THREE]) if len(usable) >= _THREE else (usable[0],)
 
 

@@ -34,7 +34,7 @@ class InWork:
         missing: those that are still to be cut.
         chips: the chips of those that show something in it.
         states: the states of their COGs when they were cut.
-        is_put_off: whether the host of one of them is down; the block stays as it is until the host is back.
+        is_put_off: whether it is not made in this build, because the host of one of them is down.
     """
 
     members: Sequence[int]
@@ -149,20 +149,22 @@ class Cutting:
             self._begin(block)
 
     def _begin(self, block: Tile) -> None:
-        work = self._active[block] = InWork(self._members[block])
+        work = InWork(self._members[block])
         for image in work.members:
             if (block, image) in self._early:
                 work.take(image, self._early.pop((block, image)), self._chip(block, image))
-            elif (block, image) in self._asked or self._ask(block, image):
-                work.missing.add(image)
             elif (address := self._images[image].asset) and self._is_awaited(address):
                 work.is_put_off = True
-        if work.missing:
+        if work.is_put_off:  # nothing is requested for it in vain
+            self._put_off.append((block, work))
             return
-        # its chips were all cut with other blocks', or there are none to cut
-        if work.is_put_off:
-            self._put_off.append((block, self._active.pop(block)))
-        else:
+        self._active[block] = work
+        for image in work.members:
+            if image in work.states:
+                continue
+            if (block, image) in self._asked or self._ask(block, image):
+                work.missing.add(image)
+        if not work.missing:  # its chips were all cut with other blocks', or there are none to cut
             self._ready.append(self._compose(block, work))
 
     def _ask(self, block: Tile, which: int) -> bool:

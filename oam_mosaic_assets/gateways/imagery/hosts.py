@@ -112,9 +112,9 @@ class Hosts:
             try:
                 place = urljoin(target.address, location)
             except ValueError:
-                raise Unreadable(Reason.SERVER_FAULT, "a redirect to what is no address") from None
+                raise Unreadable(Reason.SERVER_FAULT, "a redirect to an invalid address") from None
             if not place.startswith(("http://", "https://")):  # only the catalogue may name s3, not a host
-                raise Unreadable(Reason.REFUSED_ADDRESS, "a redirect to another scheme than http and https")
+                raise Unreadable(Reason.REFUSED_ADDRESS, "a redirect to a scheme other than http and https")
             target = target_of(place, self.rules)
         raise Unreadable(Reason.SERVER_FAULT, f"more than {REDIRECTS} redirects")
 
@@ -142,7 +142,7 @@ class Hosts:
                 timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(SILENCE_SECONDS, left)),
             )
         except (ReadTimeoutError, ConnectTimeoutError):
-            raise Unreadable(Reason.SLOW, f"{target.authority} kept silent") from None
+            raise Unreadable(Reason.SLOW, f"{target.authority} did not respond in time") from None
         except (NewConnectionError, ProtocolError, SSLError) as error:
             raise Unreadable(Reason.UNREACHABLE, f"{target.authority}: {error}") from None
         except HTTPError as error:
@@ -161,7 +161,7 @@ class Hosts:
         if status == HTTPStatus.PARTIAL_CONTENT:
             stated = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
             if stated is None or int(stated[1]) != start:
-                raise Unreadable(Reason.SERVER_FAULT, "another range than was asked for")
+                raise Unreadable(Reason.SERVER_FAULT, "a different range than was requested")
             size: int | None = int(stated[3])
             content = _read(response, min(end, int(stated[3])) - start, deadline, must_be_whole=True)
         elif status == HTTPStatus.OK:
@@ -204,7 +204,7 @@ def _refusal(status: int) -> Unreadable:
     if status in _NOT_FOR_STRANGERS:
         return Unreadable(Reason.FORBIDDEN, f"status {status}")
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        return Unreadable(Reason.TRUNCATED, "it ends before the bytes that were asked for")
+        return Unreadable(Reason.TRUNCATED, "it ends before the bytes that were requested")
     return Unreadable(Reason.SERVER_FAULT, f"status {status}")
 
 
@@ -217,15 +217,15 @@ def _read(response: urllib3.BaseHTTPResponse, length: int, deadline: float, must
             pieces.append(piece)
             missing -= len(piece)
             if time.monotonic() > deadline:
-                raise Unreadable(Reason.SLOW, "its bytes drip")
+                raise Unreadable(Reason.SLOW, "its bytes arrive too slowly")
         if response.length_remaining == 0:
             response.read1(1)  # returns nothing, and frees the connection for the next request
     except ReadTimeoutError:
-        raise Unreadable(Reason.SLOW, "it kept silent in the middle") from None
+        raise Unreadable(Reason.SLOW, "its bytes stopped arriving") from None
     except (HTTPError, OSError) as error:
         raise Unreadable(Reason.TRUNCATED, str(error)) from None
     if missing > 0 and must_be_whole:
-        raise Unreadable(Reason.TRUNCATED, f"{missing} bytes less than the host said")
+        raise Unreadable(Reason.TRUNCATED, f"{missing} bytes fewer than the host announced")
     return b"".join(pieces)
 
 

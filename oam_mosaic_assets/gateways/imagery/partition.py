@@ -84,29 +84,44 @@ class Kept:
                 return State.from_json(found[0])
         return State()
 
-    def fetch(self, name: str, folder: Path) -> Path | None:
-        """Copy one of its archives into a folder; returns its path.
+    def archives(self, folder: Path) -> tuple[Path, Path] | None:
+        """Copy its archives into a folder: that of its tiles, and the lossless one. None if it holds nothing.
 
-        Args:
-            name: as the state names it; if that is empty, None is returned.
+        If another machine replaces them meanwhile, the new ones are copied.
 
         Raises:
-            StoreUnavailable: it is gone. If the state still names it, the partition is deleted, so that the
-                next build makes it anew.
+            StoreUnavailable: see `lost`.
         """
-        if not name:
-            return None
-        path = folder / f"{self.tile.x}-{self.tile.y}-{name}"
-        if self.store.get_file(self.at + name, path):
-            return path
         state = self.state()
-        if name in {state.tiles, state.lossless}:
-            self.discard()
-        raise StoreUnavailable(
-            f"{self.at}{name} in {self.store.origin} is gone.",
-            hint="Build again: what it held is read anew. If it happens twice, see who else deletes there.",
-        )
+        while state.tiles and state.lossless:
+            tiles, lossless = (self.fetch(each, folder) for each in (state.tiles, state.lossless))
+            if tiles and lossless:
+                return tiles, lossless
+            before, state = state, self.state()
+            if before.tiles == state.tiles:
+                raise self.lost(before)
+        return None
 
-    def discard(self) -> None:
-        """Delete everything of it from the store."""
-        self.store.delete([each.key for each in self.store.keys(self.at)])
+    def fetch(self, name: str, folder: Path) -> Path | None:
+        """Copy one of its archives into a folder; returns its path, None if it is not there."""
+        path = folder / f"{self.tile.x}-{self.tile.y}-{name}"
+        return path if name and self.store.get_file(self.at + name, path) else None
+
+    def lost(self, state: State) -> StoreUnavailable:
+        """The error for archives that a state names and that are not there.
+
+        If that is still the partition's state, it is deleted, so that the next build reads the partition
+        again; finished blocks that are not packed yet are kept.
+        """
+        if self.state().tiles != state.tiles:
+            return StoreUnavailable(
+                f"Another machine has built the partition {self.tile.partition} meanwhile.",
+                hint="Build again: what it has read is not read again.",
+            )
+        names = filter(None, ("state.json", state.tiles, state.lossless))
+        self.store.delete([f"{self.at}{each}" for each in names])
+        return StoreUnavailable(
+            f"An archive of the partition {self.tile.partition} is gone: {self.at}{state.tiles} or "
+            f"{state.lossless} in {self.store.origin}.",
+            hint="Build again: the partition is read again. If this recurs, check who else deletes there.",
+        )

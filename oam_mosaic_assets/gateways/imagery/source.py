@@ -109,7 +109,7 @@ class Source:
         """
         head = self.read(0, 4)
         if not head.startswith(TIFF):
-            raise Unreadable(Reason.NOT_TIFF, f"{self._answer.content_type or 'no type'}, begins {head!r}")
+            raise Unreadable(Reason.NOT_TIFF, f"{self._answer.content_type or 'no type'}, starts {head!r}")
 
     def allow(self) -> None:
         """Start another use: its time and its bytes count from now on."""
@@ -126,7 +126,7 @@ class Source:
         """Bytes in all."""
         size = self._answer.size
         if size is None:
-            raise Unreadable(Reason.SERVER_FAULT, "it does not say how large it is")
+            raise Unreadable(Reason.SERVER_FAULT, "its host does not say how large it is")
         return size
 
     @property

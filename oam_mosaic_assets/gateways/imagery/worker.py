@@ -176,5 +176,5 @@ def serve(settings: Mapping[str, Any]) -> None:
         try:
             answer = work[job["do"]](job)
         except MemoryError:
-            answer = {"reason": Reason.TOO_LARGE, "detail": "no memory for it", "etag": ""}
+            answer = {"reason": Reason.TOO_LARGE, "detail": "not enough memory", "etag": ""}
         print(json.dumps(answer), file=answers, flush=True)

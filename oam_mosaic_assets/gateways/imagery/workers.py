@@ -183,14 +183,14 @@ class Workers:
             worker.said += piece
             if not piece or len(worker.said) > _LONGEST_ANSWER:
                 code = self._end(worker)
-                yield worker, _failed(Reason.CRASHED, f"it ended with {code}")
+                yield worker, _failed(Reason.CRASHED, f"its process ended with code {code}")
             elif worker.said.endswith(b"\n"):
                 answer = json.loads(bytes(worker.said))
                 worker.said.clear()
                 yield worker, answer
         for worker in [each for each in self._workers if each.job and each.deadline < time.monotonic()]:
             self._end(worker)
-            yield worker, _failed(Reason.SLOW, "it was ended")
+            yield worker, _failed(Reason.SLOW, "its process was stopped")
 
     def _end(self, worker: _Worker) -> int:
         process = worker.process

@@ -24,7 +24,7 @@ from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.workers import Workers
 from oam_mosaic_assets.gateways.imagery_blocks import Partition, partitions_of
 from oam_mosaic_assets_tests.images import ImageOf, Writing, utm, write_image
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost
 
 LIMITS = {"wait": 0.0, "seconds": 20.0}
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -108,6 +108,11 @@ def drone(nginx: Nginx, name: str, east: float, north: float, **stated: object) 
     of = utm(33, east, north, 3.0, (300, 250))
     write_image(nginx.root / f"{name}.tif", of, Writing(bands=of.colours()))
     return Image(id=name, footprint=of.footprint(), asset=nginx.address(f"{name}.tif"), **stated), of  # type: ignore[arg-type]
+
+
+def give_files(host: ScriptedHost, folder: Path) -> None:
+    """Let a scripted host give what lies in a folder."""
+    host.script = lambda request: request.give((folder / request.path.rpartition("/")[2]).read_bytes())
 
 
 def plain(nginx: Nginx, name: str, of: ImageOf, colour: tuple[int, int, int], **stated: object) -> Image:

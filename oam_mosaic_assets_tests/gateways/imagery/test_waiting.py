@@ -1,0 +1,186 @@
+"""Images that no block shows yet: they are reported as waiting, seen in grey, and cost nothing in vain."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from oam_mosaic_assets.core.imagery.audit import _surely_seen
+from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.core.imagery.state import Tally
+from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
+from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, give_files
+from oam_mosaic_assets_tests.images import Writing, utm, write_image
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
+
+NOTHING = Budget(bytes=0)
+
+
+def go_down(host: ScriptedHost) -> None:
+    host.script = lambda request: request.answer("503 Service Unavailable")
+
+
+def lent(host: ScriptedHost, folder: Path, name: str, east: float, north: float = 5_230_000) -> Image:
+    """A small image that the scripted host gives."""
+    of = utm(33, east, north, 3.0, (300, 250))
+    write_image(folder / f"{name}.tif", of, Writing(bands=of.colours()))
+    give_files(host, folder)
+    return Image(id=name, footprint=of.footprint(), asset=host.address(f"{name}.tif"))
+
+
+def middle(image: Image) -> np.ndarray:
+    return np.array([image.footprint.centroid.coords[0]])
+
+
+def holes(bench: Bench, tally: Tally, images: list[Image]) -> list[str]:
+    """The images that are reported as not shown and that lie where there is no tile, as the audit sees it."""
+    unread = {*tally.waiting, *(each.id for each in tally.skipped)}
+    there = set(bench.tiles())
+    return [
+        each.id for each in images if each.id in unread and not there.issuperset(_surely_seen(each.footprint))
+    ]
+
+
+def test_an_image_whose_block_is_grey_again_waits(nginx: Nginx, tmp_path: Path) -> None:
+    goes, stays = (
+        drone(nginx, name, east, 5_232_000)[0] for name, east in (("a", 702_400), ("b", 703_600))
+    )
+    bench = Bench(tmp_path, nginx.host)
+    bench.build([goes, stays])
+    tally = bench.build([stays], budget=NOTHING)
+    assert (tally.read, tally.waiting) == (0, [stays.id])
+    assert bench.build([stays]).read == 1
+
+
+def test_a_new_image_beside_one_whose_host_is_down_waits(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+) -> None:
+    old = lent(host, tmp_path, "old", 702_400, 5_232_000)
+    new = drone(nginx, "new", 703_600, 5_232_000)[0]
+    bench = Bench(tmp_path / "bench", nginx.host, host.host)
+    bench.build([old])
+    go_down(host)
+    tally = bench.build([old, new])
+    assert (tally.read, tally.waiting) == (1, [new.id])
+    assert bench.seen_at(middle(old))[0, 3] == 255
+
+
+@pytest.mark.parametrize("budget", [NOTHING, None], ids=["no budget", "a host that is down"])
+def test_an_image_in_a_block_that_showed_nothing_is_grey(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path, budget: Budget | None
+) -> None:
+    of = utm(33, 700_000, 5_230_000, 10.0, (1500, 300))
+    bands = of.colours().copy()
+    bands[:, :, 500:] = 0  # only its west shows anything
+    write_image(tmp_path / "wide.tif", of, Writing(bands=bands))
+    wide = Image(id="wide", footprint=of.footprint(), asset=host.address("wide.tif"))
+    give_files(host, tmp_path)
+    new = Image(
+        id="new",
+        footprint=utm(33, 711_500, 5_229_000, 3.0, (300, 250)).footprint(),
+        asset=nginx.address("not-there.tif"),
+    )
+    bench = Bench(tmp_path / "bench", nginx.host, host.host)
+    bench.build([wide])
+    assert bench.seen_at(middle(new))[0, 3] == 0
+    if budget is None:
+        go_down(host)
+    tally = bench.build([wide, new], budget=budget)
+    assert holes(bench, tally, [wide, new]) == []
+    assert 0 < bench.seen_at(middle(new))[0, 3] < 255
+
+
+def test_another_kind_turns_what_could_not_be_read_grey_without_a_budget(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    footprint = utm(33, 700_000, 5_230_000, 3.0, (300, 250)).footprint()
+    image = Image(id="none", footprint=footprint, asset=nginx.address("none.tif"))
+    bench = Bench(tmp_path, nginx.host)
+    bench.recipe = Recipe(kind="imagery")
+    bench.build([image])
+    assert bench.tiles() == {}
+    bench.recipe = Recipe(kind="hints")
+    assert holes(bench, bench.build([image], budget=NOTHING), [image]) == []
+
+
+def test_an_image_that_changed_waits_until_it_is_read_again(host: ScriptedHost, tmp_path: Path) -> None:
+    image = lent(host, tmp_path, "changing", 700_000)
+    content = (tmp_path / "changing.tif").read_bytes()
+    bench = Bench(tmp_path / "bench", host.host)
+    bench.build([image])
+
+    def look_only(request: Request) -> None:
+        request.give(content, etag='"2"')
+        budget.bytes = 0
+
+    host.script = look_only
+    bench.now += timedelta(days=8)
+    budget = Budget(bytes=2**30)
+    tally = bench.build([image], budget=budget)
+    assert (tally.waiting, tally.skipped) == ([image.id], [])
+    assert bench.seen_at(middle(image))[0, 3] == 255
+    assert bench.build([image]).read == 1
+
+
+def test_a_host_that_tells_no_version_is_read_and_waited_for(host: ScriptedHost, tmp_path: Path) -> None:
+    image = lent(host, tmp_path, "plain", 700_000)
+    content = (tmp_path / "plain.tif").read_bytes()
+
+    def give(request: Request) -> None:
+        start, end = request.range
+        body = content[start:end]
+        stated = f"Content-Range: bytes {start}-{start + len(body) - 1}/{len(content)}"
+        request.answer("206 Partial Content", body, stated, "Content-Type: image/tiff")
+
+    host.script = give
+    bench = Bench(tmp_path / "bench", host.host)
+    assert bench.build([image]).read == 1
+    go_down(host)
+    bench.recipe = Recipe(feather=8)
+    assert bench.build([image]).read == 1
+    assert bench.seen_at(middle(image))[0, 3] == 255
+
+
+def test_another_reason_for_the_same_grey_makes_nothing_again(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+) -> None:
+    good = drone(nginx, "good", 700_000, 5_230_000)[0]
+    bad = Image(id="bad", footprint=shapely.buffer(good.footprint, 0.002), asset=host.address("bad.tif"))
+    bench = Bench(tmp_path, nginx.host, host.host)
+    assert bench.build([good, bad]).made > 0
+    go_down(host)
+    bench.now += timedelta(days=1)
+    tally = bench.build([good, bad])
+    assert [each.reason for each in tally.skipped] == ["server_fault"]
+    assert tally.made == 0
+
+
+def test_blocks_that_wait_for_a_host_cost_no_other_host_a_request(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+) -> None:
+    images = []
+    for number in range(3 * GIVEN_UP):
+        east = 450_000 + 9_000 * number
+        images.append(lent(host, tmp_path, f"a{number}", east, 5_400_000))
+        images.append(drone(nginx, f"b{number}", east, 5_400_000)[0])
+    bench = Bench(tmp_path / "bench", nginx.host, host.host, workers=1)
+    first = bench.build(images)
+    go_down(host)
+    bench.recipe = Recipe(feather=8)
+    tally = bench.build(images)
+    assert (tally.made, tally.left) == (0, first.blocks)
+    assert tally.bytes < 0.6 * first.bytes / 2
+
+
+def test_without_a_budget_nobody_is_asked_whether_images_are_the_same(nginx: Nginx, tmp_path: Path) -> None:
+    images = [drone(nginx, "same", 700_000, 5_230_000)[0]]
+    bench = Bench(tmp_path, nginx.host)
+    bench.build(images)
+    bench.now += timedelta(days=8)
+    assert bench.build(images, budget=NOTHING).requests == 0
+    assert bench.build(images).requests == 1
