@@ -17,7 +17,7 @@
     │   ├── RollbackRefused         the build to roll back to is not there, is public, or is not whole
     │   ├── TippecanoeMissing       the program is missing, or is not tippecanoe
     │   ├── ServerMissing           Martin or nginx is missing, or cannot listen
-    │   └── ArchiveUnreadable       a file that is no PMTiles archive, or a broken one
+    │   └── ArchiveUnreadable       a file that is not a PMTiles archive, or a broken one
     └── Refused             the audit or a guard said no; a person must decide (exit code 3)
         ├── EmptyCatalogue          an empty catalogue never replaces a mosaic
         ├── AuditFailed             the archive does not show what the catalogue holds
@@ -142,7 +142,7 @@ class ServerMissing(Standing):
 
 
 class ArchiveUnreadable(Standing):
-    """A file that is no PMTiles archive, or a broken one."""
+    """A file that is not a PMTiles archive, or a broken one."""
 
 
 class Refused(MosaicError):
@@ -165,4 +165,7 @@ class PublicationHeld(Refused):
 
 
 class HeldBack(Refused):
-    """The build is whole, but set aside or lost more images than a guard allows; a person must confirm it."""
+    """The build is whole, but a person must confirm it.
+
+    It set aside or lost more images than a guard allows, or would replace a foreign object under a fixed key.
+    """

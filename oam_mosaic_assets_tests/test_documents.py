@@ -33,7 +33,7 @@ def test_the_terminal_says_the_kind_that_operation_lists(
 ) -> None:
     error: errors.MosaicError = getattr(errors, kind)("It happened.", hint="Mend it.")
     assert explain(error) == error.exit_code
-    assert capsys.readouterr().err.splitlines()[-1] == f"Kind: {kind}, in docs/operation.md"
+    assert capsys.readouterr().err.splitlines()[-1] == f"Kind: {kind} (see docs/operation.md)"
 
 
 def test_operation_explains_each_reason_why_an_image_is_set_aside() -> None:

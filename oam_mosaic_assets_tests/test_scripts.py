@@ -176,8 +176,8 @@ def test_the_ui_says_of_a_port_that_it_cannot_have_which_and_why(tmp_path: Path,
         wanted = str(taken.getsockname()[1]) if port == "taken" else port
         told = run("ui", cwd=tmp_path, PORT=wanted, **prepared(tmp_path, {}))
     assert told.returncode == 2
-    why = "Address already in use" if port == "taken" else "it is none"
-    assert told.stderr.startswith(f"oam-mosaic: The UI cannot have port {wanted}: {why}.\n")
+    why = "Address already in use" if port == "taken" else "it is not a port"
+    assert told.stderr.startswith(f"oam-mosaic: The UI cannot use port {wanted}: {why}.\n")
 
 
 def test_the_ui_takes_its_port_from_the_env_file_too(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_the_ui_takes_its_port_from_the_env_file_too(tmp_path: Path) -> None:
     (project / ".env").write_text("PORT=70000\n")
     told = run(project / "scripts" / "ui", cwd=tmp_path, **prepared(tmp_path, {}))
     assert told.returncode == 2
-    assert told.stderr.startswith("oam-mosaic: The UI cannot have port 70000: it is none.\n")
+    assert told.stderr.startswith("oam-mosaic: The UI cannot use port 70000: it is not a port.\n")
 
 
 def test_paths_count_from_the_folder_of_whoever_starts_a_run(tmp_path: Path) -> None:
@@ -228,7 +228,9 @@ def test_a_second_ui_on_one_home_is_refused_for_as_long_as_the_first_runs(tmp_pa
         until(lambda: all(map(is_at_work, notes)))
         told = run("ui", cwd=tmp_path, **environment)
         assert told.returncode == 2
-        assert told.stderr.startswith(f"Another scripts/ui runs on DAGSTER_HOME, {tmp_path / 'dagster'}; end")
+        assert told.stderr.startswith(
+            f"Another scripts/ui is running on DAGSTER_HOME, {tmp_path / 'dagster'}; stop"
+        )
         assert all(map(is_at_work, notes))
         ui.terminate()
         ui.wait(timeout=PATIENCE_SECONDS)

@@ -137,7 +137,7 @@ def test_an_address_of_the_catalogue_may_hold_a_password_and_is_never_shown() ->
 
 @pytest.mark.parametrize("name", ["S3_ENDPOINT", "S3_PUBLIC_URL"])
 def test_an_address_that_everyone_sees_must_hold_no_password(name: str) -> None:
-    with pytest.raises(SettingsError, match=f"{name} must hold no user name or password") as caught:
+    with pytest.raises(SettingsError, match=f"{name} must not contain a user name or password") as caught:
         Settings.read({name: f"https://me:{SECRET}@s3.example.org"})
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
@@ -242,7 +242,7 @@ def test_what_cannot_be_meant_is_an_error(environment: dict[str, str], named: st
         ("MOSAIC_STORE", "s3:/my-bucket/x", "must be a folder, not an address"),
         ("MOSAIC_SCRATCH", "FILE:///scratch", "must be a folder, not an address"),
         ("DAGSTER_HOME", "postgresql://db/dagster", "must be a folder, not an address"),
-        ("STAC_ITEMS", "https://a.org/x.ndjson", "must be a file, not an address; for an API set STAC_API_"),
+        ("STAC_ITEMS", "https://a.org/x.ndjson", "must be a file, not an address; download it first, or set"),
     ],
 )
 def test_an_address_is_no_folder_and_no_file(name: str, address: str, advice: str) -> None:

@@ -54,7 +54,7 @@ def test_a_line_of_the_env_file_that_says_nothing_is_refused(
     monkeypatch.chdir(tmp_path)
     Path(".env").write_text(f"# ours\nZOOM_MAX=12\n{line}\n")
 
-    with pytest.raises(SettingsError, match=r"Line 3 of the file \.env is no NAME=value"):
+    with pytest.raises(SettingsError, match=r"Line 3 of the file \.env is not of the form NAME=value"):
         Settings.read()
 
 
@@ -78,7 +78,7 @@ def test_a_name_that_is_nearly_a_setting_is_refused_in_the_env_file_and_remarked
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert name not in os.environ
 
-    remark = f"{name} is set, but is no setting; {meant} may be meant, and is not set."
+    remark = f"{name} is set, but is not a setting; {meant}, which is not set, may be meant."
     assert Settings.read({name: SECRET}).remarks() == [remark]
     assert Settings.read({name: " "}).remarks() == []
 

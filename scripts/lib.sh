@@ -50,9 +50,9 @@ find_uv() {
   done
   python=$(find_python) || exit
   "$python" -m venv --clear "$venv-uv" >&2 ||
-    fail "Python cannot make virtual environments. Install that part of it (on Debian: apt-get install python3-venv)."
+    fail "Python cannot create virtual environments. Install its module venv (on Debian: apt-get install python3-venv)."
   "$venv-uv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$lock" >&2 ||
-    fail "uv could not be installed; what pip says of it stands above. Mend that and run this again."
+    fail "uv could not be installed; see the output of pip above. Fix the cause and run this again."
   echo "$venv-uv/bin/uv"
 }
 
@@ -63,7 +63,7 @@ prepare() {
   wanted=$(cat "$lock" "$root/pyproject.toml" | sha256sum | cut -d' ' -f1)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] && [ "$(cat "$stamp.dev" 2>/dev/null)" != "$wanted" ]; then
     python=$(find_python) || exit
-    say "Installing what $1 locks, into ${venv#"$root"/}"
+    say "Installing the packages of $1 into ${venv#"$root"/}"
     uv=$(find_uv) || exit
     [ -x "$venv/bin/python" ] || "$uv" venv --quiet --python "$python" "$venv"
     VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock"

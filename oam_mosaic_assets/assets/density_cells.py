@@ -54,9 +54,9 @@ def density_cells(
             stac_footprints.path, tables, taken_at=taken_at, scratch=Path(parts), taken_over=taken_over
         )
     seconds = time.perf_counter() - clock
-    how = f"all counted anew: {before}"
+    how = f"all counted from scratch: {before}"
     if not isinstance(before, str):
-        how = f"images changed: {images:,}; {counted_sheets:,} of {SHEETS:,} sheets are counted anew"
+        how = f"images changed: {images:,}; {counted_sheets:,} of {SHEETS:,} sheets are counted again"
     return dg.MaterializeResult(
         value=with_facts(
             stac_footprints,

@@ -95,5 +95,5 @@ def _before(
     if isinstance(kept, str):
         return kept
     if (build.build, kept.build) != (counted["from"], counted["from"]):
-        return f"{kept.build} became public since the images were counted"
+        return f"{kept.build} became public after the images were counted"
     return DensityBefore(build.archive, kept.tables)

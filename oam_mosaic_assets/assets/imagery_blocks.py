@@ -57,8 +57,8 @@ def imagery_blocks(
         key = releases.keys.footprints(current[0].build) if current else ""
         if not current or releases.store.get_file(key, footprints) is None:
             raise CatalogueRefused(
-                f"No build is public in {releases.store.origin} whose images could be read.",
-                hint="Publish one: job `global_mosaic`, or `oam-mosaic build`.",
+                f"{releases.store.origin} has no public build whose images could be read.",
+                hint="Publish a build first: job `global_mosaic`, or `oam-mosaic build`.",
             )
         with ByPartition(footprints, folder) as images:
             tally = bring_up_to_date(context, imagery, images, [tile], scratch, progress, budget=Budget())

@@ -101,12 +101,12 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
 def _page(context: dg.AssetExecutionContext, viewer: Viewer, build: str) -> dict[str, Any]:
     """Publish the viewer page and link to it; the mosaic is public even if this fails."""
     if not viewer.is_built:
-        context.log.info("the viewer was not built, so no page is published; scripts/build-viewer builds it")
+        context.log.info("no page is published, as the viewer is not built; scripts/build-viewer builds it")
         return {}
     try:
         viewer.publish()
     except MosaicError as error:
-        context.log.warning(f"{build} is public, but its page could not be. {error}")
+        context.log.warning(f"{build} is public, but its page could not be published. {error}")
         return {}
     return {"viewer": dg.MetadataValue.url(viewer.address(build))}
 
@@ -129,14 +129,14 @@ def _refuse(audits: Mapping[str, Audit], build: str, confirmed: str | None) -> N
     failures = [f"{name}: {each.text}" for name, audit in audits.items() for each in audit.failures]
     if failures:
         raise AuditFailed(
-            f"{build} did not pass its audit: {'; '.join(failures)}.",
-            hint="The public mosaic stays as it was. Mend the cause of the failed checks and build again.",
+            f"{build} failed its audit: {'; '.join(failures)}.",
+            hint="The public mosaic stays as it was. Fix the cause of the failed checks and build again.",
         )
     guards = [each.text for audit in audits.values() for each in audit.guards]
     if guards and not confirmed:
         raise HeldBack(
             f"{build} is held back: {'; '.join(guards)}.",
-            hint=f"If that is right, say so: oam-mosaic publish {build} --confirm REASON.",
+            hint=f"If this is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON.",
         )
 
 

@@ -37,16 +37,16 @@ def turn_back(
         if not tags.get(REASON_TAG):
             raise SettingsError(
                 f"A rollback needs a reason: the run has no tag {REASON_TAG}.",
-                hint="Give one: oam-mosaic rollback --reason REASON, or the tag in the launchpad.",
+                hint="Give one: oam-mosaic rollback --reason REASON, or set the tag in the launchpad.",
             )
         pointer, before = roll_back(
             releases,
             tags.get(BUILD_TAG),
             reason=tags[REASON_TAG],
             folder=scratch.folder("rollback"),
-            say=lambda text: progress.step(context.log, "turning", None, text),
+            say=lambda text: progress.step(context.log, "rolling back", None, text),
         )
-    progress.step(context.log, "turning", 1.0, pointer.build)
+    progress.step(context.log, "rolling back", 1.0, pointer.build)
     address = releases.store.public_address
     context.log_event(
         dg.AssetMaterialization(
@@ -76,6 +76,6 @@ def _page(context: dg.OpExecutionContext, viewer: Viewer, build: str) -> dict[st
     try:
         found = viewer.is_public
     except MosaicError as error:
-        context.log.warning(f"{build} is public again; whether its page is, is not known. {error}")
+        context.log.warning(f"{build} is public again, but its page could not be checked. {error}")
         return {}
     return {"viewer": dg.MetadataValue.url(viewer.address(build))} if found else {}

@@ -61,7 +61,7 @@ _MEANINGS = {
     "geometry": "WKB, EPSG:4326: valid, split at the antimeridian, within Web Mercator's latitudes.",
     "bbox": "Degrees: west, south, east, north.",
     "acquired_from": "First acquisition, UTC.",
-    "acquired_to": "Last acquisition, UTC; the latest lies on top.",
+    "acquired_to": "Last acquisition, UTC; the latest is drawn on top.",
     "updated": "When the catalogue's entry was last changed, UTC.",
     "title": "As the uploader named it.",
     "provider": "Who published it.",
@@ -70,14 +70,14 @@ _MEANINGS = {
     "gsd": "Ground sample distance, metres.",
     "license": "SPDX identifier.",
     "asset": "Address of the image, a cloud-optimised GeoTIFF.",
-    "asset_name": "The item's asset that this is: `visual`, or `data` in older items.",
-    "thumbnail": "Address of a small picture.",
-    "file_size": "Of the image, bytes.",
+    "asset_name": "Which of the item's assets it is: `visual`, or `data` in older items.",
+    "thumbnail": "Address of the thumbnail.",
+    "file_size": "Size of the image, bytes.",
     "tms": "Address of the image's own tiles.",
-    "render_params": "How a tile service is to show it: a query of TiTiler's.",
-    "unknown": "Values that stood in the item but could not be read, each with the reason.",
-    "digest": "Changes when anything of the row does.",
-    "item_hash": "Changes when anything of the catalogue's item does; null where the source tells none.",
+    "render_params": "How a tile service should show it, as a query string for TiTiler.",
+    "unknown": "Values in the item that could not be read, each with the reason.",
+    "digest": "Changes when anything in the row does.",
+    "item_hash": "Changes when anything in the catalogue's item does; null if the source provides none.",
 }
 
 _COLUMNS = dg.TableSchema(
@@ -153,8 +153,8 @@ def stac_footprints(
         wanted = snapshot.expected
         if wanted is not None and (read < wanted or (snapshot.is_exact and read > wanted)):
             raise CatalogueUnavailable(
-                f"{catalogue.origin} counts {wanted:,} images but gave {read:,}.",
-                hint="Run again; if it happens twice, look for what changes the catalogue while it is read.",
+                f"{catalogue.origin} counts {wanted:,} images but returned {read:,}.",
+                hint="Run again; if it happens again, find out what changes the catalogue while it is read.",
             )
         if not found.drawable:
             raise _empty(catalogue, found, set_aside)
@@ -234,12 +234,12 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefu
     if found.set_aside and not found.outside and found.set_aside.keys() <= _NO_STAC:
         return CatalogueRefused(
             f"{catalogue.origin} holds no STAC items; {what}{quoted}.",
-            hint="Name another source; `oam-mosaic sample` shows what a file of items looks like.",
+            hint="Choose another source; `oam-mosaic sample` shows what a file of items looks like.",
         )
     return EmptyCatalogue(
         f"{catalogue.origin} holds no image that can be drawn; {what}{quoted}. "
         "An empty mosaic is never published.",
-        hint="See that COLLECTION and the source are the ones you mean, that it holds STAC items, and that "
+        hint="Check that COLLECTION and the source are the right ones, that it holds STAC items, and that "
         "TEST_MODE is off; docs/operation.md explains the reasons.",
     )
 

@@ -79,7 +79,7 @@ def staged_archive(
         tiles, size = opened.header["addressed_tiles_count"], opened.size
         zooms = f"{opened.header['min_zoom']}-{opened.header['max_zoom']}"
     made, reused = taken_over["tiles_made"], taken_over["tiles_reused"]
-    how = f"all made anew: {taken_over['why_anew']}"
+    how = f"all made from scratch: {taken_over['why_anew']}"
     if taken_over["from"]:
         changed = f"images changed: {taken_over['images_changed']:,}"
         how = f"{changed}, {made:,} tiles made, {reused:,} taken over from {taken_over['from']}"

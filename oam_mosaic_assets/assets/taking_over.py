@@ -12,7 +12,7 @@ from oam_mosaic_assets.gateways.last_build import BEFORE, KeptDensity, kept_dens
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.scratch import Scratch
 
-ASKED_TO: Final = "the run was asked to"
+ASKED_TO: Final = "a full rebuild was requested"
 """Why nothing is taken over when a person asks for a full rebuild."""
 
 

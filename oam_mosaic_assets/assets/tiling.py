@@ -64,7 +64,7 @@ def write_lines(
             splice.save(files[-1])
         widened = write_geojson(footprints.path, geojson, plan=plan, deepest=deepest)
     seconds = time.perf_counter() - clock
-    how = f"all is made anew: {splice}" if isinstance(splice, str) else f"images changed: {splice.changed:,}"
+    how = f"made from scratch: {splice}" if isinstance(splice, str) else f"images changed: {splice.changed:,}"
     taken_over: dict[str, Any] = {"from": None, "images_changed": None, "why_anew": splice}
     if isinstance(before, Before) and isinstance(splice, Splice):
         taken_over = {"from": before.build, "images_changed": splice.changed, "why_anew": None}
@@ -160,7 +160,7 @@ def _taken_from(build: str, releases: Releases, scratch: Scratch, product: Produ
     if isinstance(before, Before) and before.build == build:
         return before.archive
     raise TilingFailed(
-        f"{product.name} cannot take over tiles of {build} any more: "
+        f"{product.name} can no longer take over tiles from {build}: "
         f"{before if isinstance(before, str) else f'{before.build} is public now'}.",
-        hint="Build again; what is made follows from what is public then.",
+        hint="Build again: the next build starts from what is public by then.",
     )

@@ -79,7 +79,7 @@ def in_parts(
             if not lines.facts["taken_over"]["from"]:
                 parts = cut_into_parts(plan, shown_by(footprints, lines), folder, mosaic_plan.parts)
             if len(parts) <= 1:
-                context.log.info("%s: there is too little to draw for a step each", lines.build)
+                context.log.info("%s: not split into steps, as there is too little to draw", lines.build)
                 return
             table = folder / f"{lines.path.stem}.low-zooms.parquet"
             shutil.copyfile(footprints.path, table)
@@ -175,6 +175,6 @@ def _refuse_another_plan(part: Artifact, recipe: str) -> None:
     """Refuse such a part: a run may be re-executed from failure by other code or another tippecanoe."""
     if part.facts[PLAN] != recipe:
         raise TilingFailed(
-            f"{part.path.name} was made by another plan, or for another tippecanoe.",
+            f"{part.path.name} was made by a different plan or for a different tippecanoe.",
             hint="Build again from the start: job `global_mosaic`, or `oam-mosaic build`.",
         )

@@ -35,7 +35,7 @@ def whole_coverage_pmtiles(
         stac_footprints,
         WHOLE,
         mosaic_plan.whole,
-        before="it takes seconds",
+        before="that takes only seconds",
         processes=mosaic_plan.processes,
         scratch=scratch,
         progress=progress,

@@ -48,8 +48,8 @@ def alerts_sensor(channels: Sequence[Channel], *, ui: str) -> dg.SensorDefinitio
         name="alerts",
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Sends one alert when the build fails, when one waits for a person, or when the public "
-        "mosaic is not as it should be, and one when it is well again.",
+        description="Sends one alert when the build fails, when a build is waiting for a person, or when "
+        "something is wrong with the public mosaic, and another when that is over.",
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         now = datetime.now(UTC)
@@ -66,11 +66,11 @@ def alerts_sensor(channels: Sequence[Channel], *, ui: str) -> dg.SensorDefinitio
                     remark = channel.send(message)
                 except AlertNotSent as error:
                     context.log.error("%s: %s", channel.name, error)  # noqa: TRY400  # the trace says no more
-                    said.append(f"{error.message} It is tried again.")
+                    said.append(f"{error.message} It will be retried.")
                     break
                 except Exception as error:  # noqa: BLE001  # a failed tick forgets whom it has told
                     context.log.error("%s: %s", channel.name, type(error).__name__)  # noqa: TRY400  # may hold a secret
-                    said.append(f"{channel.name} failed with {type(error).__name__}. It is tried again.")
+                    said.append(f"{channel.name} failed with {type(error).__name__}. It will be retried.")
                     break
                 ledger.note(channel.name, message)
                 context.log.info("%s: %s. %s", channel.name, message.title, remark)

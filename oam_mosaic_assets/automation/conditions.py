@@ -132,7 +132,7 @@ def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Conditio
     look = next(_ended(instance, mosaic_freshness.name, now), None)
     if look and look.dagster_run.is_failure and (not looked_at or _ended_at(look) > looked_at):
         failure, run = _failure(instance, look.dagster_run.run_id), look.dagster_run.run_id
-        text = f"It could not be looked at. {failure.text}"
+        text = f"It could not be checked. {failure.text}"
         yield _not_fresh(_ended_at(look), text, advice=failure.advice, run=run)
         return
     state = instance.get_freshness_state_records([PUBLISHED]).get(PUBLISHED)
@@ -143,7 +143,7 @@ def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Conditio
     ):
         yield _not_fresh(
             state.updated_at,
-            "Dagster knows of no publication within FRESH_FAIL_HOURS, and nothing looks at the store.",
+            "Dagster has recorded no publication within FRESH_FAIL_HOURS, and nothing checks the store.",
         )
 
 
@@ -220,7 +220,7 @@ def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:
                 failure.kind, failure.advice = kind, _value(stated.metadata, "what to do") or _SEE_RUN
                 failure.text = (stated.description or "").removesuffix(f"\n{failure.advice}")
             elif error is not None and not refusals:
-                unknown = f"The step {event.step_key} ended with {root_of(error).cls_name}."
+                unknown = f"The step {event.step_key} failed with {root_of(error).cls_name}."
         elif event.is_run_failure:
             ending = (event.message or "").partition("\n")[0]
     failure.text = failure.text or "\n".join(refusals) or unknown or ending

@@ -32,11 +32,11 @@ def executor_of(name: str, processes: int) -> dg.ExecutorDefinition:
     except (ImportError, AttributeError) as error:
         raise SettingsError(
             f"BUILD_EXECUTOR, {name}, cannot be imported: {error}.",
-            hint="Install its package beside this one, or set `in_process` or `multiprocess`.",
+            hint="Install its package in this environment, or set `in_process` or `multiprocess`.",
         ) from None
     if not isinstance(executor, dg.ExecutorDefinition):
         raise SettingsError(
-            f"BUILD_EXECUTOR, {name}, is no executor of Dagster's but a {type(executor).__name__}.",
+            f"BUILD_EXECUTOR, {name}, is not a Dagster executor but a {type(executor).__name__}.",
             hint="Name one, such as `dagster_k8s:k8s_job_executor`.",
         )
     return executor

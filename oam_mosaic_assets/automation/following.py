@@ -37,7 +37,7 @@ def catalogue_sensor(*, is_on: bool) -> dg.SensorDefinition:
         job=global_mosaic,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
-        description="Starts a build when the catalogue's watermark moved: a new, changed or deleted image.",
+        description="Starts a build when the catalogue's watermark moves: a new, changed or deleted image.",
     )
     def follow_catalogue(
         context: dg.SensorEvaluationContext, watch: dg.ResourceParam[Watch]
@@ -46,11 +46,11 @@ def catalogue_sensor(*, is_on: bool) -> dg.SensorDefinition:
             dg.RunsFilter(job_name=global_mosaic.name, statuses=list(_AT_WORK)), limit=1
         )
         if at_work:
-            return dg.SkipReason(f"Run {at_work[0].run_id} is at work.")
+            return dg.SkipReason(f"Run {at_work[0].run_id} is in progress.")
         try:
             look = watch.look()
         except MosaicError as error:
-            return dg.SkipReason(f"Not known whether anything changed. {error}")
+            return dg.SkipReason(f"Cannot tell whether anything changed. {error}")
         if waits := look.waits or _waits(context, look.public, look.basis):
             return dg.SkipReason(waits)
         # one run per change; if it fails, the schedule tries again, or the next change does
@@ -71,4 +71,4 @@ def _waits(context: dg.SensorEvaluationContext, public: Pointer | None, basis: s
     context.update_cursor(json.dumps({"basis": basis, "since": (now if is_due else since).isoformat()}))
     if is_due:
         return ""
-    return f"The catalogue changes, since {since:%H:%M:%S} UTC; waiting until it rests."
+    return f"The catalogue has been changing since {since:%H:%M:%S} UTC; waiting for it to settle."

@@ -34,7 +34,7 @@ publish_held_build = dg.define_asset_job(
 imagery_partitions = dg.define_asset_job(
     "imagery_partitions",
     selection=dg.AssetSelection.assets(imagery_blocks),
-    description="Read the images of some partitions, on whatever machine: start it as a backfill.",
+    description="Read the images of some partitions, on any machine: start it as a backfill.",
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
 )
@@ -53,7 +53,7 @@ def rollback() -> None:
 mosaic_freshness = dg.define_asset_job(
     "mosaic_freshness",
     selection=dg.AssetSelection.checks(mosaic_is_fresh),
-    description="Ask the store whether the public mosaic is there, ours, and young enough.",
+    description="Check that the public mosaic is in the store, is ours, and is recent enough.",
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
 )

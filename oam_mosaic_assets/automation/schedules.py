@@ -21,11 +21,11 @@ def daily_mosaic(cron: str) -> dg.ScheduleDefinition:
             cron_schedule=cron,
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Makes and publishes the mosaic anew.",
+            description="Builds the mosaic from the catalogue and publishes it.",
         )
     except dg.DagsterInvalidDefinitionError:
         raise SettingsError(
-            f"MOSAIC_CRON is no cron expression: {cron!r}.",
+            f"MOSAIC_CRON is not a cron expression: {cron!r}.",
             hint="Give minute, hour, day, month and weekday, such as `0 3 * * *` for 03:00 UTC every day.",
         ) from None
 
@@ -36,5 +36,5 @@ hourly_freshness = dg.ScheduleDefinition(
     cron_schedule="30 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Reports a mosaic that was deleted, overwritten or is no longer built.",
+    description="Reports a public mosaic that was deleted or overwritten, or is no longer rebuilt.",
 )

@@ -29,7 +29,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
 
     @dg.multi_asset_check(
         name=f"{product.word}_audit",
-        description="Holds the staged product against the footprints, and against what it took over.",
+        description="Checks the staged product against the footprints, and against what it took over.",
         specs=[
             dg.AssetCheckSpec(
                 name,
@@ -68,7 +68,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
         found = {verdict.name: verdict for verdict in audit.verdicts}
         for name in checks:
             # what a broken file left open has not been shown to be right
-            verdict = found.get(name) or Verdict.failing(name, "not judged: the archive could not be read")
+            verdict = found.get(name) or Verdict.failing(name, "not judged: another check failed")
             level = "info" if verdict.passed else "warning" if verdict.is_guard else "error"
             context.log.log(level, "%s: %s", name, verdict.text)
             overruled = not verdict.passed and verdict.is_guard and confirmed is not None
@@ -101,5 +101,5 @@ def _taken_over(product: Product, staged: Artifact, releases: Releases, scratch:
 def _advice(audit: Audit, build: str) -> str:
     """What a maintainer can do about a build that is not published."""
     if audit.failures:
-        return "Mend the cause and build again. This build was deleted; what is public stays as it was."
-    return f"If that is right, say so: oam-mosaic publish {build} --confirm REASON"
+        return "Fix the cause and build again. This build was deleted; the public mosaic stays as it was."
+    return f"If this is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON"

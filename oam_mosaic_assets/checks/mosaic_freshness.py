@@ -15,8 +15,8 @@ from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import WHAT_TO_DO, failing_clearly
 
 WHAT_HELPS: Final = (
-    "See in Dagster's UI why no newer build was published, or who else writes to the bucket; "
-    "oam-mosaic status says how it is now."
+    "Find out why no newer build was published (Dagster's UI shows it), or who else writes to the bucket; "
+    "oam-mosaic status shows the current state."
 )
 
 
@@ -24,7 +24,7 @@ WHAT_HELPS: Final = (
     asset=PUBLISHED,
     name="mosaic_is_fresh",
     blocking=True,
-    description="The public mosaic is there, is the one we published, and its snapshot is young enough.",
+    description="The public mosaic exists, is the one we published, and its snapshot is recent enough.",
 )
 def mosaic_is_fresh(
     context: dg.AssetCheckExecutionContext,
@@ -41,9 +41,9 @@ def mosaic_is_fresh(
         try:
             comparison = compare(catalogue, releases, pointer)
             if comparison is None:
-                context.log.info("How many images the catalogue holds now is not known: its API does not say")
+                context.log.info("How many images the catalogue now holds is unknown: its API does not say")
         except MosaicError as error:
-            context.log.warning("How many images the catalogue holds now is not known: %s", error)
+            context.log.warning("How many images the catalogue now holds is unknown: %s", error)
     verdict = judge_freshness(
         pointer,
         differences=differences,

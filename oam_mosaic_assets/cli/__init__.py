@@ -18,9 +18,9 @@ DESCRIPTION = """\
 OpenAerialMap's global mosaic: where in the world is there openly licensed imagery?
 
 Reads the catalogue, tiles the footprints of all its images into one PMTiles
-archive, audits it, and publishes it. Everything is set by environment variables
-(or a .env file in the current folder); with none set, a sample catalogue is
-built into ./data/store.
+archive, audits it, and publishes it. Everything is configured by environment
+variables (or a .env file in the current folder); with none set, it builds a
+sample catalogue into ./data/store.
 """
 
 EPILOG = """\
@@ -29,13 +29,13 @@ exit codes:
   1  failed; a rerun may help
   2  wrong usage or settings; a person must change something first
   3  refused by the audit or a guard; a person must decide
-  129, 130, 143  stopped by SIGHUP, by SIGINT, by SIGTERM
+  129, 130, 143  stopped by SIGHUP, SIGINT, SIGTERM
 
 examples:
   oam-mosaic build                          the sample, into ./data/store
   STAC_ITEMS=items.ndjson oam-mosaic build  a file of STAC items
-  oam-mosaic doctor                         is there everything that a build needs?
-  oam-mosaic status                         what is public, how old, still whole?
+  oam-mosaic doctor                         is everything in place for a build?
+  oam-mosaic status                         what is public, how old is it, is it intact?
   oam-mosaic validate global-mosaic.pmtiles
   oam-mosaic rollback --reason "islands are missing"
 """
@@ -64,7 +64,7 @@ def _run(stated: argparse.Namespace, stopped_by: Callable[[], signal.Signals | N
 
 def _stopped(by: signal.Signals, where: str) -> int:
     try:
-        print(f"oam-mosaic: stopped{where}; what is public stays public and whole.", file=sys.stderr)  # noqa: T201
+        print(f"oam-mosaic: stopped{where}; whatever is public stays public and intact.", file=sys.stderr)  # noqa: T201
     except OSError:  # the terminal is gone; keep Python from flushing to it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return 128 + by
@@ -81,7 +81,7 @@ def explain(error: MosaicError) -> int:
 
 def kind_of(name: str) -> str:
     """Point to where the documentation describes this kind of error."""
-    return f"Kind: {name}, in docs/operation.md"
+    return f"Kind: {name} (see docs/operation.md)"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,56 +96,57 @@ def _parser() -> argparse.ArgumentParser:
 
     build = commands.add_parser(
         "build",
-        help="make the mosaic from the catalogue and publish it",
-        description="Runs the Dagster job `global_mosaic` in this process. The run, its events and its "
-        "lineage are in the UI afterwards (scripts/ui).",
+        help="build the mosaic from the catalogue and publish it",
+        description="Runs the Dagster job `global_mosaic` in this process. Afterwards the run, its events "
+        "and its lineage are in the UI (scripts/ui).",
     )
     build.add_argument(
         "--confirm",
         metavar="REASON",
         type=_stated,
-        help="let this build pass the guards; the reason stands in the public manifest",
+        help="let this build pass the guards; the reason is recorded in the public manifest",
     )
     build.add_argument(
-        "--anew", action="store_true", help="make every tile, even if nothing changed since the public build"
+        "--anew", action="store_true", help="build every tile, even if nothing changed since the public build"
     )
     build.set_defaults(command=_build)
 
     publish = commands.add_parser(
         "publish",
         help="publish a build that a guard held back",
-        description="A build that cannot draw too many of its images, or that lost too many since the last "
-        "one, is staged and audited but waits for a person. Look at its checks in the UI first.",
+        description="A build that cannot draw too many of its images, or has lost too many since the last "
+        "build, is staged and audited, but waits for a person. Look at its checks in the UI first.",
     )
     publish.add_argument(
-        "build", metavar="BUILD", type=_named, help="its name, such as 20260115T030000Z-3f9c2a7d41be"
+        "build", metavar="BUILD", type=_named, help="the build's name, such as 20260115T030000Z-3f9c2a7d41be"
     )
     publish.add_argument(
         "--confirm",
         metavar="REASON",
         required=True,
         type=_stated,
-        help="why it may pass; stands in the public manifest",
+        help="why it may pass; recorded in the public manifest",
     )
     publish.set_defaults(command=_publish)
 
     doctor = commands.add_parser(
         "doctor",
-        help="before the first run: check everything that a build needs, and say what is missing",
-        description="Asks the source, tries each right and each promise of the store on objects of its own, "
-        "which it deletes again, and looks at this machine. Publishes nothing. Exits 2 where a person must "
-        "change something before a build can succeed, 1 where something cannot be reached right now.",
+        help="before the first run: check that everything a build needs is in place",
+        description="Queries the source, tests each permission and each guarantee of the store on objects of "
+        "its own, which it then deletes, and examines this machine. Publishes nothing. Exits with 2 if a "
+        "person must change something before a build can succeed, with 1 if something cannot be reached "
+        "right now.",
     )
-    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(command=_doctor)
 
     releases = commands.add_parser(
         "releases",
-        help="list what was published, and which of it is public",
-        description="The newest first: build, snapshot, publication, images, bytes; then which is public, "
-        "and which was before it.",
+        help="list the published builds, and which of them is public",
+        description="Newest first, with each build's snapshot, publication, images and bytes, and whether it "
+        "is the public one or the one before it.",
     )
-    releases.add_argument("--json", action="store_true", help="for programs")
+    releases.add_argument("--json", action="store_true", help="print JSON")
     releases.set_defaults(command=_releases)
 
     rollback = commands.add_parser(
@@ -155,95 +156,100 @@ def _parser() -> argparse.ArgumentParser:
         "`oam-mosaic resume`.",
     )
     rollback.add_argument(
-        "build", metavar="BUILD", type=_named, nargs="?", help="its name; without it, the one before"
+        "build", metavar="BUILD", type=_named, nargs="?", help="the build's name; by default, the one before"
     )
-    rollback.add_argument("--reason", metavar="REASON", required=True, type=_stated, help="recorded with it")
+    rollback.add_argument(
+        "--reason", metavar="REASON", required=True, type=_stated, help="recorded with the rollback"
+    )
     rollback.set_defaults(command=_rollback)
 
     hold = commands.add_parser(
         "hold",
-        help="let no build become public until `oam-mosaic resume`",
-        description="Whoever builds is refused with this reason, by whatever means; nothing of that build is "
-        "kept. What is public stays.",
+        help="keep builds from becoming public until `oam-mosaic resume`",
+        description="Every build, however it is started, is refused with this reason, and nothing of it is "
+        "kept. What is public stays public.",
     )
     hold.add_argument(
-        "--reason", metavar="REASON", required=True, type=_stated, help="told to whoever builds"
+        "--reason", metavar="REASON", required=True, type=_stated, help="shown to anyone who builds"
     )
     hold.set_defaults(command=_hold)
 
     resume = commands.add_parser(
         "resume",
         help="end a hold",
-        description="The next build is published again; none is made by this command. "
-        "What a hold has stopped was not kept.",
+        description="The next build will be published again; this command does not start one. "
+        "Builds that the hold stopped were not kept.",
     )
     resume.set_defaults(command=_resume)
 
     takedown = commands.add_parser(
         "takedown",
         usage="%(prog)s [-h] (ID --reason REASON [--confirm REASON] | --list [--json] | --undo ID)",
-        help="take an image off everything that is public or kept, and off every later build",
-        description="Puts the image on a private list, publishes a mosaic without it even while publication "
-        "is held, deletes every build that holds it, and reads all that is left to see that nothing does. "
-        "An id that begins with a dash stands last, after `--`.",
+        help="remove an image from everything that is public or kept, and from every later build",
+        description="Puts the image on a private list, publishes a mosaic without it, even while publication "
+        "is held, deletes every build that contains it, and reads everything that is left to check that "
+        "nothing names it. An id that begins with a dash must come last, after `--`.",
     )
-    takedown.add_argument("id", metavar="ID", nargs="?", help="the STAC item's")
+    takedown.add_argument("id", metavar="ID", nargs="?", help="the STAC item's id")
     takedown.add_argument("--reason", metavar="REASON", type=_stated, help="kept on the private list")
     takedown.add_argument(
         "--confirm",
         metavar="REASON",
         type=_stated,
-        help="let the new build pass the guards; stands in the public manifest",
+        help="let the new build pass the guards; recorded in the public manifest",
     )
-    takedown.add_argument("--list", action="store_true", help="say what was taken down")
+    takedown.add_argument("--list", action="store_true", help="list what was taken down")
     takedown.add_argument("--undo", metavar="ID", help="take an image off the list")
-    takedown.add_argument("--json", action="store_true", help="with --list, for programs")
+    takedown.add_argument("--json", action="store_true", help="with --list: print JSON")
     takedown.set_defaults(command=_takedown)
 
     status = commands.add_parser(
         "status",
-        help="say what is public, how old it is, and whether it is still what was published",
-        description="Asks the store, and with --catalogue also the catalogue. Exits 1 where the mosaic is "
-        "late, stale, missing or not what was published.",
+        help="show what is public, how old it is, and whether it is still what was published",
+        description="Queries the store, and with --catalogue also the catalogue. Exits with 1 if the mosaic "
+        "is late, stale, missing or not what was published.",
     )
     status.add_argument(
-        "--catalogue", action="store_true", help="also say what it lacks of the catalogue as that is now"
+        "--catalogue", action="store_true", help="also say how it differs from the catalogue as it is now"
     )
-    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(command=_status)
 
     sample = commands.add_parser(
         "sample",
         help="write the sample catalogue as newline-delimited STAC items",
-        description="Made up, always the same, and shaped like OpenAerialMap's: clusters of drone flights "
-        "under large satellite scenes, islands on the antimeridian, and a handful of each kind of dirt.",
+        description="It is made up, always the same, and shaped like OpenAerialMap's: clusters of drone "
+        "flights under large satellite scenes, islands on the antimeridian, and a few of each kind of "
+        "bad item.",
     )
     sample.add_argument(
         "--images",
         type=int,
         default=2000,
         metavar="N",
-        help="how many (default 2000); 21 of them are dirt, so that a guard holds fewer than 1050 back",
+        help="how many (default 2000); 21 of them are bad, so a guard holds back samples of fewer than 1050",
     )
-    sample.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
+    sample.add_argument(
+        "--output", type=Path, metavar="FILE", help="write to this file, not to standard output"
+    )
     sample.set_defaults(command=_sample)
 
     validate = commands.add_parser(
         "validate",
-        help="read a mosaic archive whole and say what it holds",
+        help="read an entire mosaic archive and say what it contains",
         description="Opens a PMTiles archive, reads every directory and every tile, and lists tiles and "
-        "images by zoom. Exits 3 where something is broken.",
+        "images by zoom. Exits with 3 if something is broken.",
     )
-    validate.add_argument("file", type=Path, metavar="FILE", help="a PMTiles archive of footprints")
-    validate.add_argument("--json", action="store_true", help="for programs")
+    validate.add_argument("file", type=Path, metavar="FILE", help="a PMTiles archive of this project")
+    validate.add_argument("--json", action="store_true", help="print JSON")
     validate.set_defaults(command=_validate)
 
     serve = commands.add_parser(
         "serve",
-        help="serve what is public as tiles to maps that cannot read PMTiles, until stopped",
+        help="serve the public mosaic as tiles, for maps that cannot read PMTiles, until stopped",
         description="Runs Martin and nginx: vector tiles on port 3004, the raster address on 8084, the "
-        "viewer on 8085, on the loopback interface unless SERVE_ADDRESS says otherwise. Turns to a new "
-        "release by itself. Needs no key: it reads what is public. docs/serving.md says more.",
+        "viewer on 8085, on the loopback interface unless SERVE_ADDRESS says otherwise. Switches to each "
+        "new release by itself. Needs no keys, as it reads only what is public. See docs/serving.md.",
     )
     serve.set_defaults(command=_serve)
 
@@ -255,9 +261,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_alerts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     alerts = commands.add_parser(
         "test-alerts",
-        help="send a test message through each channel of the alerts",
-        description="Says of each channel whether it took the message. Exits 1 where one did not, 2 where "
-        "none is set up.",
+        help="send a test message through each alert channel",
+        description="Says for each channel whether it accepted the message. Exits with 1 if one did not, "
+        "with 2 if none is configured.",
     )
     alerts.set_defaults(command=_test_alerts)
 
@@ -265,30 +271,30 @@ def _add_alerts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_imagery(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     imagery = commands.add_parser(
         "imagery",
-        help="read the images of the public build on this machine, for the next build to put together",
+        help="read the images of the public build on this machine, for the next build to assemble",
         description="Runs the Dagster job `imagery_partitions` in this process, once for each partition (a "
-        "tile of z6 with images). It works from the store alone, so several machines do several shares at a "
-        "time; what was read before costs no request. The product `imagery` is off by default: "
-        "MOSAIC_PRODUCTS must name it, for the builds as well. docs/imagery.md says more.",
+        "zoom 6 tile with images). It works from the store alone, so several machines can do a share each at "
+        "the same time; what was read before costs no requests. The product `imagery` is off by default: "
+        "MOSAIC_PRODUCTS must name it, for the builds as well. See docs/imagery.md.",
     )
     imagery.add_argument(
         "partitions",
         metavar="PARTITION",
         nargs="*",
         type=_partition,
-        help="such as 6-34-23; without any, all there are",
+        help="such as 6-34-23; by default, all of them",
     )
     imagery.add_argument(
-        "--share", metavar="N/M", type=_share, default=(1, 1), help="of M machines the work of number N"
+        "--share", metavar="N/M", type=_share, default=(1, 1), help="do share N of M, one for each machine"
     )
-    imagery.add_argument("--list", action="store_true", help="only say which partitions these are")
+    imagery.add_argument("--list", action="store_true", help="only list these partitions")
     imagery.set_defaults(command=_imagery)
 
 
 def _named(build: str) -> str:
     if not is_build_name(build):
         raise argparse.ArgumentTypeError(
-            f"{build!r} is no build's name, such as 20260115T030000Z-3f9c2a7d41be"
+            f"{build!r} is not a build name such as 20260115T030000Z-3f9c2a7d41be"
         )
     return build
 
@@ -305,13 +311,13 @@ def _partition(name: str) -> str:
     try:
         return Tile.named(name).partition
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{name!r} is no partition; they are called like 6-34-23") from None
+        raise argparse.ArgumentTypeError(f"{name!r} is not a partition such as 6-34-23") from None
 
 
 def _share(text: str) -> tuple[int, int]:
     which, _, of = text.partition("/")
     if not (which.isdigit() and of.isdigit() and 1 <= int(which) <= int(of)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no share, such as 2/8")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 2/8")
     return int(which), int(of)
 
 
@@ -361,13 +367,15 @@ def _takedown(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli import takedown  # noqa: PLC0415
 
     if [stated.id is not None, stated.undo is not None, stated.list].count(True) != 1:
-        raise SettingsError("Give one of ID, --undo ID and --list.", hint="See oam-mosaic takedown --help.")
+        raise SettingsError(
+            "Give exactly one of ID, --undo ID and --list.", hint="See oam-mosaic takedown --help."
+        )
     if stated.list:
         return takedown.list_takedowns(as_json=stated.json)
     if stated.undo is not None:
         return takedown.undo(stated.undo)
     if stated.reason is None:
-        raise SettingsError("A takedown needs a reason.", hint="Give --reason REASON; it is kept in private.")
+        raise SettingsError("A takedown needs a reason.", hint="Give --reason REASON; it is kept private.")
     return takedown.take_down(stated.id, reason=stated.reason, confirm=stated.confirm)
 
 

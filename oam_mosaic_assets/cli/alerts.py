@@ -15,7 +15,7 @@ def send_test() -> int:
     channels = channels_of(Settings.read())
     if not channels:
         raise SettingsError(
-            "No alert is set up.",
+            "No alert channel is configured.",
             hint="Set one of ALERT_WEBHOOK_URL, ALERT_SLACK_URL and ALERT_SMTP_URL; see the README.",
         )
     message, failed = trial(datetime.now(UTC)), False

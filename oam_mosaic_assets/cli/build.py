@@ -149,7 +149,7 @@ def instance_at(home: Path) -> dg.DagsterInstance:
         what = "it is a file, not a folder" if home.is_file() else error.strerror
         raise SettingsError(
             f"DAGSTER_HOME, {home}, cannot be used: {what}{where}.",
-            hint="Let this user write there, or set DAGSTER_HOME to another folder.",
+            hint="Give this user write access there, or set DAGSTER_HOME to another folder.",
         ) from None
     return dg.DagsterInstance.from_ref(ref)
 
@@ -171,7 +171,7 @@ def _report(console: Console, settings: Settings, published: Mapping[str, Any], 
     if UNCHANGED in published:
         console.print(
             f"\nNothing changed since {published['build']}, which stays public: {published['counts']}.\n"
-            f"It is up to date with the catalogue of {published['snapshot']}.\n\n"
+            f"It is up to date with the catalogue as of {published['snapshot']}.\n\n"
             f"  archive   {published['address']}\n"
             f"  run       {run}, in Dagster's UI\n"
         )
@@ -193,7 +193,7 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
     """Print why a run failed; returns the exit code."""
     outcome = "Not rolled back" if result.job_def.name == rollback.name else "Not published"
     if is_public:
-        outcome = "It is public, but could not be looked at afterwards"
+        outcome = "It is public, but could not be checked afterwards"
     cause = ""
     for event in result.all_events:
         if event.is_run_failure and event.job_failure_data.error is not None:
@@ -211,12 +211,12 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
             console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}\n\n{kind_of(str(values['kind']))}")
             return int(str(values.get(EXIT_CODE, 1)))
         if error is not None:
-            cause = f"a fault in {event.step_key}: {cause_of(error)}"
+            cause = f"an error in {event.step_key}: {cause_of(error)}"
     failed = [each for each in result.get_asset_check_evaluations() if not each.passed and each.blocking]
     if failed:
         return _explain_checks(console, failed, is_public=is_public)
     cause = cause or "something else went wrong"
-    console.print(f"\n{outcome}: {cause}\n\nThe log of run {result.run_id} is in Dagster's UI.")
+    console.print(f"\n{outcome}: {cause}\n\nSee the log of run {result.run_id} in Dagster's UI.")
     return 1
 
 
@@ -227,9 +227,9 @@ def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation],
     if is_public:
         outcome = "It is public, but the check of what the store now holds failed"
     elif are_guards:
-        outcome = "Not published: the build is held back until a person decides; what is public stays"
+        outcome = "Not published: the build is held back until a person decides; nothing public has changed"
     else:
-        outcome = "Not published: the audit said no; what is public stays as it was"
+        outcome = "Not published: the audit failed; nothing public has changed"
     console.print(f"\n{outcome}.\n")
     for each in failed:
         console.print(f"  {each.check_name}: {each.description}")
@@ -238,7 +238,8 @@ def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation],
     kind = HeldBack if are_guards else AuditFailed
     if builds and are_guards:
         console.print(
-            f"\nWhat to do: if that is right, say so: oam-mosaic publish {builds.pop()} --confirm REASON"
+            "\nWhat to do: if this is as it should be, confirm it: "
+            f"oam-mosaic publish {builds.pop()} --confirm REASON"
         )
     console.print(f"\n{kind_of(kind.__name__)}")
     return kind.exit_code

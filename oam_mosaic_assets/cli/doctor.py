@@ -40,7 +40,7 @@ def show_findings(*, as_json: bool) -> int:
             output.write(json.dumps(stated, ensure_ascii=False, indent=2) + "\n")
             return code
         findings = []
-        waiting = console.status("looking") if console.is_terminal else nullcontext()
+        waiting = console.status("checking") if console.is_terminal else nullcontext()
         with waiting:
             for each in _findings():
                 findings.append(each)
@@ -96,11 +96,11 @@ def _summary(findings: Sequence[Finding]) -> str:
     number = Counter(each.state for each in findings)
     parts = []
     if number[State.WRONG]:
-        parts.append(f"{_counted(number[State.WRONG], 'thing')} to change before a build")
+        parts.append(f"{_counted(number[State.WRONG], 'problem')} to fix before a build")
     if number[State.UNREACHABLE]:
         parts.append(f"{_counted(number[State.UNREACHABLE], 'thing')} cannot be reached right now")
     if not parts:
-        parts.append("Nothing is in the way of a build")
+        parts.append("Nothing stands in the way of a build")
     if number[State.WARNING]:
         parts.append(f"{_counted(number[State.WARNING], 'warning')} to read")
     return f"{'; '.join(parts)}."

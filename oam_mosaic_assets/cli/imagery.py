@@ -28,7 +28,7 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
         words = ",".join(each.word for each in (*settings.mosaic_products, IMAGERY))
         raise SettingsError(
             "Imagery is off by default, and MOSAIC_PRODUCTS does not name it.",
-            hint=f"Set MOSAIC_PRODUCTS={words}, for the builds as well.",
+            hint=f"Set MOSAIC_PRODUCTS={words}, here and for the builds.",
         )
     releases = releases_of(settings)
     current = releases.current()
@@ -36,15 +36,15 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
         footprints = folder / "footprints.parquet"
         if not current or not releases.store.get_file(releases.keys.footprints(current[0].build), footprints):
             raise CatalogueRefused(
-                f"No build is public in {releases.store.origin} whose images could be read.",
+                f"There is no public build in {releases.store.origin} whose images could be read.",
                 hint="Publish one: `oam-mosaic build`.",
             )
         with ByPartition(footprints, folder) as images:
             found = [each.partition for each in images.tiles()]
     if unknown := sorted(set(named) - set(found)):
         raise SettingsError(
-            f"{', '.join(unknown)}: no tile of z6 in which an image of the public build lies.",
-            hint="`oam-mosaic imagery --list` says where images lie.",
+            f"The public build has no images in {', '.join(unknown)}.",
+            hint="`oam-mosaic imagery --list` lists the zoom 6 tiles that contain images.",
         )
     which, of = share
     return (named or found)[which - 1 :: of]

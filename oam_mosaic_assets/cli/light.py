@@ -79,7 +79,7 @@ def _other_source(public: Pointer | None, kind: str) -> Iterator[str]:
     if public and public.source != kind:
         read_from, stated = (SOURCES.get(each, each) for each in (public.source, kind))
         yield (
-            f"The public mosaic was read from {read_from}, the settings say {stated}: "
+            f"The public mosaic was built from {read_from}, but the settings name {stated}: "
             "the next build replaces it."
         )
 
@@ -122,7 +122,7 @@ def show_archive(path: Path, *, as_json: bool) -> int:
     except (BrokenArchive, OSError) as error:
         said = getattr(error, "strerror", None) or error  # without `[Errno 2]` and the path again
         raise ArchiveUnreadable(
-            f"{path} cannot be read: {said}.", hint="Give a PMTiles archive of this project, whole."
+            f"{path} cannot be read: {said}.", hint="Give a complete PMTiles archive of this project."
         ) from None
     tiles = sum(tiles_by_zoom.values())
     whole &= tiles == stated

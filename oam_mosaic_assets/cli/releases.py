@@ -70,7 +70,7 @@ def show_releases(*, as_json: bool) -> int:
     if public and public not in {each.build for each in there}:
         print(f"{public} is public, but its release is gone")  # noqa: T201
     for build in waiting:
-        print(f"{build} is audited and waits: oam-mosaic publish {build} --confirm REASON")  # noqa: T201
+        print(f"{build} is audited and waiting for a person: oam-mosaic publish {build} --confirm REASON")  # noqa: T201
     if hold:
         print(f"{hold}. To end it: oam-mosaic resume")  # noqa: T201
     return 0
@@ -78,7 +78,7 @@ def show_releases(*, as_json: bool) -> int:
 
 def _show(listed: list[dict[str, Any]]) -> None:
     if not listed:
-        print("nothing was published here")  # noqa: T201
+        print("nothing has been published here")  # noqa: T201
     elif sys.stdout.isatty():
         table = Table(box=None, pad_edge=False)
         for name in listed[0]:
@@ -104,6 +104,8 @@ def _text(value: Any) -> str:
 def hold(reason: str) -> int:
     """Hold publication until `resume`."""
     releases = announced()
+    if releases.current() is None:
+        _say("Note  nothing has been published here: is this the place of the builds?")
     with releases.lock("a hold").held(_say):
         placed = releases.holds.place(reason)
     print(f"{placed}. To end it: oam-mosaic resume")  # noqa: T201
@@ -116,8 +118,8 @@ def resume() -> int:
     with releases.lock("the end of a hold").held(_say):
         held = releases.holds.present()
         releases.holds.put_back(None)
-    ended = f"The hold is ended; the next build is published. It said: {held}"
-    print(ended if held else "nothing was held")  # noqa: T201
+    ended = f"The hold has ended; the next build will be published. It said: {held}"
+    print(ended if held else "publication was not held")  # noqa: T201
     return 0
 
 

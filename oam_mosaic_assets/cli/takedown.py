@@ -38,11 +38,15 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
     _see_whether_it_is_known(settings, name)
     releases = releases_of(settings)
     releases.takedowns.add(name, reason)
-    code = run_job("global_mosaic", confirm=confirm, takedown=reason)
-    with folder_in_use(settings.mosaic_scratch) as folder:  # for copies of archives, as large as a build's
-        found = purge(releases, name, folder=folder, say=lambda text: print(text, file=sys.stderr))  # noqa: T201
-    if not found.left:
-        releases.takedowns.mark_gone(name)
+    try:
+        code = run_job("global_mosaic", confirm=confirm, takedown=reason)
+        with folder_in_use(settings.mosaic_scratch) as folder:  # for copies of archives
+            found = purge(releases, name, folder=folder, say=_say)
+        if not found.left:
+            releases.takedowns.mark_gone(name)
+    except BaseException:
+        _say(f"{name} is on the takedown list, but may still be public: run the same command again")
+        raise
     _report(releases, name, found)
     return (code or Passing.exit_code) if found.left else 0
 
@@ -57,21 +61,21 @@ def _see_whether_it_is_known(settings: Settings, name: str) -> None:
     if settings.source == "sample":
         raise SettingsError(
             f"No catalogue is set, and the sample holds no image {name!r}.",
-            hint="Give it where the mosaic is built, with the same catalogue and store.",
+            hint="Run this with the settings of the builds: the same catalogue and store.",
         )
     # builds may still show an image that the catalogue has since lost
-    print("NOTE: the catalogue holds no image of this id; if it was mistyped, --undo it", file=sys.stderr)  # noqa: T201
+    _say("NOTE: the catalogue holds no image with this id; if you mistyped it, --undo it")
 
 
 def _report(releases: Releases, name: str, found: Purged) -> None:
-    print(f"{name} is on the list of what was taken down; no later build shows it")  # noqa: T201
+    print(f"{name} is on the takedown list; no later build will show it")  # noqa: T201
     for each in found.deleted:
         print(f"deleted: {each}")  # noqa: T201
     searched = f"{found.searched:,} objects in {releases.store.origin} were read"
     if found.left:
-        print(f"{searched}; still named in {', '.join(found.left)}. Mend the cause and run this again")  # noqa: T201
+        print(f"{searched}; it is still named in {', '.join(found.left)}. Fix the cause and run this again")  # noqa: T201
     else:
-        print(f"{searched}; none that is left names it")  # noqa: T201
+        print(f"{searched}; nothing that is left names it")  # noqa: T201
 
 
 def list_takedowns(*, as_json: bool) -> int:
@@ -90,16 +94,22 @@ def list_takedowns(*, as_json: bool) -> int:
         print(json.dumps(those, ensure_ascii=False, indent=2))  # noqa: T201
         return 0
     for each in those:
-        gone = f"gone {str(each['gone'])[:19]}" if each["gone"] else "not gone yet: run it again"
+        gone = f"gone {str(each['gone'])[:19]}" if each["gone"] else "not gone yet: run the takedown again"
         print(f"{each['id']}  {str(each['since'])[:19]}  {gone}  {each['reason']}")  # noqa: T201
     if not those:
-        print("nothing was taken down")  # noqa: T201
+        print("nothing has been taken down")  # noqa: T201
     return 0
 
 
 def undo(name: str) -> int:
     """Take an image off the list: the next build shows it again, if the catalogue still holds it."""
     if not announced().takedowns.remove(name):
-        raise SettingsError(f"{name!r} was not taken down.", hint="See what was: oam-mosaic takedown --list.")
-    print(f"{name} is off the list; the next build shows it, if the catalogue holds it")  # noqa: T201
+        raise SettingsError(
+            f"{name!r} is not on the takedown list.", hint="See the list: oam-mosaic takedown --list."
+        )
+    print(f"{name} is off the takedown list; the next build will show it if the catalogue holds it")  # noqa: T201
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201

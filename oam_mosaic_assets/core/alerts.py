@@ -20,10 +20,10 @@ from typing import Any, Final, Literal
 Event = Literal["opened", "resolved", "test"]
 
 TITLES: Final[Mapping[str, tuple[str, str]]] = {
-    "build": ("The build failed", "The build runs through again"),
-    "held": ("A build waits for a person", "No build waits for a person any more"),
-    "freshness": ("The public mosaic is not as it should be", "The public mosaic is as it should be again"),
-    "test": ("This is a test of the alerts", ""),
+    "build": ("The build failed", "The build succeeds again"),
+    "held": ("A build is waiting for a person", "No build is waiting for a person any more"),
+    "freshness": ("Something is wrong with the public mosaic", "The public mosaic is in order again"),
+    "test": ("This is a test alert", ""),
 }
 """The conditions, with titles for their start and end; in fixed words, because they become subjects."""
 
@@ -107,7 +107,7 @@ class Message:
         """For people."""
         times = f"Since {_minute(self.since)}"
         if self.ended:
-            times = f"It began {_minute(self.since)} and was seen to have ended {_minute(self.ended)}"
+            times = f"It began {_minute(self.since)} and was over by {_minute(self.ended)}"
         facts = [
             f"{times}." if self.event != "test" else f"Sent {_minute(self.since)}.",
             self.text,
@@ -193,7 +193,7 @@ class Ledger:
 
 def trial(now: datetime) -> Message:
     """A test message, sent to see whether it arrives."""
-    return Message(event="test", key="test", since=now, text="Nothing is wrong, and nothing is to be done.")
+    return Message(event="test", key="test", since=now, text="Nothing is wrong, and there is nothing to do.")
 
 
 def plain(text: str) -> str:

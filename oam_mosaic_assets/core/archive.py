@@ -109,7 +109,7 @@ class Archive:
             last = _checked(found, last, self.header["tile_data_length"])
             tiles += int(found.run_length.sum())
             if tiles > stated > 0:  # 0 means unknown
-                raise BrokenArchive(f"its directories name more tiles than the {stated:,} of its header")
+                raise BrokenArchive(f"its directories list more tiles than the {stated:,} in its header")
             yield found
 
     def by_zoom(self) -> Iterator[tuple[int, Iterator[Directory]]]:
@@ -140,12 +140,12 @@ class Archive:
     def _leaf(self, root: Directory, index: int, last: int) -> Directory:
         tile_id, offset, length = (int(column[index]) for column in (root.tile_id, root.offset, root.length))
         if tile_id <= last:
-            raise BrokenArchive(f"tile {tile_id} stands out of order in the root directory")
+            raise BrokenArchive(f"tile {tile_id} is out of order in the root directory")
         if not _lies_within(offset, length, self.header["leaf_directory_length"]):
-            raise BrokenArchive(f"the directory of tile {tile_id} lies outside its section")
+            raise BrokenArchive(f"the directory of tile {tile_id} is outside its section")
         leaf = self._directory(self.header["leaf_directory_offset"] + offset, length)
         if len(leaf) and leaf.tile_id[0] < tile_id:  # readers would look for it in the leaf before
-            raise BrokenArchive(f"tile {leaf.tile_id[0]} stands out of order in its directory")
+            raise BrokenArchive(f"tile {leaf.tile_id[0]} is out of order in its directory")
         return leaf
 
     def _directory(self, offset: int, length: int) -> Directory:
@@ -158,7 +158,7 @@ class Archive:
 
     def _read(self, offset: int, length: int) -> bytes:
         if offset < 0 or offset + length > self.size:
-            raise BrokenArchive(f"{length} bytes from byte {offset} on lie outside the file")
+            raise BrokenArchive(f"{length} bytes from byte {offset} on are outside the file")
         return os.pread(self.descriptor, length, offset)
 
 
@@ -171,12 +171,12 @@ def _checked(entries: Directory, last: int, section_length: int) -> int:
     before = np.concatenate([[last], ends[:-1]])
     outside = (length < 1) | (offset < 0) | (length > section_length) | (offset > section_length - length)
     for wrong, message in (
-        ((tile_id <= before) | (run_length < 1), "tile {} stands out of order in its directory"),
+        ((tile_id <= before) | (run_length < 1), "tile {} is out of order in its directory"),
         (
             (run_length > _LONGEST_RUN) | (ends >= np.append(_ENDS_OF_ZOOMS, 0)[zoom]),
-            "the run of equal tiles from {} leaves its zoom",
+            "the run of equal tiles from {} extends beyond its zoom",
         ),
-        (outside, "tile {} lies outside the archive"),
+        (outside, "tile {} is outside the archive"),
     ):
         if wrong.any():
             raise BrokenArchive(message.format(tile_id[wrong.argmax()]))
@@ -204,7 +204,7 @@ def _inflated(packed: bytes, name: str, *, most: int) -> bytes:
     except zlib.error as error:
         raise BrokenArchive(f"{name} does not inflate: {error}") from None
     if not inflater.eof or inflater.unused_data:
-        raise BrokenArchive(f"{name} is not one whole gzip stream of up to {most:,} bytes")
+        raise BrokenArchive(f"{name} is not a single complete gzip stream of up to {most:,} bytes")
     return content
 
 
@@ -223,7 +223,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
             if header[f"{section}_offset"] + header[f"{section}_length"] > size:
                 raise BrokenArchive(f"its {section.replace('_', ' ')} ends beyond the file: it is cut short")
         if header["tile_compression"] not in (Compression.GZIP, Compression.NONE):
-            raise BrokenArchive(f"tiles compressed with {header['tile_compression'].name} are not read here")
+            raise BrokenArchive(f"tiles compressed with {header['tile_compression'].name} are not supported")
         packed = os.pread(descriptor, header["metadata_length"], header["metadata_offset"])
         content = _inflated(packed, "its metadata", most=LARGEST_TILE)
         try:
@@ -246,13 +246,13 @@ def read_header(head: bytes) -> dict[str, Any]:
     try:
         header: dict[str, Any] = dict(deserialize_header(head.ljust(HEADER_LENGTH, b"\0")))
     except MagicNumberNotFound:
-        raise BrokenArchive("it does not begin as a PMTiles archive does") from None
+        raise BrokenArchive("it does not begin like a PMTiles archive") from None
     except SpecVersionUnsupported:
-        raise BrokenArchive("it is a PMTiles archive of another version than 3") from None
+        raise BrokenArchive("it is a PMTiles archive, but not of version 3") from None
     except ValueError as error:  # an unknown compression or tile type, or no text where "PMTiles" should be
         raise BrokenArchive(f"its header does not decode: {error}") from None
     if header["max_zoom"] > DEEPEST_ZOOM:
-        raise BrokenArchive(f"its header says zoom {header['max_zoom']}; there is none beyond {DEEPEST_ZOOM}")
+        raise BrokenArchive(f"its header says zoom {header['max_zoom']}; the deepest is {DEEPEST_ZOOM}")
     if header["internal_compression"] is not Compression.GZIP:
         raise BrokenArchive("its directories are not gzipped")
     return header

@@ -30,13 +30,13 @@ COMPARED_OUTLINES: Final = 200
 """How many images, chosen by digest, have their outline reassembled from tiles and compared."""
 
 CHECKS: Final[Mapping[str, str]] = {
-    "archive_is_whole": "Every directory decodes, every tile inflates and parses.",
-    "archive_is_as_asked": "Header and metadata say what the tiling plan asked for.",
-    "every_image_is_drawn": "Each footprint is drawn at every zoom that shows all, and nothing else is.",
-    "images_lie_where_they_should": "At each zoom that shows all, images are drawn in the tiles they reach.",
-    "low_zooms_are_true": "Within a pixel of each image something is drawn, and nothing elsewhere.",
-    "few_images_are_set_aside": "The share of images that cannot be drawn stays below MAX_SET_ASIDE_SHARE.",
-    "catalogue_did_not_shrink": "The catalogue lost no more of its images than MAX_SHRINK_SHARE.",
+    "archive_is_whole": "Every directory can be decoded, every tile inflated and parsed.",
+    "archive_is_as_asked": "Header and metadata match the tiling plan.",
+    "every_image_is_drawn": "Every footprint, and nothing else, is drawn at zooms that show all images.",
+    "images_lie_where_they_should": "At zooms that show all images, each is drawn in the tiles it reaches.",
+    "low_zooms_are_true": "At low zooms, something is drawn within a pixel of each image and nowhere else.",
+    "few_images_are_set_aside": "The share of images that cannot be drawn is at most MAX_SET_ASIDE_SHARE.",
+    "catalogue_did_not_shrink": "The share of images that the catalogue lost is at most MAX_SHRINK_SHARE.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
 
@@ -113,7 +113,7 @@ def judge_header(
         "tile type": (is_vector(archive), True),
         "tile compression": (header["tile_compression"].name, "GZIP"),
         "zooms": ((header["min_zoom"], header["max_zoom"]), (plan.zoom_min, plan.zoom_max)),
-        "deepest zoom that holds tiles": (max(drawn.tiles, default=None), plan.zoom_max),
+        "deepest zoom with tiles": (max(drawn.tiles, default=None), plan.zoom_max),
         "addressed tiles": (header["addressed_tiles_count"], tiles),
         "layers": (metadata.get("vector_layers"), plan.vector_layers()),
         "name": (metadata.get("name"), plan.name),
@@ -125,7 +125,7 @@ def judge_header(
         f"{what}: {found!r}, not {asked!r}" for what, (found, asked) in expected.items() if found != asked
     ]
     if not _bounds_agree(archive.bounds, extent, plan):
-        wrong.append(f"bounds: {archive.bounds}, but the footprints' are {extent}")
+        wrong.append(f"bounds: {archive.bounds}, but those of the footprints are {extent}")
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
     return Verdict.passing(name, f"z{plan.zoom_min}-{plan.zoom_max}, {tiles:,} tiles, as planned")
@@ -162,11 +162,11 @@ def judge_completeness(names: Sequence[str], drawn: Drawn, *, whole_from: int, z
     if any(lacking.values()):
         each = ", ".join(f"{count} at z{zoom}" for zoom, count in lacking.items() if count)
         return Verdict.failing(
-            name, f"of {len(names)} images some are not drawn: {each}", images_by_zoom=by_zoom
+            name, f"some of {len(names)} images are not drawn: {each}", images_by_zoom=by_zoom
         )
     if drawn.strangers:
         strangers = sorted(drawn.strangers)[:NAMED]
-        text = f"{len(drawn.strangers)} ids are drawn that are no image's, first {strangers}"
+        text = f"{len(drawn.strangers)} ids are drawn that belong to no image, first {strangers}"
         return Verdict.failing(name, text, images_by_zoom=by_zoom)
     text = f"all {len(names):,} images are drawn at z{whole_from}-{zoom_max}"
     return Verdict.passing(name, text, images_by_zoom=by_zoom)
@@ -182,8 +182,8 @@ def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
     for each in found:
         said = f"z{each.zoom}: "
         if each.faults:
-            wrong.append(f"{said}{len(each.faults)} tiles are not as they should be, first {each.faults[0]}")
-        for what, pixels in (("bare where images lie", each.bare), ("drawn where none lie", each.astray)):
+            wrong.append(f"{said}{len(each.faults)} tiles are broken, first {each.faults[0]}")
+        for what, pixels in (("empty where images are", each.bare), ("drawn where none are", each.astray)):
             if pixels:
                 x, y = pixels[0]
                 place = f"{each.zoom}/{x // PIXELS}/{y // PIXELS}"
@@ -200,7 +200,7 @@ def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
         return Verdict.failing(name, "; ".join(wrong[:NAMED]), **numbers)
     if not found:
         return Verdict.passing(name, "every zoom shows all images", **numbers)
-    text = f"z{found[0].zoom}-{found[-1].zoom} show every image to a pixel, or count it"
+    text = f"z{found[0].zoom}-{found[-1].zoom} show every image to within a pixel, or count it"
     return Verdict.passing(name, text, **numbers)
 
 
@@ -213,7 +213,7 @@ def judge_placement(names: Sequence[str], places: Places, zoom: int) -> Verdict:
         zoom: of these tiles.
     """
     name, found = "images_lie_where_they_should", []
-    for what, tiles in (("missing from", places.missing), ("drawn astray in", places.stray)):
+    for what, tiles in (("missing from", places.missing), ("wrongly drawn in", places.stray)):
         if tiles:
             image, x, y = tiles[0]
             first = f"{names[image]} in {zoom}/{x}/{y}"
@@ -221,12 +221,11 @@ def judge_placement(names: Sequence[str], places: Places, zoom: int) -> Verdict:
     if places.differing:
         named = [names[image] for image in places.differing[:NAMED]]
         found.append(
-            f"the outlines of {len(places.differing)} of {places.outlined} images are not their footprints': "
-            f"{named}"
+            f"{len(places.differing)} of {places.outlined} outlines differ from their footprints: {named}"
         )
     if found:
         return Verdict.failing(name, "; ".join(found), outlines_compared=places.outlined)
-    text = f"all {len(names):,} images are drawn in the tiles they reach; {places.outlined} outlines agree"
+    text = f"all {len(names):,} images are drawn in the tiles they reach; {places.outlined} outlines match"
     return Verdict.passing(name, text, outlines_compared=places.outlined)
 
 
@@ -245,7 +244,9 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
     reasons = ", ".join(f"{reason} {number}" for reason, number in undrawn.items()) or "none"
     text = f"{count:,} of {catalogued:,} images ({share:.2%}) are set aside: {reasons}"
     if share > most:
-        return Verdict.failing(name, f"{text}; more than {most:.2%}", set_aside=count, share=share)
+        return Verdict.failing(
+            name, f"{text}; more than the {most:.2%} allowed", set_aside=count, share=share
+        )
     return Verdict.passing(name, text, set_aside=count, share=share)
 
 
@@ -262,7 +263,7 @@ def judge_shrinkage(
     """
     name = "catalogue_did_not_shrink"
     if another is not None:
-        text = f"{catalogued:,} images; not compared: the published mosaic shows another source, {another}"
+        text = f"{catalogued:,} images; not compared: the published mosaic is of another source, {another}"
         return Verdict.passing(name, text, images=catalogued)
     if before is None:
         return Verdict.passing(
@@ -271,6 +272,6 @@ def judge_shrinkage(
     lost = (before - catalogued) / before if before else 0.0
     text = f"{catalogued:,} images in the catalogue, {before:,} when the published mosaic was made"
     if lost > most:
-        text = f"{text}: {lost:.1%} fewer, more than {most:.1%}"
+        text = f"{text}: {lost:.1%} fewer, more than the {most:.1%} allowed"
         return Verdict.failing(name, text, images=catalogued, images_before=before)
     return Verdict.passing(name, text, images=catalogued, images_before=before)

@@ -13,7 +13,7 @@ from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.catalog_changes import LISTED, LISTS
 
 CHANGES_CHECKS: Final[Mapping[str, str]] = {
-    "changes_are_true": "From the images of the build before they lead to those of this one.",
+    "changes_are_true": "Applied to the images of the previous build, they give those of this one.",
     "nobody_taken_down_is_named": "No image that was taken down is in the lists.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
@@ -34,7 +34,7 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
         is_first, counts, complete = stated["since"] is None, stated["counts"], stated["complete"]
         unnamed, total = counts["unnamed"], sum(counts.values())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        return [Verdict.failing("changes_are_true", f"it is no list of changes: {error!r}")]
+        return [Verdict.failing("changes_are_true", f"it is not a list of changes: {error!r}")]
     named = sorted(set().union(*ids.values()) & set(taken_down))
     expected = {name: [] for name in LISTS} if is_first else _expected(before, now)
     removed = [each for each in expected["removed"] if each not in taken_down]
@@ -42,20 +42,20 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
     wrong = []
     if total <= LISTED:
         wrong = [
-            f"{len(ids[name])} are {name}, not {len(expected[name])}"
+            f"it lists {len(ids[name])} {name}, not {len(expected[name])}"
             for name in LISTS
             if sorted(ids[name]) != expected[name]
         ]
     elif any(ids.values()):
-        wrong = ["it lists more than it should"]
+        wrong = ["it lists changes although there are too many to list"]
     wrong += [f"it counts {counts[name]} {name}" for name in LISTS if counts[name] != len(expected[name])]
     if unnamed != hidden:
         wrong.append(f"it counts {unnamed} unnamed, not {hidden}")
     if complete != (not is_first and not hidden and total <= LISTED):
-        wrong.append(f"it says complete: {complete}")
+        wrong.append(f"it wrongly says complete: {complete}")
     if not all(map(_is_box, boxes)):
-        wrong.append("an extent is none")
-    said = "there is no build before" if is_first else f"{total:,} changes lead from one build to the other"
+        wrong.append("an extent is not valid")
+    said = "there is no earlier build" if is_first else f"{total:,} changes lead from one build to the other"
     return [
         Verdict.failing("changes_are_true", "; ".join(wrong))
         if wrong

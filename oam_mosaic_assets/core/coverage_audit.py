@@ -38,15 +38,15 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.takeover import differences
 
 WHOLE_CHECKS: Final = {
-    "archive_is_whole": "Every directory decodes; every tile is a picture of the planned size and colour.",
-    "archive_is_as_asked": "Header and metadata say what the plan asked for.",
-    "tiles_are_those_of_images": "There is a tile wherever a footprint has something in it, and no other.",
+    "archive_is_whole": "Directories can be decoded; every tile is a picture of the planned size and colour.",
+    "archive_is_as_asked": "Header and metadata match the plan.",
+    "tiles_are_those_of_images": "Every tile that a footprint overlaps exists, and no other does.",
 }
 """Names of the judgements of the *whole* archive, in the order they are made, and what each says."""
 
 EXACT_CHECKS: Final = {
     **WHOLE_CHECKS,
-    "pixels_are_those_of_images": "What footprints have something in is covered, nothing else; zooms agree.",
+    "pixels_are_those_of_images": "Pixels that footprints overlap are covered, no others; zooms agree.",
 }
 """The same for the *exact* archive."""
 
@@ -143,13 +143,13 @@ def _wholeness(archive: Archive, case: _Case, before: Before | None) -> Verdict:
         except BrokenPicture as error:
             fault = f"{error}"
         if not fault and case.plan.way == "whole" and content != full:
-            fault = "it is not covered all over"
+            fault = "it is not fully covered"
         if fault:
             faults.append(f"{_named(read.tile_id[each])}: {fault}")
     by_zoom = _by_zoom(tiles_of(case.source.entries), case.plan)
     tiles, stated = sum(by_zoom.values()), archive.header["addressed_tiles_count"]
     if tiles != stated:
-        faults.append(f"there are {tiles} tiles at the planned zooms, and {stated} in its header")
+        faults.append(f"there are {tiles} tiles at the planned zooms, but its header says {stated}")
     if faults:
         return Verdict.failing(name, f"{len(faults)} faults, first {'; '.join(faults[:NAMED])}")
     taken_over = "" if before is None else f", or are byte for byte those of {before.build}"
@@ -181,7 +181,7 @@ def _header(archive: Archive, plan: CoveragePlan, snapshot: str, extent: Bounds)
         f"{what}: {found!r}, not {asked!r}" for what, (found, asked) in expected.items() if found != asked
     ]
     if not np.allclose(archive.bounds, extent, rtol=0.0, atol=1e-6):
-        wrong.append(f"bounds: {archive.bounds}, but the footprints' are {extent}")
+        wrong.append(f"bounds: {archive.bounds}, but those of the footprints are {extent}")
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
     return Verdict.passing(name, f"z{plan.zoom_min}-{plan.zoom_max}, {plan.pixels} pixels a tile, as planned")
@@ -210,17 +210,17 @@ def _tiles(case: _Case) -> Verdict:
     missing, stray = tiles_astray(drawn, case.footprints, plan, blocks)
     wrong = [
         f"{len(tiles)} tiles are {what}, first {_named(tiles[0])}"
-        for what, tiles in (("missing where images lie", missing), ("drawn where none does", stray))
+        for what, tiles in (("missing where images are", missing), ("drawn where none are", stray))
         if len(tiles)
     ]
     for zoom in range(plan.zoom_max, plan.zoom_min, -1):
         above, below = drawn.of_zoom(zoom - 1), drawn.of_zoom(zoom)
         held = np.unique((below - first_tile_id(zoom)) // 4) + first_tile_id(zoom - 1)
         if not np.array_equal(above, held):
-            wrong.append(f"z{zoom - 1} has {len(above):,} tiles, z{zoom} lies in {len(held):,}")
+            wrong.append(f"z{zoom - 1} has {len(above):,} tiles, but those of z{zoom} are in {len(held):,}")
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
-    text = f"at each zoom there are the tiles that images have something in, {len(drawn):,} in all"
+    text = f"each zoom has exactly the tiles that images overlap, {len(drawn):,} in all"
     return Verdict.passing(name, text)
 
 
@@ -230,7 +230,7 @@ def _pixels(case: _Case) -> Verdict:
     looked = case.source, case.footprints, plan
     compared = max(min(plan.block_zoom + COMPARED, plan.zoom_max), plan.zoom_min)
     wrong = [
-        f"tiles are not those below them: {each}"
+        f"tiles do not match those below them: {each}"
         for each in zooms_disagree(case.source, plan, None if affected is None else affected.tiles)
     ]
     all_blocks = _blocks_shown(case, plan)
@@ -244,7 +244,7 @@ def _pixels(case: _Case) -> Verdict:
     if wrong:
         return Verdict.failing(name, "; ".join(wrong[:NAMED]), blocks_compared=len(some))
     places = f"z{compared}, and z{plan.zoom_max} in {len(some)} blocks"
-    text = f"zooms agree; at {places}, the pixels are those of images"
+    text = f"zooms agree; at {places}, the pixels match the images"
     return Verdict.passing(name, text, blocks_compared=len(some))
 
 

@@ -187,13 +187,13 @@ def _covered(
 def _difference(lies: Pixels, shown: Pixels, where: str) -> list[str]:
     found = []
     for what, pixels in (
-        ("bare, though images lie there", lies.outside(shown.grown())),
-        ("covered, though none lies near", shown.outside(lies.grown())),
+        ("empty, though there are images", lies.outside(shown.grown())),
+        ("covered, though no image is near", shown.outside(lies.grown())),
     ):
         if pixels:
             found.append(f"{where}: {len(pixels)} runs of pixels are {what}, first {pixels[0]}")
     both = len(Pixels.union(lies.side, [lies, shown]))
     differing = 2 * both - len(lies) - len(shown)
     if not found and differing > max(FEW, MAY_DIFFER * len(lies)):
-        found.append(f"{where}: {differing:,} pixels beside images are others than theirs, of {len(lies):,}")
+        found.append(f"{where}: {differing:,} pixels along the edges of images differ, of {len(lies):,}")
     return found

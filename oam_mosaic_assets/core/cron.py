@@ -50,12 +50,12 @@ def problem_with(expression: str) -> str:
     for kind, text in zip(_FIELDS, parts, strict=True):
         numbers = _numbers(kind, text)
         if numbers is None:
-            return f"has no valid {kind.name}: {text!r}; it must be {kind.low} to {kind.high}, or *"
+            return f"has an invalid {kind.name}: {text!r}; it must be {kind.low} to {kind.high}, or *"
         meant.append(numbers)
     _, _, days, months, _ = meant
     is_any_weekday = parts[4].startswith("*")
     if is_any_weekday and min(days) > max(calendar.monthrange(LEAP_YEAR, month)[1] for month in months):
-        return "names a day that no such month has"
+        return "names a day that none of its months has"
     return ""
 
 

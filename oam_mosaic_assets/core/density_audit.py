@@ -38,10 +38,10 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.takeover import differences, differing_tiles
 
 DENSITY_CHECKS: Final[Mapping[str, str]] = {
-    "archive_is_whole": "Every tile parses, and holds cells of the grid as polygon and point.",
-    "archive_is_as_asked": "Header and metadata say what the contract says, of this snapshot.",
-    "every_image_is_counted": "Counts add up to the footprints at each zoom, and with the excluded to all.",
-    "cells_hold_what_lies_there": "Each cell says what a count anew of the footprints says.",
+    "archive_is_whole": "Every tile can be parsed, and holds cells of the grid as polygon and point.",
+    "archive_is_as_asked": "Header and metadata follow the contract, and are those of this snapshot.",
+    "every_image_is_counted": "Counts match the footprints at each zoom; with the excluded, the catalogue.",
+    "cells_hold_what_lies_there": "Each cell matches a fresh count of the footprints.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
 
@@ -172,7 +172,7 @@ class _Case:
         both = stays.join(self._were[zoom], on="cell", suffix="_before")
         changed = both.filter(pl.col("covered") != pl.col("covered_before"))
         if len(changed):
-            yield f"z{zoom}: {len(changed)} cells are covered otherwise, and no image there changed"
+            yield f"z{zoom}: {len(changed)} cells have another covered share, but no image there changed"
 
 
 def _differing(zoom: int, found: pl.DataFrame, expected: pl.DataFrame) -> Iterator[str]:
@@ -183,7 +183,7 @@ def _differing(zoom: int, found: pl.DataFrame, expected: pl.DataFrame) -> Iterat
         for one, other in ((found, expected), (expected, found))
     ]
     said, instead = (next(each.iter_rows(named=True), None) for each in wrong)
-    yield f"z{zoom}: {max(map(len, wrong))} cells are not as counted anew, first {said}, not {instead}"
+    yield f"z{zoom}: {max(map(len, wrong))} cells differ from a fresh count, first {said}, not {instead}"
 
 
 def _uncovered(zoom: int, cells: pl.DataFrame, above: pl.DataFrame | None) -> Iterator[str]:
@@ -201,7 +201,7 @@ def _uncovered(zoom: int, cells: pl.DataFrame, above: pl.DataFrame | None) -> It
     most = above.select("cell", most=(pl.col("covered") + half) * areas[1])
     both = least.group_by("cell").agg(pl.sum("km2")).join(most, on="cell")
     if (both["km2"] > both["most"] * (1.0 + 1e-9)).any():
-        yield f"z{zoom}: cells are covered where the one that holds them is not"
+        yield f"z{zoom}: cells cover more ground than the one that contains them"
 
 
 def _wholeness(faults: Sequence[str], tiles: int, before: Before | None) -> Verdict:
@@ -233,7 +233,9 @@ def _counted(sums: Mapping[int, int], images: int, excluded: int, catalogued: in
     name, numbers = "every_image_is_counted", {"images": images, "excluded": excluded}
     wrong = [f"{count} at z{zoom}" for zoom in range(ZOOM_MAX + 1) if (count := sums.get(zoom, 0)) != images]
     if wrong:
-        return Verdict.failing(name, f"of {images} images are counted: {', '.join(wrong)}", **numbers)
+        return Verdict.failing(
+            name, f"there are {images} images, but {', '.join(wrong)} are counted", **numbers
+        )
     if images + excluded != catalogued:
         text = f"{images} images are counted and {excluded} excluded, but the catalogue holds {catalogued}"
         return Verdict.failing(name, text, **numbers)
@@ -245,4 +247,4 @@ def _truth(wrong: Sequence[str], sums: Mapping[int, int]) -> Verdict:
     name = "cells_hold_what_lies_there"
     if wrong:
         return Verdict.failing(name, "; ".join(wrong[:NAMED]))
-    return Verdict.passing(name, f"the cells of {len(sums)} zooms say what a count anew says")
+    return Verdict.passing(name, f"the cells of {len(sums)} zooms match a fresh count")

@@ -205,7 +205,7 @@ def _entries(archive: Archive, only: Stretches | None) -> Iterator[tuple[int, in
 def _layers(tile: bytes) -> list[Layer]:
     layers = read_layers(tile)
     if [(each.name, each.version, each.extent) for each in layers] != [(LAYER, 2, EXTENT)]:
-        raise BrokenTile(f"it holds not the one layer {LAYER!r}")
+        raise BrokenTile(f"it does not hold exactly one valid layer {LAYER!r}")
     return layers
 
 
@@ -218,14 +218,14 @@ def _read(layer: Layer, tile_id: int, found: Found) -> None:
         place = _PLACES.get((feature.type, *feature.geometry))
         seen = polygons if feature.type == POLYGON else points
         if place is None or place in seen:
-            raise BrokenTile("a feature is no cell of the grid, or comes twice")
+            raise BrokenTile("a feature is not a cell of the grid, or is there twice")
         seen[place] = list(feature.tags)
     if polygons.keys() != points.keys():
-        raise BrokenTile("cells are not all drawn as polygon and point")
+        raise BrokenTile("not every cell is drawn as polygon and point")
     for place, tags in polygons.items():
         counts, others = said.by(tags)
         if said.by(points[place]) != (counts, {}):
-            raise BrokenTile("polygons and points do not say the same")
+            raise BrokenTile("a point does not have exactly the counts of its polygon")
         found.add(column * _ACROSS + place % _ACROSS, row * _ACROSS + place // _ACROSS, counts, others)
 
 
@@ -244,17 +244,17 @@ class _Said:
             name, value = self._pairs.get(pair) or self._looked_up(pair)
             (counts if name.startswith(_COUNT) else others)[name] = value
         if _COUNT not in counts or len(tags) != 2 * (len(counts) + len(others)):
-            raise BrokenTile("a feature has no count, or says something twice")
+            raise BrokenTile("a feature has no count, or a property twice")
         return counts, others
 
     def _looked_up(self, pair: tuple[int, int]) -> tuple[str, Any]:
         try:
             name, stated = self._layer.keys[pair[0]], self._layer.stated[pair[1]]
         except IndexError:
-            raise BrokenTile("a feature names a property that is not there") from None
+            raise BrokenTile("a feature refers to a property that its layer does not have") from None
         kind = stated.WhichOneof("kind")
         value = getattr(stated, kind) if kind else None
         if kind != _TYPES.get(name, "uint_value") or (value == 0 and name.startswith(_COUNT)):
-            raise BrokenTile(f"{name} is {value!r}, a {kind}")
+            raise BrokenTile(f"{name} must not be {value!r}, a {kind}")
         self._pairs[pair] = name, value
         return name, value

@@ -86,7 +86,7 @@ class Directory:
         """
         numbers = _decoded(content)
         if len(numbers) == 0 or len(numbers) != 1 + _COLUMNS * int(numbers[0]):
-            raise BrokenDirectory("it does not hold the entries that it promises")
+            raise BrokenDirectory("it does not hold as many entries as it says")
         steps, run_length, length, placed = numbers[1:].reshape(_COLUMNS, -1)
         for sums in (steps, length):
             if sums.sum(dtype=np.float64) >= 2.0**63:
@@ -95,7 +95,7 @@ class Directory:
         ends = np.cumsum(length)
         begins = np.flatnonzero(placed)
         if len(placed) and (not len(begins) or begins[0] != 0):
-            raise BrokenDirectory("its first entry lies behind one that is not there")
+            raise BrokenDirectory("its first entry refers to one before it")
         before = np.repeat(begins, np.diff(begins, append=len(placed)))
         offset = placed[before] - 1 + (ends - length) - (ends - length)[before]
         return cls(np.cumsum(steps), run_length, length, offset)
@@ -158,7 +158,7 @@ def _decoded(content: bytes) -> Numbers:
     octets = np.frombuffer(content, np.uint8)
     ends = np.flatnonzero(octets < 1 << _BITS)
     if len(octets) and (not len(ends) or ends[-1] != len(octets) - 1):
-        raise BrokenDirectory("its last number does not end")
+        raise BrokenDirectory("its last number is cut short")
     begins = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1] + 1])
     lengths = ends - begins + 1
     if len(lengths) and lengths.max() > _LONGEST:

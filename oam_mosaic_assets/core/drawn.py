@@ -234,7 +234,7 @@ class _Reading:
         layer = self._the_layer(tile_id, tile)
         names = layer.values if len(self.fields) == 1 else names_in(layer, self.fields, self.said)
         if not 0 < len(names) <= len(layer.features):
-            raise BrokenTile(f"{len(layer.features)} features share {len(names)} values")
+            raise BrokenTile(f"{len(layer.features)} features cannot have {len(names)} names")
         drawn = []
         for name in names:
             if isinstance(name, int) and "count" in layer.keys:

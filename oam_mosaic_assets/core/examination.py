@@ -54,7 +54,7 @@ def examine(
             drawn, placed = first.drawn.then(last.drawn), [*first.placed, *last.placed]
             if plan.zoom_max not in drawn.tiles:
                 placed = [
-                    Verdict.failing("images_lie_where_they_should", f"nothing lies at z{plan.zoom_max}")
+                    Verdict.failing("images_lie_where_they_should", f"nothing is drawn at z{plan.zoom_max}")
                 ]
             return [
                 audit.judge_wholeness(drawn),

@@ -31,7 +31,7 @@ class Comparison:
     only_counted: str = ""
 
     def __str__(self) -> str:
-        text = "the catalogue holds no more"
+        text = "no images have since been added to the catalogue or removed from it"
         if self.lacking or self.departed:
             text = (
                 f"{self.lacking:,} images of the catalogue are not in it yet, "
@@ -86,7 +86,7 @@ def judge_freshness(
         held: why no build may become public; empty if one may.
     """
     if pointer is None:
-        text = "; ".join(differences) or "nothing was ever published here"
+        text = "; ".join(differences) or "nothing has been published here yet"
         return Freshness(passed=False, is_late_only=False, text=text)
     age = pointer.age_hours(now)
     texts = [*differences, f"{pointer.build} is {_hours(age)} old and shows {pointer.images:,} images"]
@@ -99,12 +99,12 @@ def judge_freshness(
     if held:
         texts.append(held)
     if age >= fail_hours:
-        texts.insert(0, f"the mosaic is stale: no build for {_hours(age)}, {fail_hours:g} h are allowed")
+        texts.insert(0, f"the mosaic is stale: no build for {_hours(age)} (allowed: {fail_hours:g} h)")
     elif age >= warn_hours:
         texts.insert(0, f"the mosaic is late: a build was due {_hours(age - warn_hours)} ago")
     is_ahead = age < -AHEAD_HOURS
     if is_ahead:
-        texts.insert(0, f"its snapshot lies {_hours(-age)} ahead of this machine's clock: set the clock")
+        texts.insert(0, f"its snapshot is {_hours(-age)} ahead of this machine's clock: set the clock")
     stale = bool(differences) or age >= fail_hours
     return Freshness(
         passed=not stale and age < warn_hours and not is_ahead,

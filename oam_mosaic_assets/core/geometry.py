@@ -72,14 +72,14 @@ class Undrawable(Exception):
 TAKEN_DOWN: Final = "taken_down"
 
 REASONS: Final[Mapping[str, str]] = {
-    "not_an_item": "the row is no STAC item",
+    "not_an_item": "the row is not a STAC item",
     "no_id": "the item has no id",
-    "duplicate_id": "an item of this id was read already",
+    "duplicate_id": "an item with this id was already read",
     "no_geometry": "there is no geometry, or an empty one",
-    "not_a_polygon": "the geometry encloses no area by its type",
+    "not_a_polygon": "the geometry is of a type that encloses no area",
     "not_a_number": "a coordinate is not a finite number",
-    "outside_the_world": "a coordinate lies outside the world; latitude and longitude may be swapped",
-    "no_way_round": "the outline goes round the world, and which side of it is inside cannot be told",
+    "outside_the_world": "a coordinate is outside the world; latitude and longitude may be swapped",
+    "no_way_round": "the outline goes round the world, and which side is inside cannot be determined",
     "too_large": "it would cover more of the map than any image does",
     "beyond_repair": "the outline touches or crosses itself in a way that cannot be resolved",
     TAKEN_DOWN: "the image was taken down: `oam-mosaic takedown`",

@@ -61,7 +61,7 @@ def release_of(build: str, manifest: Any, keys: Keys, *, written_at: datetime) -
 
 def _pointer(build: str, manifest: Mapping[str, Any], keys: Keys) -> Pointer:
     if manifest["build"] != build:
-        raise ValueError("it is another build's")
+        raise ValueError("it belongs to another build")
     stated = Pointer(
         build=build,
         digest=manifest["snapshot"]["digest"],

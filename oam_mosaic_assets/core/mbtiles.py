@@ -38,4 +38,4 @@ def _rows(database: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]
     try:
         yield from database.execute(query)
     except sqlite3.DatabaseError as error:
-        raise BrokenTiles(f"it is no whole MBTiles file: {error}") from None
+        raise BrokenTiles(f"it is not a complete MBTiles file: {error}") from None

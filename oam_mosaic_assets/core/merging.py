@@ -233,7 +233,7 @@ def _in_runs(entries: Directory, content: Numbers) -> Directory:
     """
     ends = entries.tile_id + entries.run_length
     if (entries.tile_id[1:] < ends[:-1]).any():
-        raise ValueError("two sources give the same tile")
+        raise ValueError("two sources contain the same tile")
     zoom = np.searchsorted(_FIRST_IDS, entries.tile_id, side="right")
     breaks = (entries.tile_id[1:] != ends[:-1]) | (np.diff(content) != 0) | (content[1:] < 0)
     breaks |= np.diff(zoom) != 0

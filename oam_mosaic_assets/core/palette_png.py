@@ -47,12 +47,12 @@ class PalettePng(Palette):
         """
         begin = self._begin()
         if not content.startswith(begin):
-            raise BrokenPicture("it is no PNG of the planned size and palette")
+            raise BrokenPicture("it is not a PNG of the planned size and palette")
         if not content.endswith(_END):
-            raise BrokenPicture("it does not end as a PNG does")
+            raise BrokenPicture("it does not end like a PNG")
         packed = content[len(begin) + 8 : -_FRAME - 4]
         if content[len(begin) :] != _chunk(b"IDAT", packed) + _END:
-            raise BrokenPicture("its one chunk of pixels has another length or checksum")
+            raise BrokenPicture("its single chunk of pixels has the wrong length or checksum")
         length = self.pixels * (self.pixels // 8 + 1)
         inflater = zlib.decompressobj()
         try:
@@ -60,7 +60,7 @@ class PalettePng(Palette):
         except zlib.error as error:
             raise BrokenPicture(f"its pixels do not inflate: {error}") from None
         if len(lines) != length or not inflater.eof or inflater.unused_data:
-            raise BrokenPicture("its pixels are more or fewer than its size says")
+            raise BrokenPicture("it has more or fewer pixels than its size says")
         rows = np.frombuffer(lines, np.uint8).reshape(1, self.pixels, -1)
         if rows[:, :, 0].any():
             raise BrokenPicture("a row is filtered")

@@ -115,5 +115,5 @@ def chosen(words: Collection[str]) -> tuple[Product, ...]:
     """
     known = [each.word for each in PRODUCTS]
     if unknown := [each for each in words if each not in known]:
-        raise ValueError(f"{', '.join(map(repr, unknown))} is no product; there are: {', '.join(known)}")
+        raise ValueError(f"unknown product {', '.join(map(repr, unknown))}; known are: {', '.join(known)}")
     return tuple(each for each in PRODUCTS if each is MOSAIC or each.word in words)

@@ -76,7 +76,7 @@ def reexamine(
     try:
         with open_archive(archive) as now, open_archive(before.archive) as then:
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
-                return [Verdict.failing("archive_is_as_asked", "its zooms are not those of the plan")]
+                return [Verdict.failing("archive_is_as_asked", "its zooms are not those planned")]
             reading = _Reading(now, names, footprints, plan, changes, snapshot)
             changed = Changed(reading.affected, changes.names)
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
@@ -106,7 +106,7 @@ def _low_zooms(archive: Path, footprints: Path, plan: TilingPlan, changed: Chang
 def _wholeness(drawn: Drawn, faults: Sequence[str], build: str) -> Verdict:
     verdict = audit.judge_wholeness(drawn)
     if faults and verdict.passed:
-        text = f"where nothing changed it is not as {build}: {'; '.join(faults)}"
+        text = f"it differs from {build} where nothing changed: {'; '.join(faults)}"
         return Verdict.failing(verdict.name, text)
     if verdict.passed:
         return replace(verdict, text=f"{verdict.text}, or are byte for byte those of {build}")
@@ -234,7 +234,7 @@ class _Reading:
             return Verdict.failing(name, text, images_by_zoom=by_zoom)
         if drawn.strangers:
             strangers = sorted(drawn.strangers)[: audit.NAMED]
-            text = f"{len(drawn.strangers)} ids are drawn where no image of theirs lies, first {strangers}"
+            text = f"{len(drawn.strangers)} ids are drawn where they have no image, first {strangers}"
             return Verdict.failing(name, text, images_by_zoom=by_zoom)
         text = f"all {len(self.names):,} images are drawn; {len(self.changed):,} changed and were looked for"
         return Verdict.passing(name, text, images_by_zoom=by_zoom)

@@ -257,27 +257,27 @@ class Pointer:
         try:
             stated = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"it is no pointer: {error}") from None
+            raise ValueError(f"it is not a pointer: {error}") from None
         if not isinstance(stated, dict) or "format" not in stated:
-            raise ValueError("it is no pointer: it states no format")
+            raise ValueError("it is not a pointer: it states no format")
         if stated["format"] != FORMAT:  # first, as another format may have other fields
-            raise ValueError(f"it is of format {stated['format']!r}, and this version reads format {FORMAT}")
+            raise ValueError(f"it is of format {stated['format']!r}, but this version reads format {FORMAT}")
         try:
             pointer = cls(**stated)
         except TypeError as error:
-            raise ValueError(f"it is no pointer: {error}") from None
+            raise ValueError(f"it is not a pointer: {error}") from None
         wrong = [
             each.name
             for each in fields(cls)
             if not isinstance(getattr(pointer, each.name), _JSON_TYPES[str(each.type)])
         ]
         if wrong:
-            raise ValueError(f"it is no pointer: {wrong} are of another type")
+            raise ValueError(f"it is not a pointer: {wrong} are of the wrong type")
         if not all(_is_described(each) for each in pointer.products.values()):
-            raise ValueError("it is no pointer: a product lacks its key, bytes, sha256 or content type")
+            raise ValueError("it is not a pointer: a product lacks its key, bytes, sha256 or content type")
         for moment in (pointer.snapshot_taken_at, pointer.checked_at):
             if datetime.fromisoformat(moment).tzinfo is None:
-                raise ValueError(f"it is no pointer: {moment} has no time zone")
+                raise ValueError(f"it is not a pointer: {moment} has no time zone")
         return pointer
 
     def age_hours(self, now: datetime) -> float:

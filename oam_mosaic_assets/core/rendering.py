@@ -61,11 +61,11 @@ def _parameters(render: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "rescale", f"{low},{high}"
     if name := render.get("colormap_name"):
         if not isinstance(name, str) or not name.isascii() or not name.isprintable():
-            raise ValueError("no name of a colour map")
+            raise ValueError("not the name of a colour map")
         yield "colormap_name", name
     if colormap := render.get("colormap"):
         if not isinstance(colormap, Mapping | list):
-            raise TypeError("no colour map")
+            raise TypeError("not a colour map")
         yield "colormap", json.dumps(colormap, separators=(",", ":"), allow_nan=False)
     if (nodata := render.get("nodata")) is not None:
         yield "nodata", "nan" if isinstance(nodata, str) and nodata.lower() == "nan" else _number(nodata)
@@ -73,12 +73,12 @@ def _parameters(render: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TypeError("no number of a band")
+        raise TypeError("not the number of a band")
     return value
 
 
 def _number(value: object) -> str:
     """A number in its shortest form: `0`, not `0.0`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise TypeError("no number")
+        raise TypeError("not a number")
     return str(int(value)) if value == int(value) else repr(value)

@@ -68,7 +68,7 @@ def kept_rows(before: Path, hashes: pl.DataFrame, *, reading: str, not_these: It
         not_these: ids of items that are read in any case.
     """
     if pl.read_parquet_metadata(before).get(READING_KEY) != reading:
-        return "items are read otherwise than they were"
+        return "the way items are read has changed"
     table = pl.scan_parquet(before, glob=False).select("id", "item_hash", "unknown")
     # a repeated id is for the reader to set aside, and a date in the future may be in the past by now
     sure = hashes.filter(pl.col("id").is_unique() & ~pl.col("id").is_in(list(not_these)))
@@ -77,7 +77,7 @@ def kept_rows(before: Path, hashes: pl.DataFrame, *, reading: str, not_these: It
     kept = names.collect(engine="streaming")["id"]
     unread = hashes.join(kept.to_frame(), on="id", how="anti")["id"]
     if len(unread) > LARGEST_SHARE * len(hashes):
-        return f"{len(unread):,} of {len(hashes):,} items are not as they were"
+        return f"{len(unread):,} of {len(hashes):,} items are new or changed"
     return Kept(footprints=before, names=kept, unread=unread)
 
 

@@ -66,7 +66,7 @@ def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | 
     for each in features:
         image = layer.values[each[named]] if named in each else None
         if image in said and said[str(image)] != _in_short(_properties(layer, each)):
-            raise BrokenTile(f"what it says of {image} is not what the footprints say")
+            raise BrokenTile(f"the properties of {image} are not those in the footprints")
     return names
 
 
@@ -74,7 +74,7 @@ def _stated(tags: Sequence[int]) -> dict[int, int]:
     """The values of a feature's properties, by key; both as indices into the layer."""
     stated = dict(zip(tags[::2], tags[1::2], strict=False))
     if 2 * len(stated) != len(tags):
-        raise BrokenTile("a feature has a property twice, or half of one")
+        raise BrokenTile("a feature has a property twice, or a key without a value")
     return stated
 
 

@@ -95,13 +95,13 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     """
     changes = changes_between(before, now, plan.columns)
     if changes.images > LARGEST_SHARE * changes.of:
-        raise TooMuchChanged(f"{changes.images:,} images came, went or changed, and {changes.of:,} are drawn")
+        raise TooMuchChanged(f"{changes.images:,} images are new, gone or changed; {changes.of:,} are drawn")
     tiles = reached_tiles(changes.areas, plan)
     deepest = deepest_zooms(now, tiles, plan)
     near = int((deepest == plan.zoom_max).sum())
     if near > LARGEST_SHARE * len(deepest):
         raise TooMuchChanged(
-            f"{changes.images:,} images changed, and {near:,} of {len(deepest):,} lie where they do"
+            f"{changes.images:,} images changed, and {near:,} of {len(deepest):,} are in the same tiles"
         )
     return Splice(changed=changes.images, tiles=tiles, deepest=deepest)
 

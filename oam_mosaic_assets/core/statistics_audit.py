@@ -20,7 +20,7 @@ from oam_mosaic_assets.core.statistics import KM2_DECIMALS
 
 STATISTICS_CHECKS: Final[Mapping[str, str]] = {
     "statistics_are_as_asked": "Every number that the contract names is there, and is a number.",
-    "statistics_are_true": "Images, areas, kinds and the latest capture are those of the footprints.",
+    "statistics_are_true": "Images, areas, kinds and the latest capture match the footprints.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
 
@@ -53,7 +53,7 @@ def examine_statistics(
         stated = json.loads(document.read_bytes())
         flaws = [*_flaws(stated)]
     except (ValueError, RecursionError) as error:
-        return [Verdict.failing("statistics_are_as_asked", f"it is no JSON: {error}")]
+        return [Verdict.failing("statistics_are_as_asked", f"it is not JSON: {error}")]
     if flaws:
         return [Verdict.failing("statistics_are_as_asked", "; ".join(flaws[:NAMED]))]
     expected = _expected(footprints, datetime.fromisoformat(taken_at))
@@ -75,35 +75,33 @@ def examine_statistics(
     read = stated["items"] + stated["excluded"]["total"]
     if stated["catalog"]["total_items"] < read:
         wrong.append(
-            f"the catalogue holds {stated['catalog']['total_items']} items, and {read} of them are here"
+            f"the catalogue holds {stated['catalog']['total_items']} items, but {read} of them are here"
         )
     return [
         Verdict.passing("statistics_are_as_asked", "every number is there, and is a number"),
         Verdict.failing("statistics_are_true", "; ".join(wrong[:NAMED]))
         if wrong
-        else Verdict.passing(
-            "statistics_are_true", f"all numbers are those of {stated['items']:,} footprints"
-        ),
+        else Verdict.passing("statistics_are_true", f"all numbers match the {stated['items']:,} footprints"),
     ]
 
 
 def _flaws(stated: Any) -> list[str]:
     flaws = [
-        f"{'.'.join(path)} is no number that is 0 or more"
+        f"{'.'.join(path)} must be a number of 0 or more"
         for path in _NUMBERS
         if isinstance(found := _at(stated, path), bool)
         or not isinstance(found, int | float)
         or not 0 <= found < _TOO_MUCH
     ]
-    flaws += [f"{'.'.join(path)} is no text" for path in _TEXTS if not isinstance(_at(stated, path), str)]
+    flaws += [f"{'.'.join(path)} must be text" for path in _TEXTS if not isinstance(_at(stated, path), str)]
     if not flaws and "latest_capture" not in stated:
         flaws.append("latest_capture is missing")
     latest = _at(stated, ("latest_capture",))
     if latest is not None and not isinstance(latest, str):
-        flaws.append("latest_capture is no text")
+        flaws.append("latest_capture must be text")
     counts = _at(stated, ("counts",))
     if not isinstance(counts, dict) or not all(type(each) is int for each in counts.values()):
-        flaws.append("counts holds what is no whole number")
+        flaws.append("counts must hold only whole numbers")
     return flaws
 
 

@@ -187,7 +187,7 @@ def area(feature: Feature) -> BaseGeometry:
             else whole
         )
     except shapely.errors.GEOSException as error:  # coordinates too far apart to be added
-        raise BrokenTile(f"no area can be made of its rings: {error}") from None
+        raise BrokenTile(f"its rings do not form an area: {error}") from None
 
 
 def polygon_rings(
@@ -255,13 +255,13 @@ def _rings(commands: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
                 ring = []
                 continue
             if command not in (MOVE_TO, LINE_TO) or at + 2 * repeat > len(commands):
-                raise BrokenTile(f"no such drawing command: {command} x {repeat}")
+                raise BrokenTile(f"unknown drawing command: {command} x {repeat}")
             for _ in range(repeat):
                 x += (commands[at] >> 1) ^ -(commands[at] & 1)
                 y += (commands[at + 1] >> 1) ^ -(commands[at + 1] & 1)
                 ring.append((x, y))
                 at += 2
     except IndexError:
-        raise BrokenTile("a ring is closed before it is begun") from None
+        raise BrokenTile("a ring is closed before it begins") from None
     if ring:
         raise BrokenTile("a ring is not closed")

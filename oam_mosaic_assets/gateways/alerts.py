@@ -79,8 +79,8 @@ class Webhook:
             if answer.is_redirect:
                 trouble += ", a redirect, which is not followed"
         raise AlertNotSent(
-            f"The address in {self._variable} did not take the alert: {trouble}.",
-            hint=f"See {self._variable} and the service behind it; oam-mosaic test-alerts tries it.",
+            f"The address in {self._variable} did not accept the alert: {trouble}.",
+            hint=f"Check {self._variable} and the service behind it; oam-mosaic test-alerts tries it.",
         )
 
 
@@ -122,8 +122,8 @@ class Email:
         else:
             return f"refused by the server: {', '.join(refused)}" if refused else ""
         raise AlertNotSent(
-            f"The mail server in ALERT_SMTP_URL did not take the alert: {trouble}.",
-            hint="See ALERT_SMTP_URL, ALERT_EMAIL_FROM, ALERT_EMAIL_TO; oam-mosaic test-alerts tries them.",
+            f"The mail server in ALERT_SMTP_URL did not accept the alert: {trouble}.",
+            hint="Check ALERT_SMTP_URL, ALERT_EMAIL_FROM, ALERT_EMAIL_TO; oam-mosaic test-alerts tries them.",
         )
 
     def _connect(self) -> smtplib.SMTP:
@@ -137,8 +137,8 @@ class Email:
             server.starttls(context=self._context())
         elif not self._is_tls and self._credentials:
             raise AlertNotSent(
-                "The mail server in ALERT_SMTP_URL offers no STARTTLS, so the password was not sent.",
-                hint="Use smtps://, or a server that offers it, or leave user and password out.",
+                "The mail server in ALERT_SMTP_URL does not offer STARTTLS, so the password was not sent.",
+                hint="Use smtps://, or a server that offers STARTTLS, or leave out user and password.",
             )
         if self._credentials:
             server.login(*self._credentials)

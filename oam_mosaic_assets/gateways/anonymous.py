@@ -95,7 +95,7 @@ class AnonymousReader:
             except RequestException as fault:
                 trouble = type(fault).__name__
         raise StoreUnavailable(
-            f"{address} does not answer: {trouble}", hint="Check the public address; run again."
+            f"{address} does not answer: {trouble}", hint="Check the public address, then run again."
         )
 
     @cached_property
@@ -130,6 +130,6 @@ def _head(answer: Response) -> PublicHead:
 
 def _other_answer(answer: Response, asked: str) -> StoreRefused:
     return StoreRefused(
-        f"{answer.url} answers {answer.status_code} where {asked} is asked for",
-        hint="The public address must answer by itself, without redirects, and honour ranges.",
+        f"{answer.url} answered {answer.status_code} to a request for {asked}",
+        hint="The public address must answer directly, without redirects, and support range requests.",
     )

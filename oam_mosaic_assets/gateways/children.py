@@ -222,9 +222,7 @@ def _explain(name: str, code: int, last_words: str) -> None:
         )
     names = {sign.value: sign.name for sign in signal.Signals}  # some real-time signals have none
     how = f"was killed by signal {names.get(-code, -code)}" if code < 0 else f"failed with exit code {code}"
-    hint = "Read its last words above; run the build again once their cause is gone."
+    hint = "See its last output above; run the build again once the cause is fixed."
     if code == -signal.SIGKILL:
-        hint = (
-            "The kernel kills what needs more memory than there is: look for it in `dmesg`, then run again."
-        )
-    raise TilingFailed(f"{name} {how}.\n{last_words or 'It said nothing.'}", hint=hint)
+        hint = "The kernel kills processes when memory runs out: look for it in `dmesg`, then run again."
+    raise TilingFailed(f"{name} {how}.\n{last_words or 'It printed nothing.'}", hint=hint)

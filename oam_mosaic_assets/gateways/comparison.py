@@ -19,7 +19,7 @@ def compare(catalogue: Catalogue, releases: Releases, pointer: Pointer) -> Compa
     """
     ids = catalogue.ids()
     if ids is None:
-        return _counts(catalogue, pointer, why="this source does not list ids cheaply")
+        return _counts(catalogue, pointer, why="this source cannot list ids cheaply")
     from oam_mosaic_assets.core.comparison import compare_ids, known_ids  # noqa: PLC0415  # polars is slow
 
     store, keys = releases.store, releases.keys

@@ -97,7 +97,7 @@ def make_coverage(
     with ExitStack() as held:
         run = _Run(plan, shown.table, target.parent, held, on_progress)
         if plan.way == "whole":
-            why = why or "to find out what changed takes longer"
+            why = why or "finding out what changed takes longer"
             fresh = run.whole_tiles()
         elif isinstance(before, str):
             fresh = run.blocks_and_above(None, kept, processes)

@@ -90,9 +90,9 @@ class FolderStore:
         def check() -> None:
             present = self.head(key)
             if if_absent and present is not None:
-                raise PreconditionFailed(f"{key} in {self.origin} is there already")
+                raise PreconditionFailed(f"{key} in {self.origin} already exists")
             if if_match is not None and (present is None or present.etag != if_match):
-                raise PreconditionFailed(f"{key} in {self.origin} is another object than expected, or gone")
+                raise PreconditionFailed(f"{key} in {self.origin} is not the expected object, or is gone")
 
         return self._write(key, lambda target: target.write(content), public=public, check=check)
 
@@ -116,7 +116,7 @@ class FolderStore:
 
     def head(self, key: str) -> StoredObject | None:
         """See `ObjectStore.head`."""
-        with self._faults("look at", key):
+        with self._faults("inspect", key):
             return _object_at(self._path(key), key)
 
     def get_bytes(self, key: str) -> tuple[bytes, StoredObject] | None:
@@ -181,7 +181,7 @@ class FolderStore:
 
     def head_publicly(self, key: str) -> PublicHead | None:
         """See `ObjectStore.head_publicly`. A file has no headers, so its type is unknown."""
-        with self._faults("look at", key):
+        with self._faults("inspect", key):
             opened = self._open(key)
             if opened is None:
                 return None
@@ -255,7 +255,7 @@ class FolderStore:
         except FileExistsError as fault:
             raise StoreRefused(f"{self.root} is a file, not a folder", hint=_ELSEWHERE) from fault
         except FileNotFoundError as fault:  # nobody can make a folder there, such as below /proc
-            raise StoreRefused(f"cannot make {self.root}: {fault.strerror}", hint=_ELSEWHERE) from fault
+            raise StoreRefused(f"cannot create {self.root}: {fault.strerror}", hint=_ELSEWHERE) from fault
         with (self.root / ".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -287,9 +287,7 @@ class FolderStore:
                 raise DiskFull(what, hint="Free some space, or choose a folder on a larger disk.") from fault
             if fault.errno in REFUSALS:
                 raise StoreRefused(what, hint=_ELSEWHERE) from fault
-            raise StoreUnavailable(
-                what, hint="Check the disk, or the mount, that holds the folder."
-            ) from fault
+            raise StoreUnavailable(what, hint="Check the disk or mount that holds the folder.") from fault
 
 
 def _object_at(path: Path, key: str) -> StoredObject | None:

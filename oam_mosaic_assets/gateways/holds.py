@@ -28,7 +28,9 @@ class Hold:
     reason: str
 
     def __str__(self) -> str:
-        return f"publication is held since {self.since[:16].replace('T', ' ')} UTC because {self.reason}"
+        return (
+            f"publication has been held since {self.since[:16].replace('T', ' ')} UTC because {self.reason}"
+        )
 
 
 class Holds:
@@ -47,7 +49,7 @@ class Holds:
             stated = json.loads(found[0])
             return Hold(str(stated["since"]), str(stated["reason"]))
         except (ValueError, TypeError, KeyError, RecursionError):
-            return Hold(found[1].written_at.isoformat(), f"of a reason that {self._key} does not tell")
+            return Hold(found[1].written_at.isoformat(), f"of a reason that {self._key} does not state")
 
     def refuse(self) -> None:
         """Raise `PublicationHeld` if there is a hold."""
@@ -55,7 +57,8 @@ class Holds:
         if hold is not None:
             raise PublicationHeld(
                 f"P{str(hold)[1:]}.",
-                hint="What is public stays. If the cause is gone: oam-mosaic resume, then oam-mosaic build.",
+                hint="Nothing public has changed. Once the cause is gone: oam-mosaic resume, then "
+                "oam-mosaic build.",
             )
 
     def place(self, reason: str) -> Hold:

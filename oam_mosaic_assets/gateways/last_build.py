@@ -71,7 +71,7 @@ def last_build(releases: Releases, folder: Path, product: Product, *, plan: str)
         return "nothing is public yet"
     pointer = found[0]
     if _stated(_manifest(releases, pointer), "products", product.name, "plan") != plan:
-        return f"{product.name} of {pointer.build} was made by another plan, or by another version"
+        return f"{product.name} of {pointer.build} was made by a different plan or a different version"
     tables = kept_tables(releases, pointer, folder)
     if isinstance(tables, str):
         return tables
@@ -121,7 +121,7 @@ def _fetched(
         return f"{key} is not in {releases.store.origin}"
     if not is_right(incoming):
         incoming.unlink()
-        return f"{key} is not what was kept there"
+        return f"{key} is not what was stored there"
     incoming.rename(path)
     return ""
 
@@ -143,7 +143,7 @@ def kept_density(releases: Releases, folder: Path, *, recipe: str) -> KeptDensit
     pointer = found[0]
     manifest = _manifest(releases, pointer)
     if _stated(manifest, "density", "recipe") != recipe:
-        return f"the density tables of {pointer.build} were made by another recipe, or were not kept"
+        return f"the density tables of {pointer.build} were made by a different recipe, or were not kept"
     footprints = kept_tables(releases, pointer, folder)
     if isinstance(footprints, str):
         return footprints

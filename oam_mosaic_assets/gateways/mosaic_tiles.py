@@ -259,8 +259,8 @@ def _spooled(mbtiles: Path) -> Fragment:
             made = Fragment.written(tiles, mbtiles.with_suffix(".tiles"))
     except BrokenTiles as error:
         raise TilingFailed(
-            f"tippecanoe ended well, but left no whole tiles: {error}.",
-            hint="Run the build again; see that the disk with the scratch folder is sound.",
+            f"tippecanoe succeeded, but left incomplete tiles: {error}.",
+            hint="Check the disk that holds the scratch folder, then run the build again.",
         ) from None
     mbtiles.unlink()
     return made

@@ -74,7 +74,7 @@ def check_key(key: str) -> str:
     """
     if not key.isprintable() or any(not part or part.startswith(".") for part in key.split("/")):
         raise ValueError(
-            f"{key!r} is no key: it needs segments between single slashes, none with a leading dot"
+            f"{key!r} is not a key: it needs segments between single slashes, none with a leading dot"
         )
     return key
 
@@ -86,7 +86,7 @@ def check_range(start: int, length: int | None) -> None:
         ValueError: a negative start, or a length below 1.
     """
     if start < 0 or (length is not None and length < 1):
-        raise ValueError(f"no range: {length} bytes from {start}")
+        raise ValueError(f"not a range: {length} bytes from {start}")
 
 
 class ObjectStore(Protocol):

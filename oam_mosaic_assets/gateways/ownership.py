@@ -78,13 +78,13 @@ def keep_foreign(
         if store.head(kept) is None:
             store.copy(present, kept, Headers("application/octet-stream"))
         found.append(
-            f"{present.key} in {store.origin} holds {present.size:,} bytes that no build of ours wrote "
+            f"{present.key} in {store.origin} holds {present.size:,} bytes that no build wrote "
             f"({present.written_at:%Y-%m-%d}); a copy is kept as {kept}."
         )
     if found and confirmed is None:
         raise HeldBack(
             " ".join(found),
-            hint=f"If that may be replaced, say so: oam-mosaic publish {build} --confirm REASON.",
+            hint=f"If it may be replaced, confirm that: oam-mosaic publish {build} --confirm REASON.",
         )
     for each in found:
         say(each)

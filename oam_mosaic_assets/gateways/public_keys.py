@@ -70,7 +70,7 @@ class PublicKeys:
         except ValueError as error:
             raise StoreRefused(
                 f"{self.keys.pointer} in {self.store.origin} cannot be read: {error}.",
-                hint="See who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
+                hint="Check who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
             ) from None
 
     def differences(self, pointer: Pointer) -> list[str]:
@@ -83,7 +83,7 @@ class PublicKeys:
             elif present.etag != etag:
                 build = build_shown(self.store, self.keys, present)
                 found.append(
-                    f"{key} shows {build}, whose publication did not end"
+                    f"{key} shows {build}, whose publication did not finish"
                     if build not in (None, pointer.build)
                     else f"{key} was overwritten on {present.written_at:%Y-%m-%d %H:%M} UTC"
                 )
@@ -125,7 +125,7 @@ class PublicKeys:
         for key in before.etags.keys() - written:
             present = self.store.head(key)
             if present is not None and present.etag == before.etags[key]:
-                say(f"taking away {key}, which the build does not have")
+                say(f"removing {key}, which this build does not have")
                 self.store.delete([key])
 
     def absent(self, products: Sequence[Part]) -> list[str]:
@@ -150,8 +150,8 @@ class PublicKeys:
             )
         except PreconditionFailed:
             raise PublicationLost(
-                f"Another publisher turned {self.keys.pointer} while {pointer.build} was being published.",
-                hint="Run the build again, and let only one publisher write to this place.",
+                f"Another publisher changed {self.keys.pointer} while {pointer.build} was being published.",
+                hint="Run the build again, and make sure that only one publisher writes to this place.",
             ) from None
 
     def read_back(self, key: str, expected: Expected) -> None:
@@ -176,7 +176,7 @@ class PublicKeys:
             raise
         except BaseException:
             # the first failure must be seen, also where the release's own TileJSON is damaged
-            with suppress(MosaicError, PreconditionFailed, ValueError, TypeError):
+            with suppress(MosaicError, PreconditionFailed, ValueError, TypeError, RecursionError):
                 self._show_again(absent, lock)
             raise
 

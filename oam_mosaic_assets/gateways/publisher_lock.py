@@ -100,8 +100,8 @@ class PublisherLock:
                 found = self._store.get_bytes(self._key)
                 if found is None or not self._is_ours(found[0]):
                     raise PublicationLost(
-                        f"The lock {self._key} was lost while {self._build} was being published.",
-                        hint="Run again; if it happens twice, see who else writes to this place.",
+                        f"The lock {self._key} was lost while it was held for {self._build}.",
+                        hint="Run again; if it happens again, check who else writes to this place.",
                     ) from None
                 self._etag = found[1].etag  # the answer to the last renewal was lost, not the lock
 
@@ -122,11 +122,11 @@ class PublisherLock:
                 if until <= datetime.now(UTC) or time.monotonic() > changed + lifetime:
                     return self._write(if_match=seen)
                 if is_first_look:
-                    say(f"waiting for {holder}, which is being published, or for its lock to end")
+                    say(f"waiting for {holder}, which holds the publisher's lock, or for the lock to expire")
             if time.monotonic() > began + PATIENCE * lifetime:
                 raise PublicationLost(
-                    f"{holder} is being published; its lock {self._key} is still being renewed.",
-                    hint="Wait for it and run again.",
+                    f"{holder} holds the lock {self._key} and keeps renewing it.",
+                    hint="Wait until it has finished, then run again.",
                 )
             time.sleep(lifetime / LOOKS)
 

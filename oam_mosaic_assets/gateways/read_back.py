@@ -58,7 +58,7 @@ def read_back(store: ObjectStore, key: str, expected: Expected, *, patience_seco
     if wrong:
         raise NotAsPublished(
             f"{store.public_address(key)} {wrong}.",
-            hint="See who else writes to it, and whether a cache in front holds objects for too long.",
+            hint="Check who else writes to it, and whether a cache in front keeps objects for too long.",
         )
 
 
@@ -68,16 +68,14 @@ def _difference(store: ObjectStore, key: str, expected: Expected) -> str:
     if seen is None:
         raise NotAsPublished(
             f"{store.public_address(key)} is not readable without credentials.",
-            hint="The bucket must let objects be public: allow ACLs (Object Ownership) and do not block "
+            hint="The bucket must allow public objects: allow ACLs (Object Ownership) and do not block "
             "public access; set S3_PUBLIC_URL if readers use another address.",
         )
     if seen.size not in (expected.size, None):
-        return (
-            f"answers with {seen.size:,} bytes, not with the {expected.size:,} that were just written there"
-        )
+        return f"returns {seen.size:,} bytes, not the {expected.size:,} that were just written there"
     if seen.content_type not in (expected.content_type, None):
-        return f"says that it is {seen.content_type!r}, not {expected.content_type!r}"
+        return f"has the content type {seen.content_type!r}, not {expected.content_type!r}"
     is_head = store.read_publicly(key, length=len(expected.head)) == expected.head
     start, length = expected.size - len(expected.tail), len(expected.tail) + 1  # one more: it must end there
     is_tail = not expected.tail or store.read_publicly(key, start=start, length=length) == expected.tail
-    return "" if is_head and is_tail else "does not answer with the bytes that were just written there"
+    return "" if is_head and is_tail else "does not return the bytes that were just written there"

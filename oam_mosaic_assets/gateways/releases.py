@@ -98,7 +98,7 @@ class Releases:
             return self.public.differences(pointer)
         there = read_releases(self.store, self.keys)
         lost = f"{self.keys.pointer}, which says what is public, is gone"
-        return [f"{lost}; what was published is there, last {there[0].build}"] if there else []
+        return [f"{lost}; the releases are still there, the last is {there[0].build}"] if there else []
 
     def looked_at(self) -> tuple[Pointer | None, list[str]]:
         """The pointer, and what differs from it.
@@ -186,7 +186,7 @@ class Releases:
                 self._keep_tables(candidate)
                 sweep(self.store, self.keys, build, self.retention)
             except MosaicError as error:  # it is public; the next publication tidies up as well
-                warn(f"{build} is public, but not all that it leaves behind was taken away. {error}")
+                warn(f"{build} is public, but not everything could be cleaned up afterwards. {error}")
         return pointer
 
     def _refuse_taken_down(self, candidate: Candidate) -> None:
@@ -206,8 +206,8 @@ class Releases:
             hint = "Nothing needs to be done; the newer mosaic stays public."
             if public > datetime.now(UTC):
                 hint = (
-                    "That is later than this machine's clock says: set the clock. Where it was the other one "
-                    "that ran ahead, run `oam-mosaic rollback`, then `oam-mosaic resume`, and build again."
+                    "That is in the future by this machine's clock: set the clock. If the other clock was "
+                    "ahead instead, run `oam-mosaic rollback`, then `oam-mosaic resume`, and build again."
                 )
             raise PublicationLost(
                 f"The public mosaic {before[0].build} shows the catalogue of {before[0].snapshot_taken_at}; "
@@ -273,17 +273,17 @@ class Releases:
         if self.store.head(key) is not None:
             return PublicationLost(
                 f"The staged {key} was replaced after its audit.",
-                hint="Build again; if it happens twice, see who else writes to this place.",
+                hint="Build again; if it happens again, check who else writes to this place.",
             )
         if is_overtaken(build, public):
             return PublicationLost(
                 f"Another publisher was faster: {public} became public while {build} was being made, "
-                "and what was staged of it was deleted then.",
+                "and its staged objects were then deleted.",
                 hint="Nothing needs to be done; the newer mosaic stays public.",
             )
         return PublicationLost(
             f"The staged {key} was deleted after its audit.",
-            hint="Build again; if it happens twice, see who else deletes in this place.",
+            hint="Build again; if it happens again, check who else deletes in this place.",
         )
 
     def _stated_before(self, build: str) -> str:

@@ -37,8 +37,8 @@ class Unread:
 
     def __str__(self) -> str:
         if self.kept is None:
-            return f"all items are read: {self.why_all}"
-        return f"{self.count:,} items are read, {len(self.kept.names):,} are as they were"
+            return f"reading all items: {self.why_all}"
+        return f"reading {self.count:,} items, {len(self.kept.names):,} are unchanged"
 
 
 def unread(
@@ -64,7 +64,7 @@ def unread(
         CatalogueUnavailable, CatalogueRefused, StoreUnavailable, DiskFull: see `errors`.
     """
     if not isinstance(snapshot, HashedSnapshot):
-        why = "this source does not tell which items are as they were"
+        why = "this source cannot tell which items are unchanged"
         return Unread(
             batches=in_batches(snapshot.items()),
             are_raw=False,
@@ -75,7 +75,7 @@ def unread(
         )
     hashes = as_hashes(list(snapshot.hashes()))
     current = releases.current()
-    found: Kept | str = "the run was asked to" if anew else "nothing is public yet"
+    found: Kept | str = "a full rebuild was requested" if anew else "nothing is public yet"
     if current and not anew:
         tables = kept_tables(releases, current[0], folder)
         found = (

@@ -57,7 +57,7 @@ def roll_back(
         there = read_releases(releases.store, releases.keys)
         if before is None:
             lost = releases.differences(None)
-            raise _refused(lost[0] if lost else "Nothing was published here yet", [])
+            raise _refused(lost[0] if lost else "Nothing has been published here yet", [])
         target = _target(build, before[0].build, there)
         others = [each for each in there if each.build not in {target.build, before[0].build}]
         found = _whole(releases, target, others, folder)
@@ -107,7 +107,7 @@ def _held_or_as_before(
                 releases.holds.put_back(before)
                 stays = False
         if stays:
-            say(f"{target} may be public all the same, and publication stays held: see `oam-mosaic status`")
+            say(f"{target} may be public nevertheless, and publication stays held: see `oam-mosaic status`")
         raise
 
 
@@ -115,9 +115,9 @@ def _target(build: str | None, public: str, there: Sequence[Release]) -> Release
     wanted = build or one_before(public, there)
     others = [each for each in there if each.build != public]
     if not wanted:
-        raise _refused(f"No build is left that was public before {public}", others)
+        raise _refused(f"There is no build left that was public before {public}", others)
     if wanted == public:
-        raise _refused(f"{wanted} is the public one", others)
+        raise _refused(f"{wanted} is already public", others)
     found = next((each for each in others if each.build == wanted), None)
     if found is None:
         raise _refused(f"There is no build {wanted}", others)
@@ -127,7 +127,7 @@ def _target(build: str | None, public: str, there: Sequence[Release]) -> Release
 def _whole(releases: Releases, target: Release, others: Sequence[Release], folder: Path) -> _Whole:
     store, keys, build = releases.store, releases.keys, target.build
     if target.pointer is None:
-        raise _refused(f"{build} is not whole: its manifest cannot be read", others)
+        raise _refused(f"{build} is not intact: its manifest cannot be read", others)
     parts = [_part(releases, target.pointer, name, others, folder) for name in target.pointer.released]
     document = store.get_bytes(keys.release(build, TILEJSON))
     try:
@@ -135,7 +135,7 @@ def _whole(releases: Releases, target: Release, others: Sequence[Release], folde
     except (ValueError, TypeError, RecursionError):
         described = None
     if described is None:
-        raise _refused(f"{build} is not whole: its TileJSON is gone, or cannot be read", others)
+        raise _refused(f"{build} is not intact: its TileJSON is gone or cannot be read", others)
     return _Whole(pointer=target.pointer, parts=parts, described=described)
 
 
@@ -145,12 +145,12 @@ def _part(releases: Releases, pointer: Pointer, name: str, others: Sequence[Rele
     stated = pointer.products.get(name, {"sha256": pointer.sha256, "content_type": PMTILES})
     stored = releases.store.get_file(key, path)
     if stored is None:
-        raise _refused(f"{pointer.build} is not whole: {key} is gone", others)
+        raise _refused(f"{pointer.build} is not intact: {key} is gone", others)
     if sha256_of(path) != stated["sha256"]:
-        raise _refused(f"{pointer.build} is not whole: {key} is not what its manifest says", others)
+        raise _refused(f"{pointer.build} is not intact: {key} is not what its manifest says", others)
     taken_down = releases.takedowns.ids()
     if taken_down and names_any(path, taken_down):
-        raise _refused(f"{pointer.build} shows an image that was taken down since", others)
+        raise _refused(f"{pointer.build} shows an image that has been taken down since", others)
     expected = Expected.of_file(path, stated["content_type"])
     path.unlink()
     return Part(name=name, stored=stored, expected=expected)
@@ -158,5 +158,5 @@ def _part(releases: Releases, pointer: Pointer, name: str, others: Sequence[Rele
 
 def _refused(what: str, others: Sequence[Release]) -> RollbackRefused:
     names = ", ".join(each.build for each in others)
-    advice = f"Name another build; there are: {names}." if names else "There is no other build to go back to."
-    return RollbackRefused(f"{what}. What is public stays.", hint=f"{advice} See oam-mosaic releases.")
+    advice = f"Name another build: {names}." if names else "There is no other build to go back to."
+    return RollbackRefused(f"{what}. Nothing public has changed.", hint=f"{advice} See oam-mosaic releases.")

@@ -34,7 +34,7 @@ def full_address(address: str, *, region: str) -> str:
     parts = urlsplit(full)
     if "@" in parts.netloc:
         raise ValueError(
-            f"the address of {parts.hostname} holds credentials, which have settings of their own"
+            f"the address of {parts.hostname} contains credentials, which have their own settings"
         )
     if parts.hostname == "s3.amazonaws.com":
         return f"{parts.scheme}://s3.{region}.amazonaws.com"
@@ -88,8 +88,8 @@ def connect(
 
     if not (is_valid_endpoint_url(endpoint) or is_valid_ipv6_endpoint_url(endpoint)):
         raise StoreRefused(
-            f"{endpoint} is no address of an S3 server",
-            hint="Correct S3_ENDPOINT, S3_REGION: a host's name has letters, digits, - and dots, but no _.",
+            f"{endpoint} is not the address of an S3 server",
+            hint="Correct S3_ENDPOINT, S3_REGION: a host name has letters, digits, - and dots, but no _.",
         )
     access_key, secret_key = credentials
     connect_timeout, read_timeout = timeouts

@@ -58,8 +58,8 @@ _ELSEWHERE = "Correct S3_REGION and S3_ENDPOINT: the bucket is elsewhere."
 _NO_BUCKET = "Create the bucket, or correct S3_BUCKET, S3_REGION and S3_ENDPOINT."
 _WRONG_KEY = "Correct S3_ACCESS_KEY, or S3_ENDPOINT: this server does not know the key."
 _OLD_TOKEN = "Renew the temporary credentials."  # noqa: S105  # words for a person
-_NO_REGION = "Correct S3_REGION: it is no region of this server, such as us-east-1."
-_NO_NAME = "Correct S3_BUCKET: a bucket's name has 3 to 63 small letters, digits, dots and hyphens."
+_NO_REGION = "Correct S3_REGION: it is not a region of this server, such as us-east-1."
+_NO_NAME = "Correct S3_BUCKET: a bucket name has 3 to 63 lowercase letters, digits, dots and hyphens."
 HINTS: Final = {
     "301": _ELSEWHERE,
     "302": _ELSEWHERE,
@@ -67,8 +67,8 @@ HINTS: Final = {
     "308": _ELSEWHERE,
     "404": _NO_BUCKET,  # from a HeadBucket, whose answer has no body to say so
     "AccessControlListNotSupported": (
-        "Let the bucket's Object Ownership allow ACLs (bucket owner preferred): what is published is written "
-        "with the ACL public-read."
+        "Set the bucket's Object Ownership to allow ACLs (bucket owner preferred): what is published is "
+        "written with the ACL public-read."
     ),
     "AuthorizationHeaderMalformed": _ELSEWHERE,
     "ExpiredToken": _OLD_TOKEN,
@@ -112,12 +112,12 @@ def s3_faults(action: str, address: str, *, public: bool = False) -> Iterator[No
     except NETWORK_FAULTS as fault:
         kind = type(fault).__name__
         raise StoreUnavailable(
-            f"{what}: no whole answer from the server ({kind})",
+            f"{what}: no complete answer from the server ({kind})",
             hint="Check S3_ENDPOINT and the network, then run again.",
         ) from None
     except KeyError as fault:
         raise StoreUnavailable(
-            f"{what}: the answer holds no {fault.args[0]}",
+            f"{what}: the answer contains no {fault.args[0]}",
             hint="Check that S3_ENDPOINT is an S3 server, then run again.",
         ) from None
     except BotoCoreError as fault:  # what botocore rejects before it sends a request
@@ -128,7 +128,7 @@ def s3_faults(action: str, address: str, *, public: bool = False) -> Iterator[No
 def _read_answer(fault: ClientError, what: str, *, public: bool) -> MosaicError | PreconditionFailed:
     code = fault.response.get("Error", {}).get("Code", "")
     status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    said = f"{what}: {fault.operation_name} is answered with {code}"
+    said = f"{what}: {fault.operation_name} was answered with {code}"
     if code in CHANGED_MEANWHILE:
         return PreconditionFailed(said)
     if (
@@ -136,7 +136,7 @@ def _read_answer(fault: ClientError, what: str, *, public: bool) -> MosaicError 
         or status >= HTTPStatus.INTERNAL_SERVER_ERROR
         or status == HTTPStatus.TOO_MANY_REQUESTS
     ):
-        return StoreUnavailable(said, hint="The server is busy or ill; run again later.")
+        return StoreUnavailable(said, hint="The server is busy or failing; run again later.")
     if code in HINTS:
         return StoreRefused(said, hint=HINTS[code])
     if code in DENIED:
@@ -151,7 +151,7 @@ def _name_rights(operation: str, *, public: bool) -> str:
     rights = RIGHTS[operation]
     if public:
         return (
-            f"Let the user have {rights} and, since the object is made public, s3:PutObjectAcl; the bucket's "
-            "Block Public Access must let ACLs through."
+            f"Grant the user {rights} and, since the object is made public, s3:PutObjectAcl; the bucket's "
+            "Block Public Access must allow ACLs."
         )
-    return f"Let the user have {rights} here."
+    return f"Grant the user {rights} here."

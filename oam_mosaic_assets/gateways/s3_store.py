@@ -116,7 +116,7 @@ class S3Store:
             def upload_part(upload_id: str, number: int, place: range) -> str:
                 content = os.pread(source.fileno(), len(place), place.start)
                 if len(content) != len(place):
-                    raise OSError(f"{path} became shorter while it was uploaded")
+                    raise OSError(f"{path} became shorter while it was being uploaded")
                 return self._client.upload_part(
                     Bucket=self.bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=content
                 )["ETag"]
@@ -176,7 +176,7 @@ class S3Store:
 
     def head(self, key: str) -> StoredObject | None:
         """See `ObjectStore.head`."""
-        with self._faults("look at", key):
+        with self._faults("inspect", key):
             try:
                 answer = self._client.head_object(Bucket=self.bucket, Key=key)
             except ClientError as refusal:
@@ -323,7 +323,7 @@ class S3Store:
                     )["Body"]
         except PreconditionFailed:
             raise StoreUnavailable(
-                f"{self.origin}/{found.key} was replaced while it was read", hint="Run again."
+                f"{self.origin}/{found.key} was replaced while it was being read", hint="Run again."
             ) from None
 
     def _faults(self, action: str, key: str, *, public: bool = False) -> AbstractContextManager[None]:

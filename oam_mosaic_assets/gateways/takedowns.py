@@ -86,7 +86,7 @@ class Takedowns:
                 continue  # somebody else changed it
             return
         raise PublicationLost(
-            f"{self._key} in {self._store.origin} was changed by others each time it was to be written.",
+            f"{self._key} in {self._store.origin} was changed by someone else at every attempt to write it.",
             hint="Run again.",
         )
 
@@ -107,6 +107,6 @@ class Takedowns:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise StoreRefused(
                 f"{self._key} in {self._store.origin} lists what was taken down and cannot be read: {error}.",
-                hint="Mend it by hand; until then nothing is built, for an image might be shown again.",
+                hint="Fix it by hand; until then nothing is built, as an image might be shown again.",
             ) from None
         return those, found[1].etag

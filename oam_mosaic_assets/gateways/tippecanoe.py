@@ -65,13 +65,13 @@ class Tippecanoe:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise self._missing("it did not say its version within 30 s") from None
+            raise self._missing("it did not report its version within 30 s") from None
         except OSError as error:
             raise self._missing(error.strerror) from None
         found = re.search(r"tippecanoe (v[\w.]+)", answer.stdout + answer.stderr)
         if found is None:
             raise TippecanoeMissing(
-                f"The program {self.program} does not say that it is tippecanoe.",
+                f"The program {self.program} does not identify itself as tippecanoe.",
                 hint=_USE_ANOTHER,
             )
         return found[1]
@@ -98,7 +98,7 @@ class Tippecanoe:
             TilingFailed: one failed or was killed; the message quotes its last lines of stderr.
         """
         if shutil.which(self.program) is None:  # `setpriv` would report it by its own exit code
-            raise self._missing("there is no such program, or it may not be run")
+            raise self._missing("it does not exist or is not executable")
         programs = [Program("tippecanoe", [str(self.program), *arguments]) for arguments in calls]
         try:
             run_together(

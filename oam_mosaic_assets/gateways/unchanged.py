@@ -31,7 +31,7 @@ def note_unchanged(
     """
     if not _is_current(releases, basis):
         return None
-    with releases.lock("a look at the catalogue").held(say):
+    with releases.lock("a check of the catalogue").held(say):
         before = releases.current()
         if before is None or before[0].basis != basis:
             return None

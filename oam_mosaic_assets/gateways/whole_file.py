@@ -37,7 +37,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as fault:
         partial.unlink(missing_ok=True)
         if isinstance(fault, OSError) and fault.errno in NO_ROOM:
-            raise DiskFull(f"no room is left for {path}", hint="Free some space on that disk.") from fault
+            raise DiskFull(f"no space left for {path}", hint="Free some space on that disk.") from fault
         raise
 
 

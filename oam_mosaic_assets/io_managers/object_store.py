@@ -18,7 +18,7 @@ import dagster as dg
 from dagster._core.events import HandledOutputData  # what such an event holds; not exported
 
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of
-from oam_mosaic_assets.core.release import Keys, as_json, is_overtaken
+from oam_mosaic_assets.core.release import MANIFEST, Keys, as_json, is_overtaken
 from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.releases import Releases
@@ -134,7 +134,7 @@ class ObjectStoreIOManager(dg.IOManager):
     def _not_as_stored(self, key: str, why: str) -> StoreUnavailable:
         return StoreUnavailable(
             f"{key} in {self.store.origin} is not what was stored there: {why}.",
-            hint="Build again; if it happens twice, see who else writes to this place.",
+            hint="Build again; if it happens again, check who else writes to this place.",
         )
 
     def _build_of(self, context: dg.InputContext) -> str:
@@ -146,7 +146,7 @@ class ObjectStoreIOManager(dg.IOManager):
             return recorded
         wanted = context.asset_key.to_user_string() if context.has_asset_key else _upstream(context).step_key
         raise StoreRefused(
-            f"{wanted} was never materialised here.",
+            f"{wanted} has never been materialised here.",
             hint="Materialise the whole chain: job `global_mosaic`, or `oam-mosaic build`.",
         )
 
@@ -171,27 +171,32 @@ class ObjectStoreIOManager(dg.IOManager):
         if public != build and build not in self._recorded(context):  # only named, it may never have existed
             held = ", ".join(releases.staged.waiting()) or "none"
             swept = (
-                f" If it did, it was deleted when the newer {public} became public."
+                f" If it was, it was deleted when the newer {public} became public."
                 if is_overtaken(build, public)
                 else ""
             )
             return StoreRefused(
-                f"No build {build} waits in {self.store.origin}; staged there: {held}.{swept}",
-                hint="Name one that is staged, or build anew: `oam-mosaic build`.",
+                f"Build {build} is not staged in {self.store.origin}; staged there: {held}.{swept}",
+                hint="Name one that is staged, or build again: `oam-mosaic build`.",
             )
         if is_overtaken(build, public):
             return PublicationLost(
-                f"The newer mosaic {public} is public; what was staged of {build} was deleted then.",
+                f"The newer mosaic {public} is public; the staged objects of {build} were then deleted.",
                 hint="Nothing needs to be done; the newer mosaic stays public.",
             )
         if public == build:
             return StoreRefused(
-                f"{build} is public; what was staged of it was deleted then.",
+                f"{build} is public; its staged objects were then deleted.",
                 hint="Nothing needs to be done. For a newer mosaic, materialise the whole chain: job "
                 "`global_mosaic`, or `oam-mosaic build`.",
             )
+        if self.store.head(self.keys.release(build, MANIFEST)):
+            return StoreRefused(
+                f"{build} has been published before; its staged objects were deleted then.",
+                hint=f"To make it public again: oam-mosaic rollback {build} --reason REASON.",
+            )
         return StoreRefused(
-            f"{key} is not in {self.store.origin}: what is staged of a build is deleted once it has failed.",
+            f"{key} is not in {self.store.origin}: a build's staged objects are deleted once it has failed.",
             hint="Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`.",
         )
 
@@ -205,7 +210,7 @@ def _name_of(output: dg.OutputContext) -> str:
 
 def _upstream(context: dg.InputContext) -> dg.OutputContext:
     if context.upstream_output is None:  # every input here is the output of an asset or a step
-        raise dg.DagsterInvariantViolationError(f"nothing makes the input {context.name}")
+        raise dg.DagsterInvariantViolationError(f"nothing produces the input {context.name}")
     return context.upstream_output
 
 

@@ -58,7 +58,7 @@ def _disk_full(said: object) -> dg.Failure:
     return failure_of(
         DiskFull(
             f"No space is left on the disk: {said}.",
-            hint="Free some, or point MOSAIC_SCRATCH, MOSAIC_STORE or DAGSTER_HOME at a larger disk.",
+            hint="Free some space, or point MOSAIC_SCRATCH, MOSAIC_STORE or DAGSTER_HOME at a larger disk.",
         )
     )
 

@@ -29,5 +29,5 @@ def recording_clearly(home: Path) -> Iterator[None]:
             raise
         raise DiskFull(
             f"Dagster cannot write its records below {home}: {cause}.",
-            hint="Free some space there, or point DAGSTER_HOME at a larger disk. What is public stays.",
+            hint="Free some space there, or point DAGSTER_HOME at a larger disk. What is public stays as is.",
         ) from None

@@ -51,7 +51,7 @@ class Scratch(dg.ConfigurableResource):  # type: ignore[type-arg]  # its value i
 
     def _path(self, name: str) -> Path:
         if self._held is None:
-            raise dg.DagsterInvariantViolationError("scratch space exists only while a run is at work")
+            raise dg.DagsterInvariantViolationError("scratch space exists only during a run")
         if self._folder is None:
             self._folder = self._held.enter_context(folder_in_use(Path(self.root)))
         return self._folder / name

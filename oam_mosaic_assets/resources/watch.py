@@ -105,5 +105,5 @@ class Watch:
             basis = self.basis(snapshot, self._releases.takedowns.ids())
         waits = str(hold or "")
         if not basis:
-            waits = f"{self._catalogue.origin} does not tell cheaply whether anything changed."
+            waits = f"{self._catalogue.origin} has no cheap way to tell whether anything changed."
         return Look(public=current[0] if current else None, basis=basis, waits=waits)

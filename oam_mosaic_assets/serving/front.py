@@ -85,8 +85,8 @@ class FrontServer:
                 socket.create_server((address, port), family=_family(address)).close()
             except OSError as error:
                 raise ServerMissing(
-                    f"Port {port} of {address} cannot be had: {os.strerror(error.errno or 0)}.",
-                    hint="See whether another program listens there; SERVE_VECTOR_PORT and others set ports.",
+                    f"Cannot listen on port {port} of {address}: {os.strerror(error.errno or 0)}.",
+                    hint="Check whether another program listens there; SERVE_VECTOR_PORT etc. set the ports.",
                 ) from None
 
     def start(self) -> None:
@@ -107,8 +107,8 @@ class FrontServer:
             if program.is_running:
                 program.stop()
             raise ServerMissing(
-                f"nginx does not serve. {said}",
-                hint="See whether another program listens there; SERVE_VECTOR_PORT and others set the ports.",
+                f"nginx did not come up. {said}",
+                hint="Check whether another program uses its ports; SERVE_VECTOR_PORT etc. set them.",
             )
 
     def turn_to(self, generation: Generation, health: Mapping[str, Any]) -> None:
@@ -147,8 +147,8 @@ class FrontServer:
         self._program.send(signal.SIGHUP)
         if not until(self._has_turned, seconds=TURN_SECONDS):
             raise ServerFailed(
-                f"nginx did not take its new configuration. {self._program.end}",
-                hint="What it says stands above; the last good release is still served.",
+                f"nginx did not switch to its new configuration. {self._program.end}",
+                hint="See its output above; the last good release is still being served.",
             )
 
     def _has_turned(self) -> bool:

@@ -145,7 +145,7 @@ def _tile_pixels(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> i
     try:
         return tile_pixels(lambda start, length: store.read_publicly(key, start=start, length=length) or b"")
     except BrokenArchive as error:
-        log.warning("clients are told of tiles of %d pixels: %s: %s", SMALL_TILE, key, error)
+        log.warning("assuming raster tiles of %d pixels: %s: %s", SMALL_TILE, key, error)
         return SMALL_TILE
 
 
@@ -156,7 +156,7 @@ def _outline(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> Mappi
             lambda start, length: store.read_publicly(pointer.archive, start=start, length=length) or b""
         )
     except BrokenArchive as error:
-        log.warning("the entry for editors has no outline: %s", error)
+        log.warning("the entry for map editors is made without an outline: %s", error)
         return None
 
 
@@ -172,7 +172,7 @@ def _described(program: Program, port: int, source: str) -> Mapping[str, Any]:
     if not found:
         raise ServerFailed(
             f"Martin does not serve the archive {source!r} of this release. {program.end}",
-            hint="See whether the archive can be read at its public address; it is tried again by itself.",
+            hint="Check whether the archive can be read at its public address; it is retried automatically.",
         )
     described: dict[str, Any] = json.loads(found[0])
     return described

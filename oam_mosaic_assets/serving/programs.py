@@ -41,7 +41,7 @@ def find_program(name: str, stated: Path | None) -> Path:
     place = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"
     found = shutil.which(str(stated) if stated else name, path=place)
     if found is None:
-        looked = f"{stated} is no program that can be run" if stated else f"it is not on the PATH ({place})"
+        looked = f"{stated} is not an executable program" if stated else f"it is not on the PATH ({place})"
         raise ServerMissing(
             f"The program {name} was not found: {looked}.",
             hint=f"Install it (docs/serving.md says how), or set {name.upper()} to its path.",
@@ -60,7 +60,7 @@ def find_njs(nginx: Path) -> Path:
     module = Path(folder[1] if folder else "/usr/lib/nginx/modules", "ngx_http_js_module.so")
     if not module.is_file():
         raise ServerMissing(
-            f"nginx's module for JavaScript was not found at {module}.",
+            f"nginx's JavaScript module was not found at {module}.",
             hint="Install it; on Debian: apt-get install libnginx-mod-http-js.",
         )
     return module
@@ -137,9 +137,9 @@ class Program:
             self._end_orphans()
             self._listener.join(1.0)
         code = self._child.poll()
-        how = "has not ended" if code is None else f"ended with exit code {code}"
+        how = "is still running" if code is None else f"ended with exit code {code}"
         if code is not None and code < 0:
-            how = f"was ended by signal {-code}"
+            how = f"was killed by signal {-code}"
         words = "\n".join(self._last_words)
         return f"{self.name} {how}" + (f":\n{words}" if words else "")
 

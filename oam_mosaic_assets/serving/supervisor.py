@@ -71,9 +71,9 @@ class Supervisor:
             raise
         vector, raster, viewer = self._settings.serve_ports
         if os.geteuid() == 0:
-            self._log.warning("root runs this, and with it nginx and Martin; let another user do so")
+            self._log.warning("running as root, and so are nginx and Martin; use another user instead")
         self._log.info(
-            "listening on %s: vector tiles %d, raster tiles %d, viewer %d; asking %s in %s",
+            "listening on %s: vector tiles %d, raster tiles %d, viewer %d; polling %s in %s",
             self._settings.serve_address,
             vector,
             raster,
@@ -105,7 +105,7 @@ class Supervisor:
             current = self._current
             if pointer is None and current:
                 raise StoreRefused(
-                    "The store says no more what is public.", hint="See what became of the pointer."
+                    "The store no longer says what is public.", hint="Check what happened to the pointer."
                 )
             if pointer and (current is None or pointer.build != current.pointer.build):
                 self._turn(pointer)
@@ -120,7 +120,7 @@ class Supervisor:
         try:
             self._front.tell(self._health_of(self._current))
         except OSError as error:
-            self._say_trouble(f"How it goes cannot be written down: {error}.")
+            self._say_trouble(f"The health status cannot be written: {error}.")
 
     def watch(self) -> None:
         """Restart what died, with growing pauses, and end the generations whose time is up."""
@@ -132,13 +132,13 @@ class Supervisor:
         if self._is_running or now < self._not_before:
             return
         self._failures += 1
-        self._not_before = now + min(LONGEST_PAUSE, 0.5 * 2**self._failures)
+        self._not_before = now + min(LONGEST_PAUSE, 0.5 * 2 ** min(self._failures, 10))
         try:
             if not front.is_running:
-                self._log.error("%s; starting it again", front.end)
+                self._log.error("%s; restarting it", front.end)
                 front.start()
             if current and not current.martin.is_running:
-                self._log.error("%s; starting it again", current.martin.end)
+                self._log.error("%s; restarting it", current.martin.end)
                 self._turn(current.pointer)
             self._failures = 0
         except (MosaicError, OSError) as error:
@@ -159,11 +159,11 @@ class Supervisor:
         try:
             pointer = Pointer.from_json(content)
             if not is_build_name(pointer.build):
-                raise ValueError(f"{pointer.build!r} is no build's name")  # noqa: TRY301
+                raise ValueError(f"{pointer.build!r} is not a build name")  # noqa: TRY301
         except ValueError as error:
             raise StoreRefused(
                 f"The pointer {key} in {self._store.origin} cannot be read: {error}.",
-                hint="See who wrote it; `oam-mosaic status` says more.",
+                hint="Find out who wrote it; `oam-mosaic status` says more.",
             ) from None
         return pointer
 
@@ -227,8 +227,8 @@ class Supervisor:
         except BlockingIOError:
             self._lock.close()
             raise ServerMissing(
-                f"Another `oam-mosaic serve` is at work in {self._folder}.",
-                hint="Stop it, or give this one another MOSAIC_SCRATCH.",
+                f"Another `oam-mosaic serve` is running in {self._folder}.",
+                hint="Stop it, or set another MOSAIC_SCRATCH for this one.",
             ) from None
         shutil.rmtree(self._folder)
         self._folder.mkdir()

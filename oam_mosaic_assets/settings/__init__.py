@@ -214,7 +214,7 @@ class Settings(BaseModel):
         raise SettingsError(
             "The settings are wrong:",
             problems=problems,
-            hint="Mend the environment or the .env file and run again; the README's table explains each.",
+            hint="Correct the environment or the .env file and run again; the README explains each setting.",
         )
 
     @model_validator(mode="after")
@@ -283,7 +283,7 @@ class Settings(BaseModel):
     def remarks(self) -> list[str]:
         """Effects of these settings that may come as a surprise."""
         remarks = [
-            f"{name} is set, but is no setting; {meant} may be meant, and is not set."
+            f"{name} is set, but is not a setting; {meant}, which is not set, may be meant."
             for name, meant in self._near_misses.items()
         ]
         if self.s3_access_key is not None and not self.publishes_to_s3:
@@ -297,7 +297,7 @@ class Settings(BaseModel):
         if self.build_parts > 1 and self.build_executor == "in_process":
             remarks.append(
                 "BUILD_PARTS is set, but not BUILD_EXECUTOR: runs of the daemon and the UI make the parts "
-                "one after another; `oam-mosaic build` cuts nothing."
+                "one after another; `oam-mosaic build` does not split the tiling."
             )
         if self.test_mode:
             remarks.append(

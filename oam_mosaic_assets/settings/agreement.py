@@ -47,7 +47,7 @@ def _source_problems(settings: Settings) -> list[str]:
     if len(chosen) > 1:
         problems.append(f"{' and '.join(chosen)} name more than one source of images; keep one")
     if settings.names_postgres and settings.pg_dsn is None and settings.pghost is None:
-        problems.append("PGPASSWORD is set but PGHOST is not; set it, or PG_DSN, to read a database")
+        problems.append("PGPASSWORD is set, but PGHOST is not; to read a database, set PGHOST or PG_DSN")
     if settings.stac_api_url is not None and not is_web_address(settings.stac_api_url):
         problems.append("STAC_API_URL must be a web address that begins with http:// or https://")
     return problems
@@ -58,12 +58,12 @@ def _store_problems(settings: Settings) -> list[str]:
     if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
         problems.append("S3_ACCESS_KEY and S3_SECRET_KEY go together: set both, or neither")
     if not is_web_address(settings.endpoint_url):
-        problems.append("S3_ENDPOINT must be a host, or a web address with http:// or https://")
+        problems.append("S3_ENDPOINT must be a host, or a web address that begins with http:// or https://")
     if settings.s3_public_url is not None and not is_web_address(settings.s3_public_url):
         problems.append("S3_PUBLIC_URL must be a web address that begins with http:// or https://")
     for name, address in (("S3_ENDPOINT", settings.s3_endpoint), ("S3_PUBLIC_URL", settings.s3_public_url)):
         if address is not None and "@" in address:
-            problems.append(f"{name} must hold no user name or password: it is shown to everyone")
+            problems.append(f"{name} must not contain a user name or password: it is shown to everyone")
     if settings.mosaic_publish == "folder" and settings.names_s3:
         problems.append("MOSAIC_PUBLISH=folder contradicts S3_BUCKET or S3_ENDPOINT; keep one")
     return problems
@@ -77,12 +77,12 @@ def _key_problems(settings: Settings) -> list[str]:
         plain.archive: "the mosaic itself",
         plain.tilejson: "the mosaic's TileJSON",
         **{
-            each.name: f"the product {each.word!r}; keep one of them, MOSAIC_PRODUCTS says which are made"
+            each.name: f"the product {each.word!r}; keep one of them (MOSAIC_PRODUCTS says which are built)"
             for each in settings.mosaic_products
             if each != MOSAIC and each.name not in settings.mosaic_keys
         },
         SAMPLE: "the sample's place on S3",
-        TEST: "the place of what TEST_MODE builds",
+        TEST: "the place of TEST_MODE builds",
     }
     stated = [("MOSAIC_PREFIX", settings.prefix.removesuffix("/"), "MOSAIC_PREFIX")]
     words = {each.name: f"the key of the product {each.word!r}" for each in PRODUCTS}
@@ -93,9 +93,9 @@ def _key_problems(settings: Settings) -> list[str]:
             other for other in meanings if f"{key}/".startswith(f"{other}/") or other.startswith(f"{key}/")
         ]
         if KEY.fullmatch(key) is None:
-            shown = repr(key) if "@" not in key else "what it names"
+            shown = repr(key) if "@" not in key else "the value"
             problems.append(
-                f"{name}: {shown} is no key: letters, digits, . _ - and /, no part that begins with a dot"
+                f"{name}: {shown} is not a key: use letters, digits, . _ - and /; begin no part with a dot"
             )
         elif taken:
             problems.append(f"{name}: {key!r} clashes with {taken[0]!r}, {meanings[taken[0]]}")
@@ -111,17 +111,19 @@ def _alert_problems(settings: Settings) -> list[str]:
         if secret is not None and not is_web_address(secret.get_secret_value()):
             problems.append(f"{name.upper()} must be a web address that begins with http:// or https://")
     if settings.alert_smtp_url is not None and not is_mail_server(settings.alert_smtp_url.get_secret_value()):
-        problems.append("ALERT_SMTP_URL must be smtp://user:password@host:587, or smtps://, or without user")
+        problems.append(
+            "ALERT_SMTP_URL must be like smtp://host:587 or smtp://user:password@host:587, or with smtps://"
+        )
     smtp = settings.alert_smtp_url, settings.alert_email_from, settings.alert_email_to or None
     if len({each is None for each in smtp}) > 1:
-        problems.append("ALERT_SMTP_URL, ALERT_EMAIL_FROM and ALERT_EMAIL_TO go together: all, or none")
+        problems.append("ALERT_SMTP_URL, ALERT_EMAIL_FROM and ALERT_EMAIL_TO go together: set all, or none")
     mailboxes = [each for each in (settings.alert_email_from, *settings.alert_email_to) if each is not None]
     if not all(map(MAILBOX.fullmatch, mailboxes)):
-        problems.append("ALERT_EMAIL_FROM and ALERT_EMAIL_TO must hold plain addresses: me@example.org")
+        problems.append("ALERT_EMAIL_FROM and ALERT_EMAIL_TO must be plain addresses such as me@example.org")
     if settings.alert_ui_url is not None and (
         not is_web_address(settings.alert_ui_url) or "@" in settings.alert_ui_url
     ):
-        problems.append("ALERT_UI_URL must be a web address without a password: it is sent to everyone")
+        problems.append("ALERT_UI_URL must be a web address without a password: alerts contain it")
     return problems
 
 
@@ -136,15 +138,15 @@ def _serving_problems(settings: Settings) -> list[str]:
     template = re.sub(r"\{[zxy]\}", "0", settings.titiler_url)
     places = ("{z}", "{x}", "{y}")
     if not all(settings.titiler_url.count(each) == 1 for each in places) or not is_plain_address(template):
-        problems.append("TITILER_URL must be a web address with {z}, {x} and {y} in it, once each")
+        problems.append("TITILER_URL must be a web address that contains {z}, {x} and {y}, once each")
     if not is_plain_address(settings.imagery_s3_endpoint):
         problems.append("IMAGERY_S3_ENDPOINT must be a web address without a password")
     for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):
         address: str | None = getattr(settings, name)
         if address is not None and not is_plain_address(address):
-            problems.append(f"{name.upper()} must be a web address without a password: it is told to maps")
+            problems.append(f"{name.upper()} must be a web address without a password: it is given to maps")
     for name in ("stac_item_url", "preview_url"):
         with_id: str = getattr(settings, name)
         if with_id.count("{id}") != 1 or not is_plain_address(with_id.replace("{id}", "0")):
-            problems.append(f"{name.upper()} must be a web address with {{id}} in it, once")
+            problems.append(f"{name.upper()} must be a web address that contains {{id}} once")
     return problems

@@ -35,21 +35,21 @@ def env_file(ours: Collection[str], environment: Mapping[str, str]) -> dict[str,
             for each in parse_stream(lines):
                 if each.error or (each.key is not None and each.value is None):
                     raise SettingsError(
-                        f"Line {each.original.line} of the file .env is no NAME=value.",
-                        hint="Mend it: what cannot be read there would silently count as not set.",
+                        f"Line {each.original.line} of the file .env is not of the form NAME=value.",
+                        hint="Correct it: a setting that cannot be read would silently count as not set.",
                     )
         stated = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
-            f"The file .env cannot be read: {reason}.", hint="Mend it, or take it out of this folder."
+            f"The file .env cannot be read: {reason}.", hint="Fix it, or remove it from this folder."
         ) from None  # the error holds the file's text, secrets included
     set_elsewhere = {name: value for name, value in environment.items() if name in ours}
     if mistyped := near_misses({**set_elsewhere, **stated}, ours):
         raise SettingsError(
-            "The file .env names what is no setting:",
+            "The file .env contains names that are not settings:",
             problems=[f"{name}: {meant} may be meant" for name, meant in mistyped.items()],
-            hint="Correct or remove it in .env: it would silently count as not set.",
+            hint="Correct or remove them: they would be silently ignored.",
         )
     return stated
 

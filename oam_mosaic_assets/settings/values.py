@@ -26,7 +26,7 @@ def _switch(value: object) -> object:
     try:
         return _SWITCH[str(value).strip().lower()]
     except KeyError:
-        raise ValueError("must be 1, true or yes, or else 0, false or no") from None
+        raise ValueError("must be 1, true or yes, or 0, false or no") from None
 
 
 def _list(value: object) -> object:
@@ -44,7 +44,7 @@ def _products(value: object) -> object:
 
 def _executor(value: object) -> object:
     if not re.fullmatch(r"in_process|multiprocess|[A-Za-z_][\w.]*:[A-Za-z_]\w*", str(value), re.ASCII):
-        raise ValueError("must be in_process, multiprocess, or module and name as in module:name")
+        raise ValueError("must be in_process, multiprocess, or an executor as module:name")
     return value
 
 
@@ -59,7 +59,7 @@ def _product_keys(value: object) -> object:
             raise ValueError("must be pairs such as exact=coverage/exact.pmtiles, separated by commas")
         product = chosen([word])[-1]
         if product is MOSAIC:
-            raise ValueError(f"the mosaic's own key is {MOSAIC.name}; MOSAIC_ALIASES names further ones")
+            raise ValueError(f"the mosaic's own key is always {MOSAIC.name}; for more, set MOSAIC_ALIASES")
         if product.name in keys:
             raise ValueError(f"gives {word!r} two keys; keep one")
         keys[product.name] = key
@@ -97,7 +97,7 @@ StoreFolder = Annotated[
 ItemsFile = Annotated[
     Path,
     BeforeValidator(
-        _not_an_address("must be a file, not an address; for an API set STAC_API_URL, or download it first")
+        _not_an_address("must be a file, not an address; download it first, or set STAC_API_URL for an API")
     ),
 ]
 Switch = Annotated[bool, BeforeValidator(_switch)]

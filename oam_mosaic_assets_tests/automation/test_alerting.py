@@ -117,11 +117,11 @@ def test_a_build_that_fails_twice_is_one_alert_and_its_recovery_another(watched:
     assert resolved["since"] == opened["since"]
     assert [each["text"].partition("\n")[0] for each in watched.told(SLACK)] == [
         "The build failed.",
-        "The build runs through again.",
+        "The build succeeds again.",
     ]
     assert [letter["Subject"] for letter in watched.mail.letters] == [
         "OpenAerialMap mosaic: The build failed",
-        "OpenAerialMap mosaic: The build runs through again",
+        "OpenAerialMap mosaic: The build succeeds again",
     ]
 
 
@@ -132,8 +132,8 @@ def test_a_channel_that_is_down_is_tried_again_until_it_takes_the_alert_once(wat
     watched.tick(2)
     assert len(watched.told()) == 2, "tried at each tick"
     assert len(watched.told(SLACK)) == 1, "the one that is up is told once"
-    assert "ALERT_WEBHOOK_URL did not take the alert: 503" in watched.said[-1]
-    assert "ALERT_SMTP_URL did not take the alert" in watched.said[-1]
+    assert "ALERT_WEBHOOK_URL did not accept the alert: 503" in watched.said[-1]
+    assert "ALERT_SMTP_URL did not accept the alert" in watched.said[-1]
 
     watched.web.others[HOOK] = Answer("ok")
     watched.mail.is_down = False
@@ -183,7 +183,7 @@ def test_an_error_of_another_kind_is_named_and_not_quoted(watched: Watched) -> N
     watched.site.run(catalogue=Unreachable())
     watched.tick()
     (alert,) = watched.told()
-    assert alert["text"] == "The step stac_footprints ended with RuntimeError."
+    assert alert["text"] == "The step stac_footprints failed with RuntimeError."
     assert SECRET not in str(alert)
 
 
@@ -240,7 +240,7 @@ def test_a_mosaic_that_cannot_be_looked_at_is_an_alert(watched: Watched) -> None
     watched.site.published()
     watched.site.run(job="mosaic_freshness", releases=object())
     assert watched.tick(2) == ["opened freshness"]
-    assert watched.told()[0]["text"].startswith("It could not be looked at. ")
+    assert watched.told()[0]["text"].startswith("It could not be checked. ")
     watched.site.run(job="mosaic_freshness")
     assert watched.tick(2) == ["resolved freshness"]
 

@@ -21,7 +21,7 @@ def test_a_guards_no_names_the_command_that_lets_the_build_pass(site: Site) -> N
     outcome = site.run({"MAX_SET_ASIDE_SHARE": "0"})
     assert outcome.failed_checks.keys() == {"few_images_are_set_aside"}
     assert outcome.metadata["what to do"] == (
-        f"If that is right, say so: oam-mosaic publish {outcome.build} --confirm REASON"
+        f"If this is as it should be, confirm it: oam-mosaic publish {outcome.build} --confirm REASON"
     )
 
 
@@ -35,5 +35,5 @@ def test_no_command_is_named_where_the_archive_is_wrong_as_well(
     monkeypatch.setattr(auditor, "examine", broken)
     outcome = site.run({"MAX_SET_ASIDE_SHARE": "0"})
     assert "few_images_are_set_aside" in outcome.failed_checks
-    assert "Mend the cause and build again" in outcome.metadata["what to do"]
+    assert "Fix the cause and build again" in outcome.metadata["what to do"]
     assert "oam-mosaic publish" not in outcome.events

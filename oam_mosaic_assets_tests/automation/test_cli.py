@@ -148,7 +148,7 @@ def test_a_build_that_a_guard_holds_back_exits_with_3_and_a_person_lets_it_pass(
     assert held.returncode == REFUSED, held.stderr
     assert re.search(r"\[mosaic_audit \S+\] warning: few_images_are_set_aside", held.stderr)
     assert "held back until a person decides" in held.stderr
-    assert "the audit said no" not in held.stderr
+    assert "the audit failed" not in held.stderr
     assert "Dependencies for step" not in held.stderr
     advised = re.search(r"oam-mosaic (publish \S+ --confirm) REASON", held.stderr)
     assert advised is not None, held.stderr
@@ -167,8 +167,8 @@ def test_a_build_whose_catalogue_does_not_answer_exits_with_1(shell: Shell) -> N
     assert failed.returncode == PASSING, failed.stderr
     assert "Not published: PostgreSQL at 127.0.0.1:1/" in failed.stderr
     assert failed.stderr.count("Connection refused") == 1, "a failure is told once"
-    advice = "What to do: See that the database is up and reachable, then run again."
-    assert failed.stderr.endswith(f"{advice}\n\nKind: CatalogueUnavailable, in docs/operation.md\n")
+    advice = "What to do: Check that the database is up and reachable, then run again."
+    assert failed.stderr.endswith(f"{advice}\n\nKind: CatalogueUnavailable (see docs/operation.md)\n")
     assert "127.0.0.1:1" in failed.stderr
     assert "Traceback" not in failed.stderr
 
@@ -203,7 +203,7 @@ sys.exit(main(["build"]))
     failed = shell.python(code)
     assert failed.returncode == PASSING, failed.stderr
     assert (
-        "Not published: a fault in stac_footprints: ZeroDivisionError: the map has no width" in failed.stderr
+        "Not published: an error in stac_footprints: ZeroDivisionError: the map has no width" in failed.stderr
     )
     assert "Dependencies for step" not in failed.stderr
 
@@ -239,7 +239,7 @@ def test_status_says_that_the_next_build_would_replace_what_another_source_made(
     assert json.loads(shell.run("status", "--json").stdout)["remarks"] == []
     (remark,) = json.loads(shell.run("status", "--json", STAC_ITEMS="").stdout)["remarks"]
     assert remark == (
-        "The public mosaic was read from a file of items, the settings say the made-up sample: "
+        "The public mosaic was built from a file of items, but the settings name the made-up sample: "
         "the next build replaces it."
     )
 
@@ -260,7 +260,7 @@ def test_status_exits_with_1_where_the_mosaic_is_stale(shell: Shell) -> None:
 def test_status_exits_with_1_where_nothing_is_public(shell: Shell) -> None:
     empty = shell.run("status", MOSAIC_STORE=str(shell.folder / "nothing"))
     assert empty.returncode == 1
-    assert "nothing was ever published here" in empty.stdout
+    assert "nothing has been published here yet" in empty.stdout
 
 
 def test_a_reader_that_stops_early_does_not_hide_that_the_mosaic_is_missing(shell: Shell) -> None:

@@ -56,7 +56,7 @@ def test_a_folder_that_nobody_can_make_is_named_and_exits_with_2(shell: Shell, n
     assert failed.returncode == WRONG, failed.stderr
     assert "/proc/none" in failed.stderr
     assert name in failed.stderr
-    assert "a fault in" not in failed.stderr
+    assert "an error in" not in failed.stderr
 
 
 def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell) -> None:

@@ -28,7 +28,7 @@ from oam_mosaic_assets_tests.chain import is_running, quick_folder, slow_tippeca
 IMAGES = 30
 NEVER_STAGED = "20260115T030000Z-3f9c2a7d41be"
 PATIENCE_SECONDS = 120
-STOPPED = "oam-mosaic: stopped in global_mosaic_pmtiles; what is public stays public and whole."
+STOPPED = "oam-mosaic: stopped in global_mosaic_pmtiles; whatever is public stays public and intact."
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_a_build_that_was_never_staged_is_not_called_lost(shell: Shell) -> None:
     told = shell.run_forked("publish", NEVER_STAGED, "--confirm", "why not")
 
     assert told.returncode == WRONG, told.stderr
-    assert f"Not published: No build {NEVER_STAGED} waits in {shell.store.as_uri()}" in told.stderr
+    assert f"Not published: Build {NEVER_STAGED} is not staged in {shell.store.as_uri()}" in told.stderr
     assert f"staged there: {held}." in told.stderr
-    assert "If it did, it was deleted when the newer" in told.stderr
+    assert "If it was, it was deleted when the newer" in told.stderr
     assert "Nothing needs to be done" not in told.stderr
 
 
@@ -179,7 +179,7 @@ def test_a_file_without_an_image_is_refused_with_what_was_in_it(
     assert told.returncode == (WRONG if "no STAC" in said else REFUSED), told.stderr
     assert said in told.stderr
     kind = "CatalogueRefused" if told.returncode == WRONG else "EmptyCatalogue"
-    assert told.stderr.endswith(f"\nKind: {kind}, in docs/operation.md\n")
+    assert told.stderr.endswith(f"\nKind: {kind} (see docs/operation.md)\n")
 
 
 def test_a_catalogue_whose_images_all_lie_outside_the_test_box_is_told_from_a_file_of_something_else(
@@ -204,7 +204,10 @@ def test_who_changes_or_asks_a_place_is_told_which_and_what_may_not_be_meant(
     """A hold of another place than is meant looks like one, and the mosaic goes on changing."""
     told = shell.run(*command, S3_BUKET="mosaics")
     assert told.returncode == 0
-    assert "Note  S3_BUKET is set, but is no setting; S3_BUCKET may be meant" in told.stderr
+    assert (
+        "Note  S3_BUKET is set, but is not a setting; S3_BUCKET, which is not set, may be meant"
+        in told.stderr
+    )
     assert f"At    {shell.store.as_uri()}/global-mosaic.pmtiles" in told.stderr
 
 
@@ -219,7 +222,7 @@ def test_a_pointer_that_is_gone_is_not_called_a_place_without_a_mosaic(shell: Sh
         pointer.write_bytes(content)
     for each in told:
         said = each.stdout + each.stderr
-        assert "mosaic/latest.json, which says what is public, is gone; what was published is there" in said
+        assert "mosaic/latest.json, which says what is public, is gone; the releases are still there" in said
 
 
 def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shell: Shell) -> None:
@@ -227,16 +230,19 @@ def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shel
     write_items(shell.folder / "items.ndjson", [*some_items(IMAGES, first=IMAGES), *items])
     held = shell.run_forked("build")
     assert held.returncode == REFUSED
-    assert held.stderr.endswith("\nKind: HeldBack, in docs/operation.md\n")
+    assert held.stderr.endswith("\nKind: HeldBack (see docs/operation.md)\n")
     assert (
-        "Not published: the build is held back until a person decides; what is public stays.\n" in held.stderr
+        "Not published: the build is held back until a person decides; nothing public has changed.\n"
+        in held.stderr
     )
     assert "60 images in the catalogue: 30 to draw, 30 set aside" in held.stderr
 
     listed = shell.run("releases")
     assert listed.returncode == 0
     assert re.search(
-        r"^(\S+) is audited and waits: oam-mosaic publish \1 --confirm REASON$", listed.stdout, re.MULTILINE
+        r"^(\S+) is audited and waiting for a person: oam-mosaic publish \1 --confirm REASON$",
+        listed.stdout,
+        re.MULTILINE,
     )
 
 
@@ -271,7 +277,7 @@ def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shel
     where = "" if part == "." else f": {locked}"
     home = shell.environment["DAGSTER_HOME"]
     assert f"DAGSTER_HOME, {home}, cannot be used: Permission denied{where}.\n" in told.stderr
-    assert "What to do: Let this user write there" in told.stderr
+    assert "What to do: Give this user write access there" in told.stderr
     assert "sqlite" not in told.stderr
 
 
@@ -287,7 +293,7 @@ def test_a_signal_that_an_import_makes_another_error_of_stops_the_command(
 
     monkeypatch.setattr(cli, "_status", import_and_stop)
     assert cli.main(["status"]) == 128 + signal.SIGTERM
-    assert capsys.readouterr().err == "oam-mosaic: stopped; what is public stays public and whole.\n"
+    assert capsys.readouterr().err == "oam-mosaic: stopped; whatever is public stays public and intact.\n"
 
     monkeypatch.setattr(os, "kill", lambda *_: None)
     with pytest.raises(ImportError):

@@ -35,7 +35,7 @@ def test_before_the_first_run_all_is_well_in_plain_lines(shell: Shell) -> None:
     assert (told.returncode, told.stderr) == (WELL, "")
     assert "\x1b" not in told.stdout
     *lines, empty, summary = told.stdout.splitlines()
-    assert (empty, summary) == ("", "Nothing is in the way of a build.")
+    assert (empty, summary) == ("", "Nothing stands in the way of a build.")
     assert all(re.fullmatch(r"ok {11}\S.{18} {2,}\S.*", line) for line in lines), told.stdout
     assert re.search(r"^ok +images +30 in file ", told.stdout, re.MULTILINE)
     assert not shell.store.exists()
@@ -67,7 +67,7 @@ def test_a_terminal_gets_a_list_with_signs(shell: Shell) -> None:
     assert re.search(r"! settings +TEST_MODE is on", shown)
     assert re.search(r"✗ tippecanoe +The program /missing/tippecanoe could not be started", shown)
     assert re.search(r"^ +→ Set TIPPECANOE to the path", shown, re.MULTILINE)
-    assert "1 thing to change before a build; 1 warning to read." in shown
+    assert "1 problem to fix before a build; 1 warning to read." in shown
     assert max(map(len, shown.replace("\r", "\n").splitlines())) <= 90
 
 
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_all_named_at_once_and_no_secret_with_it(shell: Shell, 
     states = dict(reversed(line.split()[:2]) for line in told.stdout.splitlines() if line)
     assert states["database"] == "unreachable"
     assert {"bucket", "tippecanoe", "scratch"} <= {each for each in states if states[each] == "wrong"}
-    assert "3 things to change before a build; 1 thing cannot be reached right now." in told.stdout
+    assert "3 problems to fix before a build; 1 thing cannot be reached right now." in told.stdout
     assert "S3cr3t" not in told.stdout + told.stderr
     assert "Traceback" not in told.stderr
 
@@ -107,7 +107,7 @@ def test_a_file_of_something_else_is_not_called_an_empty_catalogue(shell: Shell)
     other.write_text("# A title\nand some text\n")
     told = shell.run("doctor", STAC_ITEMS=str(other))
     assert told.returncode == WRONG
-    assert "holds no STAC items: of 2 lines none is a JSON object" in told.stdout
+    assert "holds no STAC items: none of 2 lines is a JSON object" in told.stdout
 
 
 def test_what_cannot_be_reached_now_exits_with_1(shell: Shell) -> None:
@@ -115,7 +115,7 @@ def test_what_cannot_be_reached_now_exits_with_1(shell: Shell) -> None:
 
     assert told.returncode == UNREACHABLE
     assert re.search(
-        r"^unreachable +database .* What to do: See that the database", told.stdout, re.MULTILINE
+        r"^unreachable +database .* What to do: Check that the database", told.stdout, re.MULTILINE
     )
 
 
@@ -127,7 +127,7 @@ def test_settings_that_cannot_be_read_are_a_finding_too(shell: Shell) -> None:
     assert {(each["subject"], each["state"]) for each in findings} == {("settings", "wrong")}
     assert [each["text"].split()[0] for each in findings] == ["ZOOM_MAX:", "MOSAIC_CRON"]
     assert (
-        "2 things to change before a build." in shell.run("doctor", ZOOM_MAX="3", MOSAIC_CRON="daily").stdout
+        "2 problems to fix before a build." in shell.run("doctor", ZOOM_MAX="3", MOSAIC_CRON="daily").stdout
     )
 
 

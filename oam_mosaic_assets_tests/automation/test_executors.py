@@ -160,7 +160,7 @@ def test_assets_may_be_materialised_one_after_the_other(site: Site) -> None:
 def test_what_is_left_of_a_published_build_is_not_enough_for_one_asset(site: Site, asset: str) -> None:
     before = site.published()
     reason = why(materialize(site, asset))
-    assert f"{before.build} is public; what was staged of it was deleted then" in reason
+    assert f"{before.build} is public; its staged objects were then deleted" in reason
     assert "For a newer mosaic, materialise the whole chain" in reason
     assert site.stays_whole() == before
 
@@ -169,7 +169,7 @@ def test_what_is_left_of_a_failed_chain_is_not_enough_for_one_asset(site: Site) 
     before = site.published()
     assert not site.run({"TIPPECANOE": "/nowhere/tippecanoe"}).success
     reason = why(materialize(site, "footprints_geojson"))
-    assert "what is staged of a build is deleted once it has failed" in reason
+    assert "a build's staged objects are deleted once it has failed" in reason
     assert "Materialise the whole chain again" in reason
     assert site.stays_whole() == before
 
@@ -178,7 +178,7 @@ def test_an_asset_that_was_never_materialised_is_asked_for_by_name(site: Site, t
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     with dg.DagsterInstance.from_config(str(tmp_path)) as fresh:
         elsewhere = Site(site.environment, fresh, site.folder)
-        assert "stac_footprints was never materialised here" in why(
+        assert "stac_footprints has never been materialised here" in why(
             materialize(elsewhere, "footprints_geojson")
         )
 
@@ -214,7 +214,7 @@ def test_tiles_that_went_meanwhile_are_not_taken_over(site: Site) -> None:
         reason = why(materialize(site, "global_mosaic_pmtiles"))
     finally:
         aside.rename(archive)
-    assert f"global-mosaic.pmtiles cannot take over tiles of {before.build} any more" in reason
+    assert f"global-mosaic.pmtiles can no longer take over tiles from {before.build}" in reason
     assert f"{before.archive} is not in" in reason
     assert public_mosaic_is_whole(site.store, site.keys) == before
 
@@ -244,12 +244,12 @@ def test_an_executor_is_found_by_its_name() -> None:
     [
         ("nowhere:executor", "cannot be imported: No module named 'nowhere'"),
         ("dagster:k8s", "cannot be imported: module 'dagster' has no attribute 'k8s'"),
-        ("dagster:asset", "is no executor of Dagster's but a function"),
+        ("dagster:asset", "is not a Dagster executor but a function"),
         (
             "dagster_k8s.k8s_job_executor",
-            "BUILD_EXECUTOR: must be in_process, multiprocess, or module and name",
+            "BUILD_EXECUTOR: must be in_process, multiprocess, or an executor as",
         ),
-        ("os:system('x')", "BUILD_EXECUTOR: must be in_process, multiprocess, or module and name"),
+        ("os:system('x')", "BUILD_EXECUTOR: must be in_process, multiprocess, or an executor as"),
     ],
 )
 def test_what_is_no_executor_is_a_mistake_in_the_settings(name: str, said: str) -> None:

@@ -51,7 +51,7 @@ def test_a_fresh_mosaic_is_green_and_says_how_old_and_how_large_it_is(site: Site
     assert evaluation.passed
     assert evaluation.description is not None
     assert f"{build} is 0 min old and shows {IMAGES} images" in evaluation.description
-    assert "the catalogue holds no more" in evaluation.description
+    assert "no images have since been added to the catalogue or removed from it" in evaluation.description
     assert evaluation.metadata["lacking"].value == 0
     assert "what to do" not in evaluation.metadata
 
@@ -73,7 +73,7 @@ def test_a_stale_mosaic_turns_the_run_red(site: Site) -> None:
         outcome, evaluation = look(site)
     assert not outcome.success
     assert evaluation.severity is dg.AssetCheckSeverity.ERROR
-    assert "the mosaic is stale: no build for 40.0 h, 36 h are allowed" in outcome.failed_checks[CHECK.name]
+    assert "the mosaic is stale: no build for 40.0 h (allowed: 36 h)" in outcome.failed_checks[CHECK.name]
 
 
 def test_a_late_mosaic_that_is_not_whole_is_no_mere_warning(site: Site) -> None:
@@ -145,7 +145,7 @@ def test_nothing_published_is_red(instance: dg.DagsterInstance) -> None:
     with quick_folder() as folder:
         outcome, _ = look(Site({}, instance, folder))
     assert not outcome.success
-    assert outcome.failed_checks[CHECK.name] == "nothing was ever published here"
+    assert outcome.failed_checks[CHECK.name] == "nothing has been published here yet"
 
 
 def test_it_says_how_many_images_are_lacking_and_how_many_have_left(site: Site) -> None:
@@ -188,7 +188,7 @@ def test_a_catalogue_that_cannot_be_asked_does_not_hide_the_mosaic(site: Site) -
         (site.folder / "away").rename(site.items)
     assert outcome.success
     assert "lacking" not in evaluation.metadata
-    assert "How many images the catalogue holds now is not known" in outcome.log
+    assert "How many images the catalogue now holds is unknown" in outcome.log
 
 
 def test_a_catalogue_that_does_not_say_how_much_it_holds_is_not_read_for_it(site: Site) -> None:
@@ -199,4 +199,4 @@ def test_a_catalogue_that_does_not_say_how_much_it_holds_is_not_read_for_it(site
         assert sum(path.startswith("/search") for _, path, _, _ in api.asked) == 1
     assert outcome.success
     assert "lacking" not in evaluation.metadata
-    assert "How many images the catalogue holds now is not known: its API does not say" in outcome.log
+    assert "How many images the catalogue now holds is unknown: its API does not say" in outcome.log

@@ -169,7 +169,7 @@ def test_parts_of_another_plan_are_not_merged(site: Site, tmp_path: Path) -> Non
     refused = run_in_parts(site, another, reexecution_options=retry)
 
     (failure,) = by_step(refused, dg.DagsterEventType.STEP_FAILURE).values()
-    assert "footprints.part-1.geojsonl was made by another plan" in f"{failure.step_failure_data}"
+    assert "footprints.part-1.geojsonl was made by a different plan" in f"{failure.step_failure_data}"
     assert public_mosaic_is_whole(site.store, site.keys) == before
     site.recovers(before)
 

@@ -18,13 +18,15 @@ def say(line: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="some ten of them, as the gate does")
+    parser.add_argument("--short", action="store_true", help="only about ten of them, as the gate does")
     parser.add_argument(
-        "--only", metavar="TEXT", action="append", help="those whose name holds this, or another"
+        "--only", metavar="TEXT", action="append", help="only those whose name contains TEXT; may be repeated"
     )
-    parser.add_argument("--missing", action="store_true", help="those that the page of --write has no row of")
-    parser.add_argument("--lanes", type=int, default=2, help="installations at work at the same time")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="keep the table of this page")
+    parser.add_argument(
+        "--missing", action="store_true", help="only those with no row in the page of --write"
+    )
+    parser.add_argument("--lanes", type=int, default=2, help="installations that run at the same time")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="update the table in this page")
     stated = parser.parse_args()
     if stated.missing and not stated.write:
         parser.error("--missing needs --write")

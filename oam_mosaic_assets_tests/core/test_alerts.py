@@ -143,8 +143,8 @@ def test_people_read_what_happened_since_when_what_to_do_and_where_to_look() -> 
 def test_people_read_when_it_ended() -> None:
     message = Message(event="resolved", key="build", since=BEGAN, ended=NOW)
     assert message.as_text().splitlines() == [
-        "The build runs through again.",
-        "It began 2026-01-15 03:10 UTC and was seen to have ended 2026-01-15 05:10 UTC.",
+        "The build succeeds again.",
+        "It began 2026-01-15 03:10 UTC and was over by 2026-01-15 05:10 UTC.",
     ]
 
 
@@ -185,4 +185,4 @@ def test_every_title_is_one_line_of_fixed_words() -> None:
     for began, ended in TITLES.values():
         assert began.isprintable()
         assert ended.isprintable()
-    assert trial(NOW).as_text().startswith("This is a test of the alerts.\nSent 2026-01-15 05:10 UTC.")
+    assert trial(NOW).as_text().startswith("This is a test alert.\nSent 2026-01-15 05:10 UTC.")

@@ -97,19 +97,19 @@ def _forget(name: str) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "check", "said"),
     [
-        (_forget("added"), "changes_are_true", "0 are added, not 1"),
-        (_forget("changed"), "changes_are_true", "1 are changed, not 2"),
-        (_forget("removed"), "changes_are_true", "0 are removed, not 1"),
+        (_forget("added"), "changes_are_true", "it lists 0 added, not 1"),
+        (_forget("changed"), "changes_are_true", "it lists 1 changed, not 2"),
+        (_forget("removed"), "changes_are_true", "it lists 0 removed, not 1"),
         (
             lambda said: said["added"].append({"id": "stays", "bbox": [1.0] * 4}),
             "changes_are_true",
-            "2 are added",
+            "it lists 2 added",
         ),
         (lambda said: said["counts"].update(added=7), "changes_are_true", "it counts 7 added"),
         (lambda said: said["counts"].update(unnamed=0), "changes_are_true", "it counts 0 unnamed, not 1"),
-        (lambda said: said.update(complete=True), "changes_are_true", "it says complete: True"),
+        (lambda said: said.update(complete=True), "changes_are_true", "it wrongly says complete: True"),
         (lambda said: said["added"][0].update(bbox=[9.0, 1.0, 200.0, 2.0]), "changes_are_true", "an extent"),
-        (lambda said: said.pop("added"), "changes_are_true", "it is no list of changes"),
+        (lambda said: said.pop("added"), "changes_are_true", "it is not a list of changes"),
         (
             lambda said: said["removed"].append({"id": "is taken down", "bbox": [5.0, 1.0, 6.0, 2.0]}),
             "nobody_taken_down_is_named",

@@ -113,7 +113,7 @@ def test_a_block_that_was_lost_is_found(exact: Covered, tmp_path: Path) -> None:
 
     for change in (without, without_a_trace):
         found = failures(exact, rewritten(exact, tmp_path / change.__name__, change))
-        assert "missing where images lie" in found["tiles_are_those_of_images"]
+        assert "missing where images are" in found["tiles_are_those_of_images"]
 
 
 def test_a_block_that_was_not_drawn_again_is_found(
@@ -135,7 +135,7 @@ def test_a_block_that_lost_its_image_and_still_shows_it_is_found(
 
     for before in (exact.before, None):
         found = failures(made, before=before)
-        assert "drawn where none does" in found["tiles_are_those_of_images"]
+        assert "drawn where none are" in found["tiles_are_those_of_images"]
 
 
 @pytest.mark.parametrize("zoom", range(6, 11))
@@ -159,7 +159,7 @@ def test_what_was_taken_over_wrongly_is_found(exact: Covered, after: Covered, tm
         return Directory(entries.tile_id, entries.run_length, length, offset)
 
     found = failures(after, rewritten(after, tmp_path / "shifted.pmtiles", shifted), before=exact.before)
-    assert "tiles are others" in found["archive_is_whole"]
+    assert "tiles are different" in found["archive_is_whole"]
 
 
 def test_a_picture_that_is_broken_or_another_is_found(exact: Covered, tmp_path: Path) -> None:
@@ -172,12 +172,12 @@ def test_a_picture_that_is_broken_or_another_is_found(exact: Covered, tmp_path: 
         found = failures(exact, assembled(pieces, tmp_path / f"{number}.pmtiles"))
         assert "1 faults, first 10/" in found["archive_is_whole"]
     another = replace(EXACT, colour=(1, 2, 3))
-    assert "no PNG of the planned size and palette" in failures(exact, plan=another)["archive_is_whole"]
+    assert "not a PNG of the planned size and palette" in failures(exact, plan=another)["archive_is_whole"]
 
 
 def test_whole_tiles_that_are_not_covered_all_over_are_found(exact: Covered) -> None:
     found = failures(exact, plan=WHOLE)
-    assert "it is not covered all over" in found["archive_is_whole"]
+    assert "it is not fully covered" in found["archive_is_whole"]
     assert "metadata" in found["archive_is_as_asked"]
 
 

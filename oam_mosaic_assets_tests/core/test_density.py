@@ -225,17 +225,17 @@ ANOTHER_KIND: Final = pl.when(ONE).then(2026).otherwise(pl.col("kind")).alias("k
 @pytest.mark.parametrize(
     ("cells", "kinds", "check", "said"),
     [
-        (~ONE, None, "every_image_is_counted", "of 22 images are counted: "),
-        (~ONE, None, "cells_hold_what_lies_there", "cells are not as counted anew"),
+        (~ONE, None, "every_image_is_counted", "there are 22 images, but "),
+        (~ONE, None, "cells_hold_what_lies_there", "cells differ from a fresh count"),
         (pl.col("count") + ONE, None, "every_image_is_counted", "23 at z"),
-        (pl.col("north") + ONE * 1e-3, None, "cells_hold_what_lies_there", "1 cells are not"),
-        (LATER, None, "cells_hold_what_lies_there", "1 cells are not"),
+        (pl.col("north") + ONE * 1e-3, None, "cells_hold_what_lies_there", "1 cells differ from a"),
+        (LATER, None, "cells_hold_what_lies_there", "1 cells differ from a"),
         (pl.col("covered") + ONE * 1.5, None, "cells_hold_what_lies_there", "is not between 0 and 1"),
-        (BARE, None, "cells_hold_what_lies_there", "z4: cells are covered where"),
-        (pl.col("cell") - ONE, None, "cells_hold_what_lies_there", "1 cells are not"),
-        (None, pl.col("count") + ONE, "cells_hold_what_lies_there", "1 cells are not"),
-        (None, ~ONE, "cells_hold_what_lies_there", "1 cells are not"),
-        (None, ANOTHER_KIND, "cells_hold_what_lies_there", "1 cells are not"),
+        (BARE, None, "cells_hold_what_lies_there", "z4: cells cover more ground than the one"),
+        (pl.col("cell") - ONE, None, "cells_hold_what_lies_there", "1 cells differ from a"),
+        (None, pl.col("count") + ONE, "cells_hold_what_lies_there", "1 cells differ from a"),
+        (None, ~ONE, "cells_hold_what_lies_there", "1 cells differ from a"),
+        (None, ANOTHER_KIND, "cells_hold_what_lies_there", "1 cells differ from a"),
     ],
 )
 def test_a_grid_that_says_something_else_fails(
@@ -321,13 +321,13 @@ def _without_an_extent(layer: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_as_text, "count is '1', a string_value"),
-        (_as_fraction, "count is 1.5, a double_value"),
-        (_moved, "a feature is no cell of the grid"),
-        (_named_otherwise, "it holds not the one layer 'density'"),
-        (_twice, "or comes twice"),
-        (_without_a_point, "not all drawn as polygon and point"),
-        (_another_count, "polygons and points do not say the same"),
+        (_as_text, "count must not be '1', a string_value"),
+        (_as_fraction, "count must not be 1.5, a double_value"),
+        (_moved, "a feature is not a cell of the grid"),
+        (_named_otherwise, "it does not hold exactly one valid layer 'density'"),
+        (_twice, "or is there twice"),
+        (_without_a_point, "not every cell is drawn as polygon and point"),
+        (_another_count, "a point does not have exactly the counts of its polygon"),
         (_without_an_extent, "a polygon lacks bboxW"),
     ],
 )

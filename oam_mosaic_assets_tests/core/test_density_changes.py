@@ -172,14 +172,14 @@ def test_a_lost_tile_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
 
 def test_a_shifted_range_of_bytes_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
     said = failures(*grids, spliced(grids, tmp_path, shift=-1))
-    assert "1 tiles are others, first 13/" in said["archive_is_whole"]
+    assert "1 tiles are different, first 13/" in said["archive_is_whole"]
 
 
 def test_a_stale_tile_is_seen(grids: tuple[Grid, Grid]) -> None:
     """What was public before is not what is to be public now, though it be whole."""
     first, second = grids
     said = failures(first, second, first.archive)
-    assert "cells are not as counted anew" in said["cells_hold_what_lies_there"]
+    assert "cells differ from a fresh count" in said["cells_hold_what_lies_there"]
     assert {"archive_is_as_asked", "cells_hold_what_lies_there"} <= said.keys()
 
 
@@ -200,4 +200,4 @@ def test_a_share_that_changed_where_no_image_did_is_seen(grids: tuple[Grid, Grid
     before = DensityBefore(first.archive, first.tables)
     write_density_archive(wrong, archive, metadata=metadata, scratch=tmp_path, before=before)
     said = failures(first, second, archive)
-    assert "z0: 1 cells are covered otherwise" in said["cells_hold_what_lies_there"]
+    assert "z0: 1 cells have another covered share" in said["cells_hold_what_lies_there"]

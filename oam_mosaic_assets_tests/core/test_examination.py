@@ -80,7 +80,7 @@ def test_an_image_lost_at_a_zoom_before_the_last_is_found(scene: Scene, tmp_path
         pieces.header["addressed_tiles_count"] -= lost.run_length
 
     found = failures(scene, changed(scene, tmp_path, lose))
-    assert found == {"every_image_is_drawn": f"of {len(IMAGES)} images some are not drawn: 1 at z9"}
+    assert found == {"every_image_is_drawn": f"some of {len(IMAGES)} images are not drawn: 1 at z9"}
 
 
 @pytest.mark.parametrize("zoom", range(PLAN.whole_from, PLAN.zoom_max))
@@ -153,7 +153,7 @@ def test_a_shifted_byte_range_is_found(scene: Scene, tmp_path: Path) -> None:
             first.length,
         )
 
-    assert "astray" in failures(scene, changed(scene, tmp_path, shift))["images_lie_where_they_should"]
+    assert "wrongly drawn" in failures(scene, changed(scene, tmp_path, shift))["images_lie_where_they_should"]
 
 
 def test_a_broken_tile_is_found_and_named(scene: Scene, tmp_path: Path) -> None:
@@ -194,7 +194,8 @@ def test_an_outline_that_is_another_within_the_same_tiles_is_found(scene: Scene,
     other = made_from(
         [narrower, *IMAGES[1:]], tmp_path / "other", metadata={"snapshot": scene.snapshot.digest}
     )
-    assert "outlines of 1 of" in failures(scene, other.archive)["images_lie_where_they_should"]
+    found = failures(scene, other.archive)["images_lie_where_they_should"]
+    assert f"1 of {len(IMAGES)} outlines differ from their footprints" in found
 
 
 def test_another_layer_is_found(scene: Scene, tmp_path: Path) -> None:
@@ -240,4 +241,4 @@ def test_a_catalogue_that_shrank_waits_for_a_person(
 def test_a_mosaic_of_another_source_is_not_compared_and_that_is_said() -> None:
     verdict = audit.judge_shrinkage(catalogued=20, before=2000, most=0.10, another="sample")
     assert verdict.passed
-    assert "not compared: the published mosaic shows another source, sample" in verdict.text
+    assert "not compared: the published mosaic is of another source, sample" in verdict.text

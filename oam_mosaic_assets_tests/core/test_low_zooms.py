@@ -206,16 +206,16 @@ def cut(layer: Any) -> None:
 LIES = pytest.mark.parametrize(
     ("tile", "change", "said"),
     [
-        ((3, 4, 3), lose_first, "bare where images lie, first in 3/4/3"),
+        ((3, 4, 3), lose_first, "empty where images are, first in 3/4/3"),
         ((3, 4, 3), lose_first, "z3: 5 images are counted, not 6"),
-        ((8, 142, 110), shift, "bare where images lie, first in 8/142/110"),
-        ((8, 142, 110), shift, "drawn where none lie, first in 8/142/110"),
+        ((8, 142, 110), shift, "empty where images are, first in 8/142/110"),
+        ((8, 142, 110), shift, "drawn where none are, first in 8/142/110"),
         ((8, 142, 110), add_one, "z8: 7 images are counted, not 6"),
         ((8, 142, 110), repeat, "z8: 7 images are counted, not 6"),
         ((8, 142, 110), say_nothing, "neither an id nor a count"),
         ((8, 142, 110), cut, "do not draw polygons"),
-        ((6, 42, 39), lose_first, "bare where images lie, first in 6/42/39"),
-        ((6, 42, 39), shift, "drawn where none lie"),
+        ((6, 42, 39), lose_first, "empty where images are, first in 6/42/39"),
+        ((6, 42, 39), shift, "drawn where none are"),
     ],
 )
 
@@ -268,5 +268,5 @@ def test_a_lost_tile_of_a_low_zoom_is_found(sparse: Scene, tmp_path: Path) -> No
 
     said = text(sparse, assembled(without((7, 39, 78)), tmp_path / "lost.pmtiles"))
     assert "z7: " in said
-    assert "bare where images lie, first in 7/39/78" in said
+    assert "empty where images are, first in 7/39/78" in said
     assert "z6" not in said

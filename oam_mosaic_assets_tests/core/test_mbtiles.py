@@ -129,7 +129,7 @@ def test_a_database_cut_short_is_no_archive(raw: Path, tmp_path: Path, kept: int
     cut = tmp_path / "cut.mbtiles"
     cut.write_bytes((raw).read_bytes()[:kept])
 
-    with pytest.raises(BrokenTiles, match="no whole MBTiles"):
+    with pytest.raises(BrokenTiles, match="not a complete MBTiles"):
         write_pmtiles(cut, tmp_path / "a.pmtiles", {})
     assert not (tmp_path / "a.pmtiles").exists()
 

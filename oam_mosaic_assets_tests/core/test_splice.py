@@ -234,10 +234,10 @@ def test_too_much_changed_is_made_anew(start: Scene, tmp_path: Path) -> None:
     others = [footprint(f"{number}", number, 0, number + 1, 1) for number in range(100)]
     snapshot_of(others, tmp_path)
 
-    with pytest.raises(TooMuchChanged, match="images came, went or changed"):
+    with pytest.raises(TooMuchChanged, match="images are new, gone or changed"):
         splice_between(start.footprints, tmp_path / "footprints.parquet", PLAN)
     after = made_from(others, tmp_path / "after", plan=PLAN, before=start.before)
-    assert "images came, went or changed" in str(after.splice)
+    assert "images are new, gone or changed" in str(after.splice)
     assert after.made.tiles_reused == 0
 
 

@@ -87,15 +87,15 @@ def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "check", "said"),
     [
-        (_set("items", "22"), "statistics_are_as_asked", "items is no number"),
-        (_set("items", bool("a truth")), "statistics_are_as_asked", "items is no number"),
-        (_set("catalog", {}), "statistics_are_as_asked", "catalog.collections is no number"),
-        (_set("area_km2", -1.0), "statistics_are_as_asked", "area_km2 is no number that is 0 or more"),
-        (_set("area_km2", 10**400), "statistics_are_as_asked", "area_km2 is no number"),
+        (_set("items", "22"), "statistics_are_as_asked", "items must be a number"),
+        (_set("items", bool("a truth")), "statistics_are_as_asked", "items must be a number"),
+        (_set("catalog", {}), "statistics_are_as_asked", "catalog.collections must be a number"),
+        (_set("area_km2", -1.0), "statistics_are_as_asked", "area_km2 must be a number of 0 or more"),
+        (_set("area_km2", 10**400), "statistics_are_as_asked", "area_km2 must be a number"),
         (lambda said: said.pop("latest_capture"), "statistics_are_as_asked", "latest_capture is missing"),
-        (_set("collection", None), "statistics_are_as_asked", "collection is no text"),
-        (_set("latest_capture", 5), "statistics_are_as_asked", "latest_capture is no text"),
-        (_set("counts", {"count_uav": 1.5}), "statistics_are_as_asked", "counts holds what is no whole"),
+        (_set("collection", None), "statistics_are_as_asked", "collection must be text"),
+        (_set("latest_capture", 5), "statistics_are_as_asked", "latest_capture must be text"),
+        (_set("counts", {"count_uav": 1.5}), "statistics_are_as_asked", "counts must hold only whole"),
         (_set("items", 21), "statistics_are_true", "items is 21, not 22"),
         (_set("latest_capture", "2020-01-01T00:00:00+00:00"), "statistics_are_true", "latest_capture is"),
         (_set("area_km2", 1.0), "statistics_are_true", "area_km2 is 1.0, not"),
@@ -107,7 +107,7 @@ def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (
             _set("catalog.total_items", 5),
             "statistics_are_true",
-            "the catalogue holds 5 items, and 23 of them",
+            "the catalogue holds 5 items, but 23 of them",
         ),
     ],
 )
@@ -120,7 +120,7 @@ def test_other_numbers_fail(
 
 
 def test_what_is_no_json_fails(grid: Grid, tmp_path: Path) -> None:
-    assert "it is no JSON" in failures(grid, b"{", tmp_path)["statistics_are_as_asked"]
+    assert "it is not JSON" in failures(grid, b"{", tmp_path)["statistics_are_as_asked"]
 
 
 def test_one_image_of_half_a_country_covers_what_it_is_large(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_sample_is_loaded_once_less_what_pgstac_cannot_read(
     said = load(databases[0], tmp_path / "none.dump", tmp_path / "items.ndjson")
     assert f"The catalogue holds {IMAGES} images." in said
     assert [row[0] for row in contents(databases[0])] == sorted(item["id"] for item in items)
-    assert "left as it is" in load(databases[0], tmp_path / "none.dump", tmp_path / "items.ndjson")
+    assert "leaving it as it is" in load(databases[0], tmp_path / "none.dump", tmp_path / "items.ndjson")
 
 
 def test_a_dump_of_production_comes_back_whole_and_a_mosaic_is_made_of_it(

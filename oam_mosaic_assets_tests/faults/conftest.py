@@ -72,7 +72,7 @@ def new_site(site: Site) -> Iterator[Site]:
 @pytest.fixture(params=["folder", "ceph"])
 def any_new_site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """The same as `any_site`, in which nothing was ever published."""
-    found: Site = request.getfixturevalue("any_site")
+    found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
     with _emptied(found):
         yield found
 

@@ -94,7 +94,7 @@ def test_an_unknown_collection_leaves_the_mosaic(site: Site) -> None:
 
     assert not outcome.success
     assert outcome.kind == "CatalogueRefused"
-    assert "has no collection 'openarialmap'; there are: empty, openaerialmap" in outcome.text
+    assert "has no collection 'openarialmap'; available: empty, openaerialmap" in outcome.text
     assert "Set COLLECTION to one of these" in outcome.text
     assert outcome.exit_code == 2
     assert site.stays_whole() == before
@@ -114,7 +114,7 @@ def test_an_api_may_give_more_images_than_it_announced_but_not_fewer(instance: d
         with scripted_api(a_page(matched=IMAGES), a_page(*some_items(IMAGES - 1))) as api:
             outcome = site.run({"STAC_API_URL": api.address})
         assert outcome.kind == "CatalogueUnavailable"
-        assert f"announced {IMAGES} items and gave {IMAGES - 1}" in outcome.text
+        assert f"announced {IMAGES} items but returned {IMAGES - 1}" in outcome.text
         assert site.stays_whole() == before
 
 
@@ -126,7 +126,7 @@ def test_an_empty_catalogue_never_replaces_the_mosaic(site: Site) -> None:
     assert not outcome.success
     assert outcome.kind == "EmptyCatalogue"
     assert "holds no image that can be drawn" in outcome.text
-    assert "See that COLLECTION and the source are the ones you mean" in outcome.text
+    assert "Check that COLLECTION and the source are the right ones" in outcome.text
     assert outcome.exit_code == 3
     assert site.stays_whole() == before
     site.recovers(before)

@@ -95,7 +95,7 @@ def test_another_colour_is_drawn_anew(pictured: Site) -> None:
     write_items(site.items, some_items(IMAGES + 1))
     outcome = site.run({"COVERAGE_COLOUR": "255,102,0"})
     assert outcome.success, outcome.log
-    assert "was made by another plan" in manifest_of(site)[EXACT.name]["taken_over"]["why_anew"]
+    assert "was made by a different plan" in manifest_of(site)[EXACT.name]["taken_over"]["why_anew"]
     assert manifest_of(site)[MOSAIC.name]["taken_over"]["from"] is not None
 
 
@@ -126,7 +126,7 @@ def test_coverage_that_lost_an_image_leaves_the_mosaic(
         )
         outcome = site.run({"BUILD_PROCESSES": "1"}, tags={ANEW_TAG: "yes"})
     assert not outcome.success
-    assert "missing where images lie" in outcome.failed_checks["tiles_are_those_of_images"]
+    assert "missing where images are" in outcome.failed_checks["tiles_are_those_of_images"]
     assert site.stays_whole() == before
     site.recovers(before)
 

@@ -62,7 +62,7 @@ def test_where_the_store_is_gone_for_good_the_next_build_settles_it(aliased: Sit
     noticed = site.run(job="mosaic_freshness")
     assert not noticed.success
     assert "global-mosaic.pmtiles shows 2" in noticed.failed_checks["mosaic_is_fresh"]
-    assert "whose publication did not end" in noticed.failed_checks["mosaic_is_fresh"]
+    assert "whose publication did not finish" in noticed.failed_checks["mosaic_is_fresh"]
     assert site.recovers(before).images == IMAGES + 1
 
 

@@ -164,7 +164,9 @@ def is_stopped(build: subprocess.Popen[str], sign: signal.Signals) -> None:
         assert build.returncode == -signal.SIGKILL
     else:
         assert build.returncode == 128 + sign, told
-        assert re.search(r"oam-mosaic: stopped( in \w+)?; what is public stays public and whole\.\n\Z", told)
+        assert re.search(
+            r"oam-mosaic: stopped( in \w+)?; whatever is public stays public and intact\.\n\Z", told
+        )
         assert "Traceback" not in told
         assert "error" not in told
 

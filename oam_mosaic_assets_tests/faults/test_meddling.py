@@ -55,8 +55,8 @@ def test_a_pointer_that_is_not_ours_is_refused_and_left_alone(site: Site) -> Non
 
     assert not outcome.success
     assert outcome.kind == "StoreRefused"
-    assert f"{pointer} in {site.store.origin} cannot be read: it is no pointer" in outcome.text
-    assert "See who wrote it" in outcome.text
+    assert f"{pointer} in {site.store.origin} cannot be read: it is not a pointer" in outcome.text
+    assert "Check who wrote it" in outcome.text
     assert outcome.exit_code == 2
     assert site.store.read_publicly(pointer) == foreign
     site.store.put_bytes(pointer, ours, ARCHIVE, public=True)
@@ -81,7 +81,7 @@ def test_an_archive_that_is_swapped_before_the_publisher_fetches_it_is_not_publi
     assert not outcome.success
     assert outcome.kind == "StoreUnavailable"
     assert "is not what was stored there: its digest differs" in outcome.text
-    assert "see who else writes to this place" in outcome.text
+    assert "check who else writes to this place" in outcome.text
     assert site.stays_whole() == before
     site.recovers(before)
 
@@ -159,7 +159,7 @@ def refuses_swapped(site: Site, outcome: Outcome) -> None:
     assert outcome.kind == "PublicationLost"
     assert f"The staged {site.keys.staging_root}" in outcome.text
     assert "was replaced after its audit" in outcome.text
-    assert "see who else writes to this place" in outcome.text
+    assert "check who else writes to this place" in outcome.text
 
 
 def test_a_foreign_object_under_the_fixed_key_is_kept_and_waits_for_a_person(any_site: Site) -> None:
@@ -171,9 +171,7 @@ def test_a_foreign_object_under_the_fixed_key_is_kept_and_waits_for_a_person(any
 
     assert not outcome.success
     assert outcome.kind == "HeldBack"
-    assert (
-        f"global-mosaic.pmtiles in {site.store.origin} holds 22 bytes that no build of ours" in outcome.text
-    )
+    assert f"global-mosaic.pmtiles in {site.store.origin} holds 22 bytes that no build wrote" in outcome.text
     assert re.search(r"oam-mosaic publish \d{8}T\d{6}Z-\w{12} --confirm REASON", outcome.text)
     assert outcome.exit_code == 3
     assert site.store.head("global-mosaic.pmtiles") == foreign

@@ -42,7 +42,7 @@ def test_a_publisher_waits_for_another_one_at_work(any_site: Site) -> None:
 
     assert not outcome.success
     assert outcome.kind == "PublicationLost"
-    assert f"{ANOTHER} is being published; its lock mosaic/publisher.lock is still being" in outcome.text
+    assert f"{ANOTHER} holds the lock mosaic/publisher.lock and keeps renewing it." in outcome.text
     assert outcome.exit_code == 1
     assert outcome.log.count(f"waiting for {ANOTHER}") == 1
     assert site.stays_whole() == before
@@ -116,7 +116,7 @@ def test_a_mosaic_from_the_future_is_not_taken_for_a_newer_one(site: Site) -> No
 
     assert not outcome.success
     assert outcome.kind == "PublicationLost"
-    assert "That is later than this machine's clock says: set the clock." in outcome.text + str(
+    assert "That is in the future by this machine's clock: set the clock." in outcome.text + str(
         outcome.metadata
     )
     assert "Nothing needs to be done" not in outcome.text
@@ -155,7 +155,7 @@ def test_a_staged_archive_that_somebody_deleted_is_missed(site: Site) -> None:
 
     assert outcome.kind == "PublicationLost"
     assert "was deleted after its audit" in outcome.text
-    assert "see who else deletes in this place" in outcome.text
+    assert "check who else deletes in this place" in outcome.text
     assert site.stays_whole() == before
     site.recovers(before)
 
@@ -224,8 +224,8 @@ def test_a_pointer_that_another_publisher_turned_is_not_turned_back(site: Site) 
 
     assert not outcome.success
     assert outcome.kind == "PublicationLost"
-    assert "Another publisher turned mosaic/latest.json while" in outcome.text
-    assert "let only one publisher write to this place" in outcome.text
+    assert "Another publisher changed mosaic/latest.json while" in outcome.text
+    assert "make sure that only one publisher writes to this place" in outcome.text
     content, _ = site.store.get_bytes(site.keys.pointer) or (b"", None)
     assert content.endswith(b"\n\n")
     site.recovers(before)
@@ -236,7 +236,7 @@ def test_what_fails_after_the_pointer_was_turned_takes_nothing_away(site: Site) 
     root = site.settings.mosaic_store
     outcome = site.run(store=Forgetful(root, "mosaic/cache/"))
     assert outcome.success
-    assert "is public, but not all that it leaves behind was taken away" in outcome.log
+    assert "is public, but not everything could be cleaned up afterwards" in outcome.log
     assert "cannot copy to mosaic/cache/" in outcome.log
     public = public_mosaic_is_whole(site.store, site.keys)
     assert public.published_at > before.published_at

@@ -73,11 +73,13 @@ def test_the_build_before_is_public_again_until_somebody_resumes(
 
     assert site.command("build") == 3
     told = capfd.readouterr().err
-    assert "Publication is held since 20" in told
+    assert "Publication has been held since 20" in told
     assert f"because of a rollback to {first.build}: {WHY}." in told
     assert site.stays_whole() == after
 
     assert site.command("resume") == 0
+    assert site.command("publish", second.build, "--confirm", "the islands are back") == 2
+    assert f"oam-mosaic rollback {second.build} --reason REASON" in capfd.readouterr().err
     third = published(site, IMAGES + 2)
     seen = listed(site, capfd)
     assert seen["held"] is None
@@ -149,7 +151,7 @@ def test_a_rollback_waits_for_another_publisher_and_gives_up(any_new_site: Site)
         outcome = rolled_back(site, releases=releases)
 
     assert outcome.kind == "PublicationLost"
-    assert f"{ANOTHER} is being published" in outcome.text
+    assert f"{ANOTHER} holds the lock" in outcome.text
     assert site.stays_whole() == before
     assert site.store.head(site.keys.hold) is None
     site.recovers(before)
@@ -173,14 +175,14 @@ def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(any_new_site: Site,
 
 def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(any_new_site: Site) -> None:
     site = any_new_site
-    assert "Nothing was published here yet" in rolled_back(site).text
+    assert "Nothing has been published here yet" in rolled_back(site).text
     first = published(site, IMAGES)
-    assert f"No build is left that was public before {first.build}" in rolled_back(site).text
+    assert f"There is no build left that was public before {first.build}" in rolled_back(site).text
     second = published(site, IMAGES + 1)
-    names = f"there are: {first.build}. "
+    names = f"Name another build: {first.build}. "
 
     for build, said in (
-        (second.build, f"{second.build} is the public one"),
+        (second.build, f"{second.build} is already public"),
         (ANOTHER, f"no build {ANOTHER}"),
     ):
         outcome = rolled_back(site, build)
@@ -230,7 +232,7 @@ def test_a_hold_is_told_by_status_and_lets_a_build_that_waits_be(
     assert rows[0][names.index("images") :].startswith(f"{IMAGES} ")
     assert site.command("publish", held.build, "--confirm", "cleaned up") == 3
     assert site.command("resume") == 0
-    assert f"the next build is published. It said: {both}\n" in capfd.readouterr().out
+    assert f"the next build will be published. It said: {both}\n" in capfd.readouterr().out
     assert site.command("publish", held.build, "--confirm", "cleaned up") == 0
 
     assert site.stays_whole().build == held.build

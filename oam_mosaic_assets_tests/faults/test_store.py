@@ -129,8 +129,8 @@ def test_a_user_who_may_not_write_leaves_the_mosaic(
     assert not outcome.success
     assert outcome.kind == "StoreRefused"
     assert f"cannot write s3://{bucket}/mosaic/staging/" in outcome.text
-    assert "PutObject is answered with AccessDenied" in outcome.text
-    assert "Let the user have s3:PutObject here" in outcome.text
+    assert "PutObject was answered with AccessDenied" in outcome.text
+    assert "Grant the user s3:PutObject here" in outcome.text
     assert outcome.exit_code == 2
     assert site.stays_whole() == before
     allow(ceph, bucket)
@@ -152,7 +152,7 @@ def test_a_user_who_may_not_make_objects_public_leaves_the_mosaic(
     assert not outcome.success
     assert outcome.kind == "StoreRefused"
     assert f"cannot write s3://{bucket}/mosaic/builds/" in outcome.text
-    assert "PutObject is answered with AccessDenied" in outcome.text
+    assert "PutObject was answered with AccessDenied" in outcome.text
     assert "since the object is made public, s3:PutObjectAcl" in outcome.text
     assert outcome.exit_code == 2
     assert site.stays_whole() == before
@@ -186,7 +186,7 @@ def test_a_network_that_is_cut_during_an_upload_leaves_the_mosaic(
     assert not outcome.success
     assert outcome.kind == "StoreUnavailable"
     assert f"cannot write {site.store.origin}/mosaic/staging/" in outcome.text
-    assert "no whole answer from the server" in outcome.text
+    assert "no complete answer from the server" in outcome.text
     assert "Check S3_ENDPOINT and the network, then run again" in outcome.text
     assert outcome.exit_code == 1
     assert site.stays_whole() == before
@@ -204,8 +204,8 @@ def test_a_server_that_is_too_busy_for_ever_leaves_the_mosaic(
 
     assert not outcome.success
     assert outcome.kind == "StoreUnavailable"
-    assert "GetObject is answered with SlowDown" in outcome.text
-    assert "The server is busy or ill; run again later" in outcome.text
+    assert "GetObject was answered with SlowDown" in outcome.text
+    assert "The server is busy or failing; run again later" in outcome.text
     assert site.stays_whole() == before
     site.recovers(before)
 
@@ -257,5 +257,5 @@ def cannot_copy(outcome: Outcome) -> None:
     assert not outcome.success
     assert outcome.kind == "StoreUnavailable"
     assert "cannot copy mosaic/staging/" in outcome.text
-    assert "no whole answer from the server" in outcome.text
+    assert "no complete answer from the server" in outcome.text
     assert "Check S3_ENDPOINT and the network, then run again" in outcome.text

@@ -77,7 +77,7 @@ def test_an_image_is_taken_off_everything_and_off_every_later_build(
     told = capfd.readouterr().out
     for deleted in (first.build, second.build, foreign):
         assert f"deleted: {deleted}" in told
-    assert "none that is left names it" in told
+    assert "nothing that is left names it" in told
     assert naming(site, GONE) == [site.keys.taken_down]
     assert site.store.read_publicly(site.keys.taken_down) is None
     after = site.stays_whole()
@@ -87,7 +87,7 @@ def test_an_image_is_taken_off_everything_and_off_every_later_build(
     assert json.loads(manifest)["set_aside"] == {"taken_down": 1}
     assert site.run(job="mosaic_freshness").success
     assert site.command("status", "--catalogue") == 0
-    assert "the catalogue holds no more" in capfd.readouterr().out
+    assert "no images have since been added to the catalogue or removed from it" in capfd.readouterr().out
     assert site.command("build") == 3, "the hold is still there"
     (run, *_) = (each for each in site.instance.get_runs() if each.tags.get("oam-mosaic/takedown") == WHY)
     assert GONE not in repr(run.tags)
@@ -121,7 +121,7 @@ def test_an_id_is_an_opaque_string_and_need_not_be_in_the_catalogue(
     assert site.command("takedown", "nobody's", "--reason", WHY) == 0
 
     told = capfd.readouterr().err
-    assert told.index("the catalogue holds no image of this id") < told.index("Published")  # for Ctrl-C
+    assert told.index("the catalogue holds no image with this id") < told.index("Published")  # for Ctrl-C
     assert naming(site, ODD) == [site.keys.taken_down]
     assert public_mosaic_is_whole(site.store, site.keys).set_aside == 2
     assert site.command("takedown", "\ud800", "--reason", WHY) == 2
@@ -139,7 +139,7 @@ def test_where_no_catalogue_is_set_nothing_is_taken_down_but_what_the_sample_hol
 
     told = capfd.readouterr().err
     assert "No catalogue is set" in told
-    assert "where the mosaic is built" in told
+    assert "with the settings of the builds" in told
     assert public_mosaic_is_whole(site.store, site.keys) == before
     assert site.store.get_bytes(site.keys.taken_down) is None
 
@@ -165,7 +165,7 @@ def test_a_build_that_read_the_catalogue_before_is_not_published(place: Site) ->
     assert site.recovers(before).images == IMAGES - 1
     back = site.run(job="rollback", tags={"oam-mosaic/reason": WHY})
     assert back.kind == "RollbackRefused"
-    assert f"{before.build} shows an image that was taken down since" in back.text
+    assert f"{before.build} shows an image that has been taken down since" in back.text
 
 
 def test_where_no_build_can_be_made_that_is_said_and_a_second_call_ends_it(
@@ -193,6 +193,26 @@ def test_where_no_build_can_be_made_that_is_said_and_a_second_call_ends_it(
     site.items.write_bytes(items)
     assert site.command("takedown", GONE, "--reason", WHY) == 0
     assert naming(site, GONE) == [site.keys.taken_down]
+
+
+def test_one_that_is_stopped_says_that_the_image_may_still_be_public(
+    new_site: Site, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = new_site
+    before = published(site)
+
+    def stop(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("oam_mosaic_assets.cli.build.run_job", stop)
+        assert site.command("takedown", GONE, "--reason", "a request") == 130
+
+    said = capfd.readouterr().err
+    assert f"{GONE} is on the takedown list, but may still be public: run the same command again" in said
+    assert public_mosaic_is_whole(site.store, site.keys) == before
+    assert site.command("takedown", GONE, "--reason", "a request") == 0
+    assert site.command("takedown", "--undo", GONE) == 0
 
 
 def test_a_list_that_cannot_be_read_stops_every_build(new_site: Site) -> None:

@@ -46,7 +46,7 @@ def test_a_tippecanoe_that_fails_leaves_the_mosaic(site: Site) -> None:
     assert outcome.kind == "TilingFailed"
     assert "tippecanoe failed with exit code" in outcome.text
     assert "detail" in outcome.text
-    assert "last words" in outcome.text
+    assert "last output" in outcome.text
     assert outcome.exit_code == 1
     assert site.stays_whole() == before
     site.recovers(before)
@@ -61,7 +61,7 @@ def test_a_tippecanoe_that_is_killed_half_way_leaves_the_mosaic(site: Site) -> N
     assert not outcome.success
     assert outcome.kind == "TilingFailed"
     assert "tippecanoe was killed by signal SIGKILL" in outcome.text
-    assert "The kernel kills what needs more memory than there is" in outcome.text
+    assert "The kernel kills processes when memory runs out" in outcome.text
     assert site.stays_whole() == before
     site.recovers(before)
 

@@ -72,7 +72,7 @@ def test_another_answer_than_yes_is_an_error_that_names_the_variable_only(
     status: int, web: ScriptedApi
 ) -> None:
     web.others[f"/{SECRET}"] = Answer(SECRET, status)
-    assert f"in ALERT_WEBHOOK_URL did not take the alert: {status}" in refusal(
+    assert f"in ALERT_WEBHOOK_URL did not accept the alert: {status}" in refusal(
         webhook(f"{web.address}/{SECRET}")
     )
 
@@ -135,7 +135,7 @@ def test_a_server_that_drips_is_not_waited_for(begin: bytes, monkeypatch: pytest
         if b"200" in begin:
             slow.send(MESSAGE)  # it was taken
         else:
-            assert "ALERT_WEBHOOK_URL did not take the alert" in refusal(slow)
+            assert "ALERT_WEBHOOK_URL did not accept the alert" in refusal(slow)
     assert time.monotonic() - began < 5
 
 
@@ -166,7 +166,7 @@ def test_a_mail_server_that_answers_slowly_many_times_is_not_waited_for(
         Thread(target=answer, daemon=True).start()
         began = time.monotonic()
         slow = Email(f"smtp://127.0.0.1:{server.getsockname()[1]}", sender=SENDER, recipients=PEOPLE * 50)
-        assert "ALERT_SMTP_URL did not take the alert" in refusal(slow)
+        assert "ALERT_SMTP_URL did not accept the alert" in refusal(slow)
     assert time.monotonic() - began < 5
 
 
@@ -214,7 +214,7 @@ def test_a_password_is_sent_encrypted(scheme: str, certificate: tuple[Path, Path
 def test_a_password_is_not_sent_where_anybody_could_read_it() -> None:
     with running_smtp() as server:
         server.accounts = {"me": SECRET}
-        assert "offers no STARTTLS" in refusal(email(server, user=f"me:{SECRET}@"))
+        assert "does not offer STARTTLS" in refusal(email(server, user=f"me:{SECRET}@"))
         assert not any(line.startswith(b"AUTH") for line in server.heard)
 
 
@@ -249,14 +249,14 @@ def test_the_command_says_of_each_channel_whether_it_took_the_message(
         assert capsys.readouterr().out.split() == ["webhook", "sent", "Slack", "sent", "e-mail", "sent"]
         bodies = [json.loads(body) for _, _, _, body in web.asked]
         assert bodies[0]["event"] == "test"
-        assert bodies[1]["text"].startswith("This is a test of the alerts.")
+        assert bodies[1]["text"].startswith("This is a test alert.")
         assert len(server.letters) == 1
 
         web.others[f"/{SECRET}"] = Answer("no", 403)
         assert main(["test-alerts"]) == 1
     told = capsys.readouterr().out
     assert SECRET not in told
-    assert "webhook   failed. The address in ALERT_WEBHOOK_URL did not take the alert: 403." in told
+    assert "webhook   failed. The address in ALERT_WEBHOOK_URL did not accept the alert: 403." in told
     assert "Slack     sent" in told
 
 

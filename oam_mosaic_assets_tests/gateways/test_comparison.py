@@ -82,4 +82,4 @@ def test_of_an_api_only_the_number_is_asked(store: ObjectStore, tmp_path: Path) 
     found = compare(CountingApi("https://stac.invalid", "openaerialmap"), releases, pointer)
 
     assert (found.lacking, found.departed) == (5, 0)
-    assert found.only_counted == "this source does not list ids cheaply"
+    assert found.only_counted == "this source cannot list ids cheaply"

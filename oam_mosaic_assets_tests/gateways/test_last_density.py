@@ -64,7 +64,9 @@ def test_without_a_grid_the_statistics_count_only_what_changed(
 
     assert kept(home, second, "density_sheets").exists()
     assert second["counts"] == third["counts"] != first["counts"]
-    assert "was made by another plan" in over(third)["why_anew"], "there was no archive to take tiles from"
+    assert "was made by a different plan" in over(third)["why_anew"], (
+        "there was no archive to take tiles from"
+    )
 
 
 def test_a_table_that_is_gone_or_not_what_it_was_is_not_taken_over(
@@ -78,7 +80,7 @@ def test_a_table_that_is_gone_or_not_what_it_was_is_not_taken_over(
     third = built(home, instance, ITEMS[1:])
 
     assert "density_sheets" in over(second)["why_anew"]
-    assert "is not what was kept there" in over(second)["why_anew"]
+    assert "is not what was stored there" in over(second)["why_anew"]
     assert "density_kinds" in over(third)["why_anew"]
     assert "is not in" in over(third)["why_anew"]
 
@@ -88,7 +90,7 @@ def test_another_recipe_makes_everything_anew(
 ) -> None:
     built(home, instance, ITEMS[:-1])
     monkeypatch.setattr(taking_over, "density_recipe", lambda: "another")
-    assert "another recipe" in over(built(home, instance, ITEMS))["why_anew"]
+    assert "a different recipe" in over(built(home, instance, ITEMS))["why_anew"]
 
 
 def test_tables_are_kept_as_long_as_their_build(home: Path, instance: dg.DagsterInstance) -> None:

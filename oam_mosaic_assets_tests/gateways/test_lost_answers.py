@@ -39,7 +39,7 @@ class AnswerLost(FolderStore):
         found = super().put_bytes(key, *rest, **options)
         if key == self.key:
             self.key = ""
-            raise StoreUnavailable("no whole answer from the server")
+            raise StoreUnavailable("no complete answer from the server")
         return found
 
 
@@ -53,7 +53,7 @@ def test_a_rollback_that_succeeded_though_its_answer_was_lost_keeps_its_hold(tmp
     current = releases.current()
     assert current is not None
     assert current[0].build == first
-    assert f"{first} may be public all the same, and publication stays held" in told[-1]
+    assert f"{first} may be public nevertheless, and publication stays held" in told[-1]
     with pytest.raises(PublicationHeld, match="clouds"):
         published(releases, "c")
 

@@ -59,15 +59,13 @@ def test_it_outlives_its_lifetime_while_its_publisher_is_at_work(store: ObjectSt
     with lock(store, lifetime=lifetime).held(silent):
         time.sleep(1.5 * lifetime.total_seconds())
         with (
-            pytest.raises(
-                PublicationLost, match=r"ours is being published; its lock .+ is still being renewed"
-            ),
+            pytest.raises(PublicationLost, match=r"ours holds the lock .+ and keeps renewing it"),
             lock(store, "rival", lifetime).held(said.append),
         ):
             pass
         assert store.head(KEY) is not None
 
-    assert said == ["waiting for ours, which is being published, or for its lock to end"]
+    assert said == ["waiting for ours, which holds the publisher's lock, or for the lock to expire"]
     assert store.head(KEY) is None
 
 
@@ -107,7 +105,7 @@ def test_who_lost_it_is_told_and_leaves_it_alone(store: ObjectStore, how: str) -
         else:
             leave_lock(store, in_an_hour())
         time.sleep(LIFETIME.total_seconds())
-        with pytest.raises(PublicationLost, match="was lost while ours was being published"):
+        with pytest.raises(PublicationLost, match="was lost while it was held for ours"):
             ours.renew()
 
     assert (store.head(KEY) is None) == (how == "deleted")

@@ -129,7 +129,7 @@ def test_a_wrong_secret_is_refused_and_not_told(ceph: CephServer) -> None:
     assert "S3_SECRET_KEY" in raised.value.hint
     assert "hunter2" not in str(raised.value)
     assert ceph.access_key not in str(raised.value)
-    with pytest.raises(StoreRefused, match="HeadObject is answered with 403"):
+    with pytest.raises(StoreRefused, match="HeadObject was answered with 403"):
         store.head("a")
 
 
@@ -147,14 +147,14 @@ def test_a_user_without_rights_is_told_which_are_missing(ceph: CephServer) -> No
     store = store_in(ceph.create_user("reader"), bucket)
 
     with pytest.raises(
-        StoreRefused, match=f"cannot write s3://{bucket}/a: PutObject is answered with AccessDenied"
+        StoreRefused, match=f"cannot write s3://{bucket}/a: PutObject was answered with AccessDenied"
     ) as raised:
         store.put_bytes("a", b"1", ARCHIVE, public=True)
     assert "s3:PutObject and, since the object is made public, s3:PutObjectAcl" in raised.value.hint
     with pytest.raises(StoreRefused) as raised:
         store.put_bytes("a", b"1", ARCHIVE)
     assert "None" not in raised.value.message
-    assert raised.value.hint == "Let the user have s3:PutObject here."
+    assert raised.value.hint == "Grant the user s3:PutObject here."
 
 
 def test_without_credentials_nothing_is_asked(moto: S3Server) -> None:
@@ -173,7 +173,7 @@ def test_without_credentials_nothing_is_asked(moto: S3Server) -> None:
         ("301 Moved Permanently", "PermanentRedirect", StoreRefused, "S3_REGION"),
         ("400 Bad Request", "InvalidRegion", StoreRefused, "S3_REGION"),
         ("400 Bad Request", "IllegalLocationConstraint", StoreRefused, "S3_REGION"),
-        ("400 Bad Request", "InvalidBucketName", StoreRefused, "a bucket's name"),
+        ("400 Bad Request", "InvalidBucketName", StoreRefused, "a bucket name"),
         ("307 Temporary Redirect", "TemporaryRedirect", StoreRefused, "S3_ENDPOINT"),
         ("403 Forbidden", "RequestTimeTooSkewed", StoreRefused, "clock"),
         ("400 Bad Request", "ExpiredToken", StoreRefused, "Renew"),
@@ -366,7 +366,7 @@ def test_a_download_is_of_one_object_or_none(
     (folder / "target").write_bytes(b"before")
     proxy.set_fault(Fault(cut_down=6 * MIB, connections=1, at_the_cut=replace_object))
 
-    with pytest.raises(StoreUnavailable, match="was replaced while it was read"):
+    with pytest.raises(StoreUnavailable, match="was replaced while it was being read"):
         store.get_file("a", folder / "target")
     assert (folder / "target").read_bytes() == b"before"
     assert sorted(path.name for path in folder.iterdir()) == ["source", "target"]

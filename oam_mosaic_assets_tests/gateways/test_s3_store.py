@@ -66,7 +66,7 @@ def test_the_public_may_read_elsewhere(base: str) -> None:
     "open_store", [partial(S3Store, endpoint=WITH_PASSWORD), partial(S3Store, public_base=WITH_PASSWORD)]
 )
 def test_an_address_holds_no_credentials(open_store: Callable[..., S3Store]) -> None:
-    with pytest.raises(ValueError, match=r"s3\.example\.org holds credentials") as raised:
+    with pytest.raises(ValueError, match=r"s3\.example\.org contains credentials") as raised:
         open_store("b-1", region="us-east-1")
     assert "hunter2" not in str(raised.value)
 

@@ -52,7 +52,7 @@ def test_a_tile_says_how_large_all_are(tmp_path: Path, pixels: int) -> None:
 def test_a_tile_that_is_no_png_says_nothing(tmp_path: Path, tile: bytes) -> None:
     content = covered(PLAIN, tmp_path / "it", CoveragePlan(way="whole", zoom_max=3)).archive.read_bytes()
     content = content[: content.index(b"\x89PNG")] + tile
-    with pytest.raises(BrokenArchive, match="no PNG"):
+    with pytest.raises(BrokenArchive, match="not a PNG"):
         tile_pixels(lambda start, length: content[start : start + length])
 
 

@@ -93,7 +93,7 @@ def test_an_archive_that_only_martin_can_read_is_served_all_the_same(
     server.serves(FIRST)
     assert server.ask(0, TILE).content == tile_of(mosaic)
     assert json.loads(server.ask(1, "/editor-layer-index.geojson").content)["geometry"] is None
-    assert "has no outline: its directories are not gzipped" in server.log.read_text()
+    assert "is made without an outline: its directories are not gzipped" in server.log.read_text()
 
 
 def test_a_reader_meets_no_gap_and_no_mixture_when_the_release_turns(
@@ -257,7 +257,7 @@ def test_a_second_server_in_the_same_place_is_refused(server: Serving, tmp_path:
         check=False,
     )
     assert refused.returncode == 2
-    assert "is at work in" in refused.stderr
+    assert "is running in" in refused.stderr
 
 
 def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> 
         [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert refused.returncode == 2
-    assert f"Port {server.ports[0]} of 127.0.0.1 cannot be had: Address already in use." in refused.stderr
+    assert f"Cannot listen on port {server.ports[0]} of 127.0.0.1: Address already in use." in refused.stderr
     assert "emerg" not in refused.stderr
 
 

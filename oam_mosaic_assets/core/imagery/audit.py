@@ -33,7 +33,7 @@ from oam_mosaic_assets.core.stretches import Stretches
 IMAGERY_CHECKS: Final = {
     "archive_is_whole": "Every directory can be decoded, every tile is a WEBP of 256 by 256 pixels.",
     "archive_is_as_asked": "Header and metadata match what was asked for.",
-    "every_image_is_accounted_for": "Each image was read, skipped with a reason, or waits for the budget.",
+    "every_image_is_accounted_for": "Each image is shown, skipped with a reason, or waits for the next run.",
     "images_lie_where_they_should": "Tiles are only where images are, each with those above and below it.",
     "no_image_is_a_hole": "Images not read are grey, and the upper zooms of a hybrid show all images.",
 }
@@ -155,11 +155,11 @@ def _accounts(tally: Mapping[str, Any]) -> Verdict:
     numbers = {"images": images, "read": read, "skipped": skipped, "blocks left": left}
     if read + skipped > images or (read + skipped < images and not left):
         return Verdict.failing(
-            name, f"{read:,} read and {skipped:,} skipped do not add up to {images:,}", **numbers
+            name, f"{read:,} shown and {skipped:,} skipped do not add up to {images:,}", **numbers
         )
     waits = f", {images - read - skipped:,} are left for the next run" if left else ""
     return Verdict.passing(
-        name, f"{read:,} of {images:,} images were read, {skipped:,} skipped{waits}", **numbers
+        name, f"{read:,} of {images:,} images are shown, {skipped:,} skipped{waits}", **numbers
     )
 
 

@@ -54,8 +54,8 @@ class StacGeoparquet:
         self._columns = self._guarded(lambda: self._table.collect_schema().names())
         if missing := sorted(REQUIRED.difference(self._columns)):
             raise CatalogueRefused(
-                f"{path} holds no STAC items: it has no column {', '.join(missing)}",
-                hint="Give a file as stac-geoparquet describes it.",
+                f"{path} holds no STAC items: missing columns: {', '.join(missing)}",
+                hint="Provide a file in the stac-geoparquet format.",
             )
 
     def count(self, collection: str | None) -> int:
@@ -85,12 +85,12 @@ class StacGeoparquet:
             return call()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise CatalogueRefused(
-                f"{self._path} is not a whole Parquet file: {error}", hint="Fetch or write it anew."
+                f"{self._path} is not a complete Parquet file: {error}", hint="Fetch or write it again."
             ) from error
         except OSError as error:
             raise CatalogueUnavailable(
-                f"{self._path} cannot be read any more: {error}",
-                hint="See that the disk or network share is well, then run again.",
+                f"{self._path} can no longer be read: {error}",
+                hint="Check the disk or network share, then run again.",
             ) from error
 
 

@@ -31,7 +31,7 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ALL_IN_ONE: Final = re.compile(rb'\s*(\[|\{\s*$|\{\s*"features"|\{.{,500}"FeatureCollection")')
 """How a document that holds all items at once begins, on one line or on several."""
 
-_ANEW: Final = "Fetch or write it anew."
+_ANEW: Final = "Fetch or write it again."
 
 _ONE_A_LINE: Final = 'if type == "array" then .[] elif .features then .features[] else . end'
 
@@ -78,13 +78,13 @@ class ItemsFile:
             yield from ids_in(snapshot)
 
     def _opened(self) -> io.BufferedReader:
-        hint = "Check the path of the file and the right to read it."
+        hint = "Check the path of the file and the permission to read it."
         try:
             if self._path.is_file() or not self._path.exists():
                 return self._path.open("rb")
         except OSError as error:
             raise CatalogueRefused(f"{self._path} cannot be opened: {error.strerror}", hint=hint) from error
-        raise CatalogueRefused(f"{self._path} is no file", hint=hint)
+        raise CatalogueRefused(f"{self._path} is not a file", hint=hint)
 
     def _items(self, file: io.BufferedReader) -> Iterator[Item | Unreadable]:
         first = True
@@ -98,7 +98,7 @@ class ItemsFile:
                 item = Unreadable(row, line.decode(errors="replace")[:SHOWN_CHARACTERS])
             if isinstance(item, Unreadable) and not has_end and line.startswith(b"{"):
                 raise CatalogueRefused(
-                    f"{self._path} is not whole: it ends in the middle of line {row}", hint=_ANEW
+                    f"{self._path} is incomplete: it ends in the middle of line {row}", hint=_ANEW
                 )
             yield item
 
@@ -117,7 +117,7 @@ class ItemsFile:
                     yield row, text, line.endswith(b"\n")
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise CatalogueRefused(
-                f"{self._path} is not whole: the compressed data ends or is damaged after line {row}",
+                f"{self._path} is incomplete: its compressed data ends, or is damaged, after line {row}",
                 hint=_ANEW,
             ) from error
         except OSError as error:
@@ -132,12 +132,12 @@ class ItemsFile:
     def _failing(self, error: OSError, row: int) -> CatalogueUnavailable:
         return CatalogueUnavailable(
             f"{self._path} cannot be read{f' beyond line {row}' if row else ''}: {error.strerror}",
-            hint="See that the disk or network share is well, then run again.",
+            hint="Check the disk or network share, then run again.",
         )
 
     def _all_in_one(self) -> CatalogueRefused:
         return CatalogueRefused(
-            f"{self._path} does not hold one item a line but all in one document",
+            f"{self._path} does not hold one item per line, but all in one document",
             hint=f"Convert it: jq -c '{_ONE_A_LINE}' {self._path} > items.ndjson",
         )
 
@@ -163,13 +163,13 @@ class ItemsFile:
         if others and not any_is_ours:
             named = ", ".join(list(others)[:NAMED]) + (", …" if len(others) > NAMED else "")
             raise CatalogueRefused(
-                f"{self._path} holds no item of the collection {self._collection}, but of: {named}",
-                hint="Set COLLECTION to the one you mean.",
+                f"{self._path} holds no items of the collection {self._collection}, only of: {named}",
+                hint="Set COLLECTION to the one you want.",
             )
         if self._state() != before:
             raise CatalogueUnavailable(
-                f"{self._path} was changed while it was read",
-                hint="Write it under another name and rename it when it is whole, then run again.",
+                f"{self._path} changed while it was being read",
+                hint="Write it under another name and rename it once it is complete, then run again.",
             )
 
     def _state(self) -> tuple[int, ...]:

@@ -210,19 +210,19 @@ class PgstacCatalogue:
         if not is_pgstac:
             raise CatalogueRefused(
                 f"there is no pgSTAC in {self.database}",
-                hint="Name the database that the STAC API reads; its tables are in the schema pgstac.",
+                hint="Use the database that the STAC API reads; its tables are in the schema pgstac.",
             )
         version = next((name for (name,) in ask(_VERSION)), "unknown")
         if not has_content or not version.startswith(KNOWN_VERSIONS):
             raise CatalogueRefused(
-                f"{self.database} holds pgSTAC {version}, whose tables are not known here",
+                f"{self.database} holds pgSTAC {version}, which is not supported",
                 hint="Read the catalogue through its STAC API until this version is supported.",
             )
         found = ask(_TEMPLATE, collection=self._collection)
         if not found:
             others = ", ".join(name for (name,) in ask(_COLLECTIONS, limit=COLLECTIONS_NAMED))
             raise CatalogueRefused(
-                f"{self.database} has no collection {self._collection!r}; there are: {others or 'none'}",
+                f"{self.database} has no collection {self._collection!r}; available: {others or 'none'}",
                 hint="Set COLLECTION to one of these.",
             )
         current = found[0][0]
@@ -263,15 +263,15 @@ class PgstacCatalogue:
         message = f"PostgreSQL at {self.database}: {shown}"
         if error.sqlstate is None:
             refused = any(words in told for words in _REFUSALS)
-            hint = "Check the user, the password and the name of the database."
+            hint = "Check the user, the password and the database name."
         else:
             refused = error.sqlstate.startswith(_REFUSING_CLASSES)
-            hint = "See that the user has the role pgstac_read, or SELECT on all tables of the schema pgstac."
+            hint = "Give the user the role pgstac_read, or SELECT on all tables of the schema pgstac."
         if refused:
             return CatalogueRefused(message, hint=hint)
-        hint = "See that the database is up and reachable, then run again."
+        hint = "Check that the database is up and reachable, then run again."
         if error.sqlstate == _CANCELLED:
-            hint = "See what keeps the database busy, or raise PG_STATEMENT_TIMEOUT; then run again."
+            hint = "Find out what keeps the database busy, or raise PG_STATEMENT_TIMEOUT; then run again."
         return CatalogueUnavailable(message, hint=hint)
 
 
@@ -320,8 +320,8 @@ def _parts(address: str) -> dict[str, Any]:
         if port_is_one and "@" not in f"{parts.get('host')}{parts.get('dbname')}":
             return parts
     raise CatalogueRefused(
-        "the address of the database cannot be read",
-        hint="Write special characters of the password as %XX (@ is %40, / is %2F), or give its parts"
+        "the address of the database cannot be parsed",
+        hint="Write special characters in the password as %XX (@ is %40, / is %2F), or give its parts"
         " (PGHOST, PGUSER, PGPASSWORD, PGDATABASE) instead.",
     )
 

@@ -125,7 +125,7 @@ class StacApiCatalogue:
         others = _listed(self._understood(lambda: api.read_json(collections)).get("collections"))
         names = [str(_mapping(each).get("id")) for each in others[:COLLECTIONS_NAMED]]
         raise CatalogueRefused(
-            f"{self._address.geturl()} has no collection {self._collection!r}; there are:"
+            f"{self._address.geturl()} has no collection {self._collection!r}; available:"
             f" {', '.join(names) or 'none'}",
             hint="Set COLLECTION to one of these.",
         )
@@ -161,8 +161,8 @@ class StacApiCatalogue:
 
     def _no_api(self, reason: str) -> CatalogueRefused:
         return CatalogueRefused(
-            f"{self._address.geturl()} does not answer as a STAC API does: {reason}",
-            hint="Give the address of its landing page, such as https://api.imagery.hotosm.org/stac.",
+            f"{self._address.geturl()} does not answer like a STAC API: {reason}",
+            hint="Use the address of its landing page, such as https://api.imagery.hotosm.org/stac.",
         )
 
 
@@ -209,13 +209,13 @@ class StacApiSnapshot:
             without_news = 0 if len(seen) > known else without_news + 1
             if without_news == PAGES_WITHOUT_NEWS:
                 raise CatalogueUnavailable(
-                    f"the STAC API repeats itself: {PAGES_WITHOUT_NEWS} pages in a row held no new item of"
+                    f"the STAC API repeats itself: {PAGES_WITHOUT_NEWS} pages in a row held no new items of"
                     f" {self._collection!r}",
-                    hint="Run again; where it happens again, report it to those who run the API.",
+                    hint="Run again; if it happens again, report it to the operators of the API.",
                 )
         if self.expected is not None and rows - left_out < self.expected:
             raise CatalogueUnavailable(
-                f"the STAC API announced {self.expected} items and gave {rows - left_out}",
+                f"the STAC API announced {self.expected} items but returned {rows - left_out}",
                 hint="The catalogue changed while it was read, or pages were lost; run again.",
             )
 
@@ -232,9 +232,9 @@ def _address(url: str) -> SplitResult:
         if whole and "@" not in address.path and not address.query and not address.fragment:
             return address
     raise CatalogueRefused(
-        "the address of the STAC API cannot be read",
-        hint="Give the address of its landing page, such as https://api.imagery.hotosm.org/stac, and write"
-        " special characters of a password as %XX (@ is %40, / is %2F).",
+        "the address of the STAC API cannot be parsed",
+        hint="Use the address of its landing page, such as https://api.imagery.hotosm.org/stac, and write"
+        " special characters in a password as %XX (@ is %40, / is %2F).",
     )
 
 

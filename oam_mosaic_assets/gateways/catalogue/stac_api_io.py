@@ -98,12 +98,12 @@ class OneHostIO(StacApiIO):
             message = f"{self._address.netloc} does not answer: {_trouble(cause) or told}"
             refused = "CERTIFICATE_VERIFY_FAILED" in told
         else:
-            message = f"{href.partition('?')[0]} answers with status {status}: {told}"
+            message = f"{href.partition('?')[0]} answered with status {status}: {told}"
             refused = status not in PASSING_STATUSES
         if refused:
             refusal = NotThere if status == NOT_FOUND else CatalogueRefused
-            raise refusal(message, hint="Check the address of the STAC API and the right to read it.")
-        raise CatalogueUnavailable(message, hint="See that the STAC API is up, then run again.")
+            raise refusal(message, hint="Check the address of the STAC API and the permission to read it.")
+        raise CatalogueUnavailable(message, hint="Check that the STAC API is up, then run again.")
 
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
@@ -117,9 +117,9 @@ class OneHostIO(StacApiIO):
         while True:
             if not isinstance(page.get("features"), list):
                 raise CatalogueUnavailable(
-                    f"{self._address.netloc} answers a search with what is no page of items:"
+                    f"{self._address.netloc} answered a search with something other than a page of items:"
                     f" {json.dumps(page)[:SHOWN_CHARACTERS]}",
-                    hint="Run again; where it happens again, report it to those who run the API.",
+                    hint="Run again; if it happens again, report it to the operators of the API.",
                 )
             yield page
             following = next((link for link in page.get("links", []) if link["rel"] == "next"), None)
@@ -141,12 +141,15 @@ class OneHostIO(StacApiIO):
             # without user, password and query, which do not belong in logs
             place = link._replace(netloc=link.netloc.rpartition("@")[2], query="", fragment="").geturl()
         except ValueError:  # brackets without an address in them
-            place = "something that is no address"
+            return CatalogueRefused(
+                f"{asked} redirects to something that is not an address",
+                hint="Check the address of the STAC API, and report this to those who run it.",
+            )
         below = asked.removeprefix(self._address.geturl()).rstrip("/")
         landing = place.rstrip("/").removesuffix(below) if below else place
         return CatalogueRefused(
             f"{asked} redirects to {place}, and redirects are not followed",
-            hint=f"Where that is the API you mean, set STAC_API_URL to {landing}.",
+            hint=f"If that is the API you want, set STAC_API_URL to {landing}.",
         )
 
     def _here(self, href: str) -> str:
@@ -159,8 +162,8 @@ class OneHostIO(StacApiIO):
         link = urlsplit(href)
         if link.scheme not in {"http", "https"} or link.hostname != self._address.hostname:
             raise CatalogueRefused(
-                f"the STAC API at {self._address.netloc} links to {link.scheme}://{link.hostname}",
-                hint="Let the API know the address it is reached at (forwarded headers, or its root path).",
+                f"the STAC API at {self._address.netloc} links elsewhere, to {link.scheme}://{link.hostname}",
+                hint="Tell the API at which address it is reached (forwarded headers, or its root path).",
             )
         return link._replace(scheme=self._address.scheme, netloc=self._address.netloc).geturl()
 

@@ -61,14 +61,14 @@ class BucketExamination:
         finally:
             deleting = tried(
                 "bucket: delete",
-                "objects can be deleted; those of this examination are gone",
+                "objects can be deleted; the probe objects are gone",
                 lambda: self._bucket.delete([*self._probes, *left]),
             )
         yield from found
         if found[0].is_in_the_way:  # deleting fails for the same reason
             return
         if deleting.is_in_the_way:
-            left_for_later = "What this examination wrote goes with a later one, in an hour at the earliest."
+            left_for_later = "A later run deletes the probe objects, in an hour at the earliest."
             deleting = replace(deleting, hint=f"{deleting.hint} {left_for_later}")
         yield deleting
 
@@ -98,7 +98,7 @@ class BucketExamination:
         )
         yield publishing
         if reading.is_in_the_way:
-            yield Finding("bucket: copy", State.UNTRIED, "not tried: what is copied must be read")
+            yield Finding("bucket: copy", State.UNTRIED, "not tried: copying requires reading")
         else:
             yield from self._copies()
         if publishing.is_in_the_way:
@@ -117,18 +117,18 @@ class BucketExamination:
         if found is None or seen is None or found[0] != CONTENT or found[1] != seen:
             raise StoreUnavailable(
                 f"{self._bucket.origin}/{self._private} does not hold what was just written there",
-                hint="Check that S3_ENDPOINT is an S3 server that shows what was written at once.",
+                hint="Check that S3_ENDPOINT is an S3 server that returns what was just written.",
             )
         return seen
 
     def _clock(self, written: StoredObject) -> Finding:
         skew = abs(self._now() - written.written_at)
         if skew <= MOST_SKEW:
-            return Finding("bucket: clock", State.OK, "this machine's and the store's agree")
+            return Finding("bucket: clock", State.OK, "the clocks of this machine and the store agree")
         return Finding(
             "bucket: clock",
             State.WARNING,
-            f"this machine's and the store's are {skew.total_seconds():,.0f} s apart, and locks end by them",
+            f"this machine's and the store's are {skew.total_seconds():,.0f} s apart, and locks rely on them",
             "Set this machine's clock (NTP).",
         )
 
@@ -159,28 +159,28 @@ class BucketExamination:
             return Finding(
                 subject,
                 State.WRONG,
-                "the server refuses If-Match with the ETag that it gave itself, so no lock can be renewed",
-                "Use a server that knows conditional writes, in a newer version.",
+                "the server refuses If-Match with the ETag that it returned, so no lock can be renewed",
+                "Use a server, or a newer version of it, that supports conditional writes.",
             )
         if ignored:
             return Finding(
                 subject,
                 State.WARNING,
                 f"the server ignores {' and '.join(ignored)}: two publishers would not notice each other",
-                "Let one machine alone publish here, or use a newer version of the server.",
+                "Publish here from one machine only, or use a newer version of the server.",
             )
         return Finding(subject, State.OK, "If-Match and If-None-Match are honoured")
 
     def _uploads(self) -> Iterator[Finding]:
         aborting = tried(
             "bucket: uploads",
-            "uploads in parts can be begun and aborted",
+            "multipart uploads can be started and aborted",
             lambda: self._bucket.begin_and_abort_upload(self._private),
         )
         yield aborting
         listing = tried(
             "bucket: old uploads",
-            "those of killed runs can be found",
+            "uploads left by killed runs can be found",
             lambda: self._bucket.abandon_uploads(self._private, older_than_seconds=ABANDONED.total_seconds()),
         )
         if listing.state is State.WRONG:  # a build publishes without it
@@ -200,7 +200,7 @@ class BucketExamination:
     def _copies(self) -> Iterator[Finding]:
         copying = tried(
             "bucket: copy",
-            "objects can be copied inside the store",
+            "objects can be copied within the store",
             lambda: self._bucket.copy(self._read(), self._copied, PROBE),
         )
         yield copying
@@ -215,9 +215,9 @@ class BucketExamination:
             yield Finding(
                 "bucket: pinned copy",
                 State.WARNING,
-                "the server ignores the condition on what is copied; it is looked at right before, "
-                "but for a moment somebody could replace it",
-                "Let nobody else write below the prefix, or use a newer version of the server.",
+                "the server ignores the condition on the source of a copy; the source is checked before, "
+                "but could be replaced in between",
+                "Make sure nobody else writes below the prefix, or use a newer version of the server.",
             )
         else:
             yield Finding("bucket: pinned copy", State.OK, "only the audited bytes are copied")
@@ -235,20 +235,20 @@ class BucketExamination:
                 "bucket: public",
                 State.WRONG,
                 f"{address} is not readable without credentials, although its ACL is public-read",
-                "The bucket must let objects be public: allow ACLs (Object Ownership) and do not block "
+                "The bucket must allow public objects: allow ACLs (Object Ownership) and do not block "
                 "public access; set S3_PUBLIC_URL if readers use another address.",
             )
         else:
-            yield Finding("bucket: public", State.OK, "strangers can read what is public, also in ranges")
+            yield Finding("bucket: public", State.OK, "public objects can be read anonymously, in ranges too")
             yield self._other_origins()
         if is_private:
-            yield Finding("bucket: private", State.OK, "strangers cannot read what is not public")
+            yield Finding("bucket: private", State.OK, "other objects cannot be read anonymously")
         else:
             yield Finding(
                 "bucket: private",
                 State.WARNING,
-                "strangers can read what is not public, such as builds that failed their audit",
-                "Let the bucket's policy give nobody the right to read: ACLs make public what should be.",
+                "objects that are not public can be read anonymously, such as builds that failed their audit",
+                "Remove public read access from the bucket's policy: ACLs make public what should be.",
             )
 
     def _other_origins(self) -> Finding:
@@ -261,7 +261,7 @@ class BucketExamination:
         lacking = []
         allowed = {each.get("Access-Control-Allow-Origin") for each in (preflight, answer)}
         if not allowed <= {"*", ORIGIN}:
-            lacking.append("no requests from other origins are allowed")
+            lacking.append("requests from other origins are not allowed")
         else:
             if not _listed("Range", preflight.get("Access-Control-Allow-Headers")):
                 lacking.append("the header Range is not allowed")
@@ -275,7 +275,7 @@ class BucketExamination:
             subject,
             State.WARNING,
             f"maps on other sites cannot read it: {'; '.join(lacking)}",
-            "Give the bucket the CORS configuration in deploy/s3/cors.json (aws s3api put-bucket-cors).",
+            "Apply the CORS configuration in deploy/s3/cors.json (aws s3api put-bucket-cors).",
         )
 
 

@@ -25,7 +25,7 @@ from oam_mosaic_assets.settings import SOURCES, Settings
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check settings, source, store and machine; nothing that this writes is left behind."""
     place = f"s3://{settings.s3_bucket}" if settings.publishes_to_s3 else "a folder"
-    yield Finding("settings", State.OK, f"readable: from {SOURCES[settings.source]} into {place}")
+    yield Finding("settings", State.OK, f"valid: from {SOURCES[settings.source]} into {place}")
     for remark in settings.remarks():
         yield Finding("settings", State.WARNING, remark)
     images = yield from examine_source(settings)
@@ -69,6 +69,6 @@ def _store(settings: Settings) -> Generator[Finding, None, tuple[bool, int | Non
         needed = {"store"}
     yield from found
     if any(each.is_in_the_way and each.subject in needed for each in found):
-        yield Finding("public mosaic", State.UNTRIED, "not looked at: the store cannot be read")
+        yield Finding("public mosaic", State.UNTRIED, "not checked: the store cannot be read")
         return False, None
     return True, (yield from examine_publication(store_of(settings), keys))

@@ -61,7 +61,7 @@ def tried(subject: str, text: str, call: Callable[[], object]) -> Finding:
     except MosaicError as error:
         return Finding.of(subject, error)
     except PreconditionFailed as error:
-        return Finding(subject, State.WRONG, str(error), "See who else writes to this place, then try again.")
+        return Finding(subject, State.WRONG, str(error), "Check who else writes to this place; try again.")
     return Finding(subject, State.OK, text)
 
 

@@ -34,8 +34,8 @@ def examine_machine() -> Finding:
     limited = " (the limit of its cgroup)" if memory < physical else ""
     text = (
         f"{size_in_words(memory)} of memory{limited}, {usable} processor{'s' if usable > 1 else ''}; "
-        f"the whole catalogue takes {size_in_words(WHOLE_CATALOGUE_BYTES)}"
+        f"the whole catalogue needs {size_in_words(WHOLE_CATALOGUE_BYTES)}"
     )
     if memory >= WHOLE_CATALOGUE_BYTES:
         return Finding("machine", State.OK, text)
-    return Finding("machine", State.WARNING, text, "Give it more memory: the kernel kills what needs more.")
+    return Finding("machine", State.WARNING, text, "Give it more memory: the kernel kills what exceeds it.")

@@ -21,7 +21,7 @@ class ProbedBucket(S3Store):
 
     def begin_and_abort_upload(self, key: str, *, public: bool = False) -> None:
         """Begin a multipart upload and abort it, to see that both are allowed; the object stays as it is."""
-        with self._faults("begin an upload of", key, public=public):
+        with self._faults("start an upload of", key, public=public):
             upload = self._client.create_multipart_upload(
                 Bucket=self.bucket, Key=key, **describe(PROBE, public=public)
             )

@@ -34,10 +34,10 @@ def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, No
                 "public mosaic",
                 State.WARNING,
                 "; but ".join(filter(None, (text, "; ".join(differences)))),
-                "The next build puts it right; see who else writes to this place.",
+                "The next build repairs this; check who else writes to this place.",
             )
         else:
-            yield Finding("public mosaic", State.OK, text or "none yet: the first build makes it")
+            yield Finding("public mosaic", State.OK, text or "none yet: the first build will create it")
         yield from _waiting(releases)
         yield _lock(store, keys)
         yield from _foreign(store, keys, pointer.etags if pointer else ())
@@ -49,13 +49,21 @@ def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, No
 
 def _waiting(releases: Releases) -> Iterator[Finding]:
     if hold := releases.holds.present():
-        yield Finding("hold", State.WARNING, str(hold), "Builds are refused until: oam-mosaic resume.")
+        yield Finding("hold", State.WRONG, str(hold), "Builds are refused until `oam-mosaic resume`.")
+    pending = [each.id for each in releases.takedowns.all() if releases.keys.prefix not in each.gone]
+    if pending:
+        yield Finding(
+            "takedown",
+            State.WARNING,
+            f"on the takedown list, but may still be public or kept here: {', '.join(pending)}",
+            "Finish what was begun: oam-mosaic takedown ID --reason REASON.",
+        )
     for build in releases.staged.waiting():
         yield Finding(
             "held build",
             State.WARNING,
-            f"{build} is audited and not public: a guard held it back, or it is being published",
-            f"If it is right, say so: oam-mosaic publish {build} --confirm REASON.",
+            f"{build} is audited but not public: a guard held it back, or it is being published",
+            f"If it is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON.",
         )
 
 
@@ -65,13 +73,13 @@ def _lock(store: ObjectStore, keys: Keys) -> Finding:
         return Finding(subject, State.OK, "nobody is publishing")
     since = f" since {holder.since}" if holder.since else ""
     if holder.until <= datetime.now(UTC):
-        text = f"left by {holder.build}, ended at {holder.until:%Y-%m-%d %H:%M} UTC; the next build takes it"
+        text = f"left by {holder.build}, expired {holder.until:%Y-%m-%d %H:%M} UTC; the next build takes it"
         return Finding(subject, State.OK, text)
     return Finding(
         subject,
         State.WARNING,
-        f"{holder.build} is being published{since}; a build that is ready meanwhile waits for that",
-        "Nothing needs to be done: the lock ends with its publisher, or two minutes after it was killed.",
+        f"held for {holder.build}{since}; any other build waits until it is released",
+        "Nothing needs to be done: it is released when its holder ends, or two minutes after it is killed.",
     )
 
 
@@ -81,9 +89,9 @@ def _foreign(store: ObjectStore, keys: Keys, ours: Collection[str]) -> Iterator[
         yield Finding(
             "foreign objects",
             State.WARNING,
-            f"{each.key} holds {each.size:,} bytes that no build of ours wrote ({each.written_at:%Y-%m-%d}); "
+            f"{each.key} holds {each.size:,} bytes that no build wrote ({each.written_at:%Y-%m-%d}); "
             "a build keeps a copy and waits for a person",
-            "If that may be replaced, say so then: oam-mosaic publish BUILD --confirm REASON.",
+            "If it may be replaced, confirm that then: oam-mosaic publish BUILD --confirm REASON.",
         )
     if not found:
         yield Finding("foreign objects", State.OK, "none under the fixed keys")

@@ -47,7 +47,7 @@ class ArchiveSize:
         if published is not None:
             return cls(published, f"the last build has {size_in_words(published)}")
         if images is not None:
-            return cls(images * BYTES_PER_IMAGE, f"guessed from {images:,} images")
+            return cls(images * BYTES_PER_IMAGE, f"estimated from {images:,} images")
         return cls(WHOLE_CATALOGUE * BYTES_PER_IMAGE, f"as measured with {WHOLE_CATALOGUE:,} images")
 
 
@@ -74,7 +74,7 @@ def examine_store_folder(root: Path, key: str, probes: str) -> Finding:
             if found is None or found[0] != b"second":
                 raise StoreUnavailable(
                     f"{root} does not hold what was just written there",
-                    hint="Check the disk, or the mount, that holds the folder.",
+                    hint="Check the disk or mount that holds the folder.",
                 )
 
     text = f"{root.absolute()}: objects can be written, replaced, read and deleted"
@@ -83,7 +83,7 @@ def examine_store_folder(root: Path, key: str, probes: str) -> Finding:
     except OSError as fault:
         return _unusable("store", root, fault, setting="MOSAIC_STORE")
     if finding.is_in_the_way and "MOSAIC_STORE" not in finding.hint:
-        finding = replace(finding, hint=f"{finding.hint} MOSAIC_STORE names it.")
+        finding = replace(finding, hint=f"{finding.hint} It is set by MOSAIC_STORE.")
     return finding
 
 
@@ -103,7 +103,7 @@ def examine_home(home: Path) -> Finding:
     subject, configuration = "Dagster's home", home / "dagster.yaml"
     try:
         if re.search(r"^storage:", configuration.read_text(), re.MULTILINE):
-            return Finding(subject, State.OK, f"{configuration} names a storage of its own, not tried")
+            return Finding(subject, State.OK, f"{configuration} configures a storage of its own, not tried")
     except OSError:  # there is none, or we may not read it
         pass
     return examine_folder(subject, home, setting="DAGSTER_HOME")
@@ -121,7 +121,7 @@ def examine_room(
         free, need = shutil.disk_usage(_nearest(folder)).free, archive.bytes * archives
     except OSError:  # reported by the check that tried to write there
         return
-    text = f"{size_in_words(free)} free, a build needs some {size_in_words(need)} ({archive.basis})"
+    text = f"{size_in_words(free)} free; a build needs about {size_in_words(need)} ({archive.basis})"
     if free >= need:
         yield Finding(subject, State.OK, text)
         return
@@ -139,5 +139,5 @@ def _unusable(subject: str, folder: Path, fault: OSError, *, setting: str) -> Fi
         subject,
         State.WRONG,
         f"{folder.absolute()} cannot be used: {fault.strerror}",
-        f"Let this user write there, or set {setting} to another folder with room.",
+        f"Give this user write access there, or set {setting} to another folder with enough space.",
     )

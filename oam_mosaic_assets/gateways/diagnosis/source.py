@@ -48,8 +48,8 @@ def examine_source(settings: Settings) -> Generator[Finding, None, int | None]:
         yield Finding(
             "images",
             State.WRONG,
-            f"{catalogue.origin} holds no STAC items: of {unreadable:,} lines none is a JSON object",
-            "Give STAC items, one JSON object a line, plain or gzipped, or stac-geoparquet.",
+            f"{catalogue.origin} holds no STAC items: none of {unreadable:,} lines is a JSON object",
+            "Provide STAC items, one JSON object per line, plain or gzipped, or stac-geoparquet.",
         )
         return images
     yield _judge(settings, images, f"{text} in {catalogue.origin}", seconds=time.monotonic() - began)
@@ -73,16 +73,16 @@ def _judge(settings: Settings, images: int | None, text: str, *, seconds: float)
         return Finding(
             "images",
             State.WRONG,
-            f"{text}, and an empty catalogue never replaces a mosaic",
-            "See COLLECTION and the source.",
+            f"{text}; an empty catalogue never replaces a mosaic",
+            "Check COLLECTION and the source.",
         )
     allowed = settings.pg_statement_timeout
     if settings.source == "pgstac" and seconds > SLOW * allowed:
         return Finding(
             "images",
             State.WARNING,
-            f"{text}, counted in {seconds:.1f} s; an answer may take {allowed} s",
-            "Raise PG_STATEMENT_TIMEOUT, or see what keeps the database busy.",
+            f"{text}, counted in {seconds:.1f} s; the limit is {allowed} s",
+            "Raise PG_STATEMENT_TIMEOUT, or find out what keeps the database busy.",
         )
     return Finding("images", State.OK, text)
 
@@ -98,15 +98,15 @@ def _database(settings: Settings) -> Iterator[Finding]:
             subject,
             State.WRONG,
             f"{access.user} may not read {', '.join(access.unreadable)}",
-            f"As the owner of pgSTAC: GRANT pgstac_read TO {access.user}",
+            f"As the owner of pgSTAC, run: GRANT pgstac_read TO {access.user}",
         )
     elif access.is_superuser or access.writable:
         may = "is a superuser" if access.is_superuser else f"may write to {', '.join(access.writable)}"
         yield Finding(
             subject,
             State.WARNING,
-            f"{access.user} {may}, and a build only reads",
-            "Give it a user of its own that has nothing but the role pgstac_read.",
+            f"{access.user} {may}, but a build only reads",
+            "Use a separate user that has only the role pgstac_read.",
         )
     else:
         yield Finding(subject, State.OK, f"{access.user} may read what a build needs, and change nothing")

@@ -20,10 +20,10 @@ def test_what_is_left_is_told_by_the_pace_so_far() -> None:
     clock.now += 5
     assert pace.left(5, 100) == ""  # too early to tell
     clock.now += 55
-    assert pace.left(10, 100) == ", some 9 min left"
-    assert pace.left(10, 10_000) == ", some 17 h left"
+    assert pace.left(10, 100) == ", about 9 min left"
+    assert pace.left(10, 10_000) == ", about 17 h left"
     clock.now += 40
-    assert pace.left(99, 100) == ", some 1 s left"
+    assert pace.left(99, 100) == ", about 1 s left"
     assert pace.left(100, 100) == ""
 
 
@@ -38,4 +38,4 @@ def test_the_pace_of_long_ago_does_not_count() -> None:
         clock.now += 60
         done += 10
         said = pace.left(done, 1000)
-    assert said == ", some 78 min left"
+    assert said == ", about 78 min left"

@@ -164,10 +164,10 @@ def test_where_all_items_are_of_other_collections_these_are_named(path: Path) ->
     others = [an_item(str(number), collection=f"other-{number % 12}") for number in range(30)]
     path.write_bytes(lines_of(*others) + b"?\n")
     named = ", ".join(f"other-{number}" for number in range(10))
-    with pytest.raises(CatalogueRefused, match=rf"no item of the collection mine, but of: {named}, …\n"):
+    with pytest.raises(CatalogueRefused, match=rf"no items of the collection mine, only of: {named}, …\n"):
         read(path, "mine")
     path.write_bytes(lines_of(others[0]))
-    with pytest.raises(CatalogueRefused, match=r"but of: other-0\n"):
+    with pytest.raises(CatalogueRefused, match=r"only of: other-0\n"):
         read(path, "mine")
 
 
@@ -185,7 +185,7 @@ def test_a_missing_file_is_refused(path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CatalogueRefused, match="is no file"):
+    with pytest.raises(CatalogueRefused, match="is not a file"):
         read(tmp_path)
 
 
@@ -209,7 +209,7 @@ def test_a_file_that_was_cut_off_in_a_line_is_refused(path: Path, pack: Any, lef
     assert line.endswith('ü"}'.encode())
     path.write_bytes(pack(lines_of(an_item("a")) + line[left]))
 
-    with pytest.raises(CatalogueRefused, match="is not whole: it ends in the middle of line 2"):
+    with pytest.raises(CatalogueRefused, match="is incomplete: it ends in the middle of line 2"):
         read(path)
 
 
@@ -226,7 +226,7 @@ def test_a_file_that_was_cut_off_in_a_line_is_refused(path: Path, pack: Any, lef
 def test_a_gzipped_file_that_is_not_whole_is_refused(path: Path, damage: Any) -> None:
     path.write_bytes(damage(gzip.compress(lines_of(*[an_item(os.urandom(12).hex()) for _ in range(500)]))))
 
-    with pytest.raises(CatalogueRefused, match="is not whole"):
+    with pytest.raises(CatalogueRefused, match="is incomplete"):
         read(path)
 
 
@@ -277,7 +277,7 @@ def test_a_file_that_changes_while_it_is_read_may_be_whole_later(path: Path, cha
             (path.parent / "new").replace(path)
         else:
             path.unlink()
-        with pytest.raises(CatalogueUnavailable, match="changed while it was read"):
+        with pytest.raises(CatalogueUnavailable, match="changed while it was being read"):
             list(items)
 
 

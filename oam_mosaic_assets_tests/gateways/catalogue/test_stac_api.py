@@ -105,7 +105,7 @@ def test_an_empty_collection_is_a_catalogue_without_items(served: tuple[PgstacDa
 def test_an_unknown_collection_is_refused_and_others_named(served: tuple[PgstacDatabase, str]) -> None:
     _, address = served
     with pytest.raises(
-        CatalogueRefused, match=r"no collection 'openaerialmop'; there are: .*empty"
+        CatalogueRefused, match=r"no collection 'openaerialmop'; available: .*empty"
     ) as refused:
         StacApiCatalogue(address, "openaerialmop").count()
 

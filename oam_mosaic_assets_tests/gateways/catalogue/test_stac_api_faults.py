@@ -117,7 +117,7 @@ def test_fewer_items_than_announced_are_not_the_whole_catalogue() -> None:
     pages = [a_page(an_item("a"), leads_to=f"{HERE}/search?2"), a_page(an_item("b"), an_item("a"))]
     with (
         scripted_api(a_page(matched=3), *pages) as api,
-        pytest.raises(CatalogueUnavailable, match="announced 3 items and gave 2"),
+        pytest.raises(CatalogueUnavailable, match="announced 3 items but returned 2"),
     ):
         read(catalogue_of(api))
 
@@ -193,7 +193,7 @@ def test_an_answer_without_items_is_not_taken_for_the_last_page(answer: Any, pag
     pages = [a_page(), a_page(an_item("a"), leads_to=f"{HERE}/search?2")][:pages_before]
     with (
         scripted_api(*pages, Answer(answer)) as api,
-        pytest.raises(CatalogueUnavailable, match="no page of items"),
+        pytest.raises(CatalogueUnavailable, match="something other than a page of items"),
     ):
         read(catalogue_of(api))
 
@@ -210,7 +210,7 @@ def test_a_page_without_items_may_lead_to_others() -> None:
 def test_a_landing_page_without_a_search_is_refused(landing: Any) -> None:
     with (
         scripted_api(a_page(), others={"/": Answer(landing)}) as api,
-        pytest.raises(CatalogueRefused, match="does not answer as a STAC API does"),
+        pytest.raises(CatalogueRefused, match="does not answer like a STAC API"),
     ):
         read(catalogue_of(api))
 
@@ -251,7 +251,7 @@ def test_links_to_other_hosts_and_to_files_are_not_followed(link: str) -> None:
         page = a_page(an_item("a"), leads_to=link.format(port=port))
         with (
             scripted_api(a_page(matched=2), page) as api,
-            pytest.raises(CatalogueRefused, match=r"links to \w*:"),
+            pytest.raises(CatalogueRefused, match=r"links elsewhere, to \w*:"),
         ):
             read(catalogue_of(api))
         assert elsewhere.asked == []
@@ -328,7 +328,7 @@ def test_items_of_other_collections_are_none_of_the_catalogues() -> None:
         assert read(catalogue_of(api)) == [an_item("a"), of_none]
     with (
         scripted_api(a_page(matched=2), a_page(an_item("a"), *others)) as api,
-        pytest.raises(CatalogueUnavailable, match="announced 2 items and gave 1"),
+        pytest.raises(CatalogueUnavailable, match="announced 2 items but returned 1"),
     ):
         read(catalogue_of(api))
 
@@ -374,7 +374,7 @@ def test_errors_do_not_show_the_password(status: int) -> None:
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused_without_being_shown(address: str) -> None:
-    with pytest.raises(CatalogueRefused, match="cannot be read") as refused:
+    with pytest.raises(CatalogueRefused, match="cannot be parsed") as refused:
         StacApiCatalogue(address, COLLECTION)
 
     told = everything_told(refused.value)

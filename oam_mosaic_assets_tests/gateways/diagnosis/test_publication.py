@@ -12,6 +12,7 @@ from oam_mosaic_assets.gateways.diagnosis.publication import examine_publication
 from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets.gateways.releases import Releases
 
 KEYS = Keys()
 JSON = Headers("application/json")
@@ -74,8 +75,8 @@ def test_a_publisher_at_work_is_named(store: ObjectStore) -> None:
         lock = examined(store)["publisher's lock"]
 
     assert lock.state is State.WARNING
-    said, _, since = lock.text.partition(" is being published since ")
-    assert said == BUILD
+    said, _, since = lock.text.partition(" since ")
+    assert said == f"held for {BUILD}"
     taken = datetime.fromisoformat(since.split(";")[0])
     assert began <= taken <= datetime.now(UTC)
 
@@ -101,7 +102,7 @@ def test_a_dead_publishers_lock_is_in_nobodys_way(store: ObjectStore) -> None:
     lock = examined(store)["publisher's lock"]
 
     assert lock.state is State.OK
-    assert lock.text.startswith(f"left by {BUILD}, ended at ")
+    assert lock.text.startswith(f"left by {BUILD}, expired ")
 
 
 def test_somebody_elses_objects_are_named_and_stay(store: ObjectStore) -> None:
@@ -110,7 +111,7 @@ def test_somebody_elses_objects_are_named_and_stay(store: ObjectStore) -> None:
     foreign = examined(store)["foreign objects"]
 
     assert foreign.state is State.WARNING
-    assert "global-mosaic.pmtiles holds 14 bytes that no build of ours wrote" in foreign.text
+    assert "global-mosaic.pmtiles holds 14 bytes that no build wrote" in foreign.text
     assert "oam-mosaic publish BUILD --confirm REASON" in foreign.hint
     assert list(store.keys("")) == before
 
@@ -133,13 +134,24 @@ def test_a_public_archive_that_is_gone_is_said(store: ObjectStore) -> None:
     assert finding.text.endswith(f"but {KEYS.archive} is gone")
 
 
+def test_a_takedown_that_was_stopped_midway_is_said_until_nothing_is_left(store: ObjectStore) -> None:
+    takedowns = Releases(store, KEYS).takedowns
+    takedowns.add("private", "a request")
+
+    found = examined(store)["takedown"]
+
+    assert (found.state, found.text.rpartition(" ")[2]) == (State.WARNING, "private")
+    takedowns.mark_gone("private")
+    assert "takedown" not in examined(store)
+
+
 def test_what_keeps_the_next_build_from_being_public_is_said(store: ObjectStore) -> None:
     Holds(store, KEYS).place("the islands are missing")
     store.put_bytes(KEYS.staging(BUILD, AUDIT), b"{}", JSON)
 
     found = examined(store)
 
-    assert found["hold"].state is found["held build"].state is State.WARNING
+    assert (found["hold"].state, found["held build"].state) == (State.WRONG, State.WARNING)
     assert "the islands are missing" in found["hold"].text
     assert found["held build"].text.startswith(BUILD)
     assert f"oam-mosaic publish {BUILD} --confirm REASON" in found["held build"].hint

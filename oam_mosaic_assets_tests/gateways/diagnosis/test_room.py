@@ -117,7 +117,7 @@ def test_a_disk_that_is_too_small_for_a_build_is_told_before_it_is_full(tmp_path
 
     assert beyond_ok(findings) == {"scratch room": State.WRONG}
     (wrong,) = (each for each in findings if each.state is State.WRONG)
-    assert wrong.text == "1.0 MB free, a build needs some 60 MB (guessed from 2,000 images)"
+    assert wrong.text == "1.0 MB free; a build needs about 60 MB (estimated from 2,000 images)"
     assert "MOSAIC_SCRATCH" in wrong.hint
 
 
@@ -135,7 +135,7 @@ def test_room_is_compared_with_what_a_build_needs(archive: int, state: State) ->
     ("published", "images", "size", "basis"),
     [
         (1_000_000, 5, 1_000_000, "the last build has 1.0 MB"),
-        (None, 1000, 2_980_000, "guessed from 1,000 images"),
+        (None, 1000, 2_980_000, "estimated from 1,000 images"),
         (None, None, 67_920_160, "as measured with 22,792 images"),
     ],
 )
@@ -193,4 +193,4 @@ def test_a_home_that_names_another_storage_need_not_be_writable(tmp_path: Path) 
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\nstorage:\n  postgres: {}\n")
     finding = examine_home(tmp_path)
     assert finding.state is State.OK
-    assert "names a storage of its own" in finding.text
+    assert "configures a storage of its own" in finding.text

@@ -123,7 +123,7 @@ def test_a_user_who_may_write_is_more_than_a_reader_needs(reader: Callable[[str]
     findings, _ = examined(**reader("GRANT pgstac_read TO {role}; GRANT DELETE ON pgstac.items TO {role}"))
 
     assert findings[1].state is WARNING
-    assert "may write to pgstac.items, and" in findings[1].text
+    assert "may write to pgstac.items, but" in findings[1].text
 
 
 def test_a_collection_that_is_missing_is_named(database: PgstacDatabase) -> None:
@@ -131,7 +131,7 @@ def test_a_collection_that_is_missing_is_named(database: PgstacDatabase) -> None
 
     assert findings[-1].subject == "images"
     assert findings[-1].state is WRONG
-    assert "no collection 'openareialmap'; there are: empty, openaerialmap" in findings[-1].text
+    assert "no collection 'openareialmap'; available: empty, openaerialmap" in findings[-1].text
     assert findings[-1].hint == "Set COLLECTION to one of these."
 
 
@@ -169,7 +169,7 @@ def test_a_pgstac_of_another_version_is_named(database: PgstacDatabase) -> None:
             connection.execute("DELETE FROM migrations WHERE version = '0.11.0'")
 
     assert findings[-1].state is WRONG
-    assert "holds pgSTAC 0.11.0, whose tables are not known here" in findings[-1].text
+    assert "holds pgSTAC 0.11.0, which is not supported" in findings[-1].text
 
 
 def test_a_database_that_is_down_may_be_back_later() -> None:
@@ -192,7 +192,7 @@ def test_a_count_that_takes_most_of_the_time_allowed_is_a_warning(
     findings, _ = examined(**database.environment, PG_STATEMENT_TIMEOUT="7")
 
     assert findings[-1].state is WARNING
-    assert "an answer may take 7 s" in findings[-1].text
+    assert "the limit is 7 s" in findings[-1].text
     assert "PG_STATEMENT_TIMEOUT" in findings[-1].hint
 
 

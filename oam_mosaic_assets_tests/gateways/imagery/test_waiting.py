@@ -47,9 +47,7 @@ def holes(bench: Bench, tally: Tally, images: list[Image]) -> list[str]:
 
 
 def test_an_image_whose_block_is_grey_again_waits(nginx: Nginx, tmp_path: Path) -> None:
-    goes, stays = (
-        drone(nginx, name, east, 5_232_000)[0] for name, east in (("a", 702_400), ("b", 703_600))
-    )
+    goes, stays = (drone(nginx, name, east, 5_232_000)[0] for name, east in (("a", 702_400), ("b", 703_600)))
     bench = Bench(tmp_path, nginx.host)
     bench.build([goes, stays])
     tally = bench.build([stays], budget=NOTHING)
