@@ -176,7 +176,7 @@ def test_the_ui_says_of_a_port_that_it_cannot_have_which_and_why(tmp_path: Path,
         wanted = str(taken.getsockname()[1]) if port == "taken" else port
         told = run("ui", cwd=tmp_path, PORT=wanted, **prepared(tmp_path, {}))
     assert told.returncode == 2
-    why = "Address already in use" if port == "taken" else "it is not a port"
+    why = "Address already in use" if port == "taken" else "it is not a port number (1 to 65535)"
     assert told.stderr.startswith(f"oam-mosaic: The UI cannot use port {wanted}: {why}.\n")
 
 

@@ -35,6 +35,8 @@ class _Plain(logging.Formatter):
         step = getattr(record, "dagster_meta", {}).get("step_key") or ""
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         text = f"{_said(record)}{_why(record)}"
+        if self._build:
+            text = text.removeprefix(f"{self._build}: ")  # which the UI needs; here the line begins with it
         moment = time.strftime("%H:%M:%SZ", time.gmtime(record.created))
         source = " ".join(filter(None, (step, self._build)))
         return f"{moment} {f'[{source}] ' if source else ''}{mark}{text}"
