@@ -185,7 +185,7 @@ def test_the_ui_takes_its_port_from_the_env_file_too(tmp_path: Path) -> None:
     (project / ".env").write_text("PORT=70000\n")
     told = run(project / "scripts" / "ui", cwd=tmp_path, **prepared(tmp_path, {}))
     assert told.returncode == 2
-    assert told.stderr.startswith("oam-mosaic: The UI cannot use port 70000: it is not a port.\n")
+    assert told.stderr.startswith("oam-mosaic: The UI cannot use port 70000: it is not a port number (1 to 65535).\n")
 
 
 def test_paths_count_from_the_folder_of_whoever_starts_a_run(tmp_path: Path) -> None:
