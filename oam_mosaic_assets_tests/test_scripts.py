@@ -1,4 +1,4 @@
-"""The scripts: what they say where they cannot go on, and what they leave running."""
+"""The scripts: what they say when they cannot continue, and what they leave running."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_why_a_suite_of_debian_cannot_be_read_is_said(tmp_path: Path, script: st
 
 @contextmanager
 def a_ui(folder: Path, *, daemon: str, webserver: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `scripts/ui` with other programs in the places of Dagster's; each writes down its process."""
+    """Run `scripts/ui` with other programs in place of Dagster's; each writes down its process id."""
     programs = {
         "dagster-daemon": f"echo $$ >'{folder}/daemon'; {daemon}",
         "dagster-webserver": f"echo $$ >'{folder}/webserver'; {webserver}",
@@ -75,7 +75,7 @@ def a_ui(folder: Path, *, daemon: str, webserver: str) -> Iterator[subprocess.Po
 
 
 def prepared(folder: Path, commands: dict[str, str]) -> dict[str, str]:
-    """Make what the scripts take for a finished environment, with these programs; what names it to them."""
+    """Make what the scripts take for a finished environment, with these programs; gives its variable."""
     programs = folder / "venv" / "bin"
     programs.mkdir(parents=True)
     for name, command in {**commands, "python": f"exec '{sys.executable}' \"$@\""}.items():
@@ -103,7 +103,7 @@ def until(happens: Callable[[], bool]) -> None:
 
 
 def a_project(folder: Path) -> Path:
-    """A folder as the project's, as far as the scripts look at it."""
+    """A copy of the project, as far as the scripts look at it."""
     project = folder / "project"
     shutil.copytree(REPOSITORY / "scripts", project / "scripts")
     for name in ("requirements.lock", "pyproject.toml"):
@@ -185,7 +185,7 @@ def test_the_ui_takes_its_port_from_the_env_file_too(tmp_path: Path) -> None:
     (project / ".env").write_text("PORT=70000\n")
     told = run(project / "scripts" / "ui", cwd=tmp_path, **prepared(tmp_path, {}))
     assert told.returncode == 2
-    assert told.stderr.startswith("oam-mosaic: The UI cannot use port 70000: it is not a port number (1 to 65535).\n")
+    assert told.stderr.startswith("oam-mosaic: The UI cannot use port 70000: it is not a port number")
 
 
 def test_paths_count_from_the_folder_of_whoever_starts_a_run(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_signal_that_comes_while_the_ui_starts_its_processes_ends_both(
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_a_run_ends_the_build_and_is_waited_for(tmp_path: Path, sign: signal.Signals) -> None:
-    """Alone the build would go on, and publish."""
+    """Otherwise the build would go on by itself, and publish."""
     note, done = tmp_path / "build", tmp_path / "done"
     tidies = f"trap 'touch {done}; kill $at_work; exit {128 + sign}' {sign:d}"
     build = f"sleep 600 & at_work=$!; {tidies}; echo $at_work >'{note}'; wait"
