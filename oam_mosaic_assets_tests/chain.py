@@ -1,7 +1,7 @@
-"""Running the whole chain as a maintainer does, and looking at what it left: for tests from end to end.
+"""Run the whole chain as a maintainer does, and inspect what it left: for end-to-end tests.
 
-- `Site`: one installation: its settings, its Dagster instance, what a test puts in a resource's place.
-- `run_chain`: one run of a job, and what came of it.
+- `Site`: one installation: its settings, its Dagster instance, and the resources a test replaces.
+- `run_chain`: one run of a job, and its outcome.
 - `public_mosaic_is_whole`, `nothing_left_behind`: what must be true whatever happened.
 """
 
@@ -40,24 +40,24 @@ from oam_mosaic_assets_tests.servers.buckets import new_bucket
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 REPOSITORY: Final = Path(__file__).parents[1]
-"""Where `workspace.yaml` and `dagster.yaml` lie."""
+"""Where `workspace.yaml` and `dagster.yaml` are."""
 
-MEMORY: Final = Path("/dev/shm")  # noqa: S108  # its permissions are those of /tmp
-"""Where files cost no disk: Dagster's SQLite and the folder store wait for the disk at every write."""
+MEMORY: Final = Path("/dev/shm")  # noqa: S108  # it has the same permissions as /tmp
+"""In memory: on a disk, Dagster's SQLite and the folder store would wait for it at every write."""
 
 _ENGINES: Final = 16
 
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """A folder in memory, where there is such a place; gone when the block ends."""
+    """A temporary folder, in memory where possible; removed when the block ends."""
     with tempfile.TemporaryDirectory(prefix="mosaic-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         yield Path(name)
 
 
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance as a maintainer has it, in a `DAGSTER_HOME` of its own: `root_directory`."""
+    """A Dagster instance like a maintainer's, with its own `DAGSTER_HOME`: its `root_directory`."""
     with quick_folder() as home:
         (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
         with _engines_kept(), dg.DagsterInstance.from_config(str(home)) as instance:
@@ -66,15 +66,16 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
 
 @contextmanager
 def _engines_kept() -> Iterator[None]:
-    """Let Dagster use SQLAlchemy's engine for a file of events again, for the block.
+    """Make Dagster reuse the SQLAlchemy engine of an event file, for the duration of the block.
 
-    It makes one for each event that it stores, and each compiles its SQL anew: a quarter of a run's work.
+    Otherwise it creates one for every event it stores, and each compiles its SQL again: a quarter of a
+    run's work.
     """
     make, kept = sqlite_event_log.create_engine, dict[str, Any]()
 
     def kept_or_made(address: str, **options: Any) -> Any:
         if address not in kept:
-            if len(kept) >= _ENGINES:  # each run has a file of its own
+            if len(kept) >= _ENGINES:  # each run has its own file
                 kept.clear()
             kept[address] = make(address, **options)
         return kept[address]
@@ -85,11 +86,11 @@ def _engines_kept() -> Iterator[None]:
 
 
 def some_items(count: int, *, first: int = 0) -> list[dict[str, Any]]:
-    """Clean STAC items: small squares strewn over the world, each with an id of 24 hex digits.
+    """Clean STAC items: small squares scattered over the world, each with an id of 24 hex digits.
 
     Args:
         count: how many.
-        first: number of the first; the same number is always the same item.
+        first: number of the first item; the same number always gives the same item.
     """
     return [_an_item(number) for number in range(first, first + count)]
 
@@ -120,7 +121,7 @@ def _an_item(number: int) -> dict[str, Any]:
 
 
 def write_items(path: Path, items: Iterable[Mapping[str, Any] | str]) -> None:
-    """Write a catalogue as newline-delimited JSON; text is written as it is."""
+    """Write a catalogue as newline-delimited JSON; strings are written as they are."""
     rows = (item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in items)
     path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
@@ -130,15 +131,15 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-        success: whether it is green.
-        run_id: Dagster's name of it.
-        kind: the class of the error that a step failed with; empty where no step failed with one of ours.
-        text: what the failed step says: what happened, and what to do.
-        metadata: the failure's.
-        exit_code: what the command line would exit with; None where the failure does not say.
-        failed_checks: name and description of the blocking checks that said no.
-        log: what a console shows of the run.
-        events: all that is stored of the run in Dagster's event log.
+        success: whether it succeeded.
+        run_id: Dagster's id of the run.
+        kind: the class of the error that a step failed with; empty if no step failed with one of ours.
+        text: the failed step's message: what happened, and what to do.
+        metadata: metadata of the failed blocking check and of the failure.
+        exit_code: what the command line would exit with; None if the failure does not state it.
+        failed_checks: names and descriptions of the blocking checks that failed.
+        log: the run's console output.
+        events: everything Dagster's event log stores about the run.
     """
 
     success: bool
@@ -153,7 +154,7 @@ class Outcome:
 
     @property
     def build(self) -> str:
-        """The build that a failed check was about."""
+        """The build that a failed check refers to."""
         return str(self.metadata["build"])
 
 
@@ -165,10 +166,10 @@ def run_chain(
     tags: Mapping[str, str] | None = None,
     **resources: Any,
 ) -> Outcome:
-    """Run a job in this process, with the settings that the environment says.
+    """Run a job in this process, with the settings in the environment.
 
     Args:
-        resources: as the overrides of `build_definitions`; a `store` is used throughout.
+        resources: overrides as for `build_definitions`; a `store` is used throughout.
     """
     log = io.StringIO()
     definitions = build_definitions(Settings.read(environment), log_to=log, **resources)
@@ -204,7 +205,7 @@ def published_from(
     instance: dg.DagsterInstance,
     environment: Mapping[str, str],
 ) -> tuple[dict[str, Any], str]:
-    """Publish a mosaic of these items to `home/store`, on an empty disk; its manifest, and the log."""
+    """Publish a mosaic of these items to `home/store`, on an empty disk; returns its manifest and the log."""
     write_items(home / "items.ndjson", items)
     outcome = run_chain(
         {
@@ -222,7 +223,7 @@ def published_from(
 
 
 def public_mosaic_is_whole(store: ObjectStore, keys: Keys) -> Pointer:
-    """See what a stranger sees: every fixed key holds, whole, what the pointer says; returns the pointer."""
+    """Check as a stranger that every fixed key holds, whole, what the pointer says; returns the pointer."""
     content = store.read_publicly(keys.pointer)
     assert content is not None, f"{keys.pointer} is not public"
     pointer = Pointer.from_json(content)
@@ -250,7 +251,7 @@ def public_mosaic_is_whole(store: ObjectStore, keys: Keys) -> Pointer:
 
 
 def images_of(archive: bytes) -> int:
-    """Read every tile of an archive, and count the images at its deepest zoom; no tile may be broken."""
+    """Read every tile of an archive, none of which may be broken; returns the image count at max zoom."""
     with quick_folder() as folder:
         path = folder / "archive.pmtiles"
         path.write_bytes(archive)
@@ -262,7 +263,7 @@ def images_of(archive: bytes) -> int:
 
 
 def nothing_left_behind(store: ObjectStore, keys: Keys, scratch: Path) -> None:
-    """See that no run left anything that is neither public nor kept on purpose."""
+    """Check that no run left anything that is neither public nor kept on purpose."""
     staged = [each.key for each in store.keys(keys.staging_root)]
     assert not staged, f"staged objects are left: {staged}"
     assert store.head(keys.lock) is None, "the publisher's lock is left"
@@ -275,7 +276,7 @@ def nothing_left_behind(store: ObjectStore, keys: Keys, scratch: Path) -> None:
 
 
 def slow_tippecanoe(folder: Path, number: Path) -> str:
-    """A program that writes down the number of its process, and then takes longer than anyone waits."""
+    """A program that writes its process id to `number`, then runs for longer than anyone waits."""
     program = folder / "slow-tippecanoe"
     program.write_text(
         f"#!/bin/sh\n[ \"$1\" = --version ] && exec '{find_tippecanoe()}' --version\n"
@@ -287,7 +288,7 @@ def slow_tippecanoe(folder: Path, number: Path) -> str:
 
 @contextmanager
 def another_tippecanoe(link: Path, program: str) -> Iterator[None]:
-    """Another program where TIPPECANOE points, which is a link, until the block ends."""
+    """Point the link that TIPPECANOE names at another program until the block ends."""
     usual = link.readlink()
     link.unlink()
     link.symlink_to(program)
@@ -299,7 +300,7 @@ def another_tippecanoe(link: Path, program: str) -> Iterator[None]:
 
 
 def is_running(number: int) -> bool:
-    """Whether a process is at work; what is left of a dead one has no command line."""
+    """Whether a process is running; a zombie has no command line."""
     try:
         return bool(Path(f"/proc/{number}/cmdline").read_bytes())
     except FileNotFoundError:
@@ -312,9 +313,9 @@ class Site:
 
     Attributes:
         environment: its settings.
-        instance: what its runs are recorded in.
-        folder: its files: `store`, `scratch`, `items.ndjson`, where the environment does not say otherwise.
-        resources: what takes a real resource's place in every run.
+        instance: where its runs are recorded.
+        folder: its files: `store`, `scratch`, `items.ndjson`, unless the environment says otherwise.
+        resources: replacements for real resources, in every run.
     """
 
     environment: dict[str, str]
@@ -327,7 +328,7 @@ class Site:
             "MOSAIC_SCRATCH": str(self.folder / "scratch"),
             "ZOOM_MAX": "10",
             "MOSAIC_PRODUCTS": "mosaic",
-            "SERVE_VIEWER": str(self.folder / "viewer"),  # whether this clone's page is built matters to none
+            "SERVE_VIEWER": str(self.folder / "viewer"),  # never this clone's own, built or not
             **({} if "S3_BUCKET" in self.environment else {"MOSAIC_STORE": str(self.folder / "store")}),
             **self.environment,
         }
@@ -342,12 +343,12 @@ class Site:
 
     @property
     def store(self) -> ObjectStore:
-        """The store as it is, without what a test put in its place."""
+        """The real store, not what a test put in its place."""
         return store_of(self.settings)
 
     @property
     def items(self) -> Path:
-        """The file that is its catalogue, where it reads one."""
+        """The catalogue file, if it reads one."""
         return self.folder / "items.ndjson"
 
     def run(
@@ -358,19 +359,19 @@ class Site:
         tags: Mapping[str, str] | None = None,
         **resources: Any,
     ) -> Outcome:
-        """Run a job; what is given here holds for this run only."""
+        """Run a job; the arguments apply to this run only."""
         stated = {**self.environment, **(environment or {})}
         return run_chain(stated, self.instance, job=job, tags=tags, **{**self.resources, **resources})
 
     def command_line(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        """The command `oam-mosaic` and its environment, for a process of its own; it works in `folder`."""
+        """The command `oam-mosaic` and its environment, for a separate process that runs in `folder`."""
         known = {name.upper() for name in Settings.model_fields}
         environment = {name: value for name, value in os.environ.items() if name not in known}
         command = [str(Path(sys.executable).with_name("oam-mosaic")), *arguments]
         return command, {**environment, **self.environment, "DAGSTER_HOME": self.instance.root_directory}
 
     def command(self, *arguments: str) -> int:
-        """Give the command `oam-mosaic` in this process; returns its exit code."""
+        """Run the command `oam-mosaic` in this process; returns its exit code."""
         _, environment = self.command_line()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "environ", environment)
@@ -378,7 +379,7 @@ class Site:
             return main(arguments)
 
     def published(self) -> Pointer:
-        """What is public and whole: an earlier test's mosaic, or, where that left none, a new one."""
+        """A public, whole mosaic: an earlier test's or, if that left none, a new one."""
         try:
             pointer = public_mosaic_is_whole(self.store, self.keys)
             nothing_left_behind(self.store, self.keys, self.settings.mosaic_scratch)
@@ -390,13 +391,13 @@ class Site:
         return pointer
 
     def stays_whole(self) -> Pointer:
-        """See that what is public is whole and that nothing else is left; returns what is public."""
+        """Check that the public mosaic is whole and that nothing else is left; returns its pointer."""
         pointer = public_mosaic_is_whole(self.store, self.keys)
         nothing_left_behind(self.store, self.keys, self.settings.mosaic_scratch)
         return pointer
 
     def recovers(self, before: Pointer) -> Pointer:
-        """Run again, now that the cause is gone, and see that a newer mosaic is public."""
+        """Run again, now that the cause is gone, and check that a newer mosaic is public; returns it."""
         outcome = self.run(tags={ANEW_TAG: "yes"})
         assert outcome.success, outcome.log
         after = self.stays_whole()
@@ -408,7 +409,7 @@ class Site:
 def site_on(
     server: S3Server, instance: dg.DagsterInstance, images: int, bucket: str | None = None
 ) -> Iterator[Site]:
-    """An installation that reads a file and publishes to a bucket of a server; a new one if none is named."""
+    """An installation that reads a file and publishes to a bucket, which is created if none is named."""
     with quick_folder() as folder:
         settings = {
             "STAC_ITEMS": str(folder / "items.ndjson"),

@@ -1,4 +1,4 @@
-"""Fixtures for every test: real S3 servers and the object stores in them, and a PostgreSQL cluster."""
+"""Fixtures for all tests: real S3 servers, object stores in them, image hosts and a PostgreSQL cluster."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ S3_SERVERS = ["moto", "ceph"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The page's tests come first: a browser takes minutes for their one file, and a file stays together."""
+    """Run the viewer's tests first: their one file takes a browser minutes, and one worker runs all of it."""
     items.sort(key=lambda item: "viewer" not in item.path.parts)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_environment() -> Iterator[None]:
-    """Whoever runs the tests may have an account at Amazon and a proxy; the tests have neither."""
+    """Hide the AWS account of whoever runs the tests, and bypass their proxy for the local servers."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             if name.startswith("AWS_"):
@@ -45,7 +45,7 @@ def _nobodys_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _amazon_is_described_once() -> Iterator[None]:
-    """For each client botocore reads how Amazon describes S3 again: as much work as thirty requests."""
+    """Load botocore's description of S3 once, not for each client: loading costs as much as 30 requests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.loaders, "create_loader", cache(botocore.loaders.create_loader))
         yield
@@ -53,10 +53,10 @@ def _amazon_is_described_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _stoppable() -> Iterator[None]:
-    """Whoever runs the tests, the processes that they start can be stopped.
+    """Make sure that the processes tests start can be stopped, however the tests themselves were started.
 
-    A background process of a shell ignores SIGINT, and Dagster then lets it ignore SIGTERM as well; one that
-    `nohup` started ignores SIGHUP. What is ignored stays so in every child; what has a handler does not.
+    A shell's background job ignores SIGINT, and Dagster then makes it ignore SIGTERM as well; a process
+    started by `nohup` ignores SIGHUP. Child processes inherit ignored signals, but not handlers.
     """
     before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -101,7 +101,7 @@ def bucket(s3_server: S3Server) -> str:
 
 @pytest.fixture(params=["folder", *S3_SERVERS])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """An empty store of each kind in turn; what is above 5 MiB travels in parts."""
+    """An empty store of each kind in turn; S3 stores transfer objects above 5 MiB in parts."""
     if request.param == "folder":
         return FolderStore(tmp_path / "store")
     server: S3Server = request.getfixturevalue(request.param)
@@ -110,7 +110,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """A host of images, with none yet."""
+    """An image host that has no images yet."""
     root = tmp_path_factory.mktemp("images")
     with running_nginx(tmp_path_factory.mktemp("nginx") / "run", root) as running:
         yield running

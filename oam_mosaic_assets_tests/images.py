@@ -1,6 +1,6 @@
-"""Images of a scene that every test knows: smooth colours that depend on nothing but longitude and latitude.
+"""Images of a scene that every test knows: smooth colours that depend only on longitude and latitude.
 
-So what any image of it must show at a place is known without reading it.
+So a test knows what any image of it must show at a place without reading it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rio_cogeo.profiles import cog_profiles
 from oam_mosaic_assets.core.geometry import Area, drawable
 
 WAVE: Final = 0.05
-"""Degrees after which colours repeat; some hundreds of pixels of the finest zoom."""
+"""Degrees after which colours repeat; a few hundred pixels at the finest zoom."""
 
 
 def scene(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,7 +51,7 @@ class ImageOf:
     size: tuple[int, int]
 
     def places(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Longitude and latitude of the middles of its pixels."""
+        """Longitude and latitude of the centres of its pixels."""
         width, height = self.size
         columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
         to = self.transform
@@ -62,11 +62,11 @@ class ImageOf:
         return longitude, latitude
 
     def colours(self) -> NDArray[np.uint8]:
-        """What it shows: (3, height, width)."""
+        """The colours it shows, shape (3, height, width)."""
         return (scene(*self.places()) + 0.5).astype(np.uint8)
 
     def footprint(self, shrunk: float = 0.0) -> Area:
-        """Its outline in EPSG:4326, made inwards by some of its pixels."""
+        """Its outline in EPSG:4326, moved inwards by `shrunk` pixels."""
         width, height = self.size
         along = np.linspace(0.0, 1.0, 9)
         x = np.concatenate([along, np.ones(9), along[::-1], np.zeros(9)]) * (width - 2 * shrunk) + shrunk
@@ -90,11 +90,11 @@ class Writing:
     Attributes:
         bands: (n, height, width).
         mask: an internal mask; None writes none.
-        nodata: as the file states it.
-        colours: interpretations of the bands.
-        table: a colour table of the first band.
-        profile: of rio-cogeo; None writes a plain striped GeoTIFF without overviews.
-        options: further ones of creation.
+        nodata: the value that the file declares.
+        colours: colour interpretations of the bands.
+        table: a colour table for the first band.
+        profile: a rio-cogeo profile; None writes a plain striped GeoTIFF without overviews.
+        options: further creation options.
     """
 
     bands: NDArray[Any]
@@ -107,7 +107,7 @@ class Writing:
 
 
 def write_image(path: Path, image: ImageOf, writing: Writing) -> Path:
-    """Write it, with rio-cogeo unless it is to be a plain one."""
+    """Write an image, with rio-cogeo unless `writing.profile` is None."""
     width, height = image.size
     stated = {
         "driver": "GTiff",
@@ -131,7 +131,7 @@ def write_image(path: Path, image: ImageOf, writing: Writing) -> Path:
             if writing.mask is not None:
                 made.write_mask(writing.mask)
         if writing.profile is not None:
-            warnings.simplefilter("ignore", UserWarning)  # not every reader reads every profile
+            warnings.simplefilter("ignore", UserWarning)  # that not every reader supports the profile
             profile = (
                 cog_profiles.get(writing.profile) | {"blockxsize": 256, "blockysize": 256} | writing.options
             )
@@ -150,7 +150,7 @@ def write_image(path: Path, image: ImageOf, writing: Writing) -> Path:
 
 
 def utm(zone: int, east: float, north: float, pixel: float, size: tuple[int, int]) -> ImageOf:
-    """An image in a zone of UTM north, by its north-western corner and the side of its pixels, metres."""
+    """An image in a northern UTM zone, by its north-western corner and its pixel size, both in metres."""
     return ImageOf(
         crs=f"EPSG:{32600 + zone}", transform=Affine(pixel, 0.0, east, 0.0, -pixel, north), size=size
     )

@@ -1,4 +1,4 @@
-"""The rooms and the directions of imports, as the package's own docstring states them."""
+"""The rooms of the package, and which may import which, as its own docstring states."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ ALLOWED = {
         "settings",
     },
 }
-"""What each room may import of the project; definitions and cli may import all."""
+"""What each room may import from the project; definitions and cli may import everything."""
 
 CORE_LIBRARIES = {"numpy", "shapely", "polars", "antimeridian", "pmtiles", "PIL", "google"}
-"""Of google, Protocol Buffers alone are installed."""
+"""Of google, only Protocol Buffers are installed."""
 
 DAGSTER_ROOMS = {"resources", "io_managers", "assets", "checks", "automation", "definitions", "cli"}
 
@@ -55,7 +55,7 @@ def room_of(module: Path) -> str:
 
 
 def imported(module: Path) -> Iterator[str]:
-    """Full names of what a module imports, wherever in it."""
+    """Full names of everything that a module imports, at any depth."""
     yield from imported_in(ast.parse(module.read_text()), module)
 
 
@@ -70,7 +70,7 @@ def imported_in(tree: ast.AST, module: Path) -> Iterator[str]:
 
 
 def at_work(module: Path) -> ast.Module:
-    """A module without what only a type checker reads."""
+    """A module without its `TYPE_CHECKING` blocks."""
     tree = ast.parse(module.read_text())
     tree.body = [
         each
@@ -100,7 +100,7 @@ def test_the_package_itself_imports_nothing() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    """What only comes with another package may be gone with its next version."""
+    """A package that only comes as a dependency of another may be gone with that one's next version."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     declared = {Requirement(each).name for each in project["dependencies"]}
     tops = {name.partition(".")[0] for module in modules() for name in imported_in(at_work(module), module)}

@@ -1,4 +1,4 @@
-"""What the documents list is what the code holds."""
+"""What the documents list matches the code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPERATION = (ROOT / "docs" / "operation.md").read_text()
 
 
 def first_column(heading: str) -> set[str]:
-    """What a table of docs/operation.md lists, in code, in its first column."""
+    """The names set as code in the first column of the table in a section of docs/operation.md."""
     section = OPERATION.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 

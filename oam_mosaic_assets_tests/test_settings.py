@@ -1,4 +1,4 @@
-"""Settings: every problem at once, and never a secret."""
+"""Settings: every problem is reported at once, and never a secret."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ CONTRACT = {
     "RETAIN_BUILDS": ("retain_builds", 7, 3),
     "RETAIN_DAYS": ("retain_days", 30.0, 1.5),
 }
-"""Variables that others rely on: the field, what it is where nobody sets it, and another value."""
+"""Variables that others rely on: the field, its default, and another value."""
 
 
 @pytest.mark.parametrize("name", CONTRACT)

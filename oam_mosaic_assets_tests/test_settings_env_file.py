@@ -1,4 +1,4 @@
-"""The `.env` file: it fills in what the environment leaves out, and a slip in it is named."""
+"""The `.env` file: it fills in what the environment leaves out, and mistakes in it are named."""
 
 from __future__ import annotations
 

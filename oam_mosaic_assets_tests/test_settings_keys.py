@@ -124,7 +124,7 @@ def test_a_product_and_an_alias_have_no_key_in_common() -> None:
 
 
 def test_the_key_of_the_seed_era_follows_one_contract() -> None:
-    """The density grid by default; an alias of the mosaic where the grid is not made; never both."""
+    """It is the density grid by default; an alias of the mosaic if the grid is not made; never both."""
     seed_era = {"MOSAIC_ALIASES": "global-coverage.pmtiles"}
     with pytest.raises(
         SettingsError, match=r"the product 'density'; keep one of them \(MOSAIC_PRODUCTS says"

@@ -14,7 +14,7 @@ IMAGES = 30
 
 @pytest.fixture(scope="session")
 def instance() -> Iterator[dg.DagsterInstance]:
-    """One for all: opening one takes longer than a run."""
+    """One instance for all tests: opening one takes longer than a run."""
     with dagster_instance() as opened:
         yield opened
 

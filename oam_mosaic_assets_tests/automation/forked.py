@@ -1,8 +1,9 @@
-"""The command `oam-mosaic` as a process that is forked from one in which Dagster is imported already.
+"""Run `oam-mosaic` in a process forked from one that has already imported Dagster.
 
-A process like any other, with an environment, a folder, an exit code and output of its own; but importing
-Dagster is most of what a command costs that makes a small mosaic. For tests of what a command says and
-leaves; how it starts, and what a terminal or a signal does to it, is tested on the installed program.
+The process has its own environment, working directory, exit code and output, like any other, but does not
+spend its time importing Dagster, which is most of the cost of making a small mosaic. For tests of what a
+command prints and leaves behind; how it starts, and how it reacts to a terminal or a signal, is tested on
+the installed program.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _processes.set_forkserver_preload(["oam_mosaic_assets.cli.build", "dagster._core
 def run_forked(
     arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path
 ) -> subprocess.CompletedProcess[str]:
-    """Give the command to its end.
+    """Run the command and wait for it to end.
 
     Args:
-        environment: all of it.
-        folder: where it is given.
+        environment: the complete environment.
+        folder: the working directory.
     """
     with tempfile.TemporaryDirectory(prefix="mosaic-said-") as said:
         output, errors = Path(said, "output"), Path(said, "errors")

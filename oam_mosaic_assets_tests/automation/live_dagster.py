@@ -1,9 +1,9 @@
-"""A real Dagster for the tests: webserver and daemon as processes of their own, asked as the UI asks.
+"""A real Dagster for the tests: webserver and daemon as separate processes, queried as the UI does.
 
-- `environment_of`: what a maintainer's shell says, and nothing of the shell that the tests run in.
-- `running_dagster`, `running_webserver`: the processes, and `LiveDagster`, which asks them as the UI does.
+- `environment_of`: the environment of a maintainer's shell, without settings from the tests' own shell.
+- `running_dagster`, `running_webserver`: the processes, and `LiveDagster`, which queries them as the UI does.
 - `running_daemon`: the daemon alone; `running_program`: any one of the processes.
-- `until`: waits for what they do.
+- `until`: waits for something they do.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _RUN_SECONDS: Final = 180.0
 
 
 def environment_of(folder: Path, **settings: str) -> dict[str, str]:
-    """The environment of an installation that keeps all it has in a folder.
+    """The environment of an installation that keeps everything in one folder.
 
     Args:
-        settings: by the names of their variables.
+        settings: further settings, by variable name.
     """
     ours = {name.upper() for name in Settings.model_fields}
     home = folder / "dagster"
@@ -54,20 +54,20 @@ def environment_of(folder: Path, **settings: str) -> dict[str, str]:
 
 
 def program(name: str) -> str:
-    """The path of a program that was installed beside this Python."""
+    """The path of a program installed beside this Python."""
     return str(Path(sys.executable).with_name(name))
 
 
 @contextmanager
 def running_dagster(folder: Path, environment: Mapping[str, str]) -> Iterator[LiveDagster]:
-    """Run webserver and daemon; see `running_webserver`."""
+    """Run a webserver and a daemon; see `running_webserver`."""
     with running_daemon(folder, environment), running_webserver(folder, environment) as live:
         yield live
 
 
 @contextmanager
 def running_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the daemon, which ends with the block, and everything that it started with it."""
+    """Run the daemon; it and everything it started end with the block."""
     with running_program(["dagster-daemon", "run", "-w", str(WORKSPACE)], folder, environment) as daemon:
         yield daemon
 
@@ -76,16 +76,16 @@ def running_daemon(folder: Path, environment: Mapping[str, str]) -> Iterator[sub
 def running_webserver(
     folder: Path, environment: Mapping[str, str], *options: str, workspace: Path = WORKSPACE
 ) -> Iterator[LiveDagster]:
-    """Run a webserver, which ends with the block, and everything that it started with it.
+    """Run a webserver; it and everything it started end with the block.
 
     Args:
-        folder: where it is started and leaves its log; holds no `.env` file.
-        environment: as of `environment_of`.
-        options: further ones of `dagster-webserver`.
+        folder: its working directory, where it leaves its log; contains no `.env` file.
+        environment: as returned by `environment_of`.
+        options: further options of `dagster-webserver`.
         workspace: the file that names the code location.
 
     Raises:
-        RuntimeError: it did not start; the message quotes what it said.
+        RuntimeError: it did not start; the message quotes its log.
     """
     port = free_port()
     serve = ["dagster-webserver", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port), *options]
@@ -99,9 +99,9 @@ def running_webserver(
 def running_program(
     command: list[str], folder: Path, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program that was installed beside this Python; it and all that it started end with the block.
+    """Run a program installed beside this Python; it and everything it started end with the block.
 
-    What it says is added to its log in the folder, where `LiveDagster.said` finds it.
+    Its output is appended to its log in the folder, where `LiveDagster.said` finds it.
     """
     name, *arguments = command
     with (folder / f"{name}.log").open("ab") as log:
@@ -118,18 +118,18 @@ def running_program(
         yield process
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its code server and its runs as well
+            os.killpg(process.pid, signal.SIGKILL)  # kills its code server and its runs too
         process.wait()
 
 
 @dataclass(frozen=True, slots=True)
 class LiveDagster:
-    """A webserver, asked as its UI asks it.
+    """A webserver, queried as its UI queries it.
 
     Attributes:
         address: `http://127.0.0.1:PORT`.
         webserver: its process.
-        folder: holds the logs.
+        folder: where the logs are.
     """
 
     address: str
@@ -137,7 +137,7 @@ class LiveDagster:
     folder: Path
 
     def wait_until_ready(self) -> None:
-        """Wait until it serves; it does so once it has loaded the code location."""
+        """Wait until it serves, which it does once it has loaded the code location."""
         deadline = time.monotonic() + _READY_SECONDS
         while self.webserver.poll() is None and time.monotonic() < deadline:
             try:
@@ -153,7 +153,7 @@ class LiveDagster:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("dagster*.log")))
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """Send a query or a mutation; its `data`."""
+        """Send a query or a mutation; returns the `data` of the response."""
         answer = requests.post(
             f"{self.address}/graphql", json={"query": query, "variables": variables}, timeout=60
         ).json()
@@ -164,7 +164,7 @@ class LiveDagster:
     def launch(
         self, job: str, assets: list[str] | None = None, *, tags: Mapping[str, str] | None = None
     ) -> str:
-        """Start a job, or some assets of it, as the UI's buttons do; the run's id."""
+        """Start a job, or some of its assets, as the UI's buttons do; returns the run's id."""
         selector: dict[str, Any] = {**LOCATION, "jobName": job}
         if assets:
             selector["assetSelection"] = [{"path": [asset]} for asset in assets]
@@ -200,7 +200,7 @@ class LiveDagster:
         assert stopped["__typename"] == "TerminateRunSuccess", stopped
 
     def runs(self, **tags: str) -> list[str]:
-        """Ids of the runs that have these tags, the newest first."""
+        """Ids of the runs that have these tags, newest first."""
         found = self.ask(
             """
             query Runs($filter: RunsFilter!) {
@@ -212,7 +212,7 @@ class LiveDagster:
         return [run["runId"] for run in found["runsOrError"]["results"]]
 
     def wait_for_run(self, **tags: str) -> str:
-        """Wait until somebody starts a run with these tags; its id."""
+        """Wait until a run with these tags is started; returns its id."""
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
             if found := self.runs(**tags):
@@ -221,11 +221,11 @@ class LiveDagster:
         raise AssertionError(f"no run with {tags}: {self.said()}")
 
     def finished(self, run: str) -> str:
-        """Wait for a run's end; how it ended."""
+        """Wait for a run to end; returns its final status."""
         return self._wait_for_status(run, {"SUCCESS", "FAILURE", "CANCELED"})
 
     def started(self, run: str) -> str:
-        """Wait until a run is at work, or was."""
+        """Wait until a run has started, or already ended; returns its status."""
         return self._wait_for_status(run, {"STARTED", "SUCCESS", "FAILURE", "CANCELED"})
 
     def _wait_for_status(self, run: str, awaited: set[str]) -> str:
@@ -241,10 +241,10 @@ class LiveDagster:
 
 
 def until(happens: Callable[[], bool], said: Callable[[], str]) -> None:
-    """Wait until something is the case.
+    """Wait until a condition holds.
 
     Raises:
-        AssertionError: it never was; with what the processes said.
+        AssertionError: it never did; the message is what the processes logged.
     """
     deadline = time.monotonic() + _READY_SECONDS
     while not happens():

@@ -1,4 +1,4 @@
-"""The sensor `alerts`, ticked over real runs as the daemon does it: one alert a condition, one at its end."""
+"""The sensor `alerts`, ticked over real runs as by the daemon: one alert per condition, one when it ends."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ PUBLISHED = dg.AssetKey("published_mosaic")
 
 @dataclass(slots=True)
 class Watched:
-    """An installation whose alerts go to real servers, and the daemon's part in it.
+    """An installation whose alerts go to real servers, with this class playing the daemon.
 
     Attributes:
-        cursor: all that outlives a tick.
-        said: what each tick said of itself.
+        cursor: the only state that outlives a tick.
+        said: the skip message of each tick.
     """
 
     site: Site
@@ -58,7 +58,7 @@ class Watched:
     said: list[str] = field(default_factory=list)
 
     def tick(self, times: int = 1) -> list[str]:
-        """Tick as a daemon that was just started; what the webhook was told: `event condition`."""
+        """Tick as a freshly started daemon does; returns what the webhook received, as `event condition`."""
         before = len(self.told())
         for _ in range(times):
             sensor = build_definitions(self.site.settings).resolve_sensor_def("alerts")
@@ -70,7 +70,7 @@ class Watched:
         return [f"{each['event']} {each['condition']}" for each in self.told()[before:]]
 
     def told(self, path: str = HOOK) -> list[dict[str, Any]]:
-        """All that a webhook was asked to take."""
+        """Everything posted to a webhook."""
         return [json.loads(body) for _, asked, _, body in self.web.asked if asked == path]
 
 
@@ -171,7 +171,7 @@ def test_nothing_secret_is_said_or_remembered(
 
 
 class Unreachable:
-    """A catalogue that fails in a way that nobody foresaw."""
+    """A catalogue that fails in a way the code does not foresee."""
 
     origin = "nowhere"
 
@@ -262,7 +262,7 @@ def test_a_build_whose_mosaic_is_at_once_not_as_published_is_one_alert(
 
 
 def policy_says(instance: dg.DagsterInstance, state: FreshnessState) -> None:
-    """What the daemon records of the freshness policy."""
+    """Record a state of the freshness policy, as the daemon does."""
     instance._report_runless_asset_event(
         FreshnessStateChange(
             key=PUBLISHED,
@@ -291,7 +291,7 @@ ORIGIN = RemoteJobOrigin(
 
 
 def crash(instance: dg.DagsterInstance, before: dg.DagsterRun | None = None, **facts: Any) -> dg.DagsterRun:
-    """A run whose process died, as the daemon records it; `before` is the one it was the retry of."""
+    """A run whose process died, as the daemon records it; `before` is the run it retried."""
     if before is not None:
         root = before.root_run_id or before.run_id
         facts |= {"parent_run_id": before.run_id, "root_run_id": root, "tags": {ROOT_RUN_ID_TAG: root}}
@@ -317,7 +317,7 @@ def test_a_run_that_dagster_will_start_again_is_no_alert_until_its_retries_are_u
 
 
 def test_a_retry_whose_build_the_run_before_it_has_published_is_no_alert(watched: Watched) -> None:
-    """That one had counted as failed, and was at work still."""
+    """The earlier run had been recorded as failed while it was still working."""
     instance = watched.site.instance
     watched.site.published()
     (publisher,) = instance.get_runs(dg.RunsFilter(job_name="global_mosaic"))
@@ -378,13 +378,13 @@ def test_there_is_no_sensor_where_no_channel_is_set_up() -> None:
 
 
 def build(environment: Mapping[str, str], folder: Path) -> int:
-    """Give the command `oam-mosaic build`; its exit code."""
+    """Run `oam-mosaic build`; returns its exit code."""
     command = [program("oam-mosaic"), "build"]
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=False).returncode
 
 
 def wait_for(letters: list[EmailMessage], count: int, log: Path) -> None:
-    """Wait until so many letters came."""
+    """Wait until this many emails have arrived."""
     deadline = time.monotonic() + 180
     while len(letters) < count:
         assert time.monotonic() < deadline, log.read_text()

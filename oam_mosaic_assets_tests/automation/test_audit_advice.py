@@ -1,4 +1,4 @@
-"""What a maintainer who sees a red check in the UI is told to do."""
+"""What the UI tells a maintainer to do about a failed check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `oam-mosaic`: what it says, to a terminal and to a log, and what it exits with."""
+"""The command `oam-mosaic`: its output, on a terminal and in a log, and its exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PUBLISHED, PASSING, WRONG, REFUSED = 0, 1, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """A maintainer's shell, in a folder that holds an installation and no `.env` file."""
+    """A maintainer's shell, in a folder with an installation and no `.env` file."""
 
     folder: Path
     environment: dict[str, str]
@@ -48,12 +48,12 @@ class Shell:
         )
 
     def run_forked(self, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run the command in a process that need not import Dagster."""
+        """Run the command in a process that does not have to import Dagster."""
         environment = {**self.environment, **settings}
         return run_forked([*map(str, arguments)], environment=environment, folder=self.folder)
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
-        """Run Python code instead, which gives the command with a fault put in."""
+        """Run Python code instead, which runs the command with an injected fault."""
         return subprocess.run(
             [sys.executable, "-c", code],
             env=self.environment,
@@ -67,7 +67,7 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
-    """One image of the catalogue cannot be drawn, which the guard lets pass unless a test is stricter."""
+    """One image cannot be drawn; the guard allows that unless a test sets a stricter limit."""
     with quick_folder() as folder:
         items = [*some_items(IMAGES - 1), {**some_items(1, first=IMAGES)[0], "geometry": None}]
         write_items(folder / "items.ndjson", items)
@@ -88,7 +88,7 @@ def test_a_build_that_published_exits_with_0_and_says_what_and_where(
     assert f"{IMAGES} images in the catalogue: {IMAGES - 1} drawn, 1 set aside" in built.stderr
     for name in ("global-mosaic.pmtiles", "global-mosaic.json"):
         assert (shell.store / name).as_uri() in built.stderr
-    # of so few images every product is small: no size is rounded to nothing
+    # with so few images every product is small: no size may be rounded to zero
     assert " kB\n" in built.stderr
     assert " 0.0 MB" not in built.stderr
 
@@ -130,12 +130,12 @@ def test_a_terminal_gets_a_progress_display(shell: Shell) -> None:
 
 
 def read_all(terminal: int) -> str:
-    """All that is shown on a terminal until the other side closes it."""
+    """Everything shown on a terminal until the other side closes it."""
     shown = b""
     while True:
         try:
             piece = os.read(terminal, 1 << 16)
-        except OSError:  # on Linux, this is how a terminal ends
+        except OSError:  # how Linux reports the end of a terminal
             return shown.decode()
         if not piece:
             return shown.decode()
@@ -291,7 +291,7 @@ def test_validate_tells_what_a_good_archive_holds(shell: Shell) -> None:
 @pytest.mark.usefixtures("built")
 def test_validate_exits_with_3_where_a_tile_is_broken(shell: Shell) -> None:
     content = bytearray((shell.store / "global-mosaic.pmtiles").read_bytes())
-    content[-40:] = bytes(40)  # tiles stand last
+    content[-40:] = bytes(40)  # tiles come last in the file
     broken = shell.folder / "broken.pmtiles"
     broken.write_bytes(content)
     told = shell.run("validate", broken)

@@ -1,4 +1,4 @@
-"""The command `oam-mosaic imagery`: which partitions it takes, and what it says where it cannot."""
+"""The command `oam-mosaic imagery`: which partitions it takes, and what it says when it cannot take any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `oam-mosaic` before it does anything: help, wrong usage, settings, folders; and its sample."""
+"""The command `oam-mosaic` before it does any work: help, usage errors, settings, folders; and `sample`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
-    """An installation of a few images that nothing was built of."""
+    """An installation with a few images and no build yet."""
     with quick_folder() as folder:
         write_items(folder / "items.ndjson", some_items(30))
         settings = {"STAC_ITEMS": str(folder / "items.ndjson"), "MAX_SET_ASIDE_SHARE": "0.1"}
@@ -146,7 +146,7 @@ def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
 
 
 def test_every_setting_may_be_absent(shell: Shell) -> None:
-    """The environment of these tests holds none of the settings but those that a test states."""
+    """The environment of these tests contains no settings except those a test states."""
     named = {name.upper() for name in Settings.model_fields} & shell.environment.keys()
     stated = {"STAC_ITEMS", "MAX_SET_ASIDE_SHARE"}
     assert named == stated | {"MOSAIC_STORE", "MOSAIC_SCRATCH", "DAGSTER_HOME", "ZOOM_MAX", "MOSAIC_PRODUCTS"}

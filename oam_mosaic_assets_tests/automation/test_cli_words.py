@@ -1,4 +1,4 @@
-"""What the command `oam-mosaic` says where something is not as its user thinks: once, and plainly."""
+"""What `oam-mosaic` says when something is not as its user expects: once, and plainly."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_publication_does_not_say_what_it_does_not_read(shell: Shell) -> None:
 
 @contextmanager
 def ended_with_the_block(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """A command that is not stopped as it should be would tile for ten minutes."""
+    """Kill the process after the block: if it was not stopped, it would tile for ten minutes."""
     try:
         yield
     finally:
@@ -72,7 +72,7 @@ def ended_with_the_block(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def until_it_tiles(process: subprocess.Popen[bytes], number: Path, *, shown_on: int | None = None) -> None:
-    """Wait until `slow_tippecanoe` is at work; what a terminal shows meanwhile is read, as by a person."""
+    """Wait until `slow_tippecanoe` is running; meanwhile read what the terminal shows, as a person would."""
     terminal = [] if shown_on is None else [shown_on]
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not number.exists() or not number.read_text().endswith("\n"):
@@ -85,7 +85,7 @@ def until_it_tiles(process: subprocess.Popen[bytes], number: Path, *, shown_on: 
 @pytest.mark.parametrize("on", ["terminal", "pipe"])
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
 def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: signal.Signals) -> None:
-    """Ctrl-C reaches every process of the terminal, not only the command; so does a shell that ends a job."""
+    """Ctrl-C reaches every process on the terminal, not only the command, as does a shell ending a job."""
     number = shell.folder / "number"
     ours, theirs = pty.openpty() if on == "terminal" else os.pipe()
     environment = {**shell.environment, "TIPPECANOE": slow_tippecanoe(shell.folder, number), "TERM": "xterm"}
@@ -117,7 +117,7 @@ def test_what_is_stopped_says_so_and_nothing_else(shell: Shell, on: str, sign: s
 
 
 def test_a_terminal_that_is_closed_stops_what_runs_on_it(shell: Shell) -> None:
-    """The command is told by SIGHUP, and what it says then cannot be written any more."""
+    """The command gets SIGHUP, and nothing it prints after that can be written."""
     number = shell.folder / "number"
     on_terminal = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
@@ -201,7 +201,7 @@ def test_a_catalogue_whose_images_all_lie_outside_the_test_box_is_told_from_a_fi
 def test_who_changes_or_asks_a_place_is_told_which_and_what_may_not_be_meant(
     shell: Shell, command: tuple[str, ...]
 ) -> None:
-    """A hold of another place than is meant looks like one, and the mosaic goes on changing."""
+    """A hold on the wrong store looks like a hold on the right one, while the mosaic goes on changing."""
     told = shell.run(*command, S3_BUKET="mosaics")
     assert told.returncode == 0
     assert (
@@ -259,7 +259,7 @@ def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shel
     locked = Path(shell.environment["DAGSTER_HOME"]) / part
     mode = locked.stat().st_mode
     locked.chmod(mode & ~0o222)
-    # to root everything is writable, but for this
+    # root can write anywhere unless it drops this capability
     mortal = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] if os.getuid() == 0 else []
     try:
         told = subprocess.run(
@@ -284,7 +284,7 @@ def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shel
 def test_a_signal_that_an_import_makes_another_error_of_stops_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As numpy does."""
+    """As numpy's import does."""
 
     def import_and_stop(_: object) -> int:
         with suppress(KeyboardInterrupt):

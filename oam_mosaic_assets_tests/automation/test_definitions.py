@@ -1,4 +1,4 @@
-"""What Dagster loads: it loads, without a warning, and shows no secret to whoever opens the UI."""
+"""The definitions load in Dagster, without a warning, and show no secret in the UI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy  # exported nowhere
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy  # not exported publicly
 
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.settings import Settings
@@ -39,12 +39,12 @@ NEVER_SHOWN = ["pg-S3cr3t", "AKIA-S3CR3T", "s3-S3cr3t", "hook-S3cr3t", "slack-S3
     ids=["nothing set", "test mode", "production", "an API"],
 )
 def test_the_definitions_load_whatever_the_settings_ask_for(environment: dict[str, str]) -> None:
-    """Nothing is reached while they load: neither catalogue nor store is there."""
+    """Loading contacts nothing: neither the catalogue nor the store exists here."""
     dg.Definitions.validate_loadable(build_definitions(Settings.read(environment)))
 
 
 def test_the_workspace_loads_without_a_warning_of_ours(tmp_path: Path) -> None:
-    """Dagster's own says that it will have another command for this."""
+    """Dagster's own warning, that another command will replace this one, is allowed."""
     done = subprocess.run(
         [program("dagster"), "definitions", "validate", "-w", str(WORKSPACE)],
         env=environment_of(tmp_path),
@@ -79,7 +79,7 @@ def test_every_asset_check_and_job_is_described() -> None:
 def test_only_publication_has_a_pool_and_embedded_nothing_limits_it(
     site: Site, instance: dg.DagsterInstance
 ) -> None:
-    """A run that was killed keeps its slot, and where nothing frees it every later one would wait for it."""
+    """A killed run keeps its slot; where nothing frees the slot, every later run would wait for it."""
     graph = build_definitions(Settings.read({})).resolve_asset_graph()
     pools = {key.to_user_string(): graph.get(key).pools for key in graph.materializable_asset_keys}
     assert {name: each for name, each in pools.items() if each} == {"published_mosaic": {"publication"}}

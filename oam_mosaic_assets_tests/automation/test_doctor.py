@@ -1,4 +1,4 @@
-"""`oam-mosaic doctor`: what it says to a terminal, to a log and to a program, and what it exits with."""
+"""`oam-mosaic doctor`: its output for a terminal, a log and a program, and its exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WELL, UNREACHABLE, WRONG = 0, 1, 2
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
-    """An installation of a few images before its first run."""
+    """An installation with a few images, before its first run."""
     with quick_folder() as folder:
         write_items(folder / "items.ndjson", some_items(30))
         yield Shell(folder, environment_of(folder, STAC_ITEMS=str(folder / "items.ndjson")))
@@ -143,7 +143,7 @@ def test_an_executor_that_is_not_there_is_in_the_way_of_the_daemon(shell: Shell)
 
 
 def test_what_a_build_leaves_is_well(shell: Shell) -> None:
-    # the executor is that of the daemon and the UI: a command needs none
+    # only runs of the daemon and the UI use this executor: the command does not need it
     assert shell.run("build", BUILD_EXECUTOR="dagster_k8s:k8s_job_executor").returncode == 0
     told = shell.run("doctor")
 

@@ -1,4 +1,4 @@
-"""Each step may run in another process or on another machine: every edge is an object in the store."""
+"""Each step may run in its own process or on its own machine: every edge is an object in the store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STEPS = {
     "published_mosaic",
     "published_mosaic_mosaic_is_fresh",
 }
-"""Of a build of all products that are made by default."""
+"""The steps of a build of all default products."""
 
 ONE_AT_A_TIME = {
     "execution": {
@@ -61,20 +61,20 @@ ONE_AT_A_TIME = {
 
 
 class DiskOfItsOwn(Scratch):
-    """Scratch space as on a machine that was never used: whatever an earlier step left is gone."""
+    """Scratch space as on a fresh machine: whatever an earlier step left is gone."""
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Scratch]:
         shutil.rmtree(self.root, ignore_errors=True)
         with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", temporary)
-            patch.setattr(tempfile, "tempdir", None)  # it remembers the one before
+            patch.setattr(tempfile, "tempdir", None)  # it caches the previous folder
             with super().yield_for_execution(context) as scratch:
                 yield scratch
 
 
 def chain_on_many_machines(environment: dict[str, str]) -> dg.JobDefinition:
-    """The job `global_mosaic` with another executor; each step makes it anew."""
+    """The job `global_mosaic` with another executor; each step rebuilds it in its own process."""
     settings = Settings.read(environment)
     scratch = DiskOfItsOwn(root=str(settings.mosaic_scratch))
     job = dg.define_asset_job(
@@ -87,7 +87,7 @@ def chain_on_many_machines(environment: dict[str, str]) -> dg.JobDefinition:
 
 
 def test_every_step_may_run_in_a_process_with_an_empty_disk(site: Site) -> None:
-    # told, not set: processes are forked from one that keeps the environment in which it was started
+    # passed on, not set: the steps are forked from a server that keeps the environment it was started with
     stated = {**site.environment, "MOSAIC_PRODUCTS": ",".join(each.word for each in BY_DEFAULT)}
     job = dg.build_reconstructable_job(__name__, chain_on_many_machines.__name__, (stated,))
     with dg.execute_job(job, site.instance, run_config=ONE_AT_A_TIME) as result:
@@ -104,8 +104,8 @@ def test_every_step_may_run_in_a_process_with_an_empty_disk(site: Site) -> None:
 
 
 def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
-    """And fetch it they do, although one of them stored it: what is audited is what lies in the store."""
-    site.published()  # so that there is something to take over
+    """They do fetch it, although one of them stored it: what is audited is the object in the store."""
+    site.published()  # so that there is something to reuse
     fetched: list[str] = []
 
     class Counting(FolderStore):
@@ -126,7 +126,7 @@ def test_the_steps_of_one_process_fetch_each_file_once(site: Site) -> None:
 
 
 def materialize(site: Site, *assets: str, **environment: str) -> dg.ExecuteInProcessResult:
-    """Materialise some assets by themselves, as the UI's `Materialize selected` does."""
+    """Materialise only some assets, as the UI's `Materialize selected` does."""
     definitions = build_definitions(Settings.read({**site.environment, **environment}))
     return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=site.instance,
@@ -137,7 +137,7 @@ def materialize(site: Site, *assets: str, **environment: str) -> dg.ExecuteInPro
 
 
 def why(result: dg.ExecuteInProcessResult) -> str:
-    """What the step that failed says."""
+    """The failed step's description of its failure."""
     (failure,) = [
         event.step_failure_data
         for event in result.all_events
@@ -185,7 +185,7 @@ def test_an_asset_that_was_never_materialised_is_asked_for_by_name(site: Site, t
 
 @contextmanager
 def grown_catalogue(site: Site) -> Iterator[None]:
-    """One image more, for as long as the block lasts."""
+    """Add one image for the duration of the block."""
     write_items(site.items, some_items(IMAGES + 1))
     try:
         yield

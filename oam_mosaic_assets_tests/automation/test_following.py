@@ -1,4 +1,4 @@
-"""Following the catalogue: where nothing changed nothing is made, and a sensor starts what has to be."""
+"""Following the catalogue: nothing is made when nothing changed, and a sensor starts a run when needed."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def database(postgres: PostgresServer) -> Iterator[PgstacDatabase]:
 
 @pytest.fixture
 def site(database: PgstacDatabase, instance: dg.DagsterInstance) -> Iterator[Site]:
-    """An installation that reads it."""
+    """An installation that reads that catalogue."""
     with quick_folder() as folder:
         yield Site(dict(database.environment), instance, folder)
 
 
 def tick(site: Site, cursor: str | None = None) -> tuple[object, str | None]:
-    """One look of the sensor: what it asks for or says, and what it remembers."""
+    """One tick of the sensor: its run request or skip message, and its cursor."""
     definitions = build_definitions(site.settings)
     sensor = definitions.get_repository_def().get_sensor_def("follow_catalogue")
     resources = {name: definitions.resources[name] for name in sensor.required_resource_keys}

@@ -1,4 +1,4 @@
-"""The hourly look at what is public: the job `mosaic_freshness`, asked of the store and the catalogue."""
+"""The hourly look at what is public: the job `mosaic_freshness`, which asks the store and the catalogue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHECK = dg.AssetCheckKey(dg.AssetKey("published_mosaic"), "mosaic_is_fresh")
 
 
 def look(site: Site) -> tuple[Outcome, dg.AssetCheckEvaluation]:
-    """Run the job; what came of it, and what the check says in the UI."""
+    """Run the job; returns its outcome and the check's evaluation as the UI shows it."""
     outcome = site.run(job="mosaic_freshness")
     (record,) = site.instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=1)
     assert record.run_id == outcome.run_id
@@ -32,7 +32,7 @@ def look(site: Site) -> tuple[Outcome, dg.AssetCheckEvaluation]:
 
 @contextmanager
 def aged(site: Site, hours: float) -> Iterator[None]:
-    """Let the mosaic be as old, for as long as the block lasts."""
+    """Make the mosaic this old for the duration of the block."""
     found = site.store.get_bytes(site.keys.pointer)
     assert found is not None
     older = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()

@@ -1,4 +1,4 @@
-"""A run that is told to stop stops, also where Python loses the interrupt."""
+"""A run that is told to stop does stop, even where Python loses the interrupt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oam_mosaic_assets.resources.scratch import Scratch
 
 
 class Collected:
-    """Something that is told of when it goes."""
+    """An object whose collection triggers a weakref callback."""
 
 
 def test_an_interrupt_that_is_lost_in_a_callback_of_the_garbage_collection_comes_again(
@@ -25,7 +25,7 @@ def test_an_interrupt_that_is_lost_in_a_callback_of_the_garbage_collection_comes
 
     def interrupted(_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.5)  # it is raised here, where nobody can catch it
+        time.sleep(0.5)  # the interrupt is raised here, where nothing can catch it
         raise AssertionError("it was not interrupted")
 
     @dg.op(required_resource_keys={"scratch"})

@@ -1,4 +1,4 @@
-"""How a run is known to have died with the code server that ran it, where that listened at a socket."""
+"""How a run is found to have died with its code server, when that server listened on a socket."""
 
 from __future__ import annotations
 

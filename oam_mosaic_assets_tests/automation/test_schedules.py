@@ -17,7 +17,7 @@ TICK = datetime(2026, 1, 15, 3, tzinfo=UTC)
 
 
 def schedule(name: str, **environment: str) -> dg.ScheduleDefinition:
-    """A schedule as the settings make it."""
+    """The schedule that these settings produce."""
     found = build_definitions(Settings.read(environment)).resolve_schedule_def(name)
     assert isinstance(found, dg.ScheduleDefinition)
     return found

@@ -29,7 +29,7 @@ def published_from(instance: dg.DagsterInstance, **source: str) -> Pointer:
 
 @pytest.fixture(scope="module")
 def from_a_file(instance: dg.DagsterInstance) -> Pointer:
-    """What is public where the items are read from a file."""
+    """The mosaic published when the items are read from a file."""
     with quick_folder() as folder:
         write_items(folder / "items.ndjson", ITEMS)
         return published_from(instance, STAC_ITEMS=str(folder / "items.ndjson"))
@@ -37,7 +37,7 @@ def from_a_file(instance: dg.DagsterInstance) -> Pointer:
 
 @pytest.fixture(scope="module", params=PGSTAC_VERSIONS)
 def database(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[PgstacDatabase]:
-    """The same items in a pgSTAC of each version in turn."""
+    """The same items in each pgSTAC version in turn."""
     created = postgres.create_pgstac(f"sources_{request.param}", request.param)
     load_items(created, ITEMS)
     yield created

@@ -1,4 +1,4 @@
-"""A run that is told to stop while its map is drawn part by part ends, with all that it started."""
+"""A run that is stopped while its map is tiled in parts ends, along with everything it started."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from oam_mosaic_assets_tests.chain import (
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 
 IMAGES = 3_600
-"""Their lines are more than 1 MiB; with less nothing is cut."""
+"""Their GeoJSON is larger than 1 MiB; below that, the map is not cut into parts."""
 
 AT_ONCE = 2
 NEVER = "0 0 29 2 *"
@@ -42,12 +42,12 @@ COMMAND = ["dagster", "job", "execute", "-m", "oam_mosaic_assets.definitions", "
 COMMAND += ["--tags", json.dumps(ANEW)]
 
 ENDS_SECONDS = 60
-"""Of which it needs three; the machine may be busy."""
+"""Three are enough, unless the machine is busy."""
 
 
 @pytest.fixture(scope="module")
 def site(ceph: CephServer) -> Iterator[Site]:
-    """An installation with a Dagster of its own, whose runs no other test starts again."""
+    """An installation with its own Dagster instance, whose runs no other test restarts."""
     with dagster_instance() as instance, site_on(ceph, instance, IMAGES) as made:
         (made.folder / "tippecanoe").symlink_to(find_tippecanoe())
         made.environment |= {
@@ -111,16 +111,16 @@ def test_a_command_that_is_stopped_ends_with_all_it_started(
     assert recorded.status is dg.DagsterRunStatus.FAILURE
     assert public_mosaic_is_whole(site.store, site.keys) == before
     assert site.store.head(site.keys.lock) is None
-    # what is staged may be left, for a cluster stops the pod of a part in this way, and others go on with it;
-    # so may scratch, where both the terminal and the run stop a step and the second finds it tidying up
+    # staged objects may remain: a cluster stops a part's pod in this way, and other steps go on using them;
+    # scratch files may remain too, if both the terminal and the run stop a step, the second during clean-up
     assert site.recovers(before).sha256 == before.sha256
 
 
 @contextmanager
 def endless_tippecanoe(site: Site) -> Iterator[Callable[[], list[psutil.Process]]]:
-    """The program, which comes to no end: its last source is a pipe that nobody writes to.
+    """Let tippecanoe never end: its last source is a pipe that nothing writes to.
 
-    Yields what tells which of them were started.
+    Yields a function that returns the tippecanoe processes started so far.
     """
     with quick_folder() as folder:
         program, numbers, pipe = folder / "tippecanoe", folder / "numbers", folder / "pipe"

@@ -27,7 +27,7 @@ def test_a_build_of_the_test_box_is_published_beside_the_mosaic_and_guarded_by_i
 
 
 def test_a_test_mode_that_someone_forgot_is_in_the_log_and_in_the_materialisation(site: Site) -> None:
-    """Also where no command line shows it: in a run that the daemon started."""
+    """Even where no command line shows it: in a run started by the daemon."""
     write_items(site.items, some_items(99))
     outcome = site.run(TEST_MODE)
     assert "[stac_footprints] warning: TEST_MODE is on" in outcome.log

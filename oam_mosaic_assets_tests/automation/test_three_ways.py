@@ -1,4 +1,4 @@
-"""The chain is started by the command, by the daemon's tick, and from the UI; what it did shows the same."""
+"""The chain as started by the command, the daemon's tick and the UI: Dagster shows the same each time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EVERY_CHECK = {("global_mosaic_pmtiles", name) for name in CHECKS} | {("publishe
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A Dagster at work, and the environment that it and the command share."""
+    """A running Dagster, and the environment it shares with the command."""
 
     dagster: LiveDagster
     environment: dict[str, str]
@@ -59,16 +59,16 @@ class Installation:
         )
 
     def public_mosaic(self) -> str:
-        """See that what is public is whole; the build that it is."""
+        """Check that the public mosaic is whole; returns its build."""
         settings = Settings.read(self.environment)
         return public_mosaic_is_whole(store_of(settings), settings.keys).build
 
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
-    """Webserver and daemon at work, with a schedule that ticks every minute and was started by nobody."""
+    """A running webserver and daemon, with a schedule that ticks every minute and that nobody started."""
     with quick_folder() as folder:
-        # one image without a geometry, so that there is something to set aside
+        # one image has no geometry, so that there is something to set aside
         items = [*some_items(IMAGES - 1), {**some_items(1, first=IMAGES)[0], "geometry": None}]
         write_items(folder / "items.ndjson", items)
         (folder / "tippecanoe").symlink_to(find_tippecanoe())
@@ -85,7 +85,7 @@ def installation() -> Iterator[Installation]:
 
 @pytest.fixture(scope="module")
 def ticked_run(installation: Installation) -> str:
-    """The run that the daemon's first tick started. There is only one: the others would be in the way."""
+    """The run started by the schedule's first tick; the schedule is then stopped, as more would interfere."""
     dagster = installation.dagster
     run = dagster.wait_for_run(schedule_name="daily_mosaic")
     schedule = dagster.ask(
@@ -129,7 +129,7 @@ def test_the_command_starts_it_and_the_ui_shows_it(installation: Installation) -
 @pytest.mark.usefixtures("ticked_run")
 @pytest.mark.parametrize(("job", "assets"), [("__ASSET_JOB", CHAIN), ("global_mosaic", None)])
 def test_the_ui_starts_it(installation: Installation, job: str, assets: list[str] | None) -> None:
-    """By `Materialize all` on the graph of assets, and by `Materialize` on the job's page."""
+    """By `Materialize all` on the asset graph, and by `Materialize` on the job's page."""
     run = installation.dagster.launch(job, assets)
     assert installation.dagster.finished(run) == "SUCCESS", installation.dagster.said()
     the_run_shows_the_chain(installation.dagster, run)
@@ -137,14 +137,14 @@ def test_the_ui_starts_it(installation: Installation, job: str, assets: list[str
 
 @pytest.mark.usefixtures("ticked_run")
 def test_a_run_that_is_terminated_leaves_nothing_staged_and_no_tippecanoe(installation: Installation) -> None:
-    """As one that a signal stops."""
+    """Just like a run stopped by a signal."""
     dagster, folder = installation.dagster, installation.dagster.folder
     settings = Settings.read(installation.environment)
     store, keys, scratch = store_of(settings), settings.keys, settings.mosaic_scratch
     before = public_mosaic_is_whole(store, keys)
     number, items = folder / "number", folder / "items.ndjson"
     usual = items.read_text()
-    # else there would be nothing to tile
+    # otherwise there would be nothing to tile
     write_items(items, [*usual.splitlines(), *some_items(1, first=IMAGES + 1)])
     with another_tippecanoe(folder / "tippecanoe", slow_tippecanoe(folder, number)):
         run = dagster.launch("global_mosaic")
@@ -153,7 +153,7 @@ def test_a_run_that_is_terminated_leaves_nothing_staged_and_no_tippecanoe(instal
         dagster.terminate(run)
         assert dagster.finished(run) == "CANCELED"
     items.write_text(usual)
-    # the run's process takes its things away after it has said so
+    # the run's process reports its end before it cleans up
     until(lambda: not list(scratch.iterdir()), dagster.said)
     assert not is_running(int(number.read_text()))
     nothing_left_behind(store, keys, scratch)
@@ -162,7 +162,7 @@ def test_a_run_that_is_terminated_leaves_nothing_staged_and_no_tippecanoe(instal
 
 @pytest.mark.usefixtures("ticked_run")
 def test_a_command_while_a_run_is_at_work_leaves_the_newer_build_public(installation: Installation) -> None:
-    """Dagster queues its own runs, not the command's; they publish in turn, and never the older one last."""
+    """Dagster queues its own runs, not the command's; they publish in turn, never the older one last."""
     dagster = installation.dagster
     run = dagster.launch("global_mosaic")
     dagster.started(run)
@@ -177,7 +177,7 @@ def test_a_command_while_a_run_is_at_work_leaves_the_newer_build_public(installa
 
 
 def the_run_shows_the_chain(dagster: LiveDagster, run: str) -> None:
-    """See in the UI's own answers: lineage, materialisations, checks, and what stands with the mosaic."""
+    """Check lineage, materialisations, checks and the mosaic's metadata, all as the UI queries them."""
     assets = {asset["assetKey"]["path"][-1]: asset for asset in assets_of(dagster)}
     upstream = {name: {key["path"][-1] for key in each["dependencyKeys"]} for name, each in assets.items()}
     assert upstream == {
@@ -202,7 +202,7 @@ def the_run_shows_the_chain(dagster: LiveDagster, run: str) -> None:
 
 
 def the_mosaic_is_described(entries: dict[str, Any]) -> None:
-    """See that a maintainer finds what was published, and how it looks."""
+    """Check that the metadata tells a maintainer what was published and shows how it looks."""
     assert entries["address"]["url"].endswith("/global-mosaic.pmtiles")
     assert entries["images"]["intValue"] == IMAGES - 1
     assert '"no_geometry": 1' in entries["set aside by reason"]["jsonString"]
@@ -218,7 +218,7 @@ def the_mosaic_is_described(entries: dict[str, Any]) -> None:
 
 
 def assets_of(dagster: LiveDagster) -> list[dict[str, Any]]:
-    """What the pages of the assets show."""
+    """What the asset pages show."""
     found: list[dict[str, Any]] = dagster.ask(
         """
         {
@@ -251,7 +251,7 @@ def assets_of(dagster: LiveDagster) -> list[dict[str, Any]]:
 
 
 def build_of(dagster: LiveDagster, run: str) -> str:
-    """The build that a run published."""
+    """The build published by a run."""
     events = dagster.ask(
         """
         query Run($run: ID!) {
@@ -267,7 +267,7 @@ def build_of(dagster: LiveDagster, run: str) -> str:
 
 
 def failure_of(dagster: LiveDagster, run: str) -> str:
-    """The kind of error that a step failed with."""
+    """The kind of error that made a step fail."""
     events = dagster.ask(
         """
         query Logs($run: ID!) {

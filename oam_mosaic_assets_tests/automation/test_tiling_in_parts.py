@@ -1,4 +1,4 @@
-"""A map cut, made part by part by steps with disks of their own, and merged: it is the same archive."""
+"""A map cut into parts, tiled by steps with disks of their own, and merged gives the same archive."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANEW = {ANEW_TAG: "yes"}
 
 
 def chain_in_parts(environment: dict[str, str]) -> dg.JobDefinition:
-    """The job `global_mosaic`, which cuts even a small map; each process that makes it has a scratch."""
+    """The job `global_mosaic`, cutting even a small map; each process that builds it has its own scratch."""
     mosaic_tiles.WORTH_PARTING = 0
     settings = Settings.read(environment)
     scratch = Scratch(root=f"{settings.mosaic_scratch} of {os.getpid()}")
@@ -41,16 +41,16 @@ def chain_in_parts(environment: dict[str, str]) -> dg.JobDefinition:
 
 @pytest.fixture(scope="module")
 def site(ceph: CephServer, instance: dg.DagsterInstance) -> Iterator[Site]:
-    """An installation that publishes to a bucket of Ceph's."""
+    """An installation that publishes to a Ceph bucket."""
     with site_on(ceph, instance, IMAGES) as made:
         yield made
 
 
 def run_in_parts(site: Site, settings: Mapping[str, str], **options: Any) -> dg.JobExecutionResult:
-    """Run the job as `chain_in_parts` makes it."""
+    """Run the job that `chain_in_parts` builds."""
     stated = {**site.environment, **PARTS, **settings}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mosaic_tiles, "WORTH_PARTING", mosaic_tiles.WORTH_PARTING)  # and as it was, afterwards
+        patch.setattr(mosaic_tiles, "WORTH_PARTING", mosaic_tiles.WORTH_PARTING)  # restored on exit
         job = dg.build_reconstructable_job(__name__, chain_in_parts.__name__, (stated,))
         with dg.execute_job(job, site.instance, **options) as result:
             return result
@@ -140,7 +140,7 @@ def test_a_part_that_fails_costs_no_other(
 
 
 def test_what_is_little_is_made_in_one_step(site: Site) -> None:
-    """No part is a step where few images changed, nor where there are few."""
+    """Parts get no steps of their own where few images changed, or where there are few."""
     before = site.published()
     few = site.run(PARTS, tags=ANEW)
     assert site.stays_whole().sha256 == before.sha256
@@ -189,7 +189,7 @@ def steps_of(site: Site, run: str) -> set[str]:
 
 
 def failing_once(folder: Path, fault: str) -> str:
-    """A tippecanoe that, when it is first given the second part, does something else."""
+    """A tippecanoe that runs `fault` the first time it is given the second part."""
     program, marker = folder / "tippecanoe", folder / "failed"
     program.write_text(
         "#!/bin/sh\n"

@@ -13,7 +13,7 @@ from oam_mosaic_assets_tests.servers.ceph import running_ceph
 
 
 def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  # it is a command
+    print(line, flush=True)  # noqa: T201  # command-line output
 
 
 def main() -> int:

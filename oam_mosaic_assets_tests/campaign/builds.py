@@ -1,4 +1,4 @@
-"""A build at work, however it was started, and how it ended."""
+"""A running build, however it was started, and how it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Ended:
 
     Attributes:
         how: the command's exit code, negative where a signal killed it, or the status of Dagster's run.
-        said: all that it said.
+        said: everything it printed or reported.
     """
 
     how: str
@@ -25,7 +25,7 @@ class Ended:
 
     @property
     def head(self) -> str:
-        """The line that says what came of it."""
+        """The line that states the outcome."""
         lines = [line.strip() for line in self.said.splitlines() if line.strip()]
         told = [line for line in lines if line.startswith(("Not published", "It is public", "oam-mosaic:"))]
         published = [line for line in lines if line.startswith("Published")]
@@ -33,25 +33,25 @@ class Ended:
 
     @property
     def tail(self) -> str:
-        """The last of what it said."""
+        """The last 1,500 characters of what it said."""
         return self.said[-1500:]
 
 
 class Build(Protocol):
-    """A build at work."""
+    """A running build."""
 
     @property
     def pid(self) -> int:
-        """Of the process that does the work."""
+        """Id of the process that does the work."""
 
     def is_running(self) -> bool:
-        """Whether it is at work still."""
+        """Whether it is still running."""
 
     def wait(self) -> Ended:
-        """Wait for its end."""
+        """Wait for it to end."""
 
     def abandon(self) -> None:
-        """Let nothing of it stay, whatever it is doing."""
+        """Kill it, whatever it is doing."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""A build whose machine's clock jumps, by libfaketime; everybody else's stays right."""
+"""Builds whose clock jumps, by means of libfaketime; all other clocks stay right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JUMPS: Final = {
     "a day ahead": timedelta(days=1),
     "a day back": timedelta(days=-1),
 }
-"""Ten minutes are more than the publisher's lock lives, and less than S3 lets two clocks differ: 15."""
+"""Ten minutes exceed the lifetime of the publisher's lock, but not the clock skew S3 allows: 15 minutes."""
 
 STAGES: Final[dict[str, Stage]] = {
     "writing GeoJSON": asks("PutObject", "*/footprints.geojsonl", goes_on=True),
@@ -28,7 +28,7 @@ STAGES: Final[dict[str, Stage]] = {
 
 
 def jumping(stage: Stage, ahead: timedelta) -> Inject:
-    """Let the clock jump while a build is at a stage."""
+    """Make the clock jump while a build is at a stage."""
 
     def inject(lane: Lane) -> Ended:
         (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
@@ -45,7 +45,7 @@ def jumping(stage: Stage, ahead: timedelta) -> Inject:
             )
             there.wait(build)
             _set(clock, ahead)
-            time.sleep(2.0)  # until it is looked at again
+            time.sleep(2.0)  # until libfaketime reads the file again
             there.let_go(build)
             return build.wait()
 
@@ -59,7 +59,7 @@ def _set(clock: Path, ahead: timedelta) -> None:
 
 
 def clock_injections() -> Iterator[Injection]:
-    """At each stage, each jump. Where the clocks are a day apart, S3 refuses all that the build asks for."""
+    """Each jump at each stage. With clocks a day apart, S3 refuses all of the build's requests."""
     for where, stage in STAGES.items():
         for what, ahead in JUMPS.items():
             is_refused = abs(ahead) >= timedelta(days=1)

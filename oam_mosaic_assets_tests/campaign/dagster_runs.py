@@ -1,4 +1,4 @@
-"""Builds that Dagster's daemon runs: started, stopped and looked at as the UI does it."""
+"""Builds run by Dagster's daemon: started, stopped and watched as the UI does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ query Run($run: ID!) { runOrError(runId: $run) { ... on Run {
 
 @dataclass(slots=True)
 class Dagster:
-    """A daemon and a webserver, each of which can be ended and started again."""
+    """A daemon and a webserver, each of which can be killed and restarted."""
 
     folder: Path
     environment: Mapping[str, str]
@@ -44,7 +44,7 @@ class Dagster:
     @classmethod
     @contextmanager
     def running(cls, folder: Path, environment: Mapping[str, str]) -> Iterator[Dagster]:
-        """Run both for the block."""
+        """Run both for the duration of the block."""
         with ExitStack() as daemon, ExitStack() as webserver:
             daemon.enter_context(running_daemon(folder, environment))
             live = webserver.enter_context(running_webserver(folder, environment))
@@ -56,19 +56,19 @@ class Dagster:
                     each.close()
 
     def restart_daemon(self) -> None:
-        """Kill the daemon and all that it started, and start it again."""
+        """Kill the daemon and everything it started, and start it again."""
         self._held["daemon"].close()
         self._held["daemon"].enter_context(running_daemon(self.folder, self.environment))
 
     def restart_webserver(self) -> None:
-        """Kill the webserver and all that it started, and start it again."""
+        """Kill the webserver and everything it started, and start it again."""
         self._held["webserver"].close()
         self.live = self._held["webserver"].enter_context(running_webserver(self.folder, self.environment))
 
 
 @dataclass(slots=True)
 class DagsterBuild:
-    """A run of `global_mosaic`, or the one by which it is tried again."""
+    """A run of `global_mosaic`, or its latest automatic retry."""
 
     dagster: Dagster
     run: str
@@ -76,7 +76,7 @@ class DagsterBuild:
 
     @property
     def pid(self) -> int:
-        """Of the process that holds the scratch folder."""
+        """Id of the process, tippecanoe aside, that has scratch files open."""
         for each in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 opened = (file.path for file in each.open_files())
@@ -88,16 +88,16 @@ class DagsterBuild:
         return self.status() not in ENDED
 
     def status(self) -> str:
-        """As Dagster has it."""
+        """The run's status in Dagster."""
         return str(self._ask()["status"])
 
     def stop(self) -> None:
-        """Stop it, as the UI's button does, which waits until its process is gone."""
+        """Stop it as the UI's button does; in a thread, as that call blocks until its process is gone."""
         stop = self.dagster.live.terminate
         threading.Thread(target=stop, args=(self.run,), daemon=True).start()
 
     def wait(self) -> Ended:
-        """Wait for its end, and for that of every run by which the daemon tries it again."""
+        """Wait for it to end, and for each run by which the daemon retries it."""
         statuses, said = [], []
         while True:
             status, words = self._end()
@@ -111,7 +111,7 @@ class DagsterBuild:
         return Ended(ended, "\n".join(said).strip() or f"the run is {ended}")
 
     def _end(self) -> tuple[str, list[str]]:
-        """How it ended, and what it said; the daemon sees within half a minute that its process is gone."""
+        """How it ended, and what it said; the daemon notices within half a minute that its process died."""
         deadline, gone = time.monotonic() + BUILD_SECONDS, 0
         while (status := self.status()) not in ENDED and time.monotonic() < deadline:
             time.sleep(0.5)
@@ -119,7 +119,7 @@ class DagsterBuild:
             if gone > 120:
                 break
         while self._is_at_work() and time.monotonic() < deadline:
-            time.sleep(0.2)  # the run's process takes its things away after it has said so
+            time.sleep(0.2)  # the run's process reports its end before it cleans up
         said = []
         for event in self._ask()["eventConnection"]["events"]:
             if event["__typename"] == "ExecutionStepFailureEvent":
@@ -139,7 +139,7 @@ class DagsterBuild:
 
     def _ask(self) -> dict[str, Any]:
         for _ in range(60):
-            with suppress(requests.RequestException):  # the webserver may be on its way up
+            with suppress(requests.RequestException):  # the webserver may still be starting
                 return self.dagster.live.ask(_RUN, run=self.run)["runOrError"]
             time.sleep(1)
         raise RuntimeError(f"the webserver is gone: {self.dagster.live.said()}")

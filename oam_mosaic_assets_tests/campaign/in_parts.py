@@ -1,4 +1,4 @@
-"""The command `oam-mosaic` with parts of 64 KiB, so that a small mosaic travels in as many as a large one."""
+"""The command `oam-mosaic` with 64 KiB parts, so that a small mosaic is uploaded and copied in many parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an injection is, and the words that the table of them is written in."""
+"""What an injection is, and the building blocks for the table of injections."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Injection:
     """One fault.
 
     Attributes:
-        where: the stage, or the call.
-        what: happens there.
+        where: the stage or the call at which it strikes.
+        what: what happens there.
         ends: how the build may end: exit codes of the command, or statuses of Dagster's run.
-        inject: starts a build, does it, and waits for the end.
-        leaves: whether the build may leave things for the next one to take away: it was killed, or the store
-            was gone. Otherwise it takes all away itself.
-        uploads: whether it may leave an unfinished upload that nobody knows of, which outlives even the next
+        inject: starts a build, injects the fault, and waits for the build to end.
+        leaves: whether the build may leave things for the next one to clear: it was killed, or the store
+            was gone. Otherwise it must clear everything itself.
+        uploads: whether it may leave an unfinished upload that nobody knows of, which survives even the next
             build, until it is six hours old.
         by_dagster: the build is a run of Dagster's daemon.
         short: part of the short campaign.
@@ -50,31 +50,31 @@ class Injection:
 
     @property
     def name(self) -> str:
-        """As it is chosen."""
+        """The name by which `--only` selects it."""
         return f"{self.where}: {self.what}"
 
 
 def ends(*how: int | str) -> frozenset[str]:
-    """Spell how a build may end."""
+    """List how a build may end."""
     return frozenset(map(str, how))
 
 
-# what is done to a build
+# what can be done to a build
 
 
 def sign(number: signal.Signals) -> Callable[[Lane, Build], None]:
-    """Send the process at work a signal."""
+    """Send a signal to the process that does the work."""
     return lambda _, build: os.kill(build.pid, number)
 
 
 def cancel(_: Lane, build: Build) -> None:
-    """Press the UI's button."""
+    """Press the UI's button that terminates a run."""
     assert isinstance(build, DagsterBuild)
     build.stop()
 
 
 def met(stage: Stage, does: Callable[[Lane, Build], object]) -> Inject:
-    """Do something to a build that is met at a stage."""
+    """Do something to a build that has reached a stage."""
 
     def inject(lane: Lane) -> Ended:
         with stage(lane) as there:
@@ -88,7 +88,7 @@ def met(stage: Stage, does: Callable[[Lane, Build], object]) -> Inject:
 
 
 def started(**settings: str) -> Inject:
-    """Start a build with other settings; `{folder}` is the lane's."""
+    """Start a build with further settings, in which `{folder}` is the lane's folder."""
 
     def inject(lane: Lane) -> Ended:
         stated = {name: value.format(folder=lane.folder) for name, value in settings.items()}
@@ -98,7 +98,7 @@ def started(**settings: str) -> Inject:
 
 
 def spoiled(operation: str, key: str, fault: Spoiled, *, skip: int = 0, in_parts: bool = False) -> Inject:
-    """Spoil calls of a build; see `S3Proxy.spoil`."""
+    """Spoil some of a build's S3 calls; see `S3Proxy.spoil`."""
 
     def inject(lane: Lane) -> Ended:
         lane.proxy.spoil(operation, key, fault, skip=skip)
@@ -112,7 +112,7 @@ def spoiled(operation: str, key: str, fault: Spoiled, *, skip: int = 0, in_parts
 
 
 def tippecanoe(script: str) -> Inject:
-    """Let tippecanoe do something else; `$real` is the real one."""
+    """Run a shell script in place of tippecanoe; `$real` is the real program."""
 
     def inject(lane: Lane) -> Ended:
         lane.let_tippecanoe(script)
@@ -122,7 +122,7 @@ def tippecanoe(script: str) -> Inject:
 
 
 def on_a_disk_of(kib: int, *, setting: str) -> Inject:
-    """Give a build a disk for its scratch, or for Dagster's home, that is soon full; only root can."""
+    """Give a build a small disk, soon full, for its scratch or for Dagster's home; needs root."""
 
     def inject(lane: Lane) -> Ended:
         with a_disk(lane.folder / "disk", kib) as disk:
@@ -133,7 +133,7 @@ def on_a_disk_of(kib: int, *, setting: str) -> Inject:
 
 @contextmanager
 def a_disk(folder: Path, kib: int) -> Iterator[Path]:
-    """A file system of its own in memory."""
+    """A separate file system, in memory."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", folder], check=True)
     try:
@@ -144,7 +144,7 @@ def a_disk(folder: Path, kib: int) -> Iterator[Path]:
 
 
 def in_memory_of(mib: int) -> Inject:
-    """Let the kernel kill the build, all its processes counted, where it takes more memory."""
+    """Limit the memory of a build's processes taken together; beyond it, the kernel kills."""
 
     def inject(lane: Lane) -> Ended:
         with a_control_group(mib) as group:
@@ -159,7 +159,7 @@ MEMORY_GROUPS: Final = Path("/sys/fs/cgroup")
 
 @contextmanager
 def a_control_group(mib: int) -> Iterator[Path]:
-    """A control group that may take so much memory, of whichever version this machine has."""
+    """A control group with this memory limit, of whichever cgroup version the machine has."""
     first = (MEMORY_GROUPS / "memory").is_dir()
     group = (MEMORY_GROUPS / "memory" if first else MEMORY_GROUPS) / f"mosaic-campaign-{uuid.uuid4()}"
     if not first:
@@ -175,6 +175,6 @@ def a_control_group(mib: int) -> Iterator[Path]:
             try:
                 group.rmdir()
             except OSError:
-                time.sleep(0.1)  # the kernel is not done with who died in it
+                time.sleep(0.1)  # the kernel is not yet done with the processes that died in it
             else:
                 break

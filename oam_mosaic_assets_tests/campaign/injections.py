@@ -1,4 +1,4 @@
-"""All that is injected, in the order in which it is done."""
+"""All injections, in the order in which they are run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def kill_tippecanoe(lane: Lane, _: Build) -> None:
 
 
 def end_its_connection(lane: Lane, _: Build) -> None:
-    """As an administrator does, or a server that lacks memory."""
+    """As an administrator does, or a server short of memory."""
     with lane.database.connect() as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks"
@@ -76,7 +76,7 @@ def end_its_connection(lane: Lane, _: Build) -> None:
 
 
 def crash_the_database(lane: Lane) -> Ended:
-    """The server ends at once while it is read, and is there again for the next build."""
+    """Stop the server abruptly while it is being read; it is back for the next build."""
     ended = met(reads, lambda lane, _: lane.postgres.stop(at_once=True))(lane)
     lane.postgres.start()
     return ended
@@ -91,10 +91,10 @@ def cut_the_catalogue_after(kib: int) -> Inject:
 
 
 def a_locked_store(ahead: timedelta | None) -> Inject:
-    """Another publisher's lock lies there, and nobody renews it.
+    """Leave another publisher's lock in the store, which nobody renews.
 
     Args:
-        ahead: of this machine's clock, when it states its end; None for one that cannot be read.
+        ahead: the expiry that the lock states, relative to now; None for a lock that cannot be read.
     """
 
     def inject(lane: Lane) -> Ended:
@@ -117,7 +117,7 @@ def two_at_once(lane: Lane) -> Ended:
 
 
 def halted_past_its_lock(lane: Lane) -> Ended:
-    """A publisher sleeps while its copy to the fixed key is on its way, and another one takes its place."""
+    """Suspend a publisher during its copy to the fixed key, and let another one take its place."""
     with asks("CopyObject", "global-mosaic.pmtiles", goes_on=True)(lane) as there:
         first = lane.command()
         there.wait(first)
@@ -185,7 +185,7 @@ OTHERS: Final = [
         "a disk of 600 KiB",
         ends(1),
         on_a_disk_of(600, setting="DAGSTER_HOME"),
-        leaves=True,  # which builds a run made is written there
+        leaves=True,  # DAGSTER_HOME records which builds a run made
     ),
     Injection("the whole build", "1 GiB of memory", ends(0), in_memory_of(1024)),
     Injection("the whole build", "100 MiB of memory", ends(-9, 1), in_memory_of(100), leaves=True),

@@ -33,12 +33,12 @@ IMAGES: Final = 300
 
 @dataclass(slots=True)
 class Lane:
-    """An installation: pgSTAC, a bucket of Ceph's behind a proxy, and the programs; maybe Dagster's daemon.
+    """An installation: pgSTAC and a Ceph bucket, each behind a proxy; the programs; maybe a Dagster daemon.
 
     Attributes:
-        catalogue_proxy: what stands between the builds and PostgreSQL.
-        proxy: what stands between the builds and Ceph.
-        dagster: where builds are runs of Dagster's daemon.
+        catalogue_proxy: between the builds and PostgreSQL.
+        proxy: between the builds and Ceph.
+        dagster: set if builds are runs of Dagster's daemon.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class Lane:
         return self.folder / "scratch"
 
     def start(self, **settings: str) -> Build:
-        """Begin a build, as the lane does it."""
+        """Start a build the lane's way: by Dagster if it has one, else by the command."""
         if self.dagster is None:
             return self.command(**settings)
         assert not settings
@@ -81,12 +81,12 @@ class Lane:
         module: str | None = None,
         **settings: str,
     ) -> Build:
-        """Begin `oam-mosaic build` as a process.
+        """Start `oam-mosaic build` as a process.
 
         Args:
-            before: a command that starts it.
-            module: started in the command's place.
-            settings: what the environment says beyond the lane's.
+            before: a command that launches it.
+            module: a Python module to run in place of the command.
+            settings: environment variables on top of the lane's.
         """
         command = [program("python"), "-m", module] if module else [program("oam-mosaic")]
         log = self.folder / f"build-{len(self.begun)}.log"
@@ -104,11 +104,11 @@ class Lane:
         return build
 
     def let_tippecanoe(self, script: str = 'exec "$real" "$@"') -> None:
-        """Say in shell what tippecanoe does from now on; `$real` is the real one."""
+        """Set, as a shell script, what tippecanoe does from now on; `$real` is the real program."""
         (self.folder / "tippecanoe.does").write_text(f"{script}\n")
 
     def alter_catalogue(self) -> None:
-        """Move one image, so that the next mosaic differs from all before."""
+        """Move one image, so that the next mosaic differs from all earlier ones."""
         self.altered += 1
         (item,) = some_items(1)
         for corner in item["geometry"]["coordinates"][0]:
@@ -116,7 +116,7 @@ class Lane:
         load_items(self.database, [item])
 
     def heal(self) -> None:
-        """End every fault, and what is left of the builds that met them, uploads included, as hours would."""
+        """End every fault, kill running builds, and abandon uploads as builds would hours later."""
         self.proxy.forget()
         self.catalogue_proxy.set_fault(PASS)
         self.let_tippecanoe()
@@ -127,7 +127,7 @@ class Lane:
         store_in(self.ceph, self.bucket).abandon_uploads("", older_than_seconds=0.0)
 
     def is_whole(self) -> Pointer:
-        """See that all that is public is whole, tile by tile; returns the pointer."""
+        """Check, tile by tile, that everything public is whole; returns the pointer."""
         return public_mosaic_is_whole(store_of(self.settings), self.keys)
 
     def left_behind(self) -> list[str]:
@@ -150,7 +150,7 @@ class Lane:
         return [f"{len(those)} {what}{'s' * (len(those) > 1)}" for what, those in found.items() if those]
 
     def _processes(self) -> list[int]:
-        """Processes of a build: they work in the scratch folder, or were told of it."""
+        """Processes of builds: they have scratch files open, or name one on their command line."""
         found = []
         for each in psutil.process_iter():
             try:
@@ -164,7 +164,7 @@ class Lane:
 
 @contextmanager
 def running_lane(ceph: CephServer, *, with_dagster: bool) -> Iterator[Lane]:
-    """An installation with servers of its own but for Ceph; all of it ends with the block."""
+    """An installation with its own servers, except Ceph; all of it ends with the block."""
     with ExitStack() as held:
         folder = held.enter_context(quick_folder())
         postgres = held.enter_context(running_postgres())
@@ -193,7 +193,7 @@ def running_lane(ceph: CephServer, *, with_dagster: bool) -> Iterator[Lane]:
 
 @contextmanager
 def being_read(lane: Lane) -> Iterator[Reader]:
-    """Let a stranger read what is public in a lane, for the block; it begins with a mosaic."""
+    """Build a first mosaic in a lane, then let a stranger read what is public during the block."""
     ended = lane.start().wait()
     if ended.how not in {"0", "SUCCESS"}:
         raise RuntimeError(f"there is no mosaic to begin with: {ended.said}")
@@ -204,7 +204,7 @@ def being_read(lane: Lane) -> Iterator[Reader]:
 
 
 def _a_tippecanoe(folder: Path) -> Path:
-    """A program with tippecanoe's version that does what `let_tippecanoe` says."""
+    """A program that reports tippecanoe's version and otherwise does what `let_tippecanoe` set."""
     made = folder / "tippecanoe"
     made.write_text(
         f"#!/bin/sh\nreal='{find_tippecanoe()}'\n"

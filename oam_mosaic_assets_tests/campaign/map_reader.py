@@ -1,8 +1,8 @@
-"""Two MapLibre maps in a headless Chromium, one at the address of a release, one at the fixed key.
+"""Two MapLibre maps in headless Chromium, one reading the address of a release, one the fixed key.
 
     python -m oam_mosaic_assets_tests.campaign.map_reader '{"page": …, "root": …, "places": [[lon, lat], …]}'
 
-Says when both show something, and, once standard input ends, in JSON what they met.
+Prints `at work` once both show something and, when standard input ends, what they met, as JSON.
 """
 
 from __future__ import annotations

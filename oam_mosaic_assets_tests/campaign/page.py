@@ -1,4 +1,4 @@
-"""The page that says what was injected and what came of it: docs/reliability.md."""
+"""The page that lists what was injected and what came of it: docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ BEGINNING: Final = "<!-- the table of scripts/faults -->\n"
 END: Final = "<!-- its end -->\n"
 
 READS, INVALID = 3, 4
-"""Columns of the table."""
+"""Column indices in the table."""
 
 
 def write_page(path: Path, results: Sequence[Result], order: Sequence[Injection]) -> None:
-    """Put the table into the page, between its two marks; rows of injections that were not done now stay.
+    """Update the table between the page's two markers; rows of injections not run this time stay.
 
     Args:
-        order: all injections; rows of others go.
+        order: all injections, in order; any other rows are dropped.
     """
     before, rows, after = _read(path)
     rows |= {_place(each.injection): _row(each) for each in results}
@@ -30,13 +30,13 @@ def write_page(path: Path, results: Sequence[Result], order: Sequence[Injection]
 
 
 def missing_from(path: Path, injections: Sequence[Injection]) -> list[Injection]:
-    """Those of the injections that the page has no row of."""
+    """The injections that have no row in the page."""
     _, rows, _ = _read(path)
     return [each for each in injections if _place(each) not in rows]
 
 
 def _read(path: Path) -> tuple[str, dict[tuple[str, str], list[str]], str]:
-    """What stands before the table, its rows by what was injected, and what follows."""
+    """The text before the table, its rows keyed by their first two cells, and the text after it."""
     before, _, rest = path.read_text().partition(BEGINNING)
     there, _, after = rest.partition(END)
     found = [_cells(line) for line in there.splitlines() if line.startswith("| ")][2:]
@@ -77,7 +77,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _plain(head: str) -> str:
-    """The message without what differs from run to run."""
+    """The message, shortened, with placeholders for what differs from run to run."""
     head = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{12}", "BUILD", head)
     head = re.sub(r"test-[0-9a-f-]{36}", "BUCKET", head)
     head = re.sub(r"127\.0\.0\.1:\d+", "HOST", head)

@@ -1,13 +1,13 @@
-"""QGIS draws what the recipes say, without a screen: run by the Python that QGIS is installed for.
+"""Draw in QGIS what the recipes describe, without a screen; run with the Python that QGIS is installed for.
 
     apt-get install --no-install-recommends python3-qgis qgis-providers
     cd oam_mosaic_assets_tests/campaign
     HOME=$(mktemp -d) QT_QPA_PLATFORM=offscreen /usr/bin/python3 qgis_reader.py \
         http://127.0.0.1:3004 http://127.0.0.1:8084 29.5 -20.3 30.9 -19.4 map
 
-Asks for the vector and the raster server, a view in degrees (west, south, east, north) with an image in its
-middle and none in its corner, and what the pictures' names begin with. QGIS's own dialog imports the served
-files of connections, into the settings below HOME. Exits with 1 where a picture does not show the coverage.
+Arguments: the vector and the raster server, a view in degrees (west, south, east, north) with an image in its
+middle and none in its corner, and a prefix for the names of the pictures. QGIS's own dialog imports the
+served connection files, into the settings below HOME. Exits with 1 if a picture does not show the coverage.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ WHITE = QColor("white")
 
 
 def connection(kind: int, address: str, settings: str) -> dict[str, str]:
-    """What QGIS knows of a connection once its dialog has imported the file at an address."""
-    with urlopen(address) as answer, NamedTemporaryFile(suffix=".xml") as file:  # noqa: S310  # it is told which
+    """The settings QGIS stores for a connection after its dialog has imported the file at an address."""
+    with urlopen(address) as answer, NamedTemporaryFile(suffix=".xml") as file:  # noqa: S310  # the caller's URL
         file.write(answer.read())
         file.flush()
         dialog = QgsManageConnectionsDialog(None, QgsManageConnectionsDialog.Import, kind, file.name)
@@ -53,7 +53,7 @@ def connection(kind: int, address: str, settings: str) -> dict[str, str]:
 
 
 def layers(vector: str, raster: str) -> dict[str, QgsMapLayer]:
-    """What the recipes add: pictures by XYZ and by WMTS, footprints as vector tiles."""
+    """The layers the recipes add: rasters by XYZ and by WMTS, footprints as vector tiles."""
     kinds = QgsManageConnectionsDialog
     pictures = connection(kinds.XyzTiles, f"{raster}/qgis.xml", "connections-xyz")
     footprints = connection(kinds.VectorTile, f"{vector}/qgis-vector.xml", "connections-vector-tile")
@@ -71,7 +71,7 @@ def layers(vector: str, raster: str) -> dict[str, QgsMapLayer]:
 
 
 def drawn(layer: QgsMapLayer, view: QgsRectangle) -> QImage:
-    """A picture of a layer on white."""
+    """Draw a layer on a white background."""
     settings = QgsMapSettings()
     settings.setLayers([layer])
     settings.setDestinationCrs(QgsCoordinateReferenceSystem("EPSG:3857"))

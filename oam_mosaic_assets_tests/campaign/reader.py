@@ -1,4 +1,4 @@
-"""A stranger who reads what is public, past every fault, for as long as the campaign lasts."""
+"""A stranger who keeps reading what is public, through every fault, while the campaign lasts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ PAUSE_SECONDS: Final = 0.05
 
 
 class Reader:
-    """Reads the pointer, the archive that it names with its manifest, and the fixed key, again and again.
+    """Reads the pointer, the manifest and archive it names, the fixed key and the TileJSON, again and again.
 
     Attributes:
-        reads: how often all of it was read.
-        invalid: what was read and is no whole archive of a known build, or is not what is said of it.
+        reads: how many times all of it was read.
+        invalid: what was wrong: failed reads, an archive that is not a known build's or not whole, or content
+            that does not match what the pointer or manifest states.
     """
 
     def __init__(self, address: str, store: ObjectStore, keys: Keys) -> None:
-        """Look at a bucket.
+        """Set up a reader of a bucket.
 
         Args:
-            address: where the public reads its keys.
-            store: the same bucket, to learn which builds there are.
+            address: the public address of its keys.
+            store: the same bucket, to find out which builds exist.
         """
         self.reads = 0
         self.invalid: list[str] = []
@@ -52,7 +53,7 @@ class Reader:
             self.invalid += wrong
 
     def _look(self) -> Iterator[str]:
-        """Say what is wrong with what is public now."""
+        """Yield what is wrong with what is public now."""
         pointer = Pointer.from_json(self._get(self._keys.pointer))
         stated = json.loads(self._get(pointer.manifest))["archive"]["sha256"]
         if stated != pointer.sha256:
@@ -79,7 +80,7 @@ class Reader:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Read for the block, in a thread of its own."""
+        """Read in a separate thread for the duration of the block."""
         thread = threading.Thread(target=self.run, daemon=True)
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""Doing the injections, each followed by a build that must succeed, and seeing what comes of them."""
+"""Run the injections, each followed by a build that must succeed, and judge the results."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from oam_mosaic_assets_tests.campaign.reader import Reader
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 
 SMALL_PARTS: Final = "rgw multipart min part size = 1024"
-"""So that Ceph takes what `in_parts` sends."""
+"""Makes Ceph accept the small parts that `in_parts` sends."""
 
 AWAY_SECONDS: Final = 15.0
-"""For which what a build leaves may take to go: the kernel, and Dagster, end processes one after another."""
+"""How long a build's leftovers may take to go: the kernel and Dagster end processes one after another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +27,13 @@ class Result:
     """What came of an injection.
 
     Attributes:
-        ended: the build.
-        reads: made meanwhile, up to the end of the next build.
-        invalid: of them.
-        left: what the build left.
-        next_build: how the next one ended, unaided.
-        problems: what is not as it must be; empty where all is well.
-        seconds: with the next build.
+        ended: how the build ended.
+        reads: reads made meanwhile, up to the end of the next build.
+        invalid: how many faults these reads found.
+        left: what the build left behind.
+        next_build: how the next build ended, unaided.
+        problems: what is not as it must be; empty if all is well.
+        seconds: duration, including the next build.
     """
 
     injection: Injection
@@ -47,7 +47,7 @@ class Result:
 
     @property
     def line(self) -> str:
-        """For a terminal."""
+        """A summary for a terminal."""
         by = "run" if self.injection.by_dagster else "command"
         return (
             f"{'ok    ' if not self.problems else 'FAILED'}  {self.seconds:5.1f} s  {self.injection.name} "
@@ -60,11 +60,11 @@ class Result:
 def run(
     ceph: CephServer, injections: Sequence[Injection], *, lanes: int, tell: Callable[[int, Result], object]
 ) -> list[Result]:
-    """Do injections, several at a time in installations of their own; what came of each, in their order.
+    """Run injections in several installations in parallel; returns the results in the injections' order.
 
     Args:
-        lanes: how many installations for those of the command; those of Dagster's runs have one more.
-        tell: told of each as it ends, and how many have.
+        lanes: how many installations for injections into the command; Dagster's runs get one more.
+        tell: called after each injection with the number finished so far and the result.
     """
     results: dict[int, Result] = {}
     waiting: dict[bool, queue.SimpleQueue[int]] = {False: queue.SimpleQueue(), True: queue.SimpleQueue()}
@@ -84,7 +84,7 @@ def run(
                     results[number] = _inject(lane, reader, injections[number])
                     with telling:
                         tell(len(results), results[number])
-        except BaseException as fault:  # noqa: BLE001  # raised below, where it is seen
+        except BaseException as fault:  # noqa: BLE001  # raised again below, in the calling thread
             faults.append(fault)
 
     kinds = [each for each in [False] * lanes + [True] if not waiting[each].empty()]
@@ -104,7 +104,7 @@ def _inject(lane: Lane, reader: Reader, injection: Injection) -> Result:
     lane.alter_catalogue()
     try:
         ended = injection.inject(lane)
-    except Exception as fault:  # noqa: BLE001  # of one injection; the others go on
+    except Exception as fault:  # noqa: BLE001  # concerns one injection; the others go on
         ended = Ended("not injected", f"{type(fault).__name__}: {fault}")
     if ended.how not in injection.ends:
         problems.append(
@@ -131,7 +131,7 @@ def _inject(lane: Lane, reader: Reader, injection: Injection) -> Result:
         pointer = lane.is_whole()
         if pointer.images < 1:
             problems.append("the mosaic is empty")
-    except Exception as fault:  # noqa: BLE001  # of one injection; the others go on
+    except Exception as fault:  # noqa: BLE001  # concerns one injection; the others go on
         next_build = "failed"
         problems.append(f"after the next build: {type(fault).__name__}: {fault}")
     remains = [each for each in lane.left_behind() if not (injection.uploads and "upload" in each)]
@@ -153,7 +153,7 @@ def _inject(lane: Lane, reader: Reader, injection: Injection) -> Result:
 
 
 def _left(lane: Lane, injection: Injection) -> list[str]:
-    """What a build leaves, once all that goes by itself is gone."""
+    """What a build leaves, once everything that goes by itself is gone."""
     deadline = time.monotonic() + AWAY_SECONDS
     while left := lane.left_behind():
         is_settled = (injection.leaves or injection.uploads) and not any("process" in each for each in left)

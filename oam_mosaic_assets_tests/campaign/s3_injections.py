@@ -1,4 +1,4 @@
-"""What is done to the calls that a build sends to the S3 server: every kind of call, every kind of fault."""
+"""Faults in the calls that a build sends to the S3 server: every kind of call, every kind of fault."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAULTS: Final[dict[str, Spoiled]] = {
 }
 
 CALLS: Final[list[tuple[str, str, str, str]]] = [
-    # S3's name, the key, what it is, and the exit code for each fault in the order above ("-": not injected)
+    # S3 operation, key, what it is for, and the exit code for each fault above, in order ("-": not injected)
     ("PutObject", "*/footprints.parquet", "staging a file", "1 0 0 1 2 0 0 1"),
     ("PutObject", "*/claim.json", "claiming a name", "1 0 0 1 2 - 0 1"),
     ("PutObject", "*/publisher.lock", "taking the lock", "1 0 0 1 2 - 0 1"),
@@ -54,13 +54,13 @@ SHORT: Final = {
     ("copying to the fixed key", "503 SlowDown, for ever"),
 }
 UNHEARD: Final = {"done, but the answer is cut", "truncated, once"}
-"""An upload is begun, and its number is not heard."""
+"""Faults after which an upload has begun, but the client never learns its id."""
 
 LEAVE: Final = {"deleting", "listing, when tidying up"}
 
 
 def s3_injections() -> Iterator[Injection]:
-    """Spell the tables out."""
+    """Expand the tables into injections."""
     for calls, in_parts in ((CALLS, False), (PARTS, True)):
         for operation, key, where, codes in calls:
             for code, (what, fault) in zip(codes.split(), FAULTS.items(), strict=True):

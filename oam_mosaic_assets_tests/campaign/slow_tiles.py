@@ -1,4 +1,4 @@
-"""Makes each tile of an MBTiles file take some twenty milliseconds to read: `python -m … FILE`."""
+"""Make each tile of an MBTiles file take about twenty milliseconds to read: `python -m … FILE`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a build is: each stage is met, and the build held there, while something happens to it."""
+"""Stages of a build, at each of which it can be caught and held while something happens to it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PATIENCE_SECONDS: Final = 240.0
 
 
 class NotMet(AssertionError):
-    """The build ended, or went by, without being met: the fault was not injected."""
+    """The build ended or passed the stage without being caught there: the fault was not injected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """A stage that a build is awaited at.
+    """A stage at which a build is awaited.
 
     Attributes:
-        wait: returns when the build is there.
-        let_go: lets it go on from there, if it still can.
+        wait: returns when the build has reached it.
+        let_go: lets the build continue from there, if it still can.
     """
 
     wait: Callable[[Build], None]
@@ -40,13 +40,13 @@ Stage = Callable[[Lane], AbstractContextManager[Met]]
 
 
 def asks(operation: str, key: str, *, served: bool = False, goes_on: bool = False, skip: int = 0) -> Stage:
-    """The build has sent this call, and waits for the answer, which never comes.
+    """The build has sent this call and waits for the response, which never comes.
 
     Args:
-        operation, key: as of `S3Proxy.spoil`.
-        served: whether the server has done what is asked by then.
-        goes_on: the answer comes after all.
-        skip: so many such calls are let through first.
+        operation, key: as for `S3Proxy.spoil`.
+        served: whether the server has carried out the call by then.
+        goes_on: whether the response does come, once the build is let go.
+        skip: how many such calls to let through first.
     """
 
     @contextmanager
@@ -81,7 +81,7 @@ def asks(operation: str, key: str, *, served: bool = False, goes_on: bool = Fals
 
 @contextmanager
 def reads(lane: Lane) -> Iterator[Met]:
-    """The build waits for the catalogue's rows."""
+    """The build is waiting for the catalogue's rows."""
     connection = lane.database.connect()
     try:
         connection.execute("BEGIN")
@@ -89,13 +89,13 @@ def reads(lane: Lane) -> Iterator[Met]:
         waiting = "SELECT 1 FROM pg_locks WHERE relation = 'pgstac.items'::regclass AND NOT granted"
         yield Met(lambda build: _until(lambda: connection.execute(waiting).fetchone() is not None, build))
     finally:
-        with suppress(psycopg.Error):  # the fault may be the server's end
+        with suppress(psycopg.Error):  # the fault may be that the server ended
             connection.close()
 
 
 @contextmanager
 def tiles(lane: Lane) -> Iterator[Met]:
-    """Tippecanoe is at work, and takes longer than anyone waits; but not when it is tried again."""
+    """Tippecanoe is running, and takes longer than anyone waits, though not when it is retried."""
     number = lane.folder / "tippecanoe.number"
     number.unlink(missing_ok=True)
     lane.let_tippecanoe(f"[ -e '{number}' ] && exec \"$real\" \"$@\"\necho $$ >'{number}'; exec sleep 600")
@@ -103,13 +103,13 @@ def tiles(lane: Lane) -> Iterator[Met]:
 
 
 def tippecanoes_process(lane: Lane) -> int:
-    """The number of the process that `tiles` met."""
+    """Id of the process that `tiles` caught."""
     return int((lane.folder / "tippecanoe.number").read_text())
 
 
 @contextmanager
 def packs(lane: Lane) -> Iterator[Met]:
-    """The build is putting the tiles into the archive, each of which takes a while to read."""
+    """The build is packing tiles into the archive, and each tile takes a while to read."""
     made = lane.folder / "tiles.made"
     made.unlink(missing_ok=True)
     slow = f"'{sys.executable}' -m oam_mosaic_assets_tests.campaign.slow_tiles"

@@ -1,9 +1,9 @@
 """Readers during publications: `scripts/swaps`.
 
-Two small archives are published in turn, again and again, on Ceph. Meanwhile tiles are read by pmtiles'
-readers in Python and JavaScript and by MapLibre in a browser: at the address of a release, where nothing may
-ever go wrong, and under the fixed key, where what goes wrong is counted. Both archives draw the same squares,
-and each image's id begins with the archive's letter, so that a tile says which archive it is of.
+Two small archives are published alternately, over and over, on Ceph. Meanwhile the pmtiles readers for Python
+and JavaScript, and MapLibre in a browser, read tiles: at the address of a release, where nothing may ever go
+wrong, and under the fixed key, where errors are counted. Both archives draw the same squares, and the id of
+each image begins with the archive's letter, so that a tile shows which archive it belongs to.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from oam_mosaic_assets_tests.servers.ceph import CephServer, running_ceph
 BROWSER: Final = Path(__file__).parents[1] / "browser"
 SQUARES: Final = 60
 MORE: Final = 40
-"""Images that only one of the two has, so that the same tile lies elsewhere in the other."""
+"""Images in only one of the two, so that the same tile is at a different offset in each."""
 FOLLOWED: Final = 25
-"""Tiles that are read of a release before the pointer is asked again."""
+"""Tiles read from a release before the pointer is read again."""
 
 
 @dataclass(slots=True)
@@ -60,8 +60,8 @@ class Figures:
     """What a reader met.
 
     Attributes:
-        tiles: it asked for.
-        mismatches: answers with another ETag than the one before, which it noticed.
+        tiles: tiles requested.
+        mismatches: responses it rejected because their ETag had changed.
         errors: tiles that could not be read or decoded.
         mixed: tiles that show images of both archives.
         wrong: tiles of another archive than the release's.
@@ -76,7 +76,7 @@ class Figures:
 
 
 def two_archives(folder: Path) -> dict[str, Path]:
-    """Make them as the project makes them; by their letters."""
+    """Build the two archives with the project's own chain; returns them by letter."""
     made = {}
     with dagster_instance() as instance:
         for letter, count in (("a", SQUARES), ("b", SQUARES + MORE)):
@@ -92,7 +92,7 @@ def two_archives(folder: Path) -> dict[str, Path]:
 
 
 def publish(releases: Releases, letter: str, path: Path) -> None:
-    """Publish an archive, as a build that was just audited."""
+    """Publish an archive as if its build had just been audited."""
     now, digest, content = datetime.now(UTC), letter * 64, path.read_bytes()
     build = releases.staged.name_build(now, digest, run="swaps")
     store, keys = releases.store, releases.keys
@@ -135,11 +135,11 @@ def publish(releases: Releases, letter: str, path: Path) -> None:
 
 
 class PythonReader:
-    """pmtiles' reader in Python, which keeps nothing and asks for no ETag.
+    """The pmtiles reader for Python, which caches nothing and checks no ETag.
 
     Args:
-        root: the public address of the bucket, with a slash at its end.
-        follows: whether it reads the release that the pointer names; else the fixed key.
+        root: the public address of the bucket, with a trailing slash.
+        follows: whether to read the release that the pointer names instead of the fixed key.
     """
 
     def __init__(self, root: str, tiles: list[tuple[int, int, int]], *, follows: bool) -> None:
@@ -157,7 +157,7 @@ class PythonReader:
             self.met.tiles += 1
             try:
                 letters = letters_of(Reader(partial(self._get, key)).get(*random.choice(self._tiles)))
-            except Exception as error:  # noqa: BLE001  # whatever a reader makes of what it is given
+            except Exception as error:  # noqa: BLE001  # a reader may fail in any way on inconsistent bytes
                 self.met.errors += 1
                 self.met.said = [*self.met.said, f"{type(error).__name__}: {error}"][:3]
             else:
@@ -172,7 +172,7 @@ class PythonReader:
 
 
 def letters_of(tile: bytes | None) -> set[str]:
-    """Whose images a tile shows."""
+    """The letters of the archives whose images a tile shows."""
     assert tile is not None, "the tile is not there"
     layers = read_layers(gzip.decompress(tile))
     return {value[0] for layer in layers for value in layer.values if isinstance(value, str)}
@@ -182,7 +182,7 @@ def letters_of(tile: bytes | None) -> set[str]:
 def reading(
     *command: str, task: Mapping[str, Any], answers: dict[str, Any], name: str, folder: Path = BROWSER
 ) -> Iterator[None]:
-    """Run a program that reads, and put what it met among the answers."""
+    """Run a program that reads during the block, and add what it met to the answers."""
     with subprocess.Popen(
         [*command, json.dumps(task)], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -199,7 +199,7 @@ def reading(
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Serve a folder's files to the browser; the address."""
+    """Serve a folder's files to the browser; yields the address."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  # http.server's name
@@ -212,7 +212,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def swap(ceph: CephServer, publications: int) -> dict[str, Any]:
-    """Publish so often, and say what each reader met."""
+    """Publish this many times; returns what each reader met."""
     answers: dict[str, Any] = {}
     with quick_folder() as folder, ExitStack() as held:
         archives = two_archives(folder)
@@ -252,7 +252,7 @@ def swap(ceph: CephServer, publications: int) -> dict[str, Any]:
 
 
 def problems_of(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What must never happen at the address of a release."""
+    """What went wrong at the address of a release, where nothing may, and which readers read nothing."""
     found = []
     for name, met in answers.items():
         if name.endswith("release"):
@@ -274,11 +274,11 @@ def _documented_json() -> Iterator[Any]:
 
 
 def install_readers() -> None:
-    """Install what `package-lock.json` locks, once for each state of it."""
+    """Install what `package-lock.json` pins, once for each version of that file."""
     installed = BROWSER / "node_modules" / ".package-lock.json"
     locked = BROWSER / "package-lock.json"
     with locked.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # test files that run at the same time share the folder
+        fcntl.flock(held, fcntl.LOCK_EX)  # test files that run in parallel share the folder
         if not installed.exists() or installed.stat().st_mtime < locked.stat().st_mtime:
             command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
             subprocess.run(
@@ -294,7 +294,7 @@ def main() -> int:
     with running_ceph() as ceph:
         answers = swap(ceph, stated.publications)
     problems = problems_of(answers)
-    print(json.dumps(answers, indent=1))  # noqa: T201  # it is a command
+    print(json.dumps(answers, indent=1))  # noqa: T201  # command-line output
     print("\n".join(problems) or "all is well at the address of a release")  # noqa: T201
     return 1 if problems else 0
 

@@ -1,4 +1,4 @@
-"""Readers during a few publications; `scripts/swaps` makes a hundred."""
+"""Readers during a few publications; `scripts/swaps` publishes a hundred times."""
 
 from __future__ import annotations
 

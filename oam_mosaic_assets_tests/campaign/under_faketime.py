@@ -1,4 +1,4 @@
-"""The command `oam-mosaic` for libfaketime, which fails where Python sleeps until a monotonic moment."""
+"""The command `oam-mosaic` under libfaketime, which breaks Python's sleep until a monotonic deadline."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def sleep(seconds: float) -> None:
 
 time.sleep = sleep
 
-from oam_mosaic_assets.cli import main  # noqa: E402  # what it imports may keep the other sleep
+from oam_mosaic_assets.cli import main  # noqa: E402  # its imports might keep the original sleep
 
 sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Taking archives apart and putting them together again, wrongly if need be, with the library `pmtiles`."""
+"""Take archives apart and put them together again, deliberately broken if need be, with library `pmtiles`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ HEADER_LENGTH = 127
 
 @dataclass
 class Pieces:
-    """An archive in pieces. `assembled` writes them down as they stand.
+    """An archive in pieces, which `assembled` writes as they are.
 
     Attributes:
-        header: offsets and lengths of the sections are those of `assembled`; all else is written as it is.
+        header: `assembled` sets the offsets and lengths of sections; all else is written as it is.
         metadata: gzipped JSON.
-        entries: of tiles, whatever directory they stood in.
+        entries: of tiles, from the root and all leaves.
         tiles: the section that entries point into.
     """
 
@@ -40,7 +40,7 @@ class Pieces:
     tiles: bytes
 
     def packed(self, entry: Entry) -> bytes:
-        """A tile as it lies in the archive."""
+        """A tile as stored in the archive."""
         return self.tiles[entry.offset : entry.offset + entry.length]
 
     def at(self, zoom: int, x: int, y: int) -> Entry:
@@ -53,7 +53,7 @@ class Pieces:
         return [entry for entry in self.entries if tileid_to_zxy(entry.tile_id)[0] == zoom]
 
     def replace(self, entry: Entry, packed: bytes) -> None:
-        """Let an entry point at other bytes."""
+        """Make an entry point at other bytes, appended to the tiles."""
         entry.offset, entry.length = len(self.tiles), len(packed)
         self.tiles += packed
 
@@ -91,8 +91,8 @@ def assembled(
     Args:
         target: where it goes.
         leaf_size: entries in each leaf directory; None writes them all into the root.
-        root: another root directory.
-        leaves: another section of leaf directories.
+        root: a root directory to write instead.
+        leaves: the section of leaf directories that belongs to `root`.
     """
     if root is None and leaf_size is None:
         root = pieces.entries
@@ -115,7 +115,7 @@ def assembled(
 
 
 def in_leaves(entries: Sequence[Entry], leaf_size: int) -> tuple[list[Entry], bytes]:
-    """A root directory, and the leaf directories that it names."""
+    """The entries of a root directory, and the section of leaf directories that they point to."""
     root, leaves = [], b""
     for start in range(0, len(entries), leaf_size):
         leaf = serialize_directory(entries[start : start + leaf_size])
@@ -125,7 +125,7 @@ def in_leaves(entries: Sequence[Entry], leaf_size: int) -> tuple[list[Entry], by
 
 
 def packed_directory(*numbers: int) -> bytes:
-    """A directory of just these numbers, as the format writes numbers; they need make no sense."""
+    """A directory of exactly these numbers as varints, gzipped; they need not make sense."""
     content = BytesIO()
     for number in numbers:
         write_varint(content, number)

@@ -1,4 +1,4 @@
-"""One small mosaic for all tests of what a mosaic is."""
+"""One small mosaic, shared by all tests that only read it."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from oam_mosaic_assets_tests.core.scene import IMAGES, Scene, made_from
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Every footprint of `scene.IMAGES`, drawn. Nobody changes its files."""
+    """A mosaic of all footprints in `scene.IMAGES`; tests must not change its files."""
     return made_from(IMAGES, tmp_path_factory.mktemp("scene") / "mosaic")

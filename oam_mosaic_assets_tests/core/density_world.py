@@ -1,7 +1,7 @@
 """A catalogue for the density grid: the clean images of the sample, and images that are hard to count.
 
-- `CATALOGUE`: STAC items that PostGIS can read; ids of `BEYOND` lie where no Web Mercator map reaches.
-- `Grid`: tables and archive made of a snapshot, as the assets make them.
+- `CATALOGUE`: STAC items that PostGIS can read; the one named `BEYOND` is off the Web Mercator map.
+- `Grid`: the tables and the archive made from a snapshot, as the assets make them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _ring(west: float, south: float, east: float, north: float) -> list[list[lis
 def item(
     name: str, *box: float, geometry: Mapping[str, Any] | None = None, **properties: Any
 ) -> dict[str, Any]:
-    """A STAC item of a box: west, south, east, north, degrees."""
+    """A STAC item whose footprint is a box: west, south, east, north in degrees."""
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
@@ -60,7 +60,7 @@ SPLIT: Final = {
     "type": "MultiPolygon",
     "coordinates": [_ring(179.0, -17.0, 180.0, -16.0), _ring(-180.0, -17.0, -179.9, -16.0)],
 }
-"""Crosses the antimeridian; most of it lies in the east of the map."""
+"""Crosses the antimeridian; most of it is at the eastern edge of the map."""
 
 BEYOND: Final = "beyond the map"
 
@@ -108,9 +108,9 @@ class Grid:
     """The density grid of a snapshot.
 
     Attributes:
-        sheets: how many were counted.
-        made: tiles that were drawn.
-        reused: tiles that were taken over.
+        sheets: how many were counted rather than taken over.
+        made: how many tiles were drawn.
+        reused: how many tiles were taken over.
     """
 
     snapshot: Snapshot
@@ -138,10 +138,10 @@ def grid_of(
     taken_at: datetime = NOW,
     before: Grid | None = None,
 ) -> Grid:
-    """Count the items of a catalogue, as the assets do it.
+    """Count the items of a catalogue, as the assets do.
 
     Args:
-        before: what is taken over where nothing changed.
+        before: the grid to take over where nothing changed.
     """
     scratch, parts = folder / "scratch", folder / "parts"
     scratch.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Tiles as messages of Protocol Buffers, so that tests can change them."""
+"""Tiles as Protocol Buffers messages, so that tests can change them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from oam_mosaic_assets.core.vector_tile import MESSAGES
 
 
 def new_layer(**stated: Any) -> Any:
-    """A layer of which this is stated."""
+    """A layer with these fields."""
     return MESSAGES["Layer"](**stated)
 
 
 def changed_tile(content: bytes, change: Callable[[Any], None]) -> bytes:
-    """A tile, gzipped as it is in an archive, whose one layer is another."""
+    """A tile with its one layer changed; gzipped, as archives store it."""
     tile = MESSAGES["Tile"].FromString(gzip.decompress(content))
     (layer,) = tile.layers
     change(layer)

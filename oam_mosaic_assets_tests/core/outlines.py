@@ -14,12 +14,12 @@ KINDS: Final = ("slanted", "ragged", "holed", "sliver", "comb", "spiked", "islan
 
 
 def outline(kind: str, turn: float, seed: int) -> BaseGeometry:
-    """A valid area that reaches about one unit from the origin to each side.
+    """A valid area that extends about one unit from the origin in each direction.
 
     Args:
         kind: one of `KINDS`.
         turn: radians.
-        seed: of what is left to chance.
+        seed: of everything random.
     """
     chance = np.random.default_rng(seed)
     rings: list[NDArray[np.float64]] = []
@@ -61,7 +61,7 @@ def box_ring(wide: float, high: float) -> NDArray[np.float64]:
 
 
 def star(chance: np.random.Generator, corners: int) -> NDArray[np.float64]:
-    """A ring round the origin, as far from it as chance has it."""
+    """A ring around the origin whose corners are at random distances, half a unit to one unit."""
     turns = 2 * np.pi * (np.arange(corners) + chance.uniform(0, 0.5, corners)) / corners
     return chance.uniform(0.5, 1.0, (corners, 1)) * np.column_stack([np.cos(turns), np.sin(turns)])
 

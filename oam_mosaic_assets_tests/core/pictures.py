@@ -1,9 +1,9 @@
-"""Archives of coverage as tests make and read them, and what other programs say should be in them.
+"""Coverage archives as tests make and read them, and what other programs say they should contain.
 
-- `covered`: footprints to snapshot and archive, as the assets do it.
-- `bits_of`: every tile of an archive as Pillow reads it, by another reader of PMTiles.
-- `true_bits`: the pixels that areas have something in, each decided by GEOS.
-- `gdal_bits`: the same as GDAL burns them, projected by PROJ.
+- `covered`: makes a snapshot and an archive from footprints, as the assets do.
+- `bits_of`: every tile of an archive, read by the library `pmtiles` and decoded by Pillow.
+- `true_bits`: the pixels that areas overlap, each decided by GEOS.
+- `gdal_bits`: the same pixels as GDAL burns them, projected by PROJ.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Tile = tuple[int, int, int]
 """Zoom, column, row."""
 
 WORLD = 20037508.342789244
-"""Half the side of Web Mercator's square, metres."""
+"""Half the side of the Web Mercator square, in metres."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Covered:
 
     @property
     def before(self) -> Before:
-        """What a later archive takes over."""
+        """The archive, for a later one to take tiles over from."""
         return Before(build="before", archive=self.archive, footprints=self.footprints)
 
 
@@ -63,7 +63,7 @@ def covered(
     before: Before | str = "a test wants it",
     **options: Any,
 ) -> Covered:
-    """Make an archive as the assets do, in a folder that is new."""
+    """Make an archive in a new folder, as the assets do."""
     snapshot = snapshot_of(rows, folder)
     assert snapshot.bounds is not None
     footprints, archive = folder / "footprints.parquet", folder / "coverage.pmtiles"
@@ -73,7 +73,7 @@ def covered(
 
 
 def bits_of(archive: Path) -> dict[Tile, Bits]:
-    """What each tile covers: a row from the north after another."""
+    """Which pixels each tile covers: rows from north to south."""
     found, pictures = {}, dict[bytes, Bits]()
     with archive.open("rb") as file:
         for tile, content in all_tiles(MmapSource(file)):  # type: ignore[no-untyped-call]  # pmtiles has none
@@ -85,7 +85,7 @@ def bits_of(archive: Path) -> dict[Tile, Bits]:
 
 
 def pixels_of(tiles: dict[Tile, Bits], zoom: int) -> set[tuple[int, int]]:
-    """Column and row of all pixels that are covered at a zoom."""
+    """Column and row of every pixel that is covered at a zoom."""
     found: set[tuple[int, int]] = set()
     for (z, x, y), bits in tiles.items():
         if z == zoom:
@@ -96,11 +96,11 @@ def pixels_of(tiles: dict[Tile, Bits], zoom: int) -> set[tuple[int, int]]:
 
 
 def true_bits(areas: Sequence[shapely.Geometry], side: int) -> tuple[set[Any], set[Any]]:
-    """Pixels of a map that areas have more in than rounding could make, and those they come so near to.
+    """The pixels that areas overlap by more than rounding error, and all that they touch within that error.
 
     Args:
-        areas: EPSG:4326.
-        side: of the map, pixels.
+        areas: in EPSG:4326.
+        side: of the map, in pixels.
     """
     inside, near = set(), set()
     for area in project(np.array(areas, dtype=object), 0):
@@ -121,10 +121,10 @@ def true_bits(areas: Sequence[shapely.Geometry], side: int) -> tuple[set[Any], s
 
 
 def gdal_bits(areas: Sequence[shapely.Geometry], zoom: int, pixels: int, window: tuple[int, ...]) -> Bits:
-    """What GDAL burns of areas with `all_touched`, in a window of the map of a zoom.
+    """The pixels that GDAL burns for areas with `all_touched`, in a window of the map at a zoom.
 
     Args:
-        areas: EPSG:4326.
+        areas: in EPSG:4326.
         zoom: of the map.
         pixels: along a tile's edge.
         window: west, north, east, south, in tiles.

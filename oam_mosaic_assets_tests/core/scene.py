@@ -1,7 +1,7 @@
-"""A small world of footprints, and the mosaic that the real tippecanoe makes of it.
+"""A small world of footprints, and the mosaic that the real tippecanoe makes from it.
 
-- `DIFFICULT`: areas that lie where tiles and maps end, or are smaller than a tile can show.
-- `made_from`: footprints to snapshot, GeoJSON and archive, as the assets do it.
+- `DIFFICULT`: areas at the edges of tiles and of the map, or smaller than a tile can show.
+- `made_from`: makes a snapshot, GeoJSON and an archive from footprints, as the assets do.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ NOW: Final = datetime(2026, 1, 15, 3, tzinfo=UTC)
 PLAN: Final = TilingPlan(zoom_max=10)
 
 TILE: Final = 360.0 / 2**PLAN.zoom_max
-"""Degrees of longitude that a tile of the last zoom is wide; at the equator, of latitude as well."""
+"""Width of a tile at the last zoom in degrees of longitude; at the equator, also its height in degrees."""
 
 UNIT: Final = TILE / EXTENT
-"""Degrees."""
+"""One tile unit at the last zoom, in degrees of longitude."""
 
 
 def footprint(name: str, west: float, south: float, east: float, north: float, **known: Any) -> Footprint:
-    """A box; longitudes may run on over 180."""
+    """A footprint that is a box; longitudes may exceed 180."""
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     return Footprint(id=name, geometry=drawable({"type": "Polygon", "coordinates": [ring]}), **known)
 
@@ -49,7 +49,7 @@ PLAIN: Final = tuple(
         ("a lake", -60.0, 45.0, 5),
     )
 )
-"""Images as they should be; the first three overlap."""
+"""Ordinary images; the first three overlap."""
 
 DIFFICULT: Final = (
     footprint("across the antimeridian", 179.9, -17.0, 180.1, -16.8),
@@ -109,17 +109,17 @@ class Scene:
 
     @property
     def changed(self) -> int | None:
-        """Images that changed; None where all was made anew."""
+        """How many images changed; None if everything was made from scratch."""
         return self.splice.changed if isinstance(self.splice, Splice) else None
 
     @property
     def before(self) -> Before:
-        """What a later mosaic takes over."""
+        """The mosaic, for a later one to take tiles over from."""
         return Before(build="before", archive=self.archive, footprints=self.footprints)
 
 
 def snapshot_of(rows: Iterable[Footprint | SetAside], folder: Path, **options: Any) -> Snapshot:
-    """Write `footprints.parquet` and `set_aside.parquet` into a folder, which may be new."""
+    """Write `footprints.parquet` and `set_aside.parquet` into a folder, created if missing."""
     scratch = folder / "scratch"
     scratch.mkdir(parents=True)
     return write_snapshot(
@@ -145,9 +145,9 @@ def made_from(
 
     Args:
         folder: a new one.
-        before: what to take over, or why nothing.
-        processes: of tippecanoe, at once.
-        metadata: what the archive says of itself that it should not.
+        before: what to take over, or why nothing is.
+        processes: how many of tippecanoe run at once.
+        metadata: wrong values to put into the archive's metadata.
     """
     snapshot = snapshot_of(rows, folder)
     footprints, geojson = folder / "footprints.parquet", folder / "footprints.geojsonl"
@@ -175,7 +175,7 @@ def made_from(
 
 
 def _describe(archive: Path, plan: TilingPlan, snapshot: Snapshot, metadata: Mapping[str, Any]) -> None:
-    """Let an archive say something else of itself."""
+    """Replace values in an archive's metadata."""
     right = archive.rename(archive.with_suffix(".right"))
     with open_archive(right) as opened:
         assert snapshot.bounds is not None

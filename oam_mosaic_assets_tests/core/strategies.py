@@ -1,4 +1,4 @@
-"""What Hypothesis makes of this field: any JSON, coordinates as catalogues hold them, clean areas."""
+"""Hypothesis strategies for this domain: any JSON, coordinates as catalogues hold them, clean areas."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 
 def examples(count: int) -> settings:
-    """Try so many, the same at every run: what fails now and then fails for somebody who did not cause it."""
+    """Try this many, the same in every run: flaky failures hit somebody who did not cause them."""
     return settings(max_examples=count, deadline=None, derandomize=True)
 
 
 any_text = st.text(st.characters(codec=None, exclude_categories=()), max_size=12)
-"""Lone surrogates and control characters among it."""
+"""Includes lone surrogates and control characters."""
 
 any_number = st.integers() | st.floats() | st.sampled_from([10**400, 1e-320, -0.0, 180, -180, 90, 1e308])
 
@@ -38,7 +38,7 @@ at_the_antimeridian = st.tuples(st.integers(176, 184), st.integers(-4, 4)).map(l
 jumping_there = at_the_antimeridian.map(lambda point: [(point[0] + 180) % 360 - 180, point[1]])
 
 on_a_small_grid = st.tuples(st.integers(0, 6), st.integers(0, 6)).map(list)
-"""Points that often fall on each other, so that rings touch and cross."""
+"""Points that often coincide, so that rings touch and cross."""
 
 rings = st.one_of(
     *(
@@ -62,7 +62,7 @@ geometries = st.one_of(
         st.lists(polygons, min_size=1, max_size=3),
     ),
 )
-"""GeoJSON by its form; anything may be wrong with where it lies."""
+"""GeoJSON of the right structure; anything may be wrong with its coordinates."""
 
 misshapen = st.one_of(
     any_json,
@@ -80,7 +80,7 @@ misshapen = st.one_of(
 def clean_areas(draw: st.DrawFn) -> list[list[float]]:
     """A convex outline, counterclockwise and closed, a tenth of a degree to five degrees across.
 
-    It lies between 70 south and 70 north, and its longitudes run on over 180.
+    It is centred between 70 south and 65 north, and its longitudes may exceed 180.
     """
     west, south = draw(st.floats(-175, 185)), draw(st.floats(-70, 65))
     size = draw(st.floats(0.1, 5))

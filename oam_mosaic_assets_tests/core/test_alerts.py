@@ -1,4 +1,4 @@
-"""What is told, to whom, and how often: the ledger, and a message in each of its forms."""
+"""Which alerts are sent, to which channel and how often: the ledger, and each form of a message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def condition(key: str = "build", *, since: datetime = BEGAN, text: str = "It br
 def look(
     ledger: Ledger, *conditions: Condition, deaf: frozenset[str] = frozenset()
 ) -> list[tuple[str, str, str]]:
-    """One tick; what was told to whom. The deaf take nothing."""
+    """One tick: what each channel was told. `deaf` channels accept no message."""
     told = []
     ledger.see(conditions, ["webhook", "Slack"])
     for channel in ledger.told:

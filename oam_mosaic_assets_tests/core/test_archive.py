@@ -1,4 +1,4 @@
-"""Reading archives, whole ones and broken ones of every kind."""
+"""Reading archives, both sound ones and ones broken in every way."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def pieces(scene: Scene) -> Pieces:
 
 
 def reader(path: Path) -> Any:
-    """The library's own reader."""
+    """The reader of the library `pmtiles`."""
     return Reader(MemorySource(path.read_bytes()))  # type: ignore[no-untyped-call]  # pmtiles has none
 
 
 def tiles_of(path: Path) -> dict[tuple[int, int, int], bytes]:
-    """Every tile as it lies in the archive, by zoom, column and row; read by the library."""
+    """Every tile as stored in the archive, by zoom, column and row; read by the library `pmtiles`."""
     return dict(all_tiles(MemorySource(path.read_bytes())))  # type: ignore[no-untyped-call]  # pmtiles has none
 
 
 def entries_of(archive: Archive) -> list[Entry]:
-    """What the directories of an archive say, entry by entry."""
+    """All entries in the directories of an archive."""
     return [
         Entry(*each)
         for found in archive.directories()
@@ -50,7 +50,7 @@ def entries_of(archive: Archive) -> list[Entry]:
 
 
 def read_whole(path: Path) -> None:
-    """Look at everything in an archive."""
+    """Read everything in an archive."""
     with open_archive(path) as archive:
         read_drawn(archive, None, layer=PLAN.layer)
 
@@ -274,7 +274,7 @@ def test_a_broken_directory_is_named(
 
 
 def test_leaves_must_be_found_by_the_root_that_names_them(pieces: Pieces, tmp_path: Path) -> None:
-    """A reader looks for a tile in one leaf only; what another leaf holds is lost to it."""
+    """A reader looks for a tile in one leaf only; it never finds what another leaf holds."""
     root, leaves = in_leaves(pieces.entries, 20)
     first, second = root[0].offset, root[1].offset
     swapped = [Entry(e.tile_id, e.offset, e.length, 0) for e in root]
@@ -331,7 +331,7 @@ def test_a_broken_tile_is_named(pieces: Pieces, tmp_path: Path, packed: bytes, m
 
 
 def test_equal_tiles_are_told_by_where_they_begin_and_end(pieces: Pieces, tmp_path: Path) -> None:
-    """Two entries that begin at the same byte are not the same tile if one of them is cut short."""
+    """Two entries with the same offset are not the same tile if one of them is shorter."""
     whole, cut = pieces.of_zoom(PLAN.zoom_max)[:2]
     cut.offset, cut.length = whole.offset, whole.length - 10
 
@@ -344,10 +344,10 @@ def test_equal_tiles_are_told_by_where_they_begin_and_end(pieces: Pieces, tmp_pa
 @settings(examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_whatever_bytes_change_an_archive_is_read_or_broken(scene: Scene, tmp_path: Path, seed: int) -> None:
-    """Never another error, never more memory than the archive is worth."""
+    """Any other error is a failure."""
     chance, content = random.Random(seed), bytearray(scene.archive.read_bytes())
     pieces = pieces_of(scene.archive)
-    # most of it is tiles; what else there is deserves as much attention
+    # most bytes are tiles; the other sections deserve as much attention
     spans = [(0, 127), (127, pieces.header["tile_data_offset"]), (127, len(content))]
     for _ in range(chance.choice([1, 1, 3, 10])):
         at = chance.randrange(*chance.choice(spans))
@@ -362,7 +362,7 @@ def test_whatever_bytes_change_an_archive_is_read_or_broken(scene: Scene, tmp_pa
 def test_whatever_a_directory_says_an_archive_is_read_or_broken(
     scene: Scene, tmp_path: Path, seed: int
 ) -> None:
-    """Within the gzip stream, whose checksum would give most changes away."""
+    """Bytes change before compression; afterwards gzip's checksum would reveal most changes."""
     chance, pieces = random.Random(seed), pieces_of(scene.archive)
     path = assembled(pieces, tmp_path / "a.pmtiles")
     start, length = 127, pieces_of(path).header["root_length"]

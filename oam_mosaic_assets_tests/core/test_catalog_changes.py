@@ -1,4 +1,4 @@
-"""The list of changes leads from one build's images to the other's, and an audit sees when it does not."""
+"""The list of changes leads from one build's images to the next build's; an audit fails if it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coverage as pictures: each pixel that a footprint has something in and no other, by GEOS and by GDAL."""
+"""Coverage as pictures: the pixels that footprints overlap and no others, compared with GEOS and GDAL."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ EXACT = CoveragePlan(way="exact", zoom_max=10)
 WHOLE = CoveragePlan(way="whole", zoom_max=10)
 
 CONTINENT = footprint("a continent", 2.0, 3.0, 12.0, 13.0)
-"""As large as an image may be."""
+"""Four fifths of the largest area that an image may have."""
 
 corners = st.tuples(st.floats(0, 1), st.floats(0, 1))
 
 
 @st.composite
 def areas(draw: st.DrawFn) -> list[Footprint]:
-    """One to three images near each other, from a part of a pixel to tens of pixels, ragged, with holes."""
+    """Up to three images near each other, from part of a pixel to tens of pixels, ragged, some with holes."""
     west, south = draw(
         st.sampled_from([(0.0, 0.0), (-180.0, 12.0), (179.9995, -30.0), (33.0, 85.0505), (-70.0, -85.0512)])
         | st.tuples(st.floats(-180, 179), st.floats(-80, 80))
@@ -50,7 +50,7 @@ def areas(draw: st.DrawFn) -> list[Footprint]:
     found = []
     for number in range(draw(st.integers(1, 3))):
         size = draw(st.sampled_from([1e-6, 1e-4, 1e-3, 4e-3]))
-        flat = draw(st.sampled_from([1.0, 1.0, 1e-3]))  # slivers as well
+        flat = draw(st.sampled_from([1.0, 1.0, 1e-3]))  # slivers too
         dx, dy = draw(corners)
         outline = draw(st.lists(corners, min_size=3, max_size=8))
         ring, hole = (
@@ -88,7 +88,7 @@ def test_every_pixel_and_tile_that_an_image_has_something_in_is_covered_and_no_o
 
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Covered:
-    """The scene of the mosaic's tests, and a continent."""
+    """The images of the scene, and a continent."""
     return covered([*IMAGES, CONTINENT], tmp_path_factory.mktemp("exact") / "it", EXACT)
 
 
@@ -99,7 +99,7 @@ def tiles(exact: Covered) -> dict[Tile, Bits]:
 
 @pytest.mark.parametrize("zoom", range(EXACT.zoom_max + 1))
 def test_gdal_burns_the_same_pixels(tiles: dict[Tile, Bits], zoom: int) -> None:
-    """Where they differ GEOS decides: GDAL burns what an edge only runs along, and misses tips of dots."""
+    """Where they differ, GEOS decides: GDAL burns what an edge merely touches, and misses tips of dots."""
     images = [each.geometry for each in (*IMAGES, CONTINENT)]
     pixel = 1.0 / (256 << zoom)
     whole = shapely.union_all(project(np.array(images), 0))

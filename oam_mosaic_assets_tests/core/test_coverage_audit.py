@@ -1,4 +1,4 @@
-"""The audit of coverage: it passes what is right, and says what is wrong with what is not."""
+"""The audit of coverage passes what is right, and says what is wrong with the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WHOLE = CoveragePlan(way="whole", zoom_max=10)
 MORE = footprint("one more", 11.25, 10.15, 11.45, 10.35, acquired_to=NOW)
 
 MOVED = replace(PLAIN[3], geometry=footprint("x", 30.004, -19.996, 30.404, -19.696).geometry)
-"""A little aside: in no other tile than before at the first zooms."""
+"""Moved slightly: at the first zooms it is in the same tiles as before."""
 
 AFTER = (MORE, *PLAIN[:3], MOVED, *IMAGES[4:])
 
@@ -41,7 +41,7 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> Covered:
 
 @pytest.fixture(scope="module")
 def after(exact: Covered, tmp_path_factory: pytest.TempPathFactory) -> Covered:
-    """One image more, and one that moved; the rest taken over."""
+    """One image was added and one moved; the rest is taken over."""
     return covered(AFTER, tmp_path_factory.mktemp("after") / "it", EXACT, before=exact.before)
 
 
@@ -66,7 +66,7 @@ def failures(
 
 
 def rewritten(made: Covered, path: Path, change: Callable[[Directory], Directory]) -> Path:
-    """The archive with other entries, written as ours are."""
+    """The archive with changed entries, written as the builds write theirs."""
     assert made.snapshot.bounds is not None
     with open_archive(made.archive) as archive:
         source = Source.of_archive(archive)

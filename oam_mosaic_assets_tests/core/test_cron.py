@@ -1,4 +1,4 @@
-"""Cron expressions: whatever is let through, Dagster takes too, and it comes some day."""
+"""Cron expressions: Dagster accepts every one that we accept, and each comes due some day."""
 
 from __future__ import annotations
 

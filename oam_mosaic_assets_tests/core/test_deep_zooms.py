@@ -1,4 +1,4 @@
-"""The zooms that are cut here show what tippecanoe would, whatever is worked on together."""
+"""The deep zooms, cut without tippecanoe, show what it would, however the work is batched and shared."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from oam_mosaic_assets_tests.core.test_splice import PLACES, drawn, nudges, plac
 PLAN = TilingPlan(zoom_max=11, exact=10)
 
 CELL = 360.0 / 2**PLAN.exact
-"""Degrees."""
+"""Width of a tile at the first deep zoom, in degrees."""
 
 WHOLE = shapely.box(-MARGIN, -MARGIN, EXTENT + MARGIN, EXTENT + MARGIN)
 
@@ -64,7 +64,7 @@ Tiles = dict[Place, bytes]
 
 
 class Drawn(NamedTuple):
-    """A feature."""
+    """A decoded feature."""
 
     properties: dict[str, Any]
     area: BaseGeometry
@@ -81,7 +81,7 @@ def geojson_of(
 
 
 def line_of(name: str, shape: BaseGeometry, zooms: tuple[int, int] | None = None) -> str:
-    """As `write_geojson` writes it."""
+    """A line as `write_geojson` writes it."""
     limits = f'"tippecanoe":{{"minzoom":{zooms[0]},"maxzoom":{zooms[1]}}},' if zooms else ""
     stated, written = f'"properties":{{"id":"{name}"}}', shapely.to_geojson(shape)
     return f'{{"type":"Feature",{limits}{stated},"geometry":{written}}}\n'
@@ -94,7 +94,7 @@ def everything(plan: TilingPlan) -> Stretches:
 def cut(
     lines: Path, plan: TilingPlan = PLAN, wanted: Stretches | None = None, share: int = 0, of: int = 1
 ) -> Tiles:
-    """The tiles, none of which may come twice."""
+    """The tiles that are cut; none may come twice."""
     found = [
         *deep_zoom_tiles(lines, plan, everything(plan) if wanted is None else wanted, share=share, of=of)
     ]
@@ -129,7 +129,7 @@ def features(content: bytes, plan: TilingPlan = PLAN) -> list[Drawn]:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What lines say."""
+    """What a line of GeoJSON says."""
 
     name: str
     zooms: range
@@ -137,7 +137,7 @@ class Truth:
     """In tile coordinates of zoom 0."""
 
     def in_tile(self, place: Place) -> BaseGeometry:
-        """What the tile should draw, in its units."""
+        """What the tile should draw, in tile coordinates."""
         zoom, *corner = place
         offset = np.multiply(corner, EXTENT)
         scale, whole = EXTENT * 2**zoom, shapely.get_coordinates(self.area)
@@ -162,7 +162,7 @@ def truths(lines: Path, plan: TilingPlan = PLAN) -> list[Truth]:
 
 
 def apart(one: BaseGeometry, other: BaseGeometry, width: float) -> bool:
-    """Whether more than a strip so wide lies in one only."""
+    """Whether the two differ by more than a strip of this width."""
     return not shapely.symmetric_difference(one, other).buffer(-width / 2).is_empty
 
 
@@ -171,7 +171,7 @@ def within(one: BaseGeometry, other: BaseGeometry) -> bool:
 
 
 def differences(ours: Tiles, theirs: Tiles, lines: Path, plan: TilingPlan = PLAN) -> list[tuple[Any, ...]]:
-    """Where what is cut here differs from what tippecanoe draws by more than rounding may."""
+    """Where our tiles differ from tippecanoe's by more than rounding can explain."""
     found: list[tuple[Any, ...]] = []
     stated, name = truths(lines, plan), next(iter(plan.properties))
     for place in sorted(ours.keys() | theirs.keys()):
@@ -203,12 +203,12 @@ def is_thin(truth: BaseGeometry) -> bool:
 
 
 def folds(truth: BaseGeometry) -> bool:
-    """Whether rounding makes no valid area of it."""
+    """Whether rounding its coordinates makes it invalid."""
     return not shapely.transform(truth, np.rint).is_valid
 
 
 def as_wide_as_may_be(found: BaseGeometry, truth: BaseGeometry) -> bool:
-    """Whether it is the truth, parts of it widened by two units, and their tips by more."""
+    """Whether it is the truth, with parts widened by up to two units and tips by up to `MITRE` times that."""
     solid = shapely.union_all([each for each in shapely.get_parts(truth) if each.area > 0])
     return (
         within(solid.difference(found), solid.boundary.buffer(1.5))
@@ -219,7 +219,7 @@ def as_wide_as_may_be(found: BaseGeometry, truth: BaseGeometry) -> bool:
 
 @st.composite
 def placed(draw: st.DrawFn) -> tuple[BaseGeometry, int]:
-    """A shape somewhere, and its age in days."""
+    """A shape at one of the places, and its age in days."""
     (west, south), (east, north) = draw(places), draw(nudges)
     size = draw(st.floats(0.0005, 1.5)) * CELL
     shape = shapely.transform(draw(outlines), lambda at: at * size + [west + east, south + north])
@@ -261,7 +261,7 @@ def test_a_world_of_shapes_is_what_tippecanoe_draws(
 
 
 def round_about(seed: int, corners: int, west: float, south: float, size: float) -> BaseGeometry:
-    """An outline with a hole, of as many corners."""
+    """A ragged outline with a hole; each has half of the corners."""
     chance = np.random.default_rng(seed)
     outer = star(chance, corners // 2)
     ragged = shapely.Polygon(outer, [outer * chance.uniform(0.1, 0.9)])
@@ -299,7 +299,7 @@ def test_what_is_cut_zoom_by_zoom_is_what_is_cut_at_once(
 
 
 def neighbours(tiles: Iterable[Place]) -> set[Place]:
-    """These of the deepest zoom, and those round about them, as far as they are on the map."""
+    """The tiles of the deepest zoom, and all their neighbours that are on the map."""
     deepest = max(zoom for zoom, _, _ in tiles)
     return {
         (zoom, x + east, y + south)
@@ -311,7 +311,7 @@ def neighbours(tiles: Iterable[Place]) -> set[Place]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lines of a hundred images among the scene's, many of them in the same places."""
+    """Lines of the scene's images and a hundred others, many of them in the same places."""
     chance, shapes = np.random.default_rng(7), []
     for number in range(100):
         west, south = PLACES[number % len(PLACES)]
@@ -499,7 +499,7 @@ def test_an_image_that_covers_the_whole_tile_hides_no_hole(tmp_path: Path) -> No
 
 
 def a_coast(corners: int, size: float = 0.2) -> BaseGeometry:
-    """An island, so many degrees from its middle to its edge, with bays of every size."""
+    """An island that extends about `size` degrees from its middle, with bays of every size."""
     turns = 2 * np.pi * np.arange(corners) / corners
     reach = 0.8 + 0.1 * np.sin(5 * turns) + 0.05 * np.sin(37 * turns) + 0.01 * np.sin(501 * turns)
     reach += np.random.default_rng(3).uniform(0, 2 / corners, corners)

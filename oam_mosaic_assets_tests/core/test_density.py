@@ -1,4 +1,4 @@
-"""The density grid: what today's web map expects of it, and an audit that sees when it is not that."""
+"""The density grid: what today's web map expects of it, and an audit that fails if it is anything else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
 
 
 def failures(grid: Grid, archive: Path | None = None, **stated: Any) -> dict[str, str]:
-    """What the audit says against an archive, by check; what could not be judged is missing."""
+    """The text of each check that an archive fails; checks that could not be run are missing."""
     asked = {
         "snapshot": grid.snapshot.digest,
         "taken_at": NOW.isoformat(),
@@ -151,7 +151,7 @@ def test_the_tables_are_the_same_however_few_images_are_held_together(
 def test_an_image_is_as_wide_as_it_is_wherever_it_lies(
     west: float, south: float, width: float, height: float
 ) -> None:
-    """Its centroid is on the map, and its extent around it, however the antimeridian cuts it."""
+    """Its centroid is on the map and its extent is around that, wherever the antimeridian splits it."""
     north, east = min(south + height, 85.0), west + min(width, 170.0)
     parts = [shapely.box(west, south, min(east, 180.0), north)]
     if east > 180.0:
@@ -198,7 +198,7 @@ def test_a_sound_archive_passes(grid: Grid) -> None:
 
 
 def rewritten(grid: Grid, folder: Path, cells: pl.Expr | None = None, kinds: pl.Expr | None = None) -> Path:
-    """An archive of other tables than the snapshot's."""
+    """An archive made from tables that differ from the snapshot's."""
     wrong = DensityTables.within(folder)
     for table, target, change in (
         (grid.cells, wrong.cells, cells),
@@ -261,7 +261,7 @@ def test_an_archive_of_another_snapshot_fails(
 
 @contextmanager
 def tiles_changed(change: Callable[[Any], None]) -> Iterator[None]:
-    """Let the first tile that is written be another one."""
+    """Change the first tile that is written."""
     write = density_tiles.density_tiles
 
     def changed(tables: DensityTables, only: Stretches | None) -> Iterator[Tile]:

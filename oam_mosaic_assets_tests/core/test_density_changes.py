@@ -1,4 +1,4 @@
-"""A density grid that takes over what did not change is, byte for byte, one that was made from nothing."""
+"""A density grid that takes over what did not change is byte for byte the one made from scratch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LICENCES: Final = ("CC BY 4.0", "CC BY-NC 4.0", "CC BY-SA 4.0", "none")
 
 @st.composite
 def an_image(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    """An image anywhere, acquired so that it may enter or leave the last days when the clock moves on."""
+    """An image anywhere, of a date that may drop out of the last 7 or 30 days as the clock moves on."""
     days = draw(st.sampled_from([0.5, 6.5, 7.5, 29.5, 30.5, 400.0]) | st.floats(0.01, 40.0))
     ring = draw(clean_areas())
     return item(
@@ -44,7 +44,7 @@ def an_image(draw: st.DrawFn, name: str) -> dict[str, Any]:
 
 @st.composite
 def two_catalogues(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """One, and what became of it: images moved, dated or described anew, gone, and new ones."""
+    """A catalogue before and after: images were moved, redated, redescribed, removed and added."""
     before = [draw(an_image(f"image {each}")) for each in range(draw(st.integers(1, 6)))]
     now = []
     for each in before:
@@ -68,7 +68,7 @@ def assert_same(grid: Grid, anew: Grid) -> None:
 
 
 def failures(first: Grid, second: Grid, archive: Path | None = None) -> dict[str, str]:
-    """What the audit says against what followed another grid, by check."""
+    """The text of each check that fails for a grid that took over from another."""
     found = examine_density(
         archive or second.archive,
         second.footprints,
@@ -84,7 +84,7 @@ def failures(first: Grid, second: Grid, archive: Path | None = None) -> dict[str
 def followed(
     before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], folder: Path, days: float = 0.0
 ) -> tuple[Grid, Grid]:
-    """The grid of a catalogue, and the one that follows it some days later; they are what they should be."""
+    """The grid of a catalogue and the one built on it some days later, checked against one from scratch."""
     first = grid_of(before, folder / "before")
     taken_at = NOW + timedelta(days=days)
     second = grid_of(now, folder / "now", taken_at=taken_at, before=first)
@@ -129,12 +129,12 @@ def test_days_that_pass_make_only_tiles_anew_whose_images_left_the_last_days(tmp
     assert 14 <= grid.made < first.made // 4
 
 
-# an audit that reads only what changed
+# the audit, which reads only what changed
 
 
 @pytest.fixture(scope="module")
 def grids(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, Grid]:
-    """A grid, and what it became a day and an image later."""
+    """A grid, and its successor one day later with one image added and one removed."""
     return followed(HARD, [*HARD[1:], NEW], tmp_path_factory.mktemp("grids"), days=1.0)
 
 
@@ -142,11 +142,11 @@ NEW: Final = item("new", 100.2, 50.2, 100.21, 50.21)
 
 
 def spliced(grids: tuple[Grid, Grid], folder: Path, *, shift: int = 0, lost: bool = False) -> Path:
-    """What a merge with a mistake in it makes of tiles that were taken over.
+    """An archive as a faulty merge would leave it: one tile that was taken over is wrong.
 
     Args:
-        shift: bytes that a tile is taken from too far behind.
-        lost: whether a tile is left out.
+        shift: bytes by which the tile's offset is too large.
+        lost: whether the tile is left out.
     """
     first, second = grids
     target = folder / "wrong.pmtiles"
@@ -154,7 +154,7 @@ def spliced(grids: tuple[Grid, Grid], folder: Path, *, shift: int = 0, lost: boo
         whole, then = Source.of_archive(now), Source.of_archive(was)
         same = np.isin(whole.entries.tile_id, then.entries.tile_id)
         same &= whole.entries.length == then.entries.length[then.entries.at(whole.entries.tile_id)]
-        # at the last zoom, of a tile that nothing changed in
+        # a tile at the last zoom in which nothing changed
         wrong = np.arange(len(same)) == np.flatnonzero(same)[-1]
         sources = [Source(whole.descriptor, whole.entries[~wrong])]
         if not lost:
@@ -176,7 +176,7 @@ def test_a_shifted_range_of_bytes_is_seen(grids: tuple[Grid, Grid], tmp_path: Pa
 
 
 def test_a_stale_tile_is_seen(grids: tuple[Grid, Grid]) -> None:
-    """What was public before is not what is to be public now, though it be whole."""
+    """The archive published before is intact, but it is not the new one."""
     first, second = grids
     said = failures(first, second, first.archive)
     assert "cells differ from a fresh count" in said["cells_hold_what_lies_there"]
@@ -184,7 +184,7 @@ def test_a_stale_tile_is_seen(grids: tuple[Grid, Grid]) -> None:
 
 
 def test_a_share_that_changed_where_no_image_did_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
-    """A tile that only a part of changed is drawn of tables that were kept for the rest."""
+    """If only part of a tile changed, the rest is drawn from tables that were taken over."""
     first, second = grids
     wrong = DensityTables.within(tmp_path)
     for one, other in zip(second.tables.files, wrong.files, strict=True):

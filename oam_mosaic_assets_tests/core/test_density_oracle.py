@@ -1,4 +1,4 @@
-"""The density grid against PostGIS: queries that count the database's own rows, cell by cell."""
+"""The density grid compared with PostGIS: queries count the database's own rows, cell by cell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from oam_mosaic_assets_tests.servers.postgres import PRODUCTION_PGSTAC, PgstacDa
 
 ZOOMS: Final = range(14)
 
-# The map ends at 85.0511287798066 degrees. Areas in EPSG:6933 are those of the ellipsoid.
+# The map ends at 85.0511287798066 degrees. EPSG:6933 is equal-area: its areas are those of the ellipsoid.
 FUNCTIONS: Final = """
 CREATE FUNCTION map(width float8) RETURNS geometry LANGUAGE sql IMMUTABLE AS
 $$ SELECT ST_MakeEnvelope(-width, -85.0511287798066, width, 85.0511287798066, 4326) $$;
@@ -29,8 +29,8 @@ CREATE FUNCTION km2(area geometry) RETURNS float8 LANGUAGE sql IMMUTABLE AS
 $$ SELECT ST_Area(ST_Transform(ST_Segmentize(area, 0.25), 6933)) / 1e6 $$
 """
 
-# One row an image: its area as one piece around its centroid, and what is known of it. Nothing of this is
-# shared with what it judges.
+# One row per image: its area as one piece around its centroid, and its metadata. None of this is shared with
+# the code under test.
 IMAGES: Final = """
 CREATE TABLE images AS
 WITH whole AS (
@@ -85,7 +85,7 @@ SELECT zoom, x, y, min(ST_XMin(area)), min(ST_YMin(area)), max(ST_XMax(area)), m
 FROM celled GROUP BY zoom, x, y
 """
 
-# the areas as they lie on the map
+# the areas, split at the antimeridian as on the map
 AREAS: Final = """
 CREATE TABLE covered AS
 WITH lying AS (
@@ -122,7 +122,7 @@ def grid(database: PgstacDatabase, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def oracle(database: PgstacDatabase, grid: Grid) -> Iterator[psycopg.Connection]:
-    """The database, with tables of what it says itself."""
+    """The database, with tables of the results that it computes itself."""
     with database.connect() as connection:
         connection.execute("SET search_path TO public, pgstac")
         taken_at = grid.snapshot.taken_at.isoformat()
@@ -134,7 +134,7 @@ def oracle(database: PgstacDatabase, grid: Grid) -> Iterator[psycopg.Connection]
 
 @pytest.fixture(scope="module")
 def shown(grid: Grid) -> dict[str, dict[Cell, dict[str, Any]]]:
-    """What the tiles say of each cell, as polygon and as point; the cell is where the decoder places it."""
+    """The properties of each cell, as polygon and as point; the cell is found from decoded coordinates."""
     found: dict[str, dict[Cell, dict[str, Any]]] = {"Polygon": {}, "Point": {}}
     for zoom in ZOOMS:
         for feature in decoded(grid.archive, zoom):
@@ -208,7 +208,7 @@ def test_covered_ground_is_what_postgis_measures_in_an_equal_area_projection(
 
 
 def test_what_crosses_the_antimeridian_counts_where_it_is(grid: Grid) -> None:
-    """Nothing of the catalogue lies near Greenwich but the image that is meant to."""
+    """All five images at the antimeridian are counted there; a split one must not end up near Greenwich."""
     cells = pl.read_parquet(grid.cells).filter(zoom=13)
     near = cells.filter(pl.col("west").is_between(-180.6, -179.0) | pl.col("east").is_between(179.9, 181.0))
     assert near["count"].sum() == 5

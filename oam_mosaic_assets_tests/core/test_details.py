@@ -1,4 +1,4 @@
-"""The archive of details: what today's web map reads, and an audit that sees when it is not that."""
+"""The archive of details: what today's web map reads, and an audit that fails if it is anything else."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ OTHER = replace(
     tms="https://tiles.invalid/b/{z}/{x}/{y}",
     render_params="bidx=2",
 )
-"""The same image, of which all else is said."""
+"""The same image (id and footprint), with all other properties different."""
 SCRIPT = footprint(
     "no address", 12.05, 41.0, 12.15, 41.1, asset="javascript:alert(1)", thumbnail="s3://b/a.png", gsd=30.0
 )
@@ -112,7 +112,7 @@ def drawn(scene: Scene, zoom: int) -> dict[str, dict[str, Any]]:
 
 
 def test_each_image_has_what_is_known_of_it_as_text_or_number(details: Scene) -> None:
-    """The contract of today's web map, which reads from z8 on and takes `_id` for the feature's id."""
+    """The contract of today's web map, which reads z8 and deeper and uses `_id` as the feature's id."""
     for zoom in (8, 13):
         found = drawn(details, zoom)
         assert found.keys() == {*(each.id for each in IMAGES), KNOWN.id, SCRIPT.id}
@@ -178,7 +178,7 @@ def test_a_property_that_readers_do_not_expect_fails_the_audit(
     tmp_path: Path, name: str, drawn: Property, said: str
 ) -> None:
     found = made(tmp_path / "wrong", KNOWN, SCRIPT, properties={**PROPERTIES, name: drawn})
-    with open_archive(found.archive) as archive:  # whatever is said of whom
+    with open_archive(found.archive) as archive:  # without comparing values
         read = read_drawn(archive, None, layer=PLAN.layer, fields=PLAN.fields)
     assert said in " ".join(read.faults)
     assert "archive_is_whole" in failures(found)

@@ -1,4 +1,4 @@
-"""Directories as arrays: the same numbers that the library `pmtiles` reads and writes, in the same bytes."""
+"""Directories as arrays: they read what the library `pmtiles` writes, and it reads what they write."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ numbers = st.integers(0, 3) | st.integers(0, 2**14) | st.integers(0, 2**40)
 
 @st.composite
 def entries(draw: st.DrawFn) -> list[Entry]:
-    """Entries of any size and place, each behind the one before or elsewhere, in the order of tile ids."""
+    """Entries of any length, each right after the one before or at any offset, in the order of tile ids."""
     made: list[Entry] = []
     tile_id = end = 0
     for step, run_length, length, elsewhere in draw(
@@ -116,7 +116,7 @@ def test_leaves_grow_where_the_root_would_be_too_large_for_the_first_request(
     monkeypatch.setattr(directory_module, "LEAF_ENTRIES", 1)
     count = 20_000
     ones = np.ones(count, np.int64)
-    tile_id = np.cumsum(np.random.default_rng(1).integers(1, 100, count))  # a pattern would pack too well
+    tile_id = np.cumsum(np.random.default_rng(1).integers(1, 100, count))  # a pattern would compress too well
     whole = Directory(tile_id, ones, ones, np.cumsum(ones))
 
     root, _ = packed_directories(whole)

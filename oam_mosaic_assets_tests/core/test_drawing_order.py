@@ -1,4 +1,4 @@
-"""Footprints in drawing order: what goes in comes out, oldest first, once for each id."""
+"""Footprints in drawing order: whatever is added comes out, oldest first, once per id."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_digest_is_the_same_in_every_process(tmp_path: Path) -> None:
 
 
 def test_all_of_it_lies_in_the_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sorting must not fill another disk: where SQLite has no place for temporary files, it still sorts."""
+    """Sorting must not fill another disk: SQLite sorts even where it cannot write temporary files."""
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path / "nowhere"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     with DrawingOrder(tmp_path / "a.sqlite") as order:

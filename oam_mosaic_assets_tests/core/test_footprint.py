@@ -1,4 +1,4 @@
-"""What is known of an image, read from items as catalogues really hold them."""
+"""Image metadata, read from items as real catalogues hold them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of geometries as catalogues hold them: drawn, or set aside with a reason. Nothing else."""
+"""Geometries as catalogues hold them are drawn, or set aside with a reason; nothing else happens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oam_mosaic_assets_tests.core.strategies import clean_areas, examples, geome
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
 
-# one hole lies inside, one half outside; which way round they are drawn is left to chance
+# one hole is inside, one half outside; their winding is arbitrary
 HOLES = [[[0.2, 0.2], [0.8, 0.2], [0.5, 0.8]], [[-1, -1], [-1, 0.1], [0.3, 0.1]]]
 
 
@@ -30,7 +30,7 @@ def as_json(area: Area) -> dict[str, Any]:
 
 
 def equal(area: Area, other: shapely.Geometry) -> bool:
-    """Whether two areas have the same points, wherever rings begin and in whatever order parts stand."""
+    """Whether two areas have the same points, wherever rings start and in whatever order parts come."""
     return bool(shapely.equals_exact(shapely.normalize(area), shapely.normalize(other), 1e-12))
 
 
@@ -130,7 +130,7 @@ def test_whatever_stands_for_a_geometry_is_refused_and_never_breaks_the_run(geom
     ],
 )
 def test_what_the_geometry_library_cannot_resolve_is_refused(outline: list[list[float]]) -> None:
-    """Lines that touch within the last digit; another version of GEOS may well resolve these."""
+    """Edges that touch to within the last digit; another version of GEOS may well resolve these."""
     outcome = drawable_or_why_not(polygon(outline))
 
     assert isinstance(outcome, Undrawable)
@@ -174,7 +174,7 @@ def test_a_clean_area_loses_and_gains_nothing(ring: list[list[float]]) -> None:
 def test_however_an_area_at_the_antimeridian_is_counted_it_is_the_same(
     ring: list[list[float]], turns: int, *, clockwise: bool
 ) -> None:
-    """Drawn on over 180, jumping to -180, or counted from the other side."""
+    """Drawn continuously past 180, jumping to -180, or shifted by a full turn."""
     counted = [[lon + turns, lat] for lon, lat in ring]
     jumping = [[(lon + 180) % 360 - 180, lat] for lon, lat in ring]
     if any(abs(lon) > 360 for lon, _ in counted):

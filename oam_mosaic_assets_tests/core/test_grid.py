@@ -68,7 +68,7 @@ def test_ids_of_a_zoom_follow_on_those_of_the_zoom_above() -> None:
 @examples(200)
 @given(st.lists(st.tuples(st.integers(0, 2**27 - 1), st.integers(0, 2**18 - 1), st.integers(0, 2**18 - 1))))
 def test_pairs_of_image_and_tile_keep_their_order(triples: list[tuple[int, int, int]]) -> None:
-    """Images, then rows, then columns; each pair a number of its own."""
+    """By image, then row, then column; each pair has a number of its own."""
     image, x, y = np.array(triples, np.int64).reshape(-1, 3).T
 
     pairs = pairs_of(image, x, y, 18)
@@ -92,7 +92,7 @@ def test_no_tiles_lie_nowhere() -> None:
         ((180, -MERCATOR_LATITUDE), 0, (1, 1)),
         ((180, -MERCATOR_LATITUDE), 3, (8, 8)),
         ((90, 0), 2, (3, 2)),
-        # atan(sinh(pi / 2)): half-way from the equator to the northern edge
+        # atan(sinh(pi / 2)): halfway on the map from the equator to the northern edge
         ((0, math.degrees(math.atan(math.sinh(math.pi / 2)))), 0, (0.5, 0.25)),
     ],
 )

@@ -1,4 +1,4 @@
-"""The ground that images cover is measured right, also where outlines all but touch what it is cut at."""
+"""The ground that images cover is measured correctly, even where outlines all but touch tiles or cells."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALL_BUT_TOUCHING = {
         (-28.125000000000007, 12.596889752114219),
     ],
 }
-"""Rings in EPSG:4326 that `clip_by_rect` cuts wrong at tiles of zoom 6: it raises, or leaves all of one."""
+"""Rings in EPSG:4326 that `clip_by_rect` cuts wrong at z6 tiles: it raises, or returns up to a whole tile."""
 
 ALL_BUT_TOUCHING_CELLS = {
     "a side along an edge": [

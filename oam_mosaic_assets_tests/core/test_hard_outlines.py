@@ -1,4 +1,4 @@
-"""Outlines that numbers, jags or their extent speak against: each is drawn right and soon, or set aside."""
+"""Outlines that rounding, jags or sheer extent make hard: each is drawn correctly and fast, or set aside."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from oam_mosaic_assets_tests.core.scene import Scene, footprint, made_from, snap
 ELSEWHERE = [footprint(f"elsewhere {number}", number, 1.0, number + 0.01, 1.01) for number in range(6)]
 
 UNIT = 360.0 / 2**15 / EXTENT
-"""Degrees of longitude: of the grid of tiles at z15."""
+"""One tile unit at z15, in degrees of longitude."""
 
 SECONDS = 20.0
-"""Of a processor: some four times what it takes; it took many minutes."""
+"""CPU time allowed: about four times what it takes; it used to take many minutes."""
 
 
 def as_json(outline: shapely.Geometry) -> Any:
@@ -60,7 +60,7 @@ def jagged(points: int, west: float) -> shapely.Polygon:
 
 
 def jagged_strip(points: int, south: float, width: float, jag: float) -> shapely.Polygon:
-    """Some kilometres long and a few metres wide, or much less."""
+    """A few kilometres long, and a few metres wide or much less."""
     chance, along = np.random.default_rng(points), np.linspace(20.0, 20.05, points)
     sides = south + jag * chance.uniform(size=(2, points))
     north = np.column_stack([along, sides[0] + width])
@@ -76,7 +76,7 @@ VANISHING = {
 
 @pytest.mark.parametrize("ring", VANISHING.values(), ids=VANISHING)
 def test_what_vanishes_when_it_is_projected_has_no_area(ring: list[tuple[float, float]]) -> None:
-    """It was drawn where tippecanoe widens it and nowhere else, so that no audit passed."""
+    """Such outlines used to be drawn only where tippecanoe widens them, so that no audit passed."""
     flat, box = shapely.Polygon(ring), shapely.box(5.0, 5.0, 5.1, 5.1)
     assert flat.area > 0.0
     with pytest.raises(Undrawable) as raised:
@@ -117,7 +117,7 @@ def test_a_part_that_rounding_wipes_out_is_widened_no_farther_than_an_outline_ma
 
 
 def test_outlines_are_cut_into_tiles_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is copied for every tile that it reaches: strips across a continent filled gigabytes."""
+    """Each is copied for every tile that it reaches: strips across a continent used to fill gigabytes."""
     strips = []
     for number in range(4):
         along = np.linspace(0.0, 1.0, 1000)

@@ -1,4 +1,4 @@
-"""Which release was public before another, and which have had their time."""
+"""Which release was public before another, and which are old enough to delete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOW = datetime(2026, 2, 1, tzinfo=UTC)
 
 
 def releases(*ages: float, previous: str = "") -> list[Release]:
-    """Releases named `a`, `b`, …, of these ages in days."""
+    """Releases named `a`, `b`, … with these ages in days."""
     return [
         Release(build="abcdefghij"[index], published_at=NOW - timedelta(days=age), previous=previous)
         for index, age in enumerate(ages)

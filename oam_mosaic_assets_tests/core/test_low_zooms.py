@@ -1,4 +1,4 @@
-"""What low zooms show: every image, as itself or counted; and the check that finds out where they do not."""
+"""Low zooms show every image, drawn or counted, and the audit finds where they do not."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_only_zooms_that_are_asked_for_are_drawn(tmp_path: Path) -> None:
     )
     assert tiles_of([LONELY], tmp_path / "2", zoom_min=WHOLE_FROM) == {}
     shallow = tiles_of([LONELY], tmp_path / "3", zoom_max=8)
-    assert max(zoom for zoom, _, _ in shallow) == 7  # the last zoom shows every image as itself
+    assert max(zoom for zoom, _, _ in shallow) == 7  # the last zoom draws every image
 
 
 def test_tippecanoe_reads_what_is_written(scene: Scene) -> None:
@@ -141,7 +141,7 @@ def test_tippecanoe_reads_what_is_written(scene: Scene) -> None:
 
 
 def shapes() -> Iterator[Footprint]:
-    """From far below a unit of the first whole zoom to a hundred pixels: boxes, triangles, round ones."""
+    """Footprints with 3, 4 or 9 corners, from far below one unit of the first whole zoom to 100 pixels."""
     chance, unit = np.random.default_rng(5), 360.0 / 2**WHOLE_FROM / EXTENT
     for number in range(300):
         turn = np.sort(chance.random((3, 4, 9)[number % 3]) * 2 * np.pi)
@@ -172,7 +172,7 @@ def spoiled(
     change: Change,
     changed: Changed | None = None,
 ) -> str:
-    """What is said when a tile's layer, as a message, is another."""
+    """The audit's findings once a tile's layer, as a protobuf message, has been changed."""
     pieces = pieces_of(scene.archive)
     entry = pieces.at(*tile)
     pieces.replace(entry, changed_tile(pieces.packed(entry), change))
@@ -248,12 +248,12 @@ def test_an_image_that_is_missing_is_named(sparse: Scene, tmp_path: Path, names:
 
 
 def alone(zoom: int, x: int, y: int) -> Changed:
-    """One tile that is looked at, and no image in particular."""
+    """A change that reaches one tile and no particular image."""
     return Changed(Stretches.of(tile_ids(zoom, np.array([x]), np.array([y]))), ())
 
 
 def test_what_is_right_is_right_tile_by_tile(scene: Scene) -> None:
-    """Images lie across the edges of many: what is drawn beyond an edge is not needed to see that."""
+    """Images cross the edges of many tiles, yet each tile passes without a look at its neighbours."""
     ids = pieces_of(scene.archive).entries
     low = [each.tile_id for each in ids if each.tile_id < first_tile_id(WHOLE_FROM)]
     for tile_id in low[::7]:

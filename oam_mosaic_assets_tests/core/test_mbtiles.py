@@ -1,4 +1,4 @@
-"""From MBTiles to PMTiles: the tiles that tippecanoe's own PMTiles have, found by every reader."""
+"""From MBTiles to PMTiles: the same tiles as in tippecanoe's own PMTiles, found by every reader."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLACE = Place(zoom_min=0, zoom_max=3, bounds=(-10.5, -20.0, 30.0, 40.25))
 
 @pytest.fixture(scope="module")
 def raw(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What tippecanoe makes of the scene."""
+    """The scene as tippecanoe's MBTiles."""
     folder = tmp_path_factory.mktemp("raw")
     made = folder / "raw.mbtiles"
     Tippecanoe().run([PLAN.arguments(source=str(scene.geojson), target=str(made), temporary=str(folder))])
@@ -37,18 +37,18 @@ def raw(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_pmtiles(mbtiles: Path, target: Path, metadata: dict[str, Any]) -> None:
-    """All tiles of an MBTiles file as an archive."""
+    """Write all tiles of an MBTiles file to an archive."""
     with target.with_suffix(".spool").open("w+b") as spool:
         write_archive(target, [spooled(read_tiles(mbtiles), spool)], PLACE, metadata)
 
 
 def tiles_of(path: Path) -> dict[tuple[int, int, int], bytes]:
-    """Every tile as it lies in the archive, by zoom, column and row; read by the library."""
+    """Every tile's stored bytes by zoom, column and row, as the pmtiles library reads them."""
     return dict(all_tiles(MemorySource(path.read_bytes())))  # type: ignore[no-untyped-call]  # pmtiles has none
 
 
 def mbtiles(path: Path, tiles: Iterable[tuple[int, int, int, bytes]]) -> Path:
-    """The simplest MBTiles there can be: columns and rows as PMTiles count them."""
+    """The simplest possible MBTiles; columns and rows are given as PMTiles counts them."""
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE tiles (zoom_level, tile_column, tile_row, tile_data blob)")
         flipped = ((z, x, 2**z - 1 - y, content) for z, x, y, content in tiles)
@@ -144,7 +144,7 @@ def test_a_full_disk_is_no_whole_archive(raw: Path, tmp_path: Path) -> None:
 
 @contextmanager
 def room_for(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size, for the block alone: what the tests say may go to a file."""
+    """Limit the size of files, within the block only: the tests' own output may go to a file."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""One archive of tiles from several files: each tile and each content once, and the same bytes every way."""
+"""Merging files of tiles into one archive: each tile and each content once, and always the same bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from oam_mosaic_assets_tests.core.strategies import examples
 PLACE = Place(zoom_min=0, zoom_max=4, bounds=(-1.0, -2.0, 3.0, 4.0))
 
 contents = st.sampled_from([b"a", b"b", b"ab" * 20, b"b" + b"ab" * 20, b"c" * 40])
-"""Short ones, long ones, and some that end alike."""
+"""Short, long, and some with the same ending."""
 
 worlds = st.dictionaries(st.integers(0, first_tile_id(5) - 1), contents, max_size=60)
 """Contents by tile id."""
@@ -50,18 +50,18 @@ class Bench:
         return self.folder / f"{next(self.number)}"
 
     def source(self, world: Mapping[int, bytes]) -> Source:
-        """These tiles in a file of their own."""
+        """A source of these tiles, in a file of its own."""
         tiles = ((*tileid_to_zxy(tile_id), content) for tile_id, content in world.items())
         return spooled(tiles, self.held.enter_context(self.path().open("x+b")))
 
     def merged(self, *sources: Source) -> Path:
-        """An archive of all of them."""
+        """An archive of all these sources."""
         path = self.path()
         write_archive(path, sources, PLACE, {"name": "a"})
         return path
 
     def archived(self, path: Path) -> Source:
-        """All tiles of an archive."""
+        """All tiles of an archive, as a source."""
         return Source.of_archive(self.held.enter_context(open_archive(path)))
 
 
@@ -163,13 +163,13 @@ def test_a_tile_of_two_sources_is_refused_wherever_it_is(
 
 
 def test_a_million_tiles_take_less_than_a_hundred_megabytes(bench: Bench) -> None:
-    """And most of that is the same for ten millions: it is what is worked on together."""
+    """Most of it would be the same for ten million: it is the entries that are processed at a time."""
     count, length = 500_000, 24
     with ExitStack() as held:
         sources = []
         for which in (0, 1):
             file = held.enter_context(bench.path().open("x+b"))
-            np.arange(which, 2 * count * 3, 2, np.int64).tofile(file)  # 24 bytes, everywhere others
+            np.arange(which, 2 * count * 3, 2, np.int64).tofile(file)  # 24 bytes per tile, all different
             columns = (np.arange(which, 2 * count, 2), 1, length, np.arange(count) * length)
             spool = EntryFiles.opened(
                 f"{which}", lambda name: held.enter_context((bench.folder / name).open("x+b"))

@@ -1,4 +1,4 @@
-"""Whether a file names an image: exactly that one, wherever it may stand."""
+"""Whether a file names an image: exactly that id, wherever it occurs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outline of the coverage, as editors take it."""
+"""The outline of the coverage, in the form that editors accept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def holds_all_images(shape: shapely.Geometry) -> None:
 def test_every_image_lies_in_it_and_little_else_does(scene: Scene) -> None:
     shape = as_shape(outline_in(scene.archive.read_bytes())).buffer(METRE)
     holds_all_images(shape)
-    # no further than a tile, in which a buffer may make an image be drawn, be it round the world
+    # about a tile beyond the images at most: buffers draw them in the next one, even round the world
     images = shapely.union_all(
         [affinity.translate(image.geometry, xoff) for image in IMAGES for xoff in (-360, 0, 360)]
     )
@@ -65,7 +65,7 @@ def test_it_is_as_coarse_as_its_size_demands(scene: Scene, largest: int) -> None
     shape = as_shape(outline).buffer(METRE)
     holds_all_images(shape)
     if largest == 0:
-        assert shape.area == pytest.approx(360 * 170.1022576, rel=1e-3)  # one tile is the world
+        assert shape.area == pytest.approx(360 * 170.1022576, rel=1e-3)  # the whole world is one tile
 
 
 @pytest.mark.parametrize("leaf_size", [1, 7, 50])
@@ -77,7 +77,7 @@ def test_of_the_leaf_directories_only_what_it_needs_is_read(
     assert outline_in(archive.read_bytes()) == expected
     deeper = pieces_of(scene.archive)
     for entry in deeper.of_zoom(PLAN.zoom_max):
-        entry.tile_id += 4**13  # beyond the last zoom of use
+        entry.tile_id += 4**13  # deeper than any outline uses
     asked = []
     content = assembled(deeper, archive, leaf_size=leaf_size).read_bytes()
     coarser = outline_of(lambda start, length: asked.append(start) or reader(content)(start, length))

@@ -1,4 +1,4 @@
-"""WEBP tiles of one colour say what was put into them, and nothing else passes for one."""
+"""WEBP tiles of one colour decode to what was encoded, and no other picture passes for one."""
 
 from __future__ import annotations
 

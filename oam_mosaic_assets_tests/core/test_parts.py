@@ -1,4 +1,4 @@
-"""The map in parts: every tile is in one of them, and every image in those that it reaches."""
+"""The map in parts: every tile is in exactly one, and every image in all those that it reaches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture shows images where they are, wherever that is, and stays light enough to be shown in a log."""
+"""The picture shows images where they are, anywhere on Earth, and stays small enough to show in a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oam_mosaic_assets.core.land import CUT, LAND, WATER
 from oam_mosaic_assets.core.picture import HEIGHT, MAX_BYTES, WIDTH, as_markdown, project, world_picture
 
 REACH = 12
-"""Pixels around its place that an image may light up: a dot, its glow, and half a cell's diagonal."""
+"""How far from its place an image may light up pixels: a dot, its glow, and half a cell's diagonal."""
 
 KATHMANDU = (85.3, 27.7)
 
@@ -32,7 +32,7 @@ def picture_of(*footprints: Polygon | MultiPolygon) -> bytes:
 
 
 def spread(count: int, seed: int = 1) -> NDArray[np.object_]:
-    """Small images, equally dense all over the world, sea and poles included."""
+    """Small images, spread evenly over the world, including seas and poles."""
     random = np.random.default_rng(seed)
     lon = random.uniform(-180.0, 179.9, count)
     lat = np.degrees(np.arcsin(random.uniform(-0.99, 0.99, count)))
@@ -47,7 +47,7 @@ def pixels(png: bytes) -> NDArray[np.int64]:
 
 
 def warm(png: bytes) -> NDArray[np.bool_]:
-    """Where something glows: land and sea are blue."""
+    """Where an image glows: land and sea are bluish."""
     colours = pixels(png)
     glowing: NDArray[np.bool_] = (colours[..., 0] > colours[..., 2]) & (colours[..., 3] == 255)
     return glowing
@@ -83,7 +83,7 @@ def test_a_single_image_is_seen_wherever_it_is_also_at_half_the_size(lon: float,
 
 
 def test_a_dot_lies_no_farther_from_its_image_than_half_a_cell() -> None:
-    """A cell is 5 pixels by 4, and leans with the meridians where it is far from the middle one."""
+    """A cell is 5 pixels by 4, and leans with the meridians far from the central one."""
     random = np.random.default_rng(1)
     places = [
         (lon + random.uniform(-3.0, 3.0), lat + random.uniform(-3.0, 3.0))
@@ -193,7 +193,7 @@ def test_a_caption_of_several_lines_becomes_one() -> None:
 
 
 def test_land_has_one_colour_far_from_that_of_images() -> None:
-    """So that nobody takes it for data: in the heart of Australia, of the Sahara and of Siberia."""
+    """So that nobody takes land for data; sampled inside Australia, the Sahara and Siberia."""
     plain, lit = (pixels(png)[..., :3] for png in (picture_of(), picture_of(image_at(*KATHMANDU))))
     (land,) = {
         tuple(colour)
@@ -208,7 +208,7 @@ def test_land_has_one_colour_far_from_that_of_images() -> None:
 @settings(deadline=None)
 @given(lon=st.floats(CUT, CUT + 358.0), lat=st.floats(-89.0, 87.0))
 def test_the_projection_keeps_areas_true(lon: float, lat: float) -> None:
-    """Two degrees by two, against the area of the same piece of a sphere."""
+    """A square of two degrees, compared with the area of the same piece of a sphere."""
     outline = shapely.segmentize(shapely.box(lon, lat, lon + 2.0, lat + 2.0), 0.1)
     drawn = shapely.area(shapely.transform(outline, project))
     world = shapely.transform(shapely.segmentize(shapely.box(CUT, -90, CUT + 360, 90), 0.1), project)

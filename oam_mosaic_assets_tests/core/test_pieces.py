@@ -1,4 +1,4 @@
-"""What a tile shows of an outline lies where it does, however it is cut and rounded."""
+"""The piece of an outline that a tile shows stays in place, however it is cut and rounded."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_a_corner_on_the_edge_of_what_a_tile_draws_is_cut_right() -> None:
 
 
 ALL_BUT_TOUCHING = {
-    # corners the last place of a number within an edge
+    # corners inside an edge by the last digit of a float
     "all was drawn": [
         (1366.2519092812624, -461.4284665473163),
         (5e-324, -1226.9500710578568),
         (5e-324, -79.99999999999999),
     ],
     "nothing could be": [(-1000.0, 900.0), (-1600.0, 2500.0), (-79.99999999999999, 1600.0)],
-    # outlines that all but go through a corner
+    # outlines that almost pass through a corner
     "a third too much": [
         (401.9988183371451, 3842.6748018085605),
         (-991.0, 4806.0),
@@ -81,7 +81,7 @@ ALL_BUT_TOUCHING = {
         (4176.6006379342, 4175.999999999999),
     ],
 }
-"""Rings that `clip_by_rect` cuts wrong, and what came of it."""
+"""Rings that `clip_by_rect` cuts wrongly, by what it returned."""
 
 
 @pytest.mark.parametrize("ring", ALL_BUT_TOUCHING.values(), ids=ALL_BUT_TOUCHING)
@@ -94,7 +94,7 @@ def test_what_all_but_touches_the_edge_of_what_a_tile_draws_is_cut_right(
 
 
 def needle(number: int) -> shapely.Polygon:
-    """As thin as numbers allow, across an edge of what a tile draws."""
+    """A triangle as thin as floats allow, across an edge of what a tile draws."""
     chance = np.random.default_rng(number)
     foot, tip = np.array([-500.0, -500.0]), chance.uniform(0, 4000, 2)
     side = foot + (tip - foot) * chance.uniform()

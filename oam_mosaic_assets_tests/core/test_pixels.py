@@ -1,4 +1,4 @@
-"""Areas as pixels, against the same question asked of shapely pixel by pixel."""
+"""Areas as pixels, compared with shapely's answer for each pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit of a mosaic that took tiles over: it passes as it is, and catches what merging can do wrong."""
+"""The audit of a mosaic that took tiles over: a correct one passes, and errors in merging are caught."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, PLAN, Scene, footprint, made_from
 
 MORE = footprint("one more", 10.25, 10.15, 10.45, 10.35, acquired_to=NOW)
-"""On top of three others."""
+"""Overlaps three other images."""
 
 MOVED = replace(PLAIN[3], geometry=footprint("x", 30.004, -19.996, 30.404, -19.696).geometry)
-"""A little aside: in no other tile than before at the first zooms."""
+"""Moved slightly: still in the same tiles at the first zooms."""
 
 AFTER = (MORE, *PLAIN[:3], MOVED, *IMAGES[4:])
 
@@ -121,7 +121,7 @@ def test_an_order_that_is_stale_is_found(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_an_image_that_should_have_gone_is_found(scene: Scene, tmp_path: Path) -> None:
-    """The archive before, said to be the one after."""
+    """The previous archive, passed off as the new one."""
     less = made_from(
         IMAGES[1:], tmp_path / "less", before=scene.before, metadata={"snapshot": "of another day"}
     )
@@ -135,14 +135,14 @@ RETOLD = (*PLAIN[:3], replace(TOLD, title="Another title", license="CC-BY-4.0"),
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """The details of the scene."""
+    """The scene as a details archive."""
     images = (*PLAIN[:3], TOLD, *IMAGES[4:])
     return made_from(images, tmp_path_factory.mktemp("told") / "details", plan=details_plan(10))
 
 
 @pytest.fixture(scope="module")
 def retold(told: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """The same; of one image something else is said."""
+    """The same, with other properties for one image."""
     made = made_from(
         RETOLD, tmp_path_factory.mktemp("retold") / "details", plan=told.plan, before=told.before
     )
@@ -172,7 +172,7 @@ def test_a_tile_that_says_what_was_said_before_is_found(
 def test_what_is_said_of_images_that_did_not_change_is_looked_at_as_well(
     told: Scene, retold: Scene, tmp_path: Path
 ) -> None:
-    """As if the comparison of two snapshots had not seen that another title is one."""
+    """As if the comparison of the snapshots had missed the changed title."""
     blind = Before(build="before", archive=told.archive, footprints=retold.footprints)
     after = made_from((*RETOLD, MORE), tmp_path / "after", plan=told.plan, before=blind)
     assert "the properties of a hill are not" in failures(after, blind)["archive_is_whole"]

@@ -1,4 +1,4 @@
-"""Names, keys, pointer, TileJSON; the plan; and whether what is public can still be trusted."""
+"""Names, keys, pointer, TileJSON; the plan; and whether the public mosaic is fresh and unaltered."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_pointer_survives_the_store() -> None:
 
 
 def test_a_pointer_that_knows_the_archive_only_is_read() -> None:
-    """Versions before there were other products wrote such."""
+    """Written by versions from before there were other products."""
     stated = json.loads(POINTER.to_json())
     del stated["products"]
     assert Pointer.from_json(json.dumps(stated).encode()).released == {

@@ -1,4 +1,4 @@
-"""A snapshot that takes over rows of the one before: equal to one that was read whole, to the digest."""
+"""A snapshot that takes over rows of the previous one equals one read in full, down to the digest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def kept_of(
     reading: str = READING,
     not_these: tuple[str, ...] = (),
 ) -> Kept | str:
-    """What a snapshot of the images now takes over of one before."""
+    """What a snapshot of `now` takes over from one of `before`, or why it takes over nothing."""
     snapshot_of(before, folder / "before", hashes=hashes_of(before), reading=READING)
     table = folder / "before" / "footprints.parquet"
     return kept_rows(table, hashes_of(now), reading=reading, not_these=not_these)
@@ -51,7 +51,7 @@ images = st.builds(
     st.none() | st.integers(-3, 80_000),
     st.sampled_from([None, "a", "b"]),
 )
-"""Few ids, dates that are equal, unknown or before 1970, and ids that begin with any digit."""
+"""Few ids, which begin with any digit; dates may be equal, unknown or before 1970."""
 
 
 @examples(60)

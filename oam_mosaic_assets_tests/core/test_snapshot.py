@@ -1,4 +1,4 @@
-"""The files of one snapshot: in drawing order, complete, and the same whatever order they were read in."""
+"""The files of a snapshot: in drawing order, complete, and the same whatever order the rows came in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_footprints_are_geoparquet(tmp_path: Path) -> None:
 
 
 def test_frames_are_those_of_what_is_drawn_to_the_last_bit(tmp_path: Path) -> None:
-    """A pixel's square counts images by the middle of these, the audit by that of the projected footprint."""
+    """Low zooms count images by the middle of their frame, the audit by that of the projected footprint."""
     snapshot_of(IMAGES, tmp_path / "s")
     table = pl.read_parquet(tmp_path / "s" / "footprints.parquet")
     drawn = project(shapely.from_wkb(table["geometry"].to_numpy()), 0)

@@ -1,4 +1,4 @@
-"""A mosaic of which only what changed is made anew is, byte for byte, the one that is made from nothing."""
+"""A mosaic in which only changes are made anew is, byte for byte, the one that is made from scratch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ PLACES = (
     (0.0, 0.0),
     (30.0, -20.0),
 )
-"""West and south of where images appear: the antimeridian, the poles, among others, corners of tiles."""
+"""West and south of where images appear: the antimeridian, the map's northern and southern edges, amid other
+images, and corners of tiles."""
 
 CELL = 360.0 / 2**PLAN.whole_from
 
@@ -63,10 +64,10 @@ places = st.sampled_from(PLACES)
 nudges = st.tuples(st.floats(-CELL, CELL), st.floats(-CELL / 8, CELL / 8))
 sizes = st.floats(0.0001, CELL / 2)
 ages = st.integers(0, 3)
-"""Days; several images of one age are drawn in the order of their ids."""
+"""Days; images of the same age are drawn in the order of their ids."""
 
 drawn = st.tuples(st.just("draw"), st.integers(0, 40), places, nudges, sizes, ages)
-"""An image that is added, or moved where it is there already."""
+"""An image that is added, or moved if it already exists."""
 dated = st.tuples(st.just("date"), st.integers(0, 60), ages)
 deleted = st.tuples(st.just("delete"), st.integers(0, 60))
 described = st.tuples(
@@ -78,15 +79,15 @@ described = st.tuples(
             {"title": None},
             {"license": "CC-BY-4.0"},
             {"license": "CC-BY-4.0", "gsd": 0.05},
-            {"updated": NOW},  # which no tile says
+            {"updated": NOW},  # which no tile contains
         ]
     ),
 )
 changes = drawn | drawn | dated | deleted | described
 
 
-def walked(world: dict[str, Footprint], change: tuple) -> None:  # type: ignore[type-arg]  # of three kinds
-    """Do one change."""
+def walked(world: dict[str, Footprint], change: tuple) -> None:  # type: ignore[type-arg]  # of four kinds
+    """Apply one change."""
     match change:
         case "draw", number, (west, south), (east, north), size, age:
             name, west, south = f"image {number}", west + east, south + north
@@ -273,7 +274,7 @@ def test_frames_tell_nothing_of_an_image_that_a_closer_look_would_not(
     snapshot_of([*world.values()], folder)
     areas = [sorted(world.items())[each % len(world)][1].geometry for each in changed]
     tiles = reached_tiles(np.array(areas, dtype=object), PLAN)
-    # from the whole map on, all frames reach the first tile and every image is looked at
+    # starting at zoom 0, whose one tile all frames touch, or at `whole_from`
     closely = deepest_zooms(folder / "footprints.parquet", tiles, PLAN)
     by_frames = deepest_zooms(folder / "footprints.parquet", tiles, PLAN, PLAN.whole_from)
 

@@ -1,4 +1,4 @@
-"""The statistics: what the landing page expects of them, and an audit that sees when they are not that."""
+"""The statistics: what the landing page expects of them, and an audit that notices anything else."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_what_is_no_json_fails(grid: Grid, tmp_path: Path) -> None:
 
 
 def test_one_image_of_half_a_country_covers_what_it_is_large(tmp_path: Path) -> None:
-    """What is cut into tiles adds up to it to some seven digits, not to a thousandth of a square km."""
+    """Its pieces, cut by tiles, add up to its area to some seven digits, not to a thousandth of a km²."""
     outline = [[[1.0, 51.0], [9.0, 52.0], [4.0, 59.0], [1.0, 51.0]]]
     large = {**HARD[0], "geometry": {"type": "Polygon", "coordinates": outline}}
     grid = grid_of([large], tmp_path / "grid")

@@ -1,4 +1,4 @@
-"""Sets of tiles: what lies in them and what does not, tile by tile."""
+"""Sets of tiles: what they contain and what they do not, tile by tile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDS = st.integers(0, 60)
 
 @st.composite
 def directories(draw: st.DrawFn) -> Directory:
-    """Runs of tiles, none of which overlap; the offset of each tells it from the others."""
+    """Runs of tiles that do not overlap, each identified by its offset."""
     gaps = draw(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), max_size=12))
     skipped, runs = np.array(gaps, np.int64).reshape(-1, 2).T
     begins = np.cumsum(skipped + runs) - runs
@@ -48,7 +48,7 @@ def test_each_tile_is_on_its_side_of_the_cut(together: int, chosen: set[int], en
 
 
 def set_of(some: Stretches) -> set[int]:
-    """The tiles of a set that is as sets are written: ascending, and no two stretches touch."""
+    """The tiles of a set, once it is checked that its stretches ascend and no two touch."""
     assert (some.begin < some.end).all()
     assert (some.end[:-1] < some.begin[1:]).all()
     assert len(some) == len(some.tile_ids)
@@ -60,7 +60,7 @@ def stretches_of(chosen: set[int]) -> Stretches:
 
 
 LAST = 4
-"""Zoom."""
+"""The last zoom."""
 
 TILES = st.sets(st.integers(0, first_tile_id(LAST + 1) - 1), max_size=40) | st.builds(
     lambda begin, count: set(range(begin, min(begin + count, first_tile_id(LAST + 1)))),

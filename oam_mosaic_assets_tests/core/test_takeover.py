@@ -1,4 +1,4 @@
-"""What differs between two files of tiles, found however many tiles are compared together."""
+"""Differences between two files of tiles, found however many tiles are compared at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def held(tmp_path: Path) -> Iterator[tuple[ExitStack, Path]]:
 
 
 def source_of(world: dict[int, bytes], held: tuple[ExitStack, Path]) -> Source:
-    """A world as runs of equal tiles, each content in the file once."""
+    """A world as runs of equal tiles, with each content in the file once."""
     stack, folder = held
     spool = stack.enter_context((folder / f"{len([*folder.iterdir()])}").open("x+b"))
     spool.write(b"".join(CONTENTS))
@@ -43,7 +43,7 @@ def source_of(world: dict[int, bytes], held: tuple[ExitStack, Path]) -> Source:
 
 
 def worlds(seed: int) -> tuple[dict[int, bytes], dict[int, bytes]]:
-    """Two that differ here and there; contents keep for some tiles, so that there are runs."""
+    """Two that differ here and there; contents repeat over several tiles, so that there are runs."""
     chance = np.random.default_rng(seed)
     then = {
         tile: CONTENTS[(tile // 7) % 4 if chance.integers(4) else chance.integers(4)]

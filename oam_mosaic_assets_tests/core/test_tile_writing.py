@@ -1,4 +1,4 @@
-"""What is put together from bytes is what a reader of Protocol Buffers finds."""
+"""Messages assembled from bytes are what a Protocol Buffers library writes and reads."""
 
 from __future__ import annotations
 

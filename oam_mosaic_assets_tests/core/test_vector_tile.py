@@ -1,4 +1,4 @@
-"""Reading vector tiles: as another program reads them, and without falling over what is none."""
+"""Reading vector tiles: with the same result as another decoder, and without crashing on anything else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def real_tiles(scene: Scene) -> list[bytes]:
 
 
 def read_whole(tile: bytes) -> None:
-    """Look at everything in a tile."""
+    """Read everything in a tile."""
     for layer in read_layers(tile):
         for feature in layer.features:
             area(read_feature(layer, feature))
@@ -135,7 +135,7 @@ def test_an_empty_tile_has_no_layers() -> None:
 
 
 def test_what_the_specification_leaves_to_others_is_passed_over() -> None:
-    """Fields that are not known, a feature's id, fixed-width numbers."""
+    """Unknown fields, a feature's id, fixed-width numbers."""
     unknown = b"\x78\x02" + b"\xfd\x01" + b"\0" * 4 + b"\xf9\x01" + b"\0" * 8 + b"\xfa\x01\x02xx"
 
     layer = the_layer(unknown, a_feature(b"\x08\x07" + FEATURE))
@@ -296,7 +296,7 @@ def test_arbitrary_bytes_are_a_tile_or_broken(tile: bytes) -> None:
     try:
         read_whole(tile)
     except BrokenTile as broken:
-        assert str(broken)  # noqa: PT017  # any other error is the failure
+        assert str(broken)  # noqa: PT017  # any other error is a failure
 
 
 @settings(examples(400), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -312,14 +312,14 @@ def test_a_real_tile_with_changed_bytes_is_a_tile_or_broken(real_tiles: list[byt
     try:
         read_whole(bytes(tile))
     except BrokenTile as broken:
-        assert str(broken)  # noqa: PT017  # any other error is the failure
+        assert str(broken)  # noqa: PT017  # any other error is a failure
 
 
 @pytest.mark.parametrize(
     "tile", [b"\xff" * 2**22, b"\x80" * 2**22, b"\x1a" + b"\xff" * 2**22], ids=["ones", "zeros", "a length"]
 )
 def test_a_number_without_an_end_is_given_up_at_once(tile: bytes) -> None:
-    """Adding up four megabytes of it would take minutes."""
+    """Decoding four megabytes of it would take minutes."""
     before = time.process_time()
 
     with pytest.raises(BrokenTile, match="not a vector tile"):

@@ -1,7 +1,7 @@
-"""A maintainer at Dagster's UI: a headless Chromium that clicks, reads, and takes a picture of what it sees.
+"""A maintainer at Dagster's UI: a headless Chromium that clicks, reads and takes screenshots.
 
-The pictures go to the folder that SCREENSHOTS names, else to pytest's own. Chromium is Debian's; playwright
-brings none.
+Screenshots go to the folder named by SCREENSHOTS, or else to one of pytest's. Chromium is Debian's; the
+playwright package brings none.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from playwright.sync_api import Error, Locator, Page, Response, expect
 from oam_mosaic_assets_tests.servers.chromium import running_chromium
 
 PATIENCE: Final = 180_000.0
-"""Milliseconds; a run of the chain is waited for as well, and the machine may be busy."""
+"""Milliseconds; this includes waiting for runs of the chain, on a machine that may be busy."""
 
 
 @contextmanager
 def maintainer_at(address: str, pictures: Path) -> Iterator[Maintainer]:
-    """Open a browser for as long as the block lasts.
+    """Open a browser until the block ends.
 
     Args:
         address: of the webserver.
-        pictures: a folder, which is made.
+        pictures: folder for screenshots, created if missing.
     """
     pictures.mkdir(parents=True, exist_ok=True)
     expect.set_options(timeout=PATIENCE)
@@ -44,12 +44,12 @@ def maintainer_at(address: str, pictures: Path) -> Iterator[Maintainer]:
 
 @dataclass
 class Maintainer:
-    """Who looks at the UI.
+    """Somebody who uses the UI.
 
     Attributes:
-        page: what is open.
-        pictures: where the pictures go.
-        answers: those of the webserver that nobody has looked through yet.
+        page: the open page.
+        pictures: folder for screenshots.
+        answers: the webserver's answers that have not been checked yet.
     """
 
     page: Page
@@ -58,7 +58,7 @@ class Maintainer:
     _taken: int = 0
 
     def hears(self, answer: Response) -> None:
-        """Keep an answer until the next look."""
+        """Keep an answer until `looks` checks it."""
         self.answers.append(answer)
 
     def open(self, path: str) -> None:
@@ -66,41 +66,41 @@ class Maintainer:
         self.page.goto(path)
 
     def clicks(self, *texts: str) -> None:
-        """Click what holds exactly this text, in turn. Names of roles count those of icons as well."""
+        """Click elements by their exact text, in turn. Names of roles would include those of icons."""
         for text in texts:
             self.page.get_by_text(text, exact=True).filter(visible=True).first.click()
 
     def sees(self, text: str, *, alone: bool = False) -> Locator:
-        """Wait until a text stands somewhere on the page; `alone` is all that its place holds."""
+        """Wait until a text is visible on the page; `alone`: as the whole text of an element."""
         found = self.page.get_by_text(text, exact=alone).filter(visible=True).first
         expect(found).to_be_visible()
         return found
 
     def sees_once_reloaded(self, text: str) -> bool:
-        """Load the page again, once it is all there, and say whether a text stands on it."""
+        """Reload the page, wait until it is complete, and say whether it contains a text."""
         self.page.reload()
         self.page.wait_for_load_state("networkidle")
         return self.page.get_by_text(text, exact=True).count() > 0
 
     def row(self, name: str) -> Locator:
-        """The row of a table that begins with a name."""
+        """The row of a table with a cell that is exactly this name."""
         return self.page.locator(
             "tr", has=self.page.locator("td", has_text=re.compile(f"^{re.escape(name)}$"))
         )
 
     def materialises_everything(self) -> str:
-        """Start the chain from the graph and follow it to its run; the run's id."""
+        """Start the chain from the graph, go to its run, and return the run's id."""
         self.open("/asset-groups")
         self.clicks("Materialize all", "View")
         self.page.wait_for_url(re.compile("/runs/[0-9a-f-]{36}"))
         return self.page.url.rsplit("/", 1)[-1].partition("?")[0]
 
     def reads_events(self, of: str) -> None:
-        """Keep the events of one type alone, on the page of a run."""
+        """Show only events of one type on the page of a run."""
         self.page.get_by_placeholder("Filter…").fill(f"type:{of}")
 
     def looks(self, name: str) -> None:
-        """Take a picture, once nothing more is loading, and see that every question was answered."""
+        """Take a screenshot once nothing is loading, and check that every query succeeded."""
         self.page.wait_for_load_state("networkidle")
         expect(self.page.get_by_text("Loading…")).to_have_count(0)
         self._taken += 1
@@ -113,9 +113,9 @@ class Maintainer:
 
 
 def _faults_of(answer: Response) -> list[str]:
-    if urlsplit(answer.url).path != "/graphql":  # a query names the operation
+    if urlsplit(answer.url).path != "/graphql":  # its query string names the operation
         return []
     try:
         return [str(fault["message"]) for fault in answer.json().get("errors") or ()]
-    except Error:  # a page that was left has no bodies any more
+    except Error:  # after leaving a page, the bodies of its answers are gone
         return []

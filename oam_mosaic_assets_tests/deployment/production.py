@@ -1,7 +1,7 @@
 """Production on one machine: the processes of `compose.yaml`, with the files in `deploy/`, on real servers.
 
-PostgreSQL holds the catalogue and Dagster's storage, Ceph the store and the runs' logs. Code server,
-webserver, a read-only webserver and the daemon are started as the image starts them.
+PostgreSQL holds the catalogue and Dagster's storage, Ceph the store and the runs' logs. The code
+server, the webserver, a read-only webserver and the daemon are started as in the image.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ SERVICE_OF_CODE: Final = "code-server"
 
 
 def command_of(service: str) -> list[str]:
-    """How the compose file starts a service."""
+    """The command with which the compose file starts a service."""
     command = COMPOSE["services"][service]["command"]
     return list(command) if isinstance(command, list) else shlex.split(command)
 
 
 class Production:
-    """The processes, and where what they need lies.
+    """The processes, with their folders, servers and settings.
 
     Attributes:
-        home: `DAGSTER_HOME`, which holds the configuration alone.
+        home: `DAGSTER_HOME`, which contains only the configuration.
         dagster: the webserver.
         visitor: the read-only one.
     """
@@ -99,7 +99,7 @@ class Production:
 
     @contextmanager
     def running(self) -> Iterator[Production]:
-        """Run all of it for as long as the block lasts."""
+        """Run everything until the block ends."""
         workspace = DEPLOY / "workspace.yaml"
         with self._ends as ends:
             self.start_code_server()
@@ -114,7 +114,7 @@ class Production:
             yield self
 
     def image_moves(self) -> None:
-        """Change the catalogue: where nothing changed, nothing is built."""
+        """Move an image in the catalogue, since nothing is built unless something changed."""
         with self._catalogue.connect() as connection:
             connection.execute(
                 "UPDATE items SET geometry = ST_Translate(geometry, 0.001, 0)"
@@ -122,14 +122,14 @@ class Production:
             )
 
     def start_code_server(self) -> None:
-        """Start it, in the place of the one before, and wait until it is healthy."""
+        """Start the code server, replacing any previous one, and wait until it is healthy."""
         command = [
             {"0.0.0.0": "127.0.0.1", "4000": self._port}.get(word, word)  # noqa: S104
             for word in command_of(SERVICE_OF_CODE)
         ]
         self.code_server = self._ends.enter_context(running_program(command, self.folder, self.environment))
         check = ["dagster", "api", "grpc-health-check", "-p", self._port]
-        until(self._code_server_listens, self.said)  # cheap to ask, while the check imports Dagster each time
+        until(self._code_server_listens, self.said)  # cheap, while the check imports Dagster each time
         until(lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0, self.said)
 
     def _code_server_listens(self) -> bool:
@@ -138,7 +138,7 @@ class Production:
         return False
 
     def process_of_the_run(self) -> psutil.Process:
-        """The process in which the code server executes the one run that is at work."""
+        """The process in which the code server executes its only active run."""
         server = psutil.Process(self.code_server.pid)
         (process,) = (child for child in server.children() if "spawn_main" in " ".join(child.cmdline()))
         return process
@@ -153,13 +153,13 @@ class Production:
         return [slot["runId"] for slot in pool["claimedSlots"]]
 
     def retry_of(self, run: str) -> str:
-        """Wait until the daemon starts a run again; the new run's id."""
+        """Wait until the daemon retries a run, and return the new run's id."""
         found: list[str] = []
         until(lambda: bool(found.extend(self.dagster.runs(parent_run_id=run)) or found), self.said)
         return found[0]
 
     def kill_everything_of_the_code_server(self) -> None:
-        """What a container's death does: server and run are gone at once."""
+        """Kill server and run at once, as the death of a container does."""
         for process in (*psutil.Process(self.code_server.pid).children(recursive=True),):
             process.kill()
         self.code_server.send_signal(signal.SIGKILL)
@@ -171,7 +171,7 @@ class Production:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket, and the server that it is on."""
+    """A bucket and its server."""
 
     server: S3Server
     name: str

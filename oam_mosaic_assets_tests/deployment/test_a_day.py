@@ -43,7 +43,7 @@ def some_points(count: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def production(postgres: PostgresServer, ceph: CephServer) -> Iterator[Production]:
-    """Production, whose mosaic is late after a minute."""
+    """Production in which a mosaic is late after a minute."""
     catalogue = postgres.create_pgstac("a_day")
     storage = postgres.create_empty("a_day_dagster")
     load_items(catalogue, [*some_items(IMAGES), *some_points(POINTS)])
@@ -73,14 +73,14 @@ def browser(production: Production, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def maintainer(browser: Maintainer, request: pytest.FixtureRequest) -> Iterator[Maintainer]:
-    """The maintainer; what stood there last is on a picture, also where the test failed."""
+    """The maintainer; a screenshot is taken at the end of the test, even if it failed."""
     yield browser
     browser.page.screenshot(path=browser.pictures / f"last-of-{request.node.name}.png")
 
 
 @pytest.fixture(scope="module")
 def first_run(production: Production, browser: Maintainer) -> str:
-    """The chain, materialised by a click."""
+    """The id of a run of the chain, started by a click."""
     run = browser.materialises_everything()
     browser.sees("Success", alone=True)
     browser.looks("run-succeeded")

@@ -1,4 +1,4 @@
-"""The documents in `deploy/s3/`: all rights that the store asks for, no others; what servers make of it."""
+"""The documents in `deploy/s3/`: they grant exactly the rights the store needs, and servers obey them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RIGHTS: Final = {
     "upload_part": {"s3:PutObject"},
     "upload_part_copy": {"s3:GetObject", "s3:PutObject"},
 }
-"""What Amazon asks for where the store makes such a request, an ACL included where it may come along."""
+"""The rights that Amazon requires for each request of the store, including for an ACL that may be sent."""
 
 
 def document(name: str, bucket: str = DOCUMENTED_BUCKET) -> Any:
@@ -48,7 +48,7 @@ def document(name: str, bucket: str = DOCUMENTED_BUCKET) -> Any:
 
 
 def requests_of_the_store() -> set[str]:
-    """The requests that the source of the store, and of what tries it out, makes of an S3 client."""
+    """The requests to an S3 client in the source of the store and of the diagnosis."""
     made = set()
     gateways = REPOSITORY / "oam_mosaic_assets" / "gateways"
     for path in (*gateways.glob("s3_*.py"), *gateways.glob("diagnosis/*.py")):
@@ -114,7 +114,8 @@ def test_the_bucket_forgets_unfinished_uploads_and_old_logs_and_nothing_else(cep
     assert len(rules) == len(document("lifecycle.json")["Rules"])
     assert [rule["Filter"]["Prefix"] for rule in rules if "Expiration" in rule] == ["mosaic/logs/"]
     covered = tuple(rule["Filter"]["Prefix"] for rule in rules if "AbortIncompleteMultipartUpload" in rule)
-    in_parts = tuple(each for each in PRODUCTS if each.content_type == PMTILES)  # no document is so large
+    # other products are too small for multipart uploads
+    in_parts = tuple(each for each in PRODUCTS if each.content_type == PMTILES)
     for key in (*Keys(products=in_parts).all_fixed(), Keys().staging("build", ARCHIVE)):
         assert key.startswith(covered)
 
@@ -136,7 +137,7 @@ def test_maps_on_other_sites_may_read_ranges(ceph: CephServer) -> None:
 
 
 def prepare(server: S3Server, bucket: str, folder: Path, **settings: str) -> str:
-    """Prepare a bucket as the service `bucket` does; what was said."""
+    """Prepare a bucket as the service `bucket` does, and return what it printed."""
     done = subprocess.run(
         [sys.executable, DOCUMENTS / "prepare_bucket.py"],
         env={

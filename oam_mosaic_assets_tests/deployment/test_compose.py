@@ -1,4 +1,4 @@
-"""What `compose.yaml` says is what the specification allows, the image holds, and the settings know."""
+"""`compose.yaml` conforms to the specification and agrees with the image and the settings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::?-([^{}]*))?\}")
 
 
 def exampled() -> list[str]:
-    """The variables that `.env.example` shows, as it shows them."""
+    """The variables in `.env.example`, in its order and with any duplicates."""
     return re.findall(r"^#?([A-Z][A-Z0-9_]*)=", EXAMPLE, re.MULTILINE)
 
 
 def interpolated(value: Any, environment: dict[str, str]) -> Any:
-    """What compose makes of a value: each variable by the environment, else by its default."""
+    """A value as compose interpolates it: each variable from the environment, or else its default."""
     if isinstance(value, dict):
         return {key: interpolated(each, environment) for key, each in value.items()}
     if isinstance(value, list):
@@ -39,7 +39,7 @@ def interpolated(value: Any, environment: dict[str, str]) -> Any:
 
 
 def settings_of(service: str, **stated: str) -> Settings:
-    """The settings that a service reads where `.env` states these."""
+    """The settings that a service reads if `.env` contains these."""
     environment = {**stated, **interpolated(SERVICES[service]["environment"], stated)}
     return Settings.read(environment)
 

@@ -1,8 +1,9 @@
-"""What is handed to Kubernetes and to Dagster's chart.
+"""The files for Kubernetes and for Dagster's chart.
 
-The CronJob is held against Kubernetes' own schema. The chart's is in no package, and docs/deployment.md says
-how the values were held against it by hand. Here, their parts that are Kubernetes' objects are held against
-that schema, and what becomes of `dagster.yaml` against ours.
+Manifests are validated against Kubernetes' own schema. No package contains the chart's schema, so its values
+were checked against it by hand; docs/deployment.md describes how. Here, those parts of the values that are
+Kubernetes objects are validated against Kubernetes' schema, and what they set in `dagster.yaml` is compared
+with our own file.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def valid(document: dict[str, Any], version: str) -> None:
 
 
 def pod_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The pod that the chart makes of such values, as far as it copies them."""
+    """The pod that the chart makes of such values, limited to what it copies unchanged."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -198,7 +199,7 @@ def test_the_cronjob_runs_one_build_at_a_time_and_tries_again_where_that_may_hel
 def test_the_chart_is_told_what_deploy_dagster_yaml_says() -> None:
     more = VALUES["additionalInstanceConfig"]
     assert more == {name: INSTANCE[name] for name in ("nux", "run_monitoring", "run_retries", "concurrency")}
-    # the chart writes none of these itself, or the file would say them twice
+    # the chart must not write these itself, or they would be in the file twice
     daemon = VALUES["dagsterDaemon"]
     assert not any(daemon[part]["enabled"] for part in ("runMonitoring", "runRetries", "runCoordinator"))
     launcher = VALUES["runLauncher"]["config"]["customRunLauncher"]

@@ -1,4 +1,4 @@
-"""The catalogue of development: filled once, from the sample or from a dump of production."""
+"""The development catalogue: filled once, from the sample or from a dump of production."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("sample_of_development", "production_to_be", "restored")
 
 @pytest.fixture(scope="module")
 def databases(postgres: PostgresServer) -> Iterator[list[PgstacDatabase]]:
-    """Empty ones, as the image of pgSTAC makes them."""
+    """Empty databases, as pgSTAC's image creates them."""
     made = [postgres.create_pgstac(f"load_{name}") for name in NAMES]
     yield made
     for each in made:
@@ -29,7 +29,7 @@ def databases(postgres: PostgresServer) -> Iterator[list[PgstacDatabase]]:
 
 
 def load(database: PgstacDatabase, dump: Path, items: Path) -> str:
-    """Fill a database as the service `catalogue` does; what was said."""
+    """Fill a database as the service `catalogue` does, and return what it printed."""
     done = attempt(database, dump, items)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -89,7 +89,7 @@ def test_a_dump_of_production_comes_back_whole_and_a_mosaic_is_made_of_it(
         assert attempt(restored, broken, tmp_path / "none.ndjson").returncode != 0
         with restored.connect() as connection:
             assert connection.execute("SELECT count(*) FROM pgstac.items").fetchone() == (0,)
-            connection.execute("DROP TABLE pgstac.items CASCADE")  # as one that fails earlier leaves it
+            connection.execute("DROP TABLE pgstac.items CASCADE")  # as a restore that fails earlier leaves it
 
     said = load(restored, dump, tmp_path / "none.ndjson")
 

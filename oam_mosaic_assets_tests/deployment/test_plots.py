@@ -1,4 +1,4 @@
-"""What Dagster's UI shows of several builds: the statistics plotted, and all products in one look."""
+"""What Dagster's UI shows of several builds: the statistics plotted, and all products at a glance."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from oam_mosaic_assets_tests.chain import quick_folder, run_chain, some_items, w
 from oam_mosaic_assets_tests.deployment.maintainer import Maintainer, maintainer_at
 
 IMAGES: Final = (30, 31, 33)
-"""Of the builds, one after another."""
+"""How many each successive build has."""
 
 COLOURS: Final = """canvas => {
     const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
     return new Set(new Uint32Array(pixels.buffer)).size
 }"""
-"""How many colours a chart has."""
+"""JavaScript that counts the colours of a chart."""
 
 
 @pytest.fixture(scope="module")
 def maintainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maintainer]:
-    """A maintainer before the UI of an installation that has built three times."""
+    """A maintainer at the UI of an installation that has built three times."""
     with quick_folder() as folder:
         items = folder / "items.ndjson"
         environment = environment_of(folder, STAC_ITEMS=str(items), ZOOM_MAX="8")
@@ -47,7 +47,7 @@ def maintainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maintainer]
 
 
 def test_the_statistics_are_plotted_over_builds(maintainer: Maintainer) -> None:
-    """Also of what there is nothing: no image of the sample is of the last days."""
+    """Including those that are always zero: no image of the sample is from the last days."""
     maintainer.open("/assets/catalog_statistics")
     maintainer.clicks("Plots")
     numbers = ("items", "area_km2", "covered_km2", "excluded", "count_year_2024", *NAMED)
@@ -62,7 +62,7 @@ def test_the_statistics_are_plotted_over_builds(maintainer: Maintainer) -> None:
 
 
 def test_all_products_are_legible_in_one_look(maintainer: Maintainer) -> None:
-    """The list beside the graph names each asset in full, whatever the graph's scale leaves of its name."""
+    """The list beside the graph shows each asset's full name, even where the graph itself cuts it short."""
     maintainer.open("/asset-groups")
     height = (maintainer.page.viewport_size or {})["height"]
     for asset in chain_of(BY_DEFAULT):

@@ -1,4 +1,4 @@
-"""Production as it is deployed: runs, their logs, who may do what, and what becomes of processes that die."""
+"""Production as it is deployed: runs, their logs, who may do what, and what happens when processes die."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def production(postgres: PostgresServer, ceph: CephServer) -> Iterator[Productio
         made = Production(folder, catalogue, storage, Bucket(ceph, new_bucket(ceph)))
         with made.running():
             yield made
-            # the image's file system can be read-only
+            # nothing was written, so the image's file system can be read-only
             assert [path.name for path in made.home.rglob("*") if path.is_file()] == ["dagster.yaml"]
     postgres.drop(catalogue.name)
     postgres.drop(storage.name)
@@ -43,7 +43,7 @@ def production(postgres: PostgresServer, ceph: CephServer) -> Iterator[Productio
 
 @pytest.fixture(scope="module")
 def first_run(production: Production) -> str:
-    """A run of the chain that was started in the UI, and is over."""
+    """The id of a finished run of the chain, launched through the webserver."""
     run = production.dagster.launch("global_mosaic")
     assert production.dagster.finished(run) == "SUCCESS", production.said()
     return run
@@ -51,7 +51,7 @@ def first_run(production: Production) -> str:
 
 @contextmanager
 def held_up(production: Production) -> Iterator[str]:
-    """A run that is publishing, in the pool's slot, and waits for another publisher until the block ends."""
+    """A run that is publishing: it holds the pool's slot, and waits for another publisher in the block."""
     production.image_moves()
     with PublisherLock(production.store, production.keys.lock, "another").held(lambda _: None):
         run = production.dagster.launch("global_mosaic")

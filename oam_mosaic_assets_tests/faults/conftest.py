@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests: installations, each with a mosaic that is public before the fault."""
+"""Fixtures for the fault tests: installations that publish to each kind of store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGES = 30
 
 @pytest.fixture(scope="session")
 def instance() -> Iterator[dg.DagsterInstance]:
-    """One for all: opening one takes longer than a run."""
+    """One instance for all tests: opening one takes longer than a run."""
     with dagster_instance() as opened:
         yield opened
 
@@ -33,7 +33,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def site(instance: dg.DagsterInstance) -> Iterator[Site]:
     """An installation that reads a file and publishes to a folder.
 
-    Its tests share it: the mosaic that one recovers to is the good build that the next begins with.
+    A module's tests share it: the mosaic that one recovers to is the good build that the next starts from.
     """
     with quick_folder() as folder:
         made = Site({"STAC_ITEMS": str(folder / "items.ndjson")}, instance, folder)
@@ -43,35 +43,35 @@ def site(instance: dg.DagsterInstance) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def moto_site(moto: S3Server, instance: dg.DagsterInstance) -> Iterator[Site]:
-    """The same, publishing to a bucket of moto's."""
+    """The same, publishing to a bucket on moto."""
     with site_on(moto, instance, IMAGES) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def ceph_site(ceph: CephServer, instance: dg.DagsterInstance) -> Iterator[Site]:
-    """The same, publishing to a bucket of Ceph's as the bucket's owner."""
+    """The same, publishing to a bucket on Ceph as its owner."""
     with site_on(ceph, instance, IMAGES) as made:
         yield made
 
 
 @pytest.fixture(params=["folder", "ceph"])
 def any_site(request: pytest.FixtureRequest) -> Site:
-    """An installation on each kind of store that keeps all conditions, in turn."""
+    """An installation on each kind of store that honours all conditional requests, in turn."""
     found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
     return found
 
 
 @pytest.fixture
 def new_site(site: Site) -> Iterator[Site]:
-    """The one that publishes to a folder, in which nothing was ever published."""
+    """The installation that publishes to a folder, with nothing published yet."""
     with _emptied(site):
         yield site
 
 
 @pytest.fixture(params=["folder", "ceph"])
 def any_new_site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """The same as `any_site`, in which nothing was ever published."""
+    """The same as `any_site`, with nothing published yet."""
     found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
     with _emptied(found):
         yield found
@@ -79,7 +79,7 @@ def any_new_site(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 @pytest.fixture(params=["folder", "moto", "ceph"])
 def place(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """An installation on each kind of store in turn, in which nothing was ever published."""
+    """An installation on each kind of store in turn, with nothing published yet."""
     found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
     with _emptied(found):
         yield found

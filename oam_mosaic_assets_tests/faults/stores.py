@@ -1,4 +1,4 @@
-"""Stores in which something goes wrong at the moment that a test chooses."""
+"""Stores in which something goes wrong at a moment that the test chooses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore, StoredObject
 class Meddled(FolderStore):
     """A folder store in which something happens before an object is written or copied to a key.
 
-    The key is given by its beginning, in which `*` stands for anything.
+    The key is given as a prefix, in which `*` matches anything.
     """
 
     def __init__(self, root: Path, key: str, happens: Callable[[], object]) -> None:
@@ -41,7 +41,7 @@ class Meddled(FolderStore):
 
 
 class Forgetful(FolderStore):
-    """A folder store that can neither copy to a key that starts so, nor delete anything."""
+    """A folder store that can neither copy to keys with a given prefix nor delete anything."""
 
     def __init__(self, root: Path, key: str) -> None:
         super().__init__(root)
@@ -58,7 +58,7 @@ class Forgetful(FolderStore):
 
 @contextmanager
 def failing_at(store: ObjectStore, key: str, *, for_good: bool = False) -> Iterator[None]:
-    """Let stores of this kind fail when the key is written; `for_good` also whatever is tried after that."""
+    """Make stores of this kind fail when the key is written; `for_good`: and at every write after that."""
     kind, failed = type(store), [False]
 
     def failing(name: str) -> Any:

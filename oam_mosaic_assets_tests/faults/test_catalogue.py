@@ -23,12 +23,12 @@ WRONG_PASSWORD = "Tr0ub4dor-is-wrong"
 SECRET_KEY = "s3-Secr3t-of-the-bucket"
 
 HALF_THE_ITEMS = 8_000
-"""Bytes: more than the server says before it sends items, less than all of them."""
+"""Bytes: more than the server sends before the items, fewer than with all of them."""
 
 
 @pytest.fixture(scope="module")
 def database(postgres: PostgresServer) -> Iterator[PgstacDatabase]:
-    """A pgSTAC that holds some items, and an empty collection besides."""
+    """A pgSTAC with some items, and an empty collection as well."""
     created = postgres.create_pgstac("faults")
     load_items(created, some_items(IMAGES))
     with created.connect() as connection:
@@ -102,7 +102,7 @@ def test_an_unknown_collection_leaves_the_mosaic(site: Site) -> None:
 
 
 def test_an_api_may_give_more_images_than_it_announced_but_not_fewer(instance: dg.DagsterInstance) -> None:
-    """What was uploaded while its pages were read belongs to the mosaic; what is missing, it would lack."""
+    """Images uploaded while its pages are read belong in the mosaic; missing ones would be lost from it."""
     with quick_folder() as folder:
         with scripted_api(a_page(matched=IMAGES), a_page(*some_items(IMAGES + 1))) as api:
             site = Site({"STAC_API_URL": api.address}, instance, folder)
@@ -166,7 +166,7 @@ def test_a_wrong_password_leaves_the_mosaic_and_is_told_to_nobody(
 
 
 def files_holding(folder: Path, text: str) -> list[Path]:
-    """Files with these bytes anywhere in them; SQLite keeps text as it is."""
+    """Files that contain this text anywhere; SQLite stores text as it is."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" for path in files)
     return [path for path in files if text.encode() in path.read_bytes()]

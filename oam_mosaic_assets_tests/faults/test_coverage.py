@@ -1,4 +1,4 @@
-"""Coverage as pictures, from the catalogue to what is public; and what leaves it as it is."""
+"""Coverage as pictures, from the catalogue to publication, and faults that leave it as it is."""
 
 from __future__ import annotations
 

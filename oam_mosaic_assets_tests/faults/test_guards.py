@@ -194,7 +194,7 @@ def test_the_list_of_those_set_aside_is_kept_in_private_with_each_release(
             published.append(site.stays_whole())
     finally:
         write_items(site.items, some_items(IMAGES))
-        site.store.delete([site.keys.pointer])  # the next build has fewer images
+        site.store.delete([site.keys.pointer])  # or the next build, with fewer images, would be held
 
     kept = [each.key for each in site.store.keys(site.keys.set_aside())]
     assert kept == [site.keys.set_aside(each.build) for each in published]
@@ -224,7 +224,7 @@ def test_the_first_of_those_set_aside_are_shown_as_they_are(site: Site) -> None:
 
 
 def unchanged(site: Site, before: Pointer) -> None:
-    """See that the last mosaic is still public, and that only the build that waits is staged."""
+    """Check that the last mosaic is still public, and that only the held build is staged."""
     assert public_mosaic_is_whole(site.store, site.keys) == before
     assert len({key.split("/")[2] for key in staged_keys(site)}) == 1
     assert site.store.head(site.keys.lock) is None
@@ -257,6 +257,6 @@ def read_table(site: Site, key: str) -> pl.DataFrame:
 
 
 def dirty_rows() -> list[Any]:
-    """The smallest catalogue with every kind of dirt; what is no item stands in it as text."""
+    """The smallest catalogue with every kind of dirt; anything that is not an item is given as text."""
     with SampleCatalogue(FEWEST_OF_A_SAMPLE).snapshot() as snapshot:
         return [row.text if isinstance(row, Unreadable) else row for row in snapshot.items()]

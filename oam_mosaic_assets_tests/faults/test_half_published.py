@@ -1,4 +1,4 @@
-"""What becomes of a publication that ends between the fixed keys and the pointer."""
+"""What happens after a publication that fails between writing the fixed keys and the pointer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ARCHIVE = Headers("application/vnd.pmtiles")
 
 
 def ended(site: Site, key: str, *, for_good: bool) -> None:
-    """Run, and let the store fail when the key is written; `for_good` also whatever is tried afterwards."""
+    """Run, with the store failing when the key is written; `for_good`: and at every write after that."""
     with failing_at(site.store, key, for_good=for_good):
         outcome = site.run()
     assert not outcome.success
@@ -88,7 +88,7 @@ def test_an_upload_that_was_not_ended_is_taken_away_by_the_next_build(
     else:
         (site.settings.mosaic_store / f".{key}.{'0' * 16}.partial").write_bytes(b"half")
 
-    site.recovers(before)  # and nothing is left
+    site.recovers(before)  # which checks that nothing is left behind
 
 
 def test_a_tilejson_shown_again_names_the_fixed_address(aliased: Site) -> None:

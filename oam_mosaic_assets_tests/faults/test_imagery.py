@@ -1,4 +1,4 @@
-"""Imagery from the catalogue to what is public: made, audited, published, made again, taken down."""
+"""Imagery from the catalogue to publication: made, audited, published, made again, taken down."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOSTILE = [
 
 @pytest.fixture
 def pictured(new_site: Site, nginx: Nginx) -> Site:
-    """An installation whose catalogue has three flights, and three entries that are hostile."""
+    """An installation whose catalogue has three flights and three hostile entries."""
     new_site.environment |= {"MOSAIC_PRODUCTS": "imagery", "IMAGERY_PRIVATE_HOSTS": nginx.host}
     write_items(new_site.items, items(nginx))
     return new_site
@@ -56,7 +56,7 @@ def items(nginx: Nginx) -> list[dict[str, Any]]:
 
 
 def alpha_at(site: Site, item: dict[str, Any]) -> int:
-    """What the public archive shows in the middle of an image, at z14."""
+    """The alpha of the public archive in the middle of an image, at z14."""
     content = site.store.read_publicly(IMAGERY.name)
     assert content is not None
     middle = in_pixels(shapely.from_geojson(json.dumps(item["geometry"])).centroid)
@@ -96,14 +96,14 @@ def test_imagery_is_published_with_the_mosaic_and_says_what_it_could_not_read(
 
 
 def seen(site: Site) -> dict[int, bytes]:
-    """All tiles of the public archive, by their ids."""
+    """All tiles of the public archive, by tile id."""
     content = site.store.read_publicly(IMAGERY.name)
     assert content is not None
     return {zxy_to_tileid(*place): tile for place, tile in all_tiles(MemorySource(content))}
 
 
 def test_the_zooms_of_partitions_and_above_are_means_of_the_finest_one(new_site: Site, nginx: Nginx) -> None:
-    """Of an image that is large enough to be seen at z0."""
+    """For an image that is large enough to be visible at z0."""
     of = utm(33, 450_000, 5_050_000, 60.0, (800, 800))
     write_image(nginx.root / "wide.tif", of, Writing(bands=of.colours()))
     (item,) = some_items(1)
@@ -117,7 +117,7 @@ def test_the_zooms_of_partitions_and_above_are_means_of_the_finest_one(new_site:
     tiles = {tileid_to_zxy(each): decoded(content) for each, content in seen(new_site).items()}
     finest = {(x, y): tile for (zoom, x, y), tile in tiles.items() if zoom == FINEST}
     assert len(finest) > 700
-    for zoom in range(PARTITION_ZOOM + 1):  # of each a finest tile is a part of one pixel
+    for zoom in range(PARTITION_ZOOM + 1):  # at these, a finest tile lies within one pixel
         factor = 1 << (FINEST - zoom)
         sums: dict[tuple[int, int], np.ndarray] = {}
         for (x, y), tile in finest.items():
@@ -128,7 +128,7 @@ def test_the_zooms_of_partitions_and_above_are_means_of_the_finest_one(new_site:
         off = np.abs(found - expected)
         assert found[:, 3].max() > 40.0
         assert off[:, 3].max() <= 2.0, "each halving rounds"
-        # WEBP stores brightness pixel by pixel and colours for four together, and here those differ by much
+        # WEBP stores brightness per pixel but colour per four pixels, and here those differ a lot
         assert np.abs((found - expected)[:, :3] @ [0.299, 0.587, 0.114]).mean() < 6.0
         assert np.abs((found - expected).mean(axis=0)).max() < 8.0
 
@@ -155,11 +155,11 @@ def test_three_kinds_are_made_of_the_same_images(pictured: Site, nginx: Nginx) -
 
 
 def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured: Site, nginx: Nginx) -> None:
-    """The partitions' job works from the store alone; the next build puts together what it finds there."""
+    """The partitions' job works from the store alone; the next build assembles what it finds there."""
     pictured.environment["IMAGERY_BUDGET_HOURS"] = "0"
     outcome = pictured.run()
     assert outcome.success, outcome.log
-    assert [alpha_at(pictured, each) for each in items(nginx)] == [102] * len(items(nginx))  # grey, all
+    assert [alpha_at(pictured, each) for each in items(nginx)] == [102] * len(items(nginx))  # all grey
     del pictured.environment["IMAGERY_BUDGET_HOURS"]
     keys = pictured.instance.get_dynamic_partitions("imagery")
     assert keys

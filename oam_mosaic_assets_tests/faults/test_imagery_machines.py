@@ -1,4 +1,4 @@
-"""Imagery on several hosts that share S3 and PostgreSQL and nothing else, one of which loses its power."""
+"""Imagery on several hosts that share only S3 and PostgreSQL, one of which loses power."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BY_COMMAND = ["oam-mosaic", "imagery"]
 
 
 class Images:
-    """A host with an image in each of some partitions; the first answer may be kept back."""
+    """A host with one image in each of several partitions; it can hold back its first answer."""
 
     def __init__(self, host: ScriptedHost, folder: Path) -> None:
         self.host, self._folder = host, folder
@@ -58,7 +58,7 @@ class Images:
         if self.is_held and not self.asked.is_set():
             self.asked.set()
             self.go_on.wait(300)
-            raise ConnectionAbortedError  # whoever asked is dead
+            raise ConnectionAbortedError  # the client is dead
         request.give((self._folder / request.path.rpartition("/")[2]).read_bytes())
 
 
@@ -72,7 +72,7 @@ def images(tmp_path: Path) -> Iterator[Images]:
 
 
 def home_in(folder: Path) -> Path:
-    """A DAGSTER_HOME that keeps records where production does."""
+    """A DAGSTER_HOME that keeps its records where production does."""
     stated = yaml.safe_load((REPOSITORY / "deploy" / "dagster.yaml").read_text())
     home = folder / "home"
     home.mkdir(parents=True)
@@ -85,7 +85,7 @@ def home_in(folder: Path) -> Path:
 def records(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dg.DagsterInstance]:
-    """Dagster's records in a database, which the environment names from now on."""
+    """Dagster's records in a database, to which the environment points during the test."""
     database = postgres.create_empty("hosts")
     for name in ("host", "port", "user", "password"):
         monkeypatch.setenv(f"DAGSTER_PG_{name.upper()}", str(getattr(database, name)))
@@ -97,9 +97,9 @@ def records(
 
 @pytest.fixture
 def boot(moto: S3Server, postgres: PostgresServer, images: Images) -> Iterator[Callable[[str], Host]]:
-    """Start a host of this name, which reaches the store, the database and the images."""
+    """A function that starts a host by name; the host reaches the store, the database and the images."""
     reach = [urlsplit(each).port or 0 for each in (moto.endpoint, images.host.address())]
-    # Dagster's processes meet at sockets in it, whose paths may have a hundred characters
+    # Dagster's processes use sockets in it, and their paths are limited to about a hundred characters
     with quick_folder() as disks, ExitStack() as ends:
 
         def booted(name: str) -> Host:
@@ -110,20 +110,20 @@ def boot(moto: S3Server, postgres: PostgresServer, images: Images) -> Iterator[C
 
 
 def read(host: Host, site: Site, command: list[str], partition: str) -> subprocess.Popen[bytes]:
-    """Read a partition there; Dagster's own command gives the step a process of its own."""
+    """Read a partition on a host; Dagster's own command runs the step in a separate process."""
     _, environment = site.command_line()
     own = {
         "DAGSTER_HOME": str(host.disk / "home"),
         "MOSAIC_SCRATCH": str(host.disk / "scratch"),
         "TMPDIR": str(host.disk),
-        "STAC_ITEMS": str(host.disk / "nothing"),  # names the kind of source, which tells where is published
+        "STAC_ITEMS": str(host.disk / "nothing"),  # the kind of source decides where to publish
         "BUILD_EXECUTOR": "multiprocess",
     }
     return host.start(program(command[0]), *command[1:], partition, environment=environment | own)
 
 
 def is_shut_in(host: Host, others_file: Path) -> None:
-    """See that a host reaches the servers that it needs and no other, and has no disk but its own."""
+    """Check that a host reaches only the servers that it needs, and has no disk but its own."""
     with socket.create_server(("127.0.0.1", 0)) as another_server:
         assert all(host.connects(port) for port in host.reach)
         assert not host.connects(another_server.getsockname()[1])

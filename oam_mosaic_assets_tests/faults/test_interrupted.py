@@ -1,4 +1,4 @@
-"""What becomes of the mosaic when `oam-mosaic build` is stopped or killed, wherever it is."""
+"""What happens to the mosaic when `oam-mosaic build` is stopped or killed at any stage."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_build_that_is_stopped_while_it_publishes_leaves_the_mosaic(
 
 @contextmanager
 def a_build(site: Site, **settings: str) -> Iterator[subprocess.Popen[str]]:
-    """Give the command `oam-mosaic build` in a process of its own; it does not outlive the block."""
+    """Run `oam-mosaic build` in a process of its own, which does not outlive the block."""
     command, environment = site.command_line("build", "--anew")
     with subprocess.Popen(
         command, env=environment | settings, cwd=site.folder, stderr=subprocess.PIPE, text=True
@@ -151,14 +151,14 @@ def until(happens: Callable[[], bool], build: subprocess.Popen[str]) -> None:
 
 
 def leaves(site: Site, before: Pointer, sign: signal.Signals) -> None:
-    """See that the mosaic is whole, and that nothing else is left by who had time to take it away."""
+    """Check that the mosaic is whole and that a build that was not killed outright left nothing behind."""
     assert public_mosaic_is_whole(site.store, site.keys) == before
     if sign is not signal.SIGKILL:
         nothing_left_behind(site.store, site.keys, site.settings.mosaic_scratch)
 
 
 def is_stopped(build: subprocess.Popen[str], sign: signal.Signals) -> None:
-    """See how the command ended: killed, or after it has said that it was stopped."""
+    """Check how the command ended: killed, or after reporting that it was stopped."""
     _, told = build.communicate(timeout=PATIENCE_SECONDS)
     if sign is signal.SIGKILL:
         assert build.returncode == -signal.SIGKILL
@@ -172,5 +172,5 @@ def is_stopped(build: subprocess.Popen[str], sign: signal.Signals) -> None:
 
 
 def keys_in(server: S3Server, bucket: str) -> list[str]:
-    """What is in the bucket, asked past the proxy."""
+    """The keys in the bucket, listed without the proxy."""
     return [each["Key"] for each in client_of(server).list_objects_v2(Bucket=bucket).get("Contents", [])]

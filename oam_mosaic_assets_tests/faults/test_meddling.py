@@ -1,4 +1,4 @@
-"""What becomes of the mosaic where somebody else writes to the store: noticed, refused, or repaired."""
+"""What happens when somebody else writes to the store: it is noticed, refused or repaired."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_archive_that_is_swapped_before_the_publisher_fetches_it_is_not_publi
     before = site.published()
 
     class Swapping(FolderStore):
-        """Somebody replaces the staged archive once its audit is on record."""
+        """A store in which the staged archive is replaced once its audit is recorded."""
 
         def put_bytes(self, key: str, *rest: Any, **options: Any) -> StoredObject:
             stored = super().put_bytes(key, *rest, **options)
@@ -96,7 +96,7 @@ def test_a_description_that_is_altered_is_not_believed(
     before = site.published()
 
     class Altering(FolderStore):
-        """What describes the staged archive is not kept as it was written."""
+        """A store that alters the description of the staged archive as it is written."""
 
         def put_bytes(self, key: str, content: bytes, *rest: Any, **options: Any) -> StoredObject:
             if key.endswith("/global_mosaic_pmtiles.json"):
@@ -191,7 +191,7 @@ def test_a_foreign_object_under_the_fixed_key_is_kept_and_waits_for_a_person(any
 
 
 def test_a_foreign_object_under_an_alias_that_is_new_is_kept_as_well(any_site: Site) -> None:
-    """Long after the first publication, and though another alias has the same name in another folder."""
+    """Long after the first publication, and even if another alias has the same name in another folder."""
     site, aliases = any_site, ("global-coverage.pmtiles", "old/global-coverage.pmtiles")
     site.environment.pop("MOSAIC_ALIASES", None)
     before = site.published()

@@ -1,4 +1,4 @@
-"""Nobody reads a build before it is audited, and nothing is public before it is published."""
+"""Nobody can read a build before it is audited, and nothing is public before it is published."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def s3_site(request: pytest.FixtureRequest) -> Site:
 
 
 def test_a_stranger_is_refused_all_of_a_build_until_it_is_published(s3_site: Site) -> None:
-    """Asked when the audit is on record, and again when the archive is about to be copied."""
+    """Requested once the audit is recorded, and again just before the archive is copied."""
     site = s3_site
     site.store.delete([each.key for each in site.store.keys("")])
     answers: list[dict[str, int]] = []

@@ -1,4 +1,4 @@
-"""A build of several products, from the catalogue to what is public: all of it, or nothing."""
+"""A build of several products, from catalogue to publication: all of it or nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def described(new_site: Site) -> Site:
 
 @pytest.fixture
 def complete(new_site: Site) -> Site:
-    """An installation that publishes all there is; of imagery it asks nobody."""
+    """An installation that publishes every product, but has no time to request any imagery."""
     new_site.environment["MOSAIC_PRODUCTS"] = ",".join(each.word for each in PRODUCTS)
     new_site.environment["IMAGERY_BUDGET_HOURS"] = "0"
     return new_site
@@ -40,13 +40,13 @@ def complete(new_site: Site) -> Site:
 
 @pytest.fixture
 def counted(new_site: Site) -> Site:
-    """An installation that publishes what is counted and listed."""
+    """An installation that also publishes the density grid, the statistics and the changes."""
     new_site.environment["MOSAIC_PRODUCTS"] = "mosaic,density,statistics,changes"
     return new_site
 
 
 def read(site: Site, product: Product) -> dict[str, Any]:
-    """A public document, as a stranger reads it."""
+    """Read a public document as an anonymous client."""
     (key,) = site.keys.fixed(product.name)
     content = site.store.read_publicly(key)
     assert content is not None
@@ -185,7 +185,7 @@ def test_changes_name_nobody_who_was_taken_down_not_even_one_who_had_left_before
 
 
 def test_a_foreign_object_under_the_grids_key_is_kept_and_waits_for_a_person(counted: Site) -> None:
-    """The job of the seed era wrote its mosaic there."""
+    """An earlier job wrote its mosaic there."""
     site = counted
     (key,) = site.keys.fixed(DENSITY.name)
     site.store.put_bytes(key, b"somebody's", Headers("application/octet-stream"))
@@ -197,7 +197,7 @@ def test_a_foreign_object_under_the_grids_key_is_kept_and_waits_for_a_person(cou
 
 
 def test_a_build_whose_changes_name_who_was_taken_down_since_is_not_published(counted: Site) -> None:
-    """It waits for a person; meanwhile an image is taken down that it says has left the catalogue."""
+    """While it waits for a person, an image is taken down that it lists as removed from the catalogue."""
     site, items = counted, some_items(IMAGES)
     before = site.published()
     write_items(site.items, items[1 : IMAGES - 10])

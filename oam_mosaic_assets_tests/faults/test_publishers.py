@@ -1,4 +1,4 @@
-"""What keeps publishers who share nothing but the store out of each other's way."""
+"""How publishers that share nothing but the store stay out of each other's way."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BRIEF = timedelta(seconds=2)
 
 
 def leave_lock(site: Site) -> None:
-    """Leave the lock of another publisher, whose clock is wrong and who is dead."""
+    """Leave the lock of another publisher that is dead and whose clock was wrong."""
     until = datetime.now(UTC) + timedelta(hours=1)
     content = {"build": ANOTHER, "until": until.isoformat()}
     site.store.put_bytes(site.keys.lock, json.dumps(content).encode(), JSON)
@@ -79,7 +79,7 @@ def test_a_publisher_that_lost_its_lock_turns_nothing_more(site: Site, key: str)
     assert site.store.head(key) == turned[key]
     assert site.store.head(site.keys.lock) is not None, "it is another publisher's"
     site.store.delete([site.keys.lock])
-    if key != site.keys.pointer:  # nothing was turned: what was written for it is taken back
+    if key != site.keys.pointer:  # no key was turned, so the release that was written is deleted again
         assert site.stays_whole() == before
         assert len(list(site.store.keys(site.keys.releases_root))) == releases
     site.recovers(before)
@@ -105,7 +105,7 @@ def test_an_older_snapshot_never_replaces_a_newer_one(site: Site) -> None:
 
 
 def test_a_mosaic_from_the_future_is_not_taken_for_a_newer_one(site: Site) -> None:
-    """Its publisher's clock ran ahead, or this one's is behind; a person must see which."""
+    """Its publisher's clock was ahead, or this one's is behind; a person must find out which."""
     before = site.published()
     ours, _ = site.store.get_bytes(site.keys.pointer) or (b"", None)
     ahead = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -125,7 +125,7 @@ def test_a_mosaic_from_the_future_is_not_taken_for_a_newer_one(site: Site) -> No
 
 
 def test_a_build_whose_staging_a_faster_publisher_took_away_says_so(site: Site) -> None:
-    """The other build began later, and read the catalogue earlier."""
+    """The other build began later but read the catalogue earlier."""
     before = site.published()
 
     def publish_another() -> None:
@@ -165,7 +165,7 @@ def test_a_publication_that_is_under_way_is_waited_for_before_the_mosaic_is_judg
     lock, pointer = site.keys.lock, site.keys.pointer
 
     class Publishing(FolderStore):
-        """Another publisher has turned the fixed key when it is looked at, and the pointer a moment later."""
+        """Another publisher turns the fixed key just before it is looked at; the pointer follows shortly."""
 
         newer = b""
 

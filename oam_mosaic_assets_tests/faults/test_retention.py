@@ -1,4 +1,4 @@
-"""Which releases are left after a publication."""
+"""Which releases remain after a publication."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def published(site: Site) -> Pointer:
 
 
 def age(site: Site, build: str, days: float) -> None:
-    """Let a release have been published so long ago."""
+    """Backdate a release's publication to this many days ago."""
     key = site.keys.release(build, MANIFEST)
     found = site.store.get_bytes(key)
     assert found is not None
@@ -31,7 +31,7 @@ def age(site: Site, build: str, days: float) -> None:
 
 
 def builds(site: Site) -> list[str]:
-    """The builds there are, each with its tables or without any."""
+    """List the released builds; there must be both tables of each, and no others."""
     found = list(released_objects(site.store, site.keys))
     for root in (site.keys.footprints(), site.keys.set_aside()):
         assert [each.key for each in site.store.keys(root)] == [f"{root}{build}.parquet" for build in found]

@@ -25,7 +25,7 @@ BRIEF = timedelta(seconds=2)
 
 
 def published(site: Site, images: int) -> Pointer:
-    """Publish so many images."""
+    """Publish a mosaic of this many images."""
     write_items(site.items, some_items(images))
     outcome = site.run()
     assert outcome.success, outcome.log
@@ -129,7 +129,7 @@ def test_a_build_that_was_at_work_when_a_hold_came_is_refused_and_taken_away(any
     releases = Releases(site.store, site.keys)
 
     class Late(Releases):
-        """Somebody holds once the build has read the catalogue."""
+        """Somebody places a hold once the build has read the catalogue."""
 
         def publish(self, *rest: Any, **options: Any) -> Pointer:
             releases.holds.place(WHY)

@@ -1,4 +1,4 @@
-"""What an object store that is missing, refuses, or cannot be reached does to the mosaic: nothing."""
+"""An object store that is missing, refuses requests or cannot be reached does no harm to the mosaic."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def bucket(ceph: CephServer) -> str:
 
 @pytest.fixture(scope="module")
 def publisher_site(ceph: CephServer, bucket: str, instance: dg.DagsterInstance) -> Iterator[Site]:
-    """An installation whose user owns nothing, and may do what the bucket's policy says."""
+    """An installation whose user owns nothing and may do only what the bucket's policy allows."""
     user = ceph.create_user(PUBLISHER)
     with site_on(user, instance, IMAGES, bucket) as made:
         yield made
 
 
 def allow(ceph: CephServer, bucket: str, *denials: dict[str, Any]) -> None:
-    """Let the publisher do everything in the bucket but what is denied."""
+    """Let the publisher do everything in the bucket except what is denied."""
     everything = {"Effect": "Allow", "Action": "s3:*"}
     statements = [
         {
@@ -104,7 +104,7 @@ def test_the_rights_of_the_documented_policy_are_enough(
         statement["Principal"] = {"AWS": [principal(PUBLISHER)]}
     client_of(ceph).put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
-    for _ in range(2):  # nothing is public before the first
+    for _ in range(2):  # before the first run nothing is public
         outcome = site.run()
         assert outcome.success, outcome.text
         assert "warning" not in outcome.log
@@ -143,7 +143,7 @@ def test_a_user_who_may_not_make_objects_public_leaves_the_mosaic(
     site = publisher_site
     allow(ceph, bucket)
     before = site.published()
-    # Ceph asks for no right of its own where an ACL comes along, and copies whatever the condition says
+    # Ceph requires no separate right for an ACL sent with a write, and ignores the condition on copies
     with_acl = {"StringEquals": {"s3:x-amz-acl": "public-read"}}
     allow(ceph, bucket, {"Effect": "Deny", "Action": "s3:PutObject", "Condition": with_acl})
 
@@ -168,7 +168,7 @@ def proxy(moto: S3Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def far_store(moto_site: Site, moto: S3Server, proxy: Proxy) -> S3Store:
-    """The bucket of moto's site behind the proxy; asked twice at most, and read publicly past the proxy."""
+    """The bucket of moto's site through the proxy, tried at most twice; public reads bypass the proxy."""
     bucket = moto_site.settings.s3_bucket
     public = f"{moto.endpoint}/{bucket}"
     return store_in(moto, bucket, endpoint=proxy.endpoint, public_base=public, attempts=ATTEMPTS)
@@ -179,7 +179,7 @@ def test_a_network_that_is_cut_during_an_upload_leaves_the_mosaic(
 ) -> None:
     site = moto_site
     before = site.published()
-    proxy.set_fault(Fault(cut_up=8_000))  # what is small still passes
+    proxy.set_fault(Fault(cut_up=8_000))  # small uploads still pass
 
     outcome = site.run(store=far_store)
 
@@ -242,7 +242,7 @@ def test_a_network_that_stays_cut_leaves_the_mosaic_and_a_lock_that_ends_soon(
 
 
 def at_the_copy(patch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Let something happen right before the server is asked to copy a staged archive."""
+    """Make something happen right before the server is asked to copy a staged archive."""
     look = S3Store._expect
 
     def look_first(self: S3Store, source: StoredObject) -> None:

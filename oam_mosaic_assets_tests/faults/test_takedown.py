@@ -1,4 +1,4 @@
-"""An image that was taken down: on no map, in no build, in no object but the private list."""
+"""An image that was taken down is on no map, in no build, and in no object but the private list."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def published(site: Site) -> Pointer:
 
 
 def naming(site: Site, name: str) -> list[str]:
-    """The keys of everything in the store that holds the id anywhere, tiles inflated and Parquet read."""
+    """The keys of all objects that contain the id anywhere, in decompressed tiles and Parquet rows too."""
     return [each.key for each in site.store.keys("") if holds(site, each.key, name)]
 
 
@@ -66,7 +66,7 @@ def test_an_image_is_taken_off_everything_and_off_every_later_build(
     assert archive is not None
     site.store.put_bytes(foreign, archive[0], Headers("application/octet-stream"))
     write_items(site.items, some_items(IMAGES - 10))
-    waiting = site.run()  # a guard holds it back; it is staged
+    waiting = site.run()  # a guard holds it back, so it stays staged
     assert not waiting.success
     write_items(site.items, some_items(IMAGES))
     assert site.command("hold", "--reason", "a look at the islands") == 0
@@ -110,7 +110,7 @@ def test_an_id_is_an_opaque_string_and_need_not_be_in_the_catalogue(
     site = new_site
     items = some_items(IMAGES)
     items[3]["id"] = ODD
-    unreadable = json.dumps({"id": ODD})[:-1]  # no JSON: its text would stand in the list
+    unreadable = json.dumps({"id": ODD})[:-1]  # not JSON, so its text would appear in the list
     write_items(site.items, [*items, unreadable])
     published_with_dirt = site.run({"MAX_SET_ASIDE_SHARE": "0.1"})
     assert published_with_dirt.success, published_with_dirt.log

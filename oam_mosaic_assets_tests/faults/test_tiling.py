@@ -1,4 +1,4 @@
-"""What a tippecanoe that is missing, fails or is killed does to the mosaic, and a full disk: nothing."""
+"""A tippecanoe that is missing, fails or is killed does no harm to the mosaic; nor does a full disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oam_mosaic_assets_tests.chain import Site, quick_folder, some_items, write_
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
 
 ANEW = {ANEW_TAG: "yes"}
-"""Tippecanoe is not even started where nothing changed."""
+"""Forces a build: tippecanoe is not even started when nothing has changed."""
 
 
 def test_a_tippecanoe_that_is_missing_leaves_the_mosaic(site: Site) -> None:
@@ -133,7 +133,7 @@ def test_a_full_store_leaves_the_mosaic(instance: dg.DagsterInstance, room: int,
 
 
 def a_tippecanoe(folder: Path, script: str) -> str:
-    """A program with tippecanoe's version that otherwise does what the script says."""
+    """A program that reports tippecanoe's version and otherwise runs the script."""
     program = folder / "a-tippecanoe"
     program.write_text(
         f'#!/bin/sh\nreal=\'{find_tippecanoe()}\'\n[ "$1" = --version ] && exec "$real" "$@"\n{script}\n'
@@ -157,7 +157,7 @@ def test_where_the_gate_runs_no_full_disk_is_left_out(
 
 @contextmanager
 def a_small_disk() -> Iterator[Path]:
-    """A file system of one megabyte, which only root can mount; the gate does not do without."""
+    """A file system of one megabyte, which only root can mount; in CI it is an error if that fails."""
     with quick_folder() as folder:
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, check=False
@@ -172,7 +172,7 @@ def a_small_disk() -> Iterator[Path]:
 
 
 def fill(disk: Path, room: int) -> None:
-    """Leave so many KiB of a disk."""
+    """Fill a disk until `room` KiB are left."""
     with (disk / "filler").open("wb") as filler:
         status = os.statvfs(disk)
         filler.write(bytes(status.f_bavail * status.f_bsize - room * 1024))

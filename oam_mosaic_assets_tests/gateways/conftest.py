@@ -1,4 +1,4 @@
-"""Fixtures of the gateways' tests that run the whole chain."""
+"""Fixtures for those gateway tests that run the whole chain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The channels of the alerts, against real servers: what arrives, and what is said where nothing does."""
+"""The alert channels, against real servers: what arrives, and what the error says if nothing does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def webhook(address: str) -> Webhook:
 
 
 def refusal(channel: Webhook | Email) -> str:
-    """What is said of a channel that takes nothing; never what is secret."""
+    """The error message of a channel that cannot send; it must not contain the secret."""
     with pytest.raises(AlertNotSent) as caught:
         channel.send(MESSAGE)
     assert SECRET not in "".join(traceback.format_exception(caught.value)) + repr(channel)
@@ -133,7 +133,7 @@ def test_a_server_that_drips_is_not_waited_for(begin: bytes, monkeypatch: pytest
         began = time.monotonic()
         slow = webhook(f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}")
         if b"200" in begin:
-            slow.send(MESSAGE)  # it was taken
+            slow.send(MESSAGE)  # the status came in time: the alert was accepted
         else:
             assert "ALERT_WEBHOOK_URL did not accept the alert" in refusal(slow)
     assert time.monotonic() - began < 5

@@ -1,4 +1,4 @@
-"""Calls in processes of their own: what comes of them comes back, also where it is an error."""
+"""Calls in processes of their own: their results come back, and so do their errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME = "A process of a test"
 
 
 class WithTwo(Exception):
-    """Cannot be pickled: it needs what `args` does not hold."""
+    """Cannot be unpickled: `__init__` needs an argument that `args` does not hold."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(one)

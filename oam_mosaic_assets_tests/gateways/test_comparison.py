@@ -1,4 +1,4 @@
-"""The catalogue held against what is public, on every store: by ids, dirt and all, or by numbers."""
+"""Comparing the catalogue with what is public, on every store: by ids, dirty items included, or by count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUILD = "20260115T030000Z-3f9c2a7d41be"
 
 
 def publish_sample(store: ObjectStore, folder: Path) -> tuple[Releases, Pointer]:
-    """Keep what a publication of the sample keeps, every kind of dirt set aside."""
+    """Store what publishing the sample keeps, with every kind of dirty item set aside."""
     keys = Keys()
     with SampleCatalogue(IMAGES).snapshot() as snapshot:
         rows = [

@@ -13,7 +13,7 @@ Groups = tuple[Path, Path]
 
 
 def groups(folder: Path, membership: str, **stated: str) -> Groups:
-    """Where the groups are, and of which this process is; names have `__` for `/` and `_max` for `.max`."""
+    """Write the groups and the membership file; in names, `__` stands for `/` and `_max` for `.max`."""
     mounted, file = folder / "groups", folder / "membership"
     mounted.mkdir()
     for name, text in stated.items():

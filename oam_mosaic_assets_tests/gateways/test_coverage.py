@@ -1,4 +1,4 @@
-"""An archive of coverage made by several processes, or from an earlier one: the same bytes; what ends it."""
+"""A coverage archive made by several processes, or from an earlier one: the same bytes; how it fails."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LATER = replace(PLAIN[2], acquired_to=NOW + timedelta(days=1))
 
 
 def strewn(count: int) -> list[Footprint]:
-    """Images all over the world, in a block each."""
+    """Images scattered over the world, each in its own block."""
     chance = np.random.default_rng(7)
     west, south = chance.uniform(-170, 170, count), chance.uniform(-70, 70, count)
     return [
@@ -57,7 +57,7 @@ MANY = strewn(160)
 
 
 def ragged(corners: int) -> Footprint:
-    """An image with this many corners all along its edge, over a hundred blocks of z10."""
+    """An image with this many vertices along its edge, spanning over a hundred z10 blocks."""
     turn = np.linspace(0.0, 2.0 * np.pi, corners, endpoint=False)
     away = 2.0 + 0.01 * np.sin(turn * 97)
     ring = np.column_stack([11.0 + away * np.cos(turn), 10.0 + away * np.sin(turn)])
@@ -188,11 +188,11 @@ def test_a_footprint_that_is_not_valid_costs_no_other_its_place(
 
 
 class Stopped(BaseException):
-    """What a cancellation raises: no `Exception`, as Dagster's own."""
+    """What a cancellation raises: not an `Exception`, just like Dagster's own."""
 
 
 def at_work_in(folder: Path) -> list[psutil.Process]:
-    """The processes that draw in a folder."""
+    """The processes that are drawing in a folder."""
     return [
         each
         for each in psutil.process_iter(["cmdline"])
@@ -201,7 +201,7 @@ def at_work_in(folder: Path) -> list[psutil.Process]:
 
 
 def gone(folder: Path) -> bool:
-    """Whether nothing draws in the folder any more, or soon will not."""
+    """Whether nothing draws in the folder any more; waits for that for up to 30 s."""
     deadline = time.monotonic() + 30
     while at_work_in(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -264,7 +264,7 @@ def test_a_full_disk_is_told(processes: int) -> None:
             make_coverage(EXACT, shown, disk / "it/a", before="", processes=processes)
         assert processes == 1 or isinstance(caught.value, DiskFull)
         del caught
-        gc.collect()  # its traceback holds files of the disk
+        gc.collect()  # its traceback keeps files on the disk open
 
 
 def test_a_process_that_gets_too_little_memory_says_so(
@@ -282,7 +282,7 @@ def test_a_process_that_gets_too_little_memory_says_so(
 
 
 def test_drawing_four_times_as_many_blocks_takes_hardly_more_memory(tmp_path: Path) -> None:
-    """What is drawn goes to files as it is drawn, and so does where each tile lies."""
+    """Tiles are written to files as they are drawn, and so are their positions."""
     plan = CoveragePlan(way="exact", zoom_max=13)
 
     def peak(count: int) -> int:
@@ -338,7 +338,7 @@ for way in ("exact", "whole"):
 def test_a_gibibyte_is_enough_for_both_with_all_their_processes(
     tmp_path: Path, *, mib: int, is_enough: bool
 ) -> None:
-    """And the limit is one: with a sixteenth the kernel ends it."""
+    """The limit is effective: with a sixteenth of it, the kernel kills the run."""
     with SampleCatalogue(2_000).snapshot() as snapshot:
         rows = [each for each in snapshot.items() if isinstance(each, dict)]
     read = (read_item(each, row=row, now=NOW + timedelta(days=3650)) for row, each in enumerate(rows, 1))

@@ -1,4 +1,4 @@
-"""The process that cuts tiles: it draws what this process would, and is missed when it does not end well."""
+"""The process that cuts tiles: it draws what this process would, and its failures are reported."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_one_that_is_killed_is_named(tmp_path: Path) -> None:
     def kill(share: float) -> None:
         shares.append(share)
         for child in psutil.Process().children():
-            with suppress(psutil.ZombieProcess):  # it was killed before, and this is its last word
+            with suppress(psutil.ZombieProcess):  # already killed; this reports its last progress
                 if str(tmp_path) in " ".join(child.cmdline()):
                     child.kill()
 

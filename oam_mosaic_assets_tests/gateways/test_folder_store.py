@@ -1,4 +1,4 @@
-"""What the store in a folder does beyond what every store promises: files, rights, locks, full disks."""
+"""What the folder store does beyond what every store promises: files, permissions, locks, full disks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_reader_keeps_the_object_that_it_opened(store: FolderStore) -> None:
 
 
 def test_no_two_writes_have_the_same_etag(store: FolderStore) -> None:
-    """Not even of the same size, faster than the kernel's clock ticks, in inodes that are used again."""
+    """Not even writes of the same size, within one tick of the kernel's clock, to reused inodes."""
     etags = [store.put_bytes("a", b"same", JSON).etag for _ in range(100)]
 
     assert len(set(etags)) == 100
@@ -204,7 +204,7 @@ def test_a_read_that_fills_the_disk_leaves_nothing(
 def test_a_store_on_another_file_system_is_filled_all_the_same(
     store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the kernel copies a part inside itself, and then not."""
+    """As when the kernel copies part of a file by itself, and then refuses."""
     content = os.urandom(100_000)
     (tmp_path / "source").write_bytes(content)
     copy_inside = os.copy_file_range
@@ -239,7 +239,7 @@ def test_what_a_killed_write_leaves_can_be_abandoned(store: FolderStore, tmp_pat
     os.mkfifo(pipe)
     kept = store.put_bytes("staging/a", b"", JSON)
     child = subprocess.Popen([sys.executable, "-c", PUT, str(store.root), str(pipe)])
-    with child, pipe.open("wb"):  # the child waits for what never comes
+    with child, pipe.open("wb"):  # the child waits for input that never comes
         deadline = time.monotonic() + 30
         while len(files_in(store.root)) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What the public build left behind is taken over, or the log says why it is not; with the whole chain."""
+"""What the public build left behind is taken over, or the log says why not; runs the whole chain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOTH = {"MOSAIC_PRODUCTS": "mosaic,details"}
 
 
 def built(home: Path, instance: dg.DagsterInstance, items: list[Any], **environment: str) -> dict[str, Any]:
-    """Build from these items, on a worker with an empty disk; what the manifest says."""
+    """Build from these items, on a worker with an empty disk; returns the manifest."""
     manifest, log = published_from(items, home, instance, {"ZOOM_MAX": "10", **environment})
     why = manifest["taken_over"]["why_anew"]
     assert why is None or f"all made from scratch: {why}" in log

@@ -1,4 +1,4 @@
-"""The density grid takes over what the public build left behind, or says why it does not; the whole chain."""
+"""The density grid takes over what the public build left behind, or says why not; runs the whole chain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ITEMS = some_items(30)
 
 
 def built(home: Path, instance: dg.DagsterInstance, items: list[Any], **environment: str) -> dict[str, Any]:
-    """Build from these items, on a worker with an empty disk; what the manifest says, and the statistics."""
+    """Build from these items, on a worker with an empty disk; returns the manifest with the statistics."""
     products = {"MOSAIC_PRODUCTS": "mosaic,density,statistics"}
     manifest, _ = published_from(items, home, instance, {"ZOOM_MAX": "8", **products, **environment})
     stated = json.loads((home / "store" / STATISTICS.name).read_bytes())

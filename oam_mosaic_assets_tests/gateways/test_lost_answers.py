@@ -1,4 +1,4 @@
-"""A publisher whose store is away for a while undoes afterwards neither others' work nor its own."""
+"""A publisher whose store was away for a while undoes neither others' work nor its own afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def published(releases: Releases, letter: str) -> str:
 
 
 class AnswerLost(FolderStore):
-    """Writes what it is given under one key, once, and does not say so."""
+    """Writes an object under one key, but loses the answer, once."""
 
     key = ""
 
@@ -83,7 +83,7 @@ def test_a_rollback_that_lost_its_lock_leaves_the_hold_that_another_person_may_m
     published(releases, "b")
 
     class Slow(FolderStore):
-        """Somebody takes the lock over, and holds as well, while it copies."""
+        """While it copies, somebody else takes over the lock and places a hold too."""
 
         def copy(self, *arguments: Any, **options: Any) -> StoredObject:
             store.delete([KEYS.lock])
@@ -106,7 +106,7 @@ def test_who_comes_back_after_its_lock_ended_does_not_turn_what_another_publishe
     is_away, is_back = threading.Event(), threading.Event()
 
     class Away(FolderStore):
-        """Gone from its first turn of the archive on, for longer than a lock lasts."""
+        """Unreachable from the moment it first turns the archive, for longer than a lock lasts."""
 
         is_gone = False
 
@@ -138,7 +138,7 @@ def test_who_comes_back_after_its_lock_ended_does_not_turn_what_another_publishe
     is_away.wait()
 
     class Turning(FolderStore):
-        """The one that is away comes back when the fixed keys are turned, and the pointer is not."""
+        """The one that was away comes back once the fixed keys are turned, but before the pointer is."""
 
         def put_bytes(self, key: str, *rest: Any, **options: Any) -> StoredObject:
             if key == KEYS.pointer:

@@ -1,4 +1,4 @@
-"""What every object store promises, asked of a folder and of two S3 servers."""
+"""What every object store promises, tested on a folder and on two S3 servers."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_conditional_write_does_not_create(store: ObjectStore) -> None:
     assert store.head("latest.json") is None
 
 
-# moto looks whether the key is there and writes it afterwards, so that two threads of it may both be first
+# moto checks for the key before it writes, so two of its threads may both be first
 @pytest.mark.parametrize("store", ["folder", "ceph"], indirect=True)
 def test_of_many_writers_one_is_first(store: ObjectStore) -> None:
     def write(writer: int) -> bool:
@@ -155,7 +155,7 @@ def test_a_copy_is_of_the_object_described_or_none(store: ObjectStore, content: 
         pytest.param(kind, content, id=f"{kind}-{size}")
         for kind in ["folder", *S3_SERVERS]
         for size, content in {"empty": b"", "small": b"s", "parts": SEVERAL_PARTS}.items()
-        # moto shows strangers whatever was uploaded in parts without an ACL, unlike Amazon's S3 and Ceph
+        # unlike Amazon S3 and Ceph, moto shows strangers whatever was uploaded in parts without an ACL
         if (kind, size) != ("moto", "parts")
     ],
     indirect=["store"],
@@ -208,7 +208,7 @@ def test_what_is_no_range_is_refused(store: ObjectStore, start: int, length: int
 
 
 def test_keys_are_listed_in_their_order_and_by_any_prefix(store: ObjectStore) -> None:
-    keys = ["a", "b-c", "b/c", "b/c.d", "b/c0", "b/c_d/e", "b/é", "c"]  # as their bytes sort
+    keys = ["a", "b-c", "b/c", "b/c.d", "b/c0", "b/c_d/e", "b/é", "c"]  # in the order of their bytes
     written = {key: store.put_bytes(key, key.encode(), JSON) for key in reversed(keys)}
 
     assert list(store.keys("")) == [written[key] for key in keys]

@@ -29,12 +29,12 @@ GONE = "5f1c0c2bd1c7c3000756f1f2"
 
 @pytest.fixture
 def releases(store: ObjectStore) -> Releases:
-    """A place in which builds have two products."""
+    """Releases whose builds have two products."""
     return Releases(store, Keys(products=BOTH, aliases=("old.pmtiles",)), patience_seconds=0.0)
 
 
 def built(releases: Releases, letter: str, *products: Product) -> Candidate:
-    """A build whose products hold its letter, staged and audited; the second of `y` names an image."""
+    """A staged and audited build; its products contain its letter, and in `y` the second names an image."""
     now, keys, digest = datetime.now(UTC), releases.keys, sha256(letter.encode()).hexdigest()
     build = releases.staged.name_build(now, digest, run=letter)
     parts, described = [], {}
@@ -96,7 +96,7 @@ def published(releases: Releases, letter: str, *products: Product) -> Pointer:
 
 
 def shows(releases: Releases, letter: str, *products: Product) -> None:
-    """See what a stranger sees: these products of this build, whole, and no other."""
+    """Check what a stranger sees: these products of this build, complete, and no others."""
     store, keys = releases.store, releases.keys
     current = releases.current()
     assert current is not None
@@ -122,7 +122,7 @@ def back(releases: Releases, build: str, folder: Path) -> Pointer:
 
 
 def unreadable(monkeypatch: pytest.MonkeyPatch, store: ObjectStore, key: str) -> None:
-    """Let strangers not read this key; all else stays."""
+    """Hide this key from strangers; everything else stays."""
     kind = type(store)
     real = kind.head_publicly
 
@@ -290,7 +290,7 @@ def test_a_product_that_is_no_longer_made_is_searched_as_long_as_it_is_public(
 def test_a_pointer_of_a_version_that_knew_the_archive_only_is_read_and_replaced(
     releases: Releases, tmp_path: Path
 ) -> None:
-    """Its manifest lists no products either, and it can be made public again."""
+    """Its manifest lists no products either, but it can be made public again."""
     store = releases.store
     first = published(releases, "a", MOSAIC)
     for key in (releases.keys.pointer, first.manifest):
@@ -309,7 +309,7 @@ def test_a_pointer_of_a_version_that_knew_the_archive_only_is_read_and_replaced(
 def test_a_report_that_names_an_image_takes_no_partition_of_imagery_along(
     releases: Releases, tmp_path: Path
 ) -> None:
-    """An image that could not be read stands in the report of all partitions, and in none of them."""
+    """An image that could not be read appears in the report on all partitions, but in none of them."""
     store, keys = releases.store, releases.keys
     published(releases, "a", *BOTH)
     states = [f"{keys.imagery}{tile}/state.json" for tile in ("6-1-1", "6-34-23")]

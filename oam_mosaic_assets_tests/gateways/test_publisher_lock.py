@@ -55,7 +55,7 @@ def test_it_is_there_for_the_block_and_gone_after_it(store: ObjectStore) -> None
 
 def test_it_outlives_its_lifetime_while_its_publisher_is_at_work(store: ObjectStore) -> None:
     said: list[str] = []
-    lifetime = 3 * LIFETIME  # a busy machine may keep the thread that renews it waiting for a second
+    lifetime = 3 * LIFETIME  # a busy machine may delay the renewing thread by a second
     with lock(store, lifetime=lifetime).held(silent):
         time.sleep(1.5 * lifetime.total_seconds())
         with (
@@ -112,7 +112,7 @@ def test_who_lost_it_is_told_and_leaves_it_alone(store: ObjectStore, how: str) -
 
 
 def test_a_store_that_is_silent_for_a_moment_costs_no_lock(tmp_path: Path) -> None:
-    """A renewal may fail, and one whose answer was lost may have taken place."""
+    """A renewal may fail, or succeed although its answer was lost."""
     store = Meddled(tmp_path, KEY, silent_store)
     store.happens = None
     ours = lock(store)
@@ -130,7 +130,7 @@ def silent_store() -> None:
 
 
 def renewed_and_silent(root: Path) -> None:
-    """Write what is there once more, so that its ETag is another one."""
+    """Rewrite what is there, so that its ETag changes, but lose the answer."""
     store = FolderStore(root)
     found = store.get_bytes(KEY)
     assert found is not None

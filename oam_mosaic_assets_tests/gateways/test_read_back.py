@@ -1,4 +1,4 @@
-"""Looking at what was published as a stranger: each way in which it is not as it was written."""
+"""Reading back, as a stranger, what was published: every way in which it can differ from what was written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_a_stranger_may_not_read_is_not_published(store: ObjectStore, is_th
 
 def test_another_content_type_is_not_what_was_published(store: ObjectStore) -> None:
     store.put_bytes(KEY, CONTENT, Headers("text/html; charset=utf-8"), public=True)
-    if isinstance(store, FolderStore):  # it keeps no headers
+    if isinstance(store, FolderStore):  # it stores no headers
         read_back(store, KEY, EXPECTED, patience_seconds=0)
     else:
         with pytest.raises(
@@ -56,7 +56,7 @@ def test_another_content_type_is_not_what_was_published(store: ObjectStore) -> N
 
 
 class Cached(FolderStore):
-    """A store behind a cache that answers with the old object for a while."""
+    """A store behind a cache that serves the old object for a while."""
 
     asked = 0
 

@@ -1,4 +1,4 @@
-"""Items become the same footprints, wherever they are read."""
+"""Items become the same footprints, whichever process reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TAKEN_DOWN = {"image 7"}
 
 
 def row(number: int) -> tuple[str, bytes, str]:
-    """One of pgSTAC's."""
+    """A row of pgSTAC: id, geometry as WKB, content as JSON."""
     outline = shapely.box(number * 0.01, 0, number * 0.01 + 0.005, 0.005)
     content = {
         "properties": {"datetime": "2025-01-01T00:00:00Z", "title": f"The {number}."},

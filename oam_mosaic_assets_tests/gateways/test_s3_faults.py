@@ -1,4 +1,4 @@
-"""What becomes of a store on S3 when the network, the server, the settings or the process itself fail."""
+"""How a store on S3 reacts when the network, the server, the settings or the process itself fail."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def proxy(s3_server: S3Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def store(s3_server: S3Server, bucket: str, proxy: Proxy) -> S3Store:
-    """A store that reaches its server through the proxy, and asks twice at most."""
+    """A store that reaches its server through the proxy, and makes at most two attempts."""
     return store_in(s3_server, bucket, endpoint=proxy.endpoint, attempts=2, read_timeout=5, part_size=5 * MIB)
 
 
@@ -245,7 +245,7 @@ def test_an_upload_that_is_cut_leaves_nothing(
     store: S3Store, proxy: Proxy, s3_server: S3Server, bucket: str, folder: Path
 ) -> None:
     before = store.put_bytes("a", b"before", ARCHIVE)
-    proxy.set_fault(Fault(cut_up=3 * MIB))  # the last part is smaller
+    proxy.set_fault(Fault(cut_up=3 * MIB))  # the last part is smaller and gets through
 
     with pytest.raises(StoreUnavailable, match=f"cannot write s3://{bucket}/a"):
         store.put_file("a", folder / "source", ARCHIVE)
@@ -256,7 +256,7 @@ def test_an_upload_that_is_cut_leaves_nothing(
 
 
 class Interrupted(BaseException):
-    """What a run that is cancelled raises, wherever it is."""
+    """What a cancelled run raises, wherever it is."""
 
 
 def test_an_upload_that_is_interrupted_leaves_nothing(
@@ -267,7 +267,7 @@ def test_an_upload_that_is_interrupted_leaves_nothing(
 
     def send_signal(request: Any, **_: Any) -> None:
         if "partNumber=3" in request.url:
-            time.sleep(0.2)  # by now the main thread waits for the parts
+            time.sleep(0.2)  # by now the main thread is waiting for the parts
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     proxy.set_fault(Fault(delay=0.01))
@@ -308,7 +308,7 @@ def test_what_a_killed_upload_leaves_can_be_abandoned(
     proxy.set_fault(PASS)
     assert unfinished_uploads(s3_server, bucket) == 1
 
-    if isinstance(s3_server, CephServer):  # of every upload, moto says that it began in 2010
+    if isinstance(s3_server, CephServer):  # moto reports that every upload began in 2010
         assert store.abandon_uploads("staging/", older_than_seconds=3600) == 0
     assert store.abandon_uploads("cache/", older_than_seconds=0) == 0
     assert store.abandon_uploads("staging/", older_than_seconds=0) == 1
@@ -360,7 +360,7 @@ def test_a_download_is_of_one_object_or_none(
     def replace_object() -> None:
         store_in(s3_server, bucket).put_bytes("a", CONTENT[::-1], ARCHIVE)
 
-    # it waits for what comes, however long a busy server takes to replace the object
+    # a long timeout, as a busy server may take a while to replace the object
     store = store_in(s3_server, bucket, endpoint=proxy.endpoint, attempts=2, read_timeout=120)
     store.put_file("a", folder / "source", ARCHIVE)
     (folder / "target").write_bytes(b"before")

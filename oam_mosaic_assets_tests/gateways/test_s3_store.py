@@ -87,7 +87,7 @@ def test_a_reader_is_told_the_headers(s3_server: S3Server, bucket: str, tmp_path
 def test_a_stranger_has_no_credentials(
     moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests would take them from ~/.netrc; moto shows private objects to anyone who has any."""
+    """`requests` would take them from ~/.netrc; moto shows private objects to anyone who has any."""
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     store = store_in(moto, new_bucket(moto))
@@ -99,7 +99,7 @@ def test_a_stranger_has_no_credentials(
 
 @pytest.mark.parametrize("size", [3, 6 * MIB])
 def test_every_request_that_copies_is_pinned(s3_server: S3Server, bucket: str, size: int) -> None:
-    """No server here keeps every pin, as Amazon's does; so the requests are looked at."""
+    """No server here honours every pin, as Amazon S3 does, so this inspects the requests."""
     store = store_in(s3_server, bucket, largest_copy=5 * MIB)
     source = store.put_bytes("a", bytes(size), ARCHIVE)
     pins = []
@@ -115,7 +115,7 @@ def test_every_request_that_copies_is_pinned(s3_server: S3Server, bucket: str, s
 
 
 def test_a_source_replaced_after_it_was_looked_at_is_not_copied(ceph: CephServer) -> None:
-    """What keeps it from being copied then is the pin alone. Ceph honours it from 18 on, moto never."""
+    """Only the pin prevents the copy here. Ceph honours it from 18 on, moto never."""
     bucket = new_bucket(ceph)
     store = store_in(ceph, bucket)
     source = store.put_bytes("a", b"audited", ARCHIVE)
@@ -139,7 +139,7 @@ def test_a_source_replaced_while_its_parts_are_copied_is_not_published(
     def replace_source(**_: Any) -> None:
         replaced.append(store_in(s3_server, bucket).put_bytes("a", b"1" * source.size, ARCHIVE))
 
-    # At this moment the source has been looked at, and no part of it been copied.
+    # By now the source has been checked, but no part of it copied.
     store._client.meta.events.register("before-call.s3.CreateMultipartUpload", replace_source)
     with pytest.raises(PreconditionFailed):
         store.copy(source, "b", ARCHIVE)

@@ -35,7 +35,7 @@ def a_long_run(folder: Path) -> list[str]:
 
 
 def at_work_in(folder: Path) -> list[psutil.Process]:
-    """The tippecanoe processes that work in a folder."""
+    """The tippecanoe processes that are working in a folder."""
     found = []
     for process in psutil.process_iter(["name", "cmdline"]):
         command = process.info["cmdline"] or []
@@ -45,7 +45,7 @@ def at_work_in(folder: Path) -> list[psutil.Process]:
 
 
 def gone(folder: Path, seconds: float = 10.0) -> bool:
-    """Whether nothing works in the folder any more, or soon will not."""
+    """Whether nothing works in the folder any more; waits for that for up to `seconds`."""
     deadline = time.monotonic() + seconds
     while at_work_in(folder) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -53,7 +53,7 @@ def gone(folder: Path, seconds: float = 10.0) -> bool:
 
 
 class Stopped(BaseException):
-    """What a cancellation raises: no `Exception`, as Dagster's own."""
+    """What a cancellation raises: not an `Exception`, just like Dagster's own."""
 
 
 def test_the_packaged_program_says_its_version() -> None:
@@ -135,7 +135,7 @@ def test_the_packaged_program_is_preferred() -> None:
 
 
 def several(folder: Path, count: int) -> list[list[str]]:
-    """As many long runs, each in a folder of its own."""
+    """Arguments of `count` long runs, each in its own folder."""
     folders = [folder / str(number) for number in range(count)]
     for each in folders:
         each.mkdir()
@@ -165,7 +165,7 @@ def test_it_starts_no_more_threads_than_it_may_use_processors(
     monkeypatch.setattr("oam_mosaic_assets.gateways.tippecanoe.processors", lambda: 3)
 
     Tippecanoe(program).run([[]])
-    monkeypatch.setenv("TIPPECANOE_MAX_THREADS", "8")  # whoever sets it means it
+    monkeypatch.setenv("TIPPECANOE_MAX_THREADS", "8")  # an explicit setting wins
     Tippecanoe(program).run([[]])
 
     assert (tmp_path / "threads").read_text().split() == ["3", "8"]

@@ -1,4 +1,4 @@
-"""What is said where Dagster's own records have no room."""
+"""The error raised when there is no room for Dagster's own records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oam_mosaic_assets.resources.records import recording_clearly
 
 
 class Wrapped(Exception):
-    """As SQLAlchemy does it."""
+    """Wraps an error the way SQLAlchemy does."""
 
     def __init__(self, orig: Exception) -> None:
         self.orig = orig

@@ -1,4 +1,4 @@
-"""Scratch space: one process's folder is nobody else's, and what a dead one left is swept up."""
+"""Scratch space: each process has its own folder, and what a dead one left is swept up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oam_mosaic_assets.resources.scratch import Scratch
 
 
 def a_folder_in(root: Path) -> Path:
-    """A folder as an asset asks for it, for as long as its run lasts; where it was."""
+    """Create a folder as an asset does, for the duration of a run; returns where it was."""
     with Scratch(root=str(root)).yield_for_execution(dg.build_init_resource_context()) as scratch:
         folder = scratch.folder("footprints")
         assert folder.is_dir()
@@ -33,7 +33,7 @@ def test_what_a_dead_process_left_is_swept_up_by_the_next(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_is_being_made_is_not_swept_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process may look at any moment, also just before the folder is locked."""
+    """Another process may look at any moment, even just before the folder is locked."""
     lock, being_made = fcntl.flock, set[Path]()
 
     def lock_after_another_process(descriptor: int, operation: int) -> None:

@@ -1,4 +1,4 @@
-"""What a failed run leaves in staging goes with it, unless another run works on with it."""
+"""What a failed run leaves in staging is deleted with it, unless another run continues from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, 
 
 @dataclass(slots=True)
 class TakenForDead:
-    """Marks the run as failed while it publishes, as the daemon does, and lets it fail by itself then."""
+    """Marks the run as failed while it is publishing, as the daemon does, then makes it fail by itself."""
 
     instance: dg.DagsterInstance
     is_retried: bool
@@ -39,7 +39,7 @@ class TakenForDead:
 
 @pytest.mark.parametrize("is_retried", [True, False])
 def test_what_a_retry_works_on_with_is_not_taken_away_by_the_run_that_counts_as_failed(
-    is_retried: bool,  # noqa: FBT001  # pytest names it
+    is_retried: bool,  # noqa: FBT001  # pytest passes it by name
 ) -> None:
     with quick_folder() as folder, dagster_instance() as instance:
         site = Site({"STAC_ITEMS": str(folder / "items.ndjson")}, instance, folder)

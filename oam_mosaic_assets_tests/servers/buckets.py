@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @cache
 def client_of(server: S3Server) -> S3Client:
-    """A client, to prepare what is tested or to look behind it."""
+    """A client, to prepare a test or to look behind the store."""
     return connect(
         server.endpoint,
         region=server.region,
@@ -28,14 +28,14 @@ def client_of(server: S3Server) -> S3Client:
 
 
 def new_bucket(server: S3Server) -> str:
-    """Create an empty bucket of its own for a test."""
+    """Create an empty bucket for one test."""
     name = f"test-{uuid.uuid4()}"
     client_of(server).create_bucket(Bucket=name)
     return name
 
 
 def store_in(server: S3Server, bucket: str, **options: Any) -> S3Store:
-    """A store in the bucket; `options` as of `S3Store`, which win over what the server says of itself."""
+    """A store in the bucket; `options` are those of `S3Store`, and override the server's own settings."""
     settings: dict[str, Any] = {
         "region": server.region,
         "endpoint": server.endpoint,

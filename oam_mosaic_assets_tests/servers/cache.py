@@ -1,4 +1,4 @@
-"""Where `scripts/install-test-servers` keeps what it unpacked; the tests keep theirs there too."""
+"""Where `scripts/install-test-servers` keeps what it unpacked; the tests keep their files there too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def cache() -> Path:
-    """The folder, as the script finds it."""
+    """The folder, found in the same way as in the script."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("OAM_MOSAIC_CACHE") or Path(caches, "oam-mosaic"))

@@ -1,19 +1,19 @@
-"""A Ceph Object Gateway for the tests: how it is configured, started, asked for users, and stopped.
+"""A Ceph Object Gateway for the tests: configuring and starting it, creating users, and stopping it.
 
-Only what concerns running Ceph belongs here. What tests ask of an S3 server belongs to the tests, and what
-they need to know to reach one is `S3Server`.
+Only what concerns running Ceph belongs here. What tests expect of an S3 server belongs in the tests, and what
+they need to reach one is `S3Server`.
 
-The cluster is the smallest that the gateway accepts: one monitor, one OSD which keeps its objects in memory,
+The cluster is the smallest that the gateway accepts: one monitor, one OSD that keeps its objects in memory,
 and the gateway. It needs no root, no disk image and no manager, and only this machine can reach it. Of
-Ceph's programs, `PATH` has to lead to `ceph-mon`, `ceph-osd`, `monmaptool`, `osdmaptool`, `radosgw` and
-`radosgw-admin`.
+Ceph's programs, `ceph-mon`, `ceph-osd`, `monmaptool`, `osdmaptool`, `radosgw` and `radosgw-admin` must be in
+`PATH`.
 
-Any Ceph since 16 starts, but they differ in the conditions they honour. 16 ignores those on the source of a
-CopyObject. 18 takes an ETag in quotes, as clients send it, for another one in the `If-Match` of a PutObject,
-and ignores the conditions of CompleteMultipartUpload and DeleteObject. 20 gets these right, and still ignores
-those on the source of an UploadPartCopy.
+Any Ceph from 16 on starts, but versions differ in the conditions they honour. 16 ignores those on the source
+of a CopyObject. 18 takes a quoted ETag, as clients send it, for a different one in the `If-Match` of a
+PutObject, and ignores the conditions of CompleteMultipartUpload and DeleteObject. 20 gets these right, but
+still ignores those on the source of an UploadPartCopy.
 
-Unlike AWS, none of them asks for `s3:PutObjectAcl` when an object is written and its ACL comes along.
+Unlike AWS, none of them requires `s3:PutObjectAcl` to write an object together with its ACL.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 _HOST: Final = "127.0.0.1"
 
-# An idle machine needs well under a second for each of the steps; these are for a busy one.
+# On an idle machine, each step takes well under a second; these are for a busy one.
 _COMMAND_SECONDS: Final = 60
 _READY_SECONDS: Final = 60
 
@@ -108,27 +108,27 @@ rgw frontends = beast endpoint={host}:{gateway_port} tcp_nodelay=1
 
 
 class CephError(RuntimeError):
-    """Ceph did not start, or did not do what it was asked to; the message quotes what it said."""
+    """Ceph did not start, or did not do what it was asked to; the message quotes its output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CephServer(S3Server):
-    """A running gateway, and a user of it who may create buckets."""
+    """A running gateway, and a user who may create buckets."""
 
     folder: Path
 
     def create_user(self, name: str) -> S3Server:
-        """Adds a user who owns nothing, and may do nothing but what bucket policies say.
+        """Adds a user who owns nothing, and may do only what bucket policies allow.
 
-        In those, `principal(name)` stands for the user.
+        In these, `principal(name)` denotes the user.
         """
-        # A negative number forbids buckets. Zero would be no limit.
+        # A negative number forbids buckets; zero would mean no limit.
         access_key, secret_key = _create_user(self.folder, name, max_buckets=-1)
         return S3Server(self.endpoint, access_key, secret_key, self.region)
 
 
 def principal(name: str) -> str:
-    """What a bucket policy calls a user, in the place of `...` in `{"Principal": {"AWS": ...}}`."""
+    """How a bucket policy names a user: the `...` in `{"Principal": {"AWS": ...}}`."""
     return f"arn:aws:iam:::user/{name}"
 
 
@@ -137,10 +137,10 @@ def running_ceph(*settings: str) -> Iterator[CephServer]:
     """A gateway to an empty cluster of its own; both end with the block.
 
     Args:
-        settings: further lines of its configuration, such as `rgw multipart min part size = 1024`.
+        settings: further lines for its configuration, such as `rgw multipart min part size = 1024`.
 
-    Should this process be killed instead, then the kernel kills the daemons. It also does so when the thread
-    which entered the block ends, hence that thread has to stay.
+    If this process is killed instead, the kernel kills the daemons. It also does so when the thread that
+    entered the block ends, so that thread must stay alive.
 
     Raises:
         CephError: A program is missing or failed, or the gateway did not answer in time.
@@ -158,7 +158,7 @@ def running_ceph(*settings: str) -> Iterator[CephServer]:
         (folder / "osd").mkdir()
 
         # With the OSD in its first map, the monitor need not be asked to add it. That would take the `ceph`
-        # command, and so a Python with Ceph's modules.
+        # command, and thus a Python with Ceph's modules.
         monmap, osdmap = str(folder / "monmap"), str(folder / "osdmap")
         mon_address = f"[v2:{_HOST}:{mon_port}]"
         _run(folder, "monmaptool", "--create", "--fsid", fsid, "--addv", "a", mon_address, monmap)
@@ -168,8 +168,8 @@ def running_ceph(*settings: str) -> Iterator[CephServer]:
         _run(folder, "ceph-osd", "--id=0", "--mkfs", f"--osd-uuid={uuid.uuid4()}")
         daemons.enter_context(_daemon(folder, "ceph-osd", "--id=0"))
 
-        # This waits for the OSD, and creates pools which the gateway would otherwise create itself: doing it
-        # while that starts would be a race.
+        # This waits for the OSD, and creates pools that the gateway would otherwise create itself; doing so
+        # while the gateway starts would be a race.
         access_key, secret_key = _create_user(folder, "owner")
         gateway = daemons.enter_context(_daemon(folder, "radosgw", "--name=client.rgw"))
         _wait_until_ready(folder, gateway, gateway_port)
@@ -193,7 +193,7 @@ def _create_user(folder: Path, name: str, *, max_buckets: int = 1000) -> tuple[s
 
 
 def _run(folder: Path, program: str, *arguments: str) -> str:
-    """Runs one of Ceph's tools to its end, and returns what it printed."""
+    """Runs one of Ceph's tools to completion, and returns its standard output."""
     try:
         done = subprocess.run(
             _command(folder, program, *arguments),
@@ -216,7 +216,7 @@ def _run(folder: Path, program: str, *arguments: str) -> str:
 
 @contextmanager
 def _daemon(folder: Path, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs one of Ceph's daemons in a process group of its own, and kills that in the end."""
+    """Runs one of Ceph's daemons in a process group of its own, and kills the group at the end."""
     with (folder / f"{program}.log").open("wb") as log:
         process = subprocess.Popen(
             _command(folder, program, "-f", *arguments),
@@ -229,16 +229,16 @@ def _daemon(folder: Path, program: str, *arguments: str) -> Iterator[subprocess.
     try:
         yield process
     finally:
-        # Nothing is worth an orderly end, in which the OSD would write its memory to the disk. Once poll()
-        # has seen the process end, its number may be somebody else's.
+        # There is no reason to shut down cleanly, which would make the OSD write its memory to disk. Once
+        # poll() has seen the process end, its id may belong to another process.
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def _command(folder: Path, program: str, *arguments: str) -> list[str]:
-    # Python could ask for the signal too, but only in the child before it runs the program (`preexec_fn`),
-    # which is not safe where there are threads.
+    # Python could request the signal too, but only in the child before it runs the program (`preexec_fn`),
+    # which is not safe in the presence of threads.
     return ["setpriv", "--pdeathsig", "KILL", "--", program, f"--conf={_config(folder)}", *arguments]
 
 
@@ -247,7 +247,7 @@ def _config(folder: Path) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    # CEPH_ARGS and its like would add to the configuration.
+    # CEPH_ARGS and the like would add to the configuration.
     return {name: value for name, value in os.environ.items() if not name.startswith("CEPH_")}
 
 
@@ -264,7 +264,7 @@ def _wait_until_ready(folder: Path, gateway: subprocess.Popen[bytes], port: int)
 def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection(_HOST, port, timeout=5)
     try:
-        # Anybody may list their buckets, even nobody.
+        # Anyone may list their own buckets, even anonymously.
         connection.request("GET", "/")
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
@@ -281,6 +281,6 @@ def _failure(folder: Path, problem: str) -> CephError:
 
 
 def _last_lines(text: str) -> str:
-    """The last lines of a text which have something in them, each after a line break."""
+    """The last non-blank lines of a text, each after a line break."""
     lines = [line for line in text.splitlines() if line.strip()]
     return "".join(f"\n  {line}" for line in lines[-_LOG_LINES:])

@@ -1,4 +1,4 @@
-"""Debian's Chromium, headless and driven by playwright, which brings none."""
+"""Debian's Chromium, headless and driven by playwright, whose package contains no browser."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SOFTWARE_RENDERING: Final = ("--use-gl=angle", "--use-angle=swiftshader", "--ena
 
 @contextmanager
 def running_chromium(*arguments: str) -> Iterator[Browser]:
-    """A browser, for as long as the block lasts.
+    """A browser that runs for as long as the block lasts.
 
     Args:
-        arguments: for Chromium, beside the usual ones.
+        arguments: for Chromium, in addition to the usual ones.
     """
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
     with sync_playwright() as playwright:
-        # root, as whom a container runs, has no sandbox; what is opened is our own
+        # Chromium has no sandbox for root, as in containers; only our own pages are opened
         browser = playwright.chromium.launch(
             executable_path=chromium,
             chromium_sandbox=False,

@@ -1,4 +1,4 @@
-"""OpenStreetMap's editors iD and Rapid, as npm ships them: unpacked, and kept from all other machines."""
+"""OpenStreetMap's editors iD and Rapid, as npm ships them: unpacked, and cut off from all other machines."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ ELSEWHERE: Final[Mapping[str, Any]] = {
     "/pmtiles_catalog.json": {"releases": []},
     "/search": {"total": 0, "results": [], "nextStart": -1},
 }
-"""What they need to be told before they draw, by the end of its path; presets and data sets are empty."""
+"""The responses they need before they draw, by the end of the path; presets and data sets are empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Editor:
-    """An editor as a package of npm's.
+    """An editor, as an npm package.
 
     Attributes:
-        integrity: of the package, as npm states it; what is unpacked and run is this and nothing else.
-        keeps_template: whether it takes a custom background from its own storage, where its dialog puts it,
+        integrity: of the package, as npm states it; nothing else is unpacked and run.
+        keeps_template: whether it reads a custom background from its own storage, where its dialog puts it,
             rather than from the page's address.
     """
 
@@ -60,7 +60,7 @@ class Editor:
         folder, unfinished = cache() / name, cache() / f"{name}.new"
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f"{name}.lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)  # test files run at the same time
+            fcntl.flock(held, fcntl.LOCK_EX)  # test files run in parallel
             if not folder.exists():
                 self._unpack(unfinished)
                 unfinished.rename(folder)
@@ -74,12 +74,12 @@ class Editor:
         packed = folder / told.split()[-1]
         digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
         assert f"sha512-{digest}" == self.integrity, f"{self.package} is not what it was"
-        # `tarfile` learnt in 3.11.4 to be careful; Debian 12 has an older one
+        # `tarfile` can extract safely only since 3.11.4; Debian 12 has an older one
         subprocess.run(["tar", "--extract", "--exclude=*.map", f"--file={packed}"], cwd=folder, check=True)
         packed.unlink()
 
     def opens(self, page: Page, root: str, template: str, zoom: int, place: tuple[float, float]) -> None:
-        """Open it with a custom background, as somebody does who has entered the template."""
+        """Open it with a custom background, as if somebody had entered the template."""
         background = "custom"
         if self.keeps_template:
             kept = f"localStorage.setItem('background-custom-template', {json.dumps(template)})"
@@ -106,7 +106,7 @@ RAPID: Final = Editor(
 
 
 def keep_home(route: Route) -> None:
-    """Let it ask this machine alone; of others it hears the least that it needs, or nothing."""
+    """Let the page reach this machine only; from others it gets the minimum it needs, or nothing."""
     address = route.request.url.partition("?")[0]
     if address.startswith("http://127.0.0.1:"):
         route.continue_()

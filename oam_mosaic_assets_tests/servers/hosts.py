@@ -1,15 +1,15 @@
-"""Hosts of their own, as far as the kernel allows: each with its own network, disk, processes and name.
+"""Simulated hosts, as far as the kernel allows: each with its own network, disk, processes and name.
 
 - `running_host(disk, reach)`: a context manager; the host ends with the block, or with this process.
-- `Host.start`: runs a program there; `Host.cut_power`: kills all that runs there at once.
+- `Host.start`: runs a program there; `Host.cut_power`: kills everything there at once.
 
-A host is a set of namespaces, which `unshare` makes for anybody, not for root alone. Its network is a
-loopback interface and nothing else. Sockets that listen there on the ports that it may reach are handed to
-this process, which passes each connection on to the server on the same port here; every other port refuses.
-It sees no processes but its own. It can write to its disk alone: the folders for temporary files, where tests
-and their servers keep all they have, are empty ones of its own, in memory, and all else is read-only.
+A host is a set of namespaces, which `unshare` can make for any user, not just root. Its network is a loopback
+interface and nothing else. The sockets that listen there on the ports it may reach are handed to this
+process, which forwards each connection to the server on the same port here; every other port refuses. It sees
+no processes but its own. It can write only to its disk: the folders for temporary files, where tests and
+their servers keep everything, are replaced by empty ones in memory, and all else is read-only.
 
-Where namespaces are forbidden, as in many containers, a host is plain processes, and a warning says so.
+Where namespaces are forbidden, as in many containers, a host is just plain processes, and a warning says so.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Host:
     """Where programs run.
 
     Attributes:
-        disk: the one folder that is seen from outside too; all that is printed there goes to `log` in it.
-        reach: the ports that it reaches.
+        disk: the only folder that is also visible from outside; all output goes to `log` in it.
+        reach: the ports that it can reach.
     """
 
     disk: Path
@@ -62,14 +62,14 @@ class Host:
 
     @property
     def is_of_its_own(self) -> bool:
-        """Whether it is more than plain processes."""
+        """Whether it is isolated, rather than plain processes."""
         return self._unshare is not None
 
     def start(self, *command: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Run a program, which begins in `disk`.
+        """Run a program, with `disk` as its working directory.
 
         Args:
-            environment: all of it; by default that of this process.
+            environment: the whole environment; by default that of this process.
         """
         with (self.disk / "log").open("ab") as log:
             process = subprocess.Popen(
@@ -88,16 +88,16 @@ class Host:
         return self.start(*command).wait(60) == 0
 
     def connects(self, port: int) -> bool:
-        """Whether somebody listens on a port of what it takes for the loopback interface."""
+        """Whether something listens on a port of the loopback interface, as seen from there."""
         return self.can("bash", "-c", f"</dev/tcp/127.0.0.1/{port}")
 
     def said(self) -> str:
         return (self.disk / "log").read_text(errors="replace")
 
     def cut_power(self) -> None:
-        """End all that runs there as a power failure does."""
+        """Kill everything that runs there, as a power failure would."""
         if self._unshare:
-            self._unshare.kill()  # the first process there dies with it, and all others with that one
+            self._unshare.kill()  # the first process there dies with it, and takes all others along
             self._unshare.wait()
         for each in self._started:
             if not self._unshare and each.poll() is None:
@@ -108,11 +108,11 @@ class Host:
         """Start the first process.
 
         Args:
-            here: an end of a pair; the first process lives until it is closed.
+            here: one end of a socket pair; the first process lives until it is closed.
             there: the other end.
 
         Returns:
-            The sockets that listen there, in the order of `reach`.
+            The listening sockets of the host, in the order of `reach`.
         """
         first = [sys.executable, "-m", __name__, str(self.disk), str(there.fileno()), *map(str, self.reach)]
         with there, (self.disk / "log").open("ab") as log:
@@ -129,7 +129,7 @@ class Host:
 
 @cache
 def refusal() -> str:
-    """Why no namespaces can be made here, or nothing be mounted in them; empty where that can be done."""
+    """Why namespaces cannot be made here, or nothing can be mounted in them; empty if both work."""
     mounting = ["mount", "-t", "tmpfs", "none", tempfile.gettempdir()]
     tried = subprocess.run([*_UNSHARE, *mounting], capture_output=True, text=True, check=False)
     return tried.stderr.strip() if tried.returncode else ""
@@ -137,14 +137,14 @@ def refusal() -> str:
 
 @contextmanager
 def running_host(disk: Path, reach: Sequence[int]) -> Iterator[Host]:
-    """Run a host on which nothing runs yet.
+    """Run a host with nothing running on it yet.
 
     Args:
-        disk: a folder, whose name is the host's too.
-        reach: ports of this loopback interface, which are reached from there under the same numbers.
+        disk: a folder, whose name becomes the host name.
+        reach: ports of the loopback interface here, reachable from the host under the same numbers.
 
     Raises:
-        RuntimeError: it did not start; the message quotes what it said.
+        RuntimeError: it did not start; the message quotes its output.
     """
     host = Host(disk, reach)
     with ExitStack() as ends:
@@ -154,12 +154,12 @@ def running_host(disk: Path, reach: Sequence[int]) -> Iterator[Host]:
             here, there = map(ends.enter_context, socket.socketpair())
             for port, listening in zip(reach, host.boot(here, there), strict=True):
                 ends.enter_context(running_proxy(f"http://127.0.0.1:{port}", listening))
-        ends.callback(host.cut_power)  # before the proxies, which wait for the ends of connections
+        ends.callback(host.cut_power)  # before the proxies, which wait for connections to end
         yield host
 
 
 def _init(disk: Path, channel: int, ports: Sequence[int]) -> None:
-    """What the first process does: it makes a host of its namespaces, and stays."""
+    """Run as the first process: turn its namespaces into a host, and stay."""
     socket.sethostname(disk.name)
     _leave_no_disk_but(disk)
     with socket.socket() as any_socket:
@@ -169,15 +169,15 @@ def _init(disk: Path, channel: int, ports: Sequence[int]) -> None:
         socket.send_fds(outside, [b"."], [each.fileno() for each in listening])
         for each in listening:
             each.close()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans become its children, and it asks for none
-        outside.recv(1)  # nothing comes, and in the end the other end is closed
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans become its children: have them reaped
+        outside.recv(1)  # nothing is ever sent: returns when the other end is closed
 
 
 def _leave_no_disk_but(disk: Path) -> None:
-    """Hide the folders for temporary files, but for what is needed in them, and make all else read-only."""
+    """Hide the folders for temporary files, except what is needed in them; make all else read-only."""
     before = [Path(each.mountpoint) for each in psutil.disk_partitions(all=True)]
     hidden = [Path(tempfile.gettempdir()), _SHARED_MEMORY, disk.parent]
-    # what is opened before can be mounted again when it is hidden
+    # what was opened before can still be mounted once it is hidden
     seen = {each: os.open(each, os.O_PATH) for each in (disk, _CODE, Path(sys.prefix), Path(sys.base_prefix))}
     for folder in hidden:
         if folder.is_dir():
@@ -187,7 +187,7 @@ def _leave_no_disk_but(disk: Path) -> None:
             folder.mkdir(parents=True)
             way = f"/proc/{os.getpid()}/fd/{descriptor}"
             subprocess.run(["mount", "--no-canonicalize", "--bind", way, folder], check=True)
-    for folder in {*before, *seen} - {*hidden, disk}:  # some are hidden now, or no mounts: they refuse
+    for folder in {*before, *seen} - {*hidden, disk}:  # refused for those now hidden, or that are no mounts
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=False, stderr=subprocess.DEVNULL)
 
 

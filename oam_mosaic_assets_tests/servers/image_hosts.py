@@ -1,4 +1,4 @@
-"""Hosts of images: nginx as the honest one, and one that does to each request what the test says."""
+"""Hosts of images: nginx as the honest one, and one that answers each request as the test scripts it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """A folder over HTTP.
+    """A folder served over HTTP.
 
     Attributes:
         host: with its port.
@@ -63,7 +63,7 @@ def running_nginx(folder: Path, root: Path) -> Iterator[Nginx]:
     folder.mkdir(parents=True)
     port = free_port()
     configuration = folder / "nginx.conf"
-    # pytest's folders are for whoever runs it alone
+    # only the user who runs pytest can read its folders
     user = "user root;" if os.geteuid() == 0 else ""
     configuration.write_text(_NGINX.format(folder=folder, root=root, port=port, user=user))
     process = subprocess.Popen([program, "-p", folder, "-c", configuration, "-e", folder / "error.log"])
@@ -83,7 +83,7 @@ def running_nginx(folder: Path, root: Path) -> Iterator[Nginx]:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of the scripted host, and where the answer goes."""
+    """A request to the scripted host, and the connection to answer it on."""
 
     path: str
     headers: dict[str, str]
@@ -91,7 +91,7 @@ class Request:
 
     @property
     def range(self) -> tuple[int, int]:
-        """First byte, and the one after the last."""
+        """The first byte, and the one after the last."""
         first, _, last = self.headers["range"].removeprefix("bytes=").partition("-")
         return int(first), int(last) + 1
 
@@ -101,7 +101,7 @@ class Request:
         self.connection.sendall(f"{head}\r\n\r\n".encode() + body)
 
     def give(self, content: bytes, *, etag: str = '"1"') -> None:
-        """Answer with the range of these bytes, as an honest host does."""
+        """Answer with the requested range of these bytes, as an honest host does."""
         start, end = self.range
         body = content[start:end]
         if not body:
@@ -113,7 +113,7 @@ class Request:
 
 @dataclass
 class ScriptedHost:
-    """Answers each request by its script.
+    """Answers each request by calling its script.
 
     Attributes:
         host: with its port.

@@ -1,7 +1,7 @@
-"""A moto server for the tests: S3 without Amazon, as a process of its own.
+"""A moto server for the tests: S3 without Amazon, in a process of its own.
 
-It keeps strangers from private objects, and honours the conditions of PutObject and GetObject. It ignores
-those on the source of a copy, and takes every access key for a right one.
+It hides private objects from strangers, and honours the conditions of PutObject and GetObject. It ignores
+those on the source of a copy, and accepts any access key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def running_moto() -> Iterator[S3Server]:
     """Run an empty moto server, which ends with the block, or with this process.
 
     Raises:
-        RuntimeError: it did not start; the message quotes what it said.
+        RuntimeError: it did not start; the message quotes its output.
     """
     program = Path(sys.executable).with_name("moto_server")
     with TemporaryDirectory(prefix="moto-") as folder:
@@ -48,7 +48,7 @@ def running_moto() -> Iterator[S3Server]:
 
 
 def _wait_for_address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Read the address from what the server says once it listens; the port is the kernel's choice."""
+    """Read the address from what the server prints once it listens; the kernel chooses the port."""
     deadline = time.monotonic() + _READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         if address := re.search(r"Running on (http://[0-9.:]+)", log.read_text()):

@@ -1,4 +1,4 @@
-"""Putting STAC items into a pgSTAC database as pypgstac's loader does, whatever the version of pgSTAC."""
+"""Loading STAC items into a pgSTAC database as pypgstac's loader does, for any version of pgSTAC."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def load_items(
     *,
     collection: Mapping[str, Any] | None = None,
 ) -> None:
-    """Put items into a pgSTAC database, as pypgstac's loader does; those already there are replaced.
+    """Load items into a pgSTAC database as pypgstac's loader does; those already there are replaced.
 
-    PostGIS must be able to read the geometry, and pgSTAC the dates. A row that these refuse is written into
-    `pgstac.items` by the test that wants it.
+    PostGIS must be able to read the geometry, and pgSTAC the dates. A test that wants a row that
+    these refuse writes it into `pgstac.items` itself.
 
     Args:
-        items: STAC items, no id twice; their collections are created where they are missing.
+        items: STAC items with unique ids; their collections are created if missing.
         collection: the STAC collection to create or replace first.
     """
     with database.connect() as connection:
@@ -45,7 +45,7 @@ def load_items(
 
 
 def _load(connection: psycopg.Connection, collection: str, items: list[Mapping[str, Any]]) -> None:
-    """Load into one collection. pgSTAC's own `upsert_items` does the same twenty times slower."""
+    """Load into one collection. pgSTAC's own `upsert_items` does the same, but is twenty times slower."""
     tagged = connection.execute("SELECT to_regproc('pgstac.current_base_item') IS NOT NULL").fetchone()
     base = connection.execute(
         "SELECT base_item_id, base_item FROM current_base_item(%s)"

@@ -1,4 +1,4 @@
-"""Ports for servers that are told theirs before they start."""
+"""Ports for servers that have to know theirs before they start."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import socket
 from typing import Final
 
 _CHOICE: Final = range(10_000, 32_000)
-"""Below those that the kernel gives to whoever connects, or asks for any: none of them is taken by chance."""
+"""Below the ephemeral ports, which the kernel assigns by itself: none of these is taken by chance."""
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on, and hardly another test chooses meanwhile."""
+    """A free port of the loopback interface, which another test is unlikely to choose in the meantime."""
     while True:
         port = secrets.choice(_CHOICE)
         with socket.socket() as probe:

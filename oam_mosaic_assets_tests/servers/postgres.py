@@ -1,6 +1,6 @@
-"""A private PostgreSQL cluster with pgSTAC databases in it, made from the installed server programs.
+"""A private PostgreSQL cluster with pgSTAC databases in it, run with the installed server programs.
 
-- `running_postgres()`: a context manager; the cluster is stopped and removed in every case.
+- `running_postgres()`: a context manager; the cluster is always stopped and removed.
 - `PostgresServer.create_pgstac(name, version)`: a database migrated to that version of pgSTAC.
 
 `pgstac_items.load_items(database, items)` fills it.
@@ -41,7 +41,7 @@ WHAT_TO_INSTALL = (
 
 @dataclass(frozen=True, slots=True)
 class PgstacDatabase:
-    """A database with pgSTAC in it, and a user who may do everything there.
+    """A database with pgSTAC in it, and a user with all rights to it.
 
     Attributes:
         version: of pgSTAC, such as `0.9.6`.
@@ -61,7 +61,7 @@ class PgstacDatabase:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The same as libpq's variables."""
+        """The same as libpq's environment variables."""
         return {
             "PGHOST": self.host,
             "PGPORT": str(self.port),
@@ -81,7 +81,7 @@ class PostgresServer:
 
     Attributes:
         folder: the cluster's files.
-        account: the account of this machine that the server runs as; None for one's own.
+        account: the system account that the server runs as; None for the current one.
     """
 
     folder: Path
@@ -95,7 +95,7 @@ class PostgresServer:
     def create_pgstac(self, name: str, version: str = PRODUCTION_PGSTAC) -> PgstacDatabase:
         """Create a database with an empty pgSTAC of that version.
 
-        The first of a version takes seconds, all others are copies of it.
+        The first one of a version takes seconds; all others are copied from it.
 
         Args:
             name: of the database.
@@ -125,7 +125,7 @@ class PostgresServer:
         return self.database(name, "none")
 
     def drop(self, name: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database, even while others are connected to it."""
         with self._maintenance() as connection:
             connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
 
@@ -137,7 +137,7 @@ class PostgresServer:
         """Start the server on a free port and wait until it answers.
 
         Raises:
-            RuntimeError: it ended, or does not answer; with its log.
+            RuntimeError: it ended or does not answer; the message has the end of its log.
         """
         self.port = self.port or free_port()
         settings = {
@@ -259,7 +259,7 @@ def _create_cluster(server: PostgresServer) -> None:
 
 
 def _migrate(database: PgstacDatabase) -> None:
-    # A process of its own: importing pypgstac replaces psycopg's JSON reader for the whole process.
+    # In another process, since importing pypgstac replaces psycopg's JSON loader for the whole process.
     migrated = subprocess.run(
         [sys.executable, "-m", "pypgstac.pypgstac", "migrate", "--toversion", database.version],
         env=os.environ | database.environment,
@@ -283,7 +283,7 @@ def server_program(name: str) -> str:
 
 
 def _account() -> str | None:
-    """PostgreSQL refuses to run as root: name another account."""
+    """The account for PostgreSQL, which refuses to run as root; None for the current one."""
     if os.geteuid() != 0:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}

@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback interface that breaks connections on demand, before a real server."""
+"""A TCP proxy on loopback, in front of a real server, that breaks connections on demand."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from urllib.parse import urlsplit
 _CHUNK: Final = 64 * 1024
 _HOST: Final = "127.0.0.1"
 _INTERIM: Final = b"HTTP/1.1 100 "
-"""The server asks for the content of a request: no answer yet."""
+"""The server asks for the request's content; this is not its answer yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to a connection. By default nothing does.
+    """What happens to a connection; by default nothing.
 
     Attributes:
-        cut_up: bytes from the client after which it is cut.
-        cut_down: bytes from the server after which it is cut. With 0, the server does what the first request
-            asks, and nobody hears of it.
+        cut_up: cut the connection after this many bytes from the client.
+        cut_down: cut it after this many bytes from the server. With 0, the server carries out the first
+            request, but the client gets no answer.
         at_the_cut: called before client and server notice the cut.
-        delay: seconds for which each piece from the client, of at most 64 KiB, is held back.
-        answer: the whole HTTP answer that is given in the server's place.
-        connections: how many are affected, and the next ones are not; None is all.
+        delay: seconds by which each piece from the client, of at most 64 KiB, is delayed.
+        answer: the whole HTTP answer, given in the server's place.
+        connections: how many connections are affected; later ones are not. None affects all.
     """
 
     cut_up: int | None = None
@@ -44,13 +44,13 @@ PASS: Final = Fault()
 
 
 def http_answer(status: str, body: str = "", *, headers: str = "") -> bytes:
-    r"""Spell an answer for `Fault.answer`; status such as `503 Slow Down`, headers such as `A: b\r\n`."""
+    r"""Compose a `Fault.answer` from a status such as `503 Slow Down` and headers such as `A: b\r\n`."""
     content = body.encode()
     return f"HTTP/1.1 {status}\r\n{headers}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 class Proxy(ThreadingTCPServer):
-    """Passes connections on to a server; each has the fault that is set when it is made.
+    """Passes connections on to a server; each gets the fault that is set when it is opened.
 
     Attributes:
         endpoint: `http://127.0.0.1:PORT`.
@@ -70,14 +70,14 @@ class Proxy(ThreadingTCPServer):
         self._open: set[socket.socket] = set()
 
     def set_fault(self, fault: Fault) -> None:
-        """Let this happen from now on. Present connections, which clients like to keep, are cut."""
+        """Apply this fault from now on. Open connections are cut, since clients tend to reuse theirs."""
         with self._lock:
             self._fault, self._affected = fault, 0
             _cut(*self._open)
 
     @contextmanager
     def connection(self, client: socket.socket) -> Iterator[Fault]:
-        """Keep a client's connection in mind, and say what is to happen to it."""
+        """Register a client's connection until the block ends; yields the fault that applies to it."""
         with self._lock:
             self._open.add(client)
             self._affected += 1
@@ -116,7 +116,7 @@ class _Connection(BaseRequestHandler):
             asked += piece
         self.request.sendall(answer)
         self.request.shutdown(socket.SHUT_WR)
-        while self.request.recv(_CHUNK):  # closing before the client has said everything would reset its side
+        while self.request.recv(_CHUNK):  # closing before the client has sent everything would cause a reset
             pass
 
 
@@ -143,16 +143,16 @@ def _pump(
 
 def _cut(*sockets: socket.socket) -> None:
     for each in sockets:
-        with suppress(OSError):  # cut already
+        with suppress(OSError):  # already cut
             each.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def running_proxy(upstream: str, listening: socket.socket | None = None) -> Iterator[Proxy]:
-    """Run a proxy before the server at `http://HOST:PORT`; it ends with the block.
+    """Run a proxy in front of the server at `http://HOST:PORT` until the block ends.
 
     Args:
-        listening: a socket that listens already, and is closed in the end; by default one on a free port.
+        listening: a socket that is already listening, closed at the end; by default a new one on a free port.
     """
     with Proxy(upstream, listening) as proxy:
         serving = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
@@ -161,5 +161,5 @@ def running_proxy(upstream: str, listening: socket.socket | None = None) -> Iter
             yield proxy
         finally:
             proxy.shutdown()
-            proxy.set_fault(PASS)  # its connections would keep `server_close` waiting
+            proxy.set_fault(PASS)  # cuts open connections, which `server_close` would wait for
             serving.join()

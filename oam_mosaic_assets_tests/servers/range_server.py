@@ -1,4 +1,4 @@
-"""A folder over HTTP, with ranges, ETags and types as a bucket has them: the folder store as a site."""
+"""A folder over HTTP, with ranges, ETags and content types like a bucket's: the folder store as a site."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES: Final = {
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Serve it for as long as the block lasts; yields its address, which ends in a slash."""
+    """Serve the folder until the block ends; yields its address, with a trailing slash."""
 
     class Handler(_Handler):
         root = folder
@@ -68,4 +68,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  # http.server's name
-        """Say nothing."""
+        """Log nothing."""

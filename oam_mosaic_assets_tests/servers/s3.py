@@ -1,4 +1,4 @@
-"""What every S3 server of the tests says of itself."""
+"""Endpoint and credentials of an S3 server, whichever one the tests use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class S3Server:
-    """An S3 protocol server on the loopback interface, and a user of it.
+    """An S3-compatible server on the loopback interface, with the credentials of one user.
 
     Attributes:
         endpoint: `http://127.0.0.1:PORT`.

@@ -1,6 +1,6 @@
-"""A proxy before an S3 server that knows what each request asks for, and spoils the ones that it is told to.
+"""A proxy in front of an S3 server that understands each request and spoils the ones it is told to.
 
-Where `proxy.py` breaks connections after so many bytes, this one breaks a certain call on a certain key.
+Where `proxy.py` breaks connections after a number of bytes, this one breaks given calls on given keys.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Call:
     """What a request asks for.
 
     Attributes:
-        operation: S3's name of it; `ReadAnonymously` and `HeadAnonymously` of a stranger.
-        key: of the object, or the prefix that is listed; empty where several are deleted.
+        operation: S3's name for it; `ReadAnonymously` or `HeadAnonymously` where it is not signed.
+        key: the object's key, or the prefix that is listed; empty where several objects are deleted.
     """
 
     operation: str
@@ -40,19 +40,21 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spoiled:
-    """What happens to some calls, instead of or around what the server does. By default nothing.
+    """What happens to some calls, instead of or around what the server does; by default nothing.
+
+    "The content" below is the request's, or the answer's where the request has none.
 
     Attributes:
-        before: called before the server hears of it.
-        after: called when the server has done it, before the client hears of it.
-        status: such as `503 Slow Down`, answered in the server's place.
-        code: S3's code of that answer.
-        cut: the connection is cut before the server hears of it.
-        cut_answer: the server does it, and nobody hears of it.
-        truncate: the answer's content, or what a client sends, ends half-way, as does the connection.
-        corrupt: one byte in the middle is another: of what is sent, or where nothing is, of the answer.
-        delay: seconds for which each KiB of the answer, or of what is sent, is held back.
-        times: how many calls; None is all.
+        before: called before the server sees the request.
+        after: called when the server has answered, before the client gets the answer.
+        status: answered in the server's place, such as `503 Slow Down`.
+        code: S3's error code in that answer.
+        cut: cut the connection before the server sees the request.
+        cut_answer: let the server carry out the request, but cut the connection instead of answering.
+        truncate: pass on only the first half of the content, then cut the connection.
+        corrupt: change one byte in the middle of the content.
+        delay: seconds of delay for each KiB of the content.
+        times: how many calls are affected; None affects all.
     """
 
     before: Callable[[], object] | None = None
@@ -85,12 +87,12 @@ class _Answer:
 
 
 class S3Proxy(ThreadingHTTPServer):
-    """Passes calls on to a server, but for those that are spoiled.
+    """Passes calls on to a server, except those that are spoiled.
 
     Attributes:
         endpoint: `http://127.0.0.1:PORT`.
-        calls: all that came by since `forget`.
-        spoiled: how many were spoiled since then.
+        calls: all calls since the last `forget`.
+        spoiled: how many of them were spoiled.
     """
 
     daemon_threads = True
@@ -109,25 +111,25 @@ class S3Proxy(ThreadingHTTPServer):
         """Spoil calls from now on.
 
         Args:
-            operation: as of `Call`; `*` stands for anything, here and in
-            key: where it stands for slashes too.
-            skip: so many such calls are let through first.
+            operation: as in `Call`; `*` matches anything.
+            key: as in `Call`; `*` matches anything, slashes too.
+            skip: how many matching calls are let through first.
         """
         with self._lock:
             self._rules.append(_Rule(operation, key, spoiled, skip))
 
     def forget(self) -> None:
-        """Let everything through again."""
+        """Let everything through again, and forget the calls so far."""
         with self._lock:
             self._rules, self.calls, self.spoiled = [], [], 0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that cut its connection: it was killed."""
+        """Stay silent about a client that dropped its connection: it was killed."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
     def meet(self, call: Call) -> Spoiled | None:
-        """Take note of a call; what happens to it."""
+        """Record a call; returns how to spoil it, or None to let it through."""
         with self._lock:
             self.calls.append(call)
             for rule in self._rules:
@@ -141,7 +143,7 @@ class S3Proxy(ThreadingHTTPServer):
 
 
 def call_of(method: str, target: str, headers: http.client.HTTPMessage) -> Call:
-    """Say what a request with the bucket in its path asks for."""
+    """Tell what a path-style request (`/BUCKET/KEY`) asks for."""
     parts = urlsplit(target)
     query = parse_qs(parts.query, keep_blank_values=True)
     key = unquote(parts.path).lstrip("/").partition("/")[2]
@@ -220,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
             if sent or self.command in {"PUT", "POST"}:
                 connection.putheader("Content-Length", str(len(sent) if announced is None else announced))
             connection.endheaders(sent)
-            if announced is not None:  # it waits for the rest
+            if announced is not None:  # the server is waiting for the rest, and will not answer
                 return _Answer(0, "")
             answer = connection.getresponse()
             content = answer.read()
@@ -235,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def _give(self, answer: _Answer, *, until: int | None = None, delay: float = 0.0) -> None:
-        with suppress(OSError):  # whoever asked may be dead
+        with suppress(OSError):  # the client may be dead
             self.send_response_only(answer.status, answer.reason)
             for name, value in answer.headers:
                 self.send_header(name, value)
@@ -253,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(2)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  # http.server's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _refusal(spoiled: Spoiled) -> _Answer:
@@ -269,7 +271,7 @@ def _corrupted(content: bytes) -> bytes:
 
 @contextmanager
 def running_s3_proxy(upstream: str) -> Iterator[S3Proxy]:
-    """Run a proxy before the server at `http://HOST:PORT`; it ends with the block."""
+    """Run a proxy in front of the server at `http://HOST:PORT` until the block ends."""
     with S3Proxy(upstream) as proxy:
         serving = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         serving.start()

@@ -1,4 +1,4 @@
-"""A mail server on the loopback interface that keeps what it is sent: EHLO, STARTTLS, AUTH PLAIN, DATA."""
+"""A mail server on the loopback interface that keeps what it receives: EHLO, STARTTLS, AUTH PLAIN, DATA."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from typing import ClassVar
 
 @dataclass(slots=True)
 class MailServer:
-    """What it is told to do, and what it was sent.
+    """How the server behaves, and what it has received.
 
     Attributes:
-        accounts: users and their passwords; where there are any, nobody else may send.
-        refuses: recipients that it does not know.
-        is_down: it hangs up on whoever comes.
-        farewell: what it answers to QUIT.
-        letters: what it took, as parsed.
-        envelopes: sender and recipients of each, as the protocol said them.
-        heard: every line that came without encryption, in upper case.
+        accounts: users and their passwords; where there are any, MAIL without AUTH is refused.
+        refuses: recipients that it rejects.
+        is_down: it hangs up on every client at once.
+        farewell: its answer to QUIT, and to any command it does not know.
+        letters: the messages it accepted, parsed.
+        envelopes: sender and recipients of each message, from MAIL FROM and RCPT TO.
+        heard: every command received unencrypted, in upper case.
     """
 
     accounts: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class MailServer:
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate for this machine that nobody else vouches for: with its key, and without."""
+    """Make a self-signed certificate for localhost: a file with its key, and one without."""
     key, public = folder / "certificate.pem", folder / "public.pem"
     subprocess.run(
         [
@@ -58,11 +58,11 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def running_smtp(*, certificate: Path | None = None, is_tls: bool = False) -> Iterator[MailServer]:
-    """Serve for as long as the block lasts.
+    """Run a mail server until the block ends.
 
     Args:
-        certificate: with its key in one file; the server then offers STARTTLS.
-        is_tls: speak TLS from the start instead.
+        certificate: a file with a certificate and its key; the server then offers STARTTLS.
+        is_tls: speak TLS from the start instead; needs a certificate.
     """
     kept = MailServer()
 
@@ -98,10 +98,10 @@ class _Conversation(StreamRequestHandler):
         self.recipients: list[str] = []
         try:
             self._talk()
-        except (OSError, ValueError):  # whoever asked has hung up
+        except (OSError, ValueError):  # the client has hung up
             return
         finally:
-            if self.is_encrypted:  # the server knows the socket beneath only
+            if self.is_encrypted:  # the server knows only the underlying socket
                 self.connection.close()
 
     def _talk(self) -> None:

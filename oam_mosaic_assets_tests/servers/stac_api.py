@@ -22,10 +22,10 @@ STOP_SECONDS = 10
 
 @contextmanager
 def running_stac_api(database: PgstacDatabase) -> Iterator[str]:
-    """Serve a pgSTAC database; the value is the address of the landing page, without a slash at its end.
+    """Serve a pgSTAC database; yields the address of the landing page, without a trailing slash.
 
     Raises:
-        RuntimeError: the server ended, or does not answer; with its log.
+        RuntimeError: the server exited or does not answer; the message has the end of its log.
     """
     port = free_port()
     address = f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""`oam-mosaic serve` for the tests, on a store that they fill: real Martin, real nginx, free ports."""
+"""`oam-mosaic serve` on a store that the tests fill: real Martin, real nginx, free ports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def plain(self) -> bytes:
-        """The content, unpacked."""
+        """The content, gunzipped where it is gzipped."""
         return (
             gzip.decompress(self.content) if self.headers.get("content-encoding") == "gzip" else self.content
         )
@@ -48,11 +48,11 @@ class Answer:
 
 @dataclass
 class Serving:
-    """The server at work.
+    """A running server.
 
     Attributes:
-        ports: of vector tiles, raster tiles, viewer.
-        log: all that it says.
+        ports: for vector tiles, raster tiles and the viewer.
+        log: the file with all its output.
     """
 
     process: subprocess.Popen[bytes]
@@ -62,7 +62,7 @@ class Serving:
     _kept: dict[int, http.client.HTTPConnection] = field(default_factory=dict)
 
     def ask(self, which: int, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Ask the vector (0), raster (1) or viewer (2) address, over a connection that is kept."""
+        """Ask the vector (0), raster (1) or viewer (2) address, over a kept-alive connection."""
         for attempt in range(3):
             connection = self._kept.setdefault(
                 which, http.client.HTTPConnection("127.0.0.1", self.ports[which], timeout=30)
@@ -73,7 +73,7 @@ class Serving:
                 named = {name.lower(): value for name, value in answer.getheaders()}
                 return Answer(answer.status, named, answer.read())
             except (http.client.RemoteDisconnected, ConnectionError):
-                # an idle connection ends with the worker that held it; every client asks again
+                # an idle connection ends with the nginx worker that held it; any client would retry
                 self._kept.pop(which).close()
                 if attempt == 2:
                     raise
@@ -84,7 +84,7 @@ class Serving:
         return told
 
     def serves(self, build: str) -> None:
-        """Wait until it serves this build."""
+        """Wait until the server serves this build."""
         self.until(lambda: self.health()["build"] == build)
 
     def until(self, happens: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
@@ -100,12 +100,12 @@ class Serving:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """End the connections that are kept."""
+        """Close the kept-alive connections."""
         while self._kept:
             self._kept.popitem()[1].close()
 
     def stop(self) -> int:
-        """Ask it to stop; its exit code."""
+        """Stop the server by SIGTERM; returns its exit code."""
         self.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -117,9 +117,9 @@ def serving(folder: Path, store: Mapping[str, str], **settings: str) -> Iterator
     """Run `oam-mosaic serve`.
 
     Args:
-        folder: for its files; new or empty.
+        folder: where its files go; new or empty.
         store: the settings that name the store.
-        settings: others.
+        settings: any other settings.
     """
     for name in ("martin", "nginx"):
         if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None:
@@ -158,7 +158,7 @@ def release(
     imagery: Path | None = None,
     keys: Keys = Keys(),  # noqa: B008
 ) -> Pointer:
-    """Put a release into a store as publication does, and turn the pointer to it."""
+    """Put a release into a store as publishing does, and turn the pointer to it."""
     named = {ARCHIVE: vector, EXACT.name: raster, IMAGERY.name: imagery}
     archives = {name: archive for name, archive in named.items() if archive}
     for name, archive in archives.items():

@@ -19,7 +19,7 @@ def mosaic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def smaller_mosaic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of three of its images."""
+    """A mosaic of only three of its images."""
     return made_from(PLAIN[:3], tmp_path_factory.mktemp("served") / "smaller").archive
 
 
@@ -32,6 +32,6 @@ def raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with every touched tile filled."""
+    """The same coverage, with every touched tile filled."""
     folder = tmp_path_factory.mktemp("served") / "whole"
     return covered(IMAGES, folder, plan=CoveragePlan(way="whole")).archive

@@ -1,4 +1,4 @@
-"""What `docs/recipes.md` tells clients, with the addresses of a server that the tests run."""
+"""What `docs/recipes.md` tells clients, with the addresses of the tests' own server."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from oam_mosaic_assets_tests.servers.tiles import Serving, release, serving
 BUILD: Final = "20260115T030000Z-3f9c2a7d41be"
 
 HILL: Final = next(image for image in IMAGES if image.id == "a hill")
-"""The image that clients look at; it lies alone, and covers more than a tile from z10 on."""
+"""The image that clients look at; it stands alone, and covers more than one tile from z10 on."""
 
 MIDDLE: Final = (HILL.geometry.centroid.x, HILL.geometry.centroid.y)
-"""Of the hill, degrees."""
+"""Longitude and latitude of the hill's centroid, degrees."""
 
 SEA: Final = (0.0, -45.0)
-"""A place far from every image, degrees."""
+"""Longitude and latitude of a place far from every image, degrees."""
 
 BUCKET: Final = "https://oin-hotosm-temp.s3.us-east-1.amazonaws.com"
 
 COVERAGE: Final = (215, 63, 63)
 IMAGERY: Final = (20, 160, 60)
-"""Of what answers for TiTiler."""
+"""The colour of the picture that stands in for TiTiler's tiles."""
 
 
 def recipe(language: str, title: str) -> str:
-    """A fenced block of the page that begins with this title."""
+    """The page's fenced block in this language that begins with this title."""
     blocks = re.findall(rf"```{language}\n(.*?)```", page(), flags=re.DOTALL)
     (found,) = [block for block in blocks if block.startswith(title)]
     return str(found)
 
 
 def entered(client: str) -> list[str]:
-    """What the page's table says to enter for a client, code alone."""
+    """What the page's table says to enter in a client: only the parts set as code."""
     (row,) = re.findall(rf"^\| {re.escape(client)} \|(.*)\|$", page(), flags=re.MULTILINE)
     return re.findall(r"`([^`]+)`", row)
 
@@ -59,7 +59,7 @@ def page() -> str:
 
 
 def at(served: Serving, recipe: str) -> str:
-    """The recipe for this server instead of the page's; the files of its store stand for the bucket's."""
+    """The recipe with this server's addresses; its viewer address stands in for the bucket."""
     recipe = recipe.replace(BUCKET, "http://127.0.0.1:8085")
     for port, own in zip((3004, 8084, 8085), served.ports, strict=True):
         recipe = recipe.replace(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{own}")
@@ -67,14 +67,14 @@ def at(served: Serving, recipe: str) -> str:
 
 
 def pixel(zoom: int, place: tuple[float, float]) -> tuple[int, int, int, int]:
-    """Column and row of the tile at a place, and of the pixel in it."""
+    """Column and row of the tile at a place, then of the pixel in it (of 256 x 256)."""
     x, y = to_tiles(np.array([place]), zoom)[0]
     return int(x), int(y), int(x % 1 * 256), int(y % 1 * 256)
 
 
 @contextmanager
 def served_recipes(folder: Path, mosaic: Path) -> Iterator[Serving]:
-    """A server with the small world, a raster coverage of the hill, and pictures instead of TiTiler's."""
+    """A server with the small world, a raster coverage of the hill, and one picture for TiTiler's tiles."""
     store, port, tile = FolderStore(folder / "store"), free_port(), io.BytesIO()
     plan = CoveragePlan(way="exact", colour=COVERAGE)
     release(store, BUILD, mosaic, covered([HILL], folder / "exact", plan=plan).archive)
@@ -93,7 +93,7 @@ def served_recipes(folder: Path, mosaic: Path) -> Iterator[Serving]:
 
 
 def kind_of(colour: tuple[int, ...]) -> str:
-    """What a pixel of a map on white shows."""
+    """What a pixel shows on a map with a white background; its colour where that is unclear."""
     red, green, blue = colour[:3]
     if min(red, green, blue) > 250:
         return "nothing"
@@ -101,7 +101,7 @@ def kind_of(colour: tuple[int, ...]) -> str:
 
 
 def looked_up(picture: bytes, points: Mapping[str, tuple[int, int]]) -> dict[str, str]:
-    """What a picture shows at points of it."""
+    """What a picture shows at each of the named points."""
     with Image.open(io.BytesIO(picture)) as opened:
         seen = opened.convert("RGB")
     return {name: kind_of(tuple(seen.getpixel(point))) for name, point in points.items()}

@@ -1,4 +1,4 @@
-"""Every public address, asked as clients ask: real Martin behind real nginx."""
+"""Every public address, requested as clients do: real Martin behind real nginx."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_tile_of_the_mosaic_is_the_archives_own(served: Serving, mosaic: P
 
 
 def some_tiles_of(archive: Path) -> dict[tuple[int, int, int], bytes]:
-    """A thousand, far out all of them; deep down they are many and alike."""
+    """A thousand tiles: the first 500 from z0 down, and a sample of the many similar ones below."""
     tiles = sorted(tiles_of(archive).items())
     return dict(tiles[:500] + random.Random(5).sample(tiles[500:], 500))
 
@@ -231,7 +231,7 @@ def test_the_tilejson_has_the_mosaics_own_bounds_and_fields(served: Serving, mos
 def test_what_other_clients_load_is_whole(served: Serving, name: str) -> None:
     answer = served.ask(RASTER, f"/{name}")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/xml")
-    ElementTree.fromstring(answer.content)  # noqa: S314  # our own
+    ElementTree.fromstring(answer.content)  # noqa: S314  # our own document
     own = "https://t.org/v/" if "vector" in name else f"http://127.0.0.1:{served.ports[RASTER]}/"
     assert own in answer.content.decode()
 

@@ -1,4 +1,4 @@
-"""Both archives of raster coverage, as others read them: Martin, pmtiles' two readers, MapLibre, GDAL."""
+"""Both raster coverage archives, read by other software: Martin, pmtiles' two readers, MapLibre, GDAL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from oam_mosaic_assets_tests.viewer.site import open_page
 
 RASTER = 1
 GREY = (128, 128, 128, 102)
-"""40 % of 255 opaque."""
+"""The alpha is 40 % of 255."""
 
 MAP = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="MODULES/maplibre-gl/dist/maplibre-gl.css">
@@ -52,7 +52,7 @@ map.on("error", ({ error }) => console.error(String(error)));
 
 @pytest.fixture(params=["exact", "whole"])
 def archive(request: pytest.FixtureRequest) -> Path:
-    """Each of the two."""
+    """Each of the two archives in turn."""
     path: Path = request.getfixturevalue("raster" if request.param == "exact" else "whole")
     return path
 
@@ -65,9 +65,9 @@ def browser() -> Iterator[Browser]:
 
 
 def tiles_of(archive: Path) -> dict[tuple[int, int, int], bytes]:
-    """All, as pmtiles' Python reader finds them."""
+    """All tiles, as pmtiles' Python reader finds them."""
     with archive.open("rb") as file:
-        return dict(all_tiles(MmapSource(file)))  # type: ignore[no-untyped-call]  # pmtiles has none
+        return dict(all_tiles(MmapSource(file)))  # type: ignore[no-untyped-call]  # pmtiles has no types
 
 
 def test_the_reader_in_javascript_finds_what_the_one_in_python_does(archive: Path) -> None:
@@ -91,7 +91,7 @@ def test_martin_serves_it_as_it_is(archive: Path, mosaic: Path, tmp_path: Path) 
 
 
 def test_gdal_reads_it_as_mbtiles(archive: Path, tmp_path: Path) -> None:
-    """GDAL has no reader of pictures in PMTiles; with pmtiles' own converter it needs none."""
+    """GDAL cannot read raster tiles from PMTiles; pmtiles' own converter makes MBTiles, which it can."""
     database = tmp_path / "coverage.mbtiles"
     pmtiles_to_mbtiles(archive, database)
     for place, expected in ((MIDDLE, GREY), (SEA, (0, 0, 0, 0))):
@@ -108,7 +108,7 @@ def test_maplibre_draws_it(
     place: tuple[float, float],
     colour: tuple[int, int, int],
 ) -> None:
-    """By ranges, with pmtiles' own protocol; 40 % of grey on white."""
+    """By range requests, with pmtiles' own protocol; the colour is grey at 40 % opacity on white."""
     shutil.copyfile(archive, tmp_path / "coverage.pmtiles")
     (tmp_path / "modules").symlink_to(BROWSER / "node_modules")
     page = MAP.replace("PLACE", json.dumps(place)).replace("MODULES", "modules")
@@ -116,7 +116,7 @@ def test_maplibre_draws_it(
     with range_server.serving(tmp_path) as root:
         context, stranger = open_page(browser, root, viewport={"width": 512, "height": 384})
         stranger.page.goto(f"{root}index.html")
-        stranger.waits_until("window.isOpen")  # what it lacks MapLibre awaits for ever
+        stranger.waits_until("window.isOpen")  # MapLibre waits for ever for tiles that the archive lacks
         until = time.monotonic() + 30.0
         while (seen := middle_of(stranger.page.screenshot())) != colour and time.monotonic() < until:
             stranger.page.wait_for_timeout(100)

@@ -18,7 +18,7 @@ from oam_mosaic_assets_tests.serving.recipes import MIDDLE, SEA, at, entered, lo
 
 RASTER = 1
 POINTS = {"left": (480, 480), "right": (760, 480)}
-"""Of the window, pixels: on the map, beside what lies over it."""
+"""Pixels of the window that show the map, clear of the panels over it."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The raster address with the imagery: its own tiles as far as they go, and TiTiler below."""
+"""The raster address with imagery: its own tiles down to their finest zoom, and TiTiler's below."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLOCK = Tile(2219, 1500)
 
 @pytest.fixture(scope="module")
 def tiles() -> dict[tuple[int, int, int], bytes]:
-    """A block of imagery and all zooms above it."""
+    """The tiles of one block of imagery, and of all zooms above it."""
     noise = np.random.default_rng(1).integers(0, 256, (1024, 1024, 4), np.uint8)
     noise[..., 3] = 255
     of_block = tiles_of_block(BLOCK, noise)
@@ -85,7 +85,7 @@ def test_clients_are_told_that_it_is_imagery(served: Serving) -> None:
 def test_where_a_release_has_no_imagery_its_coverage_is_served(
     served: Serving, mosaic: Path, raster: Path
 ) -> None:
-    """Such as after a rollback to a build from before there was any."""
+    """For example after a rollback to a build that predates the imagery."""
     store = FolderStore(served.log.parent / "store")
     before = store.get_bytes(KEYS.pointer)
     assert before is not None

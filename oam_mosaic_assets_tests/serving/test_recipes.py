@@ -1,4 +1,4 @@
-"""Each recipe of `docs/recipes.md`, done by the client that it is for, against a running server."""
+"""Each recipe of `docs/recipes.md`, followed by the client it is for, against a running server."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def browser() -> Iterator[Browser]:
 
 
 def written_page(folder: Path, title: str, recipe: str, place: tuple[float, float], zoom: int) -> Path:
-    """A page that shows a map by a recipe, and nothing else."""
+    """Write a page that shows a map made by a recipe, and nothing else."""
     start, style, *scripts = LIBRARIES[title.partition(",")[0]]
     modules = (BROWSER / "node_modules").as_uri()
     loaded = "".join(f'<script src="{modules}/{each}"></script>' for each in scripts)
@@ -160,7 +160,7 @@ def test_a_web_map_shows_what_is_there(
 @pytest.mark.parametrize("zoom", [0, 8, 15, 16])
 def test_an_editors_template_finds_the_tile_at_a_place(served: Serving, client: str, zoom: int) -> None:
     x, y, column, row = pixel(zoom, MIDDLE)
-    # as JOSM and iD do it, each for z and zoom, -y and ty
+    # filled in as JOSM and iD do it: {z} or {zoom}, {-y} or {ty}
     template = re.sub(r"^tms(\[\d+,22\])?:", "", at(served, entered(client)[-1 if client != "JOSM" else 1]))
     address = template.replace("{x}", f"{x}").replace("{y}", f"{y}")
     address = re.sub(r"\{[t-]y\}", f"{2**zoom - 1 - y}", address)
@@ -188,7 +188,7 @@ def test_every_address_of_the_page_answers(served: Serving) -> None:
 
 @pytest.fixture(scope="module")
 def gdal(served: Serving, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Runs the page's command that begins with a word, with one address for another; what it says."""
+    """Runs the page's command that begins with a word, one address replaced; gives its folder and output."""
     if shutil.which("gdalinfo") is None:
         pytest.fail("GDAL is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
     folder = tmp_path_factory.mktemp("gdal")
@@ -239,7 +239,7 @@ def test_gdal_reads_a_vector_tile(gdal: Callable[..., str], zoom: int) -> None:
 
 
 def test_qgis_imports_the_connections_and_draws_every_layer(served: Serving, tmp_path: Path) -> None:
-    """Its own dialog and providers: pictures by XYZ and by WMTS, footprints as vector tiles."""
+    """By QGIS's own dialog and providers: raster tiles by XYZ and by WMTS, footprints as vector tiles."""
     if not Path("/usr/lib/python3/dist-packages/qgis").is_dir():
         pytest.fail("QGIS is not there; `scripts/install-test-servers` installs it", pytrace=False)
     vector, raster, _ = served.ports

@@ -1,4 +1,4 @@
-"""What clients are told of the raster coverage's tiles is what these are: 256 pixels, or 512."""
+"""Clients are told the actual size of the raster coverage's tiles: 256 or 512 pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from oam_mosaic_assets_tests.core.scene import PLAIN
 WMTS = {"w": "http://www.opengis.net/wmts/1.0", "ows": "http://www.opengis.net/ows/1.1"}
 JOSM = {"j": "http://josm.openstreetmap.de/maps-1.0"}
 PIXEL = 0.00028
-"""Metres, of the display that WMTS takes for granted."""
+"""Pixel size of the display that WMTS assumes, metres."""
 
 POINTER = Pointer(
     build="20260115T030000Z-3f9c2a7d41be", digest="", snapshot_taken_at="", checked_at="", published_at="",
@@ -66,7 +66,7 @@ def test_every_client_is_told(pixels: int) -> None:
         assert float(scale) * PIXEL * pixels * 2**zoom == pytest.approx(2 * HALF_WORLD)
     (linked,) = text_of(capabilities, ".//w:TileMatrixSetLink/w:TileMatrixSet", WMTS)
     assert text_of(capabilities, ".//w:Contents/w:TileMatrixSet/ows:Identifier", WMTS) == [linked]
-    # the well-known scales are those of 256
+    # the well-known scale set is that of 256 pixels
     assert len(text_of(capabilities, ".//w:WellKnownScaleSet", WMTS)) == (pixels == 256)
     assert text_of(documents["josm.xml"], ".//j:tile-size", JOSM) == [f"{pixels}"]
     assert json.loads(documents["raster.json"])["tileSize"] == pixels

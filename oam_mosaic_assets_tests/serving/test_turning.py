@@ -188,14 +188,14 @@ def test_a_server_that_was_killed_is_started_again(
     killed = children_of(server, name)[0]
     killed.kill()
     server.until(lambda: bool(children_of(server, name)) and killed.pid not in psutil.pids())
-    z_x_y = "5/16/15"  # which nginx has not kept
+    z_x_y = "5/16/15"  # not in nginx's cache
     server.until(lambda: server.ask(0, f"/globalcoverage/{z_x_y}").status in {200, 204})
 
 
 def test_a_server_that_cannot_be_started_again_is_not_called_well(
     tmp_path: Path, store: FolderStore, mosaic: Path
 ) -> None:
-    """Though what is public can still be asked, which happens more often than a restart is tried."""
+    """Even though the pointer can still be read, and is read more often than a restart is attempted."""
     martin = tmp_path / "martin"
     martin.symlink_to(shutil.which("martin") or "")
     settings = {"MOSAIC_STORE": str(store.root), "MARTIN": str(martin), "SERVE_POLL_SECONDS": "1"}
@@ -271,7 +271,7 @@ def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> 
 
 
 def settings_of(server: S3Server, bucket: str, endpoint: str) -> dict[str, str]:
-    """What names a bucket to whoever only reads: no key."""
+    """The settings of a client that only reads a bucket: no access key."""
     return {
         "S3_BUCKET": bucket,
         "S3_ENDPOINT": endpoint,

@@ -1,4 +1,4 @@
-"""A published site, and who looks at it."""
+"""A published site, and a visitor to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oam_mosaic_assets_tests.servers.chromium import SOFTWARE_RENDERING, running
 from oam_mosaic_assets_tests.servers.range_server import serving
 from oam_mosaic_assets_tests.viewer.site import Published, Stranger, open_page, published_site
 
-expect.set_options(timeout=30_000)  # milliseconds; playwright's own five seconds are few on a busy machine
+expect.set_options(timeout=30_000)  # milliseconds; playwright's default of 5 s is too short on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,14 @@ def root(published: Published) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser(root: str) -> Iterator[Browser]:  # playwright's loop begins after Dagster's have ended
+def browser(root: str) -> Iterator[Browser]:  # playwright's event loop must start after Dagster's have ended
     with running_chromium(*SOFTWARE_RENDERING) as browser:
         yield browser
 
 
 @pytest.fixture
 def stranger(browser: Browser, root: str, request: pytest.FixtureRequest) -> Iterator[Stranger]:
-    """Whoever it is: the console stays silent, and no other machine is asked for anything."""
+    """A visitor. Whatever it does, the console stays silent and no other machine is asked for anything."""
     context, stranger = open_page(browser, root, **getattr(request, "param", {}))
     yield stranger
     context.close()

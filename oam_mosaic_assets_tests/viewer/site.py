@@ -1,4 +1,4 @@
-"""A small mosaic with its page, published by the chain itself, and a stranger who looks at it in Chromium."""
+"""A small mosaic and its page, published by the asset graph, and a stranger who visits it in Chromium."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ STACK: Final = ["mandalay-2021", "mandalay-2022", "mandalay-2023"]
 """Three images of one place, the oldest first."""
 
 TINY: Final = "ten-metres"
-"""A square of ten metres on Fiji."""
+"""A ten-metre square on Fiji."""
 
 HOSTILE: Final = "</script><b id='x'>&\"?/#"
-"""An id that is text like any other, on an image near Lima whose details are just as bad."""
+"""An id that must be treated as plain text, on an image near Lima whose details are just as bad."""
 
 PLACES: Final[Mapping[str, tuple[float, float, float]]] = {
     ALONE: (-0.2, 5.6, 0.02),
@@ -43,13 +43,13 @@ PLACES: Final[Mapping[str, tuple[float, float, float]]] = {
     TINY: (178.0, -17.8, 0.0001),
     HOSTILE: (-77.0, -12.0, 0.02),
 }
-"""Longitude, latitude and side of each, degrees; the middle of the square."""
+"""Longitude and latitude of each square's centre, and its side, degrees."""
 
 COLOUR: Final = (20, 120, 200)
-"""Of the one image that is read, `ALONE`."""
+"""Red, green and blue of `ALONE`, the one image whose pixels are read."""
 
 PIXELS: Final = 400
-"""Of its side."""
+"""Its width and height."""
 
 DETAILS: Final[Mapping[str, Mapping[str, str | float]]] = {
     ALONE: {
@@ -76,7 +76,7 @@ DETAILS: Final[Mapping[str, Mapping[str, str | float]]] = {
 
 @contextmanager
 def published_site(folder: Path) -> Iterator[Published]:
-    """Build the page and a mosaic, with the archive of details beside it."""
+    """Build the page and publish a mosaic, with the archive of details beside it."""
     subprocess.run([REPOSITORY / "scripts" / "build-viewer"], check=True)
     settings = {
         "STAC_ITEMS": str(folder / "items.ndjson"),
@@ -102,7 +102,7 @@ def published_site(folder: Path) -> Iterator[Published]:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was published, and by which run."""
+    """A published site, and the run that published it."""
 
     store: Path
     pointer: Pointer
@@ -111,7 +111,7 @@ class Published:
 
 
 def _image_of(name: str, host: Nginx) -> str:
-    """The address of an image of one colour."""
+    """Write an image of one colour; returns its address."""
     longitude, latitude, side = PLACES[name]
     corner = (longitude - side / 2, latitude + side / 2)
     of = ImageOf(
@@ -167,10 +167,10 @@ class Stranger:
     """Somebody who opens the page.
 
     Attributes:
-        page: what is open.
+        page: the open page.
         root: the site's address; ends in a slash.
-        complaints: what the console and the page's policy said.
-        abroad: addresses on other machines that were asked for; none is answered.
+        complaints: uncaught errors, and the console's errors and warnings (policy violations are among them).
+        abroad: requested addresses outside the site; none is answered.
     """
 
     page: Page
@@ -181,7 +181,7 @@ class Stranger:
     def opens(
         self, view: str = "", *, page: str = "mosaic/viewer/index.html", query: str = "", waits: bool = True
     ) -> None:
-        """Open the page at a view (`zoom/latitude/longitude`, perhaps with more of the address)."""
+        """Open the page at a view (`zoom/latitude/longitude`, perhaps followed by `&name=value`)."""
         self.page.goto(f"{self.root}{page}{query}{f'#map={view}' if view else ''}")
         if waits:
             self.waits_until(
@@ -190,7 +190,7 @@ class Stranger:
             )
 
     def waits_until(self, truth: str, *, patience_seconds: float = 30.0) -> None:
-        """Ask the page again and again; its policy lets playwright's own waiting not evaluate text there."""
+        """Poll the page; its content policy forbids the `eval` that playwright's own waiting needs."""
         until = time.monotonic() + patience_seconds
         while not self.page.evaluate(f"Boolean({truth})"):
             assert time.monotonic() < until, truth
@@ -202,7 +202,7 @@ class Stranger:
         self.opens(f"{zoom}/{latitude}/{longitude}")
 
     def middle(self) -> tuple[float, float]:
-        """Of the map, pixels of the page."""
+        """Centre of the map, in pixels of the page."""
         box = self.page.locator("#map").bounding_box()
         assert box is not None
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -216,12 +216,12 @@ class Stranger:
         return set(found)
 
     def orange(self, name: str) -> int:
-        """How many pixels around an image have the colour of imagery."""
+        """How many pixels around an image are orange, as the map draws the mosaic."""
         pixels = self._around(name)
         return int((pixels[..., 0] - pixels[..., 2] > 25).sum())
 
     def grey(self, name: str) -> int:
-        """How many pixels around an image the raster coverage makes darker."""
+        """How many pixels around an image the raster coverage darkens."""
         shown = self._around(name)
         if not self.page.evaluate("Boolean(mosaicMap.getLayer('coverage'))"):
             return 0
@@ -244,7 +244,7 @@ class Stranger:
         )
 
     def _around(self, name: str, *, reach: int = 20) -> NDArray[np.int_]:
-        """The map around an image: rows from the top, columns, red, green and blue."""
+        """The map around an image, as an array of rows from the top, columns and RGB."""
         box = self.page.locator("#map").bounding_box()
         at = self.page.evaluate("place => mosaicMap.project(place)", list(PLACES[name][:2]))
         assert box is not None
@@ -254,7 +254,7 @@ class Stranger:
 
 
 def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserContext, Stranger]:
-    """A new visitor; nothing but this machine answers."""
+    """A new visitor; requests beyond the site are noted and refused."""
     context = browser.new_context(
         **{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", "locale": "en-GB", **options}
     )
@@ -279,7 +279,7 @@ def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserConte
 
 
 def serious(violations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What axe found that shuts somebody out, in words."""
+    """The violations axe rates as serious or critical, in words."""
     return [
         f"{each['id']}: {each['help']} at {[node['target'] for node in each['nodes']]}"
         for each in violations
@@ -288,5 +288,5 @@ def serious(violations: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def with_pointer(store: Path, **changes: Any) -> bytes:
-    """The pointer's content with other values."""
+    """The pointer's content, with some values changed."""
     return json.dumps({**json.loads((store / "mosaic" / "latest.json").read_text()), **changes}).encode()

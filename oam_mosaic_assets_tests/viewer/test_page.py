@@ -1,4 +1,4 @@
-"""The viewer's page, as a stranger meets it in Chromium."""
+"""The viewer's page, as a stranger sees it in Chromium."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_click_shows_the_image_and_all_that_is_known_of_it(
 
 
 def test_the_tile_server_shows_the_page(browser: Browser, published: Published, tmp_path: Path) -> None:
-    """With the tile server alone, nothing else serves the folder."""
+    """Only the tile server runs; nothing else serves the folder."""
     settings = {"MOSAIC_STORE": str(published.store), "STAC_ITEMS": "/any.ndjson"}
     with serving(tmp_path / "serve", settings) as server:
         server.serves(published.pointer.build)
@@ -228,7 +228,7 @@ def test_another_build_that_becomes_public_is_told(stranger: Stranger, published
 
 
 def test_one_build_can_be_looked_at(stranger: Stranger, published: Published) -> None:
-    """The link in Dagster names it."""
+    """The link in Dagster names the build."""
     (event,) = published.site.instance.fetch_materializations(PUBLISHED, limit=1).records
     materialised = event.asset_materialization
     assert materialised is not None
@@ -348,7 +348,7 @@ def test_nobody_is_shut_out(stranger: Stranger) -> None:
     stranger.opens(f"14/5.6/-0.2&image={ALONE}")
     expect(page.locator("#selection-title")).to_have_text("Field by the lagoon")
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-    # as an extension would, for the page's policy lets no other script in
+    # as an extension would, since the page's policy allows no other script
     page.evaluate((BROWSER / "node_modules" / "axe-core" / "axe.min.js").read_text())
     assert serious(page.evaluate("axe.run()")["violations"]) == []
 
@@ -413,7 +413,7 @@ def test_a_build_whose_archive_is_gone_says_so_and_keeps_its_addresses(browser: 
 
 def test_while_the_map_loads_nothing_is_counted(browser: Browser, root: str, published: Published) -> None:
     context, stranger = open_page(browser, root)
-    longitude, latitude, _ = PLACES[TINY]  # it lies in one tile
+    longitude, latitude, _ = PLACES[TINY]  # it lies within one tile
     column, row = to_tiles(np.array([[longitude, latitude]]), 14)[0].astype(int)
     archive, read = MemorySource((published.store / "global-mosaic.pmtiles").read_bytes()), list[int]()
 
@@ -456,7 +456,7 @@ def test_a_store_that_fails_later_is_told_and_what_stood_there_is_not_left(
 
 
 def test_the_page_is_small(published: Published) -> None:
-    """Packed: all script but the map library's."""
+    """All scripts but the map library's, gzipped."""
     assets = published.store / "mosaic" / "viewer" / "assets"
     ours = [path for path in assets.glob("*.js") if not path.name.startswith("maplibre")]
     assert 3_000 < sum(map(_packed, ours)) < 60_000
@@ -464,7 +464,7 @@ def test_the_page_is_small(published: Published) -> None:
 
 @pytest.mark.alone
 def test_the_page_is_there_within_a_second(stranger: Stranger) -> None:
-    """What is public and how old it is, on the best of three visits, for other work may disturb one."""
+    """It shows what is public and how old that is; best of three visits, as other work may disturb one."""
     stranger.page.add_init_script(NOTE_WHEN_SHOWN)
     taken = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The audit of imagery says no to what is wrong, and only to that."""
+"""The audit of imagery fails what is wrong, and nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXTENT = (15.0, 44.95, 15.02, 44.97)
 
 
 def tiles() -> dict[int, bytes]:
-    """All zooms of one block that is white."""
+    """The tiles of one white block, at all zooms."""
     of_block = tiles_of_block(BLOCK, np.full((1024, 1024, 4), 255, np.uint8))
     made, _ = above(0, [BLOCK], BLOCK_ZOOM, lambda tile: decoded(of_block[tile.id(BLOCK_ZOOM)]))
     return of_block | made
@@ -48,7 +48,7 @@ def verdicts(
     unread: tuple[str, ...] = (),
     says: str = "",
 ) -> set[str]:
-    """Names of the checks that fail."""
+    """The names of the checks that fail."""
     archive = folder / "imagery.pmtiles"
     metadata = {"snapshot": snapshot, "kind": says or tally["kind"]}
     write_tiles(archive, [], content, metadata, zooms=zooms, bounds=extent)
@@ -169,7 +169,7 @@ HYBRID = NAMED | {"kind": "hybrid"}
 
 
 def grey_above(folder: Path, footprint: Area = FOOTPRINT) -> dict[int, bytes]:
-    """The upper zooms of a hybrid."""
+    """The tiles of a hybrid's upper zooms, drawn in grey."""
     drawn = covered([Footprint(id="a", geometry=footprint)], folder / "grey", GREY_PLAN)
     with open_archive(drawn.archive) as archive:
         return dict(contents(archive, laid_in(archive)))
@@ -188,7 +188,7 @@ def test_a_grey_image_passes_and_so_does_a_hole_that_was_asked_for(tmp_path: Pat
         (tmp_path / folder).mkdir()
     assert verdicts(tmp_path / "grey", tiles(), tally=UNREAD, unread=("a",)) == {
         "no_image_is_a_hole"
-    }  # of its blocks but one is there
+    }  # only one of its blocks is there
     of_blocks = [
         tiles_of_block(Tile(*each), np.zeros((1024, 1024, 4), np.uint8), [FOOTPRINT])
         for each in blocks_of(np.array([FOOTPRINT], dtype=object))[1].tolist()

@@ -26,7 +26,7 @@ places = st.tuples(st.floats(-179.9, 179.9), st.floats(-85.0, 85.0))
 
 
 def test_every_block_that_an_image_reaches_into_is_found() -> None:
-    """Held against asking each block near it."""
+    """Compared with testing each block nearby on its own."""
 
     @examples(100)
     @given(places, st.floats(0.001, 0.5), st.floats(0.001, 0.5))

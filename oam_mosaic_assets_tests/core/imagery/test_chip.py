@@ -1,4 +1,4 @@
-"""Chips: cut to the footprint, kept for a while, laid one over another."""
+"""Chips: cut to the footprint, stored, and composed one over another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feathered edges: how much a pixel counts, and what is seen where images overlap."""
+"""Feathered edges: the weight of each pixel, and what is seen where images overlap."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RED, BLUE = [255, 0, 0, 255], [0, 0, 255, 255]
 
 
 def image(window: Window, colour: list[int], width: int) -> Chip:
-    """An image of one colour, that ends where the window does."""
+    """An image of one colour that fills its window and ends there."""
     pixels = np.broadcast_to(np.array(colour, np.uint8), (*window.shape, 4)).copy()
     return Chip(window, pixels, counted(pixels, width))
 
 
 def patches(seed: int, height: int, width: int) -> np.ndarray:
-    """A picture with holes and half-seen pixels, premultiplied."""
+    """A picture with holes and half-transparent pixels, premultiplied."""
     rng = np.random.default_rng(seed)
     alpha = np.kron(rng.choice([0, 128, 255, 255, 255], (height // 16, width // 16)), np.ones((16, 16)))
     colours = rng.integers(0, 256, (height, width, 3))

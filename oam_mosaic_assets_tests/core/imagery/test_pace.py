@@ -1,4 +1,4 @@
-"""How long imagery will take, as progress tells it."""
+"""The time left that the progress of an imagery build shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures: one over another, made smaller, packed and unpacked."""
+"""Pictures: composed, downsampled, encoded and decoded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_no_colour_outshines_its_alpha(top: np.ndarray, below: np.ndarray) -> No
 @examples(100)
 @given(straight)
 def test_colours_survive_being_multiplied_by_alpha(pixels: np.ndarray) -> None:
-    """As well as bytes can: a step of the colour is at most 255 / alpha."""
+    """As well as bytes allow: one step of the premultiplied colour is 255 / alpha of the colour."""
     back = straightened(premultiplied(pixels))
     alpha = pixels[..., 3:].astype(int)
     off = np.abs(back[..., :3].astype(int) - pixels[..., :3])
@@ -104,5 +104,5 @@ def test_a_lossy_tile_keeps_its_alpha() -> None:
 def test_every_colour_is_premultiplied_to_the_nearest() -> None:
     colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
     straight = np.stack([colour, colour, colour, alpha], axis=-1).astype(np.uint8)
-    exact = np.round(colour * alpha / 255)  # never halfway, for 255 is odd
+    exact = np.round(colour * alpha / 255)  # never exactly halfway, since 255 is odd
     assert (premultiplied(straight) == np.stack([exact, exact, exact, alpha], axis=-1)).all()

@@ -1,4 +1,4 @@
-"""Keys of blocks, and which image lies on top."""
+"""Block keys, and which image is on top."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_key_names_everything_that_makes_a_block() -> None:
 
 
 def test_another_kind_is_another_key_only_where_an_image_is_not_read() -> None:
-    """So three products are made of the same blocks."""
+    """So the three kinds share all other blocks."""
     block, read, unread = Tile(1, 2), [("a", "=1"), ("b", "=2")], [("a", "=1"), ("b", "!missing")]
     hints, imagery, hybrid = (Recipe(kind=each) for each in ("hints", "imagery", "hybrid"))
     assert hints.digest == imagery.digest == hybrid.digest

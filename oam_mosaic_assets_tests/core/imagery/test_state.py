@@ -1,4 +1,4 @@
-"""What builds of partitions come to together."""
+"""The tallies of partitions, added up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laying images on the grid."""
+"""Warping images onto the grid."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_between_four_pixels_their_mean_is_seen() -> None:
 @examples(100)
 @given(st.integers(0, 3), st.integers(0, 2), st.floats(0.3, 1.9), st.floats(-0.4, 0.4))
 def test_what_a_pixel_shows_does_not_depend_on_the_window(x: int, y: int, scale: float, turn: float) -> None:
-    """Also where the projection bends."""
+    """Even where the projection is not linear."""
     columns, rows = np.meshgrid(np.arange(5) * STEP * scale, np.arange(4) * STEP * scale)
     bent = np.stack([columns + turn * rows + np.sin(rows / 50), rows - turn * columns + 40.0])
     whole, part = seen(IMAGE, bent), seen(IMAGE, bent[:, y : y + 2, x : x + 2])

@@ -1,4 +1,4 @@
-"""Fixtures of the catalogues: a pgSTAC database of each version for every test."""
+"""Fixtures of the catalogue tests: a pgSTAC database of each version for every test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def database(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterat
 
 @pytest.fixture(scope="session", params=PGSTAC_VERSIONS)
 def many_items(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[PgstacDatabase]:
-    """A database whose items are fetched in several pieces, 4 kB each of them. Nobody changes it."""
+    """A database of 4 kB items, too many to be fetched in one batch. No test may change it."""
     database = postgres.create_pgstac(f"many_items_{request.param}", request.param)
     load_items(database, [an_item("0")])
     with database.connect() as connection:

@@ -1,4 +1,4 @@
-"""STAC items for the tests of the catalogues, as OpenAerialMap's look."""
+"""STAC items for the catalogue tests, modelled on OpenAerialMap's."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TEMPLATE_ASSETS = {
     "thumbnail": {"type": "image/png", "roles": ["thumbnail"]},
     "metadata": {"type": "application/json", "title": "Metadata", "roles": ["metadata"]},
 }
-"""What a collection says all its items have; pgSTAC leaves it out of those that do."""
+"""The assets that a collection's template declares; pgSTAC does not store them again with each item."""
 
 
 def an_item(name: str = "5f2a9c3e8b1d4f6a7c9e0b12", **changes: Any) -> dict[str, Any]:
     """Make a small item.
 
     Args:
-        changes: top-level keys that differ; `properties` are added to those there are.
+        changes: top-level keys to set; `properties` are merged into the default ones.
     """
     properties = {"datetime": "2024-03-01T10:20:30Z", "title": "A field", "gsd": 0.05, "license": "CC-BY-4.0"}
     return {
@@ -43,7 +43,7 @@ def an_item(name: str = "5f2a9c3e8b1d4f6a7c9e0b12", **changes: Any) -> dict[str,
 
 
 def items_of_many_kinds() -> list[dict[str, Any]]:
-    """Items that are stored in many ways: like the template and unlike it, with nulls, of all geometries."""
+    """Items that are stored differently: like and unlike the template, with nulls, of all geometries."""
     square = [[10.0, 10.0], [11.0, 10.0], [11.0, 11.0], [10.0, 10.0]]
     template = TEMPLATE_ASSETS
     return [
@@ -113,11 +113,11 @@ from pathlib import Path
 def peak_kilobytes():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
-"""For a script of its own. (What `getrusage` calls the peak of a process may be that of its parent.)"""
+"""For a script in a separate process. (The peak that `getrusage` reports may be the parent's.)"""
 
 
 def by_id(items: Iterator[Any]) -> dict[str, Any]:
-    """Read a snapshot to its end; no id may come twice."""
+    """Read a snapshot to its end; no id may occur twice."""
     found: dict[str, Any] = {}
     for item in items:
         assert item["id"] not in found
@@ -126,7 +126,7 @@ def by_id(items: Iterator[Any]) -> dict[str, Any]:
 
 
 def everything_told(error: BaseException) -> str:
-    """All that a log, an error report or a debugger could show of an error and those it came from."""
+    """All that a log, an error report or a debugger could show of an error and its causes."""
     told = ["".join(traceback.format_exception(error))]
     seen: list[BaseException] = []
     waiting: list[BaseException | None] = [error]

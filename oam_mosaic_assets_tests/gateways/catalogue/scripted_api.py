@@ -1,4 +1,4 @@
-"""A STAC API that answers as a test tells it to, to show what no real server can be made to do."""
+"""A STAC API that answers as a test tells it to, for what no real server can be made to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Any
 
 HERE = "{here}"
-"""Stands in answers for the address of the server, without a slash at its end."""
+"""Placeholder in answers for the server's address, without a trailing slash."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Answer:
     """What to send.
 
     Attributes:
-        body: JSON, or text that is sent as it is.
-        seconds: how long to wait before.
-        headers: to send with it.
+        body: a value to send as JSON, or text to send as it is.
+        seconds: how long to wait before answering.
+        headers: further headers to send.
     """
 
     body: Any
@@ -36,11 +36,11 @@ class Answer:
 
 @dataclass
 class ScriptedApi:
-    """What it answers, and what it was asked.
+    """What the server answers, and what it was asked.
 
     Attributes:
-        searches: the answers to searches, one after another; the last is given again and again.
-        others: the answers to all other paths.
+        searches: the answers to searches, in order; the last is repeated.
+        others: the answers to other paths.
         asked: method, path, headers and body of each request.
     """
 
@@ -72,7 +72,7 @@ def a_page(*items: Any, leads_to: str | None = None, matched: int | None = None)
 
     Args:
         leads_to: the address of the next page.
-        matched: how many items there are on all pages.
+        matched: the number of items on all pages.
     """
     links = [{"rel": "next", "href": leads_to, "method": "GET"}] if leads_to else []
     page = {"type": "FeatureCollection", "features": list(items), "links": links}
@@ -83,10 +83,10 @@ def a_page(*items: Any, leads_to: str | None = None, matched: int | None = None)
 def scripted_api(
     *searches: Answer, others: dict[str, Answer] | None = None, certificate: Path | None = None
 ) -> Iterator[ScriptedApi]:
-    """Serve these answers on the loopback interface for as long as the block lasts.
+    """Serve these answers on the loopback interface inside a `with` block.
 
     Args:
-        certificate: with its key in one file; the server then speaks HTTPS.
+        certificate: a file with a certificate and its key; the server then speaks HTTPS.
     """
     known = {"/": Answer(LANDING), "/collections/openaerialmap": Answer({"id": "openaerialmap"})}
     api = ScriptedApi(list(searches), known | (others or {}))

@@ -226,7 +226,7 @@ def test_a_damaged_file_is_refused(path: Path, damage: Any) -> None:
 
 
 def test_a_file_that_makes_the_reader_panic_is_refused(path: Path) -> None:
-    """Polars raises what is no `Exception`; here at a time zone, in the schema as Arrow has it."""
+    """What Polars then raises is not an `Exception`; here a bad time zone in the Arrow schema causes it."""
     whole = write(path, a_row("a")).read_bytes()
     schema = max(re.findall(rb"[A-Za-z0-9+/]+=*", whole), key=len)
     spoilt = base64.b64encode(base64.b64decode(schema).replace(b"UTC", b"UT!"))

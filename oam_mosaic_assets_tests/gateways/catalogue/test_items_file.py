@@ -1,4 +1,4 @@
-"""Items from a file: lines of JSON, plain or gzipped, with all that can be wrong with them."""
+"""Items from a file: lines of JSON, plain or gzipped, and all that can be wrong with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(path: Path, collection: str | None = None) -> list[Any]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a test writes its file; the name says nothing."""
+    """Where a test writes its file; the name has no extension, so it does not reveal the format."""
     return tmp_path / "items"
 
 
@@ -190,7 +190,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests may run as root, who may read everything."""
+    """The refusal is simulated: the tests may run as root, who can read everything."""
 
     def forbid(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied")
@@ -204,7 +204,7 @@ def test_a_file_that_may_not_be_read_is_refused(path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 @pytest.mark.parametrize("left", [slice(5), slice(-3)], ids=["near its beginning", "in a letter"])
 def test_a_file_that_was_cut_off_in_a_line_is_refused(path: Path, pack: Any, left: slice) -> None:
-    """What a broken download leaves would take the place of a whole catalogue."""
+    """Otherwise part of a download would be taken for a whole catalogue."""
     line = json.dumps({**an_item("b"), "title": "Zürich ü"}, ensure_ascii=False).encode()
     assert line.endswith('ü"}'.encode())
     path.write_bytes(pack(lines_of(an_item("a")) + line[left]))
@@ -300,7 +300,7 @@ def test_a_disk_that_fails_at_once_may_be_well_later() -> None:
 
 
 def test_errors_of_the_reader_are_its_own(path: Path) -> None:
-    """A full disk where items are written to is no fault of the file they come from."""
+    """A full disk where the items are written is not the fault of the file they come from."""
     path.write_bytes(lines_of(an_item("a")))
 
     def fail() -> None:

@@ -1,4 +1,4 @@
-"""How pgSTAC is read: in one snapshot, in little memory, with few rights, and only where it is known."""
+"""How pgSTAC is read: in one snapshot, in little memory, with few rights, and only in known versions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROLE_PASSWORD = "kept: to/our@selves"
 
 @pytest.fixture
 def role(database: PgstacDatabase) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Make a user with no more rights than the given statements grant; the value is how to connect."""
+    """A user without rights, as a function that runs a GRANT for it and returns how to connect."""
     name = f"{database.name}_reader"
     with database.connect() as connection:
         connection.execute(
@@ -100,7 +100,7 @@ def test_a_snapshot_is_dated_by_the_clock_of_the_database(database: PgstacDataba
 
 
 def test_memory_does_not_grow_with_the_catalogue(many_items: PgstacDatabase) -> None:
-    """Twelve thousand items of 4 kB, as text and once more as objects, do not fit into 30 MB."""
+    """Twelve thousand items of 4 kB, as text and then as objects, do not fit into 30 MB."""
     reading = subprocess.run(
         [sys.executable, "-c", _MEMORY_TAKEN, many_items.dsn, COLLECTION],
         capture_output=True,
@@ -227,7 +227,7 @@ def test_a_user_without_rights_is_told_what_is_needed(
     assert ROLE_PASSWORD not in everything_told(refused.value)
 
 
-# What is there
+# Missing collections, unknown versions
 
 
 def test_an_unknown_collection_is_refused_and_ten_others_named(database: PgstacDatabase) -> None:
@@ -252,7 +252,7 @@ def test_a_version_of_pgstac_that_is_not_known_is_refused_by_name(
 
 
 def test_items_without_content_are_refused_with_the_version(database: PgstacDatabase) -> None:
-    """As the development branch of pgSTAC has them."""
+    """The development branch of pgSTAC stores items this way."""
     with database.connect() as connection:
         connection.execute("ALTER TABLE items RENAME COLUMN content TO properties")
 

@@ -1,4 +1,4 @@
-"""What a pgSTAC that cannot be read is called: an outage or a refusal; and that no password is shown."""
+"""Whether a pgSTAC that cannot be read counts as an outage or a refusal; and no password is shown."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_catalogue_says_where_it_is_but_no_password(connection: str | dict[str
 
 @pytest.mark.parametrize("password", ["a", "on"])
 def test_a_password_of_a_letter_or_two_spoils_no_message(password: str) -> None:
-    """Masked wherever they stand, the letters would be told by what is missing, and the refusal not known."""
+    """Masking these letters everywhere would give them away, and the refusal would not be recognised."""
     said = 'FATAL: password authentication failed for user "reader"'
     catalogue = PgstacCatalogue({"host": "db.example.org", "password": password}, COLLECTION)
 

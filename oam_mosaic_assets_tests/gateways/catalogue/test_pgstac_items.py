@@ -1,4 +1,4 @@
-"""What comes out of pgSTAC is what was put into it, whatever way pgSTAC stored it."""
+"""What comes out of pgSTAC is what was put into it, however pgSTAC stored it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_items_come_back_as_the_loader_stored_them(
 def test_items_come_back_as_the_transactions_api_stored_them(
     database: PgstacDatabase, collection: dict[str, Any]
 ) -> None:
-    """It stores them by pgSTAC's own functions, which drop every null."""
+    """It stores them with pgSTAC's own functions, which drop every null."""
     items = items_of_many_kinds()
     load_items(database, [], collection=collection)
     with database.connect() as connection:

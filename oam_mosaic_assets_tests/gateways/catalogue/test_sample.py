@@ -1,4 +1,4 @@
-"""The sample: the same bytes everywhere, the dirt that it declares, and a map like OpenAerialMap's."""
+"""The sample: the same bytes everywhere, the dirt it declares, and a map like OpenAerialMap's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Item, Snapsho
 Row = Item | Unreadable
 
 DEFAULT_SAMPLE = "da0b3822a841dc6cf5bd5949f22d3db4f5e03b1946d7d1bc9a606cde71bf39be"
-"""Digest of the default sample. Whoever changes the sample on purpose writes the new one here."""
+"""Digest of the default sample; to be updated when the sample is changed on purpose."""
 
 
 def digest(snapshot: Snapshot) -> str:
@@ -51,7 +51,7 @@ def kind_of(row: Row) -> str | None:
 
 
 def height(item: Item) -> float:
-    """Kilometres from south to north."""
+    """The extent from south to north, in kilometres."""
     _, south, _, north = item["bbox"]
     return float(north - south) * 111.32
 
@@ -204,7 +204,7 @@ def test_the_long_way_round_is_the_longer_one(sample: list[Row]) -> None:
 
 
 def test_the_core_does_with_every_item_what_is_declared(sample: list[Row]) -> None:
-    """But for repeated ids and unreadable rows, which no single item can show."""
+    """Except for repeated ids and unreadable rows, which cannot be seen in a single item."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     for number, row in enumerate(sample, start=1):
         kind = kind_of(row)
@@ -280,7 +280,7 @@ def test_outlines_are_boxes_turned_rectangles_and_ragged_ones(drones: list[Item]
 
 
 def busy_cells(catalogue: Catalogue, *, degrees: float) -> Counter[tuple[int, int]]:
-    """How many clean images begin in each cell of a grid."""
+    """Count the clean images whose south-west corner is in each cell of a grid."""
     corners = [
         row["bbox"] for row in rows_of(catalogue) if not isinstance(row, Unreadable) and not kind_of(row)
     ]
@@ -314,7 +314,7 @@ def test_a_larger_sample_spreads_instead_of_growing_denser() -> None:
 
 
 def test_memory_does_not_grow_with_what_is_read() -> None:
-    """A megabyte: less than a tenth of the items read, and a five hundredth of the whole catalogue."""
+    """A megabyte is less than a tenth of the items read and a five-hundredth of the whole catalogue."""
     with SampleCatalogue(200_000).snapshot() as snapshot:
         tracemalloc.start()
         try:

@@ -30,7 +30,7 @@ PER_PAGE = 10
 
 @pytest.fixture(scope="module", params=PGSTAC_VERSIONS)
 def served(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[tuple[PgstacDatabase, str]]:
-    """A database with three pages of items and an empty collection, and the address of the API before it."""
+    """A database with three pages of items and an empty collection, and the address of its API."""
     database = postgres.create_pgstac(f"served_{request.param}", request.param)
     load_items(database, [an_item(f"{n:024x}") for n in range(ITEMS)])
     load_items(database, [], collection=a_collection("empty"))
@@ -41,7 +41,7 @@ def served(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator
 
 @contextmanager
 def counting_api(database: PgstacDatabase) -> Iterator[None]:
-    """Let the API tell how many items match, which it does not unless pgSTAC is told to count."""
+    """Make the API report how many items match, which it does only if pgSTAC is set to count them."""
     with database.connect() as connection:
         connection.execute("UPDATE pgstac_settings SET value = 'on' WHERE name = 'context'")
         yield
@@ -49,7 +49,7 @@ def counting_api(database: PgstacDatabase) -> Iterator[None]:
 
 
 def without_links(items: dict[str, Any]) -> dict[str, Any]:
-    """The API adds links to what is stored."""
+    """Remove the links that the API adds to stored items."""
     return {name: {**item, "links": []} for name, item in items.items()}
 
 
@@ -142,7 +142,7 @@ def test_an_api_that_stops_between_two_pages_may_be_back_later(postgres: Postgre
 
 
 def test_naming_a_stac_api_does_not_load_its_client() -> None:
-    """Importing pystac-client takes most of a second, which every command would have to wait for."""
+    """Importing pystac-client takes most of a second, which would delay every command."""
     script = (
         "import sys, oam_mosaic_assets.gateways.catalogue.stac_api as api;"
         "api.StacApiCatalogue('https://api.example.org', 'a');"

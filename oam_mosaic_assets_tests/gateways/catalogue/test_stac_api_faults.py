@@ -1,4 +1,4 @@
-"""What is made of a STAC API that answers badly, late, in a circle, or with links to somewhere else."""
+"""How a STAC API is handled that answers badly, late, in a circle, or with links to other places."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(catalogue: StacApiCatalogue) -> list[Any]:
         return list(snapshot.items())
 
 
-# One that is sick for a moment
+# Requests that fail
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -101,7 +101,7 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
         read(catalogue_of(api, timeout_seconds=0.1, retries=0))
 
 
-# Pages that do not fit together
+# Inconsistent and malformed pages
 
 
 def test_an_item_that_comes_twice_is_read_once() -> None:
@@ -154,7 +154,7 @@ def test_what_is_no_object_is_set_aside() -> None:
 
 @pytest.mark.parametrize("name", ["", 7, None, True, ["x"], {"x": "y"}, [["x"]]])
 def test_an_item_whose_id_is_none_comes_as_it_stands(name: Any) -> None:
-    """It is set aside later; none is taken for another that is as bad."""
+    """It is set aside later, and never taken for a repetition of another item with such an id."""
     hostile = an_item() | {"id": name}
     with scripted_api(a_page(an_item("a"), hostile, an_item("b"), matched=3)) as api:
         assert read(catalogue_of(api)) == [an_item("a"), hostile, an_item("b")]
@@ -189,7 +189,7 @@ def test_an_answer_that_is_no_page_is_refused(answer: Answer) -> None:
     "answer", [{"code": "Timeout"}, {}, {"features": None}, {"features": {}}, {"collections": [{"id": "a"}]}]
 )
 def test_an_answer_without_items_is_not_taken_for_the_last_page(answer: Any, pages_before: int) -> None:
-    """Where nobody announced how many items there are, nothing else would tell that some are missing."""
+    """If the API did not announce how many items there are, nothing else would show that some are missing."""
     pages = [a_page(), a_page(an_item("a"), leads_to=f"{HERE}/search?2")][:pages_before]
     with (
         scripted_api(*pages, Answer(answer)) as api,
@@ -269,7 +269,7 @@ def test_links_with_the_scheme_and_port_behind_a_proxy_lead_to_the_address_that_
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("what", ["/", "/collections/openaerialmap", "/search"])
 def test_redirects_are_refused_with_the_address_to_ask_instead(status: int, what: str) -> None:
-    """A search by POST that is redirected may become one for all collections, on another host."""
+    """A redirected POST search may turn into one of all collections, on another host."""
     with scripted_api(a_page(an_item("another", collection="another"))) as elsewhere:
         other = elsewhere.address.replace("127.0.0.1", "localhost")
         away = Answer(
@@ -307,7 +307,7 @@ def test_a_redirect_to_no_address_is_refused(target: str) -> None:
 
 
 def test_the_slash_that_a_landing_page_wants_is_kept() -> None:
-    """Whoever is told to add it must be able to."""
+    """The error tells users to add it, so adding it must have an effect."""
     pages = {
         "/stac": Answer("", 307, headers={"Location": "/stac/"}),
         "/stac/": Answer(LANDING),

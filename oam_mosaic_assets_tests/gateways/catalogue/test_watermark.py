@@ -1,4 +1,4 @@
-"""The watermark of a pgSTAC: another one as soon as anything of any item is another, and not before."""
+"""The watermark of a pgSTAC: it changes as soon as anything in any item changes, and not before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ITEMS = [an_item(str(number)) for number in range(5)]
 
 
 def watermark(database: PgstacDatabase) -> str:
-    """What it is now."""
+    """Read the current watermark."""
     with PgstacCatalogue(database.dsn, COLLECTION).snapshot() as snapshot:
         return snapshot.watermark()
 
@@ -68,7 +68,7 @@ def test_what_two_items_hold_changing_places_moves_it(database: PgstacDatabase) 
 
 
 def test_what_its_template_says_belongs_to_an_item(database: PgstacDatabase) -> None:
-    """Items are stored without what equals their collection's template."""
+    """Items are stored without the parts that equal their collection's template."""
     load_items(database, ITEMS, collection=a_collection())
     before = watermark(database)
     with database.connect() as connection:

@@ -1,4 +1,4 @@
-"""Well-known binary is read as shapely writes it, and as nobody should have written it."""
+"""Well-known binary: what shapely writes is read, and malformed input raises nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHAPES = [
 
 
 def as_lists(geometry: Any) -> dict[str, Any]:
-    """GeoJSON as JSON has it, without tuples."""
+    """GeoJSON as it comes out of JSON, with lists instead of tuples."""
     found: dict[str, Any] = json.loads(json.dumps(shapely.geometry.mapping(geometry)))
     return found
 

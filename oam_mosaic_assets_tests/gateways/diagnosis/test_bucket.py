@@ -1,4 +1,4 @@
-"""What is said of a bucket: each right that is missing is named, it alone, and nothing is left behind."""
+"""Findings about a bucket: a missing right is named, and no other; and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _numbers = count(1)
 
 
 def bucket_on(server: S3Server, name: str, **options: Any) -> ProbedBucket:
-    """A bucket as the command tries it, but asked once; `options` as of `S3Store`."""
+    """A bucket as `oam-mosaic doctor` probes it, but without retries; `options` are those of `S3Store`."""
     settings: dict[str, Any] = {
         "region": server.region,
         "endpoint": server.endpoint,
@@ -56,7 +56,7 @@ def the(subject: str, findings: Iterable[Finding]) -> Finding:
 
 
 def left_in(server: S3Server, name: str) -> list[str]:
-    """Objects and unfinished uploads of a bucket, asked as its owner."""
+    """Objects and unfinished uploads in a bucket, listed as its owner."""
     client = client_of(server)
     objects = client.list_objects_v2(Bucket=name).get("Contents", [])
     uploads = client.list_multipart_uploads(Bucket=name).get("Uploads", [])
@@ -64,13 +64,13 @@ def left_in(server: S3Server, name: str) -> list[str]:
 
 
 def documented(name: str, bucket: str = "") -> Any:
-    """A document of `deploy/s3/`, for a bucket."""
+    """A document from `deploy/s3/`, filled in for a bucket."""
     return json.loads((DOCUMENTS / name).read_text().replace("oin-hotosm-temp", bucket))
 
 
 @pytest.fixture
 def name(ceph: CephServer) -> str:
-    """An empty bucket of Ceph's with the documented CORS configuration."""
+    """The name of an empty Ceph bucket with the documented CORS configuration."""
     made = new_bucket(ceph)
     client_of(ceph).put_bucket_cors(Bucket=made, CORSConfiguration=documented("cors.json"))
     return made
@@ -78,7 +78,7 @@ def name(ceph: CephServer) -> str:
 
 @pytest.fixture
 def publisher(ceph: CephServer, name: str) -> tuple[ProbedBucket, Callable[..., None]]:
-    """The bucket asked by a user who owns nothing, and what lets that user do all but what is denied."""
+    """The bucket as a user sees it who owns nothing, and a function that sets the policy for that user."""
     user = f"doctor-{next(_numbers)}"
     server = ceph.create_user(user)
 
@@ -300,7 +300,7 @@ def test_a_server_that_ignores_the_condition_on_a_copy_is_told_of(moto: S3Server
 def test_a_server_that_ignores_a_condition_on_a_write_is_told_of(
     ceph: CephServer, name: str, ignored: str
 ) -> None:
-    """None of the servers here does, so the condition is taken out of the request."""
+    """None of the servers in these tests does, so the condition is removed from the request."""
     bucket = bucket_on(ceph, name)
 
     def forget(request: Any, **_: Any) -> None:
@@ -314,7 +314,7 @@ def test_a_server_that_ignores_a_condition_on_a_write_is_told_of(
 
 
 def test_a_server_that_does_not_know_its_own_etag_is_named(ceph: CephServer, name: str) -> None:
-    """As Ceph before 18 did, where it was in quotes."""
+    """Like Ceph before 18 if the ETag was in quotes."""
     bucket = bucket_on(ceph, name)
 
     def misread(request: Any, **_: Any) -> None:
@@ -356,7 +356,7 @@ def test_an_examination_that_is_stopped_leaves_nothing(
 
 @pytest.fixture
 def others(ceph: CephServer, name: str) -> Iterator[None]:
-    """Objects of others, in the place of the probes and beside it."""
+    """Objects of others, where the probes are written and next to it; all must stay."""
     store = store_in(ceph, name)
     kept = [f"{KEYS.prefix}doctors.json", f"{KEYS.staging_root}20260115T030000Z-3f9c2a7d41be/claim.json"]
     for key in kept:

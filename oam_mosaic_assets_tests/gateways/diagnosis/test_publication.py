@@ -1,4 +1,4 @@
-"""What is said of what is public, of the lock, and of what somebody else put under a fixed key."""
+"""Findings about the public mosaic, the lock, and foreign objects under fixed keys."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_since_when_a_lock_is_held_does_not_change_when_it_is_renewed(store: Obj
 
 
 def test_a_dead_publishers_lock_is_in_nobodys_way(store: ObjectStore) -> None:
-    """Such as one of an earlier version, which did not say since when."""
+    """Such as one of an earlier version, which did not record when it was taken."""
     until = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
     store.put_bytes(KEYS.lock, json.dumps({"build": BUILD, "until": until}).encode(), JSON)
     lock = examined(store)["publisher's lock"]

@@ -1,4 +1,4 @@
-"""What is said of folders, disks and this machine."""
+"""Findings about folders, disks and this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def everything_in(folder: Path) -> list[Path]:
 
 
 def stated(folder: Path, **more: str) -> Settings:
-    """An installation that keeps everything in a folder."""
+    """The settings of an installation that keeps everything in one folder."""
     places = {"MOSAIC_STORE": "store", "MOSAIC_SCRATCH": "scratch", "DAGSTER_HOME": "dagster"}
     return Settings.read({name: str(folder / place) for name, place in places.items()} | more)
 
@@ -147,7 +147,7 @@ def test_what_is_known_best_says_how_large_an_archive_will_be(
 
 @pytest.fixture
 def nobody() -> Iterator[None]:
-    """Root may write everywhere; so this is somebody else for a while."""
+    """Run a test as an unprivileged user, as root may write everywhere."""
     if os.geteuid() != 0:
         yield
         return

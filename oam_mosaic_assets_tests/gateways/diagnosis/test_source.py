@@ -1,4 +1,4 @@
-"""What is said of a source of images: whether it answers, who asks, and what it holds."""
+"""Findings about an image source: whether it answers, which user asks, and what it holds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _numbers = count(1)
 
 
 def examined(**stated: str) -> tuple[list[Finding], int | None]:
-    """What is found, and how many images there are."""
+    """The findings, and the number of images."""
     examination, findings = examine_source(Settings.read(stated)), []
     while True:
         try:
@@ -50,7 +50,7 @@ def states(findings: list[Finding]) -> list[tuple[str, State]]:
 
 @pytest.fixture(scope="module", params=PGSTAC_VERSIONS)
 def database(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[PgstacDatabase]:
-    """A database of three images, and a collection without any."""
+    """A database with three images and an empty collection."""
     name = f"examined_{request.param.replace('.', '_')}"
     created = postgres.create_pgstac(name, request.param)
     load_items(created, [an_item(f"{n:024x}") for n in range(3)])
@@ -61,7 +61,7 @@ def database(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterat
 
 @pytest.fixture
 def reader(database: PgstacDatabase) -> Iterator[Callable[[str], dict[str, str]]]:
-    """Make a user with no more rights than the statement grants; the value is the environment."""
+    """A user without rights, as a function that runs a GRANT for it and returns its environment."""
     name = f"reader_{next(_numbers)}"
     role = {"role": Identifier(name)}
     with database.connect() as connection:

@@ -1,4 +1,4 @@
-"""Partitions as tests build them: a store, real workers, and images of the scene behind a real server."""
+"""Building partitions in tests: a store, real workers, and images of the scene behind a real server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = "mosaic/cache/imagery/"
 
 
 class Bench:
-    """A store, and how partitions are built in it."""
+    """A store, and the means to build partitions in it."""
 
     def __init__(
         self, folder: Path, *hosts: str, workers: int = 2, limits: dict[str, float] = LIMITS
@@ -61,7 +61,7 @@ class Bench:
         on_progress: Callable[[int], None] = lambda _: None,
         running: Workers | None = None,
     ) -> Tally:
-        """Build the one partition that the images lie in."""
+        """Build the one partition that contains the images."""
         self._runs += 1
         scratch = self.folder / f"scratch-{self._runs}"
         scratch.mkdir(parents=True)
@@ -77,7 +77,7 @@ class Bench:
             )
 
     def tiles(self) -> dict[int, bytes]:
-        """All tiles of the partition as it lies in the store."""
+        """All tiles of the partition as stored."""
         state = self.partition(self.tile).state()
         folder = self.folder / f"fetched-{self._runs}-{time.monotonic_ns()}"
         folder.mkdir()
@@ -88,7 +88,7 @@ class Bench:
             return dict(contents(archive, laid_in(archive)))
 
     def seen_at(self, places: np.ndarray, zoom: int = FINEST) -> np.ndarray:
-        """What the tiles show at longitudes and latitudes, shape (n, 2): straight, (n, 4)."""
+        """What the tiles show at `places`, (n, 2) longitudes and latitudes: (n, 4), with straight alpha."""
         tiles = {each: straightened(decoded(content)) for each, content in self.tiles().items()}
         x, y = transform("EPSG:4326", "EPSG:3857", *places.T.tolist())
         pixel = 2 * HALF_WORLD / (256 << zoom)
@@ -104,14 +104,14 @@ class Bench:
 
 
 def drone(nginx: Nginx, name: str, east: float, north: float, **stated: object) -> tuple[Image, ImageOf]:
-    """A small image of the scene, 900 m wide, in a zone of UTM."""
+    """A small image of the scene, 900 m wide, in UTM zone 33."""
     of = utm(33, east, north, 3.0, (300, 250))
     write_image(nginx.root / f"{name}.tif", of, Writing(bands=of.colours()))
     return Image(id=name, footprint=of.footprint(), asset=nginx.address(f"{name}.tif"), **stated), of  # type: ignore[arg-type]
 
 
 def give_files(host: ScriptedHost, folder: Path) -> None:
-    """Let a scripted host give what lies in a folder."""
+    """Let a scripted host serve the files in a folder."""
     host.script = lambda request: request.give((folder / request.path.rpartition("/")[2]).read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the imagery tests: hosts of images."""
+"""Fixtures of the imagery tests: image hosts."""
 
 from __future__ import annotations
 

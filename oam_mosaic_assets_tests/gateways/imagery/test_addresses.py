@@ -1,4 +1,4 @@
-"""What the catalogue may have us ask: http, https and s3, of hosts that are public."""
+"""Which addresses in the catalogue may be requested: http, https and s3, on public hosts."""
 
 from __future__ import annotations
 

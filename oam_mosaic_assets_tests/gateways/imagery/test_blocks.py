@@ -25,7 +25,7 @@ from oam_mosaic_assets_tests.servers.image_hosts import Nginx
 
 @pytest.fixture(scope="module")
 def flights(nginx: Nginx) -> list[Image]:
-    """Eight images in some blocks of one partition."""
+    """Eight images in several blocks of one partition."""
     places = [(500_000 + 9000 * column, 5_000_000 + 9000 * row) for column in range(4) for row in range(2)]
     return [drone(nginx, f"flight-{n}", *place)[0] for n, place in enumerate(places)]
 
@@ -42,13 +42,13 @@ def test_a_partition_shows_the_scene_at_every_zoom(
     places = rng.uniform((west, south), (east, north), (300, 2))
     shown = bench.seen_at(places)
     assert (shown[:, 3] == 255).all()
-    assert np.abs(shown[:, :3] - scene(*places.T).T).mean() < 12.0  # WEBP, and half a pixel off the middle
+    assert np.abs(shown[:, :3] - scene(*places.T).T).mean() < 12.0  # WebP loss, and half a pixel off centre
     for zoom in range(PARTITION_ZOOM, FINEST):
         assert bench.seen_at(places, zoom)[:, 3].min() > 0
 
 
 def test_each_zoom_is_the_mean_of_the_one_below(nginx: Nginx, flights: list[Image], tmp_path: Path) -> None:
-    """Within what WEBP loses at each zoom; down to the partition's own tile."""
+    """Within the loss of WebP at each zoom, from the partition's own tile to the finest."""
     bench = Bench(tmp_path, nginx.host)
     bench.build(flights)
     tiles = {each: decoded(content) for each, content in bench.tiles().items()}
@@ -105,7 +105,7 @@ def test_only_the_blocks_of_an_image_that_changed_are_made_anew(
     tally = bench.build(changed)
     assert 0 < tally.made < whole.made
     assert tally.requests < whole.requests / 2
-    assert bench.tiles() == before  # the same pixels, though they were made anew
+    assert bench.tiles() == before  # the same pixels, though rebuilt
 
 
 def test_an_image_that_is_replaced_at_its_address_is_read_again(nginx: Nginx, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_an_image_that_is_replaced_at_its_address_is_read_again(nginx: Nginx, tm
     bench = Bench(tmp_path, nginx.host)
     bench.build([image])
     plain(nginx, "replaced", of, (0, 0, 200))
-    assert bench.build([image]).made == 0  # nobody looked
+    assert bench.build([image]).made == 0  # the address was not checked again
     bench.now += timedelta(days=8)
     assert bench.build([image]).made > 0
     middle = np.array([image.footprint.centroid.coords[0]])
@@ -193,7 +193,7 @@ def test_the_next_run_does_what_the_budget_did_not_reach(
     assert 0 < first.made < first.blocks
     assert first.left == first.blocks - first.made
     shown = bench.seen_at(np.array([newest.footprint.centroid.coords[0]]))
-    assert shown[0, 3] == 255  # the newest came first
+    assert shown[0, 3] == 255  # the newest image was built first
     second = bench.build(images)
     assert second.made == first.left
     assert second.left == 0
@@ -298,7 +298,7 @@ def test_feathered_images_go_over_into_each_other_across_blocks(nginx: Nginx, tm
     )
     edge = in_pixels(top.footprint).boundary
     away = shapely.distance(pixels, edge)
-    # where the other image ends and at corners it is another sum
+    # at corners and where the other image ends, the weights differ
     clear = shapely.distance(pixels, in_pixels(below.footprint).boundary) > 2 * width
     clear &= shapely.distance(pixels, shapely.multipoints(shapely.get_coordinates(edge.envelope))) > 3 * width
     share = np.clip(away / width, 0.0, 1.0)[clear]

@@ -1,4 +1,4 @@
-"""Reading images of every kind there is: what the grid shows is held against the scene, and against GDAL."""
+"""Reading images of every kind: what the grid shows is compared with the scene and with GDAL."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def opened(nginx: Nginx, name: str, render: str | None = None) -> Cog:
 
 
 def expected(window: Window) -> np.ndarray:
-    """The scene at the middles of a window's pixels: (height, width, 3)."""
+    """The scene at the centres of a window's pixels: (height, width, 3)."""
     metres = 2 * HALF_WORLD / WORLD
     x = (np.arange(window.x0, window.x1) + 0.5) * metres - HALF_WORLD
     y = HALF_WORLD - (np.arange(window.y0, window.y1) + 0.5) * metres
@@ -53,7 +53,7 @@ def expected(window: Window) -> np.ndarray:
 
 
 def seen(cog: Cog, footprint: Area) -> tuple[Window, np.ndarray]:
-    """What the grid shows of the footprint, straight."""
+    """The footprint's window, and what the grid shows in it of the footprint, with straight alpha."""
     area = in_pixels(footprint)
     window = window_of(area)
     pixels = cog.seen_in(window)
@@ -62,7 +62,7 @@ def seen(cog: Cog, footprint: Area) -> tuple[Window, np.ndarray]:
 
 
 def black_outside(image: ImageOf, share: float = 0.2) -> np.ndarray:
-    """True of the middle of an image, False of a collar round it."""
+    """A mask: true in the middle of an image, false in a collar around it."""
     width, height = image.size
     inside = np.zeros((height, width), bool)
     inside[int(height * share) : int(height * (1 - share)), int(width * share) : int(width * (1 - share))] = (
@@ -160,7 +160,7 @@ KINDS: dict[str, tuple[ImageOf, Callable[[], Writing], str | None]] = {
         None,
     ),
 }
-"""What it is of, how it is written, and how the catalogue says that it is to be shown."""
+"""The image, how it is written, and how the catalogue says it is to be rendered."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -318,7 +318,7 @@ def test_a_colour_table_of_the_catalogue_is_looked_up(nginx: Nginx) -> None:
 @pytest.mark.parametrize("kind", ["uint16", "int16", "float32"])
 def test_values_beyond_a_byte_are_stretched_by_their_percentiles(nginx: Nginx, kind: str) -> None:
     bands = (grey(PLACE).astype(np.float64) * 11 - 100).astype(kind)
-    bands[0, :10, :10] = np.iinfo(kind).max if kind != "float32" else 1e30  # a few that are out of all range
+    bands[0, :10, :10] = np.iinfo(kind).max if kind != "float32" else 1e30  # a few extreme outliers
     if kind == "float32":
         bands[0, 100:120] = np.nan
     write_image(nginx.root / "wide.tif", PLACE, Writing(bands=bands))
@@ -381,7 +381,7 @@ def test_a_large_cog_costs_few_requests(nginx: Nginx) -> None:
 
 
 def test_an_image_in_a_bucket_is_read_as_a_stranger_reads_it(ceph: CephServer, tmp_path: Path) -> None:
-    """What is not public there is not shown, though we might have the right to read it."""
+    """What is not public there is not shown, even if we had the right to read it."""
     path = write_image(tmp_path / "image.tif", PLACE, Writing(bands=PLACE.colours()))
     bucket, client = new_bucket(ceph), client_of(ceph)
     client.upload_file(str(path), bucket, "2026/an image.tif", ExtraArgs={"ACL": "public-read"})

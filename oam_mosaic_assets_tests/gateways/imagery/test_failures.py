@@ -1,4 +1,4 @@
-"""What a build of a partition does where an image, a host or a worker fails."""
+"""What a build of a partition does when an image, a host or a worker fails."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_host_that_fails_again_and_again_is_left_alone(host: ScriptedHost, tmp
 
 
 def flights_of(host: ScriptedHost, folder: Path) -> list[Image]:
-    """More images than failures after which a host is left alone, each in blocks of its own."""
+    """More images than the failures after which their host is left alone, each in its own blocks."""
     give_files(host, folder)
     images = []
     for number in range(GIVEN_UP + 4):
@@ -133,7 +133,7 @@ def flights_of(host: ScriptedHost, folder: Path) -> list[Image]:
 
 
 def test_what_a_host_that_is_left_alone_once_gave_stays_as_it_is(host: ScriptedHost, tmp_path: Path) -> None:
-    """Its blocks are neither made without it nor counted as made."""
+    """Its blocks are neither remade without it nor counted as made."""
     images = flights_of(host, tmp_path)
     bench = Bench(tmp_path, host.host, workers=1)
     first = bench.build(images)
@@ -197,7 +197,7 @@ def test_a_partition_whose_archive_was_deleted_says_so_and_is_made_anew(
 
 
 def test_a_worker_that_dies_costs_one_image(nginx: Nginx, host: ScriptedHost, tmp_path: Path) -> None:
-    """As when a decoder is led astray: the process is gone, the run goes on."""
+    """As when a malformed file crashes the decoder: the process is gone, the run goes on."""
     good = drone(nginx, "survivor", 530_000, 5_420_000)[0]
     bad = Image(id="deadly", footprint=good.footprint, asset=host.address())
     bench = Bench(tmp_path, nginx.host, host.host, workers=1)
@@ -211,7 +211,7 @@ def test_a_worker_that_dies_costs_one_image(nginx: Nginx, host: ScriptedHost, tm
 def test_a_worker_that_hangs_is_ended(
     nginx: Nginx, host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Headers that drip keep a socket busy for ever; whoever started the worker looks at the clock."""
+    """Headers that trickle in keep a socket busy for ever; the parent process enforces the deadline."""
     monkeypatch.setattr("oam_mosaic_assets.gateways.imagery.workers.GRACE_SECONDS", 1.0)
     good = drone(nginx, "patient", 560_000, 5_420_000)[0]
     bad = Image(id="dripping", footprint=good.footprint, asset=host.address())
@@ -276,7 +276,7 @@ def test_another_worker_starts_though_the_first_waits_for_its_host(
 
 
 def test_a_worker_starts_with_what_it_needs_alone() -> None:
-    """Each one that dies is replaced, and a change of one image costs little more than the start of one."""
+    """Workers that die are replaced, and updating one image costs little more than starting a worker."""
     program = "import sys, oam_mosaic_assets.gateways.imagery.__main__; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     imported = set(told.stdout.split())

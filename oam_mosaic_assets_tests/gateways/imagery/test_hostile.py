@@ -1,4 +1,4 @@
-"""Images made to do harm: they cost their own place on the map, and nothing else."""
+"""Malicious images: each costs its own place on the map, and nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEED = 11
 
 
 def outcomes(nginx: Nginx, folder: Path, names: list[str], memory: int = 512 * 2**20) -> dict[str, str]:
-    """What becomes of each image, read as a build reads it; empty where it was read."""
+    """Read images as a build does: why each could not be read, or an empty reason if it was."""
     footprint = PLACE.footprint()
     block = blocks_of(np.array([footprint], dtype=object))[1][0].tolist()
     jobs = [
@@ -55,14 +55,14 @@ def outcomes(nginx: Nginx, folder: Path, names: list[str], memory: int = 512 * 2
 
 
 def tiff(entries: list[tuple[int, int, int, int]], body: bytes = b"") -> bytes:
-    """A TIFF of one directory: tag, type, count and value of each entry; the body comes before it."""
+    """A TIFF with one directory of entries (tag, type, count, value), which follows the body."""
     directory = struct.pack("<H", len(entries))
     directory += b"".join(struct.pack("<HHII", *each) for each in sorted(entries)) + bytes(4)
     return b"II*\x00" + struct.pack("<I", 8 + len(body)) + body + directory
 
 
 def test_a_bomb_fills_no_memory(nginx: Nginx, tmp_path: Path) -> None:
-    """A tile that inflates a thousandfold, in an image that says so; and a strip in one that does not."""
+    """A tile that inflates a thousandfold, in an image of that size; and a strip in one that claims less."""
     packed = zlib.compress(bytes(900 * 2**20), 1)
     side = 30_000 // 16 * 16  # of a tile
     geokeys = struct.pack("<4H4H4H4H", 1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
@@ -87,7 +87,7 @@ def test_a_bomb_fills_no_memory(nginx: Nginx, tmp_path: Path) -> None:
     (nginx.root / "liar.tif").write_bytes(tiff(common + lying, body))
     found = outcomes(nginx, tmp_path, ["bomb.tif", "liar.tif"])
     assert found["bomb.tif"] == Reason.TOO_LARGE
-    # black without a mask shows nothing; what does not fit its 250 rows is not inflated
+    # black without a mask shows nothing; what exceeds its 250 rows is not inflated
     assert found["liar.tif"] in {Reason.ELSEWHERE, Reason.DAMAGED}
 
 
@@ -135,7 +135,7 @@ def test_an_image_too_large_for_the_worker_costs_no_more_than_itself(nginx: Ngin
 
 
 def test_whatever_is_cut_or_flipped_has_a_reason_or_is_read(nginx: Nginx, tmp_path: Path) -> None:
-    """No worker may hang, and none that dies may take the run with it."""
+    """No worker may crash, and none may hang the run."""
     rng = random.Random(SEED)
     wholes = []
     for profile in ("deflate", "jpeg", "lzw", None):
@@ -148,7 +148,7 @@ def test_whatever_is_cut_or_flipped_has_a_reason_or_is_read(nginx: Nginx, tmp_pa
         content = bytearray(rng.choice(wholes))
         if number % 3 == 0:
             del content[rng.randrange(len(content)) :]
-        else:  # most of what can go wrong stands in the first bytes
+        else:  # most of what can go wrong is in the first bytes
             reach = rng.choice([512, 4096, len(content)])
             for _ in range(rng.choice([1, 8, 64])):
                 content[rng.randrange(min(reach, len(content)))] ^= 1 << rng.randrange(8)
@@ -163,7 +163,7 @@ def test_whatever_is_cut_or_flipped_has_a_reason_or_is_read(nginx: Nginx, tmp_pa
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace tells which files are opened")
 def test_nothing_of_this_machine_is_opened_for_an_image(nginx: Nginx, tmp_path: Path) -> None:
-    """An image whose metadata points to files beside it, and whose name looks like GDAL's own."""
+    """Its metadata may point to this machine, and its address may be a path or in GDAL's own syntax."""
     path = write_image(nginx.root / "pointing.tif", PLACE, Writing(bands=PLACE.colours()))
     with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
         file.update_tags(
@@ -200,6 +200,6 @@ def test_nothing_of_this_machine_is_opened_for_an_image(nginx: Nginx, tmp_path: 
     )
     assert told.stderr.count("READ") == 5
     trace = log.read_text()
-    assert nginx.host.rpartition(":")[2] in trace  # it sees what it should
+    assert nginx.host.rpartition(":")[2] in trace  # requests to nginx are traced
     for never in (str(secret), "pointing.tif", "image.tif.aux", "etc/passwd", "htons(1)"):
         assert never not in trace

@@ -76,7 +76,7 @@ def test_all_requests_of_an_image_share_a_connection(host: ScriptedHost) -> None
     source.opened()
     for at in range(10):
         source.read(at * 100_000, 90_000)
-    assert (source.requests, host.connections) == (10, 1)  # what was read first came with the first answer
+    assert (source.requests, host.connections) == (10, 1)  # the first read needs no request of its own
     assert source.bytes == FIRST + 9 * 90_000
 
 
@@ -91,7 +91,7 @@ def test_what_is_read_twice_is_asked_for_once(host: ScriptedHost) -> None:
 
 
 def test_what_came_with_the_first_answer_is_not_asked_for_again(host: ScriptedHost) -> None:
-    """The smallest overview of most COGs lies behind their headers."""
+    """In most COGs, the smallest overview follows the headers."""
     host.script = lambda request: request.give(CONTENT)
     source = source_of(host)
     source.opened()
@@ -312,7 +312,7 @@ def test_bytes_that_drip_end_when_the_time_is_up(host: ScriptedHost) -> None:
     host.script = script
     begun = time.monotonic()
     assert why(source_of(host, limits=Limits(seconds=1.0))) is Reason.SLOW
-    assert time.monotonic() - begun < 15.0  # a page of drops would take half an hour
+    assert time.monotonic() - begun < 15.0  # a whole page, byte by byte, would take half an hour
 
 
 def test_a_host_that_says_nothing_is_left(host: ScriptedHost) -> None:

@@ -1,4 +1,4 @@
-"""Images that no block shows yet: they are reported as waiting, seen in grey, and cost nothing in vain."""
+"""Images that no block shows yet: they are reported as waiting, drawn in grey, and cause no needless work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def go_down(host: ScriptedHost) -> None:
 
 
 def lent(host: ScriptedHost, folder: Path, name: str, east: float, north: float = 5_230_000) -> Image:
-    """A small image that the scripted host gives."""
+    """A small image served by the scripted host."""
     of = utm(33, east, north, 3.0, (300, 250))
     write_image(folder / f"{name}.tif", of, Writing(bands=of.colours()))
     give_files(host, folder)
@@ -38,7 +38,7 @@ def middle(image: Image) -> np.ndarray:
 
 
 def holes(bench: Bench, tally: Tally, images: list[Image]) -> list[str]:
-    """The images that are reported as not shown and that lie where there is no tile, as the audit sees it."""
+    """The images that are reported as not shown and lack a tile that the audit expects."""
     unread = {*tally.waiting, *(each.id for each in tally.skipped)}
     there = set(bench.tiles())
     return [
@@ -74,7 +74,7 @@ def test_an_image_in_a_block_that_showed_nothing_is_grey(
 ) -> None:
     of = utm(33, 700_000, 5_230_000, 10.0, (1500, 300))
     bands = of.colours().copy()
-    bands[:, :, 500:] = 0  # only its west shows anything
+    bands[:, :, 500:] = 0  # only its western part shows anything
     write_image(tmp_path / "wide.tif", of, Writing(bands=bands))
     wide = Image(id="wide", footprint=of.footprint(), asset=host.address("wide.tif"))
     give_files(host, tmp_path)
