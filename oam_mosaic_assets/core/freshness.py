@@ -32,6 +32,8 @@ class Comparison:
 
     def __str__(self) -> str:
         text = "no images have since been added to the catalogue or removed from it"
+        if self.only_counted:
+            text = "the catalogue still has as many images"
         if self.lacking or self.departed:
             text = (
                 f"{self.lacking:,} images of the catalogue are not in it yet, "

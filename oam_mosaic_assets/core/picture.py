@@ -25,8 +25,8 @@ HEIGHT: Final = 474
 """Size of the picture, pixels."""
 
 LEGEND: Final = (
-    "Orange: images; each dot stands for some 26,000 km²; the more images touch it, the larger and brighter. "
-    "Grey: land, for orientation only."
+    "Orange: images; each dot stands for some 26,000 km²; the more images touch it, the larger and brighter "
+    "it is. Grey: land, for orientation only."
 )
 """What the colours mean, to be shown with the picture."""
 

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,12 @@ import shapely
 
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.grid import first_tile_id
+from oam_mosaic_assets.core.imagery.audit import Unread
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.fragment import above, write_tiles
 from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
+from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.core.imagery.pixels import Pixels, decoded
 from oam_mosaic_assets.core.imagery.recipe import Image, Kind, Order, Recipe
 from oam_mosaic_assets.core.imagery.state import Tally
@@ -173,17 +175,20 @@ class ImageryMosaic:
 
     def report(self, tally: Tally, build: str) -> bytes:
         """Store the report of what was read and what was not, and return it."""
-        content = json.dumps({"build": build, **asdict(tally)}, ensure_ascii=False, indent=1).encode()
+        stated = asdict(replace(tally, shown=[]))
+        del stated["shown"]
+        content = json.dumps({"build": build, **stated}, ensure_ascii=False, indent=1).encode()
         self._store.put_bytes(self._keys.imagery_report, content, Headers("application/json"))
         return content
 
-    def unread(self, build: str) -> list[str]:
-        """Ids of the images that a build has not read, from its report; none if that is not there."""
+    def unread(self, build: str) -> Unread:
+        """What a build has not read, from its report; nothing if that is not there."""
         found = self._store.get_bytes(self._keys.imagery_report)
         told = json.loads(found[0]) if found else {}
         if told.get("build") != build:
-            return []
-        return [*told["waiting"], *(each["id"] for each in told["skipped"])]
+            return Unread()
+        skipped = (each["id"] for each in told["skipped"] if each["reason"] != Reason.ELSEWHERE)
+        return Unread(frozenset(skipped), frozenset(told["waiting"]), frozenset(told["unfinished"]))
 
     def write(
         self,

@@ -98,7 +98,7 @@ async function readPointer(config: Config, root: URL): Promise<Pointer> {
 }
 
 async function readManifest(config: Config, root: URL, build: string): Promise<Pointer> {
-  if (!BUILD.test(build)) throw new NoMosaic("no-such-build", "that is no build's name");
+  if (!BUILD.test(build)) throw new NoMosaic("no-such-build", "that is not a build's name");
   const manifest = (await read(new URL(`${config.builds}${build}/manifest.json`, root), "no-such-build")) as Manifest;
   const { images, archive, products, snapshot } = manifest;
   return { build, images, archive: archive?.key, products, checked_at: snapshot?.taken_at, format: FORMAT };

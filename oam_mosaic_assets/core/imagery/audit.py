@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,24 @@ _SEEN: Final = 6.0
 """Radius, in pixels of `FINEST`, of a disc that contains a whole pixel of `BLOCK_ZOOM` wherever it is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What a build has not read.
+
+    Attributes:
+        failed: ids of the images that could not be read.
+        waiting: ids of those that no block shows yet.
+        unfinished: ids of the tiles at `BLOCK_ZOOM` whose blocks are not up to date.
+    """
+
+    failed: Collection[str] = frozenset()
+    waiting: Collection[str] = frozenset()
+    unfinished: Set[int] = frozenset()
+
+
+ALL_READ: Final = Unread()
+
+
 def examine_imagery(
     archive: Path,
     footprints: Path,
@@ -55,7 +74,7 @@ def examine_imagery(
     snapshot: str,
     extent: tuple[float, float, float, float],
     tally: Mapping[str, Any],
-    unread: Collection[str] = (),
+    unread: Unread = ALL_READ,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
     """Audit an imagery archive.
@@ -66,7 +85,7 @@ def examine_imagery(
         snapshot: the digest of the snapshot.
         extent: bounds of all its footprints: west, south, east, north, degrees.
         tally: what became of the images, in numbers, and the archive's kind.
-        unread: ids of the images that were not read.
+        unread: what was not read.
         on_progress: called now and then with the share of tiles checked, 0 to 1.
     """
     try:
@@ -77,7 +96,7 @@ def examine_imagery(
                 _header(opened, snapshot, extent, tally["kind"]),
                 _accounts(tally),
                 _placement(opened, tiles, footprints, tally),
-                _holes(opened, tiles, footprints, snapshot, tally["kind"], set(unread)),
+                _holes(opened, tiles, footprints, snapshot, tally["kind"], unread),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
@@ -157,7 +176,8 @@ def _accounts(tally: Mapping[str, Any]) -> Verdict:
         return Verdict.failing(
             name, f"{read:,} shown and {skipped:,} skipped do not add up to {images:,}", **numbers
         )
-    waits = f", {images - read - skipped:,} are left for the next run" if left else ""
+    waiting = images - read - skipped
+    waits = f", {waiting:,} wait for the next run" if waiting else ""
     return Verdict.passing(
         name, f"{read:,} of {images:,} images are shown, {skipped:,} skipped{waits}", **numbers
     )
@@ -198,17 +218,20 @@ def _placement(archive: Archive, tiles: Directory, footprints: Path, tally: Mapp
 
 
 def _holes(
-    archive: Archive, tiles: Directory, footprints: Path, snapshot: str, kind: str, unread: Collection[str]
+    archive: Archive, tiles: Directory, footprints: Path, snapshot: str, kind: str, unread: Unread
 ) -> Verdict:
     name = "no_image_is_a_hole"
     if kind == "imagery":
         return Verdict.passing(name, "nothing is grey, as asked for")
     missing, count, there = set[int](), 0, set(tiles.tile_id.tolist())
     for rows in read_batches(footprints, ("id", "geometry")):
-        hinted = [image for image, each in enumerate(rows["id"].to_list()) if each in unread]
-        count += len(hinted)
-        for area in shapely.from_wkb(rows["geometry"].to_numpy()[hinted]):
-            missing |= set(_surely_seen(area)) - there
+        for name_of, geometry in zip(rows["id"].to_list(), rows["geometry"].to_list(), strict=True):
+            if name_of not in unread.failed and name_of not in unread.waiting:
+                continue
+            count += 1
+            bare = set(_surely_seen(shapely.from_wkb(geometry))) - there
+            # an image that waits may show nothing in a block that was finished
+            missing |= bare if name_of in unread.failed else bare & unread.unfinished
     wrong = []
     if missing:
         tile = "/".join(map(str, tileid_to_zxy(min(missing))))

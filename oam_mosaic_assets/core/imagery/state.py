@@ -138,7 +138,9 @@ class Tally:
         images: how many in all.
         read: how many of them some block shows.
         skipped: those that are not, and why.
+        shown: their ids; not part of a report.
         waiting: ids of those that no block shows yet: the budget was spent, or a host was down.
+        unfinished: ids of the tiles at `BLOCK_ZOOM` whose blocks are not up to date.
         blocks: how many in all.
         made: how many of them this run made.
         left: how many are left for the next run: the budget was spent, a host was down, or making it failed.
@@ -151,7 +153,9 @@ class Tally:
     images: int = 0
     read: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    unfinished: list[int] = field(default_factory=list)
     blocks: int = 0
     made: int = 0
     left: int = 0
@@ -180,7 +184,9 @@ class Tally:
             whole.images += part.images
             whole.read += part.read
             whole.skipped += part.skipped
+            whole.shown += part.shown
             whole.waiting += part.waiting
+            whole.unfinished += part.unfinished
             whole.blocks += part.blocks
             whole.made += part.made
             whole.left += part.left
@@ -196,10 +202,16 @@ class Tally:
     def of_images(self, count: int) -> Tally:
         """The same, with each image counted once: as read only if no partition has skipped it or awaits it.
 
+        One that shows nothing in a partition is skipped for that only if it is neither shown nor awaited in
+        another.
+
         Args:
             count: how many images all partitions have together.
         """
-        skipped = {each.id: each for each in self.skipped}
+        others = {*self.shown, *self.waiting}
+        skipped = {
+            each.id: each for each in self.skipped if each.reason != Reason.ELSEWHERE or each.id not in others
+        }
         waiting = set(self.waiting) - skipped.keys()
         return replace(
             self,

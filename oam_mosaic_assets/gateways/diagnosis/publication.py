@@ -50,7 +50,11 @@ def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, No
 def _waiting(releases: Releases) -> Iterator[Finding]:
     if hold := releases.holds.present():
         yield Finding("hold", State.WRONG, str(hold), "Builds are refused until `oam-mosaic resume`.")
-    pending = [each.id for each in releases.takedowns.all() if releases.keys.prefix not in each.gone]
+    try:
+        pending = [each.id for each in releases.takedowns.all() if releases.keys.prefix not in each.gone]
+    except MosaicError as error:
+        yield Finding.of("takedown", error)
+        pending = []
     if pending:
         yield Finding(
             "takedown",

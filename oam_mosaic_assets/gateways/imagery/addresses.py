@@ -126,7 +126,7 @@ def _of_s3(parts: SplitResult, rules: Rules) -> str:
     # a question mark or a hash may be part of an object's name
     rest = [f"{mark}{part}" for mark, part in (("?", parts.query), ("#", parts.fragment)) if part]
     name = "".join([parts.path.removeprefix("/"), *rest])
-    if not _BUCKET.fullmatch(parts.netloc) or not name:
+    if not _BUCKET.fullmatch(parts.netloc) or not parts.path.startswith("/") or not name:
         raise Unreadable(Reason.BAD_ADDRESS, "it does not name a valid bucket and object")
     return f"{bucket_address(rules.s3_endpoint, parts.netloc)}/{quote(name, safe='/%~-._')}"
 

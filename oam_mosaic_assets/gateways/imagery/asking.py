@@ -123,20 +123,23 @@ class Asking:
         self.looked[address] = looked
         return looked
 
-    def became_of(self, image: Image, *, is_drawn: bool) -> Skipped | bool:
+    def became_of(self, image: Image, *, is_drawn: bool, is_finished: bool) -> Skipped | bool:
         """True if an image is shown, False if it waits to be read, else why it is not shown.
 
         Args:
             image: the image.
-            is_drawn: whether a finished block was made of it.
+            is_drawn: whether a block may show it, up to date or as it was before.
+            is_finished: whether all its blocks are up to date.
         """
         if image.asset is None:
             return Skipped(id=image.id, reason=Reason.NO_ASSET, detail="", host="", since="")
         looked = self.looked.get(image.asset)
-        if looked is None or (not looked.reason and (looked.is_seen is None or not is_drawn)):
+        if looked is None:
             return False
-        if looked.is_seen:
+        if not looked.reason and is_drawn:
             return True
+        if not looked.reason and not (is_finished and looked.is_seen is False):
+            return False
         reason = looked.reason or Reason.ELSEWHERE
         return Skipped(id=image.id, reason=reason, detail=looked.detail, host=looked.host, since=looked.since)
 

@@ -18,7 +18,7 @@ from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, PARTITION_ZOOM, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.laid import laid_in
 from oam_mosaic_assets.core.imagery.recipe import WAITING, Image, block_key, on_top_first, waiting_key
-from oam_mosaic_assets.core.imagery.state import Skipped, Tally, looked_of
+from oam_mosaic_assets.core.imagery.state import Looked, Skipped, Tally, looked_of
 from oam_mosaic_assets.gateways.imagery.asking import Asking
 from oam_mosaic_assets.gateways.imagery.cutting import Cutting, InWork, name_of, next_of
 from oam_mosaic_assets.gateways.imagery.packing import LOSSLESS, TILES, metadata_of, pack
@@ -80,8 +80,12 @@ class Building:
         return self.tally
 
     def _is_due(self, block: Tile) -> bool:
+        """Whether it is not up to date, or holds a version of an image of which no chip was ever cut."""
         key = self._key(block)
-        return key is None or key != self.state.key_of(name_of(block))
+        if key is None or key != self.state.key_of(name_of(block)):
+            return True
+        looked = (self.state.looked.get(self.images[each].asset or "") for each in self.blocks[block])
+        return any(each is not None and not each.reason and each.is_seen is None for each in looked)
 
     def _urgency(self, block: Tile) -> tuple[bool, datetime, int]:
         """Sort key, highest first: never made, then with the newest images, then with the most."""
@@ -166,16 +170,8 @@ class Building:
         return bool(key) and self._ids.issuperset(ids) and (self.recipe.has_hints or not is_grey)
 
     def _is_bare(self, block: Tile) -> bool:
-        """Whether a block showed nothing, and now has an image that is not read: nobody would see that."""
+        """Whether a block that is not up to date shows nothing, not even that an image waits there."""
         if not self._is_due(block):
-            return False
-        states = [self.state.state_of(self.images[each]) or "!" for each in self.blocks[block]]
-        known = self.before.blocks[name_of(block)][1:]
-        is_unread = any(
-            state.startswith("!") or self.images[each].id not in known
-            for each, state in zip(self.blocks[block], states, strict=True)
-        )
-        if not is_unread:
             return False
         if self._shown is None:
             path = self._fetched(self.before.tiles)
@@ -286,17 +282,33 @@ class Building:
 
     def _count(self) -> None:
         self.tally.images = len(self.images)
-        drawn = {
-            each for key, *ids in self.state.blocks.values() if not key.startswith(WAITING) for each in ids
-        }
-        for image in self.images:
-            became = self.asking.became_of(image, is_drawn=image.id in drawn)
+        unfinished = {each for each in self.blocks if self._is_due(each)}
+        self.tally.unfinished = [each.id(BLOCK_ZOOM) for each in unfinished]
+        drawn, waits = set[int](), set[int]()
+        for block, members in self.blocks.items():
+            looked = self.before.looked if block in unfinished else self.state.looked
+            key, *ids = self.state.blocks.get(name_of(block), [WAITING])
+            if not key.startswith(WAITING):
+                drawn |= {
+                    each
+                    for each in members
+                    if self.images[each].id in ids and _is_seen(looked.get(self.images[each].asset or ""))
+                }
+            if block in unfinished:
+                waits.update(members)
+        for index, image in enumerate(self.images):
+            became = self.asking.became_of(image, is_drawn=index in drawn, is_finished=index not in waits)
             if isinstance(became, Skipped):
                 self.tally.skipped.append(became)
             elif became:
-                self.tally.read += 1
+                self.tally.shown.append(image.id)
             else:
                 self.tally.waiting.append(image.id)
+        self.tally.read = len(self.tally.shown)
+
+
+def _is_seen(looked: Looked | None) -> bool:
+    return looked is not None and not looked.reason and bool(looked.is_seen)
 
 
 def _members(images: Sequence[Image], partition: Tile) -> dict[Tile, list[int]]:

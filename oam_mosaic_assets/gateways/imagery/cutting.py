@@ -197,7 +197,10 @@ class Cutting:
         for block in blocks:
             work = self._active.get(block)
             if work is None:
-                self._early[block, image] = state
+                if block in self._pending:
+                    self._early[block, image] = state
+                else:  # it was put off meanwhile
+                    self._chip(block, image).unlink(missing_ok=True)
                 continue
             work.take(image, state, self._chip(block, image))
             if not work.missing:

@@ -98,7 +98,7 @@ class Kept:
             if tiles and lossless:
                 return tiles, lossless
             before, state = state, self.state()
-            if before.tiles == state.tiles:
+            if (before.tiles, before.lossless) == (state.tiles, state.lossless):
                 raise self.lost(before)
         return None
 
@@ -113,10 +113,12 @@ class Kept:
         If that is still the partition's state, it is deleted, so that the next build reads the partition
         again; finished blocks that are not packed yet are kept.
         """
-        if self.state().tiles != state.tiles:
+        now = self.state()
+        if (now.tiles, now.lossless) != (state.tiles, state.lossless):
             return StoreUnavailable(
-                f"Another machine has built the partition {self.tile.partition} meanwhile.",
-                hint="Build again: what it has read is not read again.",
+                f"The partition {self.tile.partition} has changed meanwhile: another machine built it, or "
+                "an image of it was taken down.",
+                hint="Build again: what another machine has read is not read again.",
             )
         names = filter(None, ("state.json", state.tiles, state.lossless))
         self.store.delete([f"{self.at}{each}" for each in names])

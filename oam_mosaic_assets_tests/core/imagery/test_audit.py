@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from oam_mosaic_assets.core.archive import HEADER_LENGTH, open_archive
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.grid import first_tile_id
-from oam_mosaic_assets.core.imagery.audit import IMAGERY_CHECKS, examine_imagery
+from oam_mosaic_assets.core.imagery.audit import ALL_READ, IMAGERY_CHECKS, Unread, examine_imagery
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.fragment import above, tiles_of_block, write_tiles
 from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
@@ -45,7 +46,7 @@ def verdicts(
     extent: tuple[float, float, float, float] = EXTENT,
     zooms: tuple[int, int] = (0, FINEST),
     cut: bool = False,
-    unread: tuple[str, ...] = (),
+    unread: Unread = ALL_READ,
     says: str = "",
 ) -> set[str]:
     """The names of the checks that fail."""
@@ -179,14 +180,17 @@ def lower(content: dict[int, bytes]) -> dict[int, bytes]:
     return {each: tile for each, tile in content.items() if each >= first_tile_id(LAST_GREY + 1)}
 
 
+LOST = Unread(failed=frozenset("a"))
+
+
 def test_an_image_that_is_not_read_and_not_grey_fails(tmp_path: Path) -> None:
-    assert verdicts(tmp_path, {}, tally=UNREAD, unread=("a",)) == {"no_image_is_a_hole"}
+    assert verdicts(tmp_path, {}, tally=UNREAD, unread=LOST) == {"no_image_is_a_hole"}
 
 
 def test_a_grey_image_passes_and_so_does_a_hole_that_was_asked_for(tmp_path: Path) -> None:
     for folder in ("grey", "hole"):
         (tmp_path / folder).mkdir()
-    assert verdicts(tmp_path / "grey", tiles(), tally=UNREAD, unread=("a",)) == {
+    assert verdicts(tmp_path / "grey", tiles(), tally=UNREAD, unread=LOST) == {
         "no_image_is_a_hole"
     }  # only one of its blocks is there
     of_blocks = [
@@ -196,8 +200,14 @@ def test_a_grey_image_passes_and_so_does_a_hole_that_was_asked_for(tmp_path: Pat
     found = dict(each for tiles in of_blocks for each in tiles.items())
     blocks = [Tile(*each) for each in blocks_of(np.array([FOOTPRINT], dtype=object))[1].tolist()]
     made, _ = above(0, blocks, BLOCK_ZOOM, lambda tile: decoded(found[tile.id(BLOCK_ZOOM)]))
-    assert not verdicts(tmp_path, found | made, tally=UNREAD, unread=("a",))
-    assert not verdicts(tmp_path / "hole", {}, tally=UNREAD | {"kind": "imagery"}, unread=("a",))
+    waits = Unread(waiting=frozenset("a"))
+    (tmp_path / "finished").mkdir()
+    assert not verdicts(tmp_path / "finished", {}, tally=UNREAD, unread=waits)
+    unfinished = replace(waits, unfinished={blocks[0].id(BLOCK_ZOOM)})
+    (tmp_path / "unfinished").mkdir()
+    assert verdicts(tmp_path / "unfinished", {}, tally=UNREAD, unread=unfinished) == {"no_image_is_a_hole"}
+    assert not verdicts(tmp_path, found | made, tally=UNREAD, unread=LOST)
+    assert not verdicts(tmp_path / "hole", {}, tally=UNREAD | {"kind": "imagery"}, unread=LOST)
 
 
 def test_a_hybrid_passes_with_its_upper_zooms_in_grey(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.core.imagery.state import Skipped, Tally
 
@@ -25,3 +27,11 @@ def test_an_image_that_lies_in_two_partitions_counts_once() -> None:
 def test_an_image_that_one_partition_could_not_read_is_not_said_to_wait() -> None:
     whole = Tally(images=2, skipped=[skipped("a")], waiting=["a"]).of_images(1)
     assert (whole.read, len(whole.skipped), whole.waiting) == (0, 1, [])
+
+
+def test_an_image_that_shows_nothing_in_one_partition_is_what_it_is_in_the_others() -> None:
+    blank = [replace(skipped(name), reason=Reason.ELSEWHERE) for name in ("shown", "waits", "nowhere")]
+    one = Tally(images=3, skipped=blank)
+    other = Tally(images=2, read=1, shown=["shown"], waiting=["waits"])
+    whole = Tally.total([one, other]).of_images(3)
+    assert (whole.read, whole.waiting, [each.id for each in whole.skipped]) == (1, ["waits"], ["nowhere"])

@@ -10,6 +10,7 @@ import pytest
 import shapely
 
 from oam_mosaic_assets.core.imagery.audit import _surely_seen
+from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
@@ -39,10 +40,13 @@ def middle(image: Image) -> np.ndarray:
 
 def holes(bench: Bench, tally: Tally, images: list[Image]) -> list[str]:
     """The images that are reported as not shown and lack a tile that the audit expects."""
-    unread = {*tally.waiting, *(each.id for each in tally.skipped)}
-    there = set(bench.tiles())
+    failed = {each.id for each in tally.skipped if each.reason != Reason.ELSEWHERE}
+    there, unfinished = set(bench.tiles()), set(tally.unfinished)
+    bare = {each.id: set(_surely_seen(each.footprint)) - there for each in images}
     return [
-        each.id for each in images if each.id in unread and not there.issuperset(_surely_seen(each.footprint))
+        name
+        for name, tiles in bare.items()
+        if (tiles and name in failed) or (tiles & unfinished and name in tally.waiting)
     ]
 
 
@@ -106,7 +110,9 @@ def test_another_kind_turns_what_could_not_be_read_grey_without_a_budget(
     assert holes(bench, bench.build([image], budget=NOTHING), [image]) == []
 
 
-def test_an_image_that_changed_waits_until_it_is_read_again(host: ScriptedHost, tmp_path: Path) -> None:
+def test_an_image_that_changed_is_shown_as_it_was_until_it_is_read_again(
+    host: ScriptedHost, tmp_path: Path
+) -> None:
     image = lent(host, tmp_path, "changing", 700_000)
     content = (tmp_path / "changing.tif").read_bytes()
     bench = Bench(tmp_path / "bench", host.host)
@@ -120,9 +126,80 @@ def test_an_image_that_changed_waits_until_it_is_read_again(host: ScriptedHost, 
     bench.now += timedelta(days=8)
     budget = Budget(bytes=2**30)
     tally = bench.build([image], budget=budget)
-    assert (tally.waiting, tally.skipped) == ([image.id], [])
+    assert (tally.read, tally.waiting, tally.skipped) == (1, [], [])
+    assert tally.left > 0
     assert bench.seen_at(middle(image))[0, 3] == 255
     assert bench.build([image]).read == 1
+
+
+def test_an_image_that_is_back_as_it_was_is_read_again(host: ScriptedHost, tmp_path: Path) -> None:
+    """Its block is up to date, but what was said in between is all that is known of it."""
+    image = lent(host, tmp_path, "flips", 702_400, 5_232_000)
+    bench = Bench(tmp_path / "bench", host.host)
+    bench.build([image])
+    host.script = lambda request: request.answer("404 Not Found")
+    bench.now += timedelta(days=8)
+    budget = Budget(bytes=2**30)
+    asked = host.script
+
+    def look_only(request: Request) -> None:
+        asked(request)
+        budget.bytes = 0
+
+    host.script = look_only
+    assert [each.reason for each in bench.build([image], budget=budget).skipped] == ["missing"]
+    give_files(host, tmp_path)
+    bench.now += timedelta(days=1)
+    tally = bench.build([image])
+    assert (tally.read, tally.waiting, tally.left) == (1, [], 0)
+
+
+def test_an_image_that_shows_nothing_in_its_footprint_is_no_hole(nginx: Nginx, tmp_path: Path) -> None:
+    of = utm(33, 702_400, 5_232_000, 3.0, (300, 250))
+    write_image(nginx.root / "black.tif", of, Writing(bands=of.colours() * 0))
+    image = Image(id="black", footprint=of.footprint(), asset=nginx.address("black.tif"))
+    bench = Bench(tmp_path, nginx.host)
+    tally = bench.build([image])
+    assert [each.reason for each in tally.skipped] == ["elsewhere"]
+    assert (tally.unfinished, holes(bench, tally, [image])) == ([], [])
+
+
+def test_an_image_whose_first_block_is_blank_is_not_said_to_be_elsewhere(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    of = utm(33, 650_000, 5_500_000, 12.0, (2400, 2400))
+    bands = of.colours().copy()
+    bands[:, 1200:, :] = 0
+    write_image(nginx.root / "half.tif", of, Writing(bands=bands))
+    image = Image(id="half", footprint=of.footprint(), asset=nginx.address("half.tif"))
+    for received in (1, 200_000, 600_000):
+        bench = Bench(tmp_path / f"{received}", nginx.host, workers=1)
+        tally = bench.build([image], budget=Budget(bytes=received))
+        assert tally.left > 0
+        assert not tally.skipped
+        assert holes(bench, tally, [image]) == []
+        assert bench.build([image]).read == 1
+
+
+def test_an_image_that_is_back_and_whose_block_is_put_off_waits(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+) -> None:
+    lost = Image(
+        id="lost",
+        footprint=utm(33, 702_400, 5_232_000, 3.0, (300, 250)).footprint(),
+        asset=nginx.address("lost.tif"),
+    )
+    beside = lent(host, tmp_path, "beside", 703_600, 5_232_000)
+    bench = Bench(tmp_path / "bench", nginx.host, host.host, workers=1)
+    assert bench.build([lost, beside]).read == 1
+    drone(nginx, "lost", 702_400, 5_232_000)
+    go_down(host)
+    bench.now += timedelta(days=1)
+    tally = bench.build([lost, beside])
+    assert (tally.read, tally.waiting) == (1, ["lost"])
+    assert bench.seen_at(middle(lost))[0, 3] < 255
+    give_files(host, tmp_path)
+    assert bench.build([lost, beside]).read == 2
 
 
 def test_a_host_that_tells_no_version_is_read_and_waited_for(host: ScriptedHost, tmp_path: Path) -> None:
