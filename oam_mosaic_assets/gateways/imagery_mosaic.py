@@ -188,7 +188,7 @@ class ImageryMosaic:
         if told.get("build") != build:
             return Unread()
         skipped = (each["id"] for each in told["skipped"] if each["reason"] != Reason.ELSEWHERE)
-        return Unread(frozenset(skipped), frozenset(told["waiting"]), frozenset(told["unfinished"]))
+        return Unread(frozenset(skipped), frozenset(told["waiting"]), frozenset(told.get("unfinished", ())))
 
     def write(
         self,
