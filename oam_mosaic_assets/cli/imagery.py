@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from oam_mosaic_assets.cli.releases import releases_of
+from oam_mosaic_assets.cli.releases import releases_of, say
 from oam_mosaic_assets.core.product import IMAGERY
 from oam_mosaic_assets.errors import CatalogueRefused, SettingsError
 from oam_mosaic_assets.gateways.imagery_mosaic import ByPartition
@@ -67,6 +65,6 @@ def read_partitions(named: list[str], share: tuple[int, int]) -> int:
     code = 0
     chosen = partitions(named, share)
     for number, each in enumerate(chosen, 1):
-        print(f"Partition {each}, {number} of {len(chosen)}", file=sys.stderr)  # noqa: T201
+        say(f"Partition {each}, {number} of {len(chosen)}")
         code = run_job("imagery_partitions", partition=each) or code
     return code

@@ -39,7 +39,7 @@ def announced() -> Releases:
     """The same releases, announced on standard error so that nobody acts on the wrong place unawares."""
     settings = Settings.read()
     for line in announcement(settings, place="At"):
-        _say(line)
+        say(line)
     return releases_of(settings)
 
 
@@ -105,8 +105,8 @@ def hold(reason: str) -> int:
     """Hold publication until `resume`."""
     releases = announced()
     if releases.current() is None:
-        _say("Note  nothing has been published here: is this the place of the builds?")
-    with releases.lock("a hold").held(_say):
+        say("Note  nothing has been published here: is this the place of the builds?")
+    with releases.lock("a hold").held(say):
         placed = releases.holds.place(reason)
     print(f"{placed}. To end it: oam-mosaic resume")  # noqa: T201
     return 0
@@ -115,7 +115,7 @@ def hold(reason: str) -> int:
 def resume() -> int:
     """End the hold."""
     releases = announced()
-    with releases.lock("the end of a hold").held(_say):
+    with releases.lock("the end of a hold").held(say):
         held = releases.holds.present()
         releases.holds.put_back(None)
     ended = f"The hold has ended; the next build will be published. It said: {held}"
@@ -123,5 +123,6 @@ def resume() -> int:
     return 0
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line on standard error."""
     print(text, file=sys.stderr)  # noqa: T201

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 
-from oam_mosaic_assets.cli.releases import announced, releases_of
+from oam_mosaic_assets.cli.releases import announced, releases_of, say
 from oam_mosaic_assets.core.footprint import as_id
 from oam_mosaic_assets.errors import MosaicError, Passing, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
@@ -41,11 +40,11 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
     try:
         code = run_job("global_mosaic", confirm=confirm, takedown=reason)
         with folder_in_use(settings.mosaic_scratch) as folder:  # for copies of archives
-            found = purge(releases, name, folder=folder, say=_say)
+            found = purge(releases, name, folder=folder, say=say)
         if not found.left:
             releases.takedowns.mark_gone(name)
     except BaseException:
-        _say(f"{name} is on the takedown list, but may still be public: run the same command again")
+        say(f"{name} is on the takedown list, but may still be public: run the same command again")
         raise
     _report(releases, name, found)
     return (code or Passing.exit_code) if found.left else 0
@@ -64,7 +63,7 @@ def _see_whether_it_is_known(settings: Settings, name: str) -> None:
             hint="Run this with the settings of the builds: the same catalogue and store.",
         )
     # builds may still show an image that the catalogue has since lost
-    _say("NOTE: the catalogue holds no image with this id; if you mistyped it, --undo it")
+    say("NOTE: the catalogue holds no image with this id; if you mistyped it, --undo it")
 
 
 def _report(releases: Releases, name: str, found: Purged) -> None:
@@ -109,7 +108,3 @@ def undo(name: str) -> int:
         )
     print(f"{name} is off the takedown list; the next build will show it if the catalogue holds it")  # noqa: T201
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
 from oam_mosaic_assets.core.audit import NAMED, Bounds, Verdict
@@ -27,7 +26,7 @@ from oam_mosaic_assets.core.coverage_truth import (
     touched_tiles,
     zooms_disagree,
 )
-from oam_mosaic_assets.core.grid import first_tile_id
+from oam_mosaic_assets.core.grid import first_tile_id, tile_name
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.palette import BrokenPicture
 from oam_mosaic_assets.core.pixels import Numbers
@@ -145,7 +144,7 @@ def _wholeness(archive: Archive, case: _Case, before: Before | None) -> Verdict:
         if not fault and case.plan.way == "whole" and content != full:
             fault = "it is not fully covered"
         if fault:
-            faults.append(f"{_named(read.tile_id[each])}: {fault}")
+            faults.append(f"{tile_name(int(read.tile_id[each]))}: {fault}")
     by_zoom = _by_zoom(tiles_of(case.source.entries), case.plan)
     tiles, stated = sum(by_zoom.values()), archive.header["addressed_tiles_count"]
     if tiles != stated:
@@ -209,7 +208,7 @@ def _tiles(case: _Case) -> Verdict:
     blocks = None if case.affected is None else case.affected.blocks
     missing, stray = tiles_astray(drawn, case.footprints, plan, blocks)
     wrong = [
-        f"{len(tiles)} tiles are {what}, first {_named(tiles[0])}"
+        f"{len(tiles)} tiles are {what}, first {tile_name(int(tiles[0]))}"
         for what, tiles in (("missing where images are", missing), ("drawn where none are", stray))
         if len(tiles)
     ]
@@ -260,7 +259,3 @@ def _chosen(blocks: Numbers, count: int, snapshot: str) -> Numbers:
     names: Sequence[str] = [str(each) for each in blocks.tolist()]
     some: Numbers = blocks[chosen_by_digest(names, snapshot, count)]
     return some
-
-
-def _named(tile_id: np.int64) -> str:
-    return "/".join(map(str, tileid_to_zxy(int(tile_id))))

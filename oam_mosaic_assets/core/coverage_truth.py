@@ -12,12 +12,11 @@ from typing import Final
 
 import numpy as np
 import shapely
-from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_below
 from oam_mosaic_assets.core.coverage_tiles import read_tiles
 from oam_mosaic_assets.core.directory import Directory
-from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_positions
+from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_name, tile_positions
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.placement import pairs_reached
@@ -111,8 +110,7 @@ def zooms_disagree(source: Source, plan: CoveragePlan, within: Stretches | None 
             shown = read_tiles([source], above[part], zoom, picture)
             made = read_tiles([source], below[part].ravel(), zoom + 1, picture).halved()
             if not shown.is_as(made):
-                first = tileid_to_zxy(int(above[start]))
-                wrong.append(f"from {'/'.join(map(str, first))} on")
+                wrong.append(f"from {tile_name(int(above[start]))} on")
     return wrong
 
 

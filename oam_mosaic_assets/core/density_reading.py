@@ -15,7 +15,7 @@ from pmtiles.tile import tileid_to_zxy
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
 from oam_mosaic_assets.core.density import FINER, SIDES, ZOOM_MAX
 from oam_mosaic_assets.core.density_tiles import EXTENT_SIDES, LAYER, POINTS, POLYGONS
-from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, zoom_of
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_name, zoom_of
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT
 from oam_mosaic_assets.core.vector_tile import MESSAGES, POLYGON, BrokenTile, Layer, read_layers
@@ -170,7 +170,7 @@ def read_spans(archive: Archive, faults: list[str], only: Stretches | None = Non
     zoom, first, found, tiles = 0, first_tile_id(0), Found(), 0
     for tile_id, run_length, offset, length in _entries(archive, only):
         if zoom_of(tile_id) > ZOOM_MAX:
-            faults.append(f"{_name_of(tile_id)}: the grid ends at z{ZOOM_MAX}")
+            faults.append(f"{tile_name(tile_id)}: the grid ends at z{ZOOM_MAX}")
             break
         while zoom_of(tile_id) > zoom:
             end = first_tile_id(zoom + 1)
@@ -185,14 +185,10 @@ def read_spans(archive: Archive, faults: list[str], only: Stretches | None = Non
             for each in range(tile_id, tile_id + run_length):
                 _read(layer, each, found)
         except (BrokenArchive, BrokenTile) as error:
-            faults.append(f"{_name_of(tile_id)}: {error}")
+            faults.append(f"{tile_name(tile_id)}: {error}")
     for rest in range(zoom, ZOOM_MAX + 1):
         yield Span(rest, first, first_tile_id(rest + 1), found, tiles)
         first, found, tiles = first_tile_id(rest + 1), Found(), 0
-
-
-def _name_of(tile_id: int) -> str:
-    return "/".join(map(str, tileid_to_zxy(tile_id)))
 
 
 def _entries(archive: Archive, only: Stretches | None) -> Iterator[tuple[int, int, int, int]]:

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
 from oam_mosaic_assets.core.directory import Directory
-from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_positions, zoom_of
+from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_name, tile_positions, zoom_of
 from oam_mosaic_assets.core.said import Said, names_in
 from oam_mosaic_assets.core.tiling import EXTENT, WHOLE_FROM, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, read_feature, read_layers
@@ -305,8 +305,7 @@ class _Reading:
     def _blame(self, tile_id: int, run_length: int, error: Exception) -> None:
         self.fault_count += run_length
         if len(self.faults) < NAMED_FAULTS:
-            zoom, x, y = tileid_to_zxy(tile_id)
-            self.faults.append(f"{zoom}/{x}/{y}: {error}")
+            self.faults.append(f"{tile_name(tile_id)}: {error}")
 
 
 def _value_in(tags: Sequence[int], key: int) -> int:

@@ -31,14 +31,15 @@ class Comparison:
     only_counted: str = ""
 
     def __str__(self) -> str:
-        text = "no images have since been added to the catalogue or removed from it"
-        if self.only_counted:
-            text = "the catalogue still has as many images"
         if self.lacking or self.departed:
             text = (
                 f"{self.lacking:,} images of the catalogue are not in it yet, "
                 f"{self.departed:,} of its images have left the catalogue"
             )
+        elif self.only_counted:
+            text = "the catalogue still has as many images"
+        else:
+            text = "no images have since been added to the catalogue or removed from it"
         return f"{text} (only counted: {self.only_counted})" if self.only_counted else text
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pmtiles.tile import tileid_to_zxy
 
 Geometries = NDArray[np.object_]
 """An array of shapely geometries."""
@@ -25,6 +26,11 @@ def zoom_of(tile_id: int) -> int:
     """The zoom that a PMTiles tile id belongs to."""
     zoom: int = ((3 * tile_id + 1).bit_length() - 1) // 2
     return zoom
+
+
+def tile_name(tile_id: int) -> str:
+    """A tile as people write it: zoom/column/row."""
+    return "/".join(map(str, tileid_to_zxy(tile_id)))
 
 
 def tile_positions(tile_ids: NDArray[np.int64], zoom: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

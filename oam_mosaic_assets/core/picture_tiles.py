@@ -9,10 +9,9 @@ from typing import Final
 
 import numpy as np
 from PIL import Image
-from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import HEADER_LENGTH, Archive, BrokenArchive, read_header
-from oam_mosaic_assets.core.grid import zoom_of
+from oam_mosaic_assets.core.grid import tile_name, zoom_of
 from oam_mosaic_assets.core.outline import Read
 from oam_mosaic_assets.core.palette import NOT_DECODED
 
@@ -73,5 +72,5 @@ def read_pictures(archive: Archive) -> Pictures:
                 picture.load()
                 found.sizes.add(picture.size)
         except (BrokenArchive, *NOT_DECODED) as error:
-            found.faults.append(f"{'/'.join(map(str, tileid_to_zxy(tile_id)))}: {error}")
+            found.faults.append(f"{tile_name(tile_id)}: {error}")
     return found

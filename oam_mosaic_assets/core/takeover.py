@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.directory import Numbers
+from oam_mosaic_assets.core.grid import tile_name
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.stretches import Stretches
 
@@ -126,5 +125,4 @@ def _equal_run(now: int, then: int, pairs: Numbers) -> NDArray[np.bool_] | bool:
 def _named(what: str, begin: Numbers, lengths: Numbers) -> str:
     if not len(begin):
         return ""
-    first: Sequence[int] = tileid_to_zxy(int(begin[0]))
-    return f"{int(lengths.sum())} tiles are {what}, first {'/'.join(map(str, first))}"
+    return f"{int(lengths.sum())} tiles are {what}, first {tile_name(int(begin[0]))}"

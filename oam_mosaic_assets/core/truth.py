@@ -16,7 +16,7 @@ import shapely
 from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
-from oam_mosaic_assets.core.grid import first_tile_id, project, tile_ids, tile_positions, zoom_of
+from oam_mosaic_assets.core.grid import first_tile_id, project, tile_ids, tile_name, tile_positions, zoom_of
 from oam_mosaic_assets.core.low_zooms import is_shown
 from oam_mosaic_assets.core.pixels import Pixels, Points, pixels_touched, touched
 from oam_mosaic_assets.core.reach import gather
@@ -162,8 +162,7 @@ class _Reading:
             for layer in read_layers(archive.tile(tile_id, offset, length)):
                 self._add(layer, range(tile_id, tile_id + run_length))
         except (BrokenArchive, BrokenTile) as error:
-            zoom, x, y = tileid_to_zxy(tile_id)
-            self.faults.append(f"{zoom}/{x}/{y}: {error}")
+            self.faults.append(f"{tile_name(tile_id)}: {error}")
 
     def _add(self, layer: Layer, tiles: range) -> None:
         points, sizes, of = polygon_rings(layer.features)

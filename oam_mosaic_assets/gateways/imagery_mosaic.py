@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -175,7 +175,7 @@ class ImageryMosaic:
 
     def report(self, tally: Tally, build: str) -> bytes:
         """Store the report of what was read and what was not, and return it."""
-        stated = asdict(replace(tally, shown=[]))
+        stated = asdict(tally)
         del stated["shown"]
         content = json.dumps({"build": build, **stated}, ensure_ascii=False, indent=1).encode()
         self._store.put_bytes(self._keys.imagery_report, content, Headers("application/json"))

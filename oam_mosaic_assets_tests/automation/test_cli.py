@@ -37,15 +37,7 @@ class Shell:
 
     def run(self, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run the command with its output in a pipe."""
-        return subprocess.run(
-            [program("oam-mosaic"), *map(str, arguments)],
-            env={**self.environment, **settings},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return self.execute(program("oam-mosaic"), *map(str, arguments), **settings)
 
     def run_forked(self, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run the command in a process that does not have to import Dagster."""
@@ -54,13 +46,19 @@ class Shell:
 
     def python(self, code: str) -> subprocess.CompletedProcess[str]:
         """Run Python code instead, which runs the command with an injected fault."""
+        return self.execute(sys.executable, "-c", code)
+
+    def execute(
+        self, *command: str, timeout: float = 120, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run any program here."""
         return subprocess.run(
-            [sys.executable, "-c", code],
-            env=self.environment,
+            command,
+            env={**self.environment, **settings},
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
             check=False,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -132,15 +131,7 @@ def test_the_sample_is_always_the_same(shell: Shell) -> None:
 
 def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
     line = f"{program('oam-mosaic')} sample | head -1"
-    first = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line],
-        env=shell.environment,
-        cwd=shell.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    first = shell.execute("bash", "-o", "pipefail", "-c", line, timeout=60)
     assert json.loads(first.stdout)["type"] == "Feature"
     assert (first.returncode, first.stderr) == (0, "")
 

@@ -262,15 +262,7 @@ def test_dagsters_home_that_may_not_be_written_to_is_named_and_exits_with_2(shel
     # root can write anywhere unless it drops this capability
     mortal = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] if os.getuid() == 0 else []
     try:
-        told = subprocess.run(
-            [*mortal, program("oam-mosaic"), "build", "--anew"],
-            env=shell.environment,
-            cwd=shell.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        told = shell.execute(*mortal, program("oam-mosaic"), "build", "--anew")
     finally:
         locked.chmod(mode)
     assert told.returncode == WRONG, told.stderr

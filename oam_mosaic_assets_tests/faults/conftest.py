@@ -69,12 +69,11 @@ def new_site(site: Site) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(params=["folder", "ceph"])
-def any_new_site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """The same as `any_site`, with nothing published yet."""
-    found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
-    with _emptied(found):
-        yield found
+@pytest.fixture
+def any_new_site(any_site: Site) -> Iterator[Site]:
+    """The same, with nothing published yet."""
+    with _emptied(any_site):
+        yield any_site
 
 
 @pytest.fixture(params=["folder", "moto", "ceph"])

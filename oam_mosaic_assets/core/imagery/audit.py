@@ -13,14 +13,14 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from PIL import Image
-from pmtiles.tile import Compression, TileType, tileid_to_zxy
+from pmtiles.tile import Compression, TileType
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.coverage_audit import judge_coverage
 from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.geometry import Area
-from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_positions
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tile_name, tile_positions
 from oam_mosaic_assets.core.imagery.blocks import BLOCK, BLOCK_ZOOM, FINEST, blocks_of, in_pixels
 from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
@@ -225,16 +225,16 @@ def _holes(
         return Verdict.passing(name, "nothing is grey, as asked for")
     missing, count, there = set[int](), 0, set(tiles.tile_id.tolist())
     for rows in read_batches(footprints, ("id", "geometry")):
-        for name_of, geometry in zip(rows["id"].to_list(), rows["geometry"].to_list(), strict=True):
-            if name_of not in unread.failed and name_of not in unread.waiting:
+        for image, geometry in zip(rows["id"].to_list(), rows["geometry"].to_list(), strict=True):
+            if image not in unread.failed and image not in unread.waiting:
                 continue
             count += 1
             bare = set(_surely_seen(shapely.from_wkb(geometry))) - there
             # an image that waits may show nothing in a block that was finished
-            missing |= bare if name_of in unread.failed else bare & unread.unfinished
+            missing |= bare if image in unread.failed else bare & unread.unfinished
     wrong = []
     if missing:
-        tile = "/".join(map(str, tileid_to_zxy(min(missing))))
+        tile = tile_name(min(missing))
         wrong.append(f"{len(missing)} tiles are missing where images were not read, first {tile}")
     if kind == "hybrid":
         upper = Stretches.of_zooms(0, LAST_GREY).cut(Source.of_archive(archive).entries)[0]

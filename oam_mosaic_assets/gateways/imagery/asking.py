@@ -136,10 +136,9 @@ class Asking:
         looked = self.looked.get(image.asset)
         if looked is None:
             return False
-        if not looked.reason and is_drawn:
-            return True
-        if not looked.reason and not (is_finished and looked.is_seen is False):
-            return False
+        is_blank = is_finished and looked.is_seen is False
+        if not looked.reason and (is_drawn or not is_blank):
+            return is_drawn
         reason = looked.reason or Reason.ELSEWHERE
         return Skipped(id=image.id, reason=reason, detail=looked.detail, host=looked.host, since=looked.since)
 

@@ -64,7 +64,7 @@ class Building:
             self.images, self.state.looked, partition.rules, self.tally, budget, partition.now
         )
         self.fragments: dict[Tile, Path] = {}
-        self._copies: dict[str, Path | None] = {}
+        self._copies: dict[str, Path] = {}
         self._shown: set[int] | None = None
 
     def done(self) -> Tally:
@@ -174,10 +174,7 @@ class Building:
         if not self._is_due(block):
             return False
         if self._shown is None:
-            path = self._fetched(self.before.tiles)
-            if path is None:
-                raise self.partition.lost(self.before)
-            with open_archive(path) as archive:
+            with open_archive(self._fetched(self.before.tiles)) as archive:
                 self._shown = set(laid_in(archive).tile_id.tolist())
         return block.id(BLOCK_ZOOM) not in self._shown
 
@@ -235,10 +232,13 @@ class Building:
     def _fragment(self, block: Tile) -> Path:
         return self.scratch / f"{name_of(block)}.pmtiles"
 
-    def _fetched(self, name: str) -> Path | None:
-        """A copy of one of the archives that there were before; fetched once."""
+    def _fetched(self, name: str) -> Path:
+        """A copy of one of the archives that there were before; fetched once. Raises as `Kept.lost`."""
         if name not in self._copies:
-            self._copies[name] = self.partition.fetch(name, self.scratch)
+            path = self.partition.fetch(name, self.scratch)
+            if path is None:
+                raise self.partition.lost(self.before)
+            self._copies[name] = path
         return self._copies[name]
 
     def _save(self) -> None:
@@ -264,10 +264,7 @@ class Building:
     def _pack(self, kept: list[Tile]) -> None:
         old: dict[str, Path] = {}
         if kept:
-            for name, stored in ((TILES, self.before.tiles), (LOSSLESS, self.before.lossless)):
-                if (path := self._fetched(stored)) is None:
-                    raise self.partition.lost(self.before)
-                old[name] = path
+            old = {TILES: self._fetched(self.before.tiles), LOSSLESS: self._fetched(self.before.lossless)}
         if not kept and not self.fragments:
             self.state.tiles = self.state.lossless = ""
             return
