@@ -118,7 +118,7 @@ class Archive:
         Raises:
             BrokenArchive: as `directories`.
         """
-        for zoom, found in groupby(_of_one_zoom(self.directories()), itemgetter(0)):
+        for zoom, found in groupby(of_one_zoom(self.directories()), itemgetter(0)):
             yield zoom, (entries for _, entries in found)
 
     def tile(self, tile_id: int, offset: int, length: int) -> bytes:
@@ -183,7 +183,7 @@ def _checked(entries: Directory, last: int, section_length: int) -> int:
     return int(ends[-1]) if len(ends) else last
 
 
-def _of_one_zoom(directories: Iterable[Directory]) -> Iterator[tuple[int, Directory]]:
+def of_one_zoom(directories: Iterable[Directory]) -> Iterator[tuple[int, Directory]]:
     """The entries, split where a zoom ends; no run crosses zooms."""
     for entries in filter(len, directories):
         first, last = entries.tile_id[[0, -1]].tolist()

@@ -150,13 +150,13 @@ def _bounds_agree(bounds: Bounds, extent: Bounds, plan: TilingPlan) -> bool:
 def judge_completeness(names: Sequence[str], drawn: Drawn, *, whole_from: int, zoom_max: int) -> Verdict:
     """Fail when a footprint is missing at a zoom from `whole_from` on, or something else is drawn."""
     name = "every_image_is_drawn"
-    is_drawn = np.zeros(len(names), np.bool_)
-    if zoom_max in drawn.tiles:  # else the pairs of `drawn` are of another zoom
-        is_drawn[drawn.pairs >> (2 * zoom_max)] = True
-    missing = [names[index] for index in np.flatnonzero(~is_drawn).tolist()]
+    # if the last zoom has no tiles, `drawn` tells of another
+    is_drawn = drawn.seen if zoom_max in drawn.tiles else np.zeros(len(names), np.bool_)
+    missing = np.flatnonzero(~is_drawn)
     by_zoom = {str(zoom): images for zoom, images in drawn.images.items()}
-    if missing:
-        text = f"{len(missing)} of {len(names)} images are not drawn at z{zoom_max}, first {missing[:NAMED]}"
+    if len(missing):
+        first = [names[index] for index in missing[:NAMED].tolist()]
+        text = f"{len(missing)} of {len(names)} images are not drawn at z{zoom_max}, first {first}"
         return Verdict.failing(name, text, images_by_zoom=by_zoom)
     lacking = {zoom: len(names) - drawn.images.get(zoom, 0) for zoom in range(whole_from, zoom_max)}
     if any(lacking.values()):
@@ -188,8 +188,8 @@ def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
                 x, y = pixels[0]
                 place = f"{each.zoom}/{x // PIXELS}/{y // PIXELS}"
                 wrong.append(f"{said}{len(pixels)} runs of pixels are {what}, first in {place}")
-        if each.undrawn:
-            wrong.append(f"{said}{len(each.undrawn)} images are not drawn, first {each.undrawn[:NAMED]}")
+        if len(each.undrawn):
+            wrong.append(f"{said}{len(each.undrawn)} images are not drawn, first {[*each.undrawn[:NAMED]]}")
         if each.counted != each.to_count:
             wrong.append(f"{said}{each.counted} images are counted, not {each.to_count}")
     numbers = {

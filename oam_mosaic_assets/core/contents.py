@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.sorting import Sorting
 
 _PIECE: Final = 4 * 2**20
 """Bytes of a file that are held at a time."""
@@ -39,6 +40,9 @@ _MIXED: Final = np.int64(0x1E3779B97F4A7C15)
 
 _HEAP_BITS: Final = 40
 """Low bits of a mixed number that are ignored when a heap is chosen."""
+
+_LENGTH_BITS: Final = 26
+"""Bits that hold the length of a content when places are sorted; the other 37 hold its offset."""
 
 _OFFSET_BITS: Final = 48
 """Bits of a place that hold the offset; those above say which file."""
@@ -110,9 +114,8 @@ def _alike(files: Sequence[tuple[int, Directory]], folder: Path) -> tuple[Number
     with ExitStack() as held:
         spools = [held.enter_context(TemporaryFile(dir=folder)) for _ in range(heaps)]
         for which, (descriptor, entries) in enumerate(files):
-            order = np.argsort(entries.offset, kind="stable")  # so that the file is read from start to end
-            for start in range(0, len(entries), _TOGETHER):
-                rows = _looked_at(descriptor, which, entries[order[start : start + _TOGETHER]])
+            for offset, length in _in_file_order(entries, folder):
+                rows = _looked_at(descriptor, which, offset, length)
                 heap = ((rows[:, 0] * _MIXED) >> _HEAP_BITS) % heaps
                 for each in np.unique(heap).tolist():
                     spools[each].write(rows[heap == each].data)
@@ -128,14 +131,28 @@ def _alike(files: Sequence[tuple[int, Directory]], folder: Path) -> tuple[Number
     return place[order], length[order]
 
 
-def _looked_at(descriptor: int, which: int, entries: Directory) -> Numbers:
+def _in_file_order(entries: Directory, folder: Path) -> Iterator[tuple[Numbers, Numbers]]:
+    """Offsets and lengths of all entries in batches, so that the file is read from start to end."""
+    ordered = Sorting(folder)
+    for start in range(0, len(entries), _TOGETHER):
+        some = entries[start : start + _TOGETHER]
+        if (some.length >> _LENGTH_BITS).any():
+            raise ValueError(f"a tile is larger than {1 << _LENGTH_BITS:,} bytes")
+        ordered.add(some.offset << _LENGTH_BITS | some.length)
+    places = ordered.finished()
+    for start in range(0, len(places), _TOGETHER):
+        some_places = places[start : start + _TOGETHER]
+        yield some_places >> _LENGTH_BITS, some_places & (1 << _LENGTH_BITS) - 1
+
+
+def _looked_at(descriptor: int, which: int, offset: Numbers, length: Numbers) -> Numbers:
     """For each place of a file: what it looks like, the place, and its length.
 
     What it looks like is a hash of its length and last bytes, so equal contents look alike. A place that
-    several entries refer to is listed twice.
+    several of these entries refer to is listed twice.
     """
-    offset, first, uses = np.unique(entries.offset, return_index=True, return_counts=True)
-    length = entries.length[first]
+    offset, first, uses = np.unique(offset, return_index=True, return_counts=True)
+    length = length[first]
     ends = offset + length
     looks = np.zeros(len(offset), np.int64)
     start = 0

@@ -118,8 +118,8 @@ def write_density_archive(
         changed = None
         if before is not None:
             changed = changed_tiles(before.tables, tables)
-            was = Source.of_archive(held.enter_context(open_archive(before.archive)))
-            kept = [Source(was.descriptor, changed.cut(was.entries)[1])]
+            was = held.enter_context(open_archive(before.archive))
+            kept = [Source.of_archive(was, scratch, besides=changed)]
         drawn = spooled(density_tiles(tables, changed), opened)
         write_archive(archive, [drawn, *kept], place, metadata)
         made, *reused = (int(each.entries.run_length.sum()) for each in (drawn, *kept))

@@ -5,23 +5,31 @@ The audit compares it with the footprints.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import accumulate, chain, pairwise
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pmtiles.tile import tileid_to_zxy
 from shapely.geometry.base import BaseGeometry
 
-from oam_mosaic_assets.core.archive import Archive, BrokenArchive
-from oam_mosaic_assets.core.directory import Directory
-from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_name, tile_positions, zoom_of
+from oam_mosaic_assets.core.archive import Archive, BrokenArchive, of_one_zoom
+from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_name, tile_positions
+from oam_mosaic_assets.core.image_ids import AnyIds, Ids
 from oam_mosaic_assets.core.said import Said, names_in
+from oam_mosaic_assets.core.sorting import Sorting
 from oam_mosaic_assets.core.tiling import EXTENT, WHOLE_FROM, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, area, read_feature, read_layers
+
+Mask = NDArray[np.bool_]
+
+Place = tuple[int, int]
+"""Where a tile's content lies: offset and length."""
 
 MVT_VERSION: Final = 2
 
@@ -29,8 +37,13 @@ ID_ALONE: Final[Mapping[str, str]] = {"id": "String"}
 
 NOTHING: Final[Said] = {}
 
+NOBODY: Final = np.zeros(0, np.bool_)
+
 REMEMBERED_TILES: Final = 4096
 """How many decoded tiles are cached: equal tiles are stored once and lie near each other on the curve."""
+
+_TOGETHER: Final = 4096
+"""The most tiles in a batch; their ids are looked up together."""
 
 NAMED_FAULTS: Final = 10
 """A list of faults names this many and counts the rest."""
@@ -58,7 +71,8 @@ class Drawn:
     Attributes:
         tiles: number of addressed tiles by zoom.
         images: number of distinct images by zoom.
-        pairs: of image and tile at the zoom asked for, encoded by `grid.pairs_of`; ascending.
+        seen: which images are drawn at the zoom asked for, by index; empty if none is.
+        pairs: of image and tile at the same zoom, encoded by `grid.pairs_of`; ascending.
         pieces: of the images whose outlines were asked for, at the same zoom, by index.
         strangers: drawn ids that belong to no footprint.
         faults: the first of the tiles that could not be read or are not as asked.
@@ -67,14 +81,15 @@ class Drawn:
 
     tiles: Mapping[int, int]
     images: Mapping[int, int]
-    pairs: NDArray[np.int64]
+    seen: Mask
+    pairs: Numbers
     pieces: Mapping[int, Sequence[Piece]]
     strangers: frozenset[str]
     faults: tuple[str, ...]
     fault_count: int
 
     def then(self, later: Drawn) -> Drawn:
-        """This combined with what was found at later zooms; `pairs` and `pieces` are those of the latter."""
+        """This combined with what was found at later zooms; the zoom asked for is the latter's."""
         return replace(
             later,
             tiles={**self.tiles, **later.tiles},
@@ -88,6 +103,7 @@ class Drawn:
 NOTHING_DRAWN: Final = Drawn(
     tiles={},
     images={},
+    seen=NOBODY,
     pairs=np.zeros(0, np.int64),
     pieces={},
     strangers=frozenset(),
@@ -98,7 +114,7 @@ NOTHING_DRAWN: Final = Drawn(
 
 def read_drawn(
     archive: Archive,
-    ids: Mapping[str, int] | None,
+    ids: Ids | None,
     *,
     layer: str,
     fields: Mapping[str, str] = ID_ALONE,
@@ -108,13 +124,14 @@ def read_drawn(
     entries: Iterable[Directory] | None = None,
     zoom: int | None = None,
     in_order: bool = False,
+    scratch: Path | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Drawn:
     """Read every tile of an archive, or some of them.
 
     Args:
         archive: gzipped vector tiles of one layer; each feature that is an image has its id as a property.
-        ids: the index of each image that may be drawn; None accepts any id as an image's.
+        ids: those of the images that may be drawn; None accepts any id as an image's.
         layer: the layer's name.
         fields: the properties that an image may have, each a `String` or `Number`; the first is its id, which
             every image has.
@@ -122,15 +139,18 @@ def read_drawn(
         said: the properties of some images; a tile that states others for one of them is a fault.
         outlined: indices of the images whose `pieces` are wanted.
         entries: of the tiles to read, in the order of tile ids; None reads all.
-        zoom: the zoom whose `pairs` and `pieces` are wanted; None means the last.
+        zoom: the zoom of which `seen`, `pairs` and `pieces` are wanted; None for none.
         in_order: whether a tile from zoom `whole` on that draws images in another order than that of `ids` is
             a fault; reading takes a fifth longer then.
+        scratch: where millions of pairs are kept in files; None for the system's temporary folder.
         on_progress: called now and then with the share of tiles read so far, 0 to 1.
 
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
     """
-    reading = _Reading(archive, ids, layer, fields, whole, said, frozenset(outlined), zoom, in_order=in_order)
+    reading = _Reading(
+        archive, ids, layer, fields, whole, said, frozenset(outlined), zoom, scratch, in_order=in_order
+    )
     return reading.drawn(archive.directories() if entries is None else entries, on_progress)
 
 
@@ -140,30 +160,31 @@ class _Reading:
     def __init__(
         self,
         archive: Archive,
-        ids: Mapping[str, int] | None,
+        ids: Ids | None,
         layer: str,
         fields: Mapping[str, str],
         whole: int,
         said: Said,
         outlined: frozenset[int],
         zoom: int | None,
+        scratch: Path | None,
         *,
         in_order: bool,
     ) -> None:
         self.archive = archive
-        self.ids = {} if ids is None else ids
-        self.any_id: dict[str, int] | None = {} if ids is None else None
+        self.ids = AnyIds() if ids is None else ids
         self.layer = layer
         self.fields = fields
         self.name, *_ = fields
         self.said = said
         self.outlined = outlined
         self.in_order = in_order
-        self.deepest: int = archive.header["max_zoom"] if zoom is None else zoom
+        self.zoom = zoom
         header = archive.header
         plan = TilingPlan(zoom_min=header["min_zoom"], zoom_max=header["max_zoom"], whole=whole)
         self.first_whole = first_tile_id(plan.whole_from)
-        self.remembered: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
+        self.remembered: OrderedDict[Place, Numbers] = OrderedDict()
+        self.pairs = Sorting(scratch)
         self.pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self.strangers: set[str] = set()
         self.faults: list[str] = []
@@ -172,86 +193,79 @@ class _Reading:
     def drawn(self, entries: Iterable[Directory], on_progress: Callable[[float], None]) -> Drawn:
         addressed = self.archive.header["addressed_tiles_count"]
         tiles: Counter[int] = Counter()
-        images: dict[int, int] = {}
-        seen: set[int] = set()
-        pairs = array("q")
-        for directory in entries:
-            image, tile_id, drawn_in_tile = array("i"), array("q"), array("i")
-            columns = (directory.tile_id, directory.run_length, directory.offset, directory.length)
-            for first, run_length, offset, length in zip(*(c.tolist() for c in columns), strict=True):
-                drawn = self._images(first, run_length, offset, length)
-                zoom = zoom_of(first)
-                tiles[zoom] += run_length
-                if zoom not in images:  # tiles are ordered by zoom
-                    seen.clear()
-                seen.update(drawn)
-                images[zoom] = len(seen)
-                if zoom == self.deepest:
-                    for tile in range(first, first + run_length):
-                        image.extend(drawn)
-                        tile_id.append(tile)
-                        drawn_in_tile.append(len(drawn))
-                    if not self.outlined.isdisjoint(drawn):
-                        self._outline(first, run_length, offset, length)
-            # made per directory, because there are fifty times as many pairs as images
-            pairs.frombytes(self._pairs(image, tile_id, drawn_in_tile).tobytes())
+        seen: dict[int, Mask] = {}
+        for zoom, some in of_one_zoom(_in_batches(entries)):
+            images = self._images(some)
+            tiles[zoom] += int(some.run_length.sum())
+            seen[zoom] = _with(seen.get(zoom, NOBODY), np.concatenate(images), len(self.ids))
+            if zoom == self.zoom:
+                self._note(zoom, some, images)
             if addressed:
                 on_progress(tiles.total() / addressed)
-        in_order = np.frombuffer(pairs, np.int64)
-        in_order.sort()
         return Drawn(
-            tiles=dict(sorted(tiles.items())),
-            images=images,
-            pairs=in_order,
+            tiles=dict(tiles),
+            images={zoom: int(of_zoom.sum()) for zoom, of_zoom in seen.items()},
+            seen=NOBODY if self.zoom is None else seen.get(self.zoom, NOBODY),
+            pairs=self.pairs.finished(),
             pieces=dict(self.pieces),
             strangers=frozenset(self.strangers),
             faults=tuple(self.faults),
             fault_count=self.fault_count,
         )
 
-    def _pairs(self, image: array[int], tile_id: array[int], drawn_in_tile: array[int]) -> NDArray[np.int64]:
-        """Pairs of each tile and the images that it draws, encoded by `grid.pairs_of`."""
-        x, y = tile_positions(np.frombuffer(tile_id, np.int64), self.deepest)
-        x, y = (np.repeat(each, np.frombuffer(drawn_in_tile, np.int32)) for each in (x, y))
-        return pairs_of(np.frombuffer(image, np.int32), x, y, self.deepest)
+    def _note(self, zoom: int, entries: Directory, images: Sequence[Numbers]) -> None:
+        """Note the pairs of these tiles and the images that they draw, and the pieces that are wanted."""
+        whole, counts = np.concatenate(images), np.array([len(each) for each in images])
+        entry, ordinal = _unrolled(entries.run_length)
+        x, y = tile_positions(entries.tile_id[entry] + ordinal, zoom)
+        tile, ordinal = _unrolled(counts[entry])
+        image = whole[(np.cumsum(counts) - counts)[entry[tile]] + ordinal]
+        self.pairs.add(pairs_of(image, x[tile], y[tile], zoom))
+        if self.outlined:
+            wanted = np.isin(image, [*self.outlined])
+            for each in np.unique(entry[tile[wanted]]).tolist():
+                self._outline(*_stated(entries, each))
 
-    def _images(self, tile_id: int, run_length: int, offset: int, length: int) -> list[int]:
-        """Indices of the images that a tile draws."""
-        drawn = self.remembered.get((offset, length))
-        if drawn is not None:
-            return drawn
+    def _images(self, entries: Directory) -> list[Numbers]:
+        """The indices of the images that each of these tiles draws."""
+        names = dict[Place, Sequence[Any]]()
+        places = list(zip(entries.offset.tolist(), entries.length.tolist(), strict=True))
+        tiles = zip(entries.tile_id.tolist(), entries.run_length.tolist(), places, strict=True)
+        for tile_id, run_length, place in tiles:
+            if place not in self.remembered and place not in names:
+                names[place] = self._names(tile_id, run_length, *place)
+        asked = list(chain.from_iterable(names.values()))
+        found = self.ids.find(asked)
+        strangers = np.flatnonzero(found < 0).tolist()
+        self.strangers.update(repr(asked[each]) for each in strangers)
+        ends = accumulate(map(len, names.values()), initial=0)
+        for place, (start, end) in zip(names, pairwise(ends), strict=True):
+            images = found[start:end]
+            self.remembered[place] = images[images >= 0] if strangers else images
+        images_of = [self.remembered[place] for place in places]
+        while len(self.remembered) > REMEMBERED_TILES:
+            self.remembered.popitem(last=False)
+        return images_of
+
+    def _names(self, tile_id: int, run_length: int, offset: int, length: int) -> Sequence[Any]:
+        """The ids of the images that a tile draws; whatever else is there is no image's id."""
         try:
-            drawn = self._decoded(tile_id, self.archive.tile(tile_id, offset, length))
+            layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
+            names = self._named(layer)
+            if self.in_order and tile_id >= self.first_whole:
+                self._check_order(layer)
         except (BrokenArchive, BrokenTile) as error:
             self._blame(tile_id, run_length, error)
-            drawn = []
-        self.remembered[offset, length] = drawn
-        if len(self.remembered) > REMEMBERED_TILES:
-            self.remembered.popitem(last=False)
-        return drawn
+            return []
+        is_counting = "count" in layer.keys
+        return [name for name in names if not isinstance(name, int)] if is_counting else names
 
-    def _decoded(self, tile_id: int, tile: bytes) -> list[int]:
-        layer = self._the_layer(tile_id, tile)
+    def _named(self, layer: Layer) -> Sequence[Any]:
+        """The distinct names of a layer's images, and the distinct counts of those that are only counted."""
         names = layer.values if len(self.fields) == 1 else names_in(layer, self.fields, self.said)
         if not 0 < len(names) <= len(layer.features):
             raise BrokenTile(f"{len(layer.features)} features cannot have {len(names)} names")
-        drawn = []
-        for name in names:
-            if isinstance(name, int) and "count" in layer.keys:
-                continue
-            if not isinstance(name, str):
-                index = None
-            elif self.any_id is None:
-                index = self.ids.get(name)
-            else:
-                index = self.any_id.setdefault(name, len(self.any_id))
-            if index is None:
-                self.strangers.add(repr(name))
-            else:
-                drawn.append(index)
-        if self.in_order and tile_id >= self.first_whole:
-            self._check_order(layer)
-        return drawn
+        return names
 
     def _check_order(self, layer: Layer) -> None:
         order = self._images_of(layer)
@@ -261,7 +275,7 @@ class _Reading:
     def _images_of(self, layer: Layer) -> list[int]:
         """The index of the image that each feature of a layer shows; -1 if it shows none."""
         key = list(layer.keys).index(self.name) if self.name in layer.keys else -1
-        of_value = [*(self.ids.get(str(name), -1) for name in layer.values), -1]
+        of_value = [*self.ids.find([str(value) for value in layer.values]).tolist(), -1]
         try:
             return [of_value[_value_in(feature.tags, key)] for feature in layer.features]
         except IndexError as error:
@@ -292,13 +306,10 @@ class _Reading:
             for message, asked in zip(layer.features, self._images_of(layer), strict=True):
                 if asked not in self.outlined:  # most are not, and reading one is slow
                     continue
-                feature = read_feature(layer, message)
-                image = self.ids.get(str(feature.properties.get(self.name, "")))
-                if image in self.outlined:
-                    drawn = area(feature)
-                    for tile in range(tile_id, tile_id + run_length):
-                        _, x, y = tileid_to_zxy(tile)
-                        self.pieces[image].append(Piece(x, y, drawn))
+                drawn = area(read_feature(layer, message))
+                for tile in range(tile_id, tile_id + run_length):
+                    _, x, y = tileid_to_zxy(tile)
+                    self.pieces[asked].append(Piece(x, y, drawn))
         except (BrokenArchive, BrokenTile) as error:
             self._blame(tile_id, run_length, error)
 
@@ -306,6 +317,31 @@ class _Reading:
         self.fault_count += run_length
         if len(self.faults) < NAMED_FAULTS:
             self.faults.append(f"{tile_name(tile_id)}: {error}")
+
+
+def _in_batches(entries: Iterable[Directory]) -> Iterator[Directory]:
+    return (each[start : start + _TOGETHER] for each in entries for start in range(0, len(each), _TOGETHER))
+
+
+def _stated(entries: Directory, number: int) -> tuple[int, int, int, int]:
+    """First tile, run length, offset and length of an entry."""
+    columns = (entries.tile_id, entries.run_length, entries.offset, entries.length)
+    tile_id, run_length, offset, length = (int(column[number]) for column in columns)
+    return tile_id, run_length, offset, length
+
+
+def _with(mask: Mask, images: Numbers, count: int) -> Mask:
+    """The mask with these images marked, made longer if there are more images by now."""
+    if count > len(mask):
+        mask = np.append(mask, np.zeros(count - len(mask), np.bool_))
+    mask[images] = True
+    return mask
+
+
+def _unrolled(lengths: Numbers) -> tuple[Numbers, Numbers]:
+    """For so many elements of each of several runs: the index of the run, and the place in it from 0."""
+    of = np.repeat(np.arange(len(lengths)), lengths)
+    return of, np.arange(len(of)) - (np.cumsum(lengths) - lengths)[of]
 
 
 def _value_in(tags: Sequence[int], key: int) -> int:

@@ -6,8 +6,11 @@ The files are memory-mapped, not read, so the system can drop pages again at any
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Self
 
 import numpy as np
@@ -29,6 +32,11 @@ class EntryFiles:
         self._files = files
 
     @classmethod
+    def temporary(cls, folder: Path, held: ExitStack) -> Self:
+        """New files without names in a folder, open until the stack is closed."""
+        return cls([held.enter_context(TemporaryFile(dir=folder)) for _ in fields(Directory)])
+
+    @classmethod
     def opened(cls, name: str, opened: Opened) -> Self:
         """Open the files of all columns; their names are `name`, a dot and the column."""
         return cls([opened(f"{name}.{each.name}") for each in fields(Directory)])
@@ -40,10 +48,20 @@ class EntryFiles:
 
     def entries(self) -> Directory:
         """All entries added so far. They stay valid when the files are closed or unlinked."""
-        return Directory(*map(_mapped, self._files))
+        return Directory(*map(mapped, self._files))
 
 
-def _mapped(file: IO[bytes]) -> Numbers:
+def in_files(parts: Iterable[Directory], folder: Path) -> Directory:
+    """The entries of all parts, one after another, in temporary files that last as long as they are used."""
+    with ExitStack() as held:
+        files = EntryFiles.temporary(folder, held)
+        for part in parts:
+            files.add(part)
+        return files.entries()
+
+
+def mapped(file: IO[bytes]) -> Numbers:
+    """The numbers of 8 bytes in a file; they stay valid when it is closed or unlinked."""
     if file.writable():
         file.flush()
     if os.fstat(file.fileno()).st_size == 0:  # an empty file cannot be mapped

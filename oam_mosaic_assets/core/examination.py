@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import shapely
 
 from oam_mosaic_assets.core import audit
@@ -15,9 +16,10 @@ from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
 from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
+from oam_mosaic_assets.core.image_ids import ImageIds
 from oam_mosaic_assets.core.placement import chosen_by_digest, places_of
 from oam_mosaic_assets.core.said import said_of
-from oam_mosaic_assets.core.snapshot import as_drawn, names_of, read_batches
+from oam_mosaic_assets.core.snapshot import Names, as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.core.truth import LowZoom, examine_low_zooms
 
@@ -43,7 +45,7 @@ def examine(
         aside: does part of the work, less than half of it.
         on_progress: called now and then with the share of tiles read here so far, 0 to 1.
     """
-    names = list(names_of(footprints))
+    names = Names(footprints)
     try:
         with open_archive(archive) as opened:
             # the last zoom holds more than half of all tiles
@@ -78,7 +80,7 @@ def _all_but_the_last_zoom(
     archive: Path, footprints: Path, plan: TilingPlan, snapshot: str
 ) -> tuple[_Seen, list[LowZoom]]:
     with open_archive(archive) as opened:
-        seen = _seen(opened, footprints, plan, snapshot, list(names_of(footprints)), is_last=False)
+        seen = _seen(opened, footprints, plan, snapshot, Names(footprints), is_last=False)
         # its many pairs are not needed
         without = replace(seen.drawn, pairs=NOTHING_DRAWN.pairs, pieces={})
         return _Seen(without, seen.placed), examine_low_zooms(opened, footprints, plan)
@@ -89,7 +91,7 @@ def _seen(
     footprints: Path,
     plan: TilingPlan,
     snapshot: str,
-    names: Sequence[str],
+    names: Names,
     *,
     is_last: bool,
     on_progress: Callable[[float], None] = lambda _: None,
@@ -99,11 +101,12 @@ def _seen(
     read = partial(
         read_drawn,
         opened,
-        {name: index for index, name in enumerate(names)},
+        ImageIds(names),
         layer=plan.layer,
         fields=plan.fields,
         whole=plan.whole,
-        said=said_of(footprints, plan, [names[each] for each in outlined]),
+        said=said_of(footprints, plan, [*names[np.array(outlined, np.int64)]]),
+        scratch=opened.path.parent,
         on_progress=on_progress,
     )
     drawn, placed = NOTHING_DRAWN, list[Verdict]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -47,14 +47,19 @@ class Fragment:
     def saved(self) -> tuple[Path, Path]:
         """The two files that another machine needs; the second is written here."""
         beside = self.tiles.with_suffix(ENTRIES)
-        entries = self.entries
-        np.save(beside, np.stack([entries.tile_id, entries.run_length, entries.length, entries.offset]))
+        part = beside.with_suffix(".part")  # what `left_at` mapped stays as it was
+        columns = [getattr(self.entries, each.name) for each in fields(Directory)]
+        written = np.lib.format.open_memmap(part, "w+", np.int64, (len(columns), len(self.entries)))
+        for row, column in zip(written, columns, strict=True):
+            row[:] = column
+        written.flush()
+        part.replace(beside)
         return self.tiles, beside
 
     @classmethod
     def left_at(cls, tiles: Path) -> Self:
-        """Load what `saved` wrote, given the file with the tiles."""
-        return cls(tiles, Directory(*np.load(tiles.with_suffix(ENTRIES))))
+        """What `saved` wrote, given the file with the tiles; the entries stay in their file."""
+        return cls(tiles, Directory(*np.load(tiles.with_suffix(ENTRIES), mmap_mode="r")))
 
 
 def spooled(tiles: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> Source:

@@ -12,10 +12,10 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from pmtiles.tile import Compression, TileType, serialize_header
@@ -23,8 +23,9 @@ from pmtiles.tile import Compression, TileType, serialize_header
 from oam_mosaic_assets.core.archive import HEADER_LENGTH, Archive
 from oam_mosaic_assets.core.contents import Repeated, pieces, read
 from oam_mosaic_assets.core.directory import Directory, Numbers, joined, packed_directories
-from oam_mosaic_assets.core.entry_files import EntryFiles
+from oam_mosaic_assets.core.entry_files import EntryFiles, in_files, mapped
 from oam_mosaic_assets.core.grid import first_tile_id
+from oam_mosaic_assets.core.stretches import Stretches
 
 if TYPE_CHECKING:
     from pmtiles.tile import HeaderDict
@@ -51,18 +52,24 @@ class Source:
     entries: Directory
 
     @classmethod
-    def of_archive(cls, archive: Archive, entries: Directory | None = None) -> Source:
-        """All tiles of an archive.
+    def of_archive(
+        cls, archive: Archive, folder: Path | None = None, *, besides: Stretches | None = None
+    ) -> Source:
+        """All tiles of an archive, or some.
 
         Args:
             archive: the archive.
-            entries: the result of `Archive.entries`, if already known.
+            folder: where temporary files go that hold the entries; None holds them in memory.
+            besides: tiles to leave out.
 
         Raises:
             BrokenArchive: a directory is broken.
         """
-        known = archive.entries() if entries is None else entries
-        return cls(archive.descriptor, known.shifted(archive.header["tile_data_offset"]))
+        begin = archive.header["tile_data_offset"]
+        parts = (each.shifted(begin) for each in archive.directories())
+        if besides is not None:
+            parts = (besides.cut(each)[1] for each in parts)
+        return cls(archive.descriptor, joined([*parts]) if folder is None else in_files(parts, folder))
 
     def content(self, start: int, length: int) -> bytes:
         """The bytes at a place of the file, as stored. Raises OSError if the file ends before that."""
@@ -121,9 +128,8 @@ def write_archive(
     Raises:
         ValueError: two sources hold the same tile.
     """
-    with ExitStack() as held:
-        files = [held.enter_context(TemporaryFile(dir=target.parent)) for _ in fields(Directory)]
-        laid = _laid(sources, EntryFiles(files), target.parent)
+    with TemporaryFile(dir=target.parent) as ranges, ExitStack() as held:
+        laid = _laid(sources, EntryFiles.temporary(target.parent, held), ranges, target.parent)
     root, leaves = packed_directories(laid.entries)
     leaves_length = sum(map(len, leaves))
     packed = gzip.compress(
@@ -151,8 +157,8 @@ def write_archive(
     with target.open("xb") as archive:
         archive.write(serialize_header(cast("HeaderDict", header)) + root + packed)
         archive.writelines(leaves)
-        for some in laid.ranges:
-            for which, start, end in some.tolist():
+        for some in range(0, len(laid.ranges), _TOGETHER):
+            for which, start, end in laid.ranges[some : some + _TOGETHER].tolist():
                 archive.writelines(pieces(sources[which].descriptor, start, end))
 
 
@@ -162,22 +168,29 @@ class _Laid:
 
     Attributes:
         entries: its directory.
-        ranges: its contents in order: source, begin and end in its file; arrays of shape (n, 3).
+        ranges: its contents in order: source, begin and end in its file; shape (n, 3).
         contents: number of contents.
         size: total size of the contents, bytes.
     """
 
     entries: Directory
-    ranges: Sequence[Numbers]
+    ranges: Numbers
     contents: int
     size: int
 
 
-def _laid(sources: Sequence[Source], spool: EntryFiles, folder: Path) -> _Laid:
-    """Lay out the contents in the order of tile ids, each where it is first needed."""
+def _laid(sources: Sequence[Source], spool: EntryFiles, ranges: IO[bytes], folder: Path) -> _Laid:
+    """Lay out the contents in the order of tile ids, each where it is first needed.
+
+    Args:
+        sources: the tiles.
+        spool: empty; receives the entries.
+        ranges: an empty file; receives the ranges.
+        folder: for temporary files.
+    """
     repeated = Repeated.among([(each.descriptor, each.entries) for each in sources], folder)
     laid_at = np.full(repeated.number.max(initial=-1) + 2, -1)  # the last element catches number -1
-    ranges, contents, size = list[Numbers](), 0, 0
+    contents = size = 0
     # the last entry is held back, as its run may continue in the next batch
     last, last_number = Directory.empty(), np.zeros(0, np.int64)
     for source, entries in _windows(sources):
@@ -188,14 +201,14 @@ def _laid(sources: Sequence[Source], spool: EntryFiles, folder: Path) -> _Laid:
         ends = size + np.cumsum(np.where(is_new, entries.length, 0))
         laid_at[number[is_new]] = (ends - entries.length)[is_new]
         offset = np.where(number < 0, ends - entries.length, laid_at[number])
-        ranges.append(_ranges(source[is_new], entries[is_new]))
+        ranges.write(_ranges(source[is_new], entries[is_new]).data)
         contents, size = contents + int(is_new.sum()), int(ends[-1])
         laid = joined([last, Directory(entries.tile_id, entries.run_length, entries.length, offset)])
         found = _in_runs(laid, np.append(last_number, number))
         spool.add(found[:-1])
         last, last_number = found[-1:], number[-1:]
     spool.add(last)
-    return _Laid(spool.entries(), ranges, contents, size)
+    return _Laid(spool.entries(), mapped(ranges).reshape(-1, 3), contents, size)
 
 
 def _windows(sources: Sequence[Source]) -> Iterator[tuple[Numbers, Directory]]:

@@ -79,12 +79,15 @@ def share_out(
         parts: the result of `parts_of`.
         targets: one file for each part.
     """
-    name, *_ = plan.properties
-    number = {each: image for image, each in enumerate(names_of(footprints))}
+    key, *_ = plan.properties
+    images = enumerate(names_of(footprints))
+    image, name = -1, None
     with ExitStack() as opened, lines.open(encoding="utf-8") as all_lines:
         files = [opened.enter_context(each.open("w", encoding="utf-8")) for each in targets]
         for line in all_lines:
-            image = number[json.loads(line)["properties"][name]]
+            drawn = json.loads(line)["properties"][key]
+            while name != drawn:  # an image may have several lines, or none
+                image, name = next(images)
             for part, file in zip(parts, files, strict=True):
                 if part.images[image]:
                     file.write(line)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from heapq import nsmallest
 from typing import Final
 
 import numpy as np
@@ -162,13 +163,13 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
     return not (lost.is_empty and added.is_empty)
 
 
-def chosen_by_digest(names: Sequence[str], digest: str, count: int) -> list[int]:
+def chosen_by_digest(names: Iterable[str], digest: str, count: int) -> list[int]:
     """Indices of `count` images: a different choice for every snapshot, but always the same for one."""
     keyed = (
         (hashlib.blake2b(name.encode(), key=digest.encode()[:64], digest_size=8).digest(), index)
         for index, name in enumerate(names)
     )
-    return sorted(index for _, index in sorted(keyed)[:count])
+    return sorted(index for _, index in nsmallest(count, keyed))
 
 
 def _on_the_grid(geometries: Geometries, zoom: int) -> Geometries:

@@ -7,6 +7,7 @@ that a change reaches are determined with `placement`, not with the code that ch
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
@@ -21,9 +22,10 @@ from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
 from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between, deepest_zooms
-from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.directory import Directory, Numbers, joined
 from oam_mosaic_assets.core.drawn import Drawn, read_drawn
-from oam_mosaic_assets.core.grid import Geometries, first_tile_id, zoom_of
+from oam_mosaic_assets.core.grid import Geometries
+from oam_mosaic_assets.core.image_ids import ImageIds
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.placement import (
     chosen_by_digest,
@@ -31,7 +33,7 @@ from oam_mosaic_assets.core.placement import (
     tiles_reached,
 )
 from oam_mosaic_assets.core.said import said_of
-from oam_mosaic_assets.core.snapshot import as_drawn, names_of, read_batches
+from oam_mosaic_assets.core.snapshot import Names, as_drawn, read_batches
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.takeover import differences
@@ -71,7 +73,7 @@ def reexamine(
         aside: runs part of the work, less than half of it.
         on_progress: called after each zoom with the share of zooms that are done, 0 to 1.
     """
-    names = list(names_of(footprints))
+    names = Names(footprints)
     changes = changes_between(before.footprints, footprints, plan.columns)
     try:
         with open_archive(archive) as now, open_archive(before.archive) as then:
@@ -82,7 +84,7 @@ def reexamine(
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
             of_low_zooms = begun(_low_zooms, archive, footprints, plan, changed)
             faults = differences(
-                Source.of_archive(now, reading.entries), Source.of_archive(then), besides=reading.affected
+                *(Source.of_archive(each, archive.parent) for each in (now, then)), besides=reading.affected
             )
             found, undrawn, placed = reading.seen(on_progress)
             low_zooms = of_low_zooms()
@@ -119,24 +121,24 @@ class _Reading:
     def __init__(
         self,
         archive: Archive,
-        names: Sequence[str],
+        names: Names,
         footprints: Path,
         plan: TilingPlan,
         changes: Changes,
         snapshot: str,
     ) -> None:
-        self.entries, self.names, self.footprints, self.plan = archive.entries(), names, footprints, plan
-        changed = [index for index, name in enumerate(names) if name in changes.names]
-        self.changed = np.array(changed, np.int64)
+        self.names, self.footprints, self.plan = names, footprints, plan
+        self.ids = ImageIds(names)
+        self.changed = np.sort(self.ids.find([*changes.names]))
         sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
-        compared = np.union1d(self.changed, sampled).tolist()
         self.read_drawn = partial(
             read_drawn,
             archive,
             layer=plan.layer,
             fields=plan.fields,
             whole=plan.whole,
-            said=said_of(footprints, plan, [names[each] for each in compared]),
+            said=said_of(footprints, plan, [*names[np.union1d(self.changed, sampled)]]),
+            scratch=archive.path.parent,
         )
         self.outlined = dict.fromkeys(range(plan.whole_from, plan.zoom_max), self._some(OUTLINED, snapshot))
         self.outlined[plan.zoom_max] = np.union1d(sampled, self._some(audit.COMPARED_OUTLINES, snapshot))
@@ -146,23 +148,26 @@ class _Reading:
             tiles_reached(as_drawn(areas, plan.thinnest), plan.zoom_max) for areas in self._areas(sampled)
         ]
         self.looked_at = Stretches.of(np.concatenate([self.affected.tile_ids, *reached]))
+        self.tiles, parts = Counter[int](), list[Directory]()
+        for zoom, directories in archive.by_zoom():
+            for each in directories:
+                self.tiles[zoom] += int(each.run_length.sum())
+                parts.append(self.looked_at.cut(each)[0])
+        self.entries = joined(parts)
 
     def _some(self, count: int, snapshot: str) -> Numbers:
         """Up to `count` of the images that changed, chosen by digest."""
-        names = [self.names[each] for each in self.changed.tolist()]
-        some: Numbers = self.changed[chosen_by_digest(names, snapshot, count)]
+        some: Numbers = self.changed[chosen_by_digest(self.names[self.changed], snapshot, count)]
         return some
 
     def seen(self, on_progress: Callable[[float], None]) -> tuple[list[Drawn], list[str], list[Verdict]]:
         """What each zoom draws, which changed images are missing, and whether images are in their place."""
-        read, _ = self.looked_at.cut(self.entries)
-        low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(read)
+        low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(self.entries)
         first = self.zooms[0]
         of_affected = deepest_zooms(self.footprints, self.affected, self.plan, first)
         of_last = Stretches.of(self.looked_at.of_zoom(self.plan.zoom_max))
         deepest = deepest_zooms(self.footprints, of_last, self.plan, first)
-        everyone = {name: index for index, name in enumerate(self.names)}
-        found = [self.read_drawn(ids=everyone, entries=[low], zoom=0)]
+        found = [self.read_drawn(ids=self.ids, entries=[low])]
         undrawn: list[str] = []
         placed = []
         for number, zoom in enumerate(self.zooms):
@@ -170,10 +175,10 @@ class _Reading:
             drawn, nearby = self._read(read, zoom, np.flatnonzero(near >= zoom))
             found.append(drawn)
             is_drawn = np.zeros(len(self.names), np.bool_)
-            is_drawn[nearby[np.unique(drawn.pairs >> (2 * zoom))]] = True
-            undrawn += [
-                f"{self.names[each]} at z{zoom}" for each in self.changed[~is_drawn[self.changed]].tolist()
-            ]
+            if len(drawn.seen):
+                is_drawn[nearby[drawn.seen]] = True
+            missing = self.names[self.changed[~is_drawn[self.changed]]]
+            undrawn += [f"{name} at z{zoom}" for name in missing]
             placed.append(self._placement(drawn, zoom, nearby))
             on_progress((number + 1) / len(self.zooms))
         return found, undrawn, placed
@@ -181,7 +186,7 @@ class _Reading:
     def _read(self, read: Directory, zoom: int, images: Numbers) -> tuple[Drawn, Numbers]:
         """What the tiles of a zoom draw of these images, which are numbered by their position here."""
         of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(read)
-        ids = {self.names[each]: number for number, each in enumerate(images.tolist())}
+        ids = ImageIds(self.names[images])
         outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
         return self.read_drawn(
             ids=ids, outlined=outlined, entries=[of_zoom], zoom=zoom, in_order=True
@@ -190,9 +195,8 @@ class _Reading:
     def _placement(self, drawn: Drawn, zoom: int, images: Numbers) -> Verdict:
         given = (as_drawn(areas, self.plan.thinnest_at(zoom)) for areas in self._areas(images))
         outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
-        names = [self.names[each] for each in images.tolist()]
         places = places_of(given, drawn, zoom, outlined, within=self.looked_at)
-        return audit.judge_placement(names, places, zoom)
+        return audit.judge_placement(self.names[images], places, zoom)
 
     def _areas(self, images: Numbers) -> Iterator[Geometries]:
         """The geometries of these images, whose indices ascend, in batches; EPSG:4326."""
@@ -220,7 +224,7 @@ class _Reading:
         """
         return replace(
             reduce(Drawn.then, found),
-            tiles=_tiles_by_zoom(self.entries),
+            tiles=self.tiles,
             images={**images, **dict.fromkeys(self.zooms, len(self.names))},
         )
 
@@ -238,12 +242,3 @@ class _Reading:
             return Verdict.failing(name, text, images_by_zoom=by_zoom)
         text = f"all {len(self.names):,} images are drawn; {len(self.changed):,} changed and were looked for"
         return Verdict.passing(name, text, images_by_zoom=by_zoom)
-
-
-def _tiles_by_zoom(entries: Directory) -> dict[int, int]:
-    """Number of addressed tiles by zoom; no run crosses zooms."""
-    zooms = range(zoom_of(int(entries.tile_id[-1])) + 1) if len(entries) else range(0)
-    firsts = np.searchsorted(entries.tile_id, [first_tile_id(zoom) for zoom in zooms])
-    tiles = np.add.reduceat(entries.run_length, np.minimum(firsts, len(entries) - 1)).tolist()
-    counted = np.diff(firsts, append=len(entries)).tolist()
-    return {zoom: tiles[zoom] for zoom in zooms if counted[zoom]}

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, overload
 
 import numpy as np
 import polars as pl
@@ -149,8 +149,7 @@ def write_snapshot(
 def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFrame]:
     """The footprints in drawing order, `BATCH` rows at a time."""
     rows = _scan(footprints).select(*columns)
-    total = rows.select(pl.len()).collect().item()
-    for start in range(0, total, ROW_GROUP):  # each slice opens the file and reads its footer
+    for start in range(0, _count(rows), ROW_GROUP):  # each slice opens the file and reads its footer
         yield from rows.slice(start, ROW_GROUP).collect().iter_slices(BATCH)
 
 
@@ -168,9 +167,46 @@ def frames_of(boxes: pl.Series) -> NDArray[np.float64]:
     return np.column_stack(corners)
 
 
+class Names(Sequence[str]):
+    """The ids of all or some images of a snapshot by index, read from its file whenever they are asked for.
+
+    Args:
+        footprints: the GeoParquet.
+        images: indices of the images, ascending; None for all, in drawing order.
+    """
+
+    def __init__(self, footprints: Path, images: NDArray[np.int64] | None = None) -> None:
+        self._footprints = footprints
+        self._images = np.arange(_count(_scan(footprints))) if images is None else images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[str]:
+        rows = _scan(self._footprints).select("id")
+        group = self._images // ROW_GROUP
+        for some in np.split(self._images, np.flatnonzero(np.diff(group)) + 1):
+            start = int(some[0]) // ROW_GROUP * ROW_GROUP if len(some) else 0
+            yield from rows.slice(start, ROW_GROUP).collect()["id"][some - start]
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+
+    @overload
+    def __getitem__(self, number: slice | NDArray[np.int64]) -> Names: ...
+
+    def __getitem__(self, number: int | slice | NDArray[np.int64]) -> str | Names:
+        """The id of an image, or those of several, whose numbers ascend."""
+        found = self._images[number]
+        if isinstance(number, slice | np.ndarray):
+            return Names(self._footprints, found)
+        (name,) = Names(self._footprints, np.array([found]))
+        return name
+
+
 def names_of(footprints: Path) -> Iterator[str]:
     """The ids of all images, in drawing order."""
-    return (name for batch in read_batches(footprints, ("id",)) for name in batch["id"])
+    return iter(Names(footprints))
 
 
 def snapshot_digest(footprints: Path, set_aside: Path) -> str:
@@ -320,6 +356,10 @@ def too_thin(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.boo
 def _scan(*files: Path) -> pl.LazyFrame:
     # the name of a folder may contain what polars would take for a pattern
     return pl.scan_parquet(list(files), glob=False)
+
+
+def _count(rows: pl.LazyFrame) -> int:
+    return int(rows.select(pl.len()).collect().item())
 
 
 def _in_order(ordered: DrawingOrder, scratch: Path, kept: Kept | None) -> pl.LazyFrame:

@@ -10,6 +10,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from oam_mosaic_assets.core.archive import Archive
 from oam_mosaic_assets.core.changes import changes_between, deepest_zooms, reached_tiles
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.stretches import Stretches
@@ -106,12 +107,16 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     return Splice(changed=changes.images, tiles=tiles, deepest=deepest)
 
 
-def spliced(splice: Splice, *, before: Source, made: Sequence[Source]) -> list[Source]:
+def spliced(splice: Splice, *, before: Archive, made: Sequence[Source], folder: Path) -> list[Source]:
     """The sources of the new archive: the redrawn tiles, and last those that are taken over.
 
     Args:
         before: the whole previous archive.
         made: what was drawn; tiles that are not of the splice are ignored.
+        folder: for temporary files.
+
+    Raises:
+        BrokenArchive: a directory of the previous archive is broken.
     """
     fresh = [Source(each.descriptor, splice.tiles.cut(each.entries)[0]) for each in made]
-    return [*fresh, Source(before.descriptor, splice.tiles.cut(before.entries)[1])]
+    return [*fresh, Source.of_archive(before, folder, besides=splice.tiles)]

@@ -6,21 +6,23 @@ of the eight around it, and vice versa. Every image must be drawn as itself or c
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
 from oam_mosaic_assets.core.grid import first_tile_id, project, tile_ids, tile_name, tile_positions, zoom_of
-from oam_mosaic_assets.core.low_zooms import is_shown
+from oam_mosaic_assets.core.image_ids import ImageIds
+from oam_mosaic_assets.core.low_zooms import Numbers, is_shown
 from oam_mosaic_assets.core.pixels import Pixels, Points, pixels_touched, touched
 from oam_mosaic_assets.core.reach import gather
-from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.snapshot import Names, names_of, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, polygon_rings, read_feature, read_layers
@@ -50,7 +52,7 @@ class LowZoom:
     to_draw: int
     counted: int
     to_count: int
-    undrawn: list[str]
+    undrawn: Sequence[str]
     bare: list[Pixel]
     astray: list[Pixel]
     faults: list[str]
@@ -75,7 +77,8 @@ def examine_low_zooms(
     zooms = range(plan.zoom_min, plan.whole_from)
     if not zooms:
         return []
-    readings = {zoom: _Reading(zoom, name) for zoom in zooms}
+    ids = ImageIds(names_of(footprints))
+    readings = {zoom: _Reading(zoom, name, ids) for zoom in zooms}
     wanted = Stretches.of_zooms(zooms[0], zooms[-1])
     low, _ = wanted.cut(archive.entries(before=first_tile_id(plan.whole_from)))
     if changed is not None:
@@ -83,7 +86,7 @@ def examine_low_zooms(
     columns = (low.tile_id, low.run_length, low.offset, low.length)
     for tile_id, run_length, offset, length in zip(*(each.tolist() for each in columns), strict=True):
         readings[zoom_of(tile_id)].add(archive, tile_id, run_length, offset, length)
-    images = _Images.read(footprints, zooms[-1])
+    images = _Images.read(footprints, zooms[-1], None if changed is None else ids.find([*changed.names]))
     lies, found = images.pixels, []
     for zoom, reading in sorted(readings.items(), reverse=True):
         while lies.side > PIXELS << zoom:
@@ -104,30 +107,31 @@ class _Images:
     """All images, as far as low zooms show them.
 
     Attributes:
-        names: their ids.
+        footprints: the GeoParquet.
         extent: the longer side of each one's bounding box, where the map is the unit square.
         middle: the middle of each one's bounding box.
         pixels: the pixels of the last low zoom that any of them touches.
+        changed: indices of those that were added or altered; None if all are examined.
     """
 
-    names: list[str]
+    footprints: Path
     extent: Points
     middle: Points
     pixels: Pixels
+    changed: Numbers | None
 
     @classmethod
-    def read(cls, footprints: Path, zoom: int) -> Self:
+    def read(cls, footprints: Path, zoom: int, changed: Numbers | None) -> Self:
         side = PIXELS << zoom
-        names, frames, found = [], [np.zeros((0, 4))], [Pixels.union(side, [])]
-        for batch in read_batches(footprints, ("id", "geometry")):
+        frames, found = [np.zeros((0, 4))], [Pixels.union(side, [])]
+        for batch in read_batches(footprints, ("geometry",)):
             projected = project(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
-            names += batch["id"].to_list()
             frames.append(shapely.bounds(projected))
             gather(found, pixels_touched(shapely.get_parts(projected), side, scale=float(side)))
         west, north, east, south = np.concatenate(frames).T
         extent = np.maximum(east - west, south - north)
         middle = np.column_stack([west + east, north + south]) / 2.0
-        return cls(names, extent, middle, Pixels.union(side, found))
+        return cls(footprints, extent, middle, Pixels.union(side, found), changed)
 
     def to_count(self, zoom: int, changed: Changed | None) -> int:
         """How many images in the tiles that were read are too small to be drawn as themselves."""
@@ -137,21 +141,24 @@ class _Images:
         ).T
         return len(x) if changed is None else int(changed.tiles.hold(tile_ids(zoom, x, y)).sum())
 
-    def undrawn(self, zoom: int, drawn: Collection[str], changed: Changed | None) -> list[str]:
+    def undrawn(self, zoom: int, drawn: NDArray[np.bool_]) -> Names:
         """Which images, of all or of those that changed, are large enough but not drawn."""
-        shown = (self.names[each] for each in np.flatnonzero(is_shown(self.extent, zoom)).tolist())
-        return [name for name in shown if name not in drawn and (changed is None or name in changed.names)]
+        missing = np.flatnonzero(is_shown(self.extent, zoom) & ~drawn)
+        if self.changed is not None:
+            missing = np.intersect1d(missing, self.changed)
+        return Names(self.footprints, missing)
 
 
 class _Reading:
     """The state of one pass over the tiles of a zoom."""
 
-    def __init__(self, zoom: int, name: str) -> None:
+    def __init__(self, zoom: int, name: str, ids: ImageIds) -> None:
         self.zoom = zoom
         self.name = name
+        self.ids = ids
         self.side = PIXELS << zoom
         self.drawn: list[Pixels] = []
-        self.ids: set[str] = set()
+        self.seen = np.zeros(len(ids), np.bool_)
         self.counted = 0
         self.faults: list[str] = []
         self.largest = 0
@@ -167,14 +174,17 @@ class _Reading:
     def _add(self, layer: Layer, tiles: range) -> None:
         points, sizes, of = polygon_rings(layer.features)
         squares = np.bincount(of, minlength=len(layer.features)).tolist()
+        names = []
         for message, rings in zip(layer.features, squares, strict=True):
             match (said := read_feature(layer, message).properties).get(self.name), said.get("count"):
                 case str(name), None:
-                    self.ids.add(name)
+                    names.append(name)
                 case None, int(count) if len(said) == 1:
                     self.counted += count * rings * len(tiles)
                 case _:
                     raise BrokenTile(f"a feature has neither an id nor a count: {said}")
+        known = self.ids.find(names)
+        self.seen[known[known >= 0]] = True
         row, west, east = touched(points * (PIXELS / EXTENT), sizes, of)
         # what is drawn in a tile's buffer is not shown
         is_inside = (row >= 0) & (row < PIXELS)
@@ -194,11 +204,11 @@ class _Reading:
             near = Pixels.union(self.side, [drawn, looked_at.grown().without(looked_at)])
         return LowZoom(
             zoom=self.zoom,
-            images=len(self.ids),
+            images=int(self.seen.sum()),
             to_draw=int(is_shown(images.extent, self.zoom).sum()),
             counted=self.counted,
             to_count=images.to_count(self.zoom, changed),
-            undrawn=images.undrawn(self.zoom, self.ids, changed),
+            undrawn=images.undrawn(self.zoom, self.seen),
             bare=there.outside(near.grown()),
             astray=drawn.outside(lies.grown()),
             faults=self.faults,

@@ -104,10 +104,10 @@ def make_coverage(
         else:
             changes = changes_between(before.footprints, shown.table)
             changed, blocks = changes.images, blocks_reached(changes.areas, plan)
-            archive = Source.of_archive(held.enter_context(open_archive(before.archive)))
+            archive = held.enter_context(open_archive(before.archive))
             above = [tiles_above(blocks, zoom, plan) for zoom in range(plan.zoom_min, plan.block_zoom)]
             redrawn = Stretches.union([tiles_below(blocks, plan), *map(Stretches.of, above)])
-            kept = [Source(archive.descriptor, redrawn.cut(archive.entries)[1])]
+            kept = [Source.of_archive(archive, target.parent, besides=redrawn)]
             fresh = run.blocks_and_above(blocks, kept, processes)
         write_archive(
             target,

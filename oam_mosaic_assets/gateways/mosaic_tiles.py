@@ -20,7 +20,7 @@ from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.fragment import Fragment
 from oam_mosaic_assets.core.low_zooms import Reached, low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles
-from oam_mosaic_assets.core.merging import Place, Source, write_archive
+from oam_mosaic_assets.core.merging import Place, write_archive
 from oam_mosaic_assets.core.parts import parts_of, share_out
 from oam_mosaic_assets.core.splice import Splice, spliced
 from oam_mosaic_assets.core.stretches import Stretches
@@ -35,6 +35,9 @@ WORTH_PARTING: Final = 2**20
 
 PARTS_EACH: Final = 2
 """Parts per process: they are never equal work, and more of them even that out."""
+
+LARGEST_PART: Final = 2**26
+"""Bytes of GeoJSON that are tiled in one part, at most: a process holds the places of all tiles it makes."""
 
 CUTTERS: Final = 2
 """Processes that cut deep zooms alongside each tippecanoe, if there is much to cut."""
@@ -132,7 +135,7 @@ def cut_into_parts(
 
     Args:
         folder: where the lines of each part go.
-        count: how many parts, at most.
+        count: how many parts; more if they would be too large.
         splice: what to make; None for everything.
     """
     size = footprints.geojson.stat().st_size
@@ -141,6 +144,7 @@ def cut_into_parts(
     wanted = Stretches.of_zooms(plan.whole_from, plan.zoom_max)
     if splice is not None:
         wanted = wanted.common(splice.tiles)
+    count = max(count, -(-size // LARGEST_PART))
     if count == 1 or size < WORTH_PARTING:
         return [Lines(footprints.geojson, wanted)]
     parts = parts_of(footprints.table, plan, count)
@@ -243,8 +247,8 @@ def merge_parts(
     with ExitStack() as held:
         fresh = sources = [each.opened(held) for each in made]
         if splice is not None and before is not None:
-            archive = Source.of_archive(held.enter_context(open_archive(before)))
-            sources = spliced(splice, before=archive, made=fresh)
+            archive = held.enter_context(open_archive(before))
+            sources = spliced(splice, before=archive, made=fresh, folder=target.parent)
             fresh = sources[:-1]
         place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=footprints.bounds)
         write_archive(target, sources, place, plan.metadata(tippecanoe.version(), footprints.snapshot))

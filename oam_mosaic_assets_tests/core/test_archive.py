@@ -330,6 +330,30 @@ def test_a_broken_tile_is_named(pieces: Pieces, tmp_path: Path, packed: bytes, m
     assert drawn.faults[0].startswith("0/0/0: ")
 
 
+def test_a_tile_that_is_stored_once_for_several_zooms_is_read_at_each(pieces: Pieces, tmp_path: Path) -> None:
+    top, below = pieces.entries[0], pieces.of_zoom(1)
+    pieces.entries[1 : 1 + len(below)] = [Entry(1, top.offset, top.length, 4)]
+    pieces.header["addressed_tiles_count"] += 4 - sum(each.run_length for each in below)
+
+    with open_archive(assembled(pieces, tmp_path / "a.pmtiles")) as archive:
+        drawn = read_drawn(archive, None, layer=PLAN.layer)
+
+    assert (drawn.tiles[1], drawn.images[1]) == (4, drawn.images[0])
+    assert drawn.images[0] > 0
+
+
+def test_a_run_of_more_tiles_than_anyone_could_store_is_read_once(pieces: Pieces, tmp_path: Path) -> None:
+    last = pieces.entries[-1]
+    pieces.entries.append(Entry((4**20 - 1) // 3, last.offset, last.length, 4**20))
+    pieces.header |= {"max_zoom": 20, "addressed_tiles_count": pieces.header["addressed_tiles_count"] + 4**20}
+
+    with open_archive(assembled(pieces, tmp_path / "a.pmtiles")) as archive:
+        drawn = read_drawn(archive, None, layer=PLAN.layer)
+
+    assert drawn.tiles[20] == 4**20
+    assert drawn.images[20] > 0
+
+
 def test_equal_tiles_are_told_by_where_they_begin_and_end(pieces: Pieces, tmp_path: Path) -> None:
     """Two entries with the same offset are not the same tile if one of them is shorter."""
     whole, cut = pieces.of_zoom(PLAN.zoom_max)[:2]

@@ -174,6 +174,16 @@ def test_what_changed_may_lie_in_some_of_the_parts(
     assert parted.archive.read_bytes() == made.archive.read_bytes()
 
 
+def test_much_is_made_in_parts_even_one_after_another(
+    start: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mosaic_tiles, "WORTH_PARTING", 0)
+    monkeypatch.setattr(mosaic_tiles, "LARGEST_PART", start.geojson.stat().st_size // 4)
+    parted = made_from(IMAGES, tmp_path / "parted", plan=PLAN, processes=1)
+    assert len([*(tmp_path / "parted").glob("*.part-*.geojsonl")]) >= 4
+    assert parted.archive.read_bytes() == start.archive.read_bytes()
+
+
 def test_the_last_image_of_a_place_takes_its_tiles_with_it(start: Scene, tmp_path: Path) -> None:
     left = [each for each in IMAGES if each.id != "a lake"]
     after = made_from(left, tmp_path / "after", plan=PLAN, before=start.before)
