@@ -136,8 +136,8 @@ def _in_file_order(entries: Directory, folder: Path) -> Iterator[tuple[Numbers, 
     ordered = Sorting(folder)
     for start in range(0, len(entries), _TOGETHER):
         some = entries[start : start + _TOGETHER]
-        if (some.length >> _LENGTH_BITS).any():
-            raise ValueError(f"a tile is larger than {1 << _LENGTH_BITS:,} bytes")
+        if (some.length >> _LENGTH_BITS).any() or (some.offset >> 63 - _LENGTH_BITS).any():
+            raise ValueError("a tile is larger than 64 MiB, or more than 128 GiB of others precede it")
         ordered.add(some.offset << _LENGTH_BITS | some.length)
     places = ordered.finished()
     for start in range(0, len(places), _TOGETHER):

@@ -43,7 +43,13 @@ REMEMBERED_TILES: Final = 4096
 """How many decoded tiles are cached: equal tiles are stored once and lie near each other on the curve."""
 
 _TOGETHER: Final = 4096
-"""The most tiles in a batch; their ids are looked up together."""
+"""The most entries in a batch."""
+
+_NAMES: Final = 2**16
+"""Ids that are looked up together, and held until then; a tile more or less."""
+
+_PAIRS: Final = 2**18
+"""Pairs of image and tile that are noted together; a tile more or less."""
 
 NAMED_FAULTS: Final = 10
 """A list of faults names this many and counts the rest."""
@@ -141,7 +147,7 @@ def read_drawn(
         entries: of the tiles to read, in the order of tile ids; None reads all.
         zoom: the zoom of which `seen`, `pairs` and `pieces` are wanted; None for none.
         in_order: whether a tile from zoom `whole` on that draws images in another order than that of `ids` is
-            a fault; reading takes a fifth longer then.
+            a fault; reading takes a fifth longer then. Needs `ids`.
         scratch: where millions of pairs are kept in files; None for the system's temporary folder.
         on_progress: called now and then with the share of tiles read so far, 0 to 1.
 
@@ -197,7 +203,7 @@ class _Reading:
         for zoom, some in of_one_zoom(_in_batches(entries)):
             images = self._images(some)
             tiles[zoom] += int(some.run_length.sum())
-            seen[zoom] = _with(seen.get(zoom, NOBODY), np.concatenate(images), len(self.ids))
+            seen[zoom] = _with(seen.get(zoom, NOBODY), _distinct(images), len(self.ids))
             if zoom == self.zoom:
                 self._note(zoom, some, images)
             if addressed:
@@ -215,25 +221,40 @@ class _Reading:
 
     def _note(self, zoom: int, entries: Directory, images: Sequence[Numbers]) -> None:
         """Note the pairs of these tiles and the images that they draw, and the pieces that are wanted."""
-        whole, counts = np.concatenate(images), np.array([len(each) for each in images])
+        counts = np.array([len(each) for each in images])
         entry, ordinal = _unrolled(entries.run_length)
-        x, y = tile_positions(entries.tile_id[entry] + ordinal, zoom)
-        tile, ordinal = _unrolled(counts[entry])
-        image = whole[(np.cumsum(counts) - counts)[entry[tile]] + ordinal]
-        self.pairs.add(pairs_of(image, x[tile], y[tile], zoom))
+        tile_id = entries.tile_id[entry] + ordinal
+        together = np.cumsum(counts[entry]) // _PAIRS
+        for some in np.split(np.arange(len(entry)), np.flatnonzero(np.diff(together)) + 1):
+            x, y = tile_positions(tile_id[some], zoom)
+            of = entry[some]
+            image = np.concatenate([images[each] for each in of.tolist()])
+            self.pairs.add(pairs_of(image, np.repeat(x, counts[of]), np.repeat(y, counts[of]), zoom))
         if self.outlined:
-            wanted = np.isin(image, [*self.outlined])
-            for each in np.unique(entry[tile[wanted]]).tolist():
-                self._outline(*_stated(entries, each))
+            for number, each in enumerate(images):
+                if not self.outlined.isdisjoint(each.tolist()):
+                    self._outline(*_stated(entries, number))
 
     def _images(self, entries: Directory) -> list[Numbers]:
         """The indices of the images that each of these tiles draws."""
-        names = dict[Place, Sequence[Any]]()
+        names, waiting = dict[Place, Sequence[Any]](), 0
         places = list(zip(entries.offset.tolist(), entries.length.tolist(), strict=True))
         tiles = zip(entries.tile_id.tolist(), entries.run_length.tolist(), places, strict=True)
         for tile_id, run_length, place in tiles:
             if place not in self.remembered and place not in names:
                 names[place] = self._names(tile_id, run_length, *place)
+                waiting += len(names[place])
+                if waiting >= _NAMES:
+                    self._remember(names)
+                    names, waiting = {}, 0
+        self._remember(names)
+        images_of = [self.remembered[place] for place in places]
+        while len(self.remembered) > REMEMBERED_TILES:
+            self.remembered.popitem(last=False)
+        return images_of
+
+    def _remember(self, names: Mapping[Place, Sequence[Any]]) -> None:
+        """Look up the names in these tiles, all of them together."""
         asked = list(chain.from_iterable(names.values()))
         found = self.ids.find(asked)
         strangers = np.flatnonzero(found < 0).tolist()
@@ -242,13 +263,10 @@ class _Reading:
         for place, (start, end) in zip(names, pairwise(ends), strict=True):
             images = found[start:end]
             self.remembered[place] = images[images >= 0] if strangers else images
-        images_of = [self.remembered[place] for place in places]
-        while len(self.remembered) > REMEMBERED_TILES:
-            self.remembered.popitem(last=False)
-        return images_of
 
     def _names(self, tile_id: int, run_length: int, offset: int, length: int) -> Sequence[Any]:
         """The ids of the images that a tile draws; whatever else is there is no image's id."""
+        names: Sequence[Any] = []
         try:
             layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
             names = self._named(layer)
@@ -256,16 +274,14 @@ class _Reading:
                 self._check_order(layer)
         except (BrokenArchive, BrokenTile) as error:
             self._blame(tile_id, run_length, error)
-            return []
-        is_counting = "count" in layer.keys
-        return [name for name in names if not isinstance(name, int)] if is_counting else names
+        return names
 
     def _named(self, layer: Layer) -> Sequence[Any]:
-        """The distinct names of a layer's images, and the distinct counts of those that are only counted."""
+        """The distinct names of a layer's images, without the counts of those that are only counted."""
         names = layer.values if len(self.fields) == 1 else names_in(layer, self.fields, self.said)
         if not 0 < len(names) <= len(layer.features):
             raise BrokenTile(f"{len(layer.features)} features cannot have {len(names)} names")
-        return names
+        return [name for name in names if not isinstance(name, int)] if "count" in layer.keys else names
 
     def _check_order(self, layer: Layer) -> None:
         order = self._images_of(layer)
@@ -306,10 +322,14 @@ class _Reading:
             for message, asked in zip(layer.features, self._images_of(layer), strict=True):
                 if asked not in self.outlined:  # most are not, and reading one is slow
                     continue
-                drawn = area(read_feature(layer, message))
+                feature = read_feature(layer, message)
+                (image,) = self.ids.find([str(feature.properties.get(self.name, ""))]).tolist()
+                if image not in self.outlined:  # it has two names, and readers take the last
+                    continue
+                drawn = area(feature)
                 for tile in range(tile_id, tile_id + run_length):
                     _, x, y = tileid_to_zxy(tile)
-                    self.pieces[asked].append(Piece(x, y, drawn))
+                    self.pieces[image].append(Piece(x, y, drawn))
         except (BrokenArchive, BrokenTile) as error:
             self._blame(tile_id, run_length, error)
 
@@ -328,6 +348,11 @@ def _stated(entries: Directory, number: int) -> tuple[int, int, int, int]:
     columns = (entries.tile_id, entries.run_length, entries.offset, entries.length)
     tile_id, run_length, offset, length = (int(column[number]) for column in columns)
     return tile_id, run_length, offset, length
+
+
+def _distinct(images: Sequence[Numbers]) -> Numbers:
+    """The images of all tiles; of equal tiles, which share an array, only once."""
+    return np.concatenate([*{id(each): each for each in images}.values()])
 
 
 def _with(mask: Mask, images: Numbers, count: int) -> Mask:

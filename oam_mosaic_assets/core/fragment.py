@@ -59,7 +59,7 @@ class Fragment:
     @classmethod
     def left_at(cls, tiles: Path) -> Self:
         """What `saved` wrote, given the file with the tiles; the entries stay in their file."""
-        return cls(tiles, Directory(*np.load(tiles.with_suffix(ENTRIES), mmap_mode="r")))
+        return cls(tiles, Directory(*np.asarray(np.load(tiles.with_suffix(ENTRIES), mmap_mode="r"))))
 
 
 def spooled(tiles: Iterable[tuple[int, int, int, bytes]], spool: IO[bytes]) -> Source:

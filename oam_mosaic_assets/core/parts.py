@@ -87,7 +87,9 @@ def share_out(
         for line in all_lines:
             drawn = json.loads(line)["properties"][key]
             while name != drawn:  # an image may have several lines, or none
-                image, name = next(images)
+                image, name = next(images, (-1, None))
+                if name is None:
+                    raise ValueError(f"{drawn!r} is no footprint, or its line is not in drawing order")
             for part, file in zip(parts, files, strict=True):
                 if part.images[image]:
                     file.write(line)

@@ -183,10 +183,12 @@ class Names(Sequence[str]):
         return len(self._images)
 
     def __iter__(self) -> Iterator[str]:
+        if not len(self):
+            return
         rows = _scan(self._footprints).select("id")
         group = self._images // ROW_GROUP
         for some in np.split(self._images, np.flatnonzero(np.diff(group)) + 1):
-            start = int(some[0]) // ROW_GROUP * ROW_GROUP if len(some) else 0
+            start = int(some[0]) // ROW_GROUP * ROW_GROUP
             yield from rows.slice(start, ROW_GROUP).collect()["id"][some - start]
 
     @overload

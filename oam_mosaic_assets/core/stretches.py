@@ -97,12 +97,15 @@ class Stretches:
         """Entries of tiles in the set, and those of other tiles. Runs are cut where they cross over."""
         if not len(entries):
             return entries, entries
-        ends = entries.tile_id[0], entries.tile_id[-1] + entries.run_length[-1] - 1
-        of_first, of_last = np.searchsorted(self._bounds, ends, side="right").tolist()
-        if of_first == of_last:  # all of them lie in one stretch, or between two
-            return (entries, Directory.empty()) if of_first % 2 else (Directory.empty(), entries)
-        some = range(0, len(entries), _TOGETHER)
-        parts = [self._cut(entries[start : start + _TOGETHER]) for start in some]
+        first, after = entries.tile_id[0], entries.tile_id[-1] + entries.run_length[-1]
+        some = slice(np.searchsorted(self.end, first, side="right"), np.searchsorted(self.begin, after))
+        near = Stretches(self.begin[some], self.end[some])  # there may be a million of them
+        if not len(near.begin):
+            return Directory.empty(), entries
+        if near.begin[0] <= first and after <= near.end[0]:
+            return entries, Directory.empty()
+        starts = range(0, len(entries), _TOGETHER)
+        parts = [near._cut(entries[start : start + _TOGETHER]) for start in starts]
         return joined([inside for inside, _ in parts]), joined([outside for _, outside in parts])
 
     def _cut(self, entries: Directory) -> tuple[Directory, Directory]:

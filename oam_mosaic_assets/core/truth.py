@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pmtiles.tile import tileid_to_zxy
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
+from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import first_tile_id, project, tile_ids, tile_name, tile_positions, zoom_of
 from oam_mosaic_assets.core.image_ids import ImageIds
-from oam_mosaic_assets.core.low_zooms import Numbers, is_shown
+from oam_mosaic_assets.core.low_zooms import is_shown
 from oam_mosaic_assets.core.pixels import Pixels, Points, pixels_touched, touched
 from oam_mosaic_assets.core.reach import gather
 from oam_mosaic_assets.core.snapshot import Names, names_of, read_batches
