@@ -1,6 +1,7 @@
 """Which contents of several files are equal: for millions of them, with a few bytes of memory for each.
 
-Most differ in length or in their last bytes; only those that agree in both are read in full.
+Most differ in length or in their last bytes; only those that agree in both are read in full. What is held for
+each content is held in files.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Final, Self
+from typing import IO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Directory, Numbers
+from oam_mosaic_assets.core.entry_files import mapped
 from oam_mosaic_assets.core.sorting import Sorting
 
 _PIECE: Final = 4 * 2**20
@@ -66,16 +68,24 @@ class Repeated:
 
         Args:
             files: the descriptor and the entries of each. Equal offsets are equal contents.
-            folder: where temporary files for sorting go.
+            folder: for temporary files, which last as long as the result is used.
         """
-        place, length = _alike(files, folder)
-        ends = np.searchsorted(place, _places(np.arange(len(files) + 1), 0))
-        digests = bytearray()
-        for which, (descriptor, _) in enumerate(files):
-            some = slice(ends[which], ends[which + 1])
-            for digest in _digests(descriptor, place[some] - _places(which, 0), length[some]):
-                digests += digest
-        return cls(place, _numbered(digests))
+        ordered = [(descriptor, _in_file_order(entries, folder)) for descriptor, entries in files]
+        repeated = _repeated(ordered, folder)
+        count = int(repeated.sum())
+        start = index = 0
+        with ExitStack() as held:
+            heaps = _Heaps(count, 3, folder, held)
+            places = held.enter_context(TemporaryFile(dir=folder))
+            for which, descriptor, offset, length, _ in _contents(ordered):
+                some = repeated[start : start + len(offset)]
+                start += len(offset)
+                offset, length = offset[some], length[some]  # noqa: PLW2901
+                places.write(_places(which, offset).data)
+                digests = _digests(descriptor, offset, length)
+                heaps.add(np.column_stack([digests, np.arange(index, index + len(digests))]))
+                index += len(digests)
+            return cls(mapped(places), _numbered(heaps, count, held.enter_context(TemporaryFile(dir=folder))))
 
     def numbers(self, which: Numbers, offset: Numbers) -> Numbers:
         """The number of the content at each of these places; -1 where only one entry refers to it.
@@ -104,55 +114,82 @@ def read(descriptor: int, start: int, end: int) -> bytes:
     return found
 
 
-def _alike(files: Sequence[tuple[int, Directory]], folder: Path) -> tuple[Numbers, Numbers]:
-    """Places that several entries refer to, or that look like another; ascending, with the length of each.
-
-    Contents that look alike go to the same one of several heaps; each heap is sorted by itself.
-    """
-    heaps = 1 + sum(len(entries) for _, entries in files) // _SORTED
-    found = [np.zeros((0, 2), np.int64)]
-    with ExitStack() as held:
-        spools = [held.enter_context(TemporaryFile(dir=folder)) for _ in range(heaps)]
-        for which, (descriptor, entries) in enumerate(files):
-            for offset, length in _in_file_order(entries, folder):
-                rows = _looked_at(descriptor, which, offset, length)
-                heap = ((rows[:, 0] * _MIXED) >> _HEAP_BITS) % heaps
-                for each in np.unique(heap).tolist():
-                    spools[each].write(rows[heap == each].data)
-        for spool in spools:
-            spool.seek(0)
-            rows = np.frombuffer(spool.read(), np.int64).reshape(-1, 3)
-            rows = rows[np.argsort(rows[:, 0])]
-            same = np.zeros(len(rows) + 1, np.bool_)
-            same[1:-1] = rows[1:, 0] == rows[:-1, 0]
-            found.append(np.unique(rows[same[1:] | same[:-1], 1:], axis=0))
-    place, length = np.concatenate(found).T
-    order = np.argsort(place)
-    return place[order], length[order]
-
-
-def _in_file_order(entries: Directory, folder: Path) -> Iterator[tuple[Numbers, Numbers]]:
-    """Offsets and lengths of all entries in batches, so that the file is read from start to end."""
+def _in_file_order(entries: Directory, folder: Path) -> Numbers:
+    """Offset and length of each entry's content in one number; ascending, so that files are read in order."""
     ordered = Sorting(folder)
     for start in range(0, len(entries), _TOGETHER):
         some = entries[start : start + _TOGETHER]
         if (some.length >> _LENGTH_BITS).any() or (some.offset >> 63 - _LENGTH_BITS).any():
             raise ValueError("a tile is larger than 64 MiB, or more than 128 GiB of others precede it")
         ordered.add(some.offset << _LENGTH_BITS | some.length)
-    places = ordered.finished()
-    for start in range(0, len(places), _TOGETHER):
-        some_places = places[start : start + _TOGETHER]
-        yield some_places >> _LENGTH_BITS, some_places & (1 << _LENGTH_BITS) - 1
+    return ordered.finished()
 
 
-def _looked_at(descriptor: int, which: int, offset: Numbers, length: Numbers) -> Numbers:
-    """For each place of a file: what it looks like, the place, and its length.
+def _contents(
+    ordered: Sequence[tuple[int, Numbers]],
+) -> Iterator[tuple[int, int, Numbers, Numbers, Numbers]]:
+    """Contents in batches: index and descriptor of the file; offset, length and number of uses of each."""
+    for which, (descriptor, places) in enumerate(ordered):
+        start = 0
+        while start < len(places):
+            last = places[min(start + _TOGETHER, len(places)) - 1] >> _LENGTH_BITS
+            stop = int(np.searchsorted(places, last + 1 << _LENGTH_BITS))
+            some = places[start:stop]
+            offset, first, uses = np.unique(some >> _LENGTH_BITS, return_index=True, return_counts=True)
+            yield which, descriptor, offset, some[first] & (1 << _LENGTH_BITS) - 1, uses
+            start = stop
 
-    What it looks like is a hash of its length and last bytes, so equal contents look alike. A place that
-    several of these entries refer to is listed twice.
+
+def _repeated(ordered: Sequence[tuple[int, Numbers]], folder: Path) -> NDArray[np.bool_]:
+    """Which of the `_contents` several entries refer to, or look like another."""
+    count = sum(len(places) for _, places in ordered)
+    found, index = np.zeros(count, np.bool_), 0
+    with ExitStack() as held:
+        heaps = _Heaps(count, 2, folder, held)
+        for _, descriptor, offset, length, uses in _contents(ordered):
+            some = np.arange(index, index + len(offset))
+            found[some] = uses > 1
+            heaps.add(np.column_stack([_looks(descriptor, offset, length), some]))
+            index += len(offset)
+        for rows in heaps.emptied():
+            looks, number = rows[np.argsort(rows[:, 0])].T
+            same = np.zeros(len(rows) + 1, np.bool_)
+            same[1:-1] = looks[1:] == looks[:-1]
+            found[number[same[1:] | same[:-1]]] = True
+    return found
+
+
+class _Heaps:
+    """Rows of numbers in files, so that rows that begin with the same number are together, and few at a time.
+
+    Args:
+        rows: how many there will be, at most.
+        columns: numbers in each.
+        folder: where the files go.
+        held: closes them.
     """
-    offset, first, uses = np.unique(offset, return_index=True, return_counts=True)
-    length = length[first]
+
+    def __init__(self, rows: int, columns: int, folder: Path, held: ExitStack) -> None:
+        self._columns = columns
+        self._files = [
+            held.enter_context(TemporaryFile(dir=folder))  # noqa: SIM115  # the stack closes it
+            for _ in range(1 + rows // _SORTED)
+        ]
+
+    def add(self, rows: Numbers) -> None:
+        heap = ((rows[:, 0] * _MIXED) >> _HEAP_BITS) % len(self._files)
+        for each in np.unique(heap).tolist():
+            self._files[each].write(rows[heap == each].data)
+
+    def emptied(self) -> Iterator[Numbers]:
+        """The rows, heap by heap."""
+        for file in self._files:
+            file.seek(0)
+            yield np.frombuffer(file.read(), np.int64).reshape(-1, self._columns)
+
+
+def _looks(descriptor: int, offset: Numbers, length: Numbers) -> Numbers:
+    """A hash of the length and last bytes of each content, so that equal contents look alike."""
     ends = offset + length
     looks = np.zeros(len(offset), np.int64)
     start = 0
@@ -165,29 +202,36 @@ def _looked_at(descriptor: int, which: int, offset: Numbers, length: Numbers) ->
         early, late = piece[at - begin].view(np.int64).T
         looks[start:stop] = (early * _MIXED) ^ late ^ (length[start:stop] * _MIXED * _MIXED)
         start = stop
-    rows = np.column_stack([looks, _places(which, offset), length])
-    return np.repeat(rows, np.minimum(uses, 2), axis=0)
+    return looks
 
 
-def _digests(descriptor: int, offset: Numbers, length: Numbers) -> Iterator[bytes]:
-    """The digests of the contents at these places, 16 bytes each."""
-    for start in range(0, len(offset), _TOGETHER):
-        some = slice(start, start + _TOGETHER)
-        for begin, size in zip(offset[some].tolist(), length[some].tolist(), strict=True):
-            digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-            for piece in pieces(descriptor, begin, begin + size):
-                digest.update(piece)
-            yield digest.digest()
+def _digests(descriptor: int, offset: Numbers, length: Numbers) -> Numbers:
+    """The digests of the contents at these places, two numbers each; shape (n, 2)."""
+    digests = bytearray()
+    for begin, size in zip(offset.tolist(), length.tolist(), strict=True):
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for piece in pieces(descriptor, begin, begin + size):
+            digest.update(piece)
+        digests += digest.digest()
+    return np.frombuffer(digests, np.int64).reshape(-1, 2)
 
 
-def _numbered(digests: bytes | bytearray) -> Numbers:
-    """A number for each digest of 16 bytes, from 0; equal digests have equal numbers."""
-    halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
-    order = np.lexsort(halves.T)
-    is_new = np.zeros(len(order), np.bool_)
-    is_new[1:] = (halves[order[1:]] != halves[order[:-1]]).any(axis=1)
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = np.cumsum(is_new)
+def _numbered(heaps: _Heaps, count: int, file: IO[bytes]) -> Numbers:
+    """A number for each of so many contents, from 0; those with equal digests have equal numbers.
+
+    Args:
+        heaps: digest and index of each content.
+        count: how many there are.
+        file: receives the numbers.
+    """
+    if not count:  # an empty file cannot be mapped
+        return np.zeros(0, np.int64)
+    numbers, given = np.asarray(np.memmap(file, np.int64, "w+", shape=count)), 0
+    for rows in heaps.emptied():
+        rows = rows[np.lexsort(rows[:, :2].T)]  # noqa: PLW2901
+        is_new = (np.diff(rows[:, :2], axis=0, prepend=rows[:1, :2] - 1) != 0).any(axis=1)
+        numbers[rows[:, 2]] = given - 1 + np.cumsum(is_new)
+        given += int(is_new.sum())
     return numbers
 
 
