@@ -301,6 +301,22 @@ def test_far_out_the_countries_with_imagery_are_listed(stranger: Stranger) -> No
     expect(page.locator("#live")).to_have_text("1 image in view, Ghana")
 
 
+def test_an_image_too_small_to_be_drawn_as_itself_is_counted(stranger: Stranger) -> None:
+    page = stranger.page
+    stranger.looks_at(TINY, 7.5)
+    expect(page.locator("#in-view-title")).to_have_text("1 image in view, too small to list")
+    expect(page.locator("#in-view-body")).to_have_text("Zoom in, or choose a mark on the map.")
+    stranger.looks_at(TINY, 14)
+    expect(page.locator("#in-view-title")).to_have_text("1 image in view")
+
+
+def test_far_out_the_country_in_the_middle_of_the_map_is_not_named(stranger: Stranger) -> None:
+    stranger.opens("2/10/20")
+    expect(stranger.page.locator("#where")).to_be_hidden()
+    stranger.looks_at(ALONE, 14)
+    expect(stranger.page.locator("#where")).to_have_text("Ghana")
+
+
 def test_every_address_is_copied(stranger: Stranger, published: Published) -> None:
     page = stranger.page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -11,9 +11,11 @@ export interface CountryWithPlaces {
   bounds: Bounds;
 }
 
+const AT_SEA = "At sea, and on small islands";
+
 let before: { countries: readonly Country[]; places: readonly Place[]; names: string[] } | null = null;
 
-/** Those with imagery in view, the one with the most of it first. */
+/** Those with imagery in view, the one with the most of it first; the sea, which is none, last. */
 export function countriesOf(countries: readonly Country[], places: readonly Place[], view: Bounds): CountryWithPlaces[] {
   if (before?.countries !== countries || before.places !== places) {
     before = { countries, places, names: places.map(({ longitude, latitude }) => countryAt(countries, longitude, latitude)) };
@@ -21,7 +23,7 @@ export function countriesOf(countries: readonly Country[], places: readonly Plac
   const found = new Map<string, CountryWithPlaces>();
   places.forEach(({ longitude, latitude }, index) => {
     if (!sees(view, longitude, latitude)) return;
-    const name = before!.names[index] || "At sea, and on small islands";
+    const name = before!.names[index] || AT_SEA;
     const one = found.get(name) ?? { name, places: 0, bounds: { west: 180, east: -180, south: 90, north: -90 } };
     one.places += 1;
     one.bounds.west = Math.min(one.bounds.west, longitude);
@@ -30,10 +32,10 @@ export function countriesOf(countries: readonly Country[], places: readonly Plac
     one.bounds.north = Math.max(one.bounds.north, latitude);
     found.set(name, one);
   });
-  return [...found.values()].sort((one, other) => other.places - one.places || one.name.localeCompare(other.name));
+  return [...found.values()].sort((one, other) => Number(one.name === AT_SEA) - Number(other.name === AT_SEA) || other.places - one.places || one.name.localeCompare(other.name));
 }
 
-function sees({ west, south, east, north }: Bounds, longitude: number, latitude: number): boolean {
+export function sees({ west, south, east, north }: Bounds, longitude: number, latitude: number): boolean {
   const turned = longitude + 360 * Math.ceil((west - longitude) / 360);
   return latitude >= south && latitude <= north && turned <= east;
 }
@@ -44,7 +46,7 @@ export function countryList(found: readonly CountryWithPlaces[], choose: (countr
   const list = make("ul", { class: "countries" });
   for (const country of found) {
     const button = make("button", { type: "button" }, country.name);
-    button.style.setProperty("--share", `${Math.sqrt(country.places / most)}`);
+    button.style.setProperty("--share", `${Math.min(1, Math.sqrt(country.places / most))}`);
     button.addEventListener("click", () => choose(country));
     list.append(make("li", {}, button));
   }

@@ -3,11 +3,11 @@
 import { inAddress, keepInAddress } from "./address";
 import { countriesOf, countryList, type CountryWithPlaces } from "./countries";
 import { Details, type Image } from "./details";
-import { the } from "./dom";
+import { make, the } from "./dom";
 import { open, OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
 import type { Mosaic } from "./mosaic";
 import { imageDetails, imageList, nameOf } from "./panel";
-import { date, images, place } from "./words";
+import { count, date, images, place } from "./words";
 
 export interface Voice {
   say: (text: string) => void;
@@ -167,26 +167,32 @@ function showInView(stage: Stage, details: Details, sayAny: (text: string) => vo
   };
   const here = stage.countryHere() || place(((((lng + 180) % 360) + 360) % 360) - 180, lat);
   the("where").textContent = here;
+  the("where").hidden = stage.map.getZoom() < OUTLINES_FROM; // what is in the middle of half the world helps nobody
   const body = the("in-view-body");
-  const waits = (found: readonly unknown[]): boolean => {
-    if (found.length > 0 || stage.map.loaded()) return false;
+  const waits = (found: number): boolean => {
+    if (found > 0 || stage.map.loaded()) return false;
     the("in-view-title").textContent = "Looking for images…"; // it is idle after that, and this is done again
     body.replaceChildren();
     return true;
   };
   if (stage.map.getZoom() < OUTLINES_FROM) {
     const found = countriesOf(stage.countries(), stage.places(), stage.bounds());
-    if (waits(found)) return;
+    if (waits(found.length)) return;
     the("in-view-title").textContent = "Where there are images";
     replaceKeepingFocus(body, countryList(found, (each) => approachCountry(stage, each)));
     say(`Imagery in ${found.length} countries in view`);
     return;
   }
   const ids = stage.inView();
-  if (waits(ids)) return;
-  the("in-view-title").textContent = `${images(ids.length)} in view`;
-  replaceKeepingFocus(body, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
-  say(`${images(ids.length)} in view, ${here}`);
+  const small = stage.smallInView();
+  if (waits(ids.length + small)) return;
+  const title = ids.length === 0 && small > 0 ? `${images(small)} in view, too small to list`
+    : `${images(ids.length)} in view` + (small > 0 ? `, and ${count(small)} too small to list` : "");
+  the("in-view-title").textContent = title;
+  replaceKeepingFocus(body, ids.length === 0 && small > 0
+    ? make("p", { class: "quiet" }, "Zoom in, or choose a mark on the map.")
+    : imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
+  say(`${title}, ${here}`);
 }
 
 /** A list made anew keeps the focus at the entry of the same words. */

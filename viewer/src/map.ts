@@ -5,6 +5,7 @@ import workerUrl from "maplibre-gl/dist/maplibre-gl-csp-worker.js?url";
 import "maplibre-gl/dist/maplibre-gl.css";
 import type { ExpressionSpecification, FilterSpecification, LayerSpecification, MapGeoJSONFeature, Map as MapLibreMap, PointLike } from "maplibre-gl";
 import { FetchSource, PMTiles, Protocol } from "pmtiles";
+import { sees } from "./countries";
 import type { Bounds } from "./details";
 import { coarse, countryAt, fine, type Country, type Land } from "./land";
 import { places, type Place } from "./places";
@@ -29,6 +30,7 @@ export interface Stage {
   pick: (point: { x: number; y: number }) => string[];
   isDrawn: (point: { x: number; y: number }) => boolean; // something, perhaps too small to have an id here
   inView: () => string[];
+  smallInView: () => number; // images that are too small here to be drawn as themselves
   show: (layer: Layer) => Promise<void>; // images are picked under either
   choose: (id: string | null) => void;
   pointAt: (id: string | null) => void;
@@ -151,6 +153,10 @@ export async function stageOf(
     const options = { layers: ["outlines-fill", "outlines-corners"] };
     return where ? map.queryRenderedFeatures(where, options) : map.queryRenderedFeatures(options);
   };
+  const boundsOfView = (): Bounds => {
+    const seen = map.getBounds();
+    return { west: seen.getWest(), south: seen.getSouth(), east: seen.getEast(), north: seen.getNorth() };
+  };
   const around = ({ x, y }: { x: number; y: number }): [PointLike, PointLike] => [[x - REACH_PX, y - REACH_PX], [x + REACH_PX, y + REACH_PX]];
   const query = (where?: PointLike | [PointLike, PointLike]): string[] => {
     const features = drawn(where);
@@ -170,6 +176,7 @@ export async function stageOf(
     },
     isDrawn: (point) => drawn(around(point)).length > 0,
     inView: () => (map.getZoom() < OUTLINES_FROM ? [] : query()),
+    smallInView: () => smallIn(map, boundsOfView()),
     show: async (layer) => {
       shown = layer;
       const read = layer === "footprints" ? undefined : pictures[layer];
@@ -181,10 +188,7 @@ export async function stageOf(
     },
     choose: (id) => only(["chosen-fill", "chosen-line"], id),
     pointAt: (id) => only(["pointed"], id),
-    bounds: () => {
-      const seen = map.getBounds();
-      return { west: seen.getWest(), south: seen.getSouth(), east: seen.getEast(), north: seen.getNorth() };
-    },
+    bounds: boundsOfView,
     boundsOf: (id) => boundsOf(map, id),
     countryHere: () => {
       const { lng, lat } = map.getCenter();
@@ -210,6 +214,21 @@ function boundsOf(map: MapLibreMap, id: string): Bounds | null {
   const longitudes = corners.filter((_, index) => index % 2 === 0);
   const latitudes = corners.filter((_, index) => index % 2 === 1);
   return { west: Math.min(...longitudes), east: Math.max(...longitudes), south: Math.min(...latitudes), north: Math.max(...latitudes) };
+}
+
+/** How many images the squares in view count; each square is in one tile, and a feature has all of the same count. */
+function smallIn(map: MapLibreMap, view: Bounds): number {
+  const counts = new Map<string, number>();
+  for (const { geometry, properties } of map.querySourceFeatures("mosaic", { sourceLayer: "globalcoverage", filter: ["has", "count"] })) {
+    const squares = geometry.type === "MultiPolygon" ? geometry.coordinates : geometry.type === "Polygon" ? [geometry.coordinates] : [];
+    for (const [[corner, , opposite] = []] of squares) {
+      if (!corner || !opposite) continue;
+      const longitude = (corner[0]! + opposite[0]!) / 2;
+      const latitude = (corner[1]! + opposite[1]!) / 2;
+      if (sees(view, longitude, latitude)) counts.set(`${longitude.toFixed(5)} ${latitude.toFixed(5)}`, properties["count"] as number);
+    }
+  }
+  return [...counts.values()].reduce((sum, each) => sum + each, 0);
 }
 
 const byZoom = (...stops: number[]): ExpressionSpecification => ["interpolate", ["linear"], ["zoom"], ...stops] as unknown as ExpressionSpecification;
