@@ -227,7 +227,8 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=2000,
         metavar="N",
-        help="how many (default 2000); 21 of them are bad, so a guard holds back samples of fewer than 1050",
+        help="how many (default 2000, at least 172); 21 of them are bad, so a guard holds back samples of "
+        "fewer than 1050",
     )
     sample.add_argument(
         "--output", type=Path, metavar="FILE", help="write to this file, not to standard output"

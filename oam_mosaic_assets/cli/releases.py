@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from oam_mosaic_assets.core.history import Retention, one_before
+from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.releases import Releases
@@ -79,26 +78,24 @@ def show_releases(*, as_json: bool) -> int:
 def _show(listed: list[dict[str, Any]]) -> None:
     if not listed:
         print("nothing has been published here")  # noqa: T201
-    elif sys.stdout.isatty():
-        table = Table(box=None, pad_edge=False)
-        for name in listed[0]:
-            is_number, is_name = name in ("images", "bytes"), name == "build"
-            table.add_column(name, justify="right" if is_number else "left", no_wrap=is_name, overflow="fold")
-        for each in listed:
-            table.add_row(*map(_text, each.values()))
-        Console(highlight=False, markup=False).print(table)
-    else:
-        rows = [[*listed[0]], *([_text(value) for value in each.values()] for each in listed)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(map(str.ljust, row, widths)).rstrip())  # noqa: T201
+        return
+    rows = [["build", "published", "images", "size", "state"], *map(_row, listed)]  # within 80 columns
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for build, published, images, size, state in rows:
+        cells = build.ljust(widths[0]), published.ljust(widths[1]), images.rjust(widths[2])
+        print("  ".join([*cells, size.rjust(widths[3]), state]).rstrip())  # noqa: T201
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return "unreadable"
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return text[:19] if text[10:11] == "T" else text  # a timestamp, to the second
+def _row(release: dict[str, Any]) -> list[str]:
+    published = datetime.fromisoformat(release["published"])
+    images, size = release["images"], release["bytes"]
+    return [
+        release["build"],
+        f"{published:%Y-%m-%d %H:%M}",  # UTC
+        "unreadable" if images is None else f"{images:,}",
+        "" if size is None else size_in_words(size),
+        release["state"],
+    ]
 
 
 def hold(reason: str) -> int:

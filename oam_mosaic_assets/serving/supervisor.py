@@ -73,11 +73,9 @@ class Supervisor:
         if os.geteuid() == 0:
             self._log.warning("running as root, and so are nginx and Martin; use another user instead")
         self._log.info(
-            "listening on %s: vector tiles %d, raster tiles %d, viewer %d; polling %s in %s",
-            self._settings.serve_address,
-            vector,
-            raster,
-            viewer,
+            "vector tiles at http://%s, raster tiles at http://%s, the page with the map at http://%s/; "
+            "polling %s in %s",
+            *(f"{self._settings.serve_address}:{port}" for port in (vector, raster, viewer)),
             self._settings.keys.pointer,
             self._store.origin,
         )

@@ -307,11 +307,19 @@ class Settings(BaseModel):
         return remarks
 
 
+_SAID: Final = {
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+}
+"""What is wrong, in plainer words than pydantic's, by its type of error."""
+
+
 def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:
     """Sentences about what is wrong, each with the value of the variable it begins with."""
     problems = []
     for each in error.errors():
-        message = each["msg"].removeprefix("Value error, ")
+        message = _SAID.get(each["type"]) or each["msg"].removeprefix("Value error, ")
         if each["loc"]:
             problems.append(f"{str(each['loc'][0]).upper()}: {message[0].lower()}{message[1:]}")
         else:

@@ -5,7 +5,7 @@ import Pbf from "pbf";
 import type { PMTiles } from "pmtiles";
 
 const LAYER = "globalcoverage";
-export const SHALLOWEST = 8; // above, tiles hold a part of the images only
+const SHALLOWEST = 6; // where images are listed; at each zoom, tiles hold those that the mosaic draws as themselves
 const MOST_TILES = 24;
 
 export interface Image {

@@ -10,7 +10,7 @@ import type { Bounds } from "./details";
 import { coarse, countryAt, fine, type Country, type Land } from "./land";
 import { places, type Place } from "./places";
 
-export const OUTLINES_FROM = 6; // the zoom from which nearly every image has a feature of its own
+export const OUTLINES_FROM = 6; // the zoom from which images are drawn and listed, the smallest only counted
 const REACH_PX = 6; // of a finger, and of a dot
 
 const PALETTES = {
@@ -249,12 +249,12 @@ function layersIn(colour: Palette, shown: Layer): LayerSpecification[] {
     { id: "land", type: "fill", source: "land", paint: { "fill-color": colour.land, "fill-outline-color": colour.coast } },
     { id: "borders", type: "line", source: "borders", paint: { "line-color": colour.border, "line-width": byZoom(0, 0.4, 6, 1.2) } },
     {
-      id: "places", type: "circle", source: "places", maxzoom: OUTLINES_FROM + 1.5,
+      id: "places", type: "circle", source: "places", maxzoom: OUTLINES_FROM + 0.5, // when outlines have faded in
       paint: {
         "circle-color": colour.image,
         "circle-radius": byZoom(0, 1.6, 3, 2.4, 7, 4),
         // imagery fades where it is smaller than a pixel: dots say where it is
-        "circle-opacity": shown === "imagery" ? byZoom(3, 0.75, OUTLINES_FROM, 0) : seen(OUTLINES_FROM, 0.75, OUTLINES_FROM + 1.5, 0),
+        "circle-opacity": shown === "imagery" ? byZoom(3, 0.75, OUTLINES_FROM, 0) : seen(OUTLINES_FROM, 0.75, OUTLINES_FROM + 0.5, 0),
       },
     },
     { id: "outlines-fill", type: "fill", ...images, minzoom: OUTLINES_FROM - 0.5, paint: { "fill-color": colour.image, "fill-opacity": seen(6, 0.3, 14, 0.16) } },

@@ -269,7 +269,8 @@ class PgstacCatalogue:
             hint = "Give the user the role pgstac_read, or SELECT on all tables of the schema pgstac."
         if refused:
             return CatalogueRefused(message, hint=hint)
-        hint = "Check that the database is up and reachable, then run again."
+        where = "Check its host in PGHOST or PG_DSN, and check" if "resolve host" in told else "Check"
+        hint = f"{where} that the database is up and reachable, then run again."
         if error.sqlstate == _CANCELLED:
             hint = "Find out what keeps the database busy, or raise PG_STATEMENT_TIMEOUT; then run again."
         return CatalogueUnavailable(message, hint=hint)

@@ -66,7 +66,7 @@ class SampleCatalogue:
     def __init__(self, images: int = 2000, *, seed: int = 1) -> None:
         fewest = 2 * len(_DIRTY_ROWS)
         if images < fewest:
-            raise ValueError(f"a sample needs at least {fewest} images, half of them dirty, not {images}")
+            raise ValueError(f"a sample needs at least {fewest} images, not {images}")
         self._images = images
         self._seed = seed
 
