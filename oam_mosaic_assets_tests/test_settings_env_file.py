@@ -80,6 +80,9 @@ def test_a_name_that_is_nearly_a_setting_is_refused_in_the_env_file_and_remarked
 
     remark = f"{name} is set, but is not a setting; {meant}, which is not set, may be meant."
     assert Settings.read({name: SECRET}).remarks() == [remark]
+    with pytest.raises(SettingsError) as also:
+        Settings.read({name: SECRET, "ZOOM_MAX": "abc"})
+    assert f"ZOOM_MAX: must be a whole number (got 'abc')\n  - {remark}" in also.value.message
     assert Settings.read({name: " "}).remarks() == []
 
 

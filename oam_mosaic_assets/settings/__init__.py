@@ -211,6 +211,7 @@ class Settings(BaseModel):
             cls.model_validate({name: value for name, value in stated.items() if name not in wrong})
         except ValidationError as error:
             problems += [problem for problem in _problems(error, stated) if problem not in problems]
+        problems += _misspelt(near_misses(environment, ours))
         raise SettingsError(
             "The settings are wrong:",
             problems=problems,
@@ -282,10 +283,7 @@ class Settings(BaseModel):
 
     def remarks(self) -> list[str]:
         """Effects of these settings that may come as a surprise."""
-        remarks = [
-            f"{name} is set, but is not a setting; {meant}, which is not set, may be meant."
-            for name, meant in self._near_misses.items()
-        ]
+        remarks = _misspelt(self._near_misses)
         if self.s3_access_key is not None and not self.publishes_to_s3:
             remarks.append(
                 "S3 keys are set, but not S3_BUCKET, S3_ENDPOINT or MOSAIC_PUBLISH=s3: nothing goes to S3."
@@ -325,6 +323,14 @@ def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:
         else:
             problems += message.splitlines()
     return [f"{problem}{_got(problem, stated)}" for problem in problems]
+
+
+def _misspelt(names: Mapping[str, str]) -> list[str]:
+    """Sentences about the result of `near_misses`."""
+    return [
+        f"{name} is set, but is not a setting; {meant}, which is not set, may be meant."
+        for name, meant in names.items()
+    ]
 
 
 def _got(problem: str, stated: Mapping[str, str]) -> str:
