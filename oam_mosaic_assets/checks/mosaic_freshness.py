@@ -37,7 +37,9 @@ def mosaic_is_fresh(
         pointer, differences = releases.looked_at()
         hold = releases.holds.present()
     comparison = None
-    if pointer and mosaic_plan.box is None:  # the images in the box are not the whole catalogue
+    if pointer and not pointer.is_comparable(catalogue.kind):
+        context.log.info("The public mosaic shows another source, so it is not compared with the one set")
+    elif pointer and mosaic_plan.box is None:  # the images in the box are not the whole catalogue
         try:
             comparison = compare(catalogue, releases, pointer)
             if comparison is None:

@@ -31,9 +31,11 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     releases = Releases(store_of(settings), settings.keys)
     current = releases.current()
     pointer = current[0] if current else None
-    compared = pointer if ask_catalogue and not settings.test_mode else None  # that shows only part of it
     hold = releases.holds.present()
     catalogue = catalogue_of(settings)
+    compared = pointer if pointer and pointer.is_comparable(catalogue.kind) else None
+    if not ask_catalogue or settings.test_mode:  # the latter shows only part of it
+        compared = None
     comparison = compare(catalogue, releases, compared) if compared else None
     verdict = judge_freshness(
         pointer,

@@ -284,6 +284,10 @@ class Pointer:
         """Hours since the mosaic was last known to agree with the catalogue."""
         return (now - datetime.fromisoformat(self.checked_at)).total_seconds() / 3600.0
 
+    def is_comparable(self, source: str) -> bool:
+        """Whether a source of this kind may have the same images: the sample says nothing about others."""
+        return (self.source == "sample") == (source == "sample")
+
 
 _IN_POINTER: Final = {"key": str, "bytes": int, "sha256": str, "content_type": str}
 """What the pointer states about each product, and its type in JSON."""

@@ -260,8 +260,7 @@ class Auditor:
         """Verdicts on the build's catalogue, whatever was made from it."""
         facts, before = staged.facts, self.releases.current()
         last = before[0] if before else None
-        # a sample says nothing about how large the real catalogue should be
-        is_other = last is not None and (last.source == "sample") != (facts["source"] == "sample")
+        is_other = last is not None and not last.is_comparable(facts["source"])
         catalogued = facts["images"] + sum(facts["set_aside"].values())
         return [
             audit.judge_set_aside(
