@@ -33,9 +33,8 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     pointer = current[0] if current else None
     hold = releases.holds.present()
     catalogue = catalogue_of(settings)
-    compared = pointer if pointer and pointer.is_comparable(catalogue.kind) else None
-    if not ask_catalogue or settings.test_mode:  # the latter shows only part of it
-        compared = None
+    is_asked = ask_catalogue and not settings.test_mode  # that shows only part of it
+    compared = pointer if is_asked and pointer and pointer.is_comparable(catalogue.kind) else None
     comparison = compare(catalogue, releases, compared) if compared else None
     verdict = judge_freshness(
         pointer,

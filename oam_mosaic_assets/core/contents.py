@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Directory, Numbers
 from oam_mosaic_assets.core.entry_files import mapped
-from oam_mosaic_assets.core.sorting import Sorting
+from oam_mosaic_assets.core.sorting import Sorting, among
 
 _PIECE: Final = 4 * 2**20
 """Bytes of a file that are held at a time."""
@@ -94,7 +94,7 @@ class Repeated:
             which: index of the file.
             offset: where in it.
         """
-        at, is_known = _among(_places(which, offset), self.place)
+        at, is_known = among(_places(which, offset), self.place)
         found = np.full(len(at), -1)
         found[is_known] = self.number[at[is_known]]
         return found
@@ -239,12 +239,3 @@ def _places(which: int | Numbers, offset: int | Numbers) -> Numbers:
     """Places in several files as numbers, which sort by file, then by offset."""
     found: Numbers = np.left_shift(which, _OFFSET_BITS) | offset
     return found
-
-
-def _among(these: Numbers, those: Numbers) -> tuple[Numbers, NDArray[np.bool_]]:
-    """Where each of these belongs among those, which ascend, and whether it is there."""
-    at = np.searchsorted(those, these)
-    if not len(those):
-        return at, np.zeros(len(these), np.bool_)
-    np.minimum(at, len(those) - 1, out=at)
-    return at, those[at] == these

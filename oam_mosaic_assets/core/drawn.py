@@ -222,8 +222,9 @@ class _Reading:
     def _note(self, zoom: int, entries: Directory, images: Sequence[Numbers]) -> None:
         """Note the pairs of these tiles and the images that they draw, and the pieces that are wanted."""
         counts = np.array([len(each) for each in images])
-        entry, ordinal = _unrolled(entries.run_length)
-        tile_id = entries.tile_id[entry] + ordinal
+        entry = np.repeat(np.arange(len(entries)), entries.run_length)
+        before = np.cumsum(entries.run_length) - entries.run_length
+        tile_id = (entries.tile_id - before)[entry] + np.arange(len(entry))
         together = np.cumsum(counts[entry]) // _PAIRS
         for some in np.split(np.arange(len(entry)), np.flatnonzero(np.diff(together)) + 1):
             x, y = tile_positions(tile_id[some], zoom)
@@ -361,12 +362,6 @@ def _with(mask: Mask, images: Numbers, count: int) -> Mask:
         mask = np.append(mask, np.zeros(count - len(mask), np.bool_))
     mask[images] = True
     return mask
-
-
-def _unrolled(lengths: Numbers) -> tuple[Numbers, Numbers]:
-    """For so many elements of each of several runs: the index of the run, and the place in it from 0."""
-    of = np.repeat(np.arange(len(lengths)), lengths)
-    return of, np.arange(len(of)) - (np.cumsum(lengths) - lengths)[of]
 
 
 def _value_in(tags: Sequence[int], key: int) -> int:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from oam_mosaic_assets.core.directory import Numbers
+from oam_mosaic_assets.core.sorting import among
 
 
 class Ids(Protocol):
@@ -41,10 +42,10 @@ class ImageIds:
     def find(self, names: Sequence[Hashable]) -> Numbers:
         """The index of each image; -1 for what is no image's id."""
         asked = np.fromiter(map(hash, names), np.int64, len(names))
-        if not len(self):
-            return np.full(len(asked), -1)
-        at = np.minimum(np.searchsorted(self._hashes, asked), len(self) - 1)
-        return np.where(self._hashes[at] == asked, self._index[at].astype(np.int64), -1)
+        at, is_there = among(asked, self._hashes)
+        found = np.full(len(asked), -1)
+        found[is_there] = self._index[at[is_there]]
+        return found
 
 
 class AnyIds:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from oam_mosaic_assets.core.changes import REACH, on_the_map
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tiles_between
-from oam_mosaic_assets.core.snapshot import names_of, read_batches
+from oam_mosaic_assets.core.snapshot import Names, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 
@@ -80,7 +80,7 @@ def share_out(
         targets: one file for each part.
     """
     key, *_ = plan.properties
-    images = enumerate(names_of(footprints))
+    images = enumerate(Names(footprints))
     image, name = -1, None
     with ExitStack() as opened, lines.open(encoding="utf-8") as all_lines:
         files = [opened.enter_context(each.open("w", encoding="utf-8")) for each in targets]

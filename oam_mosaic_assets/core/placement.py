@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.drawn import Drawn, Piece
 from oam_mosaic_assets.core.grid import Geometries, pairs_of, project_mended, tile_ids
+from oam_mosaic_assets.core.sorting import among
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
 
@@ -224,12 +225,8 @@ def _box(x: int, y: int, margin: float) -> shapely.Polygon:
 
 def _without(these: NDArray[np.int64], those: NDArray[np.int64]) -> NDArray[np.int64]:
     """The numbers of the first that are not in the second; both ascend. Uses less memory than `setdiff1d`."""
-    if those.size == 0:
-        return these
-    place = np.searchsorted(those, these)
-    np.minimum(place, those.size - 1, out=place)
-    left: NDArray[np.int64] = these[those[place] != these]
-    return left
+    _, are_there = among(these, those)
+    return these[~are_there]
 
 
 def _tiles(codes: NDArray[np.int64], zoom: int) -> Iterator[Tile]:

@@ -206,11 +206,6 @@ class Names(Sequence[str]):
         return name
 
 
-def names_of(footprints: Path) -> Iterator[str]:
-    """The ids of all images, in drawing order."""
-    return iter(Names(footprints))
-
-
 def snapshot_digest(footprints: Path, set_aside: Path) -> str:
     """The digest of a snapshot, from the files that `write_snapshot` wrote."""
     return _digest(footprints, pl.read_parquet(set_aside, glob=False).iter_rows())

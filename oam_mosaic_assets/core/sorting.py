@@ -1,4 +1,7 @@
-"""Sorting more numbers than fit in memory: sorted runs go to files, which are merged stretch by stretch."""
+"""Sorting more numbers than fit in memory, and finding numbers among sorted ones.
+
+Sorted runs go to files, which are merged stretch by stretch.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.entry_files import mapped
@@ -64,3 +68,12 @@ class Sorting:
             for part in parts:
                 file.write(part.data)
             return mapped(file)
+
+
+def among(these: Numbers, those: Numbers) -> tuple[Numbers, NDArray[np.bool_]]:
+    """Where each of these belongs among those, which ascend, and whether it is there."""
+    at = np.searchsorted(those, these)
+    if not len(those):
+        return at, np.zeros(len(these), np.bool_)
+    np.minimum(at, len(those) - 1, out=at)
+    return at, those[at] == these

@@ -23,7 +23,7 @@ from oam_mosaic_assets.core.image_ids import ImageIds
 from oam_mosaic_assets.core.low_zooms import is_shown
 from oam_mosaic_assets.core.pixels import Pixels, Points, pixels_touched, touched
 from oam_mosaic_assets.core.reach import gather
-from oam_mosaic_assets.core.snapshot import Names, names_of, read_batches
+from oam_mosaic_assets.core.snapshot import Names, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, polygon_rings, read_feature, read_layers
@@ -78,7 +78,7 @@ def examine_low_zooms(
     zooms = range(plan.zoom_min, plan.whole_from)
     if not zooms:
         return []
-    ids = ImageIds(names_of(footprints))
+    ids = ImageIds(Names(footprints))
     readings = {zoom: _Reading(zoom, name, ids) for zoom in zooms}
     wanted = Stretches.of_zooms(zooms[0], zooms[-1])
     low, _ = wanted.cut(archive.entries(before=first_tile_id(plan.whole_from)))
