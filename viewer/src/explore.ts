@@ -186,13 +186,17 @@ function showInView(stage: Stage, details: Details, sayAny: (text: string) => vo
   const ids = stage.inView();
   const small = stage.smallInView();
   if (waits(ids.length + small)) return;
-  const title = ids.length === 0 && small > 0 ? `${images(small)} in view, too small to list`
-    : `${images(ids.length)} in view` + (small > 0 ? `, and ${count(small)} too small to list` : "");
-  the("in-view-title").textContent = title;
-  replaceKeepingFocus(body, ids.length === 0 && small > 0
-    ? make("p", { class: "quiet" }, "Zoom in, or choose a mark on the map.")
-    : imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
-  say(`${title}, ${here}`);
+  const tell = (title: string, list: HTMLElement): void => {
+    the("in-view-title").textContent = title;
+    replaceKeepingFocus(body, list);
+    say(`${title}, ${here}`);
+  };
+  if (ids.length === 0 && small > 0) {
+    tell(`${images(small)} in view, too small to list`, make("p", { class: "quiet" }, "Zoom in, or choose a mark on the map."));
+    return;
+  }
+  const others = small > 0 ? `, and ${count(small)} too small to list` : "";
+  tell(`${images(ids.length)} in view${others}`, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
 }
 
 /** A list made anew keeps the focus at the entry of the same words. */
