@@ -1,7 +1,8 @@
-"""Starts runs, and detects those that died with the code server that ran them.
+"""Starts runs, and detects those that died with the code server or the command that ran them.
 
-If only a run's process dies, the code server reports it. If the server dies as well, nobody does: Dagster's
-own launcher has no health check, and the run would count as started for hours, holding its slot in the pool.
+If only a run's process dies, the code server reports it. If the server dies as well, or the process was a
+command such as `oam-mosaic build`, nobody does: Dagster's own launcher has no health check, and the run would
+count as started for hours, holding its slot in the pool.
 """
 
 import json
@@ -17,7 +18,13 @@ from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
+from oam_mosaic_assets.automation.processes import has_ended
+
 GONE: Final = "the code server that ran it is gone, and the run with it"
+ENDED: Final = "the command that ran it was killed, and the run with it"
+
+PROCESS_TAG: Final = "oam-mosaic/process"
+"""Tag of a run that a command runs in its own process: see `this_process`."""
 
 
 class CodeServerRunLauncher(DefaultRunLauncher):
@@ -29,7 +36,7 @@ class CodeServerRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether the code server that answers now is the one that runs it.
+        """Whether the code server that answers now is the one that runs it, or the command is still there.
 
         If none answers over the network, nothing is known, and nobody could retry the run: it counts as at
         work until a server answers or its time limit is reached. The daemon's own code server listens on a
@@ -37,6 +44,8 @@ class CodeServerRunLauncher(DefaultRunLauncher):
         """
         address: dict[str, Any] | None = json.loads(run.tags.get(GRPC_INFO_TAG, "null"))
         if address is None:  # `oam-mosaic build`: a process that this launcher did not start
+            if has_ended(run.tags.get(PROCESS_TAG, "")):
+                return CheckRunHealthResult(WorkerStatus.NOT_FOUND, ENDED)
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it was not started in a code server")
         if address.get("socket") and is_deserted(address["socket"]):
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, GONE)

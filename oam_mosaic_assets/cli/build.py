@@ -19,6 +19,8 @@ from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, PUBLISHED
 from oam_mosaic_assets.assets.rollback import REASON_TAG
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNCHANGED
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
+from oam_mosaic_assets.automation.processes import this_process
+from oam_mosaic_assets.automation.run_launcher import PROCESS_TAG
 from oam_mosaic_assets.cli import kind_of
 from oam_mosaic_assets.cli.releases import announcement
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
@@ -95,6 +97,7 @@ def run_job(
         REASON_TAG: reason,
         TAKEDOWN_TAG: takedown,
         ANEW_TAG: "yes" if anew else None,
+        PROCESS_TAG: this_process(),
     }
     tags = {**BY_HAND, **{name: value for name, value in stated.items() if value}}
     # a stream of its own: line-buffered and UTF-8, however standard error is set up

@@ -1,18 +1,25 @@
-"""How a run is found to have died with its code server, when that server listened on a socket."""
+"""How a run is found to have died with its code server, or with the command that ran it."""
 
 from __future__ import annotations
 
 import json
+import logging
 import socket
+import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from oam_mosaic_assets.automation.run_launcher import CodeServerRunLauncher, is_deserted
-from oam_mosaic_assets_tests.chain import REPOSITORY
+from oam_mosaic_assets_tests.chain import REPOSITORY, Site, slow_tippecanoe
+
+PATIENCE_SECONDS = 60
 
 
 def run_at(path: Path) -> dg.DagsterRun:
@@ -47,3 +54,37 @@ def test_the_embedded_instance_is_told_so_within_half_a_minute(tmp_path: Path) -
         assert isinstance(instance.run_launcher, CodeServerRunLauncher)
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_poll_interval_seconds <= 30
+
+
+def test_a_build_whose_command_was_killed_is_marked_as_failed(site: Site) -> None:
+    number = site.folder / "number"
+    command, environment = site.command_line("build")
+    environment |= {"TIPPECANOE": slow_tippecanoe(site.folder, number)}
+    with subprocess.Popen(command, env=environment, cwd=site.folder, stderr=subprocess.DEVNULL) as build:
+        try:
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not number.exists():
+                assert build.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            while_it_runs = monitored(site.instance)
+        finally:
+            build.kill()
+
+    after = monitored(site.instance)
+
+    assert while_it_runs.status is dg.DagsterRunStatus.STARTED
+    assert after.status is dg.DagsterRunStatus.FAILURE
+    (ended,) = site.instance.all_logs(after.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert "the command that ran it was killed, and the run with it" in (ended.message or "")
+    assert site.run().success, "nothing waits for it"
+
+
+def monitored(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    """The newest run, once the daemon's monitoring has looked at it."""
+    (record,) = instance.get_run_records(limit=1)
+    workspace: Any = None  # only needed to resume a run
+    monitor_started_run(instance, workspace, record, logging.getLogger(__name__))
+    run = instance.get_run_by_id(record.dagster_run.run_id)
+    assert run is not None
+    return run
