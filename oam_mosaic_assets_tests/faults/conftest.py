@@ -57,7 +57,10 @@ def ceph_site(ceph: CephServer, instance: dg.DagsterInstance) -> Iterator[Site]:
 
 @pytest.fixture(params=["folder", "ceph"])
 def any_site(request: pytest.FixtureRequest) -> Site:
-    """An installation on each kind of store that honours all conditional requests, in turn."""
+    """An installation on each kind of store that honours all conditional requests, in turn.
+
+    What each server's store does by itself is tested below `gateways`.
+    """
     found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
     return found
 
@@ -74,14 +77,6 @@ def any_new_site(any_site: Site) -> Iterator[Site]:
     """The same, with nothing published yet."""
     with _emptied(any_site):
         yield any_site
-
-
-@pytest.fixture(params=["folder", "moto", "ceph"])
-def place(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """An installation on each kind of store in turn, with nothing published yet."""
-    found: Site = request.getfixturevalue("site" if request.param == "folder" else f"{request.param}_site")
-    with _emptied(found):
-        yield found
 
 
 @contextmanager

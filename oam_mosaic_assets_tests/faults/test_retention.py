@@ -38,8 +38,8 @@ def builds(site: Site) -> list[str]:
     return found
 
 
-def test_what_is_neither_new_nor_young_goes_and_what_is_needed_stays(place: Site) -> None:
-    site = place
+def test_what_is_neither_new_nor_young_goes_and_what_is_needed_stays(any_new_site: Site) -> None:
+    site = any_new_site
     site.environment |= {"RETAIN_BUILDS": "2", "RETAIN_DAYS": "10"}
     site.store.put_bytes(FOREIGN, b"somebody else's", JSON)
     first, second, third = (published(site).build for _ in range(3))
@@ -57,8 +57,8 @@ def test_what_is_neither_new_nor_young_goes_and_what_is_needed_stays(place: Site
     assert builds(site) == [fourth, fifth], "the one before is needed, however old"
 
 
-def test_after_a_rollback_what_was_public_then_is_kept(place: Site) -> None:
-    site = place
+def test_after_a_rollback_what_was_public_then_is_kept(any_new_site: Site) -> None:
+    site = any_new_site
     first, second = (published(site).build for _ in range(2))
     assert site.command("rollback", "--reason", "it is wrong") == 0
     assert site.command("resume") == 0

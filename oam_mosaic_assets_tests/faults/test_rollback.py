@@ -45,9 +45,9 @@ def listed(site: Site, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def test_the_build_before_is_public_again_until_somebody_resumes(
-    place: Site, capfd: pytest.CaptureFixture[str]
+    any_new_site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    site = place
+    site = any_new_site
     site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
     first, second = published(site, IMAGES), published(site, IMAGES + 1)
 

@@ -49,17 +49,17 @@ def holds(site: Site, key: str, name: str) -> bool:
     return any(each.encode() in content for each in written)
 
 
-def test_the_scan_of_this_test_finds_what_is_there(place: Site) -> None:
-    site = place
+def test_the_scan_of_this_test_finds_what_is_there(any_new_site: Site) -> None:
+    site = any_new_site
     before = published(site)
     found = naming(site, GONE)
     assert {site.keys.archive, before.archive, site.keys.footprints(before.build)} <= set(found)
 
 
 def test_an_image_is_taken_off_everything_and_off_every_later_build(
-    place: Site, capfd: pytest.CaptureFixture[str]
+    any_new_site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    site = place
+    site = any_new_site
     foreign = "mosaic/builds/foreign-20250801/old"
     first, second = published(site), published(site)
     archive = site.store.get_bytes(first.archive)
@@ -144,8 +144,8 @@ def test_where_no_catalogue_is_set_nothing_is_taken_down_but_what_the_sample_hol
     assert site.store.get_bytes(site.keys.taken_down) is None
 
 
-def test_a_build_that_read_the_catalogue_before_is_not_published(place: Site) -> None:
-    site = place
+def test_a_build_that_read_the_catalogue_before_is_not_published(any_new_site: Site) -> None:
+    site = any_new_site
     before = published(site)
 
     class Late(Releases):
