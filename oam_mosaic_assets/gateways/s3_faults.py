@@ -13,6 +13,7 @@ from botocore.exceptions import (
     ConnectionError,  # noqa: A004  # botocore's own, of connections that were never made
     HTTPClientError,
     IncompleteReadError,
+    SSLError,
 )
 
 from oam_mosaic_assets.errors import MosaicError, StoreRefused, StoreUnavailable
@@ -85,6 +86,11 @@ HINTS: Final = {
     "TemporaryRedirect": _ELSEWHERE,
 }
 
+_OF_THE_NETWORK = "Check S3_ENDPOINT and the network, then run again."
+_OF_TLS = (
+    "Check S3_ENDPOINT: the address of a server without TLS begins with http://; if its certificate is from "
+    "an authority of your own, name that authority's file in AWS_CA_BUNDLE."
+)
 _NO_CREDENTIALS = "Set S3_ACCESS_KEY and S3_SECRET_KEY, or provide a profile or a role; check S3_BUCKET."
 UNASKED: Final = {"InvalidRegionError": _NO_REGION, "ParamValidationError": _NO_NAME}
 """Hints for botocore's own errors, raised before any request."""
@@ -113,7 +119,7 @@ def s3_faults(action: str, address: str, *, public: bool = False) -> Iterator[No
         kind = type(fault).__name__
         raise StoreUnavailable(
             f"{what}: no complete answer from the server ({kind})",
-            hint="Check S3_ENDPOINT and the network, then run again.",
+            hint=_OF_TLS if isinstance(fault, SSLError) else _OF_THE_NETWORK,
         ) from None
     except KeyError as fault:
         raise StoreUnavailable(

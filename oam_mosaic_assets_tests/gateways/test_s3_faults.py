@@ -64,6 +64,14 @@ def unfinished_uploads(server: S3Server, bucket: str) -> int:
     return len(client_of(server).list_multipart_uploads(Bucket=bucket).get("Uploads", []))
 
 
+def test_a_server_that_does_not_speak_tls_is_told_as_such(s3_server: S3Server, bucket: str) -> None:
+    endpoint = s3_server.endpoint.replace("http:", "https:")
+    with pytest.raises(StoreUnavailable) as fault:
+        store_in(s3_server, bucket, endpoint=endpoint, attempts=1).head("a")
+    assert "SSLError" in fault.value.message
+    assert "without TLS begins with http://" in fault.value.hint
+
+
 @every_use
 def test_a_missing_bucket_is_refused(
     s3_server: S3Server, folder: Path, use: Callable[[S3Store, Path], object]

@@ -322,8 +322,9 @@ def _parts(address: str) -> dict[str, Any]:
             return parts
     raise CatalogueRefused(
         "the address of the database cannot be parsed",
-        hint="Write special characters in the password as %XX (@ is %40, / is %2F), or give its parts"
-        " (PGHOST, PGUSER, PGPASSWORD, PGDATABASE) instead.",
+        hint="Set PG_DSN to postgresql://USER:PASSWORD@HOST:5432/DATABASE, with special characters in the"
+        " password written as %XX (@ is %40, / is %2F); or give its parts (PGHOST, PGUSER, PGPASSWORD,"
+        " PGDATABASE) instead.",
     )
 
 

@@ -22,6 +22,17 @@ PASSING_STATUSES: Final = (429, 500, 502, 503, 504)
 NOT_FOUND: Final = 404
 SHOWN_CHARACTERS: Final = 300
 
+_NO_TLS: Final = "Check STAC_API_URL: the address of a server without TLS begins with http://."
+OF_TLS: Final = {
+    "CERTIFICATE_VERIFY_FAILED": (
+        "Check STAC_API_URL; if the API's certificate is from an authority of your own, name that "
+        "authority's file in REQUESTS_CA_BUNDLE."
+    ),
+    "WRONG_VERSION_NUMBER": _NO_TLS,
+    "record layer failure": _NO_TLS,  # the same, as newer versions of OpenSSL say it
+}
+"""What helps when TLS fails, by what OpenSSL says."""
+
 
 class NotThere(CatalogueRefused):
     """The API has nothing at this address (404)."""
@@ -82,7 +93,7 @@ class OneHostIO(StacApiIO):
 
         Raises:
             NotThere: status 404.
-            CatalogueRefused: another host, a redirect, an invalid certificate, or any other error status.
+            CatalogueRefused: another host, a redirect, TLS that fails, or any other error status.
             CatalogueUnavailable: no answer, or one of `PASSING_STATUSES`.
         """
         href = self._here(href)
@@ -96,13 +107,14 @@ class OneHostIO(StacApiIO):
             raise self._redirected(href, cause)
         if status is None:
             message = f"{self._address.netloc} does not answer: {_trouble(cause) or told}"
-            refused = "CERTIFICATE_VERIFY_FAILED" in told
+            for sign, hint in OF_TLS.items():
+                if sign in told:
+                    raise CatalogueRefused(message, hint=hint)
         else:
             message = f"{href.partition('?')[0]} answered with status {status}: {told}"
-            refused = status not in PASSING_STATUSES
-        if refused:
-            refusal = NotThere if status == NOT_FOUND else CatalogueRefused
-            raise refusal(message, hint="Check the address of the STAC API and the permission to read it.")
+            if status not in PASSING_STATUSES:
+                refusal = NotThere if status == NOT_FOUND else CatalogueRefused
+                raise refusal(message, hint="Check STAC_API_URL and the permission to read it.")
         raise CatalogueUnavailable(message, hint="Check that the STAC API is up, then run again.")
 
     def get_pages(

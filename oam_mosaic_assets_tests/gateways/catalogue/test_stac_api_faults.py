@@ -90,9 +90,16 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
         file.write((tmp_path / "public.pem").read_bytes())
     with (
         scripted_api(a_page(), certificate=certificate) as api,
-        pytest.raises(CatalogueRefused, match="CERTIFICATE_VERIFY_FAILED"),
+        pytest.raises(CatalogueRefused, match="CERTIFICATE_VERIFY_FAILED") as refused,
     ):
         read(catalogue_of(api))
+    assert "REQUESTS_CA_BUNDLE" in refused.value.hint
+
+
+def test_a_server_that_does_not_speak_tls_is_refused() -> None:
+    with scripted_api(a_page()) as api, pytest.raises(CatalogueRefused) as refused:
+        read(StacApiCatalogue(api.address.replace("http:", "https:"), COLLECTION, retries=0))
+    assert refused.value.hint.endswith("a server without TLS begins with http://.")
 
 
 def test_an_answer_that_takes_too_long_is_given_up() -> None:
