@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from oam_mosaic_assets.core.archive import Archive
     from oam_mosaic_assets.core.release import Pointer
 
+_LABELS = {"text": "state", "tilejson": "TileJSON", "sha256": "SHA-256"}
+"""What a person reads in place of the name of a fact."""
+
 
 def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     """Print what is public and whether it can be trusted; returns 0 if it can, else 1."""
@@ -189,7 +192,8 @@ def _print(facts: Mapping[str, Any], *, as_json: bool) -> None:
             return
         width = max(len(name) for name in facts)
         for name, value in facts.items():
-            target.write(f"{name.replace('_', ' '):<{width}}  {_text(value)}\n")
+            head = f"{_LABELS.get(name, name.replace('_', ' ')):<{width}}  "
+            target.write(head + f"\n{' ' * len(head)}".join(_lines(value)) + "\n")
 
 
 @contextmanager
@@ -203,13 +207,15 @@ def standard_output() -> Iterator[TextIO]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _text(value: Any) -> str:
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return list(map(str, value)) or ["none"]
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return ["yes" if value else "no"]
     if isinstance(value, int):
-        return f"{value:,}"
+        return [f"{value:,}"]
     if isinstance(value, Mapping):
-        return "  ".join(f"z{key} {number:,}" for key, number in value.items())
-    if isinstance(value, list | tuple):
-        return "; ".join(map(str, value)) or "none"
-    return "-" if value is None else str(value)
+        return ["  ".join(f"z{key} {number:,}" for key, number in value.items())]
+    if isinstance(value, tuple):
+        return [", ".join(map(str, value))]
+    return ["-" if value is None else str(value)]
