@@ -76,7 +76,8 @@ def ours(host: str, cogs: list[dict], home: Path, changed: int = 0) -> dict:
     from oam_mosaic_assets.gateways.imagery.addresses import Rules
     from oam_mosaic_assets.gateways.imagery.partition import Budget
     from oam_mosaic_assets.gateways.imagery.workers import Workers
-    from oam_mosaic_assets.gateways.imagery_blocks import Partition, partitions_of
+    from oam_mosaic_assets.gateways.imagery_blocks import Partition
+    from oam_mosaic_assets_tests.gateways.imagery.bench import partitions_of
 
     images = [
         Image(

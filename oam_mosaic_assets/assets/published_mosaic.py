@@ -105,7 +105,7 @@ def _page(context: dg.AssetExecutionContext, viewer: Viewer, build: str) -> dict
         return {}
     try:
         viewer.publish()
-    except MosaicError as error:
+    except (MosaicError, OSError) as error:  # it may be built anew meanwhile
         context.log.warning(f"{build} is public, but its page could not be published. {error}")
         return {}
     return {"viewer": dg.MetadataValue.url(viewer.address(build))}

@@ -45,6 +45,7 @@ def turn_back(
             reason=tags[REASON_TAG],
             folder=scratch.folder("rollback"),
             say=lambda text: progress.step(context.log, "rolling back", None, text),
+            warn=context.log.warning,
         )
     progress.step(context.log, "rolling back", 1.0, pointer.build)
     address = releases.store.public_address

@@ -34,7 +34,7 @@ FOOTPRINTS = "footprints.parquet"
 SET_ASIDE = "set_aside.parquet"
 
 TAKEDOWN_TAG = "oam-mosaic/takedown"
-"""Tag of a run that takes an image off the public mosaic; holds the reason. No hold stops it."""
+"""Tag of a run that takes an image off the public mosaic. No hold stops it."""
 
 ANEW_TAG = "oam-mosaic/anew"
 """Tag of a run that builds even if nothing changed, and takes over no tiles from the public build."""

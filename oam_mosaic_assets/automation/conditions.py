@@ -65,6 +65,8 @@ class _Failure:
         text: what happened; quotes no exception messages but those of our own errors, which hold no secrets.
         kind: the class of our error; empty if it is not one of ours.
         checks: the blocking checks that failed.
+        refusals: what these said.
+        refused_advice: what the last of them advised.
     """
 
     text: str = ""
@@ -72,12 +74,28 @@ class _Failure:
     kind: str = ""
     build: str = ""
     checks: set[str] = field(default_factory=set)
+    refusals: list[str] = field(default_factory=list)
+    refused_advice: str = _SEE_RUN
 
     @property
     def is_held(self) -> bool:
         return self.kind == HeldBack.__name__ or (
             not self.kind and bool(self.checks) and self.checks <= GUARDS
         )
+
+    @property
+    def is_audit(self) -> bool:
+        """Whether an audit failed. What is staged is then deleted, which ends steps that run beside it."""
+        return bool(self.checks - GUARDS - {_FRESH.name})
+
+    def note(self, found: dg.AssetCheckEvaluation) -> None:
+        """Note a check, if it failed and blocks."""
+        if found.passed or not found.blocking or found.severity is not dg.AssetCheckSeverity.ERROR:
+            return
+        self.checks.add(found.check_name)
+        self.build = _build(found.metadata) or self.build
+        self.refusals.append(f"{found.check_name}: {found.description}")
+        self.refused_advice = _value(found.metadata, "what to do") or _SEE_RUN
 
 
 def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
@@ -199,7 +217,7 @@ def _is_retry_of_one(run: dg.DagsterRun, publisher: str, instance: dg.DagsterIns
 def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:
     """Read why a run failed."""
     failure = _Failure()
-    unknown, refusals, ending = "", [], ""
+    unknown = ending = ""
     for entry in instance.all_logs(run, of_type=_TOLD_BY):
         event = entry.dagster_event
         if event is None:
@@ -208,22 +226,20 @@ def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:
             metadata = event.step_materialization_data.materialization.metadata
             failure.build = _build(metadata) or failure.build
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            found = event.asset_check_evaluation_data
-            if not found.passed and found.blocking and found.severity is dg.AssetCheckSeverity.ERROR:
-                failure.checks.add(found.check_name)
-                failure.build = _build(found.metadata) or failure.build
-                refusals.append(f"{found.check_name}: {found.description}")
-                failure.advice = _value(found.metadata, "what to do") or _SEE_RUN
+            failure.note(event.asset_check_evaluation_data)
         elif event.is_step_failure:
             error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
             if stated is not None and (kind := _value(stated.metadata, "kind")):
                 failure.kind, failure.advice = kind, _value(stated.metadata, "what to do") or _SEE_RUN
                 failure.text = (stated.description or "").removesuffix(f"\n{failure.advice}")
-            elif error is not None and not refusals:
+            elif error is not None and not failure.refusals:
                 unknown = f"The step {event.step_key} failed with {root_of(error).cls_name}."
         elif event.is_run_failure:
             ending = (event.message or "").partition("\n")[0]
-    failure.text = failure.text or "\n".join(refusals) or unknown or ending
+    if failure.refusals and (not failure.text or failure.is_audit):
+        failure.kind, failure.advice = "", failure.refused_advice
+        failure.text = "\n".join(failure.refusals)
+    failure.text = failure.text or unknown or ending
     return failure
 
 

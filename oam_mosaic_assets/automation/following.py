@@ -54,7 +54,8 @@ def catalogue_sensor(*, is_on: bool) -> dg.SensorDefinition:
         if waits := look.waits or _waits(context, look.public, look.basis):
             return dg.SkipReason(waits)
         # one run per change; if it fails, the schedule tries again, or the next change does
-        return dg.RunRequest(run_key=f"{look.basis} after {look.public.build if look.public else 'nothing'}")
+        before = look.public and f"{look.public.build} of {look.public.published_at}"  # also after a rollback
+        return dg.RunRequest(run_key=f"{look.basis} after {before or 'nothing'}")
 
     return follow_catalogue
 

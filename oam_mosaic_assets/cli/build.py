@@ -72,7 +72,7 @@ def run_job(
     confirm: str | None = None,
     build: str | None = None,
     reason: str | None = None,
-    takedown: str | None = None,
+    is_takedown: bool = False,
     anew: bool = False,
     partition: str | None = None,
 ) -> int:
@@ -83,7 +83,7 @@ def run_job(
         confirm: why a person lets the build pass the guards.
         build: the earlier build to work on.
         reason: why a rollback is made.
-        takedown: why an image has to be taken down.
+        is_takedown: an image has to go from what is public.
         anew: build even if nothing changed.
         partition: the imagery partition, for the job that reads one.
 
@@ -95,7 +95,7 @@ def run_job(
         CONFIRM_TAG: confirm,
         BUILD_TAG: build,
         REASON_TAG: reason,
-        TAKEDOWN_TAG: takedown,
+        TAKEDOWN_TAG: "yes" if is_takedown else None,
         ANEW_TAG: "yes" if anew else None,
         PROCESS_TAG: this_process(),
     }

@@ -32,8 +32,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     """Print what is public and whether it can be trusted; returns 0 if it can, else 1."""
     settings = Settings.read()
     releases = Releases(store_of(settings), settings.keys)
-    current = releases.current()
-    pointer = current[0] if current else None
+    pointer, differences = releases.looked_at()
     hold = releases.holds.present()
     catalogue = catalogue_of(settings)
     is_asked = ask_catalogue and not settings.test_mode  # that shows only part of it
@@ -41,7 +40,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     comparison = compare(catalogue, releases, compared) if compared else None
     verdict = judge_freshness(
         pointer,
-        differences=releases.differences(pointer),
+        differences=differences,
         comparison=comparison,
         now=datetime.now(UTC),
         warn_hours=settings.fresh_warn_hours,

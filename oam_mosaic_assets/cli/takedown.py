@@ -38,7 +38,8 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
     releases = releases_of(settings)
     releases.takedowns.add(name, reason)
     try:
-        code = run_job("global_mosaic", confirm=confirm, takedown=reason)
+        # the reason is kept on the private list only: everybody who sees the UI sees a run's tags
+        code = run_job("global_mosaic", confirm=confirm, is_takedown=True)
         with folder_in_use(settings.mosaic_scratch) as folder:  # for copies of archives
             found = purge(releases, name, folder=folder, say=say)
         if not found.left:

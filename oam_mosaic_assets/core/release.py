@@ -143,6 +143,11 @@ class Keys:
         return f"{self.imagery}report.json"
 
     @property
+    def run_logs(self) -> str:
+        """Where `deploy/dagster.yaml` keeps the logs of runs, private; ends in a slash."""
+        return f"{self.prefix}logs/"
+
+    @property
     def viewer(self) -> str:
         """The public page that shows the mosaic; ends in a slash."""
         return f"{self.prefix}viewer/"

@@ -57,8 +57,8 @@ class Holds:
         if hold is not None:
             raise PublicationHeld(
                 f"P{str(hold)[1:]}.",
-                hint="Nothing public has changed. Once the cause is gone: oam-mosaic resume, then "
-                "oam-mosaic build.",
+                hint="Nothing public has changed. Once the cause is gone: oam-mosaic resume, then build or "
+                "publish again.",
             )
 
     def place(self, reason: str) -> Hold:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, PARTITION_ZOOM, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.gateways.imagery.building import Building
@@ -38,13 +34,3 @@ class Partition(Kept):
             on_progress: called with how many blocks are up to date.
         """
         return Building(self, images, workers, scratch, budget, on_progress).done()
-
-
-def partitions_of(footprints: Iterable[Any]) -> dict[Tile, list[int]]:
-    """The indices of the footprints (EPSG:4326) that touch each partition, for partitions with any."""
-    which, places = blocks_of(np.array(list(footprints), dtype=object))
-    pairs = np.unique(np.column_stack([which, places >> (BLOCK_ZOOM - PARTITION_ZOOM)]), axis=0)
-    found: dict[Tile, list[int]] = {}
-    for image, x, y in pairs.tolist():
-        found.setdefault(Tile(x, y), []).append(image)
-    return found

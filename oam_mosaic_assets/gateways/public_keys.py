@@ -89,6 +89,8 @@ class PublicKeys:
                 )
             elif self.store.read_publicly(key, length=1) is None:
                 found.append(f"{key} is not publicly readable")
+        if self.store.read_publicly(self.keys.pointer, length=1) is None:
+            found.append(f"{self.keys.pointer} is not publicly readable")
         found += [f"{key} is gone" for key in pointer.released.values() if self.store.head(key) is None]
         return found
 
@@ -97,6 +99,7 @@ class PublicKeys:
         released: Sequence[Part],
         described: Mapping[str, Any],
         before: Pointer | None,
+        lock: PublisherLock,
         say: Callable[[str], None],
     ) -> dict[str, str]:
         """Turn the fixed keys to a release and its TileJSON, read each back, and return their ETags.
@@ -108,10 +111,12 @@ class PublicKeys:
             released: the release's products; copied only if they are still as described here.
             described: the TileJSON for the fixed key.
             before: the pointer as it is now.
+            lock: renewed before each write, so that nothing is written once another publisher is at work.
             say: called with what is being done.
         """
         document = as_json(described)
-        etags = self._write([(each.name, each.stored, each.content_type) for each in released], document, say)
+        parts = [(each.name, each.stored, each.content_type) for each in released]
+        etags = self._write(parts, document, lock, say)
         for each in released:
             for key in self.keys.fixed(each.name):
                 self.read_back(key, each.expected)
@@ -198,7 +203,7 @@ class PublicKeys:
         ]
         if len(there) == len(pointer.released):
             described = as_json(self.described_here(document[0]))
-            etags = self._write(there, described, lambda _: lock.renew())  # before each copy
+            etags = self._write(there, described, lock, lambda _: None)
             self.turn_pointer(replace(pointer, etags=etags), before)
 
     def described_here(self, document: bytes) -> dict[str, Any]:
@@ -207,15 +212,21 @@ class PublicKeys:
         return described | tilejson_address(self.store.public_address(self.keys.archive))
 
     def _write(
-        self, released: Sequence[tuple[str, StoredObject, str]], document: bytes, say: Callable[[str], None]
+        self,
+        released: Sequence[tuple[str, StoredObject, str]],
+        document: bytes,
+        lock: PublisherLock,
+        say: Callable[[str], None],
     ) -> dict[str, str]:
         """Copy products (name, object, content type) to fixed keys and write the TileJSON; returns ETags."""
         etags = {}
         for name, stored, content_type in released:
             for key in self.keys.fixed(name):
                 say(f"copying to {key}")
+                lock.renew()
                 headers = Headers(content_type, FIXED_CACHING)
                 etags[key] = self.store.copy(stored, key, headers, public=True).etag
+        lock.renew()
         key = self.keys.tilejson
         etags[key] = self.store.put_bytes(key, document, Headers(JSON, FIXED_CACHING), public=True).etag
         return etags

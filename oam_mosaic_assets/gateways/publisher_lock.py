@@ -28,6 +28,9 @@ RENEWALS: Final = 4
 PATIENCE: Final = 1.25
 """Lifetimes to wait for another publisher's lock; it expires within one, unless it is renewed."""
 
+WRONG_CLOCKS: Final = timedelta(minutes=15)
+"""By how much two publishers' clocks may differ: S3 refuses those whose clock is further out."""
+
 LOOKS: Final = 60
 """How often to look at another publisher's lock, per lifetime."""
 
@@ -118,8 +121,9 @@ class PublisherLock:
                 if found[1].etag != seen:
                     seen, changed = found[1].etag, time.monotonic()
                 is_first_look, (holder, _, until) = not holder, _stated(found[0])
-                # a lock that does not change has expired as well: its publisher's clock may differ
-                if until <= datetime.now(UTC) or time.monotonic() > changed + lifetime:
+                # whose publisher is dead is seen best from here: its lock does not change for a lifetime
+                has_expired = until <= datetime.now(UTC) - WRONG_CLOCKS
+                if has_expired or time.monotonic() > changed + lifetime:
                     return self._write(if_match=seen)
                 if is_first_look:
                     say(f"waiting for {holder}, which holds the publisher's lock, or for the lock to expire")

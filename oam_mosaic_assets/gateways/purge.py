@@ -58,11 +58,10 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
             if not _names(releases, each, name, folder):
                 continue
             lock.renew()
-            if each.key.startswith(keys.releases_root + FOREIGN):
+            if each.key.startswith((keys.releases_root + FOREIGN, keys.run_logs)) or (
+                each.key == keys.imagery_report  # the next build that reads images writes a new one
+            ):
                 store.delete([each.key])
-                deleted.add(each.key)
-            elif each.key == keys.imagery_report:
-                store.delete([each.key])  # the next build that reads images writes a new one
                 deleted.add(each.key)
             elif each.key.startswith(keys.imagery):
                 # the partition's state names the image; its pixels are in the objects beside it

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -19,7 +19,7 @@ from oam_mosaic_assets.core.history import Retention
 from oam_mosaic_assets.core.product import JSON
 from oam_mosaic_assets.core.release import MANIFEST, TILEJSON, Keys, Pointer, as_json, is_overtaken
 from oam_mosaic_assets.errors import MosaicError, PublicationLost
-from oam_mosaic_assets.gateways.history import read_releases
+from oam_mosaic_assets.gateways.history import delete_releases, read_releases
 from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import keep_foreign
@@ -147,7 +147,7 @@ class Releases:
             confirmed: a person's reason to publish a build that would be held back.
             despite_hold: ignore a hold, because an image has to go from what is public.
             say: called with what is being done.
-            warn: called with what went wrong after everything was public.
+            warn: called with what went wrong once everything was public.
 
         Raises:
             PublicationHeld: a person has put a hold on publication.
@@ -173,21 +173,40 @@ class Releases:
                 say=say,
             )
             released = self._release(candidate, lock, say, before=before[0].build if before else "")
-            with self.public.or_as_before(released, lock):
+            with self._or_withdrawn(build), self.public.or_as_before(released, lock):
                 described = candidate.tilejson(self.store.public_address(self.keys.archive))
-                etags = self.public.turn(released, described, before[0] if before else None, say)
+                etags = self.public.turn(released, described, before[0] if before else None, lock, say)
                 lock.renew()
                 now = datetime.now(UTC).isoformat()
                 pointer = replace(candidate.pointer, etags=etags, published_at=now)
                 self.public.turn_pointer(pointer, before)
-            self.public.read_back(self.keys.pointer, Expected.whole(pointer.to_json(), JSON))
             say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
             try:
                 self._keep_tables(candidate)
                 sweep(self.store, self.keys, build, self.retention)
-            except MosaicError as error:  # it is public; the next publication tidies up as well
+            except (MosaicError, PreconditionFailed) as error:  # the next publication tidies up as well
                 warn(f"{build} is public, but not everything could be cleaned up afterwards. {error}")
+            try:
+                self.public.read_back(self.keys.pointer, Expected.whole(pointer.to_json(), JSON))
+            except MosaicError as error:
+                warn(f"{build} is public, but not everybody can see so yet. {error}")
         return pointer
+
+    @contextmanager
+    def _or_withdrawn(self, build: str) -> Iterator[None]:
+        """If a build does not become public, delete its release, or it would be listed as one that was.
+
+        It stays if it is public after all, as only an answer was lost, and while anything public differs from
+        what the pointer says: fixed keys may show it.
+        """
+        try:
+            yield
+        except BaseException:
+            with suppress(MosaicError):  # the first failure must be seen
+                current = self.current()
+                if current and current[0].build != build and not self.differences(current[0]):
+                    delete_releases(self.store, self.keys, [build])
+            raise
 
     def _refuse_taken_down(self, candidate: Candidate) -> None:
         """A takedown may have come between this build's snapshot and now."""
@@ -247,8 +266,7 @@ class Releases:
         except BaseException:
             if not is_public:
                 with suppress(MosaicError):  # the first failure must be seen; the next sweep tidies up
-                    names = (*(each.name for each in candidate.parts), MANIFEST, TILEJSON)
-                    self.store.delete([self.keys.release(build, name) for name in names])
+                    delete_releases(self.store, self.keys, [build])
             raise
         return released
 

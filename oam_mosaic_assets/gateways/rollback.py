@@ -33,7 +33,13 @@ class _Whole:
 
 
 def roll_back(
-    releases: Releases, build: str | None, *, reason: str, folder: Path, say: Callable[[str], None]
+    releases: Releases,
+    build: str | None,
+    *,
+    reason: str,
+    folder: Path,
+    say: Callable[[str], None],
+    warn: Callable[[str], None] = lambda _: None,
 ) -> tuple[Pointer, str]:
     """Make an earlier build public, and hold publication; or leave everything as it is.
 
@@ -42,6 +48,7 @@ def roll_back(
         reason: a person's, for the hold.
         folder: empty, for a copy of each of its products.
         say: called with what is being done.
+        warn: called with what went wrong once everything was public.
 
     Returns:
         The new pointer, and the build that was public.
@@ -76,11 +83,14 @@ def roll_back(
             _held_or_as_before(releases, lock, why, target.build, say),
             public.or_as_before(found.parts, lock),
         ):
-            etags = public.turn(found.parts, found.described, before[0], say)
+            etags = public.turn(found.parts, found.described, before[0], lock, say)
             lock.renew()
             pointer = replace(found.pointer, etags=etags, published_at=datetime.now(UTC).isoformat())
             public.turn_pointer(pointer, before)
-        public.read_back(releases.keys.pointer, Expected.whole(pointer.to_json(), JSON))
+        try:
+            public.read_back(releases.keys.pointer, Expected.whole(pointer.to_json(), JSON))
+        except MosaicError as error:
+            warn(f"{target.build} is public again, but not everybody can see so yet. {error}")
     say(f"{target.build} is public again at {releases.store.public_address(releases.keys.archive)}")
     return pointer, before[0].build
 

@@ -151,13 +151,19 @@ class ObjectStoreIOManager(dg.IOManager):
         )
 
     def _recorded(self, context: dg.InputContext) -> Iterator[str]:
-        """The builds that the input was made for, as Dagster recorded them; this run's own first."""
+        """The builds that the input was made for, as Dagster recorded them.
+
+        This run's own comes first, then that of the runs it retries.
+        """
         if not context.has_asset_key:
             yield from _handed_on(context)
             return
-        run = context.step_context.dagster_run.run_id
+        run = context.step_context.dagster_run
+        mine = [run.run_id, run.parent_run_id, run.root_run_id]
         records = context.instance.fetch_materializations(context.asset_key, limit=_LOOKED_BACK).records
-        for record in sorted(records, key=lambda each: each.run_id != run):
+        for record in sorted(
+            records, key=lambda each: mine.index(each.run_id) if each.run_id in mine else len(mine)
+        ):
             materialization = record.asset_materialization
             build = materialization and materialization.metadata.get(BUILD)
             if build:
@@ -168,8 +174,13 @@ class ObjectStoreIOManager(dg.IOManager):
         releases = Releases(self.store, self.keys)
         current = releases.current()
         public = current[0].build if current else ""
+        if build in (waiting := releases.staged.waiting()):
+            return StoreRefused(
+                f"{build} has no {key.rpartition('/')[2]}: these settings name a product that it lacks.",
+                hint="Publish it with the MOSAIC_PRODUCTS that it was built with, or build again.",
+            )
         if public != build and build not in self._recorded(context):  # only named, it may never have existed
-            held = ", ".join(releases.staged.waiting()) or "none"
+            held = ", ".join(waiting) or "none"
             swept = (
                 f" If it was, it was deleted when the newer {public} became public."
                 if is_overtaken(build, public)

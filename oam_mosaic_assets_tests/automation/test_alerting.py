@@ -28,8 +28,10 @@ from oam_mosaic_assets.automation import conditions
 from oam_mosaic_assets.checks import mosaic_freshness
 from oam_mosaic_assets.core.freshness import Freshness
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.errors import StoreRefused
 from oam_mosaic_assets.gateways.alerts import Email
 from oam_mosaic_assets.gateways.object_store import Headers
+from oam_mosaic_assets.resources.failures import failure_of
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program, running_daemon
 from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, some_items, write_items
@@ -234,6 +236,34 @@ def test_a_stale_mosaic_is_one_alert_however_often_it_is_looked_at(watched: Watc
     assert watched.told()[0]["build"] == pointer.build
     assert site.run().success
     assert watched.tick(2) == ["resolved freshness"]
+
+
+def test_a_failed_audit_is_told_though_it_ended_a_step_beside_it(watched: Watched) -> None:
+    @dg.op
+    def audited() -> None:
+        dg.OpExecutionContext.get().log_event(
+            dg.AssetCheckEvaluation(
+                asset_key=PUBLISHED,
+                check_name="no_image_is_missing",
+                passed=False,
+                severity=dg.AssetCheckSeverity.ERROR,
+                blocking=True,
+                description="one is missing",
+                metadata={"build": "20260115T030000Z-3f9c2a7d41be", "what to do": "Build again."},
+            )
+        )
+        raise failure_of(StoreRefused("what was staged is gone", hint="Materialise the chain."))
+
+    @dg.job(name="global_mosaic")
+    def chain() -> None:
+        audited()
+
+    assert not chain.execute_in_process(instance=watched.site.instance, raise_on_error=False).success
+
+    assert watched.tick(2) == ["opened build"]
+    (alert,) = watched.told()
+    assert alert["text"] == "no_image_is_missing: one is missing"
+    assert alert["what_to_do"] == "Build again."
 
 
 def test_a_mosaic_that_cannot_be_looked_at_is_an_alert(watched: Watched) -> None:

@@ -209,6 +209,23 @@ def test_the_command_says_that_nothing_changed(site: Site, capfd: pytest.Capture
     assert site.stays_whole().build != before.build
 
 
+def test_the_sensor_builds_again_after_a_rollback(site: Site, database: PgstacDatabase) -> None:
+    def asked() -> dg.RunRequest:
+        _, cursor = tick(site)
+        found, _ = tick(site, cursor)
+        assert isinstance(found, dg.RunRequest)
+        return found
+
+    assert site.run().success
+    load_items(database, some_items(1, first=4))
+    first = asked()
+    assert asked().run_key == first.run_key, "one run per change"
+    assert site.run(tags=first.tags).success
+    assert site.command("rollback", "--reason", "clouds") == 0
+    assert site.command("resume") == 0
+    assert asked().run_key != first.run_key, "or Dagster would take it for the one it has had"
+
+
 def test_the_sensor_is_off_until_somebody_switches_it_on() -> None:
     def status(**environment: str) -> dg.DefaultSensorStatus:
         definitions = build_definitions(Settings.read(environment))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
 
 import dagster as dg
 import pytest
 
 from oam_mosaic_assets.gateways.object_store import Headers
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets_tests.automation.conftest import IMAGES
 from oam_mosaic_assets_tests.chain import Outcome, Site, quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import HERE, a_page, scripted_api
@@ -200,3 +203,24 @@ def test_a_catalogue_that_does_not_say_how_much_it_holds_is_not_read_for_it(site
     assert outcome.success
     assert "lacking" not in evaluation.metadata
     assert "How many images the catalogue now holds is unknown: its API does not say" in outcome.log
+
+
+def test_status_waits_for_a_publisher_at_work(site: Site) -> None:
+    site.published()
+    archive = site.folder / "store" / site.keys.archive
+    aside, is_at_work = archive.with_suffix(".aside"), Event()
+
+    def publish() -> None:
+        with PublisherLock(site.store, site.keys.lock, "another").held(lambda _: None):
+            archive.rename(aside)
+            is_at_work.set()
+            time.sleep(1.5)
+            aside.rename(archive)
+
+    publishing = Thread(target=publish)
+    publishing.start()
+    try:
+        assert is_at_work.wait(30)
+        assert site.command("status") == 0
+    finally:
+        publishing.join()

@@ -137,6 +137,25 @@ def test_a_build_that_a_guard_holds_back_is_published_once_someone_confirms_it(
     site.recovers(after)
 
 
+def test_a_build_that_lacks_a_product_of_the_settings_is_said_to(site: Site) -> None:
+    before = site.published()
+    write_items(site.items, some_items(IMAGES - 10))
+    held = site.run()
+
+    outcome = site.run(
+        {"MOSAIC_PRODUCTS": "mosaic,details"}, job="publish_held_build", tags=confirmation(held)
+    )
+
+    assert outcome.text == (
+        f"{held.build} has no details_pmtiles.json: these settings name a product that it lacks.\n"
+        "Publish it with the MOSAIC_PRODUCTS that it was built with, or build again."
+    )
+    unchanged(site, before)
+    assert site.run(job="publish_held_build", tags=confirmation(held)).success
+    write_items(site.items, some_items(IMAGES))
+    site.recovers(site.stays_whole())
+
+
 def test_a_publication_that_is_stopped_leaves_the_build_that_waits(site: Site) -> None:
     before = site.published()
     write_items(site.items, some_items(IMAGES - 10))

@@ -60,13 +60,21 @@ def test_the_lock_of_a_dead_publisher_is_taken_over(any_site: Site) -> None:
     assert site.stays_whole().published_at > before.published_at
 
 
-@pytest.mark.parametrize("key", ["global-mosaic.pmtiles", "mosaic/latest.json"])
-def test_a_publisher_that_lost_its_lock_turns_nothing_more(site: Site, key: str) -> None:
+@pytest.mark.parametrize(
+    "key", ["global-mosaic.pmtiles", "coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"]
+)
+def test_a_publisher_that_lost_its_lock_turns_nothing_more(
+    site: Site, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(site.environment, "MOSAIC_ALIASES", "coverage/old.pmtiles")
+    site.store.delete([each.key for each in site.store.keys("")])
     before = site.published()
     releases = len(list(site.store.keys(site.keys.releases_root)))
-    turned = {each: site.store.head(each) for each in (*site.keys.fixed_archives(), site.keys.pointer)}
+    turned = {each: site.store.head(each) for each in (*site.keys.all_fixed(), site.keys.pointer)}
     step_before = {
         "global-mosaic.pmtiles": site.keys.releases_root,
+        "coverage/old.pmtiles": "global-mosaic.pmtiles",
+        "global-mosaic.json": "coverage/old.pmtiles",
         "mosaic/latest.json": "global-mosaic.json",
     }
     store = Meddled(site.settings.mosaic_store, step_before[key], lambda: leave_lock(site))
@@ -79,7 +87,7 @@ def test_a_publisher_that_lost_its_lock_turns_nothing_more(site: Site, key: str)
     assert site.store.head(key) == turned[key]
     assert site.store.head(site.keys.lock) is not None, "it is another publisher's"
     site.store.delete([site.keys.lock])
-    if key != site.keys.pointer:  # no key was turned, so the release that was written is deleted again
+    if key == site.keys.archive:  # no key was turned, so the release that was written is deleted again
         assert site.stays_whole() == before
         assert len(list(site.store.keys(site.keys.releases_root))) == releases
     site.recovers(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,7 @@ from oam_mosaic_assets.errors import StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.s3_store import S3Store
+from oam_mosaic_assets.gateways.viewer import Viewer
 from oam_mosaic_assets_tests.chain import (
     REPOSITORY,
     Outcome,
@@ -31,6 +33,24 @@ from oam_mosaic_assets_tests.servers.s3 import S3Server
 ATTEMPTS = 2
 
 PUBLISHER = "hotosm-oam-global-mosaic-upload"
+
+
+def test_a_page_that_is_built_anew_meanwhile_costs_no_publication(
+    new_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("<!doctype html><title>page</title>")
+    new_site.environment["SERVE_VIEWER"] = str(tmp_path / "page")
+
+    def gone(self: Viewer) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "index-1.js")
+
+    monkeypatch.setattr(Viewer, "publish", gone)
+
+    outcome = new_site.run()
+
+    assert outcome.success, outcome.log
+    assert "is public, but its page could not be published. [Errno 2] No such file" in outcome.log
 
 
 def test_a_bucket_that_is_missing_leaves_the_mosaic(moto_site: Site) -> None:

@@ -14,12 +14,14 @@ import pytest
 from oam_mosaic_assets.core.product import MOSAIC, PMTILES, Product
 from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer, in_pointer
 from oam_mosaic_assets.errors import HeldBack, NotAsPublished, RollbackRefused
+from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PublicHead
 from oam_mosaic_assets.gateways.public_keys import Part
 from oam_mosaic_assets.gateways.purge import purge
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.releases import Candidate, Releases
 from oam_mosaic_assets.gateways.rollback import roll_back
+from oam_mosaic_assets.gateways.unchanged import note_unchanged
 
 JSON = "application/json"
 OTHER = Product(word="other", name="other.json", content_type=JSON, asset="other")
@@ -181,6 +183,61 @@ def test_a_product_whose_release_is_not_readable_leaves_no_release(
             releases.publish(candidate)
     assert list(releases.store.keys(releases.keys.release(build))) == []
     shows(releases, "a", *BOTH)
+
+
+def test_a_build_that_could_not_be_turned_to_is_no_release(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = published(releases, "a", *BOTH)
+    with monkeypatch.context() as patch:
+        unreadable(patch, releases.store, OTHER.name)
+        with pytest.raises(NotAsPublished):
+            releases.publish(built(releases, "b", *BOTH))
+    assert [each.build for each in read_releases(releases.store, releases.keys)] == [first.build]
+
+
+def test_a_pointer_that_cannot_be_read_back_costs_a_public_build_nothing(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    real = releases.public.read_back
+
+    def read_back(key: str, expected: Expected) -> None:
+        if key == releases.keys.pointer:
+            raise NotAsPublished("a cache still shows the one before", hint="Wait.")
+        real(key, expected)
+
+    monkeypatch.setattr(releases.public, "read_back", read_back)
+    pointer = releases.publish(built(releases, "a", *BOTH), warn=warned.append)
+    shows(releases, "a", *BOTH)
+    (warning,) = warned
+    assert warning.startswith(f"{pointer.build} is public, but not everybody can see so yet. a cache still")
+    assert releases.store.head(releases.keys.footprints(pointer.build)) is not None
+    assert list(releases.staged.objects()) == []
+
+
+def test_a_pointer_that_strangers_cannot_read_is_a_difference(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointer = published(releases, "a", *BOTH)
+    kind = type(releases.store)
+    real = kind.read_publicly
+
+    def read_publicly(self: Any, key: str, **part: Any) -> bytes | None:
+        return None if key == releases.keys.pointer else real(self, key, **part)
+
+    monkeypatch.setattr(kind, "read_publicly", read_publicly)
+    assert releases.differences(pointer) == ["mosaic/latest.json is not publicly readable"]
+
+
+def test_what_a_killed_doctor_left_does_not_mean_that_something_changed(releases: Releases) -> None:
+    candidate = built(releases, "a", *BOTH)
+    releases.publish(replace(candidate, pointer=replace(candidate.pointer, basis="the same")))
+    probe = releases.keys.staging("doctor-1234", "probe")
+    releases.store.put_bytes(probe, b"1", Headers("text/plain"))
+    assert note_unchanged(releases, "the same", taken_at=datetime.now(UTC)) is not None
+    releases.staged.name_build(datetime.now(UTC), "0" * 64, run="killed")
+    assert note_unchanged(releases, "the same", taken_at=datetime.now(UTC)) is None
 
 
 def test_what_a_build_does_not_have_is_not_left_of_another(releases: Releases, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread, Timer
 
 import pytest
 
@@ -93,6 +93,29 @@ def test_one_of_a_dead_publisher_is_taken_over(store: ObjectStore, until: Callab
         assert found is not None
         assert json.loads(found[0])["build"] == "ours"
     assert store.head(KEY) is None
+
+
+def test_one_that_is_renewed_is_left_alone_though_its_publishers_clock_is_behind(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    at_work = Event()
+
+    def renew() -> None:
+        while not at_work.wait(LIFETIME.total_seconds() / 4):
+            expired = datetime.now(UTC) - timedelta(minutes=10)
+            leave_lock(store, expired.isoformat())
+
+    leave_lock(store, datetime.now(UTC).isoformat())
+    renewing = Thread(target=renew)
+    renewing.start()
+    try:
+        with (
+            pytest.raises(PublicationLost, match="another holds the lock"),
+            lock(store, lifetime=LIFETIME).held(silent),
+        ):
+            pass
+    finally:
+        at_work.set()
+        renewing.join()
 
 
 @pytest.mark.parametrize("how", ["taken over", "deleted"])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rasterio.warp import transform
 
 from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.imagery.blocks import FINEST, Tile
+from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.pixels import decoded, straightened
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
@@ -22,13 +23,23 @@ from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.workers import Workers
-from oam_mosaic_assets.gateways.imagery_blocks import Partition, partitions_of
+from oam_mosaic_assets.gateways.imagery_blocks import Partition
 from oam_mosaic_assets_tests.images import ImageOf, Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost
 
 LIMITS = {"wait": 0.0, "seconds": 20.0}
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 ROOT = "mosaic/cache/imagery/"
+
+
+def partitions_of(footprints: Iterable[Any]) -> dict[Tile, list[int]]:
+    """The indices of the footprints (EPSG:4326) that touch each partition, for partitions with any."""
+    which, places = blocks_of(np.array(list(footprints), dtype=object))
+    pairs = np.unique(np.column_stack([which, places >> (BLOCK_ZOOM - PARTITION_ZOOM)]), axis=0)
+    found: dict[Tile, list[int]] = {}
+    for image, x, y in pairs.tolist():
+        found.setdefault(Tile(x, y), []).append(image)
+    return found
 
 
 class Bench:
