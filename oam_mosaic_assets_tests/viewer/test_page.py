@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -395,6 +396,19 @@ def test_what_is_wrong_is_said_in_words(
     stranger.opens(waits=False)
     expect(stranger.page.locator(".notice")).to_contain_text(words)
     expect(stranger.page.get_by_role("button", name="Try again")).to_be_visible()
+    context.close()
+
+
+@pytest.mark.parametrize("source", ["sample", "pgstac"])
+def test_a_sample_is_said_to_be_made_up(
+    browser: Browser, root: str, published: Published, source: str
+) -> None:
+    content = replace(published.pointer, source=source).to_json()
+    context, stranger = open_page(browser, root)
+    context.route("**/latest.json", lambda route: route.fulfill(body=content))
+    stranger.opens(waits=False)
+    made_up = ", all made up for trying this out" if source == "sample" else ""
+    expect(stranger.page.locator("#state")).to_contain_text(f"images{made_up}, compared with the catalogue")
     context.close()
 
 

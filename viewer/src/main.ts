@@ -46,6 +46,7 @@ function showState(mosaic: Mosaic): void {
   const hours = hoursSince(mosaic.pointer.checked_at);
   the("state").replaceChildren(
     make("strong", {}, images(mosaic.pointer.images)),
+    mosaic.pointer.source === "sample" ? ", all made up for trying this out" : "",
     ", compared with the catalogue ",
     make("time", { datetime: mosaic.pointer.checked_at, title: new Date(mosaic.pointer.checked_at).toUTCString() }, `${span(hours)} ago`),
   );

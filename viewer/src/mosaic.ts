@@ -24,6 +24,7 @@ export interface Config {
 export interface Pointer {
   build: string;
   checked_at: string;
+  source?: string; // what the images were read from
   images: number;
   archive: string;
   products?: Products;
@@ -33,6 +34,7 @@ export interface Pointer {
 type Products = Record<string, { key?: string } | undefined>; // by name
 
 interface Manifest {
+  source?: string;
   images: number;
   products?: Products;
   archive: { key: string };
@@ -100,8 +102,8 @@ async function readPointer(config: Config, root: URL): Promise<Pointer> {
 async function readManifest(config: Config, root: URL, build: string): Promise<Pointer> {
   if (!BUILD.test(build)) throw new NoMosaic("no-such-build", "that is not a build's name");
   const manifest = (await read(new URL(`${config.builds}${build}/manifest.json`, root), "no-such-build")) as Manifest;
-  const { images, archive, products, snapshot } = manifest;
-  return { build, images, archive: archive?.key, products, checked_at: snapshot?.taken_at, format: FORMAT };
+  const { source, images, archive, products, snapshot } = manifest;
+  return { build, source, images, archive: archive?.key, products, checked_at: snapshot?.taken_at, format: FORMAT };
 }
 
 async function read(address: URL, absent: Trouble): Promise<unknown> {
