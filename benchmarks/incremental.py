@@ -81,15 +81,17 @@ def compare(items: Path, repeat: int) -> dict[str, list[dict[str, Any]]]:
     return figures
 
 
-def measured(name: str, items: Path, home: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """One run, as on a worker freshly started for it."""
+def measured(
+    name: str, items: Path, home: Path, environment: Mapping[str, str], group: Path | None = None
+) -> dict[str, Any]:
+    """One run, as on a worker freshly started for it; `group` as for `pipeline.measure`."""
     (home / "dagster").mkdir(parents=True)
     shutil.copy(Path(__file__).parents[1] / "dagster.yaml", home / "dagster")
     places = {"MOSAIC_SCRATCH": "scratch", "DAGSTER_HOME": "dagster", "TMPDIR": ""}
     folders = {variable: str(home / folder) for variable, folder in places.items()}
     # as in the image, where all is compiled: else each process would compile all of Dagster again
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    found = pipeline.measure(name, items, home, {**inherited, **environment, **folders})
+    found = pipeline.measure(name, items, home, {**inherited, **environment, **folders}, group)
     print(f"{home.name}: {found['wall']:.1f} s, CPU {found['cpu']:.1f} s", file=sys.stderr, flush=True)
     return found
 

@@ -84,10 +84,18 @@ def compare(items: Path, repeat: int) -> dict[str, list[dict[str, Any]]]:
     return figures
 
 
-def measure(name: str, items: Path, home: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Run one of the two in its own process; returns its figures, with the peak memory of all it started."""
+def measure(
+    name: str, items: Path, home: Path, environment: dict[str, str], group: Path | None = None
+) -> dict[str, Any]:
+    """Run one of the two in its own process; returns its figures, with the peak memory of all it started.
+
+    Args:
+        group: folder of a control group to run it in; then `own_mib` is the peak memory of all its processes
+            apart from pages of files.
+    """
+    join = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(group / "cgroup.procs")] if group else []
     with subprocess.Popen(
-        [sys.executable, __file__, str(items), "--only", name],
+        [*join, sys.executable, __file__, str(items), "--only", name],
         env=environment,
         cwd=home,
         stdout=subprocess.PIPE,
@@ -102,6 +110,8 @@ def measure(name: str, items: Path, home: Path, environment: dict[str, str]) -> 
                 for each in [watched, *watched.children(recursive=True)]:
                     side = "python" if each.name().startswith(("python", "oam-mosaic")) else "other"
                     sizes[side] = sizes.get(side, 0.0) + each.memory_info().rss / 2**20
+            if group:
+                sizes["own"] = own_memory(group) / 2**20
             peaks |= {side: max(size, peaks.get(side, 0.0)) for side, size in sizes.items()}
             time.sleep(SAMPLED_EVERY)
         answer = process.stdout.read()
@@ -112,7 +122,14 @@ def measure(name: str, items: Path, home: Path, environment: dict[str, str]) -> 
     return figures | {
         "python_mib": max(peaks["python"], figures["python_mib"]),
         "tippecanoe_mib": peaks.get("other", 0.0),  # not started, if nothing changed
+        **({"own_mib": peaks["own"]} if group else {}),
     }
+
+
+def own_memory(group: Path) -> int:
+    """Bytes that a control group (version 1 or 2) holds apart from pages of files."""
+    stated = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int(stated.get("total_rss") or stated["anon"])
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

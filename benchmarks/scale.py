@@ -1,9 +1,12 @@
 """How the chain scales with the catalogue: builds of the sample, from scratch and after 20 images changed.
 
-    python benchmarks/scale.py COUNT [COUNT ...] [--plot FILE.svg] [--json FILE]
+    python benchmarks/scale.py COUNT [COUNT ...] [--group FOLDER] [--plot FILE.svg] [--json FILE]
 
 Each build is one run of the job `global_mosaic` in its own process with an empty disk, from a file of items
-to a folder. `MOSAIC_PRODUCTS` says what it makes. Memory is that of all processes together.
+to a folder. `MOSAIC_PRODUCTS` says what it makes. Memory is that of all processes together. `--group` names
+the folder of a control group to build in, such as one with a limit, which also counts cached files:
+
+    mkdir /sys/fs/cgroup/memory/small && echo 1500M >/sys/fs/cgroup/memory/small/memory.limit_in_bytes
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +35,9 @@ def main() -> None:
     parser.add_argument("counts", type=int, nargs="+", metavar="COUNT", help="images of the sample")
     parser.add_argument("--plot", type=Path, help="draw the figures here; .svg or .png")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--group", type=Path, help="the folder of a control group to build in")
     stated = parser.parse_args()
-    figures = [each for count in sorted(stated.counts) for each in measured(count)]
+    figures = [each for count in sorted(stated.counts) for each in measured(count, stated.group)]
     show(figures)
     if stated.plot:
         plot(figures, stated.plot)
@@ -40,7 +45,7 @@ def main() -> None:
         stated.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def measured(count: int) -> Iterator[dict[str, Any]]:
+def measured(count: int, group: Path | None) -> Iterator[dict[str, Any]]:
     """A build of so many images from scratch, then one after some of them have moved."""
     with tempfile.TemporaryDirectory() as name:
         folder, chance = Path(name), random.Random(count)  # noqa: S311  # the same every time
@@ -54,7 +59,8 @@ def measured(count: int) -> Iterator[dict[str, Any]]:
         moved = frozenset(chance.sample(range(count), CHANGED))
         for case, rows in (("all is new", frozenset[int]()), (f"{CHANGED} changed", moved)):
             write_sample(items, count, rows)
-            found = incremental.measured("ours", items, folder / case.replace(" ", "-"), environment)
+            home = folder / case.replace(" ", "-")
+            found = incremental.measured("ours", items, home, environment, group)
             yield {"count": count, "case": case, **found}
 
 
@@ -76,14 +82,15 @@ def write_sample(path: Path, count: int, moved: frozenset[int]) -> None:
 
 def show(figures: list[dict[str, Any]]) -> None:
     print(
-        f"{'images':>10}  {'':<12}{'wall, s':>9}{'CPU, s':>9}{'ms an image':>13}{'MiB':>8}{'archive, MB':>13}"
+        f"{'images':>10}  {'':<12}{'wall, s':>9}{'CPU, s':>9}{'ms an image':>13}{'MiB':>8}{'own MiB':>9}"
+        f"{'archive, MB':>13}"
     )
     for each in figures:
         share = 1000.0 * each["wall"] / each["count"]
         memory = each["python_mib"] + each["tippecanoe_mib"]
         print(
             f"{each['count']:>10,}  {each['case']:<12}{each['wall']:>9.1f}{each['cpu']:>9.1f}{share:>13.2f}"
-            f"{memory:>8.0f}{each['archive'] / 1e6:>13.1f}"
+            f"{memory:>8.0f}{each.get('own_mib', nan):>9.0f}{each['archive'] / 1e6:>13.1f}"
         )
 
 
