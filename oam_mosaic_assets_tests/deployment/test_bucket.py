@@ -90,6 +90,7 @@ def test_what_is_published_is_public_by_policy_and_nothing_else_is(ceph: CephSer
     public = {*keys.all_fixed(), keys.pointer}
     names = (*(each.name for each in PRODUCTS), TILEJSON, MANIFEST)
     public |= {keys.release(build, name) for name in names}
+    public |= {f"{keys.viewer}index.html", f"{keys.viewer}assets/index-1.js"}
     public.add(f"{keys.prefix}doctor-0")  # a probe of `oam-mosaic doctor`
     private = {keys.lock, keys.staging(build, ARCHIVE), keys.footprints(build), keys.set_aside(build)}
     private |= {keys.release(build, CLAIM), keys.release(build, AUDIT), "mosaic/logs/run", "somebody-elses"}

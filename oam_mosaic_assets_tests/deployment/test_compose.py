@@ -17,9 +17,14 @@ from oam_mosaic_assets_tests.deployment.production import COMPOSE, DEPLOY
 
 EXAMPLE = (REPOSITORY / ".env.example").read_text()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+HIDDEN = "T0ps3cr3t"
+SECRETS = {
+    **dict.fromkeys(re.findall(r"^#?(\w+)=.*change-me", EXAMPLE, re.MULTILINE), HIDDEN),
+    "STAC_API_URL": HIDDEN,  # may hold a password as well
+}
 OURS = {name for name, service in SERVICES.items() if "build" in service}
 ONCE = {"mosaicker", "catalogue", "sample", "bucket"}
-VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::?-([^{}]*))?\}")
+VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::?(-|\+)([^{}]*))?\}")
 
 
 def exampled() -> list[str]:
@@ -28,14 +33,24 @@ def exampled() -> list[str]:
 
 
 def interpolated(value: Any, environment: dict[str, str]) -> Any:
-    """A value as compose interpolates it: each variable from the environment, or else its default."""
+    """A value as compose interpolates it: each variable from the environment, or else its default.
+
+    With a `+`, it is the other way round: the value stated here if the variable has one.
+    """
     if isinstance(value, dict):
         return {key: interpolated(each, environment) for key, each in value.items()}
     if isinstance(value, list):
         return [interpolated(each, environment) for each in value]
     if not isinstance(value, str):
         return value
-    return VARIABLE.sub(lambda found: environment.get(found[1], found[2] or ""), value)
+
+    def meant(found: re.Match[str]) -> str:
+        name, sign, other = found.groups()
+        if sign == "+":
+            return str(other) if environment.get(name) else ""
+        return environment.get(name, other or "")
+
+    return VARIABLE.sub(meant, value)
 
 
 def settings_of(service: str, **stated: str) -> Settings:
@@ -70,7 +85,7 @@ def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
     text = re.sub(r"\s#.*", "", (REPOSITORY / "compose.yaml").read_text())
     used = VARIABLE.findall(text)
     assert text.count("${") == len(used), "a form that the test cannot read"
-    assert {name for name, _ in used} <= {*exampled()}
+    assert {name for name, *_ in used} <= {*exampled()}
 
 
 @pytest.mark.parametrize("service", ["mosaicker", "code-server", "webserver", "daemon"])
@@ -88,9 +103,36 @@ def test_the_tile_server_has_the_place_of_the_others_but_no_key_or_password() ->
     settings = settings_of("martin", **stated, SERVE_RASTER_PORT="1234")
     assert settings.keys == settings_of("mosaicker").keys
     assert settings.s3_access_key is settings.s3_secret_key is settings.pgpassword is None
+    environment = {**SECRETS, **interpolated(SERVICES["martin"]["environment"], SECRETS)}
+    assert not [name for name, value in environment.items() if HIDDEN in value]
     inside = [int(port.rpartition(":")[2]) for port in SERVICES["martin"]["ports"]]
     assert tuple(inside) == settings.serve_ports
     assert settings.serve_address == "0.0.0.0"  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("stated", "source"),
+    [
+        ({"PG_DSN": f"postgresql://reader:{HIDDEN}@db.example.org/eoapi"}, "pgstac"),
+        ({"STAC_API_URL": f"https://reader:{HIDDEN}@example.org/stac"}, "stac_api"),
+    ],
+)
+def test_the_tile_server_knows_which_source_is_set_but_not_how_to_reach_it(
+    stated: dict[str, str], source: str
+) -> None:
+    settings = settings_of("martin", PGHOST="", PGPASSWORD="", **stated)
+    assert settings.source == source
+    assert HIDDEN not in repr([settings.stac_api_url, settings.pg_dsn and settings.pg_dsn.get_secret_value()])
+
+
+def test_an_image_is_made_from_one_that_compose_always_knows() -> None:
+    (context,) = SERVICES["martin"]["build"]["additional_contexts"].values()
+    other = SERVICES[context.removeprefix("service:")]
+    assert "profiles" not in other
+    assert (other["image"], other["build"]) == (
+        SERVICES["mosaicker"]["image"],
+        SERVICES["mosaicker"]["build"],
+    )
 
 
 def test_another_source_can_be_named_in_the_env_file() -> None:

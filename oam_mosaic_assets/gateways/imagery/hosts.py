@@ -78,15 +78,28 @@ class Answer:
     target: Target
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a host is contacted.
+
+    Attributes:
+        pool: connections to one of its addresses.
+        others: those that were not tried yet; checked as well.
+        since: when its name was resolved, by `time.monotonic`.
+    """
+
+    pool: urllib3.HTTPConnectionPool
+    others: list[str]
+    since: float
+
+
 class Hosts:
     """Sends requests, and keeps connections to the last few hosts."""
 
     def __init__(self, rules: Rules = Rules(), *, resolve: Resolve = resolved) -> None:  # noqa: B008
         self.rules = rules
         self._resolve = resolve
-        self._pools: OrderedDict[tuple[str, str, int], tuple[urllib3.HTTPConnectionPool, float]] = (
-            OrderedDict()
-        )
+        self._places: OrderedDict[tuple[str, str, int], _Place] = OrderedDict()
 
     def ask(self, target: Target, start: int, end: int, *, deadline: float, whole_most: int) -> Answer:
         """Request a range of bytes once; redirects are followed, each checked like the first address.
@@ -119,9 +132,7 @@ class Hosts:
         raise Unreadable(Reason.SERVER_FAULT, f"more than {REDIRECTS} redirects")
 
     def _opened(self, target: Target, asked: str, deadline: float) -> urllib3.BaseHTTPResponse:
-        left = deadline - time.monotonic()
-        if left <= 0.0:
-            raise Unreadable(Reason.SLOW)
+        """The response of the first of the target's addresses that accepts a connection."""
         headers = {
             "Host": target.authority,
             "Range": asked,
@@ -129,24 +140,34 @@ class Hosts:
             "Accept-Encoding": "identity",
             "User-Agent": "oam-mosaic-assets",
         }
-        try:
-            return self._pool(target).urlopen(
-                "GET",
-                target.path,
-                headers=headers,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                assert_same_host=False,
-                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(SILENCE_SECONDS, left)),
-            )
-        except (ReadTimeoutError, ConnectTimeoutError):
-            raise Unreadable(Reason.SLOW, f"{target.authority} did not respond in time") from None
-        except (NewConnectionError, ProtocolError, SSLError) as error:
-            raise Unreadable(Reason.UNREACHABLE, f"{target.authority}: {error}") from None
-        except HTTPError as error:
-            raise Unreadable(Reason.SERVER_FAULT, f"{target.authority}: {error}") from None
+        while (left := deadline - time.monotonic()) > 0.0:
+            limits = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(SILENCE_SECONDS, left))
+            try:
+                return self._pool(target).urlopen(
+                    "GET",
+                    target.path,
+                    headers=headers,
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                    decode_content=False,
+                    assert_same_host=False,
+                    timeout=limits,
+                )
+            except ConnectTimeoutError as error:
+                if self._moved_on(target):
+                    continue
+                # urllib3 counts a connection that was refused among those that took too long
+                if isinstance(error, NewConnectionError):
+                    raise Unreadable(Reason.UNREACHABLE, f"{target.authority}: {error}") from None
+                raise Unreadable(Reason.SLOW, f"{target.authority} did not respond in time") from None
+            except ReadTimeoutError:
+                raise Unreadable(Reason.SLOW, f"{target.authority} did not respond in time") from None
+            except (ProtocolError, SSLError) as error:
+                raise Unreadable(Reason.UNREACHABLE, f"{target.authority}: {error}") from None
+            except HTTPError as error:
+                raise Unreadable(Reason.SERVER_FAULT, f"{target.authority}: {error}") from None
+        raise Unreadable(Reason.SLOW)
 
     def _understood(
         self,
@@ -180,22 +201,30 @@ class Hosts:
         return Answer(content, start, size, etag[:200], kind, target)
 
     def _pool(self, target: Target) -> urllib3.HTTPConnectionPool:
-        key = (target.scheme, target.host.lower(), target.port)
-        pool, since = self._pools.pop(key, (None, 0.0))
-        if pool is None or time.monotonic() - since > RESOLVED_SECONDS:
-            if pool is not None:
-                pool.close()
-            address = checked_addresses(target, self.rules, self._resolve)[0]
-            pool, since = _pool_at(address, target), time.monotonic()
-        self._pools[key] = (pool, since)
-        while len(self._pools) > KEPT_HOSTS:
-            self._pools.popitem(last=False)[1][0].close()
-        return pool
+        place = self._places.pop(_key(target), None)
+        if place is None or time.monotonic() - place.since > RESOLVED_SECONDS:
+            if place is not None:
+                place.pool.close()
+            first, *others = checked_addresses(target, self.rules, self._resolve)
+            place = _Place(_pool_at(first, target), others, time.monotonic())
+        self._places[_key(target)] = place
+        while len(self._places) > KEPT_HOSTS:
+            self._places.popitem(last=False)[1].pool.close()
+        return place.pool
 
-    def close(self) -> None:
-        """Close all connections."""
-        while self._pools:
-            self._pools.popitem()[1][0].close()
+    def _moved_on(self, target: Target) -> bool:
+        """Contact the host at its next address from now on; False if it was the last one."""
+        place = self._places.pop(_key(target))
+        place.pool.close()
+        if not place.others:  # the next request resolves its name again
+            return False
+        first, *others = place.others
+        self._places[_key(target)] = _Place(_pool_at(first, target), others, place.since)
+        return True
+
+
+def _key(target: Target) -> tuple[str, str, int]:
+    return target.scheme, target.host.lower(), target.port
 
 
 def _refusal(status: int) -> Unreadable:

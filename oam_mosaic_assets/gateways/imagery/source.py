@@ -130,11 +130,6 @@ class Source:
         return size
 
     @property
-    def host(self) -> str:
-        """The host of the address, before any redirect."""
-        return self._first.authority
-
-    @property
     def _answer(self) -> Answer:
         if self._known is None:
             self._page(0)

@@ -71,7 +71,9 @@ class Reader:
             is_seen = False
             for block, target in zip(job["blocks"], job["targets"], strict=True):
                 chip = _chip_of(cog, whole & Window.of_block(Tile(*block)), whole, area, job["feather"])
-                if chip is not None:
+                if chip is None:  # there may be one of the version before, if it changed meanwhile
+                    Path(target).unlink(missing_ok=True)
+                else:
                     Path(target).write_bytes(chip.to_bytes())
                     is_seen = True
             if not is_seen:

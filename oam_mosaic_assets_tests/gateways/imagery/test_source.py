@@ -219,6 +219,26 @@ def test_a_name_that_changes_its_address_after_it_was_looked_at_leads_nowhere_el
     assert host.asked[0].headers["host"] == f"rebinding.example:{port}"
 
 
+def test_the_next_address_of_a_host_is_asked_if_one_accepts_no_connection(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(CONTENT)
+    name = f"two.example:{host.host.rpartition(':')[2]}"
+    hosts = Hosts(Rules(private_hosts=frozenset({name})), resolve=lambda *_: ["127.0.0.9", "127.0.0.1"])
+    source = Source(f"http://{name}/a.tif", hosts, QUICK)
+    source.opened()
+    assert source.requests == 1
+    source.read(300_000, 100_000)
+    assert len(host.asked) == source.requests == 2
+
+
+def test_a_host_that_refuses_connections_is_tried_again_and_said_to_be_down() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        name = f"127.0.0.1:{unused.getsockname()[1]}"
+        source = Source(f"http://{name}/a.tif", Hosts(Rules(private_hosts=frozenset({name}))), QUICK)
+        assert why(source) is Reason.UNREACHABLE
+    assert source.requests == QUICK.attempts
+
+
 def test_a_public_name_with_a_private_address_is_not_connected_to(host: ScriptedHost) -> None:
     port = int(host.host.rpartition(":")[2])
     source = Source(f"http://example.org:{port}/", Hosts(resolve=lambda *_: ["127.0.0.1"]), QUICK)
