@@ -188,7 +188,12 @@ class ImageryMosaic:
         if told.get("build") != build:
             return Unread()
         skipped = (each["id"] for each in told["skipped"] if each["reason"] != Reason.ELSEWHERE)
-        return Unread(frozenset(skipped), frozenset(told["waiting"]), frozenset(told.get("unfinished", ())))
+        return Unread(
+            failed=frozenset(skipped),
+            waiting=frozenset(told["waiting"]),
+            unfinished=frozenset(told.get("unfinished", ())),
+            grey=frozenset(told.get("grey", ())),
+        )
 
     def write(
         self,

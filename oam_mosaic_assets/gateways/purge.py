@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from oam_mosaic_assets.core.imagery.state import State
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.release import is_build_name
 from oam_mosaic_assets.gateways.history import delete_releases
+from oam_mosaic_assets.gateways.imagery.partition import STATE, UNJOINED
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.ownership import FOREIGN
 from oam_mosaic_assets.gateways.releases import Releases
@@ -75,6 +78,9 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
                 delete_releases(store, keys, [build])
                 releases.staged.discard(build)
                 deleted.add(build)
+        if unnamed := _unnamed(releases):
+            store.delete(unnamed)
+            deleted.update(unnamed)
         store.abandon_uploads(keys.releases_root, older_than_seconds=0.0)
     return Purged(searched=searched, deleted=tuple(sorted(deleted)), left=tuple(left))
 
@@ -86,6 +92,21 @@ def _objects(releases: Releases) -> Iterator[StoredObject]:
     current = releases.current()  # it may show products that are no longer made
     fixed = map(store.head, dict.fromkeys((*keys.all_fixed(), *(current[0].etags if current else ()))))
     yield from (each for each in fixed if each is not None)
+
+
+def _unnamed(releases: Releases) -> list[str]:
+    """Archives of imagery that no partition's state names: a killed build's, and pixels bear no names."""
+    store, root = releases.store, releases.keys.imagery
+    there = [each.key for each in store.keys(root) if each.key.endswith(".pmtiles")]
+    named = set[str]()
+    for partition in {f"{key.rpartition('/')[0]}/" for key in there}:
+        found = store.get_bytes(f"{partition}{STATE}")
+        with suppress(ValueError):
+            if found is not None:
+                state = State.from_json(found[0])
+                named |= {f"{partition}{state.tiles}", f"{partition}{state.lossless}"}
+    # blocks that are not packed yet name their images themselves
+    return [key for key in there if key not in named and f"/{UNJOINED}" not in key]
 
 
 def _owner(releases: Releases, key: str) -> str:

@@ -57,11 +57,13 @@ class Unread:
         failed: ids of the images that could not be read.
         waiting: ids of those that no block shows yet.
         unfinished: ids of the tiles at `BLOCK_ZOOM` whose blocks are not up to date.
+        grey: ids of those in which an image could not be read; in others it may have been, and show nothing.
     """
 
     failed: Collection[str] = frozenset()
     waiting: Collection[str] = frozenset()
     unfinished: Set[int] = frozenset()
+    grey: Set[int] = frozenset()
 
 
 ALL_READ: Final = Unread()
@@ -231,7 +233,7 @@ def _holes(
             count += 1
             bare = set(_surely_seen(shapely.from_wkb(geometry))) - there
             # an image that waits may show nothing in a block that was finished
-            missing |= bare if image in unread.failed else bare & unread.unfinished
+            missing |= bare & (unread.grey if image in unread.failed else unread.unfinished)
     wrong = []
     if missing:
         tile = tile_name(min(missing))

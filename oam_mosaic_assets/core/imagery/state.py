@@ -141,6 +141,7 @@ class Tally:
         shown: their ids; not part of a report.
         waiting: ids of those that no block shows yet: the budget was spent, or a host was down.
         unfinished: ids of the tiles at `BLOCK_ZOOM` whose blocks are not up to date.
+        grey: ids of those whose blocks an image that could not be read would touch.
         blocks: how many in all.
         made: how many of them this run made.
         left: how many are left for the next run: the budget was spent, a host was down, or making it failed.
@@ -156,6 +157,7 @@ class Tally:
     shown: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     unfinished: list[int] = field(default_factory=list)
+    grey: list[int] = field(default_factory=list)
     blocks: int = 0
     made: int = 0
     left: int = 0
@@ -176,6 +178,11 @@ class Tally:
         of_host["bytes"] += received
         of_host["seconds"] = round(of_host["seconds"] + seconds, 3)
 
+    def charge(self, other: Tally) -> None:
+        """Add what another attempt at the same blocks cost."""
+        for host, spent in other.hosts.items():
+            self.add_cost(host, spent)
+
     @classmethod
     def total(cls, parts: Iterable[Tally]) -> Tally:
         """The sum over several partitions; an image in two of them counts twice until `of_images`."""
@@ -187,6 +194,7 @@ class Tally:
             whole.shown += part.shown
             whole.waiting += part.waiting
             whole.unfinished += part.unfinished
+            whole.grey += part.grey
             whole.blocks += part.blocks
             whole.made += part.made
             whole.left += part.left

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,21 +17,26 @@ from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, PARTITION_ZOOM, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.laid import laid_in
+from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.core.imagery.recipe import WAITING, Image, block_key, on_top_first, waiting_key
 from oam_mosaic_assets.core.imagery.state import Looked, Skipped, Tally, looked_of
 from oam_mosaic_assets.gateways.imagery.asking import Asking
 from oam_mosaic_assets.gateways.imagery.cutting import Cutting, InWork, name_of, next_of
 from oam_mosaic_assets.gateways.imagery.packing import LOSSLESS, TILES, metadata_of, pack
-from oam_mosaic_assets.gateways.imagery.partition import Budget, Kept
+from oam_mosaic_assets.gateways.imagery.partition import STATE, UNJOINED, Budget, Kept
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
-from oam_mosaic_assets.gateways.object_store import Headers
-
-UNJOINED: Final = "work/"
-"""Below a partition's prefix in the store: blocks that are finished but not yet packed into its archives."""
+from oam_mosaic_assets.gateways.object_store import Headers, PreconditionFailed
 
 _ARCHIVE: Final = Headers("application/vnd.pmtiles")
 _JSON: Final = Headers("application/json")
 _LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
+
+LEFT_BEHIND: Final = timedelta(hours=1)
+"""How old an archive must be that no state names, to be a killed build's: others name theirs at once."""
+
+
+class Overtaken(Exception):
+    """Another machine has built the partition meanwhile."""
 
 
 class Building:
@@ -55,7 +60,7 @@ class Building:
         self.stated = [each.stated for each in self.images]
         self._ids = {each.id for each in self.images}
         self.blocks = _members(self.images, partition.tile)
-        self.state = partition.state()
+        self.state, self._etag = partition.state_and_etag()
         self.before = replace(self.state, looked=dict(self.state.looked), blocks=dict(self.state.blocks))
         if self.state.recipe != self.recipe.digest:
             self.state.blocks = {}
@@ -68,7 +73,12 @@ class Building:
         self._shown: set[int] | None = None
 
     def done(self) -> Tally:
-        """Run the build, until it is complete or the budget is spent."""
+        """Run the build, until it is complete or the budget is spent.
+
+        Raises:
+            Overtaken: another machine has built the partition meanwhile. Blocks that were finished here are
+                in the store, for the next attempt to take up.
+        """
         self._take_up()
         self.asking.look_again(self.workers)
         due = [each for each in self.blocks if each not in self.fragments and self._is_due(each)]
@@ -110,7 +120,10 @@ class Building:
 
     def _take_up(self) -> None:
         """Take over blocks that an earlier run had finished when it was killed."""
-        for stored in list(self.store.keys(f"{self.at}{UNJOINED}")):
+        self._there = list(self.store.keys(self.at))
+        for stored in self._there:
+            if not stored.key.startswith(f"{self.at}{UNJOINED}"):
+                continue
             path = self.scratch / f"taken-{len(self.fragments)}-{stored.key.rpartition('/')[2]}"
             if self.store.get_file(stored.key, path) is None:
                 continue
@@ -237,6 +250,8 @@ class Building:
         if name not in self._copies:
             path = self.partition.fetch(name, self.scratch)
             if path is None:
+                if self.partition.state_and_etag()[1] != self._etag:
+                    raise Overtaken
                 raise self.partition.lost(self.before)
             self._copies[name] = path
         return self._copies[name]
@@ -257,9 +272,33 @@ class Building:
             self._pack(kept)
         state.blocks = keys
         if state.to_json() != self.before.to_json():
-            self.store.put_bytes(f"{self.at}state.json", state.to_json(), _JSON)
-            named = {f"{self.at}{each}" for each in ("state.json", state.tiles, state.lossless)}
-            self.store.delete([each.key for each in self.store.keys(self.at) if each.key not in named])
+            try:
+                self.store.put_bytes(
+                    f"{self.at}{STATE}",
+                    state.to_json(),
+                    _JSON,
+                    if_match=self._etag or None,
+                    if_absent=not self._etag,
+                )
+            except PreconditionFailed:
+                raise Overtaken from None
+        self._tidy_up()
+
+    def _tidy_up(self) -> None:
+        """Delete what the state no longer names: archives of before, and blocks that are packed by now.
+
+        What another machine may be about to name stays: blocks that it has finished since this build began,
+        and other archives unless they are old.
+        """
+        mine = {self.before.tiles, self.before.lossless} - {self.state.tiles, self.state.lossless, ""}
+        gone = {f"{self.at}{each}" for each in mine}
+        gone |= {f"{self.at}{UNJOINED}{name_of(each)}.pmtiles" for each in self.fragments}
+        named = {f"{self.at}{each}" for each in (STATE, self.state.tiles, self.state.lossless)}
+        for each in self._there:
+            is_block = each.key.startswith(f"{self.at}{UNJOINED}")
+            if is_block or (each.key not in named and self.now() - each.written_at > LEFT_BEHIND):
+                gone.add(each.key)
+        self.store.delete(sorted(gone))
 
     def _pack(self, kept: list[Tile]) -> None:
         old: dict[str, Path] = {}
@@ -293,15 +332,21 @@ class Building:
                 }
             if block in unfinished:
                 waits.update(members)
+        failed = set[int]()
         for index, image in enumerate(self.images):
             became = self.asking.became_of(image, is_drawn=index in drawn, is_finished=index not in waits)
             if isinstance(became, Skipped):
                 self.tally.skipped.append(became)
+                if became.reason != Reason.ELSEWHERE:
+                    failed.add(index)
             elif became:
                 self.tally.shown.append(image.id)
             else:
                 self.tally.waiting.append(image.id)
         self.tally.read = len(self.tally.shown)
+        self.tally.grey = [
+            block.id(BLOCK_ZOOM) for block, members in self.blocks.items() if not failed.isdisjoint(members)
+        ]
 
 
 def _is_seen(looked: Looked | None) -> bool:

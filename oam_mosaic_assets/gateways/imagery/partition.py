@@ -1,7 +1,8 @@
 """A partition in the store: an object for its state, and two archives.
 
-The state is written last, so that it never names anything that is missing. While blocks are made, each is
-stored as soon as it is finished, for the next run to pick up if this one is killed.
+The state is written last, so that it never names anything that is missing, and only if no other machine has
+written it meanwhile. While blocks are made, each is stored as soon as it is finished, for the next run to
+pick up if this one is killed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from oam_mosaic_assets.core.imagery.blocks import Tile
 from oam_mosaic_assets.core.imagery.recipe import Recipe
@@ -19,6 +21,11 @@ from oam_mosaic_assets.core.imagery.state import State
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.object_store import ObjectStore
+
+STATE: Final = "state.json"
+
+UNJOINED: Final = "work/"
+"""Below a partition's prefix in the store: blocks that are finished but not yet packed into its archives."""
 
 
 @dataclass(slots=True)
@@ -78,11 +85,16 @@ class Kept:
 
     def state(self) -> State:
         """Its state in the store; an empty one if there is none or it cannot be read."""
-        found = self.store.get_bytes(f"{self.at}state.json")
+        return self.state_and_etag()[0]
+
+    def state_and_etag(self) -> tuple[State, str]:
+        """The same, and the ETag of its object; empty if there is none."""
+        found = self.store.get_bytes(f"{self.at}{STATE}")
+        if found is None:
+            return State(), ""
         with suppress(ValueError):
-            if found is not None:
-                return State.from_json(found[0])
-        return State()
+            return State.from_json(found[0]), found[1].etag
+        return State(), found[1].etag
 
     def archives(self, folder: Path) -> tuple[Path, Path] | None:
         """Copy its archives into a folder: that of its tiles, and the lossless one. None if it holds nothing.
@@ -120,7 +132,7 @@ class Kept:
                 "an image of it was taken down.",
                 hint="Build again: what another machine has read is not read again.",
             )
-        names = filter(None, ("state.json", state.tiles, state.lossless))
+        names = filter(None, (STATE, state.tiles, state.lossless))
         self.store.delete([f"{self.at}{each}" for each in names])
         return StoreUnavailable(
             f"An archive of the partition {self.tile.partition} is gone: {self.at}{state.tiles} or "

@@ -180,11 +180,18 @@ def lower(content: dict[int, bytes]) -> dict[int, bytes]:
     return {each: tile for each, tile in content.items() if each >= first_tile_id(LAST_GREY + 1)}
 
 
-LOST = Unread(failed=frozenset("a"))
+PLACES = [Tile(*each) for each in blocks_of(np.array([FOOTPRINT], dtype=object))[1].tolist()]
+LOST = Unread(failed=frozenset("a"), grey={each.id(BLOCK_ZOOM) for each in PLACES})
 
 
 def test_an_image_that_is_not_read_and_not_grey_fails(tmp_path: Path) -> None:
     assert verdicts(tmp_path, {}, tally=UNREAD, unread=LOST) == {"no_image_is_a_hole"}
+
+
+def test_an_image_that_was_read_elsewhere_need_not_be_grey_there(tmp_path: Path) -> None:
+    somewhere = replace(LOST, grey={BLOCK.id(BLOCK_ZOOM)})
+    assert len(PLACES) > 1
+    assert not verdicts(tmp_path, tiles(), tally=UNREAD, unread=somewhere)
 
 
 def test_a_grey_image_passes_and_so_does_a_hole_that_was_asked_for(tmp_path: Path) -> None:
@@ -193,17 +200,13 @@ def test_a_grey_image_passes_and_so_does_a_hole_that_was_asked_for(tmp_path: Pat
     assert verdicts(tmp_path / "grey", tiles(), tally=UNREAD, unread=LOST) == {
         "no_image_is_a_hole"
     }  # only one of its blocks is there
-    of_blocks = [
-        tiles_of_block(Tile(*each), np.zeros((1024, 1024, 4), np.uint8), [FOOTPRINT])
-        for each in blocks_of(np.array([FOOTPRINT], dtype=object))[1].tolist()
-    ]
+    of_blocks = [tiles_of_block(each, np.zeros((1024, 1024, 4), np.uint8), [FOOTPRINT]) for each in PLACES]
     found = dict(each for tiles in of_blocks for each in tiles.items())
-    blocks = [Tile(*each) for each in blocks_of(np.array([FOOTPRINT], dtype=object))[1].tolist()]
-    made, _ = above(0, blocks, BLOCK_ZOOM, lambda tile: decoded(found[tile.id(BLOCK_ZOOM)]))
+    made, _ = above(0, PLACES, BLOCK_ZOOM, lambda tile: decoded(found[tile.id(BLOCK_ZOOM)]))
     waits = Unread(waiting=frozenset("a"))
     (tmp_path / "finished").mkdir()
     assert not verdicts(tmp_path / "finished", {}, tally=UNREAD, unread=waits)
-    unfinished = replace(waits, unfinished={blocks[0].id(BLOCK_ZOOM)})
+    unfinished = replace(waits, unfinished={PLACES[0].id(BLOCK_ZOOM)})
     (tmp_path / "unfinished").mkdir()
     assert verdicts(tmp_path / "unfinished", {}, tally=UNREAD, unread=unfinished) == {"no_image_is_a_hole"}
     assert not verdicts(tmp_path, found | made, tally=UNREAD, unread=LOST)

@@ -1,0 +1,192 @@
+"""Partitions that several machines build, or that an image lies across."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import shapely
+from rasterio.transform import from_bounds
+
+from oam_mosaic_assets.core.imagery.audit import examine_imagery
+from oam_mosaic_assets.core.imagery.recipe import Image
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets.gateways.coverage import Shown
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets.gateways.imagery_mosaic import ByPartition, ImageryMosaic, ImageryPlan
+from oam_mosaic_assets.gateways.object_store import StoredObject
+from oam_mosaic_assets.gateways.purge import purge
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets_tests.gateways.imagery.bench import ROOT, Bench, drone
+from oam_mosaic_assets_tests.images import ImageOf, Writing, write_image
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
+
+
+class Shared(FolderStore):
+    """A store in which another machine does something before this one lists, writes or deletes there."""
+
+    happens: Callable[[], object] | None = None
+    when = ""
+
+    def keys(self, prefix: str) -> Iterator[StoredObject]:
+        self._meet("list")
+        return super().keys(prefix)
+
+    def put_bytes(self, key: str, *rest: Any, **options: Any) -> StoredObject:
+        self._meet(key.rpartition("/")[2])
+        return super().put_bytes(key, *rest, **options)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._meet("delete")
+        super().delete(keys)
+
+    def _meet(self, moment: str) -> None:
+        if self.happens and moment == self.when:
+            happens, self.happens = self.happens, None
+            happens()
+
+
+@pytest.fixture
+def flights(nginx: Nginx) -> list[Image]:
+    return [drone(nginx, f"machine-{n}", 700_000 + 9_000 * n, 5_250_000)[0] for n in range(4)]
+
+
+def alphas(bench: Bench, images: list[Image]) -> list[int]:
+    middles = np.array([each.footprint.centroid.coords[0] for each in images])
+    found: list[int] = bench.seen_at(middles)[:, 3].tolist()
+    return found
+
+
+@pytest.mark.parametrize("when", ["list", "state.json"], ids=["while it reads", "while it saves"])
+def test_what_another_machine_made_meanwhile_is_kept_and_read_by_nobody_again(
+    nginx: Nginx, flights: list[Image], tmp_path: Path, when: str
+) -> None:
+    ours, other = Bench(tmp_path, nginx.host), Bench(tmp_path, nginx.host)
+    other.folder = tmp_path / "other"
+    ours.build(flights[:2])
+    ours.store = store = Shared(tmp_path / "store")
+    store.when, store.happens = when, lambda: other.build(flights[:3])
+
+    tally = ours.build(flights)
+
+    assert tally.read == len(flights)
+    assert tally.requests == 2, "those of the new images"
+    assert alphas(ours, flights) == [255] * len(flights)
+    kept = [each.key.rpartition("/")[2] for each in store.keys(ROOT)]
+    state = ours.partition(ours.tile).state()
+    assert {"state.json", state.tiles, state.lossless} <= {*kept}
+    assert ours.build(flights).made == 0
+    ours.now = datetime.now(UTC) + timedelta(hours=2)
+    ours.build(flights)
+    assert len(list(store.keys(ROOT))) == 3, "what no state names is gone by now"
+
+
+def test_machines_that_never_let_each_other_finish_end_with_an_error(
+    nginx: Nginx, flights: list[Image], tmp_path: Path
+) -> None:
+    ours, other = Bench(tmp_path, nginx.host), Bench(tmp_path, nginx.host)
+    other.folder = tmp_path / "other"
+    ours.store = store = Shared(tmp_path / "store")
+    store.when = "state.json"
+    turn = iter([flights[:1], flights[:2], flights[1:2], flights[:3]])
+
+    def again() -> None:
+        other.build(next(turn))
+        store.happens = again
+
+    store.happens = again
+    with pytest.raises(StoreUnavailable, match=r"builds the partition .+ at the same time"):
+        ours.build(flights)
+    assert other.partition(other.tile).archives(tmp_path) is not None, "what is there is whole"
+
+
+def test_a_takedown_finds_the_pixels_that_a_killed_build_left(
+    nginx: Nginx, flights: list[Image], tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, nginx.host)
+    bench.build(flights)
+    bench.store = store = Shared(tmp_path / "store")
+    before = {each.key for each in store.keys(ROOT) if each.key.endswith(".pmtiles")}
+
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    store.when, store.happens = "delete", kill
+    with pytest.raises(KeyboardInterrupt):
+        bench.build(flights[1:])
+    assert before <= {each.key for each in store.keys(ROOT)}
+    (folder := tmp_path / "purged").mkdir()
+
+    found = purge(Releases(store, Keys()), flights[0].id, folder=folder, say=lambda _: None)
+
+    assert {*found.deleted} == before
+    assert not found.left
+    assert not before & {each.key for each in store.keys(ROOT)}
+    assert bench.build(flights[1:]).made == 0
+
+
+def test_an_image_that_failed_in_one_partition_may_show_nothing_in_another(
+    host: ScriptedHost, tmp_path: Path
+) -> None:
+    """As a satellite scene with nodata at its edge, whose host was down for a moment."""
+    west, south, east, north = extent = (10.9, 10.0, 11.9, 10.4)
+    of = ImageOf(crs="EPSG:4326", transform=from_bounds(*extent, 1000, 400), size=(1000, 400))
+    bands = np.full((3, 400, 1000), 120, np.uint8)
+    bands[:, :, 700:] = 0
+    write_image(tmp_path / "a.tif", of, Writing(bands=bands, nodata=0))
+    content = (tmp_path / "a.tif").read_bytes()
+
+    def script(request: Request) -> None:
+        if len(host.asked) <= 3:
+            request.answer("503 Service Unavailable")
+        else:
+            request.give(content)
+
+    host.script = script
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    row = {
+        "id": ["scene"],
+        "geometry": [shapely.to_wkb(shapely.box(west, south, east, north))],
+        "asset": [host.address("a.tif")],
+        "gsd": [100.0],
+        "acquired_to": [now],
+        "updated": [now],
+        "render_params": [None],
+    }
+    footprints = tmp_path / "footprints.parquet"
+    pl.DataFrame(row, schema_overrides={"render_params": pl.String}).write_parquet(footprints)
+    plan = ImageryPlan(private_hosts=(host.host,), processes=1)
+    mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
+
+    def scratch(name: str) -> Path:
+        path = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
+        path.mkdir()
+        return path
+
+    with ByPartition(footprints, scratch("sorted")) as images:
+        places = images.tiles()
+        tally = mosaic.bring_up_to_date(images, places, scratch, Budget(), on_progress=lambda *_: None)
+    assert len(places) == 2
+    assert [each.reason for each in tally.skipped] == ["server_fault"]
+    mosaic.report(tally, "a build")
+    mosaic.write(
+        tmp_path / "imagery.pmtiles", places, scratch("copies"), shown=Shown(footprints, "digest", extent)
+    )
+
+    verdicts = examine_imagery(
+        tmp_path / "imagery.pmtiles",
+        footprints,
+        snapshot="digest",
+        extent=extent,
+        tally={"kind": plan.kind, "images": 1, "read": 0, "skipped": {"server_fault": 1}, "left": tally.left},
+        unread=mosaic.unread("a build"),
+    )
+
+    assert [each.text for each in verdicts if not each.passed] == []
