@@ -49,7 +49,7 @@ COVERAGE: Final = Pictures(
     word="coverage",
     name="OpenAerialMap coverage",
     description="Where OpenAerialMap holds openly licensed aerial and satellite imagery; "
-    "from zoom 16 on, the imagery itself.",
+    "at the highest zooms, the imagery itself.",
     format="png",
 )
 

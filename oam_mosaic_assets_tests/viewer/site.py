@@ -34,6 +34,9 @@ STACK: Final = ["mandalay-2021", "mandalay-2022", "mandalay-2023"]
 TINY: Final = "ten-metres"
 """A ten-metre square on Fiji."""
 
+DATELINE: Final = "both-sides-of-180-degrees"
+"""A square in the east of Russia, across the antimeridian."""
+
 HOSTILE: Final = "</script><b id='x'>&\"?/#"
 """An id that must be treated as plain text, on an image near Lima whose details are just as bad."""
 
@@ -41,6 +44,7 @@ PLACES: Final[Mapping[str, tuple[float, float, float]]] = {
     ALONE: (-0.2, 5.6, 0.02),
     **dict.fromkeys(STACK, (96.1, 21.9, 0.03)),
     TINY: (178.0, -17.8, 0.0001),
+    DATELINE: (180.0, 67.0, 0.1),
     HOSTILE: (-77.0, -12.0, 0.02),
 }
 """Longitude and latitude of each square's centre, and its side, degrees."""

@@ -21,6 +21,7 @@ from oam_mosaic_assets_tests.servers.tiles import serving
 from oam_mosaic_assets_tests.viewer.site import (
     ALONE,
     COLOUR,
+    DATELINE,
     HOSTILE,
     PLACES,
     STACK,
@@ -238,7 +239,7 @@ def test_one_build_can_be_looked_at(stranger: Stranger, published: Published) ->
     query = f"?build={published.pointer.build}"
     assert (link.url or "").endswith(f"/mosaic/viewer/index.html{query}")
     stranger.opens(query=query)
-    expect(stranger.page.locator("#state")).to_contain_text("6 images")
+    expect(stranger.page.locator("#state")).to_contain_text(f"{len(PLACES)} images")
     expect(stranger.page.locator(".notice")).to_contain_text("This is one build")
 
 
@@ -300,6 +301,22 @@ def test_far_out_the_countries_with_imagery_are_listed(stranger: Stranger) -> No
     page.locator("#in-view-body").get_by_role("button", name="Ghana").click()
     expect(page.locator("#in-view-title")).to_have_text("1 image in view")
     expect(page.locator("#live")).to_have_text("1 image in view, Ghana")
+
+
+@pytest.mark.parametrize("longitude", [-179.9, 179.9])
+def test_an_image_across_the_antimeridian_is_approached_as_one(stranger: Stranger, longitude: float) -> None:
+    stranger.opens(f"9/67/{longitude}&image={DATELINE}")
+    expect(stranger.page.locator("#selection-title")).to_have_text(DATELINE)
+    stranger.page.locator("#approach").click()
+    stranger.waits_until("mosaicMap.getZoom() > 10 && !mosaicMap.isMoving()")
+    stranger.waits_until("Math.abs(Math.abs(mosaicMap.getCenter().lng) - 180) < 0.02")
+
+
+def test_an_image_that_is_not_there_is_not_made_up(stranger: Stranger) -> None:
+    stranger.opens("14/5.6/-0.2&image=5f1c0c2bd1c7c3000756f1f2")
+    expect(stranger.page.locator("#selection-body")).to_contain_text("no image with this id here")
+    expect(stranger.page.locator("#selection a")).to_have_count(0)
+    expect(stranger.page.locator("#approach")).to_be_hidden()
 
 
 def test_an_image_too_small_to_be_drawn_as_itself_is_counted(stranger: Stranger) -> None:
@@ -428,6 +445,23 @@ def test_without_details_ids_are_shown(browser: Browser, root: str) -> None:
     expect(stranger.page.locator("#selection-title")).to_have_text(ALONE)
     expect(stranger.page.locator(".notice")).to_have_count(0)
     assert all("404" in each for each in stranger.complaints), stranger.complaints
+    context.close()
+
+
+def test_details_that_could_not_be_read_once_are_read_again(browser: Browser, root: str) -> None:
+    is_away = [True]
+
+    def answer(route: Route) -> None:
+        route.abort() if is_away else route.continue_()
+
+    context, stranger = open_page(browser, root)
+    context.route("**/global-data.pmtiles", answer)
+    stranger.looks_at(ALONE, 14)
+    listed = stranger.page.locator("#in-view-body")
+    expect(listed).to_contain_text(ALONE)
+    is_away.clear()
+    stranger.page.locator("#map canvas").press("-")
+    expect(listed).to_contain_text("Field by the lagoon")
     context.close()
 
 

@@ -30,7 +30,7 @@ export function addresses({ config, pointer, coverage, imagery }: Mosaic): Addre
   if (coverage !== null) {
     found.push({
       client: "PMTiles, raster coverage",
-      how: "The newest, as pictures, zooms 0 to 15.",
+      how: `The newest, as pictures, zooms 0 to ${config.zoom_max}.`,
       address: publicAddress(config, config.coverage_archive),
     });
   }
@@ -41,23 +41,23 @@ export function addresses({ config, pointer, coverage, imagery }: Mosaic): Addre
       address: publicAddress(config, config.imagery_archive),
     });
   }
-  return [...found, ...vector(config.vector_tiles), ...raster(config.raster_tiles, config.raster_shows)];
+  return [...found, ...vector(config), ...raster(config)];
 }
 
-function vector(template: string | null): Address[] {
+function vector({ vector_tiles: template, zoom_max }: Config): Address[] {
   if (!template) return [];
   return [
     { client: "Vector tiles (XYZ)", how: "For clients that read vector tiles one by one.", address: template },
-    { client: "QGIS, vector", how: "Layer, Add Layer, Add Vector Tile Layer, New Generic Connection: the URL. Zooms 0 to 15.", address: template },
+    { client: "QGIS, vector", how: `Layer, Add Layer, Add Vector Tile Layer, New Generic Connection: the URL. Zooms 0 to ${zoom_max}.`, address: template },
   ];
 }
 
-function raster(template: string | null, shows: Config["raster_shows"]): Address[] {
+function raster({ raster_tiles: template, raster_shows: shows, zoom_max }: Config): Address[] {
   if (!template) return [];
   return [
     {
       client: "Raster tiles (XYZ)",
-      how: shows === "imagery" ? "Pictures: the images themselves." : "Pictures: coverage to z15, the images themselves from z16.",
+      how: shows === "imagery" ? "Pictures: the images themselves." : `Pictures: coverage to z${zoom_max}, the images themselves from z${zoom_max + 1}.`,
       address: template,
     },
     { client: "QGIS, raster", how: "Layer, Add Layer, Add XYZ Layer, New: the URL. Zooms 0 to 22.", address: template },

@@ -1,6 +1,6 @@
 // Far out there are too many images to list: the countries that have some are listed instead.
 
-import type { Bounds } from "./details";
+import { around, sees, type Bounds } from "./bounds";
 import { make } from "./dom";
 import { countryAt, type Country } from "./land";
 import type { Place } from "./places";
@@ -20,24 +20,18 @@ export function countriesOf(countries: readonly Country[], places: readonly Plac
   if (before?.countries !== countries || before.places !== places) {
     before = { countries, places, names: places.map(({ longitude, latitude }) => countryAt(countries, longitude, latitude)) };
   }
-  const found = new Map<string, CountryWithPlaces>();
-  places.forEach(({ longitude, latitude }, index) => {
-    if (!sees(view, longitude, latitude)) return;
+  const found = new Map<string, Place[]>();
+  places.forEach((each, index) => {
+    if (!sees(view, each.longitude, each.latitude)) return;
     const name = before!.names[index] || AT_SEA;
-    const one = found.get(name) ?? { name, places: 0, bounds: { west: 180, east: -180, south: 90, north: -90 } };
-    one.places += 1;
-    one.bounds.west = Math.min(one.bounds.west, longitude);
-    one.bounds.east = Math.max(one.bounds.east, longitude);
-    one.bounds.south = Math.min(one.bounds.south, latitude);
-    one.bounds.north = Math.max(one.bounds.north, latitude);
-    found.set(name, one);
+    found.set(name, [...(found.get(name) ?? []), each]);
   });
-  return [...found.values()].sort((one, other) => Number(one.name === AT_SEA) - Number(other.name === AT_SEA) || other.places - one.places || one.name.localeCompare(other.name));
-}
-
-export function sees({ west, south, east, north }: Bounds, longitude: number, latitude: number): boolean {
-  const turned = longitude + 360 * Math.ceil((west - longitude) / 360);
-  return latitude >= south && latitude <= north && turned <= east;
+  const countriesFound = [...found].map(([name, all]) => ({
+    name,
+    places: all.length,
+    bounds: around(all.map(({ longitude }) => longitude), all.map(({ latitude }) => latitude)),
+  }));
+  return countriesFound.sort((one, other) => Number(one.name === AT_SEA) - Number(other.name === AT_SEA) || other.places - one.places || one.name.localeCompare(other.name));
 }
 
 export function countryList(found: readonly CountryWithPlaces[], choose: (country: CountryWithPlaces) => void): HTMLElement {

@@ -4,6 +4,8 @@ import { VectorTile } from "@mapbox/vector-tile";
 import Pbf from "pbf";
 import type { PMTiles } from "pmtiles";
 
+import type { Bounds } from "./bounds";
+
 const LAYER = "globalcoverage";
 const SHALLOWEST = 6; // where images are listed; at each zoom, tiles hold those that the mosaic draws as themselves
 const MOST_TILES = 24;
@@ -18,28 +20,27 @@ export interface Image {
   acquisition_end?: string;
   thumbnail?: string;
   uuid?: string;
-  tms?: string;
   gsd?: number;
   file_size?: number;
   asset_name?: string;
   render_params?: string;
 }
 
-const TEXTS = ["title", "provider", "platform", "sensor", "license", "acquisition_end", "thumbnail", "uuid", "tms",
+const TEXTS = ["title", "provider", "platform", "sensor", "license", "acquisition_end", "thumbnail", "uuid",
   "asset_name", "render_params"] as const;
-
-export interface Bounds { west: number; south: number; east: number; north: number }
 
 export class Details {
   private readonly known = new Map<string, Image>();
   private readonly read = new Map<string, Promise<void>>();
   private there = true;
+  private archive: PMTiles;
 
-  constructor(private readonly archive: PMTiles) {}
+  constructor(private readonly opened: () => PMTiles) {
+    this.archive = opened();
+  }
 
-  /** Whether the build has any; known once something was asked for. */
-  get exist(): boolean {
-    return this.there;
+  has(id: string): boolean {
+    return this.known.has(id);
   }
 
   of(id: string): Image {
@@ -60,9 +61,10 @@ export class Details {
         for (let y = Math.max(0, north); y <= Math.min(2 ** z - 1, south); y++) asked.push(this.tile(z, ((x % 2 ** z) + 2 ** z) % 2 ** z, y));
       }
       await Promise.all(asked);
-    } catch {
-      // no such archive, or it cannot be read: ids are shown without details
-      if (this.known.size === 0) this.there = false;
+    } catch (error) {
+      // ids are shown without details: for good where there is no such archive, else until the next attempt
+      if (/\b40[34]$/.test(String(error))) this.there = false;
+      else this.archive = this.opened(); // it remembers that it could not be read
     }
   }
 

@@ -21,7 +21,7 @@ const CLOSE_PX = 12;
 export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<void> {
   const archive = open(mosaic.archive);
   const pictures = Object.fromEntries(PICTURES.flatMap((layer) => (mosaic[layer] === null ? [] : [[layer, open(mosaic[layer])]])));
-  const details = new Details(open(mosaic.details));
+  const details = new Details(() => open(mosaic.details));
   const stage = await stageOf(the("map"), archive, pictures, (trouble) =>
     notice("tiles", `A part of the map could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
   const { map } = stage;
@@ -29,6 +29,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
 
   let atPlace: string[] = []; // the images under the last click
   let chosen: string | null = null;
+  let isShown = false; // whether the one that was chosen is on the map, or anything is known of it
   let cameFrom: HTMLElement | null = null; // gets the focus back
 
   const known = (ids: readonly string[]): Image[] => ids.map((id) => details.of(id));
@@ -41,7 +42,10 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     the("selection").hidden = false;
   };
   const showChosen = (id: string): void => {
-    show(nameOf(details.of(id)), imageDetails(details.of(id), mosaic.config));
+    isShown = details.has(id) || stage.boundsOf(id) !== null;
+    const unknown = "The map shows no image with this id here. It may have been removed, or lie elsewhere.";
+    show(nameOf(details.of(id)), isShown ? imageDetails(details.of(id), mosaic.config) : make("p", {}, unknown));
+    the("approach").hidden = stage.boundsOf(id) === null;
   };
   const bringUp = (): void => {
     the("selection").scrollIntoView({ block: "start" });
@@ -106,7 +110,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
       atPlace = [];
       void choose(id);
     });
-    if (chosen !== null && the("selection-title").textContent !== nameOf(details.of(chosen))) showChosen(chosen);
+    if (chosen !== null && (!isShown || the("selection-title").textContent !== nameOf(details.of(chosen)))) showChosen(chosen);
   };
 
   map.on("click", ({ point }) => void pick(point.x, point.y));

@@ -5,8 +5,7 @@ import workerUrl from "maplibre-gl/dist/maplibre-gl-csp-worker.js?url";
 import "maplibre-gl/dist/maplibre-gl.css";
 import type { ExpressionSpecification, FilterSpecification, LayerSpecification, MapGeoJSONFeature, Map as MapLibreMap, PointLike } from "maplibre-gl";
 import { FetchSource, PMTiles, Protocol } from "pmtiles";
-import { sees } from "./countries";
-import type { Bounds } from "./details";
+import { around, sees, type Bounds } from "./bounds";
 import { coarse, countryAt, fine, type Country, type Land } from "./land";
 import { places, type Place } from "./places";
 
@@ -211,9 +210,7 @@ function boundsOf(map: MapLibreMap, id: string): Bounds | null {
   const parts = map.querySourceFeatures("mosaic", { sourceLayer: "globalcoverage", filter: isImage(id) });
   const corners = parts.flatMap(({ geometry }) => ("coordinates" in geometry ? (geometry.coordinates.flat(Infinity) as unknown as number[]) : []));
   if (corners.length === 0) return null;
-  const longitudes = corners.filter((_, index) => index % 2 === 0);
-  const latitudes = corners.filter((_, index) => index % 2 === 1);
-  return { west: Math.min(...longitudes), east: Math.max(...longitudes), south: Math.min(...latitudes), north: Math.max(...latitudes) };
+  return around(corners.filter((_, index) => index % 2 === 0), corners.filter((_, index) => index % 2 === 1));
 }
 
 /** How many images the squares in view count; each square is in one tile, and a feature has all of the same count. */

@@ -17,6 +17,7 @@ export interface Config {
   raster_shows: "coverage" | "imagery";
   stac_item: string | null; // a template with {id}
   preview: string | null;
+  zoom_max: number; // the last of the vector tiles and of the raster coverage
   fresh_warn_hours: number;
   fresh_fail_hours: number;
 }

@@ -39,7 +39,7 @@ export function imageDetails(image: Image, config: Config): HTMLElement {
   const rows: [string, Node | string | null | undefined][] = [
     ["Date", image.acquisition_end && date(image.acquisition_end)],
     ["Resolution", image.gsd ? resolution(image.gsd) : null],
-    ["Licence", image.license ?? "not stated here; see the STAC item"],
+    ["Licence", image.license ?? "see the STAC item"],
     ["Provider", image.provider],
     ["Platform", [image.platform, image.sensor].filter(Boolean).join(", ")],
     ["File", image.file_size ? bytes(image.file_size) : null],
