@@ -173,7 +173,7 @@ class Releases:
                 say=say,
             )
             released = self._release(candidate, lock, say, before=before[0].build if before else "")
-            with self._or_withdrawn(build), self.public.or_as_before(released, lock):
+            with self._or_withdrawn(build, lock), self.public.or_as_before(released, lock):
                 described = candidate.tilejson(self.store.public_address(self.keys.archive))
                 etags = self.public.turn(released, described, before[0] if before else None, lock, say)
                 lock.renew()
@@ -193,16 +193,17 @@ class Releases:
         return pointer
 
     @contextmanager
-    def _or_withdrawn(self, build: str) -> Iterator[None]:
+    def _or_withdrawn(self, build: str, lock: PublisherLock) -> Iterator[None]:
         """If a build does not become public, delete its release, or it would be listed as one that was.
 
         It stays if it is public after all, as only an answer was lost, and while anything public differs from
-        what the pointer says: fixed keys may show it.
+        what the pointer says: fixed keys may show it. If the lock was lost, a retry may be publishing it.
         """
         try:
             yield
         except BaseException:
             with suppress(MosaicError):  # the first failure must be seen
+                lock.renew()
                 current = self.current()
                 if current and current[0].build != build and not self.differences(current[0]):
                     delete_releases(self.store, self.keys, [build])
