@@ -18,7 +18,7 @@ def say(line: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="only about ten of them, as the gate does")
+    parser.add_argument("--short", action="store_true", help="only five of them, as the gate does")
     parser.add_argument(
         "--only", metavar="TEXT", action="append", help="only those whose name contains TEXT; may be repeated"
     )

@@ -30,12 +30,7 @@ from oam_mosaic_assets_tests.servers.buckets import client_of
 from oam_mosaic_assets_tests.servers.proxy import Fault
 from oam_mosaic_assets_tests.servers.s3_proxy import Spoiled
 
-SHORT_STOPS: Final = {
-    ("reading the catalogue", "SIGTERM"),
-    ("packing tiles", "SIGTERM"),
-    ("tiling", "SIGKILL"),
-    ("turning the pointer", "SIGTERM"),
-}
+SHORT_STOPS: Final = {("tiling", "SIGKILL"), ("turning the pointer", "SIGTERM")}
 
 STOPS: Final = [
     Injection(
@@ -159,7 +154,7 @@ OTHERS: Final = [
     Injection("reading the catalogue", "PostgreSQL crashes", ends(1), crash_the_database),
     Injection("reading the catalogue", "no connection", ends(1), cut_the_catalogue_after(0)),
     Injection("reading the catalogue", "cut after 64 KiB", ends(1), cut_the_catalogue_after(64), short=True),
-    Injection("tiling", "tippecanoe is killed", ends(1), met(tiles, kill_tippecanoe), short=True),
+    Injection("tiling", "tippecanoe is killed", ends(1), met(tiles, kill_tippecanoe)),
     Injection(
         "tiling",
         "tippecanoe is killed half-way",

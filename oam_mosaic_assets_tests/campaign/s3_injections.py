@@ -49,7 +49,6 @@ PARTS: Final[list[tuple[str, str, str, str]]] = [
 ]
 
 SHORT: Final = {
-    ("staging a file", "truncated, once"),
     ("reading a staged file", "one byte is another, once"),
     ("copying to the fixed key", "503 SlowDown, for ever"),
 }

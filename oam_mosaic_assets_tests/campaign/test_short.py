@@ -12,7 +12,7 @@ from oam_mosaic_assets_tests.servers.ceph import CephServer
 def test_the_public_mosaic_survives_some_faults(ceph: CephServer) -> None:
     results = run(ceph, [each for each in INJECTIONS if each.short], lanes=2, tell=lambda *_: None)
 
-    assert len(results) >= 9
+    assert len(results) == 5  # each takes two builds; what else may stop one is tested in `faults`
     for each in results:
         assert not each.problems, each.line
         assert each.reads > 10
