@@ -46,7 +46,7 @@ def publish(store: ObjectStore) -> None:
     written = store.put_bytes(KEYS.archive, b"ours", JSON, public=True)
     pointer = a_pointer(**{KEYS.archive: written.etag})
     store.put_bytes(pointer.archive, b"ours", JSON, public=True)
-    store.put_bytes(KEYS.pointer, pointer.to_json(), JSON)
+    store.put_bytes(KEYS.pointer, pointer.to_json(), JSON, public=True)
 
 
 def test_an_empty_store_waits_for_the_first_build(store: ObjectStore) -> None:
