@@ -21,6 +21,7 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.scheduler.instigation import SensorInstigatorData
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, ROOT_RUN_ID_TAG
 from dagster._core.test_utils import create_run_for_test
 
@@ -421,6 +422,18 @@ def wait_for(letters: list[EmailMessage], count: int, log: Path) -> None:
         time.sleep(0.25)
 
 
+def wait_until_remembered(home: str) -> None:
+    """Wait until the daemon has stored what it told; if it ends before that, the next one cannot know."""
+    deadline = time.monotonic() + 60
+    with dg.DagsterInstance.from_config(home) as instance:
+        while not any(
+            isinstance(each.instigator_data, SensorInstigatorData) and each.instigator_data.cursor
+            for each in instance.all_instigator_state()
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.25)
+
+
 def test_a_daemon_tells_what_it_finds_and_the_next_one_tells_only_what_is_new() -> None:
     with quick_folder() as folder, servers() as (web, mail):
         items = folder / "items.ndjson"
@@ -430,6 +443,7 @@ def test_a_daemon_tells_what_it_finds_and_the_next_one_tells_only_what_is_new() 
             assert build(environment, folder) != 0
         with running_daemon(folder, environment):
             wait_for(mail.letters, 1, log)
+            wait_until_remembered(environment["DAGSTER_HOME"])
         write_items(items, some_items(30))
         assert build(environment, folder) == 0
         with running_daemon(folder, environment):
