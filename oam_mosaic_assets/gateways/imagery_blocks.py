@@ -9,8 +9,8 @@ from typing import Final
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.errors import StoreUnavailable
-from oam_mosaic_assets.gateways.imagery.building import Building, Overtaken
-from oam_mosaic_assets.gateways.imagery.partition import Budget, Kept
+from oam_mosaic_assets.gateways.imagery.building import Building
+from oam_mosaic_assets.gateways.imagery.partition import Budget, Kept, Overtaken
 from oam_mosaic_assets.gateways.imagery.workers import Workers
 
 ATTEMPTS: Final = 3

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from oam_mosaic_assets.core.imagery.state import State
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.release import is_build_name
 from oam_mosaic_assets.gateways.history import delete_releases
-from oam_mosaic_assets.gateways.imagery.partition import STATE, UNJOINED
+from oam_mosaic_assets.gateways.imagery.partition import UNJOINED, read_state
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.ownership import FOREIGN
 from oam_mosaic_assets.gateways.releases import Releases
@@ -100,11 +98,8 @@ def _unnamed(releases: Releases) -> list[str]:
     there = [each.key for each in store.keys(root) if each.key.endswith(".pmtiles")]
     named = set[str]()
     for partition in {f"{key.rpartition('/')[0]}/" for key in there}:
-        found = store.get_bytes(f"{partition}{STATE}")
-        with suppress(ValueError):
-            if found is not None:
-                state = State.from_json(found[0])
-                named |= {f"{partition}{state.tiles}", f"{partition}{state.lossless}"}
+        state, _ = read_state(store, partition)
+        named |= {f"{partition}{state.tiles}", f"{partition}{state.lossless}"}
     # blocks that are not packed yet name their images themselves
     return [key for key in there if key not in named and f"/{UNJOINED}" not in key]
 

@@ -23,9 +23,9 @@ from oam_mosaic_assets.core.imagery.state import Looked, Skipped, Tally, looked_
 from oam_mosaic_assets.gateways.imagery.asking import Asking
 from oam_mosaic_assets.gateways.imagery.cutting import Cutting, InWork, name_of, next_of
 from oam_mosaic_assets.gateways.imagery.packing import LOSSLESS, TILES, metadata_of, pack
-from oam_mosaic_assets.gateways.imagery.partition import STATE, UNJOINED, Budget, Kept
+from oam_mosaic_assets.gateways.imagery.partition import STATE, UNJOINED, Budget, Kept, Overtaken, read_state
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
-from oam_mosaic_assets.gateways.object_store import Headers, PreconditionFailed
+from oam_mosaic_assets.gateways.object_store import Headers, PreconditionFailed, StoredObject
 
 _ARCHIVE: Final = Headers("application/vnd.pmtiles")
 _JSON: Final = Headers("application/json")
@@ -33,10 +33,6 @@ _LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 LEFT_BEHIND: Final = timedelta(hours=1)
 """How old an archive must be that no state names, to be a killed build's: others name theirs at once."""
-
-
-class Overtaken(Exception):
-    """Another machine has built the partition meanwhile."""
 
 
 class Building:
@@ -60,7 +56,7 @@ class Building:
         self.stated = [each.stated for each in self.images]
         self._ids = {each.id for each in self.images}
         self.blocks = _members(self.images, partition.tile)
-        self.state, self._etag = partition.state_and_etag()
+        self.state, self._etag = read_state(self.store, self.at)
         self.before = replace(self.state, looked=dict(self.state.looked), blocks=dict(self.state.blocks))
         if self.state.recipe != self.recipe.digest:
             self.state.blocks = {}
@@ -69,6 +65,7 @@ class Building:
             self.images, self.state.looked, partition.rules, self.tally, budget, partition.now
         )
         self.fragments: dict[Tile, Path] = {}
+        self._there: list[StoredObject] = []
         self._copies: dict[str, Path] = {}
         self._shown: set[int] | None = None
 
@@ -121,9 +118,7 @@ class Building:
     def _take_up(self) -> None:
         """Take over blocks that an earlier run had finished when it was killed."""
         self._there = list(self.store.keys(self.at))
-        for stored in self._there:
-            if not stored.key.startswith(f"{self.at}{UNJOINED}"):
-                continue
+        for stored in filter(self._is_unjoined, self._there):
             path = self.scratch / f"taken-{len(self.fragments)}-{stored.key.rpartition('/')[2]}"
             if self.store.get_file(stored.key, path) is None:
                 continue
@@ -231,7 +226,7 @@ class Building:
     def _is_finished(self, block: Tile, answer: Mapping[str, Any]) -> bool:
         if not self._is_composed(block, answer):
             return False
-        self.store.put_file(f"{self.at}{UNJOINED}{name_of(block)}.pmtiles", self._fragment(block), _ARCHIVE)
+        self.store.put_file(self._unjoined(block), self._fragment(block), _ARCHIVE)
         self.tally.made += 1
         return True
 
@@ -246,13 +241,11 @@ class Building:
         return self.scratch / f"{name_of(block)}.pmtiles"
 
     def _fetched(self, name: str) -> Path:
-        """A copy of one of the archives that there were before; fetched once. Raises as `Kept.lost`."""
+        """A copy of one of the archives that there were before; fetched once. Raises as `Kept.lose`."""
         if name not in self._copies:
             path = self.partition.fetch(name, self.scratch)
             if path is None:
-                if self.partition.state_and_etag()[1] != self._etag:
-                    raise Overtaken
-                raise self.partition.lost(self.before)
+                self.partition.lose(self.before)
             self._copies[name] = path
         return self._copies[name]
 
@@ -292,13 +285,19 @@ class Building:
         """
         mine = {self.before.tiles, self.before.lossless} - {self.state.tiles, self.state.lossless, ""}
         gone = {f"{self.at}{each}" for each in mine}
-        gone |= {f"{self.at}{UNJOINED}{name_of(each)}.pmtiles" for each in self.fragments}
+        gone |= {self._unjoined(each) for each in self.fragments}
         named = {f"{self.at}{each}" for each in (STATE, self.state.tiles, self.state.lossless)}
         for each in self._there:
-            is_block = each.key.startswith(f"{self.at}{UNJOINED}")
-            if is_block or (each.key not in named and self.now() - each.written_at > LEFT_BEHIND):
+            is_old = self.now() - each.written_at > LEFT_BEHIND
+            if self._is_unjoined(each) or (is_old and each.key not in named):
                 gone.add(each.key)
         self.store.delete(sorted(gone))
+
+    def _unjoined(self, block: Tile) -> str:
+        return f"{self.at}{UNJOINED}{name_of(block)}.pmtiles"
+
+    def _is_unjoined(self, stored: StoredObject) -> bool:
+        return stored.key.startswith(f"{self.at}{UNJOINED}")
 
     def _pack(self, kept: list[Tile]) -> None:
         old: dict[str, Path] = {}

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from oam_mosaic_assets.core.imagery.blocks import Tile
 from oam_mosaic_assets.core.imagery.recipe import Recipe
@@ -53,6 +53,25 @@ class Budget:
         )
 
 
+class Overtaken(Exception):
+    """Another machine has built the partition meanwhile, or an image of it was taken down."""
+
+
+def read_state(store: ObjectStore, at: str) -> tuple[State, str]:
+    """A partition's state, empty if there is none or it cannot be read; and the ETag of its object, if any.
+
+    Args:
+        store: where the partition is kept.
+        at: prefix of its keys.
+    """
+    found = store.get_bytes(f"{at}{STATE}")
+    if found is None:
+        return State(), ""
+    with suppress(ValueError):
+        return State.from_json(found[0]), found[1].etag
+    return State(), found[1].etag
+
+
 class Kept:
     """One partition as it is kept in a store."""
 
@@ -85,16 +104,7 @@ class Kept:
 
     def state(self) -> State:
         """Its state in the store; an empty one if there is none or it cannot be read."""
-        return self.state_and_etag()[0]
-
-    def state_and_etag(self) -> tuple[State, str]:
-        """The same, and the ETag of its object; empty if there is none."""
-        found = self.store.get_bytes(f"{self.at}{STATE}")
-        if found is None:
-            return State(), ""
-        with suppress(ValueError):
-            return State.from_json(found[0]), found[1].etag
-        return State(), found[1].etag
+        return read_state(self.store, self.at)[0]
 
     def archives(self, folder: Path) -> tuple[Path, Path] | None:
         """Copy its archives into a folder: that of its tiles, and the lossless one. None if it holds nothing.
@@ -102,16 +112,14 @@ class Kept:
         If another machine replaces them meanwhile, the new ones are copied.
 
         Raises:
-            StoreUnavailable: see `lost`.
+            StoreUnavailable: see `lose`.
         """
-        state = self.state()
-        while state.tiles and state.lossless:
+        while (state := self.state()).tiles and state.lossless:
             tiles, lossless = (self.fetch(each, folder) for each in (state.tiles, state.lossless))
             if tiles and lossless:
                 return tiles, lossless
-            before, state = state, self.state()
-            if (before.tiles, before.lossless) == (state.tiles, state.lossless):
-                raise self.lost(before)
+            with suppress(Overtaken):
+                self.lose(state)
         return None
 
     def fetch(self, name: str, folder: Path) -> Path | None:
@@ -119,22 +127,22 @@ class Kept:
         path = folder / f"{self.tile.x}-{self.tile.y}-{name}"
         return path if name and self.store.get_file(self.at + name, path) else None
 
-    def lost(self, state: State) -> StoreUnavailable:
-        """The error for archives that a state names and that are not there.
+    def lose(self, state: State) -> NoReturn:
+        """Give up archives that a state names and that are not there.
 
-        If that is still the partition's state, it is deleted, so that the next build reads the partition
-        again; finished blocks that are not packed yet are kept.
+        The state is deleted, so that the next build reads the partition again; finished blocks that are not
+        packed yet are kept.
+
+        Raises:
+            Overtaken: the partition names other archives by now; nothing is deleted.
+            StoreUnavailable: it does not.
         """
         now = self.state()
         if (now.tiles, now.lossless) != (state.tiles, state.lossless):
-            return StoreUnavailable(
-                f"The partition {self.tile.partition} has changed meanwhile: another machine built it, or "
-                "an image of it was taken down.",
-                hint="Build again: what another machine has read is not read again.",
-            )
+            raise Overtaken
         names = filter(None, (STATE, state.tiles, state.lossless))
         self.store.delete([f"{self.at}{each}" for each in names])
-        return StoreUnavailable(
+        raise StoreUnavailable(
             f"An archive of the partition {self.tile.partition} is gone: {self.at}{state.tiles} or "
             f"{state.lossless} in {self.store.origin}.",
             hint="Build again: the partition is read again. If this recurs, check who else deletes there.",
