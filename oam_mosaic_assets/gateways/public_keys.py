@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from oam_mosaic_assets.core.product import JSON, PMTILES
@@ -98,11 +99,12 @@ class PublicKeys:
         self,
         released: Sequence[Part],
         described: Mapping[str, Any],
-        before: Pointer | None,
+        pointer: Pointer,
+        before: tuple[Pointer, StoredObject] | None,
         lock: PublisherLock,
         say: Callable[[str], None],
-    ) -> dict[str, str]:
-        """Turn the fixed keys to a release and its TileJSON, read each back, and return their ETags.
+    ) -> Pointer:
+        """Turn the fixed keys to a release and its TileJSON, read each back, then turn the pointer.
 
         What was public before under other keys is deleted: products that are not in this release, and keys
         that the settings no longer name.
@@ -110,9 +112,13 @@ class PublicKeys:
         Args:
             released: the release's products; copied only if they are still as described here.
             described: the TileJSON for the fixed key.
-            before: the pointer as it is now.
+            pointer: what the pointer is to say, except for `published_at` and ETags.
+            before: the pointer as it is now, and its object.
             lock: renewed before each write, so that nothing is written once another publisher is at work.
             say: called with what is being done.
+
+        Returns:
+            The new pointer.
         """
         document = as_json(described)
         parts = [(each.name, each.stored, each.content_type) for each in released]
@@ -122,8 +128,18 @@ class PublicKeys:
                 self.read_back(key, each.expected)
         self.read_back(self.keys.tilejson, Expected.whole(document, JSON))
         if before:
-            self._take_away(before, etags, say)
-        return etags
+            self._take_away(before[0], etags, say)
+        lock.renew()
+        pointer = replace(pointer, etags=etags, published_at=datetime.now(UTC).isoformat())
+        self.turn_pointer(pointer, before)
+        return pointer
+
+    def see(self, pointer: Pointer, warn: Callable[[str], None]) -> None:
+        """Read a pointer back that was turned: what it names is public, whatever a cache still answers."""
+        try:
+            self.read_back(self.keys.pointer, Expected.whole(pointer.to_json(), JSON))
+        except MosaicError as error:
+            warn(f"{pointer.build} is public, but not everybody can see so yet. {error}")
 
     def _take_away(self, before: Pointer, written: Collection[str], say: Callable[[str], None]) -> None:
         """Delete the objects under other fixed keys, if they are still what the pointer says."""

@@ -175,21 +175,14 @@ class Releases:
             released = self._release(candidate, lock, say, before=before[0].build if before else "")
             with self._or_withdrawn(build, lock), self.public.or_as_before(released, lock):
                 described = candidate.tilejson(self.store.public_address(self.keys.archive))
-                etags = self.public.turn(released, described, before[0] if before else None, lock, say)
-                lock.renew()
-                now = datetime.now(UTC).isoformat()
-                pointer = replace(candidate.pointer, etags=etags, published_at=now)
-                self.public.turn_pointer(pointer, before)
+                pointer = self.public.turn(released, described, candidate.pointer, before, lock, say)
             say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
             try:
                 self._keep_tables(candidate)
                 sweep(self.store, self.keys, build, self.retention)
             except (MosaicError, PreconditionFailed) as error:  # the next publication tidies up as well
                 warn(f"{build} is public, but not everything could be cleaned up afterwards. {error}")
-            try:
-                self.public.read_back(self.keys.pointer, Expected.whole(pointer.to_json(), JSON))
-            except MosaicError as error:
-                warn(f"{build} is public, but not everybody can see so yet. {error}")
+            self.public.see(pointer, warn)
         return pointer
 
     @contextmanager

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.history import Release, one_before
 from oam_mosaic_assets.core.names import names_any
-from oam_mosaic_assets.core.product import JSON, PMTILES
+from oam_mosaic_assets.core.product import PMTILES
 from oam_mosaic_assets.core.release import TILEJSON, Pointer
 from oam_mosaic_assets.errors import MosaicError, RollbackRefused
 from oam_mosaic_assets.gateways.history import read_releases
@@ -83,14 +82,8 @@ def roll_back(
             _held_or_as_before(releases, lock, why, target.build, say),
             public.or_as_before(found.parts, lock),
         ):
-            etags = public.turn(found.parts, found.described, before[0], lock, say)
-            lock.renew()
-            pointer = replace(found.pointer, etags=etags, published_at=datetime.now(UTC).isoformat())
-            public.turn_pointer(pointer, before)
-        try:
-            public.read_back(releases.keys.pointer, Expected.whole(pointer.to_json(), JSON))
-        except MosaicError as error:
-            warn(f"{target.build} is public again, but not everybody can see so yet. {error}")
+            pointer = public.turn(found.parts, found.described, found.pointer, before, lock, say)
+        public.see(pointer, warn)
     say(f"{target.build} is public again at {releases.store.public_address(releases.keys.archive)}")
     return pointer, before[0].build
 
