@@ -24,14 +24,16 @@ export function countriesOf(countries: readonly Country[], places: readonly Plac
   places.forEach((each, index) => {
     if (!sees(view, each.longitude, each.latitude)) return;
     const name = before!.names[index] || AT_SEA;
-    found.set(name, [...(found.get(name) ?? []), each]);
+    const others = found.get(name);
+    if (others) others.push(each);
+    else found.set(name, [each]);
   });
-  const countriesFound = [...found].map(([name, all]) => ({
+  const listed = [...found].map(([name, all]) => ({
     name,
     places: all.length,
     bounds: around(all.map(({ longitude }) => longitude), all.map(({ latitude }) => latitude)),
   }));
-  return countriesFound.sort((one, other) => Number(one.name === AT_SEA) - Number(other.name === AT_SEA) || other.places - one.places || one.name.localeCompare(other.name));
+  return listed.sort((one, other) => Number(one.name === AT_SEA) - Number(other.name === AT_SEA) || other.places - one.places || one.name.localeCompare(other.name));
 }
 
 export function countryList(found: readonly CountryWithPlaces[], choose: (country: CountryWithPlaces) => void): HTMLElement {

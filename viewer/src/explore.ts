@@ -42,10 +42,11 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     the("selection").hidden = false;
   };
   const showChosen = (id: string): void => {
-    isShown = details.has(id) || stage.boundsOf(id) !== null;
+    const isDrawn = stage.boundsOf(id) !== null;
+    isShown = isDrawn || details.has(id);
     const unknown = "The map shows no image with this id here. It may have been removed, or lie elsewhere.";
     show(nameOf(details.of(id)), isShown ? imageDetails(details.of(id), mosaic.config) : make("p", {}, unknown));
-    the("approach").hidden = stage.boundsOf(id) === null;
+    the("approach").hidden = !isDrawn;
   };
   const bringUp = (): void => {
     the("selection").scrollIntoView({ block: "start" });
