@@ -34,7 +34,12 @@ from oam_mosaic_assets.gateways.alerts import Email
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.resources.failures import failure_of
 from oam_mosaic_assets.settings import Settings
-from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program, running_daemon
+from oam_mosaic_assets_tests.automation.live_dagster import (
+    environment_of,
+    program,
+    running_daemon,
+    until,
+)
 from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import Answer, ScriptedApi, scripted_api
 from oam_mosaic_assets_tests.servers.smtp import MailServer, running_smtp
@@ -422,16 +427,15 @@ def wait_for(letters: list[EmailMessage], count: int, log: Path) -> None:
         time.sleep(0.25)
 
 
-def wait_until_remembered(home: str) -> None:
+def wait_until_remembered(home: str, log: Path) -> None:
     """Wait until the daemon has stored what it told; if it ends before that, the next one cannot know."""
-    deadline = time.monotonic() + 60
+
+    def is_remembered() -> bool:
+        kept = (each.instigator_data for each in instance.all_instigator_state())
+        return any(isinstance(each, SensorInstigatorData) and each.cursor for each in kept)
+
     with dg.DagsterInstance.from_config(home) as instance:
-        while not any(
-            isinstance(each.instigator_data, SensorInstigatorData) and each.instigator_data.cursor
-            for each in instance.all_instigator_state()
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.25)
+        until(is_remembered, log.read_text)
 
 
 def test_a_daemon_tells_what_it_finds_and_the_next_one_tells_only_what_is_new() -> None:
@@ -443,7 +447,7 @@ def test_a_daemon_tells_what_it_finds_and_the_next_one_tells_only_what_is_new() 
             assert build(environment, folder) != 0
         with running_daemon(folder, environment):
             wait_for(mail.letters, 1, log)
-            wait_until_remembered(environment["DAGSTER_HOME"])
+            wait_until_remembered(environment["DAGSTER_HOME"], log)
         write_items(items, some_items(30))
         assert build(environment, folder) == 0
         with running_daemon(folder, environment):

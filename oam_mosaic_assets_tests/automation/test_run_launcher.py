@@ -6,7 +6,6 @@ import json
 import logging
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from oam_mosaic_assets.automation.run_launcher import CodeServerRunLauncher, is_deserted
+from oam_mosaic_assets_tests.automation.live_dagster import until
 from oam_mosaic_assets_tests.chain import REPOSITORY, Site, slow_tippecanoe
-
-PATIENCE_SECONDS = 60
 
 
 def run_at(path: Path) -> dg.DagsterRun:
@@ -62,11 +60,8 @@ def test_a_build_whose_command_was_killed_is_marked_as_failed(site: Site) -> Non
     environment |= {"TIPPECANOE": slow_tippecanoe(site.folder, number)}
     with subprocess.Popen(command, env=environment, cwd=site.folder, stderr=subprocess.DEVNULL) as build:
         try:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while not number.exists():
-                assert build.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            until(lambda: build.poll() is not None or number.exists(), lambda: "it does not tile")
+            assert build.poll() is None
             while_it_runs = monitored(site.instance)
         finally:
             build.kill()
