@@ -12,7 +12,7 @@ import polars as pl
 from oam_mosaic_assets import __version__
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.footprint import Footprint, SetAside
+from oam_mosaic_assets.core.footprint import NAMELESS, Footprint, SetAside
 from oam_mosaic_assets.core.release import Pointer, counts
 from oam_mosaic_assets.core.rereading import reading_digest
 from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, TABLE, write_snapshot
@@ -52,9 +52,6 @@ SHOWN = 20
 
 QUOTED = 60
 """How many characters of a value a message quotes."""
-
-_NO_STAC = frozenset({"not_an_item", "no_id"})
-"""Where rows were set aside for these reasons only, the source does not hold STAC items."""
 
 _MEANINGS = {
     "id": "The STAC item's id, an opaque string.",
@@ -231,7 +228,7 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefu
     quoted = "".join(
         f" (the first: {row['id']}, {row['reason']}, {row['value'][:QUOTED]!r})" for row in first
     )
-    if found.set_aside and not found.outside and found.set_aside.keys() <= _NO_STAC:
+    if found.set_aside and not found.outside and found.set_aside.keys() <= NAMELESS:
         return CatalogueRefused(
             f"{catalogue.origin} holds no STAC items; {what}{quoted}.",
             hint="Choose another source; `oam-mosaic sample` shows what a file of items looks like.",

@@ -16,8 +16,9 @@ import numpy as np
 from oam_mosaic_assets.core.archive import Archive, is_vector
 from oam_mosaic_assets.core.drawn import Drawn
 from oam_mosaic_assets.core.geometry import TAKEN_DOWN
+from oam_mosaic_assets.core.merging import Place
 from oam_mosaic_assets.core.placement import Places
-from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, MITRE, PIXELS, TilingPlan
+from oam_mosaic_assets.core.tiling import PIXELS, TilingPlan
 from oam_mosaic_assets.core.truth import LowZoom
 
 Bounds = tuple[float, float, float, float]
@@ -25,6 +26,8 @@ Bounds = tuple[float, float, float, float]
 
 NAMED: Final = 10
 """How many items of a list are named; the rest are only counted."""
+
+_BOUNDS: Final = ("min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7")
 
 COMPARED_OUTLINES: Final = 200
 """How many images, chosen by digest, have their outline reassembled from tiles and compared."""
@@ -124,27 +127,12 @@ def judge_header(
     wrong = [
         f"{what}: {found!r}, not {asked!r}" for what, (found, asked) in expected.items() if found != asked
     ]
-    if not _bounds_agree(archive.bounds, extent, plan):
+    place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=extent).in_header()
+    if any(header[each] != place[each] for each in _BOUNDS):
         wrong.append(f"bounds: {archive.bounds}, but those of the footprints are {extent}")
     if wrong:
         return Verdict.failing(name, "; ".join(wrong))
     return Verdict.passing(name, f"z{plan.zoom_min}-{plan.zoom_max}, {tiles:,} tiles, as planned")
-
-
-def _bounds_agree(bounds: Bounds, extent: Bounds, plan: TilingPlan) -> bool:
-    """Whether the stated bounds are those of the footprints, within a tolerance.
-
-    The tolerance is a grid unit and the tile buffer at the last zoom, plus how far the tips of a footprint
-    may reach when it is widened to stay visible at tippecanoe's first zoom. Where a footprint reaches the
-    antimeridian, tippecanoe draws it on both sides and states the width of the whole world.
-    """
-    west, south, east, north = extent
-    slack = (1.0 / EXTENT + BUFFER) * 360.0 / (1 << plan.zoom_max)
-    slack += MITRE * plan.thinnest_at(plan.whole_from)
-    stated = [extent]
-    if west <= slack - 180.0 or east >= 180.0 - slack:
-        stated.append((-180.0, south, 180.0, north))
-    return any(np.allclose(bounds, each, rtol=0.0, atol=slack) for each in stated)
 
 
 def judge_completeness(names: Sequence[str], drawn: Drawn, *, whole_from: int, zoom_max: int) -> Verdict:
@@ -188,8 +176,9 @@ def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
                 x, y = pixels[0]
                 place = f"{each.zoom}/{x // PIXELS}/{y // PIXELS}"
                 wrong.append(f"{said}{len(pixels)} runs of pixels are {what}, first in {place}")
-        if len(each.undrawn):
-            wrong.append(f"{said}{len(each.undrawn)} images are not drawn, first {[*each.undrawn[:NAMED]]}")
+        for what, images in (("not drawn", each.undrawn), ("drawn though too small", each.needless)):
+            if len(images):
+                wrong.append(f"{said}{len(images)} images are {what}, first {[*images[:NAMED]]}")
         if each.counted != each.to_count:
             wrong.append(f"{said}{each.counted} images are counted, not {each.to_count}")
     numbers = {

@@ -90,6 +90,10 @@ class Footprint:
     unknown: tuple[str, ...] = field(default=())
 
 
+NAMELESS: Final = frozenset({"not_an_item", "no_id"})
+"""Reasons for which a row without an id is set aside; it goes by its position in the source."""
+
+
 @dataclass(frozen=True, slots=True)
 class SetAside:
     """An image that cannot be drawn.

@@ -139,10 +139,10 @@ def _refuse_too_large(whole: BaseGeometry) -> None:
     if (east - west) * (north - south) <= LARGEST_AREA * ROUND_THE_WORLD**2 * stretch and (
         east - west < ROUND_THE_WORLD
     ):
-        return  # as nearly all do; those at the antimeridian are judged part by part
+        return  # as nearly all do; the frame of those at the antimeridian is that of their parts together
     parts = project(shapely.get_parts(whole), 0)  # the map is the unit square
     west, north, east, south = shapely.bounds(parts).T
-    frame = float(((east - west) * (south - north)).max())
+    frame = float(((east - west) * (south - north)).sum())
     if frame <= LARGEST_AREA and (east - west).max() < 1.0:
         return
     area = float(shapely.area(parts).sum())

@@ -21,9 +21,10 @@ import numpy as np
 import polars as pl
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.drawing_order import SCHEMA, SIDES, DrawingOrder
-from oam_mosaic_assets.core.footprint import Footprint, SetAside
+from oam_mosaic_assets.core.footprint import NAMELESS, Footprint, SetAside
 from oam_mosaic_assets.core.geoparquet import geo_metadata, reach_of
 from oam_mosaic_assets.core.grid import mended, to_tiles
 from oam_mosaic_assets.core.rereading import HASHES, READING_KEY, Kept, together, with_hashes
@@ -38,8 +39,9 @@ ROW_GROUP: Final = 8 * BATCH
 _JAGGED: Final = 100
 """An outline with more corners is simplified before its edge is moved in or out."""
 
-_MOST_JAGGED: Final = 2000
-"""An outline with more corners even when simplified becomes its hull; a dot already above `_JAGGED`."""
+_MOST_JAGGED: Final = 500
+"""An outline with more corners even when simplified is widened in pieces; a dot already above `_JAGGED`
+by its hull."""
 
 _JAG: Final = 1 / 16
 """Tolerance of that simplification, as a share of `thinnest`; an eighth of a tile unit."""
@@ -299,28 +301,54 @@ def as_drawn(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.obj
     """
     thin = too_thin(geometries, thinnest)
     wide = geometries.copy()
-    # mitred, so that a widened rectangle stays one
-    plain = _plain(geometries[thin], thinnest)
+    pieces, of = _plain(geometries[thin], thinnest)
     # slivers with hardly any area have tips for which GEOS divides by zero, and which it cuts off
     with np.errstate(all="ignore"):
-        wide[thin] = shapely.buffer(plain, thinnest, join_style="mitre", mitre_limit=MITRE)
+        # mitred, so that a widened rectangle stays one
+        pieces = shapely.buffer(pieces, thinnest, join_style="mitre", mitre_limit=MITRE)
+    begins = np.flatnonzero(np.diff(of, prepend=-1))
+    widened = pieces[begins]
+    for which in np.flatnonzero(np.diff(begins, append=len(pieces)) > 1).tolist():
+        widened[which] = shapely.simplify(shapely.union_all(pieces[of == which]), thinnest * _JAG)
+    wide[thin] = widened
     return wide
 
 
-def _plain(thin: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
+def _plain(thin: NDArray[np.object_], thinnest: float) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
     """Thin areas without the corners that nobody would see once they are widened.
 
     Widening moves each side of an outline out by more than a jag is long, so that it meets all the others;
-    resolving that takes minutes if there are some thousands.
+    resolving that takes minutes if there are some thousands. So an area that still has as many is cut up.
+
+    Returns:
+        Pieces with few corners each, and the index of the area that each is a piece of, ascending.
     """
     found = _without_jags(thin, thinnest)
-    west, south, east, north = shapely.bounds(thin).T
-    lost = shapely.is_empty(found)  # thinner than the tolerance
-    found[lost] = shapely.simplify(thin[lost], thinnest * _JAG)
-    are_dots = np.maximum(east - west, north - south) <= thinnest
-    by_hull = shapely.get_num_coordinates(found) > np.where(are_dots, _JAGGED, _MOST_JAGGED)
-    found[by_hull] = shapely.convex_hull(thin[by_hull])
-    return found
+    lost = shapely.is_empty(found)  # thinner than the tolerance: a line is as good
+    found[lost] = shapely.simplify(shapely.boundary(thin[lost]), thinnest * _JAG, preserve_topology=False)
+    pieces = [list(_cut_up(area, thinnest)) for area in found]
+    of = np.repeat(np.arange(len(thin)), [len(each) for each in pieces])
+    return np.array([piece for each in pieces for piece in each], dtype=object), of
+
+
+def _cut_up(area: BaseGeometry, thinnest: float) -> Iterator[BaseGeometry]:
+    """An area as it is if it has few corners, else in pieces that have; a dot becomes its hull."""
+    west, south, east, north = area.bounds
+    corners = shapely.get_num_coordinates(area)
+    if max(east - west, north - south) <= thinnest:
+        yield area if corners <= _JAGGED else area.convex_hull
+    elif corners <= _MOST_JAGGED:
+        yield area
+    else:
+        x, y = (west + east) / 2.0, (south + north) / 2.0
+        is_wide = east - west > north - south
+        for half in (
+            (west, south, x, north) if is_wide else (west, south, east, y),
+            (x, south, east, north) if is_wide else (west, y, east, north),
+        ):
+            piece = area.intersection(shapely.box(*half))
+            if not piece.is_empty:
+                yield from _cut_up(piece, thinnest)
 
 
 def _without_jags(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:
@@ -373,6 +401,8 @@ def _digest(footprints: Path, aside: Iterable[tuple[str, ...]]) -> str:
     whole = hashlib.sha256()
     for batch in read_batches(footprints, ("digest",)):
         whole.update(b"".join(batch["digest"]))
-    for each in aside:
+    # in which position an item without an id is read may differ from one time to the next
+    told = sorted(("" if each[1] in NAMELESS else each[0], *each[1:]) for each in aside)
+    for each in told:
         whole.update(json.dumps(each).encode())
     return whole.hexdigest()

@@ -37,7 +37,7 @@ class LowZoom:
     """What was found at one low zoom, in the tiles that were read.
 
     Attributes:
-        images: number of images drawn as themselves.
+        needless: ids of images drawn as themselves that are too small for it, and so are counted as well.
         to_draw: number of images that should be, in all tiles.
         counted: number of images that squares stand for.
         to_count: number of images that squares should stand for in the tiles that were read.
@@ -49,7 +49,7 @@ class LowZoom:
     """
 
     zoom: int
-    images: int
+    needless: Sequence[str]
     to_draw: int
     counted: int
     to_count: int
@@ -205,7 +205,9 @@ class _Reading:
             near = Pixels.union(self.side, [drawn, looked_at.grown().without(looked_at)])
         return LowZoom(
             zoom=self.zoom,
-            images=int(self.seen.sum()),
+            needless=Names(
+                images.footprints, np.flatnonzero(self.seen & ~is_shown(images.extent, self.zoom))
+            ),
             to_draw=int(is_shown(images.extent, self.zoom).sum()),
             counted=self.counted,
             to_count=images.to_count(self.zoom, changed),

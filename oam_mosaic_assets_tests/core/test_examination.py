@@ -21,7 +21,6 @@ from oam_mosaic_assets_tests.core.scene import (
     IMAGES,
     PLAIN,
     PLAN,
-    TILE,
     Scene,
     footprint,
     made_from,
@@ -108,21 +107,9 @@ def test_a_header_that_counts_other_tiles_is_found(scene: Scene, tmp_path: Path)
 @pytest.mark.parametrize("side", ["min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7"])
 def test_bounds_that_are_not_the_footprints_are_found(scene: Scene, tmp_path: Path, side: str) -> None:
     def move(pieces: Pieces) -> None:
-        pieces.header[side] += round(TILE / 30 * 1e7) * (1 if side.startswith("min") else -1)
+        pieces.header[side] += 1 if side.startswith("min") else -1
 
     assert "bounds" in failures(scene, changed(scene, tmp_path, move))["archive_is_as_asked"]
-
-
-def test_the_bounds_of_the_whole_world_are_wrong_where_nothing_is_near_the_antimeridian(
-    tmp_path: Path,
-) -> None:
-    plain = made_from(PLAIN, tmp_path / "plain")
-    assert failures(plain, plain.archive) == {}
-
-    def widen(pieces: Pieces) -> None:
-        pieces.header["min_lon_e7"], pieces.header["max_lon_e7"] = -1_800_000_000, 1_800_000_000
-
-    assert "bounds" in failures(plain, changed(plain, tmp_path, widen))["archive_is_as_asked"]
 
 
 def test_tiles_that_are_not_said_to_be_gzipped_are_found(scene: Scene, tmp_path: Path) -> None:
@@ -187,6 +174,23 @@ def test_an_image_drawn_elsewhere_is_found(scene: Scene, tmp_path: Path) -> None
     found = failures(scene, elsewhere.archive)
     assert set(found) == {"images_lie_where_they_should", "low_zooms_are_true"}
     assert PLAIN[0].id in found["images_lie_where_they_should"]
+
+
+@pytest.mark.parametrize("zoom", [PLAN.whole_from, 13])
+def test_images_in_the_order_of_other_dates_are_found(tmp_path: Path, zoom: int) -> None:
+    plan = replace(PLAN, zoom_max=13)
+    right = made_from(PLAIN, tmp_path / "right", plan=plan)
+    dates = [each.acquired_to for each in PLAIN]
+    turned = [replace(each, acquired_to=date) for each, date in zip(PLAIN, reversed(dates), strict=True)]
+    wrong = pieces_of(made_from(turned, tmp_path / "wrong", plan=plan).archive)
+
+    def turn(pieces: Pieces) -> None:
+        for entry, other in zip(pieces.of_zoom(zoom), wrong.of_zoom(zoom), strict=True):
+            pieces.replace(entry, wrong.packed(other))
+
+    assert failures(right, right.archive) == {}
+    found = failures(right, changed(right, tmp_path, turn))
+    assert "older image is drawn over" in found["archive_is_whole"]
 
 
 def test_an_outline_that_is_another_within_the_same_tiles_is_found(scene: Scene, tmp_path: Path) -> None:

@@ -149,6 +149,16 @@ def test_nesting_beyond_all_measure_is_refused() -> None:
     assert refused.value.value == "something that cannot be shown"
 
 
+def test_an_area_in_many_parts_is_as_large_as_all_of_them_together() -> None:
+    """A single part is within the limit; together they used to draw hundreds of millions of tiles."""
+    corners = [(10 * column - 180, 10 * row - 50) for column in range(35) for row in range(11)]
+    parts = [shapely.box(west, south, west + 9, south + 9) for west, south in corners]
+    assert drawable(as_json(shapely.MultiPolygon(parts[:1]))).area == 81.0
+    with pytest.raises(Undrawable) as refused:
+        drawable(as_json(shapely.MultiPolygon(parts)))
+    assert refused.value.reason == "too_large"
+
+
 @examples(200)
 @given(geometries)
 def test_what_is_drawable_stays_as_it_is(geometry: dict[str, Any]) -> None:

@@ -73,8 +73,8 @@ def test_low_zooms_of_difficult_images_are_true(scene: Scene, sparse: Scene) -> 
     with open_archive(scene.archive) as archive:
         found = examine_low_zooms(archive, scene.footprints, PLAN)
     assert [each.zoom for each in found] == list(range(WHOLE_FROM))
-    assert {each.images + each.counted for each in found} == {len(IMAGES)}
-    assert 0 < found[3].images < found[8].images < len(IMAGES)
+    assert {each.to_draw + each.counted for each in found} == {len(IMAGES)}
+    assert 0 < found[3].to_draw < found[8].to_draw < len(IMAGES)
 
 
 def test_an_image_is_drawn_from_the_zoom_at_which_it_reaches_a_pixel(tmp_path: Path) -> None:
@@ -199,6 +199,15 @@ def repeat(layer: Any) -> None:
     layer.features.add().CopyFrom(layer.features[0])
 
 
+def draw_too(layer: Any) -> None:
+    """Draw an image as itself that is counted here."""
+    layer.keys.append("id")
+    layer.values.add().string_value = LONELY.id
+    drawn = layer.features.add()
+    drawn.CopyFrom(layer.features[0])
+    drawn.tags[:] = [len(layer.keys) - 1, len(layer.values) - 1]
+
+
 def cut(layer: Any) -> None:
     del layer.features[0].geometry[-1]
 
@@ -212,6 +221,7 @@ LIES = pytest.mark.parametrize(
         ((8, 142, 110), shift, "drawn where none are, first in 8/142/110"),
         ((8, 142, 110), add_one, "z8: 7 images are counted, not 6"),
         ((8, 142, 110), repeat, "z8: 7 images are counted, not 6"),
+        ((8, 142, 110), draw_too, f"1 images are drawn though too small, first {[LONELY.id]}"),
         ((8, 142, 110), say_nothing, "neither an id nor a count"),
         ((8, 142, 110), cut, "do not draw polygons"),
         ((6, 42, 39), lose_first, "empty where images are, first in 6/42/39"),

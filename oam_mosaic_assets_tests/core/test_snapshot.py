@@ -81,6 +81,15 @@ def test_the_digest_knows_the_content_and_not_the_order(tmp_path: Path) -> None:
     assert snapshot_of([*IMAGES[1:], replace(IMAGES[0], title="other"), ASIDE], tmp_path / "4").digest != one
 
 
+def test_the_digest_does_not_know_in_which_row_an_item_without_an_id_was(tmp_path: Path) -> None:
+    """A database without an order gives its rows in any, and not all of them if only some are read again."""
+    nameless = [SetAside("row 7", "no_id", "null"), SetAside("row 12", "not_an_item", "[1]")]
+    others = [SetAside("row 1", "not_an_item", "[1]"), SetAside("row 3", "no_id", "null")]
+    one = snapshot_of([*IMAGES, *nameless], tmp_path / "1").digest
+    assert snapshot_of([*others, *IMAGES], tmp_path / "2").digest == one
+    assert snapshot_of([*others[1:], *IMAGES], tmp_path / "3").digest != one
+
+
 def test_an_empty_catalogue_gives_empty_files(tmp_path: Path) -> None:
     found = snapshot_of([], tmp_path / "s")
     assert (found.drawable, found.bounds, found.newest) == (0, None, None)
