@@ -17,7 +17,7 @@ from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import Before, Splice, splice_from
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import TilingFailed
-from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
+from oam_mosaic_assets.gateways.last_build import BEFORE, kept_archive
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
@@ -155,12 +155,11 @@ def shown_by(footprints: Artifact, geojson: Artifact) -> Footprints:
 
 
 def _taken_from(build: str, releases: Releases, scratch: Scratch, product: Product, recipe: str) -> Path:
-    """The archive of the public build, which supplies every tile that is not remade."""
-    before = last_build(releases, scratch.shared_folder(BEFORE), product, plan=recipe)
-    if isinstance(before, Before) and before.build == build:
-        return before.archive
+    """The archive of the build that supplies every tile that is not remade; another may be public by now."""
+    archive = kept_archive(releases, scratch.shared_folder(BEFORE), product, build, plan=recipe)
+    if isinstance(archive, Path):
+        return archive
     raise TilingFailed(
-        f"{product.name} can no longer take over tiles from {build}: "
-        f"{before if isinstance(before, str) else f'{before.build} is public now'}.",
+        f"{product.name} can no longer take over tiles from {build}: {archive}.",
         hint="Build again: the next build starts from what is public by then.",
     )

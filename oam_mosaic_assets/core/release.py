@@ -20,6 +20,9 @@ TILEJSON: Final = "global-mosaic.json"
 AUDIT: Final = "audit.json"
 CLAIM: Final = "claim.json"
 
+RUN_LOGS: Final = "mosaic/logs/"
+"""Where `deploy/dagster.yaml` keeps the logs of runs, private: a fixed place, whatever the prefix."""
+
 TABLES: Final = ("footprints", "set_aside", "density_cells", "density_kinds", "density_sheets")
 """Tables that are kept of a build besides what it publishes, for later builds."""
 
@@ -141,11 +144,6 @@ class Keys:
     def imagery_report(self) -> str:
         """The private report on which images the last build read, and which not."""
         return f"{self.imagery}report.json"
-
-    @property
-    def run_logs(self) -> str:
-        """Where `deploy/dagster.yaml` keeps the logs of runs, private; ends in a slash."""
-        return f"{self.prefix}logs/"
 
     @property
     def viewer(self) -> str:

@@ -15,7 +15,7 @@ import polars as pl
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.product import Product
-from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.core.release import MANIFEST, Pointer
 from oam_mosaic_assets.core.snapshot import snapshot_digest
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.releases import Releases
@@ -70,15 +70,32 @@ def last_build(releases: Releases, folder: Path, product: Product, *, plan: str)
     if found is None:
         return "nothing is public yet"
     pointer = found[0]
-    if _stated(_manifest(releases, pointer), "products", product.name, "plan") != plan:
-        return f"{product.name} of {pointer.build} was made by a different plan or a different version"
+    if _stated(_manifest(releases, pointer.build), "products", product.name, "plan") != plan:
+        return _made_differently(product, pointer.build)
     tables = kept_tables(releases, pointer, folder)
     if isinstance(tables, str):
         return tables
-    stated = pointer.products[product.name]
-    key, archive = stated["key"], folder / f"{pointer.build}.{product.name}"
-    lacking = _fetched(releases, key, archive, is_right=partial(_is, stated["sha256"]))
-    return lacking or Before(build=pointer.build, archive=archive, footprints=tables.footprints)
+    archive = kept_archive(releases, folder, product, pointer.build, plan=plan)
+    if isinstance(archive, str):
+        return archive
+    return Before(build=pointer.build, archive=archive, footprints=tables.footprints)
+
+
+def kept_archive(releases: Releases, folder: Path, product: Product, build: str, *, plan: str) -> Path | str:
+    """Fetch a product of a build that is or was public, if it was made by this plan; otherwise say why not.
+
+    Args: as for `last_build`; raises as it does.
+    """
+    stated = _stated(_manifest(releases, build), "products", product.name)
+    if _stated(stated, "plan") != plan:
+        return _made_differently(product, build)
+    key, archive = releases.keys.release(build, product.name), folder / f"{build}.{product.name}"
+    is_right = partial(_is, _stated(stated, "sha256"))
+    return _fetched(releases, key, archive, is_right=is_right) or archive
+
+
+def _made_differently(product: Product, build: str) -> str:
+    return f"{product.name} of {build} was made by a different plan or a different version, or is gone"
 
 
 def kept_tables(releases: Releases, pointer: Pointer, folder: Path) -> KeptTables | str:
@@ -141,7 +158,7 @@ def kept_density(releases: Releases, folder: Path, *, recipe: str) -> KeptDensit
     if found is None:
         return "nothing is public yet"
     pointer = found[0]
-    manifest = _manifest(releases, pointer)
+    manifest = _manifest(releases, pointer.build)
     if _stated(manifest, "density", "recipe") != recipe:
         return f"the density tables of {pointer.build} were made by a different recipe, or were not kept"
     footprints = kept_tables(releases, pointer, folder)
@@ -166,9 +183,9 @@ def _is(digest: object, path: Path) -> bool:
     return bool(sha256_of(path) == digest)
 
 
-def _manifest(releases: Releases, pointer: Pointer) -> Any:
-    """The public build's manifest; None if it is gone or cannot be read."""
-    found = releases.store.get_bytes(pointer.manifest)
+def _manifest(releases: Releases, build: str) -> Any:
+    """The manifest of a build that is or was public; None if it is gone or cannot be read."""
+    found = releases.store.get_bytes(releases.keys.release(build, MANIFEST))
     try:
         return json.loads(found[0]) if found else None
     except (ValueError, RecursionError):

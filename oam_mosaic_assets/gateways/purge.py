@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oam_mosaic_assets.core.names import names_any
-from oam_mosaic_assets.core.release import is_build_name
+from oam_mosaic_assets.core.release import RUN_LOGS, is_build_name
 from oam_mosaic_assets.gateways.history import delete_releases
 from oam_mosaic_assets.gateways.imagery.partition import UNJOINED, read_state
 from oam_mosaic_assets.gateways.object_store import StoredObject
@@ -59,7 +59,7 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
             if not _names(releases, each, name, folder):
                 continue
             lock.renew()
-            if each.key.startswith((keys.releases_root + FOREIGN, keys.run_logs)) or (
+            if each.key.startswith((keys.releases_root + FOREIGN, RUN_LOGS)) or (
                 each.key == keys.imagery_report  # the next build that reads images writes a new one
             ):
                 store.delete([each.key])
@@ -86,7 +86,8 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
 def _objects(releases: Releases) -> Iterator[StoredObject]:
     store, keys = releases.store, releases.keys
     ours = {keys.lock, keys.taken_down}
-    yield from (each for each in store.keys(keys.prefix) if each.key not in ours)
+    roots = [keys.prefix, *([] if RUN_LOGS.startswith(keys.prefix) else [RUN_LOGS])]
+    yield from (each for root in roots for each in store.keys(root) if each.key not in ours)
     current = releases.current()  # it may show products that are no longer made
     fixed = map(store.head, dict.fromkeys((*keys.all_fixed(), *(current[0].etags if current else ()))))
     yield from (each for each in fixed if each is not None)

@@ -97,8 +97,8 @@ class Releases:
         if pointer is not None:
             return self.public.differences(pointer)
         there = read_releases(self.store, self.keys)
-        lost = f"{self.keys.pointer}, which says what is public, is gone"
-        return [f"{lost}; the releases are still there, the last is {there[0].build}"] if there else []
+        lost = f"{self.keys.pointer}, which says what is public, is missing"
+        return [f"{lost}, although there are releases; the last is {there[0].build}"] if there else []
 
     def looked_at(self) -> tuple[Pointer | None, list[str]]:
         """The pointer, and what differs from it.
@@ -109,20 +109,19 @@ class Releases:
         deadline = time.monotonic() + self.lock_lifetime.total_seconds()
         while True:
             current = self.current()
-            if current is None:
-                return None, self.differences(None)
-            differences = self.differences(current[0])
-            if not differences or time.monotonic() > deadline or not self._is_changing(current[1]):
-                return current[0], differences
+            pointer, etag = (current[0], current[1].etag) if current else (None, "")
+            differences = self.differences(pointer)
+            if not differences or time.monotonic() > deadline or not self._is_changing(etag):
+                return pointer, differences
             time.sleep(1.0)
 
-    def _is_changing(self, pointer: StoredObject) -> bool:
-        """Whether a publisher is at work, or has turned the pointer since it was read."""
+    def _is_changing(self, etag: str) -> bool:
+        """Whether a publisher is at work, or the pointer's ETag is another by now (empty: there is none)."""
         holder = holder_of(self.store, self.keys.lock)
         if holder and holder.until > datetime.now(UTC):
             return True
         now = self.current()
-        return now is None or now[1].etag != pointer.etag
+        return (now[1].etag if now else "") != etag
 
     def lock(self, build: str) -> PublisherLock:
         """The lock under which all of this is changed.

@@ -222,7 +222,7 @@ def test_a_pointer_that_is_gone_is_not_called_a_place_without_a_mosaic(shell: Sh
         pointer.write_bytes(content)
     for each in told:
         said = each.stdout + each.stderr
-        assert "mosaic/latest.json, which says what is public, is gone; the releases are still there" in said
+        assert "latest.json, which says what is public, is missing, although there are releases" in said
 
 
 def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shell: Shell) -> None:

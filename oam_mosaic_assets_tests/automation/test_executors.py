@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import StoredObject
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.conftest import IMAGES
@@ -202,6 +204,23 @@ def test_an_archive_is_not_published_with_another_builds_footprints(site: Site) 
     reason = why(materialize(site, "published_mosaic"))
     assert "belong to different builds" in reason
     assert public_mosaic_is_whole(site.store, site.keys) == before
+
+
+def test_a_build_goes_on_from_where_it_began_though_another_is_published_meanwhile(site: Site) -> None:
+    """As when a scheduled build begins while one that the sensor has started is about to be published."""
+    site.published()
+    with grown_catalogue(site):
+        assert materialize(site, "stac_footprints", "footprints_geojson", "global_mosaic_pmtiles").success
+    (other,) = {build for build, _ in Releases(site.store, site.keys).staged.objects()}
+    time.sleep(1.1)  # names tell which build is newer, by the second
+    assert materialize(site, "stac_footprints", "footprints_geojson").success
+    assert site.command("publish", other, "--confirm", "no waiting") == 0
+    assert public_mosaic_is_whole(site.store, site.keys).build == other
+    assert materialize(site, "global_mosaic_pmtiles").success
+    assert materialize(site, "published_mosaic").success
+    now = public_mosaic_is_whole(site.store, site.keys)
+    assert now.build > other
+    assert now.images == IMAGES
 
 
 def test_tiles_that_went_meanwhile_are_not_taken_over(site: Site) -> None:

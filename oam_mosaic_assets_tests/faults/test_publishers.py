@@ -202,6 +202,31 @@ def test_a_publication_that_is_under_way_is_waited_for_before_the_mosaic_is_judg
     site.recovers(before)
 
 
+def test_a_first_publication_that_is_under_way_is_no_lost_pointer(site: Site) -> None:
+    before = site.published()
+    lock, pointer = site.keys.lock, site.keys.pointer
+    stated, _ = site.store.get_bytes(pointer) or (b"", None)
+
+    class Publishing(FolderStore):
+        """The publisher turns the pointer once its lock has been looked at."""
+
+        def get_bytes(self, key: str) -> tuple[bytes, StoredObject] | None:
+            found = super().get_bytes(key)
+            if key == lock and found:
+                site.store.put_bytes(pointer, stated, JSON, public=True)
+                site.store.delete([lock])
+            return found
+
+    site.store.delete([pointer])
+    until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    site.store.put_bytes(lock, json.dumps({"build": ANOTHER, "until": until}).encode(), JSON)
+
+    noticed = site.run(job="mosaic_freshness", store=Publishing(site.settings.mosaic_store))
+
+    assert noticed.success, noticed.failed_checks
+    assert site.stays_whole() == before
+
+
 def test_a_build_that_a_newer_one_overtakes_says_that_nothing_needs_to_be_done(site: Site) -> None:
     before = site.published()
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from pmtiles.reader import MemorySource, Reader, all_tiles
 
-from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.core.release import RUN_LOGS, Keys, Pointer
+from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers
+from oam_mosaic_assets.gateways.purge import purge
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import Site, public_mosaic_is_whole, some_items, write_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
@@ -56,6 +59,13 @@ def test_the_scan_of_this_test_finds_what_is_there(any_new_site: Site) -> None:
     assert {site.keys.archive, before.archive, site.keys.footprints(before.build)} <= set(found)
 
 
+def test_the_logs_of_runs_are_searched_wherever_the_mosaic_is(tmp_path: Path) -> None:
+    releases = Releases(FolderStore(tmp_path / "store"), Keys(prefix="maps/"))
+    log = f"{RUN_LOGS}a-run/compute_logs/stac_footprints.err"
+    releases.store.put_bytes(log, f"not drawn: ['{GONE}']".encode(), Headers("text/plain"))
+    assert purge(releases, GONE, folder=tmp_path, say=lambda _: None).deleted == (log,)
+
+
 def test_an_image_is_taken_off_everything_and_off_every_later_build(
     any_new_site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,7 +75,7 @@ def test_an_image_is_taken_off_everything_and_off_every_later_build(
     archive = site.store.get_bytes(first.archive)
     assert archive is not None
     site.store.put_bytes(foreign, archive[0], Headers("application/octet-stream"))
-    log = f"{site.keys.run_logs}a-run/compute_logs/stac_footprints.err"
+    log = f"{RUN_LOGS}a-run/compute_logs/stac_footprints.err"
     site.store.put_bytes(log, f"not drawn: ['{GONE}']".encode(), Headers("text/plain"))
     write_items(site.items, some_items(IMAGES - 10))
     waiting = site.run()  # a guard holds it back, so it stays staged
