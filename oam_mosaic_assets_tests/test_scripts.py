@@ -297,3 +297,29 @@ def test_ctrl_c_reaches_the_build_of_a_run(tmp_path: Path) -> None:
         _, told = run.communicate(timeout=PATIENCE_SECONDS)
     assert b"KeyboardInterrupt" in told
     assert run.returncode == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("stated", "meant"), [("data/store", "{here}/data/store"), ("/srv/store", "/srv/store"), ("", "")]
+)
+def test_relative_paths_in_the_environment_count_from_the_callers_folder(
+    tmp_path: Path, stated: str, meant: str
+) -> None:
+    assert store_at_the_root(tmp_path, stated) == meant.format(here=tmp_path)
+
+
+def test_an_address_does_not_become_a_path_which_would_be_accepted(tmp_path: Path) -> None:
+    assert store_at_the_root(tmp_path, "s3://my-bucket") == "s3://my-bucket"
+
+
+def store_at_the_root(here: Path, stated: str) -> str:
+    """What MOSAIC_STORE is once a script has gone to the project's folder."""
+    script = f"source '{REPOSITORY / 'scripts' / 'lib.sh'}'; go_to_root; printf %s \"$MOSAIC_STORE\""
+    return subprocess.run(
+        ["bash", "-euc", script],
+        env={"PATH": os.environ["PATH"], "MOSAIC_STORE": stated},
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout

@@ -58,6 +58,28 @@ def test_a_line_of_the_env_file_that_says_nothing_is_refused(
         Settings.read()
 
 
+def test_a_value_in_single_quotes_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {"b": "another"})
+    Path(".env").write_text("PGHOST=db\nPGUSER=$b\nPGPASSWORD = 'a${b}c$d'\n")
+    settings = Settings.read()
+    assert settings.pgpassword is not None
+    assert settings.pgpassword.get_secret_value() == "a${b}c$d"
+    assert settings.pguser == "$b"
+
+
+@pytest.mark.parametrize("line", ["PGPASSWORD=a${b}", 'PGPASSWORD="a${b:-c}"'])
+def test_a_value_that_compose_would_read_differently_is_refused_and_not_quoted(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"PGHOST=db\n{line}\n")
+    with pytest.raises(SettingsError, match=r"Line 2 of the file \.env contains `\$\{`") as caught:
+        Settings.read()
+    assert "single quotes" in (caught.value.hint or "")
+    assert "a${b" not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

@@ -19,6 +19,28 @@ def test_two_keys_alone_publish_nothing_to_s3_and_say_so() -> None:
 
 
 @pytest.mark.parametrize(
+    ("environment", "remark"),
+    [
+        ({"S3_PUBLIC_URL": "https://cdn.example.org"}, "S3_PUBLIC_URL is set, but has no effect"),
+        ({"FOLLOW_CATALOGUE": "yes"}, "builds start on schedule alone"),
+        ({"FOLLOW_CATALOGUE": "yes", "STAC_API_URL": "https://example.org"}, "only a pgSTAC database"),
+    ],
+)
+def test_what_has_no_effect_is_remarked_on(environment: dict[str, str], remark: str) -> None:
+    assert any(remark in each for each in Settings.read(environment).remarks())
+    effective = {**environment, "STAC_API_URL": "", "PGHOST": "db", "S3_BUCKET": "b"}
+    assert Settings.read(effective).remarks() == []
+
+
+@pytest.mark.parametrize("name", ["IMAGERY_BUDGET_GB", "IMAGERY_BUDGET_HOURS"])
+@pytest.mark.parametrize("value", ["inf", "nan", "-1"])
+def test_a_budget_is_a_finite_number(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings.read({name: value})
+    assert any(each.startswith(name) for each in raised.value.problems)
+
+
+@pytest.mark.parametrize(
     "environment", [{"S3_BUCKET": "b"}, {"S3_ENDPOINT": "http://127.0.0.1:9000"}, {"MOSAIC_PUBLISH": "s3"}]
 )
 def test_s3_is_used_where_someone_says_so(environment: dict[str, str]) -> None:

@@ -21,6 +21,11 @@ def serve() -> int:
     log = logging.getLogger("serve")
     for remark in settings.remarks():
         log.warning(remark)
+    if settings.publishes_to_s3 and settings.source == "sample":
+        log.warning(
+            "So the sample is served, once it is published. To serve the public mosaic, set the source that "
+            "the builds read; it is not contacted."
+        )
     with Supervisor(settings, store_of(settings, patient=False), log) as supervisor:
         supervisor.run()
     return 0

@@ -53,8 +53,8 @@ def problem_with(expression: str) -> str:
             return f"has an invalid {kind.name}: {text!r}; it must be {kind.low} to {kind.high}, or *"
         meant.append(numbers)
     _, _, days, months, _ = meant
-    is_any_weekday = parts[4].startswith("*")
-    if is_any_weekday and min(days) > max(calendar.monthrange(LEAP_YEAR, month)[1] for month in months):
+    # whatever the weekday, which would be reason enough: Dagster refuses such a day as well
+    if min(days) > max(calendar.monthrange(LEAP_YEAR, month)[1] for month in months):
         return "names a day that none of its months has"
     return ""
 

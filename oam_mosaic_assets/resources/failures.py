@@ -82,7 +82,6 @@ def failure_of(error: MosaicError) -> dg.Failure:
             "a rerun may help": error.rerun_may_help,
             EXIT_CODE: error.exit_code,
         },
-        allow_retries=error.rerun_may_help,
     )
 
 

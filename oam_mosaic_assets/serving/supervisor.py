@@ -197,6 +197,7 @@ class Supervisor:
         pointer = generation.pointer if generation else None
         return {
             "status": ("ok" if not self._trouble else "degraded") if pointer else "nothing published yet",
+            "pointer": f"{self._settings.keys.pointer} in {self._store.origin}",
             "build": pointer.build if pointer else None,
             "snapshot_taken_at": pointer.snapshot_taken_at if pointer else None,
             "published_at": pointer.published_at if pointer else None,

@@ -116,8 +116,8 @@ class Settings(BaseModel):
     imagery_s3_endpoint: str = "https://s3.amazonaws.com"
     imagery_processes: Annotated[int, Field(ge=1, le=64)] = 2
     imagery_per_host: Annotated[int, Field(ge=1, le=64)] = 4
-    imagery_budget_gb: Annotated[float | None, Field(ge=0.0)] = None
-    imagery_budget_hours: Annotated[float | None, Field(ge=0.0)] = None
+    imagery_budget_gb: Annotated[float | None, Field(ge=0.0, allow_inf_nan=False)] = None
+    imagery_budget_hours: Annotated[float | None, Field(ge=0.0, allow_inf_nan=False)] = None
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None
@@ -287,6 +287,13 @@ class Settings(BaseModel):
         if self.s3_access_key is not None and not self.publishes_to_s3:
             remarks.append(
                 "S3 keys are set, but not S3_BUCKET, S3_ENDPOINT or MOSAIC_PUBLISH=s3: nothing goes to S3."
+            )
+        if self.s3_public_url is not None and not self.publishes_to_s3:
+            remarks.append("S3_PUBLIC_URL is set, but has no effect: nothing goes to S3.")
+        if self.follow_catalogue and self.source != "pgstac":
+            remarks.append(
+                "FOLLOW_CATALOGUE is on, but only a pgSTAC database can tell cheaply whether anything "
+                "changed: builds start on schedule alone."
             )
         if self.publishes_to_s3 and self.source == "sample":
             remarks.append(

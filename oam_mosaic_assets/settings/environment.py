@@ -38,7 +38,14 @@ def env_file(ours: Collection[str], environment: Mapping[str, str]) -> dict[str,
                         f"Line {each.original.line} of the file .env is not of the form NAME=value.",
                         hint="Correct it: a setting that cannot be read would silently count as not set.",
                     )
-        stated = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+                if each.value and "${" in each.value and "='" not in each.original.string.replace(" ", ""):
+                    raise SettingsError(
+                        f"Line {each.original.line} of the file .env contains `${{`.",
+                        hint="If it is meant literally, put the value in single quotes. If it stands for "
+                        "another variable, write out that value: only compose would put it in.",
+                    )
+        literally = dotenv_values(".env", interpolate=False)
+        stated = {name: value for name, value in literally.items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(

@@ -53,6 +53,7 @@ def test_what_every_cron_reads_is_let_through(expression: str) -> None:
         ("1, * * * *", "has an invalid minute: '1,'"),
         ("0 0 30 2 *", "names a day that none of its months has"),
         ("0 0 31 4,6 *", "names a day that none of its months has"),
+        ("0 3 31 2 1", "names a day that none of its months has"),
     ],
 )
 def test_what_is_wrong_is_named(expression: str, problem: str) -> None:

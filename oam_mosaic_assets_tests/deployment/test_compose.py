@@ -21,6 +21,9 @@ HIDDEN = "T0ps3cr3t"
 SECRETS = {
     **dict.fromkeys(re.findall(r"^#?(\w+)=.*change-me", EXAMPLE, re.MULTILINE), HIDDEN),
     "STAC_API_URL": HIDDEN,  # may hold a password as well
+    "AWS_ACCESS_KEY_ID": HIDDEN,
+    "AWS_SECRET_ACCESS_KEY": HIDDEN,
+    "AWS_SESSION_TOKEN": HIDDEN,
 }
 OURS = {name for name, service in SERVICES.items() if "build" in service}
 ONCE = {"mosaicker", "catalogue", "sample", "bucket"}
@@ -100,6 +103,7 @@ def test_without_an_env_file_the_sources_and_stores_are_those_of_development(ser
 
 def test_the_tile_server_has_the_place_of_the_others_but_no_key_or_password() -> None:
     stated = {"S3_ACCESS_KEY": "a key", "S3_SECRET_KEY": "a secret", "PGPASSWORD": "a password"}
+    stated |= {"ALERT_SMTP_URL": "smtp://mail", "ALERT_EMAIL_FROM": "a@b.org", "ALERT_EMAIL_TO": "c@d.org"}
     settings = settings_of("martin", **stated, SERVE_RASTER_PORT="1234")
     assert settings.keys == settings_of("mosaicker").keys
     assert settings.s3_access_key is settings.s3_secret_key is settings.pgpassword is None
@@ -138,6 +142,19 @@ def test_an_image_is_made_from_one_that_compose_always_knows() -> None:
 def test_another_source_can_be_named_in_the_env_file() -> None:
     settings = settings_of("mosaicker", PGHOST="", PGPASSWORD="", STAC_API_URL="https://example.org/stac")
     assert settings.source == "stac_api"
+
+
+def test_folders_in_the_env_file_are_for_use_without_compose() -> None:
+    stated = {"DAGSTER_HOME": "data/dagster", "SERVE_VIEWER": "viewer/dist", "MOSAIC_SCRATCH": "data/scratch"}
+    settings = settings_of("mosaicker", **stated)
+    for folder in (settings.dagster_home, settings.mosaic_scratch):
+        assert Path("/data") in folder.parents, "all else is read-only"
+    assert f"SERVE_VIEWER={settings.serve_viewer}" in (REPOSITORY / "Dockerfile").read_text()
+
+
+def test_empty_keys_leave_it_to_the_machines_role() -> None:
+    settings = settings_of("mosaicker", S3_ACCESS_KEY="", S3_SECRET_KEY="")
+    assert settings.s3_access_key is settings.s3_secret_key is None
 
 
 def test_the_runs_logs_go_where_the_mosaic_goes() -> None:
