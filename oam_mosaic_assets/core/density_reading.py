@@ -65,9 +65,8 @@ class Found:
 
     def add(self, x: int, y: int, counts: Mapping[str, int], others: Mapping[str, Any]) -> None:
         """Add a cell. Raises `BrokenTile` if a property is missing."""
-        try:
-            self.sides.extend([others[name] for name in EXTENT_SIDES])
-            self.covered.append(others["covered"])
+        try:  # before anything is added, or the columns would not have equally many values
+            sides, covered = [others[name] for name in EXTENT_SIDES], others["covered"]
         except KeyError as error:
             raise BrokenTile(f"a polygon lacks {error.args[0]}") from None
         kinds = [*counts]
@@ -78,6 +77,8 @@ class Found:
         self.x.append(x)
         self.y.append(y)
         self.count.append(counts[_COUNT])
+        self.sides.extend(sides)
+        self.covered.append(covered)
         self.newest.append(others.get("newest"))
 
     def tables(self, zoom: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -311,11 +311,14 @@ def _another_count(layer: Any) -> None:
     point.tags[place] = len(layer.values) - 1
 
 
-def _without_an_extent(layer: Any) -> None:
-    at = list(layer.keys).index("bboxW")
-    tags = list(layer.features[0].tags)
-    place = tags[::2].index(at) * 2
-    del layer.features[0].tags[place : place + 2]
+def _without(name: str) -> Callable[[Any], None]:
+    def change(layer: Any) -> None:
+        at = list(layer.keys).index(name)
+        tags = list(layer.features[0].tags)
+        place = tags[::2].index(at) * 2
+        del layer.features[0].tags[place : place + 2]
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -328,7 +331,8 @@ def _without_an_extent(layer: Any) -> None:
         (_twice, "or is there twice"),
         (_without_a_point, "not every cell is drawn as polygon and point"),
         (_another_count, "a point does not have exactly the counts of its polygon"),
-        (_without_an_extent, "a polygon lacks bboxW"),
+        (_without("bboxW"), "a polygon lacks bboxW"),
+        (_without("covered"), "a polygon lacks covered"),
     ],
 )
 def test_a_tile_that_the_web_map_does_not_expect_fails(
