@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, is_vector, open_archive
@@ -49,13 +50,12 @@ def _archive_names(archive: Archive, ids: frozenset[str]) -> bool:
         return True
     if not is_vector(archive):
         return False
-    seen: set[tuple[int, int]] = set()
     for directory in archive.directories():
-        columns = (directory.tile_id, directory.offset, directory.length)
+        places = np.column_stack([directory.offset, directory.length])
+        _, firsts = np.unique(places, axis=0, return_index=True)  # equal tiles are stored once
+        some = directory[np.sort(firsts)]
+        columns = (some.tile_id, some.offset, some.length)
         for tile_id, offset, length in zip(*(each.tolist() for each in columns), strict=True):
-            if (offset, length) in seen:
-                continue
-            seen.add((offset, length))
             if _tile_names(archive.tile(tile_id, offset, length), ids):
                 return True
     return False

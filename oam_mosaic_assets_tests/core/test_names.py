@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
+from oam_mosaic_assets.core.archive import Archive, open_archive
+from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.names import names_any, text_names_any
 from oam_mosaic_assets_tests.core.scene import Scene
 
@@ -19,6 +24,41 @@ def test_an_archive_names_what_it_draws_and_nothing_else(scene: Scene) -> None:
 
 def test_an_archive_names_what_its_metadata_quotes(scene: Scene) -> None:
     assert names_any(scene.archive, {scene.snapshot.digest})
+
+
+def test_equal_tiles_are_read_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[tuple[int, int]]()
+    tile = Archive.tile
+
+    def noted(archive: Archive, tile_id: int, offset: int, length: int) -> bytes:
+        read.append((offset, length))
+        return tile(archive, tile_id, offset, length)
+
+    with open_archive(scene.archive) as archive:
+        tiles = archive.entries()
+    monkeypatch.setattr(Archive, "tile", noted)
+    monkeypatch.setattr(Archive, "directories", lambda _: iter([tiles[np.repeat(np.arange(len(tiles)), 3)]]))
+    assert not names_any(scene.archive, {"nobody's"})
+    assert read == [*dict.fromkeys(zip(tiles.offset.tolist(), tiles.length.tolist(), strict=True))]
+
+
+def test_memory_does_not_grow_with_the_tiles_of_an_archive(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def directories(_: Archive) -> Iterator[Directory]:
+        """Two hundred thousand tiles, all of them different."""
+        for start in range(0, 200_000, 1000):
+            tiles = np.arange(start, start + 1000)
+            yield Directory(tiles, np.ones_like(tiles), np.full_like(tiles, 100), 100 * tiles)
+
+    monkeypatch.setattr(Archive, "directories", directories)
+    monkeypatch.setattr(Archive, "tile", lambda *_: b"")
+    tracemalloc.start()
+    try:
+        assert not names_any(scene.archive, {"nobody's"})
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_cut_short_is_searched_as_it_is(scene: Scene, tmp_path: Path) -> None:
