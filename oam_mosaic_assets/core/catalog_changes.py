@@ -38,8 +38,6 @@ def changes_of(
     if before is not None:
         lists, counts = _compared(before, now, taken_down)
     complete = before is not None and not counts["unnamed"] and sum(counts.values()) <= LISTED
-    if sum(counts.values()) > LISTED:
-        lists = {name: [] for name in lists}
     return {**stated, "complete": complete, "counts": counts, **lists}
 
 
@@ -52,31 +50,42 @@ def named_in(document: Path) -> frozenset[str]:
 def _compared(
     before: Path, now: Path, taken_down: Collection[str]
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    rows = {
-        path: pl.scan_parquet(path, glob=False).select("id", "digest", "geometry") for path in (before, now)
-    }
     same = ("id", "digest")
-    gone = rows[before].join(rows[now], on=same, how="anti").sort("id").collect(engine="streaming")
-    come = rows[now].join(rows[before], on=same, how="anti").sort("id").collect(engine="streaming")
-    removed = gone.join(come, on="id", how="anti", maintain_order="left")
-    is_named = ~pl.col("id").is_in(list(taken_down))
-    named = removed.filter(is_named)
-    was = dict(zip(gone["id"].to_list(), _boxes(gone), strict=True))
+    was, has = (pl.scan_parquet(path, glob=False).select(*same) for path in (before, now))
+    gone, come = (
+        some.join(others, on=same, how="anti").select("id").collect(engine="streaming")
+        for some, others in ((was, has), (has, was))
+    )
+    changed = come.join(gone, on="id", how="semi")
+    removed = gone.join(come, on="id", how="anti")
+    named = removed.filter(~pl.col("id").is_in(list(taken_down)))
     lists: dict[str, list[dict[str, Any]]] = {name: [] for name in LISTS}
-    for name, box in zip(come["id"].to_list(), _boxes(come), strict=True):
-        if name in was:
-            lists["changed"].append({"id": name, "bbox": box, "bbox_before": was[name]})
+    counts = {
+        "added": len(come) - len(changed),
+        "changed": len(changed),
+        "removed": len(named),
+        "unnamed": len(removed) - len(named),
+    }
+    if sum(counts.values()) > LISTED:  # nobody needs their extents
+        return lists, counts
+    lay = _boxes(before, pl.concat([changed, named]))
+    for name, box in _boxes(now, come).items():
+        if name in lay:
+            lists["changed"].append({"id": name, "bbox": box, "bbox_before": lay.pop(name)})
         else:
             lists["added"].append({"id": name, "bbox": box})
-    lists["removed"] = [{"id": name, "bbox": was[name]} for name in named["id"].to_list()]
-    counts = {name: len(each) for name, each in lists.items()}
-    return lists, {**counts, "unnamed": len(removed) - len(named)}
+    lists["removed"] = [{"id": name, "bbox": box} for name, box in lay.items()]
+    return lists, counts
 
 
-def _boxes(rows: pl.DataFrame) -> list[list[float]]:
-    """West, south, east, north, degrees; across the antimeridian west exceeds east, as in RFC 7946."""
+def _boxes(footprints: Path, images: pl.DataFrame) -> dict[str, list[float]]:
+    """The extents of these images by id, sorted by it; west, south, east, north, degrees.
+
+    Across the antimeridian west exceeds east, as in RFC 7946.
+    """
+    some = pl.scan_parquet(footprints, glob=False).join(images.lazy(), on="id", how="semi")
+    rows = some.select("id", "geometry").sort("id").collect(engine="streaming")
     _, extent = middles_and_extents(shapely.from_wkb(rows["geometry"].to_numpy()))
     extent[:, 0] += (extent[:, 0] < -180.0) * 360.0  # noqa: PLR2004
     extent[:, 2] -= (extent[:, 2] > 180.0) * 360.0  # noqa: PLR2004
-    boxes: list[list[float]] = extent.round(DEGREE_DECIMALS).tolist()
-    return boxes
+    return dict(zip(rows["id"].to_list(), extent.round(DEGREE_DECIMALS).tolist(), strict=True))
