@@ -1,6 +1,7 @@
 """What changed since the public build, staged: private until it has passed its audit."""
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from oam_mosaic_assets.assets.staged import staged
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.catalog_changes import changes_of
+from oam_mosaic_assets.core.catalog_changes import changes_of, named_in
 from oam_mosaic_assets.core.product import CHANGES
 from oam_mosaic_assets.core.release import Pointer, as_json
 from oam_mosaic_assets.gateways.last_build import BEFORE, kept_tables
@@ -19,7 +20,7 @@ from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
 
 IMAGES_BEFORE = "images_before.parquet"
-"""Ids and digests of the previous build's images, for the audit."""
+"""Ids and digests of the previous build's images, and geometries of those that are named, for the audit."""
 
 
 @dg.asset(
@@ -27,7 +28,7 @@ IMAGES_BEFORE = "images_before.parquet"
     kinds={"json", "polars"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def catalog_changes(
     context: dg.AssetExecutionContext,
@@ -52,7 +53,7 @@ def catalog_changes(
         stated = _stated(stac_footprints, current[0] if current and before else None)
         changes = changes_of(before, stac_footprints.path, taken_down=releases.takedowns.ids(), stated=stated)
         document.write_bytes(as_json(changes))
-        _note_images(before, images_before)
+        _note_images(before, images_before, named_in(document))
     return staged(
         stac_footprints,
         CHANGES,
@@ -82,7 +83,8 @@ def _stated(footprints: Artifact, before: Pointer | None) -> dict[str, Any]:
     }
 
 
-def _note_images(before: Path | None, target: Path) -> None:
-    empty = pl.LazyFrame(schema={"id": pl.String(), "digest": pl.Binary()})
-    found = empty if before is None else pl.scan_parquet(before, glob=False).select("id", "digest")
+def _note_images(before: Path | None, target: Path, named: Collection[str]) -> None:
+    columns = {"id": pl.String(), "digest": pl.Binary(), "geometry": pl.Binary()}
+    rows = pl.LazyFrame(schema=columns) if before is None else pl.scan_parquet(before, glob=False)
+    found = rows.select("id", "digest", pl.when(pl.col("id").is_in(list(named))).then("geometry"))
     found.sink_parquet(target, engine="streaming")

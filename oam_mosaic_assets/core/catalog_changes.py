@@ -68,8 +68,8 @@ def _compared(
     }
     if sum(counts.values()) > LISTED:  # nobody needs their extents
         return lists, counts
-    lay = _boxes(before, pl.concat([changed, named]))
-    for name, box in _boxes(now, come).items():
+    lay = boxes_of(before, pl.concat([changed, named])["id"])
+    for name, box in boxes_of(now, come["id"]).items():
         if name in lay:
             lists["changed"].append({"id": name, "bbox": box, "bbox_before": lay.pop(name)})
         else:
@@ -78,13 +78,17 @@ def _compared(
     return lists, counts
 
 
-def _boxes(footprints: Path, images: pl.DataFrame) -> dict[str, list[float]]:
-    """The extents of these images by id, sorted by it; west, south, east, north, degrees.
+def boxes_of(footprints: Path, images: pl.Series) -> dict[str, list[float]]:
+    """The extents of images by id, sorted by it; west, south, east, north, degrees.
 
     Across the antimeridian west exceeds east, as in RFC 7946.
+
+    Args:
+        footprints: a table with `id` and `geometry`; images without a geometry are left out.
+        images: ids.
     """
-    some = pl.scan_parquet(footprints, glob=False).join(images.lazy(), on="id", how="semi")
-    rows = some.select("id", "geometry").sort("id").collect(engine="streaming")
+    some = pl.scan_parquet(footprints, glob=False).join(images.to_frame("id").lazy(), on="id", how="semi")
+    rows = some.select("id", "geometry").drop_nulls().sort("id").collect(engine="streaming")
     _, extent = middles_and_extents(shapely.from_wkb(rows["geometry"].to_numpy()))
     extent[:, 0] += (extent[:, 0] < -180.0) * 360.0  # noqa: PLR2004
     extent[:, 2] -= (extent[:, 2] > 180.0) * 360.0  # noqa: PLR2004

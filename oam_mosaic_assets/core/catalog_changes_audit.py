@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from oam_mosaic_assets.core.audit import Verdict
-from oam_mosaic_assets.core.catalog_changes import LISTED, LISTS
+from oam_mosaic_assets.core.audit import NAMED, Verdict
+from oam_mosaic_assets.core.catalog_changes import LISTED, LISTS, boxes_of
 
 CHANGES_CHECKS: Final[Mapping[str, str]] = {
-    "changes_are_true": "Applied to the images of the previous build, they give those of this one.",
+    "changes_are_true": "Applied to the images and extents of the previous build, they give those of this.",
     "nobody_taken_down_is_named": "No image that was taken down is in the lists.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
@@ -23,19 +23,20 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
     """Judge the document.
 
     Args:
-        before: ids and digests of the previous build; a table without rows if there was none.
+        before: `id` and `digest` of the previous build's images, and the `geometry` of those that are named;
+            a table without rows if there was none.
         now: the footprints of this build.
         taken_down: ids of the images that nothing may name.
     """
     try:
         stated = json.loads(document.read_bytes())
         ids = {name: [str(each["id"]) for each in stated[name]] for name in LISTS}
-        boxes = [each[box] for name in LISTS for each in stated[name] for box in each.keys() - {"id"}]
-        is_first, counts, complete = stated["since"] is None, stated["counts"], stated["complete"]
+        since, counts, complete = stated["since"], stated["counts"], stated["complete"]
         unnamed, total = counts["unnamed"], sum(counts.values())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return [Verdict.failing("changes_are_true", f"it is not a list of changes: {error!r}")]
     named = sorted(set().union(*ids.values()) & set(taken_down))
+    is_first = pl.scan_parquet(before, glob=False).select(pl.len()).collect().item() == 0
     expected = {name: [] for name in LISTS} if is_first else _expected(before, now)
     removed = [each for each in expected["removed"] if each not in taken_down]
     hidden, expected["removed"] = len(expected["removed"]) - len(removed), removed
@@ -53,11 +54,13 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
         wrong.append(f"it counts {unnamed} unnamed, not {hidden}")
     if complete != (not is_first and not hidden and total <= LISTED):
         wrong.append(f"it wrongly says complete: {complete}")
-    if not all(map(_is_box, boxes)):
-        wrong.append("an extent is not valid")
+    if (since is None) != is_first:
+        wrong.append(f"it wrongly says since: {since}")
+    if not wrong and total <= LISTED:
+        wrong = _misplaced(stated, expected, before, now)
     said = "there is no earlier build" if is_first else f"{total:,} changes lead from one build to the other"
     return [
-        Verdict.failing("changes_are_true", "; ".join(wrong))
+        Verdict.failing("changes_are_true", "; ".join(wrong[:NAMED]))
         if wrong
         else Verdict.passing("changes_are_true", said, **counts),
         Verdict.failing("nobody_taken_down_is_named", f"{len(named)} images that were taken down are named")
@@ -80,10 +83,22 @@ def _expected(before: Path, now: Path) -> dict[str, list[str]]:
     }
 
 
-def _is_box(box: Any) -> bool:
-    """Whether it is a list of west, south, east, north in degrees."""
-    if not (isinstance(box, list) and [type(side) for side in box] == [float] * 4):
-        return False
-    west, south, east, north = box
-    is_box: bool = abs(west) <= 180.0 and abs(east) <= 180.0 and -90.0 <= south <= north <= 90.0  # noqa: PLR2004
-    return is_box
+def _misplaced(
+    stated: Mapping[str, Any], expected: Mapping[str, list[str]], before: Path, now: Path
+) -> list[str]:
+    """What is wrong with entries that do not hold exactly an image's id and extents."""
+    lay = boxes_of(before, pl.Series([*expected["changed"], *expected["removed"]], dtype=pl.String()))
+    lie = boxes_of(now, pl.Series([*expected["added"], *expected["changed"]], dtype=pl.String()))
+    boxes = {"added": {"bbox": lie}, "changed": {"bbox": lie, "bbox_before": lay}, "removed": {"bbox": lay}}
+    return [
+        f"{name}: {each} does not hold exactly the id and the extents of its image"
+        for name in LISTS
+        for each in stated[name]
+        if _written(each)
+        != _written({"id": each["id"], **{of: found.get(each["id"]) for of, found in boxes[name].items()}})
+    ]
+
+
+def _written(entry: Mapping[str, Any]) -> str:
+    """As text, in which true is not 1."""
+    return json.dumps(entry, sort_keys=True)

@@ -40,10 +40,13 @@ def tables(folder: Path, before: tuple[Footprint, ...] = BEFORE) -> tuple[Path, 
     return folder / "before/footprints.parquet", folder / "now/footprints.parquet"
 
 
-def failures(folder: Path, document: dict[str, Any], taken_down: set[str]) -> dict[str, str]:
+def failures(
+    folder: Path, document: dict[str, Any], taken_down: set[str], *, is_first: bool = False
+) -> dict[str, str]:
     path, before = folder / "changes.json", folder / "images_before.parquet"
     path.write_bytes(as_json(document))
-    pl.read_parquet(folder / "before/footprints.parquet").select("id", "digest").write_parquet(before)
+    rows = pl.scan_parquet(folder / "before/footprints.parquet").select("id", "digest", "geometry")
+    (rows.limit(0) if is_first else rows).sink_parquet(before)
     found = examine_changes(path, before, folder / "now/footprints.parquet", taken_down=taken_down)
     return {each.name: each.text for each in found if not each.passed}
 
@@ -76,8 +79,11 @@ def test_without_a_build_before_nothing_is_listed(tmp_path: Path) -> None:
     before, now = tables(tmp_path)
     found = changes_of(None, now, taken_down=(), stated={**STATED, "since": None})
     assert (found["complete"], found["added"]) == (False, [])
-    assert failures(tmp_path, found, set()) == {}
+    assert failures(tmp_path, found, set(), is_first=True) == {}
     assert before.exists()
+    assert "it wrongly says since: None" in failures(tmp_path, found, set())["changes_are_true"]
+    found = changes_of(before, now, taken_down=(), stated=STATED)
+    assert "it wrongly says since" in failures(tmp_path, found, set(), is_first=True)["changes_are_true"]
 
 
 def test_too_many_changes_are_counted_and_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +91,7 @@ def test_too_many_changes_are_counted_and_not_listed(tmp_path: Path, monkeypatch
     for module in (catalog_changes, catalog_changes_audit):
         monkeypatch.setattr(module, "LISTED", 4)
     for table in (before, now):  # with very many changes, extents would fill memory
-        pl.read_parquet(table).drop("geometry").write_parquet(table)
+        pl.read_parquet(table).with_columns(geometry=pl.lit(b"unread")).write_parquet(table)
     found = changes_of(before, now, taken_down=(), stated=STATED)
     assert found["counts"] == {"added": 1, "changed": 2, "removed": 2, "unnamed": 0}
     assert (found["complete"], found["added"], found["changed"], found["removed"]) == (False, [], [], [])
@@ -110,7 +116,21 @@ def _forget(name: str) -> Callable[[dict[str, Any]], None]:
         (lambda said: said["counts"].update(added=7), "changes_are_true", "it counts 7 added"),
         (lambda said: said["counts"].update(unnamed=0), "changes_are_true", "it counts 0 unnamed, not 1"),
         (lambda said: said.update(complete=True), "changes_are_true", "it wrongly says complete: True"),
-        (lambda said: said["added"][0].update(bbox=[9.0, 1.0, 200.0, 2.0]), "changes_are_true", "an extent"),
+        *(
+            (change, "changes_are_true", "does not hold exactly the id and the extents")
+            for change in (
+                lambda said: said["added"][0].update(bbox=[9.0, 1.0, 200.0, 2.0]),
+                lambda said: said["added"][0].update(bbox=[9.0, 1.0, 10.0, 2.1]),
+                lambda said: said["added"][0].update(bbox=[9.0, bool("a truth"), 10.0, 2.0]),
+                lambda said: said["added"][0].pop("bbox"),
+                lambda said: said["added"][0].update(title="a title"),
+                lambda said: said["changed"][1].update(bbox_before=[3.0, 1.0, 4.0, 3.0]),
+                lambda said: said["changed"][1].update(bbox=[3.0, 1.0, 4.0, 2.0]),
+                lambda said: said["changed"][1].pop("bbox_before"),
+                lambda said: said["removed"][0].update(bbox=[-179.5, 1.0, 179.5, 2.0]),
+                lambda said: said["removed"][0].pop("bbox"),
+            )
+        ),
         (lambda said: said.pop("added"), "changes_are_true", "it is not a list of changes"),
         (
             lambda said: said["removed"].append({"id": "is taken down", "bbox": [5.0, 1.0, 6.0, 2.0]}),
