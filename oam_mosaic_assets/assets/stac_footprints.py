@@ -176,7 +176,11 @@ def stac_footprints(
         "set_aside": found.set_aside,
         "outside_test_box": found.outside,
         "unknown_values": found.unknown,
-        "holdings": {"collections": holdings.collections, "items": holdings.items},
+        "holdings": {
+            "collections": holdings.collections,
+            "items": holdings.items,
+            "is_exact": snapshot.is_exact,
+        },
         "seconds": {"stac_footprints": round(seconds, 2)},
     }
     yield dg.MaterializeResult(

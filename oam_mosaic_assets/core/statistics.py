@@ -24,6 +24,9 @@ def statistics_of(
     snapshot, holdings = facts["snapshot"], facts["holdings"]
     excluded = excluded_of(facts)
     read = facts["images"] + sum(excluded.values())
+    total = read if holdings["items"] is None else holdings["items"]
+    if not holdings["is_exact"]:  # counted after the items were read: some may have been deleted meanwhile
+        total = max(total, read)
     return {
         "generated_at": snapshot["taken_at"],
         "collection": collection,
@@ -32,7 +35,7 @@ def statistics_of(
         "covered_km2": round(facts["covered_km2"], KM2_DECIMALS),
         "latest_capture": snapshot["newest"],
         "catalog": {
-            "total_items": read if holdings["items"] is None else holdings["items"],
+            "total_items": total,
             "collections": holdings["collections"],
         },
         "excluded": {"total": sum(excluded.values()), "by_reason": excluded},

@@ -24,7 +24,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
     return grid_of(HARD, tmp_path_factory.mktemp("grid"))
 
 
-def stated(grid: Grid, items: int | None = 50) -> dict[str, Any]:
+def stated(grid: Grid, items: int | None = 50, *, is_exact: bool = True) -> dict[str, Any]:
     newest = grid.snapshot.newest
     facts = {
         "snapshot": {
@@ -32,7 +32,7 @@ def stated(grid: Grid, items: int | None = 50) -> dict[str, Any]:
             "digest": grid.snapshot.digest,
             "newest": newest and newest.isoformat(),
         },
-        "holdings": {"collections": 3, "items": items},
+        "holdings": {"collections": 3, "items": items, "is_exact": is_exact},
         "images": grid.snapshot.drawable,
         "set_aside": grid.snapshot.set_aside,
         "outside_test_box": 0,
@@ -72,6 +72,18 @@ def test_they_are_what_the_landing_page_reads(grid: Grid, tmp_path: Path) -> Non
 
 def test_a_source_that_does_not_tell_of_other_collections_holds_what_was_read(grid: Grid) -> None:
     assert stated(grid, items=None)["catalog"]["total_items"] == len(HARD)
+
+
+def test_a_live_source_held_at_least_what_was_read(grid: Grid, tmp_path: Path) -> None:
+    """It is counted after it is read; items deleted in between are in the mosaic, but not in the count."""
+    fewer = len(HARD) - 2
+    said = stated(grid, items=fewer, is_exact=False)
+    assert said["catalog"]["total_items"] == len(HARD)
+    assert failures(grid, as_json(said), tmp_path) == {}
+    assert stated(grid, items=50, is_exact=False)["catalog"]["total_items"] == 50
+    # at a single moment, fewer than were read is a mistake
+    wrong = failures(grid, as_json(stated(grid, items=fewer)), tmp_path)
+    assert "the catalogue holds 21 items, but 23 of them are here" in wrong["statistics_are_true"]
 
 
 def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
