@@ -43,6 +43,9 @@ _TIPS: Final = MITRE * 2 * UNIT / math.cos(math.radians(MERCATOR_LATITUDE))
 """In tiles: how far the tips of a thin image may reach when it is widened. The widening is in degrees, which
 the map stretches towards the poles; hence the cosine."""
 
+TOGETHER: Final = 2**16
+"""The most pairs of area and tile that are examined together: some 30 MB of boxes."""
+
 _PLACED: Final = ("id", "geometry", "acquired_to")
 """The columns that decide where and in which order images are drawn."""
 
@@ -109,21 +112,42 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
     parts, _ = on_the_map(areas, plan)
     shapely.prepare(parts)
     bounds = shapely.bounds(parts)
-    part, x, y = np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)
-    found = []
-    for zoom in range(plan.zoom_max + 1):
-        if zoom:  # the four below each that was reached
-            corner = np.tile(np.arange(4), len(part))
-            part, x, y = (np.repeat(each, 4) for each in (part, 2 * x, 2 * y))
-            x, y = x + corner % 2, y + corner // 2
-        west, north, east, south = bounds[part].T * 2.0**zoom
-        near = (west < x + 1 + REACH) & (east > x - REACH) & (north < y + 1 + REACH) & (south > y - REACH)
-        part, x, y = part[near], x[near], y[near]
-        meets = shapely.intersects(parts[part], _boxes(x, y, zoom))
-        part, x, y = part[meets], x[meets], y[meets]
+    found = [np.zeros(0, np.int64)]
+    waiting = [(0, np.stack([np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)]))]
+    while waiting:  # always one of the deepest zoom, so that few wait
+        zoom, pairs = waiting.pop()
+        if pairs.shape[1] > TOGETHER:
+            batches = np.split(pairs, range(TOGETHER, pairs.shape[1], TOGETHER), axis=1)
+            waiting += [(zoom, each) for each in batches]
+            continue
+        pairs = _meeting(parts, bounds, pairs, zoom)
         if zoom >= plan.zoom_min:
-            found.append(np.unique(tile_ids(zoom, x, y)))
-    return Stretches.of(np.concatenate([np.zeros(0, np.int64), *found]))
+            found.append(np.unique(tile_ids(zoom, *pairs[1:])))
+        if zoom < plan.zoom_max and pairs.size:
+            waiting.append((zoom + 1, _below(pairs)))
+    return Stretches.of(np.concatenate(found))
+
+
+def _meeting(parts: Geometries, bounds: NDArray[np.float64], pairs: Numbers, zoom: int) -> Numbers:
+    """The pairs (shape (3, n): area, column, row) whose area reaches their tile.
+
+    Args:
+        parts: the areas, in tile coordinates of zoom 0.
+        bounds: of each area.
+    """
+    part, x, y = pairs
+    west, north, east, south = bounds[part].T * 2.0**zoom
+    near = (west < x + 1 + REACH) & (east > x - REACH) & (north < y + 1 + REACH) & (south > y - REACH)
+    part, x, y = pairs = pairs[:, near]
+    met: Numbers = pairs[:, shapely.intersects(parts[part], _boxes(x, y, zoom))]
+    return met
+
+
+def _below(pairs: Numbers) -> Numbers:
+    """The same areas, each with the four tiles below its tile."""
+    part, x, y = np.repeat(pairs, 4, axis=1)
+    corner = np.tile(np.arange(4), pairs.shape[1])
+    return np.stack([part, 2 * x + corner % 2, 2 * y + corner // 2])
 
 
 def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: int = 0) -> NDArray[np.int8]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -14,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, all_tiles
 
+from oam_mosaic_assets.core import changes as changes_module
+from oam_mosaic_assets.core import splice
 from oam_mosaic_assets.core.changes import changes_between, deepest_zooms, reached_tiles
 from oam_mosaic_assets.core.details import details_plan
+from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Undrawable
-from oam_mosaic_assets.core.grid import tile_ids
+from oam_mosaic_assets.core.grid import Geometries, tile_ids
 from oam_mosaic_assets.core.mbtiles import read_tiles
 from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import TooMuchChanged, splice_between
@@ -250,6 +253,37 @@ def test_too_much_changed_is_made_anew(start: Scene, tmp_path: Path) -> None:
     after = made_from(others, tmp_path / "after", plan=PLAN, before=start.before)
     assert "images are new, gone or changed" in str(after.splice)
     assert after.made.tiles_reused == 0
+
+
+def test_too_many_tiles_are_made_anew(start: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_for(*_: object) -> NoReturn:
+        raise AssertionError("it takes too much memory")
+
+    more = footprint("one more", 10.3, 10.2, 10.6, 10.5, acquired_to=NOW)
+    snapshot_of([*IMAGES, more], tmp_path)
+    tiles = splice_between(start.footprints, tmp_path / "footprints.parquet", PLAN).tiles
+    monkeypatch.setattr(splice, "MOST_TILES", len(tiles) - 1)
+    monkeypatch.setattr(splice, "deepest_zooms", looked_for)
+    with pytest.raises(TooMuchChanged, match=f"1 images changed, which may affect {len(tiles)} tiles"):
+        splice_between(start.footprints, tmp_path / "footprints.parquet", PLAN)
+
+
+def test_the_tiles_reached_are_the_same_however_few_are_examined_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    areas = np.array([each.geometry for each in IMAGES], dtype=object)
+    reached = reached_tiles(areas, PLAN)
+    together, boxes = [], changes_module._boxes
+
+    def noted(x: Numbers, y: Numbers, zoom: int) -> Geometries:
+        together.append(len(x))
+        return boxes(x, y, zoom)
+
+    monkeypatch.setattr(changes_module, "_boxes", noted)
+    monkeypatch.setattr(changes_module, "TOGETHER", 10)
+    again = reached_tiles(areas, PLAN)
+    assert np.array_equal(again.tile_ids, reached.tile_ids)
+    assert max(together) <= 10
 
 
 @pytest.mark.parametrize("image", DIFFICULT, ids=lambda each: each.id)
