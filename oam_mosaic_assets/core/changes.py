@@ -8,6 +8,7 @@ left out at any zoom, so nothing else matters.
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,9 @@ the map stretches towards the poles; hence the cosine."""
 
 TOGETHER: Final = 2**16
 """The most pairs of area and tile that are examined together: some 30 MB of boxes."""
+
+_SEED: Final = secrets.randbits(63)
+"""Of hashes: if two rows by chance had the same one, they would not in the process that audits."""
 
 _PLACED: Final = ("id", "geometry", "acquired_to")
 """The columns that decide where and in which order images are drawn."""
@@ -85,21 +89,36 @@ def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Cha
         columns: those that become properties in tiles, besides those that place images.
     """
     drawn = list(dict.fromkeys([*_PLACED, *columns]))
-    rows = {path: pl.scan_parquet(path, glob=False).select(*drawn, "digest") for path in (before, now)}
-    # most rows have not changed at all; only the others are held in memory
-    gone = rows[before].join(rows[now], on=("id", "digest"), how="anti").collect(engine="streaming")
-    come = rows[now].join(rows[before], on=("id", "digest"), how="anti").collect(engine="streaming")
-    lay = gone.join(come, on=drawn, how="anti", nulls_equal=True)
-    lies = come.join(gone, on=drawn, how="anti", nulls_equal=True)
+    rows = [pl.scan_parquet(path, glob=False) for path in (before, now)]
+    # most rows have not changed at all; of the others, only a hash is held until it is known which are drawn
+    # differently, as may be none of them although all digests changed
+    gone, come = (
+        _hashes(some.join(others, on=("id", "digest"), how="anti"), drawn)
+        for some, others in (rows, reversed(rows))
+    )
+    lay = gone.join(come, on=gone.columns, how="anti").select("id")
+    lies = come.join(gone, on=gone.columns, how="anti").select("id")
     altered = len(lay.join(lies, on="id", how="semi"))
+    areas = [_geometries(some, which) for some, which in zip(rows, (lay, lies), strict=True)]
     return Changes(
         added=len(lies) - altered,
         removed=len(lay) - altered,
         altered=altered,
-        of=int(rows[now].select(pl.len()).collect().item()),
+        of=int(rows[1].select(pl.len()).collect().item()),
         names=frozenset(lies["id"]),
-        areas=shapely.from_wkb(pl.concat([lay["geometry"], lies["geometry"]]).to_numpy()),
+        areas=shapely.from_wkb(pl.concat(areas).to_numpy()),
     )
+
+
+def _hashes(rows: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Ids of rows, with a hash of 64 bits of what is in these columns."""
+    return rows.select("id", hash=pl.struct(columns).hash(_SEED)).collect(engine="streaming")
+
+
+def _geometries(rows: pl.LazyFrame, images: pl.DataFrame) -> pl.Series:
+    """The outlines of these images, WKB, in any order."""
+    found = rows.join(images.lazy(), on="id", how="semi").select("geometry")
+    return found.collect(engine="streaming")["geometry"]
 
 
 def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -223,6 +224,22 @@ def test_what_tiles_do_not_show_changes_no_tile(start: Scene, tmp_path: Path, pl
     updated = [replace(each, updated=NOW, acquired_from=NOW) for each in IMAGES]
     assert snapshot_of(updated, tmp_path).digest != start.snapshot.digest
     assert changes_between(start.footprints, tmp_path / "footprints.parquet", plan.columns).images == 0
+
+
+def test_outlines_of_images_that_are_drawn_as_before_are_not_held(
+    start: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All digests differ after an update that adds a column, and the outlines of all images fill memory."""
+    collect, collected = pl.LazyFrame.collect, []
+
+    def noted(rows: pl.LazyFrame, **options: Any) -> pl.DataFrame:
+        collected.append(collect(rows, **options))
+        return collected[-1]
+
+    snapshot_of([replace(each, updated=NOW) for each in IMAGES], tmp_path)
+    monkeypatch.setattr(pl.LazyFrame, "collect", noted)
+    changes_between(start.footprints, tmp_path / "footprints.parquet", PLAN.columns)
+    assert sum(len(each) for each in collected if "geometry" in each.columns) == 0
 
 
 @pytest.mark.parametrize(
