@@ -46,6 +46,7 @@ LICENSES: Final[Mapping[str, str]] = {
     "creativecommonsorglicensesbysa40": "CC-BY-SA-4.0",
     "cc010": "CC0-1.0",
     "cc0": "CC0-1.0",
+    "creativecommonsorgpublicdomainzero10": "CC0-1.0",
 }
 """From what catalogues write, in lower case without scheme, spaces and punctuation, to SPDX identifiers."""
 

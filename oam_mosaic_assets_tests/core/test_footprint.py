@@ -74,6 +74,7 @@ def test_a_gsd_in_metres_is_read(value: object, metres: float) -> None:
         ("CC-BY-SA-4.0", "CC-BY-SA-4.0"),
         ("https://creativecommons.org/licenses/by/4.0/", "CC-BY-4.0"),
         ("CC0", "CC0-1.0"),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", "CC0-1.0"),
     ],
 )
 def test_licences_are_read_as_spdx(text: str, identifier: str) -> None:
