@@ -37,7 +37,8 @@ PARTS_EACH: Final = 2
 """Parts per process: they are never equal work, and more of them even that out."""
 
 LARGEST_PART: Final = 2**26
-"""Bytes of GeoJSON that are tiled in one part, at most: a process holds the places of all tiles it makes."""
+"""Bytes of GeoJSON in a part, on average: a process holds the places of all tiles it makes. A part may have
+more, because parts are equally much work, not equally long, and an image that reaches two is in both."""
 
 CUTTERS: Final = 2
 """Processes that cut deep zooms alongside each tippecanoe, if there is much to cut."""
