@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,10 +26,10 @@ from oam_mosaic_assets.core.grid import (
     on_both_sides,
     project_mended,
     tile_ids,
-    tile_positions,
+    tiles_between,
 )
 from oam_mosaic_assets.core.placement import UNIT
-from oam_mosaic_assets.core.snapshot import as_drawn, frames_of, read_batches
+from oam_mosaic_assets.core.snapshot import BATCH, as_drawn, frames_of, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, MITRE, TilingPlan
 
@@ -46,6 +46,9 @@ the map stretches towards the poles; hence the cosine."""
 
 TOGETHER: Final = 2**16
 """The most pairs of area and tile that are examined together: some 30 MB of boxes."""
+
+FRAMES_TOGETHER: Final = 2**14
+"""Images whose frames are compared with tiles together."""
 
 _SEED: Final = secrets.randbits(63)
 """Of hashes: if two rows by chance had the same one, they would not in the process that audits."""
@@ -129,44 +132,13 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
         plan: how they are drawn.
     """
     parts, _ = on_the_map(areas, plan)
-    shapely.prepare(parts)
-    bounds = shapely.bounds(parts)
-    found = [np.zeros(0, np.int64)]
-    waiting = [(0, np.stack([np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)]))]
-    while waiting:  # always one of the deepest zoom, so that few wait
-        zoom, pairs = waiting.pop()
-        if pairs.shape[1] > TOGETHER:
-            batches = np.split(pairs, range(TOGETHER, pairs.shape[1], TOGETHER), axis=1)
-            waiting += [(zoom, each) for each in batches]
-            continue
-        pairs = _meeting(parts, bounds, pairs, zoom)
-        if zoom >= plan.zoom_min:
-            found.append(np.unique(tile_ids(zoom, *pairs[1:])))
-        if zoom < plan.zoom_max and pairs.size:
-            waiting.append((zoom + 1, _below(pairs)))
-    return Stretches.of(np.concatenate(found))
-
-
-def _meeting(parts: Geometries, bounds: NDArray[np.float64], pairs: Numbers, zoom: int) -> Numbers:
-    """The pairs (shape (3, n): area, column, row) whose area reaches their tile.
-
-    Args:
-        parts: the areas, in tile coordinates of zoom 0.
-        bounds: of each area.
-    """
-    part, x, y = pairs
-    west, north, east, south = bounds[part].T * 2.0**zoom
-    near = (west < x + 1 + REACH) & (east > x - REACH) & (north < y + 1 + REACH) & (south > y - REACH)
-    part, x, y = pairs = pairs[:, near]
-    met: Numbers = pairs[:, shapely.intersects(parts[part], _boxes(x, y, zoom))]
-    return met
-
-
-def _below(pairs: Numbers) -> Numbers:
-    """The same areas, each with the four tiles below its tile."""
-    part, x, y = np.repeat(pairs, 4, axis=1)
-    corner = np.tile(np.arange(4), pairs.shape[1])
-    return np.stack([part, 2 * x + corner % 2, 2 * y + corner // 2])
+    world = np.stack([np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)])
+    found = [
+        np.unique(ids)
+        for zoom, _, ids in _met(parts, world, range(plan.zoom_max + 1))
+        if zoom >= plan.zoom_min
+    ]
+    return Stretches.of(np.concatenate([np.zeros(0, np.int64), *found]))
 
 
 def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: int = 0) -> NDArray[np.int8]:
@@ -182,44 +154,142 @@ def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: i
         plan: how they are drawn.
         first: the first zoom whose tiles matter.
     """
-    trees = {}
-    for zoom in range(max(first, plan.zoom_min), plan.zoom_max + 1):
-        if len(ids := tiles.of_zoom(zoom)):
-            trees[zoom] = shapely.STRtree(_boxes(*tile_positions(ids, zoom), zoom))
-    return np.concatenate([np.zeros(0, np.int8), *_deepest(footprints, trees, plan)])
+    zooms = range(max(first, plan.zoom_min), plan.zoom_max + 1)
+    wanted = {zoom: some for zoom in zooms if len(some := tiles.within(zoom))}
+    low = {zoom: some for zoom, some in wanted.items() if zoom < plan.whole_from}
+    rest = Stretches.union([some for zoom, some in wanted.items() if zoom not in low])
+    zooms = range(plan.whole_from, max(wanted, default=0) + 1)
+    # an outline is followed from tile to tile below, so those above wanted ones count as well
+    above = {zoom: rest.above(zoom, zooms[-1]) for zoom in zooms}
+    batches = (frames_of(each["bbox"]) for each in read_batches(footprints, ("bbox",)))
+    frames = np.concatenate([np.zeros((0, 4)), *batches])
+    deepest, near = np.full(len(frames), -1, np.int8), [np.zeros(0, np.int64)]
+    closer = dict(list(above.items())[:1])
+    for start in range(0, len(frames), FRAMES_TOGETHER):
+        batch = slice(start, start + FRAMES_TOGETHER)
+        deepest[batch], images = _by_frames(frames[batch], low, closer, plan)
+        near.append(images + start)
+    for images, areas in _outlines(footprints, np.concatenate(near)) if zooms else ():
+        parts, of = on_the_map(areas, plan)
+        for zoom, part, ids in _met(parts, _around(shapely.bounds(parts), zooms[0]), zooms, above):
+            drawn = images[of[part[rest.hold(ids)]]]
+            deepest[drawn] = np.maximum(deepest[drawn], zoom)
+    return deepest
 
 
-def _deepest(
-    footprints: Path, trees: dict[int, shapely.STRtree], plan: TilingPlan
-) -> Iterator[NDArray[np.int8]]:
-    low = [zoom for zoom in trees if zoom < plan.whole_from]
-    rest = [zoom for zoom in trees if zoom >= plan.whole_from]
-    for batch in read_batches(footprints, ("bbox", "geometry")):
-        deepest = np.full(len(batch), -1, np.int8)
-        frames, is_anywhere = _frames(batch, plan)
-        near = np.arange(len(batch))
-        for zoom in [*low, *rest[:1]]:
-            touches = is_anywhere[near]
-            touches[trees[zoom].query(frames[near])[0]] = True
-            near = near[touches]
-            if zoom in low:  # there the frame decides
-                deepest[near] = zoom
-        if rest:
-            parts, of = on_the_map(shapely.from_wkb(batch["geometry"].to_numpy()[near]), plan)
-            image = near[of]
-            for zoom in rest:
-                which = np.unique(trees[zoom].query(parts, predicate="intersects")[0])
-                parts, image = parts[which], image[which]
-                deepest[image] = zoom
-        yield deepest
+def _by_frames(
+    frames: NDArray[np.float64],
+    low: Mapping[int, Stretches],
+    closer: Mapping[int, Stretches],
+    plan: TilingPlan,
+) -> tuple[NDArray[np.int8], Numbers]:
+    """The last low zoom at which each image may be drawn, -1 for none; and which images to look at closely.
 
-
-def _frames(batch: pl.DataFrame, plan: TilingPlan) -> tuple[Geometries, NDArray[np.bool_]]:
-    """Boxes round images, in tile coordinates of zoom 0; and which images may be on both sides of the map."""
+    Args:
+        frames: round the images, shape (n, 4): west, north, east, south, in tile coordinates of zoom 0.
+        low: the wanted tiles by zoom, as far as frames decide.
+        closer: those of the zoom at which the others are looked at closely, if any.
+    """
     farther = (WIDENED + _TIPS) / 2.0**plan.whole_from
-    left, top, right, bottom = frames_of(batch["bbox"]).T + farther * np.array([[-1], [-1], [1], [1]])
-    boxes = np.asarray(shapely.box(left, top, right, bottom), dtype=object)
-    return boxes, (left <= REACH) | (right >= 1.0 - REACH)
+    frames = frames + farther * np.array([-1, -1, 1, 1])
+    # those that may be on both sides of the map
+    is_anywhere = (frames[:, 0] <= REACH) | (frames[:, 2] >= 1.0 - REACH)
+    deepest, near = np.full(len(frames), -1, np.int8), np.arange(len(frames))
+    for zoom, tiles in (*low.items(), *closer.items()):
+        which, x, y = _around(frames[near], zoom)
+        touches = is_anywhere[near]
+        touches[which[tiles.hold(tile_ids(zoom, x, y))]] = True
+        near = near[touches]
+        if zoom in low:
+            deepest[near] = zoom
+    return deepest, near
+
+
+def _outlines(footprints: Path, images: Numbers) -> Iterator[tuple[Numbers, Geometries]]:
+    """Some images, whose indices ascend, and their areas; about as many at a time as a batch has rows."""
+    start = first = 0
+    held: list[Geometries] = []
+    for batch in read_batches(footprints, ("geometry",)):
+        after = first + sum(map(len, held))
+        end = int(np.searchsorted(images, start + len(batch)))
+        held.append(batch["geometry"].to_numpy()[images[after:end] - start])
+        start += len(batch)
+        if end - first >= BATCH:
+            yield images[first:end], shapely.from_wkb(np.concatenate(held))
+            first, held = end, []
+    if first < len(images):
+        yield images[first:], shapely.from_wkb(np.concatenate(held))
+
+
+def _met(
+    parts: Geometries, pairs: Numbers, zooms: range, held: Mapping[int, Stretches] | None = None
+) -> Iterator[tuple[int, Numbers, Numbers]]:
+    """The zoom of some tiles, the areas that reach them, and the ids of the tiles: a pair of these for each.
+
+    Args:
+        parts: the areas, polygons in tile coordinates of zoom 0.
+        pairs: those to begin with at the first zoom: shape (3, n), area, column, row.
+        zooms: without a gap.
+        held: tiles of each zoom; all others are left out, with those below them.
+    """
+    shapely.prepare(parts)
+    bounds = shapely.bounds(parts)
+    waiting = [(zooms[0], pairs)]
+    while waiting:  # always one of the deepest zoom, so that few wait
+        zoom, pairs = waiting.pop()
+        if pairs.shape[1] > TOGETHER:
+            batches = np.split(pairs, range(TOGETHER, pairs.shape[1], TOGETHER), axis=1)
+            waiting += [(zoom, each) for each in batches]
+            continue
+        pairs = pairs[:, _are_near(bounds, pairs, zoom)]
+        ids = tile_ids(zoom, *pairs[1:])
+        if held is not None:
+            are_held = held[zoom].hold(ids)
+            pairs, ids = pairs[:, are_held], ids[are_held]
+        meets = _meet(parts, bounds, pairs, zoom)
+        pairs, ids = pairs[:, meets], ids[meets]
+        if pairs.size:
+            yield zoom, pairs[0], ids
+            if zoom < zooms[-1]:
+                waiting.append((zoom + 1, _below(pairs)))
+
+
+def _are_near(bounds: NDArray[np.float64], pairs: Numbers, zoom: int) -> NDArray[np.bool_]:
+    """Whether the frame of the area reaches the tile, for each pair."""
+    part, x, y = pairs
+    west, north, east, south = bounds[part].T * 2.0**zoom
+    near: NDArray[np.bool_] = (
+        (west < x + 1 + REACH) & (east > x - REACH) & (north < y + 1 + REACH) & (south > y - REACH)
+    )
+    return near
+
+
+def _meet(parts: Geometries, bounds: NDArray[np.float64], pairs: Numbers, zoom: int) -> NDArray[np.bool_]:
+    """Whether the area reaches the tile, for each pair whose frame does."""
+    part, x, y = pairs
+    west, north, east, south = bounds[part].T * 2.0**zoom
+    is_within = (
+        (west >= x - REACH) & (east <= x + 1 + REACH) & (north >= y - REACH) & (south <= y + 1 + REACH)
+    )
+    rest = np.flatnonzero(~is_within)
+    meets: NDArray[np.bool_] = is_within
+    meets[rest] = shapely.intersects(parts[part[rest]], _boxes(x[rest], y[rest], zoom))
+    return meets
+
+
+def _below(pairs: Numbers) -> Numbers:
+    """The same areas, each with the four tiles below its tile."""
+    part, x, y = np.repeat(pairs, 4, axis=1)
+    corner = np.tile(np.arange(4), pairs.shape[1])
+    return np.stack([part, 2 * x + corner % 2, 2 * y + corner // 2])
+
+
+def _around(frames: NDArray[np.float64], zoom: int) -> Numbers:
+    """The tiles that each frame may reach, as pairs of frame and tile."""
+    west, north, east, south = frames.T * 2.0**zoom
+    begin = np.clip(np.floor(np.stack([west, north]) - REACH), 0, 1 << zoom).astype(np.int64)
+    end = np.clip(np.floor(np.stack([east, south]) + REACH) + 1, 0, 1 << zoom).astype(np.int64)
+    return np.stack(tiles_between(*begin, *end))
 
 
 def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:

@@ -19,10 +19,6 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 LARGEST_SHARE: Final = 0.5
 """The largest share of images that changed or reach a tile to redraw; above it, redrawing all is as fast."""
 
-MOST_TILES: Final = 2**20
-"""The most tiles to redraw; above it, everything is redrawn. While the images that reach them are looked for,
-each takes 480 bytes of memory, so all together some 500 MB. 22,792 images have a quarter as many in all."""
-
 
 class TooMuchChanged(Exception):
     """Everything has to be redrawn; the message says how much changed."""
@@ -96,14 +92,12 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     """Find what has to be redrawn where the footprints `before` are drawn and `now` should be.
 
     Raises:
-        TooMuchChanged: too many images changed or reach a tile to redraw, or there are too many such tiles.
+        TooMuchChanged: too many images changed, or reach a tile to redraw.
     """
     changes = changes_between(before, now, plan.columns)
     if changes.images > LARGEST_SHARE * changes.of:
         raise TooMuchChanged(f"{changes.images:,} images are new, gone or changed; {changes.of:,} are drawn")
     tiles = reached_tiles(changes.areas, plan)
-    if len(tiles) > MOST_TILES:
-        raise TooMuchChanged(f"{changes.images:,} images changed, which may affect {len(tiles):,} tiles")
     deepest = deepest_zooms(now, tiles, plan)
     near = int((deepest == plan.zoom_max).sum())
     if near > LARGEST_SHARE * len(deepest):

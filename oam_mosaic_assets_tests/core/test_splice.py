@@ -272,19 +272,6 @@ def test_too_much_changed_is_made_anew(start: Scene, tmp_path: Path) -> None:
     assert after.made.tiles_reused == 0
 
 
-def test_too_many_tiles_are_made_anew(start: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def looked_for(*_: object) -> NoReturn:
-        raise AssertionError("it takes too much memory")
-
-    more = footprint("one more", 10.3, 10.2, 10.6, 10.5, acquired_to=NOW)
-    snapshot_of([*IMAGES, more], tmp_path)
-    tiles = splice_between(start.footprints, tmp_path / "footprints.parquet", PLAN).tiles
-    monkeypatch.setattr(splice, "MOST_TILES", len(tiles) - 1)
-    monkeypatch.setattr(splice, "deepest_zooms", looked_for)
-    with pytest.raises(TooMuchChanged, match=f"1 images changed, which may affect {len(tiles)} tiles"):
-        splice_between(start.footprints, tmp_path / "footprints.parquet", PLAN)
-
-
 def test_the_tiles_reached_are_the_same_however_few_are_examined_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -301,6 +288,16 @@ def test_the_tiles_reached_are_the_same_however_few_are_examined_together(
     again = reached_tiles(areas, PLAN)
     assert np.array_equal(again.tile_ids, reached.tile_ids)
     assert max(together) <= 10
+
+
+def test_images_found_in_tiles_are_the_same_however_few_are_examined_together(
+    start: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = reached_tiles(np.array([each.geometry for each in IMAGES[::3]], dtype=object), PLAN)
+    deepest = deepest_zooms(start.footprints, tiles, PLAN)
+    monkeypatch.setattr(changes_module, "TOGETHER", 2)
+    assert np.array_equal(deepest_zooms(start.footprints, tiles, PLAN), deepest)
+    assert 0 < (deepest == PLAN.zoom_max).sum() < len(deepest)
 
 
 @pytest.mark.parametrize("image", DIFFICULT, ids=lambda each: each.id)
