@@ -122,6 +122,8 @@ class Hosts:
                 location = response.headers.get("Location", "")
             finally:
                 response.close()  # what is left unread must not precede the next response
+            if not location:  # the same address again, whose answer is known
+                raise Unreadable(Reason.MISSING, f"status {response.status}, a redirect to nowhere")
             try:
                 place = urljoin(target.address, location)
             except ValueError:

@@ -203,6 +203,13 @@ def test_redirects_in_a_circle_end(host: ScriptedHost) -> None:
     assert why(source_of(host)) is Reason.SERVER_FAULT
 
 
+@pytest.mark.parametrize("headers", [[], ["Location:"]], ids=["no header", "an empty one"])
+def test_a_redirect_to_nowhere_is_asked_for_once(host: ScriptedHost, headers: list[str]) -> None:
+    host.script = lambda request: request.answer("302 Found", b"", *headers)
+    assert why(source_of(host)) is Reason.MISSING
+    assert len(host.asked) == 1
+
+
 def test_a_name_that_changes_its_address_after_it_was_looked_at_leads_nowhere_else(
     host: ScriptedHost,
 ) -> None:
