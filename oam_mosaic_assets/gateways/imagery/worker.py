@@ -7,6 +7,7 @@ it at any time: see `workers`. It reads jobs as JSON, one per line, and answers 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -171,8 +172,8 @@ def serve(settings: Mapping[str, Any]) -> None:
         "chip": reader.chip,
         "compose": compose,
     }
-    answers = sys.stdout
-    sys.stdout = sys.stderr  # nothing else may be printed between the answers
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not pass for an answer
     for line in sys.stdin:
         job = json.loads(line)
         try:

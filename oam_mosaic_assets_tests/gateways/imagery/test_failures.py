@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import shapely
 
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.errors import StoreUnavailable
-from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
@@ -273,6 +274,26 @@ def test_another_worker_starts_though_the_first_waits_for_its_host(
         assert next(done)[0] is other
         others_are_done.set()
         assert [job for job, _ in done] == [waiting]
+
+
+def test_what_a_library_prints_is_no_answer() -> None:
+    program = (
+        "import json, os, sys; from oam_mosaic_assets.gateways.imagery import worker\n"
+        "def look(self, job):\n"
+        "    print('Printed by Python')\n"
+        "    os.write(1, b'Printed by C\\n')\n"
+        "    return {'reason': ''}\n"
+        "worker.Reader.look = look; worker.serve(json.loads(sys.argv[1]))"
+    )
+    settings = {"private_hosts": [], "s3_endpoint": AMAZON, "limits": LIMITS, "memory": 512 * 2**20}
+    told = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(settings)],
+        input='{"do": "look"}\n' * 2,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == '{"reason": ""}\n' * 2
 
 
 def test_a_worker_starts_with_what_it_needs_alone() -> None:
