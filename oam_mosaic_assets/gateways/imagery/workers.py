@@ -155,6 +155,7 @@ class Workers:
             env={**environment, "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,  # an interrupt from the terminal is for the parent
         )
+        os.set_blocking(_stdout(process).fileno(), False)
         worker = _Worker(process)
         self._alone_until = self._alone_until or time.monotonic() + ALONE_SECONDS
         self._workers.append(worker)
@@ -178,19 +179,30 @@ class Workers:
         if len(self._workers) < self.count and time.monotonic() < self._alone_until:
             soonest = min(soonest, self._alone_until)
         for key, _ in self._selector.select(max(0.0, soonest - time.monotonic())):
-            worker: _Worker = key.data
-            piece = os.read(key.fd, 65536)
-            worker.said += piece
-            if not piece or len(worker.said) > _LONGEST_ANSWER:
-                code = self._end(worker)
-                yield worker, _failed(Reason.CRASHED, f"its process ended with code {code}")
-            elif worker.said.endswith(b"\n"):
-                answer = json.loads(bytes(worker.said))
-                worker.said.clear()
-                yield worker, answer
+            if (answer := self._answer_of(key.data)) is not None:
+                yield key.data, answer
         for worker in [each for each in self._workers if each.job and each.deadline < time.monotonic()]:
-            self._end(worker)
-            yield worker, _failed(Reason.SLOW, "its process was stopped")
+            # the caller may have been busy since `select`, and the answer there for long
+            answer = self._answer_of(worker)
+            if answer is None:
+                self._end(worker)
+                answer = _failed(Reason.SLOW, "its process was stopped")
+            yield worker, answer
+
+    def _answer_of(self, worker: _Worker) -> dict[str, Any] | None:
+        """What a worker has answered, or that it died; None if neither is so yet. Does not wait."""
+        try:
+            piece = os.read(_stdout(worker.process).fileno(), 65536)
+        except BlockingIOError:
+            return None
+        worker.said += piece
+        if not piece or len(worker.said) > _LONGEST_ANSWER:
+            return _failed(Reason.CRASHED, f"its process ended with code {self._end(worker)}")
+        if not worker.said.endswith(b"\n"):
+            return None
+        answer: dict[str, Any] = json.loads(bytes(worker.said))
+        worker.said.clear()
+        return answer
 
     def _end(self, worker: _Worker) -> int:
         process = worker.process

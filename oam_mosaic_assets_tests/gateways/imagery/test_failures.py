@@ -26,6 +26,7 @@ from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, 
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
+GRACE = "oam_mosaic_assets.gateways.imagery.workers.GRACE_SECONDS"
 ALONE = "oam_mosaic_assets.gateways.imagery.workers.ALONE_SECONDS"
 
 
@@ -213,7 +214,7 @@ def test_a_worker_that_hangs_is_ended(
     nginx: Nginx, host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Headers that trickle in keep a socket busy for ever; the parent process enforces the deadline."""
-    monkeypatch.setattr("oam_mosaic_assets.gateways.imagery.workers.GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(GRACE, 1.0)
     good = drone(nginx, "patient", 560_000, 5_420_000)[0]
     bad = Image(id="dripping", footprint=good.footprint, asset=host.address())
 
@@ -228,6 +229,33 @@ def test_a_worker_that_hangs_is_ended(
     tally = bench.build([bad, good])
     assert tally.read == 1
     assert [(each.id, each.reason) for each in tally.skipped] == [("dripping", "slow")]
+
+
+def test_an_answer_that_came_while_the_caller_was_busy_is_not_late(
+    host: ScriptedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ALONE, 0.0)
+    monkeypatch.setattr(GRACE, 0.0)
+    seconds = 4.0
+    is_busy = threading.Event()
+
+    def answer_meanwhile(request: Request) -> None:
+        is_busy.wait(60)
+        request.answer("404 Not Found")
+
+    host.script = answer_meanwhile
+    first, second = (
+        Job({"do": "look", "address": address, "render": None})
+        for address in ("file:///nothing", host.address())
+    )
+    rules = Rules(private_hosts=frozenset({host.host}))
+    with Workers(rules, {**LIMITS, "seconds": seconds}, count=2) as workers:
+        given = iter([first, second])
+        done = workers.run(lambda _: next(given, None))
+        assert next(done)[0] is first
+        is_busy.set()
+        time.sleep(seconds)
+        assert [(job, answer["reason"]) for job, answer in done] == [(second, "missing")]
 
 
 def test_a_worker_holds_no_secret(monkeypatch: pytest.MonkeyPatch, nginx: Nginx) -> None:
