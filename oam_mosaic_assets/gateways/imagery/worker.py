@@ -1,7 +1,8 @@
 """What a process does that reads images and composes blocks; `__main__` starts it.
 
 What it decodes comes from strangers. So it holds no secrets, its memory is limited, and its parent may kill
-it at any time: see `workers`. It reads jobs as JSON, one per line, and answers each with a line.
+it at any time: see `workers`. Once it is ready, it says so; it reads jobs as JSON, one per line, and answers
+each with a line.
 """
 
 from __future__ import annotations
@@ -173,6 +174,8 @@ def serve(settings: Mapping[str, Any]) -> None:
         "compose": compose,
     }
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    print("ready", file=answers, flush=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # from now on the parent does not read it
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not pass for an answer
     for line in sys.stdin:
         job = json.loads(line)

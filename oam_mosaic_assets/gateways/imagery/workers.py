@@ -16,13 +16,21 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from oam_mosaic_assets.core.imagery.outcome import Reason
+from oam_mosaic_assets.errors import TilingFailed
+from oam_mosaic_assets.gateways.children import LAST_WORDS
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 
 _ALLOWED: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ")
 """Environment variables that a worker inherits: no secrets, and nothing that GDAL reads."""
 
 _LONGEST_ANSWER: Final = 2**20
+_READY: Final = b"ready\n"
+"""A worker's first line, once it has imported everything."""
+
 _MODULE: Final = "oam_mosaic_assets.gateways.imagery"
+
+STARTING_SECONDS: Final = 120.0
+"""How long a worker may take until it is ready; it usually takes less than one."""
 
 GRACE_SECONDS: Final = 30.0
 """Extra time for a worker to report by itself that an image is slow, before it is killed."""
@@ -51,6 +59,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     job: Job | None = None
     deadline: float = 0.0
+    is_ready: bool = False
     said: bytearray = field(default_factory=bytearray)
 
 
@@ -113,6 +122,9 @@ class Workers:
         Args:
             next_job: returns a job that may start now, as its argument decides; None if there is none until
                 another is done, and at the end.
+
+        Raises:
+            TilingFailed: a worker did not start, which is no image's fault.
         """
         busy: Counter[str] = Counter()
 
@@ -151,7 +163,7 @@ class Workers:
             [sys.executable, "-m", _MODULE, self._told],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,  # it writes nothing there once it is ready
             env={**environment, "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,  # an interrupt from the terminal is for the parent
         )
@@ -164,14 +176,17 @@ class Workers:
 
     def _begin(self, worker: _Worker, job: Job) -> None:
         worker.job = job
-        worker.deadline = time.monotonic() + self._seconds + GRACE_SECONDS
+        worker.deadline = self._deadline if worker.is_ready else time.monotonic() + STARTING_SECONDS
         stdin = worker.process.stdin
-        try:
+        with suppress(OSError):  # it has died; `_answered` reports it
             if stdin is not None:
                 stdin.write(json.dumps(job.order).encode() + b"\n")
                 stdin.flush()
-        except OSError:
-            worker.deadline = 0.0  # it has died; `_answered` reports it
+
+    @property
+    def _deadline(self) -> float:
+        """Until when an image that is begun now must be done."""
+        return time.monotonic() + self._seconds + GRACE_SECONDS
 
     def _answered(self) -> Iterator[tuple[_Worker, dict[str, Any]]]:
         """Wait until some are done, or dead, or out of time, or until another worker may start."""
@@ -184,10 +199,10 @@ class Workers:
         for worker in [each for each in self._workers if each.job and each.deadline < time.monotonic()]:
             # the caller may have been busy since `select`, and the answer there for long
             answer = self._answer_of(worker)
-            if answer is None:
-                self._end(worker)
-                answer = _failed(Reason.SLOW, "its process was stopped")
-            yield worker, answer
+            if answer is None and worker.deadline < time.monotonic():
+                answer = self._lost(worker, Reason.SLOW)
+            if answer is not None:
+                yield worker, answer
 
     def _answer_of(self, worker: _Worker) -> dict[str, Any] | None:
         """What a worker has answered, or that it died; None if neither is so yet. Does not wait."""
@@ -197,29 +212,37 @@ class Workers:
             return None
         worker.said += piece
         if not piece or len(worker.said) > _LONGEST_ANSWER:
-            return _failed(Reason.CRASHED, f"its process ended with code {self._end(worker)}")
-        if not worker.said.endswith(b"\n"):
+            return self._lost(worker, Reason.CRASHED)
+        if not worker.is_ready and _READY in worker.said:
+            del worker.said[: worker.said.index(_READY) + len(_READY)]
+            worker.is_ready, worker.deadline = True, self._deadline
+        if not worker.is_ready or not worker.said.endswith(b"\n"):
             return None
         answer: dict[str, Any] = json.loads(bytes(worker.said))
         worker.said.clear()
         return answer
 
-    def _end(self, worker: _Worker) -> int:
-        process = worker.process
+    def _lost(self, worker: _Worker, reason: Reason) -> dict[str, Any]:
+        """End a worker; the answer for its image. Raises TilingFailed if it had not started."""
+        last_words = self._end(worker)
+        how = "was stopped" if reason is Reason.SLOW else f"ended with code {worker.process.returncode}"
+        if not worker.is_ready:
+            raise TilingFailed(
+                f"A process that reads images {how} before it had started.\n{last_words}",
+                hint="Mend what its last output names, such as a missing or broken library, and run again.",
+            )
+        costs = {"requests": 0, "bytes": 0, "seconds": 0.0}
+        return {"reason": reason, "detail": f"its process {how}", "etag": "", **costs}
+
+    def _end(self, worker: _Worker) -> str:
+        """End a worker; the last lines that it wrote to stderr before it was ready."""
         self._workers.remove(worker)
-        self._selector.unregister(_stdout(process))
-        process.kill()
-        code = process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # what was not sent is no longer needed
-                    pipe.close()
-        return code
+        self._selector.unregister(_stdout(worker.process))
+        worker.process.kill()
+        _, said = worker.process.communicate()
+        lines: list[str] = said.decode(errors="replace").splitlines()
+        return "\n".join(lines[-LAST_WORDS:]) or "It printed nothing."
 
 
 def _stdout(process: subprocess.Popen[bytes]) -> Any:
     return process.stdout
-
-
-def _failed(reason: Reason, detail: str) -> dict[str, Any]:
-    return {"reason": reason, "detail": detail, "etag": "", "requests": 0, "bytes": 0, "seconds": 0.0}

@@ -17,15 +17,16 @@ import pytest
 import shapely
 
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
-from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets.errors import StoreUnavailable, TilingFailed
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
-from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, give_files, plain
+from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, ROOT, Bench, drone, give_files, plain
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
+STARTING = "oam_mosaic_assets.gateways.imagery.workers.STARTING_SECONDS"
 GRACE = "oam_mosaic_assets.gateways.imagery.workers.GRACE_SECONDS"
 ALONE = "oam_mosaic_assets.gateways.imagery.workers.ALONE_SECONDS"
 
@@ -210,6 +211,27 @@ def test_a_worker_that_dies_costs_one_image(nginx: Nginx, host: ScriptedHost, tm
     assert [(each.id, each.reason) for each in tally.skipped] == [("deadly", "crashed")]
 
 
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        ("raise ImportError('libgdal.so.36: cannot open it')", "ended with code 1 .*libgdal.so.36: cannot"),
+        ("import time; time.sleep(600)", "was stopped before it had started.\nIt printed nothing"),
+    ],
+    ids=["broken", "hangs"],
+)
+def test_workers_that_do_not_start_are_no_images_fault(
+    host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, said: str
+) -> None:
+    (tmp_path / "rasterio.py").write_text(library)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(STARTING, 60.0 if "raise" in library else 1.0)
+    image = Image(id="any", footprint=shapely.box(10, 10, 10.001, 10.001), asset=host.address())
+    bench = Bench(tmp_path, host.host)
+    with pytest.raises(TilingFailed, match=f"(?s){said}"):
+        bench.build([image])
+    assert not list(bench.store.keys(ROOT))
+
+
 def test_a_worker_that_hangs_is_ended(
     nginx: Nginx, host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,7 +343,7 @@ def test_what_a_library_prints_is_no_answer() -> None:
         text=True,
         check=True,
     )
-    assert told.stdout == '{"reason": ""}\n' * 2
+    assert told.stdout == "ready\n" + '{"reason": ""}\n' * 2
 
 
 def test_a_worker_starts_with_what_it_needs_alone() -> None:
