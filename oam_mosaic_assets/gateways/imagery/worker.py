@@ -13,7 +13,8 @@ import resource
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,10 @@ time goes into returning memory to the system and requesting it again."""
 Answer = dict[str, Any]
 
 
+class ScratchFault(OSError):
+    """The scratch folder cannot be used, as when its disk is full; no image's fault."""
+
+
 class Reader:
     """Reads images, one after another."""
 
@@ -73,11 +78,12 @@ class Reader:
             is_seen = False
             for block, target in zip(job["blocks"], job["targets"], strict=True):
                 chip = _chip_of(cog, whole & Window.of_block(Tile(*block)), whole, area, job["feather"])
-                if chip is None:  # there may be one of the version before, if it changed meanwhile
-                    Path(target).unlink(missing_ok=True)
-                else:
-                    Path(target).write_bytes(chip.to_bytes())
-                    is_seen = True
+                with _in_scratch(target):
+                    if chip is None:  # there may be one of the version before, if it changed meanwhile
+                        Path(target).unlink(missing_ok=True)
+                    else:
+                        Path(target).write_bytes(chip.to_bytes())
+                        is_seen = True
             if not is_seen:
                 raise Unreadable(Reason.ELSEWHERE)
 
@@ -155,10 +161,20 @@ def compose(job: Mapping[str, Any]) -> Answer:
     block = Tile(*job["block"])
     chips = (Chip.from_bytes(Path(each).read_bytes()) for each in job["chips"])
     hints = [shapely.from_wkb(each) for each in job["hints"]]
-    pixels = feather.composed(block, chips) if job["is_feathered"] else composed(block, chips)
-    tiles = tiles_of_block(block, pixels, hints)
-    write_tiles(Path(job["target"]), [], tiles, job["told"], zooms=(BLOCK_ZOOM, FINEST))
+    with _in_scratch(job["target"]):
+        pixels = feather.composed(block, chips) if job["is_feathered"] else composed(block, chips)
+        tiles = tiles_of_block(block, pixels, hints)
+        write_tiles(Path(job["target"]), [], tiles, job["told"], zooms=(BLOCK_ZOOM, FINEST))
     return {"tiles": len(tiles)}
+
+
+@contextmanager
+def _in_scratch(path: str) -> Iterator[None]:
+    """Tell failures of our own disk apart from those of images. Raises ScratchFault, which names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise ScratchFault(error.errno, error.strerror or str(error), path) from None
 
 
 def serve(settings: Mapping[str, Any]) -> None:
@@ -183,4 +199,6 @@ def serve(settings: Mapping[str, Any]) -> None:
             answer = work[job["do"]](job)
         except MemoryError:
             answer = {"reason": Reason.TOO_LARGE, "detail": "not enough memory", "etag": ""}
+        except ScratchFault as fault:
+            answer = {"fault": [fault.errno, fault.strerror, fault.filename]}
         print(json.dumps(answer), file=answers, flush=True)

@@ -125,6 +125,7 @@ class Workers:
 
         Raises:
             TilingFailed: a worker did not start, which is no image's fault.
+            OSError: the files that a job names cannot be read or written, as on a full disk.
         """
         busy: Counter[str] = Counter()
 
@@ -220,6 +221,8 @@ class Workers:
             return None
         answer: dict[str, Any] = json.loads(bytes(worker.said))
         worker.said.clear()
+        if fault := answer.get("fault"):
+            raise OSError(*fault)
         return answer
 
     def _lost(self, worker: _Worker, reason: Reason) -> dict[str, Any]:

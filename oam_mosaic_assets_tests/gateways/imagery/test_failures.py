@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
+from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, ROOT, Bench, drone, give_files, plain
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
@@ -230,6 +232,25 @@ def test_workers_that_do_not_start_are_no_images_fault(
     with pytest.raises(TilingFailed, match=f"(?s){said}"):
         bench.build([image])
     assert not list(bench.store.keys(ROOT))
+
+
+def test_a_full_disk_is_no_images_fault(nginx: Nginx) -> None:
+    image = drone(nginx, "written", 700_000, 5_230_000)[0]
+    with a_small_disk() as disk:
+        bench = Bench(disk, nginx.host)
+        fill(disk, 8)
+        with pytest.raises(OSError, match=r"\.chip") as full:
+            bench.build([image])
+    assert full.value.errno == errno.ENOSPC
+
+
+def test_a_block_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    target = str(tmp_path / "gone" / "1-2.pmtiles")
+    order = {"do": "compose", "block": [1, 2], "chips": [], "is_feathered": False, "hints": [], "told": {}}
+    given = iter([Job({**order, "target": target})])
+    with Workers(Rules(), LIMITS, count=1) as workers, pytest.raises(FileNotFoundError) as refused:
+        list(workers.run(lambda _: next(given, None)))
+    assert refused.value.filename == target
 
 
 def test_a_worker_that_hangs_is_ended(
