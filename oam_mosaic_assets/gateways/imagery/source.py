@@ -39,6 +39,10 @@ GAP: Final = 2 * PAGE
 LONGEST: Final = 8 * 2**20
 """Bytes up to which ranges are merged into one request."""
 
+TRAILER: Final = 4
+"""Bytes that follow each tile in the layout of a COG. GDAL also reads them after tiles that were added later
+and lack them; after the last one of all, they are beyond the end."""
+
 _Read = TypeVar("_Read")
 _Asked = TypeVarTuple("_Asked")
 
@@ -156,13 +160,13 @@ class Source:
         return content[start - first * PAGE : end - first * PAGE]
 
     def read_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        """Several ranges in few requests, each of its full length.
+        """Several ranges in few requests, each of its full length; `TRAILER` bytes after the end are zeros.
 
         Raises:
-            Unreadable: for any reason; `TRUNCATED` if one extends beyond the end.
+            Unreadable: for any reason; `TRUNCATED` if one extends further beyond the end.
         """
         ends = [offset + size for offset, size in zip(offsets, sizes, strict=True)]
-        if max(ends, default=0) > self.size:
+        if max(ends, default=0) > self.size + TRAILER:
             raise Unreadable(Reason.TRUNCATED, "it points to bytes beyond its end")
         if sum(sizes) > self._limits.bytes:
             raise Unreadable(Reason.TOO_LARGE, f"{sum(sizes)} bytes at once")
@@ -176,9 +180,9 @@ class Source:
                     break
                 together.append(each)
                 end = max(end, ends[each])
-            content = self._unkept(start, end)
+            content = self._unkept(start, min(end, self.size))
             for each in together:
-                found[each] = content[offsets[each] - start : ends[each] - start]
+                found[each] = content[offsets[each] - start : ends[each] - start].ljust(sizes[each], b"\0")
             del order[: len(together)]
         return found
 

@@ -12,7 +12,16 @@ import pytest
 from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.hosts import Hosts
-from oam_mosaic_assets.gateways.imagery.source import FIRST, GAP, LONGEST_FIRST, PAGE, AsFile, Limits, Source
+from oam_mosaic_assets.gateways.imagery.source import (
+    FIRST,
+    GAP,
+    LONGEST_FIRST,
+    PAGE,
+    TRAILER,
+    AsFile,
+    Limits,
+    Source,
+)
 from oam_mosaic_assets_tests.servers.image_hosts import (
     Nginx,
     Request,
@@ -373,9 +382,12 @@ def test_an_image_that_is_replaced_while_it_is_read_is_not_mixed(host: ScriptedH
 def test_ranges_beyond_the_end_are_told_and_not_asked_for(host: ScriptedHost) -> None:
     host.script = lambda request: request.give(CONTENT)
     source = source_of(host)
-    with pytest.raises(Unreadable) as refused:
-        source.read_ranges([2**40], [10])
-    assert refused.value.reason is Reason.TRUNCATED
+    for offset in (2**40, len(CONTENT) - 10 + TRAILER + 1):
+        with pytest.raises(Unreadable) as refused:
+            source.read_ranges([offset], [10])
+        assert refused.value.reason is Reason.TRUNCATED
+    at = len(CONTENT) - 6
+    assert source.read_ranges([at, at + 6], [10, 4]) == [CONTENT[at:] + bytes(4), bytes(4)]
 
 
 def test_a_signed_place_that_has_lapsed_is_found_again_by_the_first_address(host: ScriptedHost) -> None:
