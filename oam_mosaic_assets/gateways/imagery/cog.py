@@ -29,6 +29,7 @@ from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.core.imagery.pixels import Pixels, box_mean
 from oam_mosaic_assets.core.imagery.warp import HALF_WORLD, Places, lattice, seen
 from oam_mosaic_assets.gateways.imagery.colour import Colours
+from oam_mosaic_assets.gateways.imagery.masks import masked_sizes
 from oam_mosaic_assets.gateways.imagery.source import AsFile, Source
 
 LARGEST_BLOCK: Final = 64 * 2**20
@@ -77,7 +78,9 @@ class Cog:
                 self._transform, self._crs = self._georeference()
                 self._overviews = self._base.overviews(1)
                 coarsest = len(self._overviews) - 1
-                self.colours = Colours.of(self._base, lambda: self._level(coarsest), render_params)
+                self.colours = Colours.of(
+                    self._base, lambda: self._level(coarsest), self._mask, render_params
+                )
         except BaseException:
             self._open.close()
             raise
@@ -178,6 +181,21 @@ class Cog:
                 image[row - top : end - top, column - left : last - left] = mean
                 self._blame()
         return image
+
+    def _mask(self, opened: Any, window: BandWindow | None, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """The mask in a window of the image or of an overview; of all of it if the window is None."""
+        if opened is not self._base and opened.shape not in self._masked:
+            window = window or BandWindow(0, 0, opened.width, opened.height)
+            x, y = self._base.width / opened.width, self._base.height / opened.height
+            window = BandWindow(window.col_off * x, window.row_off * y, window.width * x, window.height * y)
+            opened = self._base
+        mask: NDArray[np.uint8] = opened.read_masks(1, window=window, out_shape=shape)
+        return mask
+
+    @cached_property
+    def _masked(self) -> set[tuple[int, int]]:
+        """Heights and widths of the image and those overviews that have a mask of their own."""
+        return masked_sizes(self.source.read)  # its pages are cached, as GDAL has read them
 
     def _level(self, overview: int) -> Any:
         """The image itself (-1), or one of its overviews."""

@@ -33,6 +33,9 @@ _FULL: Final = 255
 _COLOURS: Final = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _THREE: Final = 3
 
+Mask = Callable[[Any, BandWindow | None, tuple[int, int]], NDArray[np.uint8]]
+"""Reads the mask, 0 to 255, in a window of an image or one of its overviews, as an array of a given shape."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Colours:
@@ -41,7 +44,7 @@ class Colours:
     Attributes:
         bands: one, or red, green and blue; counted from 1.
         alpha: the alpha band; None where there is none.
-        has_mask: whether the file has a mask of its own.
+        mask: reads the mask of the file; None where it has none.
         nodata: the value of all bands of a transparent pixel; None where every value is valid.
         ranges: for each band, the values that become black and white; None where values are used as they are.
         table: red, green, blue and alpha for each value of a single band; None where it has no table.
@@ -49,18 +52,19 @@ class Colours:
 
     bands: tuple[int, ...]
     alpha: int | None = None
-    has_mask: bool = False
+    mask: Mask | None = None
     nodata: float | None = None
     ranges: NDArray[np.float64] | None = None
     table: NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, base: Any, coarsest: Callable[[], Any], render_params: str | None) -> Colours:
+    def of(cls, base: Any, coarsest: Callable[[], Any], mask: Mask, render_params: str | None) -> Colours:
         """Work it out from the catalogue and the file.
 
         Args:
             base: the open image.
             coarsest: opens its coarsest overview, or the image itself if there is none.
+            mask: reads its mask, if it has one.
             render_params: what the catalogue says, as a TiTiler query string.
 
         Raises:
@@ -74,22 +78,22 @@ class Colours:
         if any(np.dtype(each).kind not in "uif" for each in types):
             raise Unreadable(Reason.UNSUPPORTED, f"pixels of type {', '.join(sorted(types))}")
         flags = base.mask_flag_enums[bands[0] - 1]
-        has_mask = MaskFlags.per_dataset in flags and alpha is None
+        own_mask = mask if MaskFlags.per_dataset in flags and alpha is None else None
         are_bytes = types == {"uint8"}
         are_fractions = all(np.dtype(each).kind == "f" for each in types)
         table = None
         if len(bands) == 1 and are_bytes:
             table = _stated_table(stated) if "colormap" in stated else _own_table(base, bands[0])
         nodata = _nodata(base, stated)
-        if nodata is None and table is None and alpha is None and not has_mask and not are_fractions:
+        if nodata is None and table is None and alpha is None and own_mask is None and not are_fractions:
             nodata = 0.0
-        found = cls(bands=bands, alpha=alpha, has_mask=has_mask, nodata=nodata, table=table)
+        found = cls(bands=bands, alpha=alpha, mask=own_mask, nodata=nodata, table=table)
         if table is not None or (are_bytes and "rescale" not in stated):
             return found
         ranges = _stated_ranges(stated, len(bands))
         if ranges is None:
             ranges = found.percentiles(coarsest())
-        return cls(bands=bands, alpha=alpha, has_mask=has_mask, nodata=nodata, ranges=ranges)
+        return cls(bands=bands, alpha=alpha, mask=own_mask, nodata=nodata, ranges=ranges)
 
     def read(self, opened: Any, window: BandWindow) -> Pixels:
         """The pixels in a window of the image, or of one of its overviews."""
@@ -132,8 +136,8 @@ class Colours:
             kind = alpha.dtype
             most = np.iinfo(kind).max if kind.kind in "ui" else 1.0
             seen = alpha if kind == np.uint8 else (np.clip(alpha / most, 0.0, 1.0) * _FULL).astype(np.uint8)
-        elif self.has_mask:
-            seen = opened.read_masks(self.bands[0], window=window, out_shape=shape)
+        elif self.mask is not None:
+            seen = self.mask(opened, window, (height, width))
         seen = seen.copy()
         if values.dtype.kind == "f":
             seen[~np.isfinite(values).all(axis=0)] = 0

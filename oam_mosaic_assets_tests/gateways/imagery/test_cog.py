@@ -194,6 +194,33 @@ def test_a_mask_is_exact_to_a_pixel(nginx: Nginx, kind: str) -> None:
     assert not (pixels[..., 3] > 127)[~inside & (distance > 1.0)].any()
 
 
+@pytest.mark.parametrize("pixel", [4.0, 1.0], ids=["read whole", "read from an overview"])
+@pytest.mark.parametrize(("kind", "big"), [("uint8", "NO"), ("uint16", "YES")])
+def test_a_mask_that_is_younger_than_the_overviews_counts(
+    nginx: Nginx, kind: str, big: str, pixel: float
+) -> None:
+    image = utm(33, 500_000, 5_000_000, pixel, (1400, 1201))
+    inside = black_outside(image)
+    bands = np.where(inside, image.colours(), 255).astype(kind)
+    mask = (255 * inside).astype(np.uint8)
+    write_image(nginx.root / "early.tif", image, Writing(bands=bands, mask=mask, options={"BIGTIFF": big}))
+    path = write_image(nginx.root / "late.tif", image, Writing(bands=bands, options={"BIGTIFF": big}))
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file,
+    ):
+        file.write_mask(mask)
+    shown = []
+    for name in ("early.tif", "late.tif"):
+        with opened(nginx, name) as cog:
+            shown.append(seen(cog, image.footprint())[1].astype(float))
+    early, late = shown
+    whole = (early[..., 3] == 255) & (late[..., 3] == 255)
+    assert ((early[..., 3] > 127) != (late[..., 3] > 127)).mean() < 0.01
+    assert 0.2 < whole.mean() < 0.4
+    assert np.abs(early - late)[whole].mean() < 1.0
+
+
 @pytest.mark.parametrize(
     "kind",
     [
