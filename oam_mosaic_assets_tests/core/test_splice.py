@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, all_tiles
 
 from oam_mosaic_assets.core import changes as changes_module
-from oam_mosaic_assets.core import splice
 from oam_mosaic_assets.core.changes import changes_between, deepest_zooms, reached_tiles
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.directory import Numbers
