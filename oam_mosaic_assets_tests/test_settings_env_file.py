@@ -58,6 +58,17 @@ def test_a_line_of_the_env_file_that_says_nothing_is_refused(
         Settings.read()
 
 
+def test_a_folder_may_be_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {"HOME": "/home/mapper"})
+    Path(".env").write_text("MOSAIC_STORE=~/mosaic\nMOSAIC_SCRATCH=~\n")
+    settings = Settings.read()
+    assert (settings.mosaic_store, settings.mosaic_scratch) == (
+        Path("/home/mapper/mosaic"),
+        Path("/home/mapper"),
+    )
+
+
 def test_a_value_in_single_quotes_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", {"b": "another"})

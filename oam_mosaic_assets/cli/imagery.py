@@ -50,7 +50,8 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
 
 def list_partitions(named: list[str], share: tuple[int, int]) -> int:
     """Print the names of the partitions."""
-    print("\n".join(partitions(named, share)))  # noqa: T201
+    for each in partitions(named, share):
+        print(each)  # noqa: T201
     return 0
 
 
@@ -64,6 +65,8 @@ def read_partitions(named: list[str], share: tuple[int, int]) -> int:
 
     code = 0
     chosen = partitions(named, share)
+    if not chosen:
+        say(f"Nothing to do: share {share[0]} of {share[1]} has no partition, as there are fewer of them.")
     for number, each in enumerate(chosen, 1):
         say(f"Partition {each}, {number} of {len(chosen)}")
         code = run_job("imagery_partitions", partition=each) or code

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.errors import ArchiveUnreadable, SettingsError
+from oam_mosaic_assets.errors import ArchiveUnreadable, DiskFull, SettingsError
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
@@ -55,7 +55,14 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         **verdict.numbers,
         "held": hold and asdict(hold) if as_json else str(hold or "no"),
         "waiting": releases.staged.waiting(),
-        "remarks": [*settings.remarks(), *_other_source(pointer, catalogue.kind)],
+        "remarks": [
+            *settings.remarks(),
+            *_other_source(pointer, catalogue.kind),
+            *(
+                ["--catalogue: not compared, as TEST_MODE draws only a part of it."]
+                * (ask_catalogue and not is_asked)
+            ),
+        ],
     }
     if compared and comparison is None:
         facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
@@ -96,19 +103,24 @@ def write_sample(images: int, output: Path | None) -> int:
         catalogue = SampleCatalogue(images)
     except ValueError as error:
         raise SettingsError(f"--images: {error}.", hint="Give a larger number.") from None
-    with catalogue.snapshot() as snapshot:
-        try:
-            opened = output.open("w", encoding="utf-8") if output else standard_output()
-        except OSError as error:
-            raise SettingsError(
-                f"--output: {output} cannot be written: {error.strerror}.", hint="Name another file."
-            ) from None
-        with opened as target:
-            for item in snapshot.items():
-                # a row that is no item is written as a real file would have it
-                text = item.text if isinstance(item, Unreadable) else json.dumps(item, ensure_ascii=False)
-                target.write(f"{text}\n")
+    with catalogue.snapshot() as snapshot, _written(output) if output else standard_output() as target:
+        for item in snapshot.items():
+            # a row that is no item is written as a real file would have it
+            text = item.text if isinstance(item, Unreadable) else json.dumps(item, ensure_ascii=False)
+            target.write(f"{text}\n")
     return 0
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[TextIO]:
+    """The file that `--output` names."""
+    try:
+        with path.open("w", encoding="utf-8") as target:
+            yield target
+    except OSError as error:
+        raise SettingsError(
+            f"--output: {path} cannot be written: {error.strerror}.", hint="Name another file."
+        ) from None
 
 
 def show_archive(path: Path, *, as_json: bool) -> int:
@@ -201,9 +213,14 @@ def standard_output() -> Iterator[TextIO]:
     try:
         yield sys.stdout
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes what is left when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise DiskFull(
+                f"Standard output cannot be written: {error.strerror}.",
+                hint="Free some space, and run again.",
+            ) from None
 
 
 def _lines(value: Any) -> list[str]:

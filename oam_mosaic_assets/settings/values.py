@@ -71,7 +71,8 @@ def _not_an_address(advice: str) -> Callable[[object], object]:
         # as given: a `Path` turns two slashes into one, and a folder `s3:` would be created
         if re.match(r"[a-z][a-z0-9+.-]+:/", str(value), re.ASCII | re.IGNORECASE):
             raise ValueError(advice)
-        return value
+        # as a shell does; in a `.env` file nobody else would
+        return Path(value).expanduser() if isinstance(value, str) else value
 
     return checked
 

@@ -46,6 +46,9 @@ def test_shares_are_all_partitions_of_the_public_build_and_none_twice(shell: She
     assert len(shares[0]) - len(shares[1]) == 1
     told = shell.run("imagery", names[0])
     assert (told.returncode, f"Partition {names[0]}, 1 of 1" in told.stderr) == (0, True)
+    told = shell.run("imagery", names[0], "--share", "2/2")
+    assert (told.returncode, "share 2 of 2 has no partition" in told.stderr) == (0, True)
+    assert shell.run("imagery", names[0], "--share", "2/2", "--list").stdout == ""
     told = shell.run("imagery", "6-0-0")
     assert told.returncode == WRONG
     assert "The public build has no images in 6-0-0." in told.stderr

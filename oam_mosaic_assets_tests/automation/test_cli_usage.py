@@ -136,6 +136,17 @@ def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
     assert (first.returncode, first.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("arguments", [["sample"], ["sample", "--output", "/dev/full"], ["status", "--json"]])
+def test_what_cannot_be_written_is_said_in_a_sentence(shell: Shell, arguments: list[str]) -> None:
+    line = f"{program('oam-mosaic')} {' '.join(arguments)} >/dev/full"
+    told = shell.execute("bash", "-c", line, timeout=60)
+    assert told.returncode in {1, WRONG}
+    assert "cannot be written: No space left on device" in told.stderr
+    assert "What to do: " in told.stderr
+    assert "Traceback" not in told.stderr
+    assert "Exception ignored" not in told.stderr
+
+
 def test_every_setting_may_be_absent(shell: Shell) -> None:
     """The environment of these tests contains no settings except those a test states."""
     named = {name.upper() for name in Settings.model_fields} & shell.environment.keys()
