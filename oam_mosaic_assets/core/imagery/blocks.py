@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pmtiles.tile import zxy_to_tileid
 
 from oam_mosaic_assets.core.geometry import Area
-from oam_mosaic_assets.core.grid import Geometries, project
+from oam_mosaic_assets.core.grid import Geometries, mended, project
 from oam_mosaic_assets.core.imagery.pixels import TILE
 
 FINEST: Final = 14
@@ -33,6 +33,9 @@ STEP: Final = 64
 
 WORLD: Final = TILE << FINEST
 """The map's side in pixels."""
+
+_SPECK: Final = 2.0**-20
+"""Side in pixels of what stands for a footprint that is thinner than floats can tell apart."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -111,9 +114,12 @@ class Window:
 
 
 def in_pixels(footprint: Area) -> Area:
-    """A footprint (EPSG:4326) in pixel coordinates."""
+    """A footprint (EPSG:4326) in pixel coordinates, made valid there; a speck if that would leave nothing."""
     tiles = project(np.array([footprint], dtype=object), FINEST)
-    area: Area = shapely.transform(tiles, lambda places: places * TILE)[0]
+    area: Area = shapely.transform(mended(tiles), lambda places: places * TILE)[0]
+    if shapely.is_empty(area):
+        x, y = (shapely.get_coordinates(tiles)[0] * TILE).tolist()
+        area = shapely.box(x, y, x + _SPECK, y + _SPECK)
     return area
 
 

@@ -15,7 +15,13 @@ from oam_mosaic_assets.core.archive import HEADER_LENGTH, open_archive
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.grid import first_tile_id
-from oam_mosaic_assets.core.imagery.audit import ALL_READ, IMAGERY_CHECKS, Unread, examine_imagery
+from oam_mosaic_assets.core.imagery.audit import (
+    ALL_READ,
+    IMAGERY_CHECKS,
+    Unread,
+    _surely_seen,
+    examine_imagery,
+)
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.fragment import above, tiles_of_block, write_tiles
 from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
@@ -192,6 +198,11 @@ def test_an_image_that_was_read_elsewhere_need_not_be_grey_there(tmp_path: Path)
     somewhere = replace(LOST, grey={BLOCK.id(BLOCK_ZOOM)})
     assert len(PLACES) > 1
     assert not verdicts(tmp_path, tiles(), tally=UNREAD, unread=somewhere)
+
+
+def test_an_image_whose_outline_crosses_itself_on_the_map_is_looked_for() -> None:
+    corners = [(0, 60), (0.2, 60.2), (0.2, 60.3), (0.101, 60.3), (0.1, 60.1000001), (0.099, 60.3), (0, 60.3)]
+    assert len(_surely_seen(shapely.Polygon(corners))) > 1
 
 
 def test_a_grey_image_passes_and_so_does_a_hole_that_was_asked_for(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from oam_mosaic_assets.core.grid import project
 from oam_mosaic_assets.core.imagery.blocks import (
     BLOCK,
     BLOCK_ZOOM,
+    FINEST,
     STEP,
     WORLD,
     Tile,
@@ -64,6 +65,26 @@ def test_no_image_touches_no_block() -> None:
 def test_pixels_are_counted_from_the_north_west() -> None:
     whole = in_pixels(shapely.box(-180, -85.05112877980659, 180, 85.05112877980659))
     assert whole.bounds == pytest.approx((0, 0, WORLD, WORLD), abs=1e-5)
+
+
+def test_an_outline_that_crosses_itself_only_on_the_map_is_valid_in_pixels() -> None:
+    """In degrees, a notch ends just above an edge, which is curved on the map."""
+    corners = [(0, 60), (0.2, 60.2), (0.2, 60.3), (0.101, 60.3), (0.1, 60.1000001), (0.099, 60.3), (0, 60.3)]
+    notched = shapely.Polygon(corners)
+    assert notched.is_valid
+    area = in_pixels(notched)
+    assert area.is_valid
+    assert area.area == pytest.approx(project(np.array([notched], dtype=object), FINEST)[0].area * 256**2)
+
+
+def test_an_outline_too_thin_to_be_valid_in_pixels_is_a_speck_in_its_place() -> None:
+    corners = [(5.487792764044457, -23.447956051879085), (5.487792764044467, -23.447957000595032)]
+    corners += [(5.487792764044443, -23.447953908164056), (5.487792764044439, -23.44795528920663)]
+    thin = shapely.Polygon(corners)
+    area = in_pixels(thin)
+    assert area.is_valid
+    assert 0 < area.area < 1e-9
+    assert shapely.distance(area, in_pixels(thin.representative_point())) < 1
 
 
 @examples(100)
