@@ -32,6 +32,8 @@ class Looked:
         at: when it was asked, UTC, ISO 8601.
         since: since when its state has been the same, UTC, ISO 8601.
         is_seen: whether a chip of this version showed something; None if none was cut yet.
+        crashed: when the process that read it first died, though chips had been cut; empty if none did since
+            the last chip.
     """
 
     etag: str = ""
@@ -41,6 +43,7 @@ class Looked:
     at: str = ""
     since: str = ""
     is_seen: bool | None = None
+    crashed: str = ""
 
     @property
     def state(self) -> str:
@@ -52,6 +55,11 @@ class Looked:
         """When it was asked, UTC."""
         return datetime.fromisoformat(self.at)
 
+    @property
+    def well_at(self) -> datetime:
+        """When all was well with it for the last time, UTC: that it answers does not end its crashes."""
+        return datetime.fromisoformat(self.crashed or self.at)
+
     def is_due(self, now: datetime) -> bool:
         """Whether it should be asked again."""
         return now - self.looked_at > (TRIED_AGAIN if self.reason else CHECKED_AGAIN)
@@ -61,7 +69,8 @@ class Looked:
         if before is None or before.state != self.state:
             return self
         found = [each for each in (self.is_seen, before.is_seen) if each is not None]
-        return replace(self, since=before.since, is_seen=any(found) if found else None)
+        crashed = before.crashed if self.is_seen is None else ""
+        return replace(self, since=before.since, is_seen=any(found) if found else None, crashed=crashed)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,7 +120,8 @@ class State:
 
 
 FORGIVEN: Final = timedelta(days=30)
-"""How long after the last good answer of its host an image counts as unreadable, if the host is down."""
+"""How long after the last good answer of its host an image counts as unreadable, if the host is down, or
+after the first crash of a process that read it."""
 
 
 def looked_of(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Looked]:

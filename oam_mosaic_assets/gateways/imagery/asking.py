@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -89,26 +90,34 @@ class Asking:
         return True
 
     def is_awaited(self, address: str) -> bool:
-        """Whether the blocks of an image are to wait until its host, which is down, is back.
+        """Whether the blocks of an image are to wait until its host is back, or its worker no longer crashes.
 
-        They do until the last good answer is `FORGIVEN` ago.
+        They do until all was well `FORGIVEN` ago.
         """
         is_away = address in self._away or self._faults[self.hosts.get(address, "")] >= GIVEN_UP
         return is_away and self._is_kept(address)
 
     def _is_kept(self, address: str) -> bool:
         known = self.looked.get(address)
-        return known is not None and not known.reason and self._now() - known.looked_at < FORGIVEN
+        return known is not None and not known.reason and self._now() - known.well_at < FORGIVEN
 
     def learn(self, address: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
-        """Record an answer; returns what is known now, None if the host of a shown image is down."""
+        """Record an answer; returns what is known now, None if a shown image stays as it is for a while.
+
+        It does if its host is down, or if its worker crashed.
+        """
         host, moment = self.hosts[address], self._now().isoformat()
         self._tally.add_cost(host, answer)
         self._budget.spend(int(answer.get("bytes", 0)))
         reason = str(answer["reason"])
         self._faults[host] = self._faults[host] + 1 if reason in _OF_HOSTS else 0
         is_elsewhere = reason == Reason.ELSEWHERE
-        if reason in _OF_HOSTS and self._is_kept(address):
+        may_pass = reason in _OF_HOSTS
+        known = self.looked.get(address)
+        if reason == Reason.CRASHED and known is not None and known.is_seen is not None:
+            self.looked[address] = replace(known, crashed=known.crashed or moment)
+            may_pass = True
+        if may_pass and self._is_kept(address):
             self._away.add(address)
             return None
         looked = Looked(
@@ -119,7 +128,7 @@ class Asking:
             at=moment,
             since=moment,
             is_seen=None if looked_only else not reason,
-        ).after(self.looked.get(address))
+        ).after(known)
         self.looked[address] = looked
         return looked
 

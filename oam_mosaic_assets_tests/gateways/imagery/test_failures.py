@@ -18,8 +18,11 @@ import pytest
 import shapely
 
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.core.imagery.state import Tally
+from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.errors import StoreUnavailable, TilingFailed
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
@@ -251,6 +254,48 @@ def test_a_block_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with Workers(Rules(), LIMITS, count=1) as workers, pytest.raises(FileNotFoundError) as refused:
         list(workers.run(lambda _: next(given, None)))
     assert refused.value.filename == target
+
+
+def test_what_was_read_is_shown_while_its_worker_crashes(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+) -> None:
+    """For a month from the first crash on, though its host answers whenever it is asked for changes."""
+    of = utm(33, 530_000, 5_430_000, 3.0, (300, 250))
+    write_image(tmp_path / "crashing.tif", of, Writing(bands=of.colours()))
+    content = (tmp_path / "crashing.tif").read_bytes()
+    image = Image(id="crashing", footprint=of.footprint(), asset=host.address("crashing.tif"))
+    images = [image, drone(nginx, "beside-it", 531_200, 5_430_000)[0]]
+    middles = np.array([each.footprint.centroid.coords[0] for each in images])
+    bench = Bench(tmp_path / "bench", nginx.host, host.host, workers=1)
+    give_files(host, tmp_path)
+    bench.build(images[:1])
+
+    def rebuilt() -> Tally:
+        looks = iter([0])  # the first request is a look, which opens the file
+        with bench.workers() as workers:
+
+            def answer(request: Request) -> None:
+                if next(looks, None) is None:
+                    os.kill(workers.pids[0], signal.SIGKILL)
+                else:
+                    request.give(content)
+
+            host.script = answer
+            return bench.build(images, running=workers)
+
+    for _ in range(4):
+        bench.now += timedelta(days=8)
+        tally = rebuilt()
+        assert (tally.read, tally.waiting, tally.skipped) == (1, ["beside-it"], [])
+        assert bench.seen_at(middles)[0, 3] == 255
+    bench.now += timedelta(days=8)
+    assert [(each.id, each.reason) for each in rebuilt().skipped] == [("crashing", "crashed")]
+    shown = bench.seen_at(middles)[:, 3]
+    assert shown[0] < 255
+    assert shown[1] == 255
+    give_files(host, tmp_path)
+    bench.now += timedelta(days=1)
+    assert bench.build(images).read == 2
 
 
 def test_a_worker_that_hangs_is_ended(
