@@ -56,6 +56,14 @@ WORDS: Final = {
 PASSING: Final = frozenset({Reason.UNREACHABLE, Reason.SERVER_FAULT, Reason.TRUNCATED, Reason.UNKNOWN_HOST})
 """Reasons that may pass within moments: the request is retried after a short wait."""
 
+OF_FILES: Final = frozenset(
+    {Reason.TOO_LARGE, Reason.NOT_TIFF, Reason.DAMAGED, Reason.NO_GEOREFERENCE, Reason.UNSUPPORTED}
+)
+"""Reasons that lie in the file itself, and so do not pass until it changes."""
+
+BEYOND_ITS_END: Final = "it points to bytes beyond its end"
+"""The detail of `TRUNCATED` if the file is cut short; otherwise only an answer of its host was."""
+
 
 class Unreadable(Exception):
     """An image cannot be read.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
-from oam_mosaic_assets.core.imagery.outcome import Reason
+from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, OF_FILES, Reason
 from oam_mosaic_assets.core.imagery.recipe import Image
 
 FORMAT: Final = 1
@@ -25,7 +25,7 @@ class Looked:
     """What was found at an address.
 
     Attributes:
-        etag: of the version that was read; empty where it could not be read.
+        etag: of the version that was read or could not be read; empty if unknown.
         reason: why it could not be read; empty where it was.
         detail: more about the reason.
         host: the host that was asked.
@@ -54,6 +54,11 @@ class Looked:
     def looked_at(self) -> datetime:
         """When it was asked, UTC."""
         return datetime.fromisoformat(self.at)
+
+    @property
+    def lies_in_file(self) -> bool:
+        """Whether it could not be read for a reason that does not pass until the file changes."""
+        return self.reason in OF_FILES or (bool(self.reason) and self.detail == BEYOND_ITS_END)
 
     @property
     def well_at(self) -> datetime:

@@ -120,8 +120,16 @@ class Asking:
         if may_pass and self._is_kept(address):
             self._away.add(address)
             return None
+        etag = str(answer.get("etag", ""))
+        is_well = is_elsewhere or not reason
+        if is_well and etag and known is not None and known.lies_in_file and known.etag == etag:
+            # the same file opens, or shows another block, and would fail again where it failed
+            self.looked[address] = looked = replace(known, at=moment)
+            return looked
+        if known is not None and not is_well and not etag:
+            etag = known.etag  # no memory was left to say it; if the file changed since, the next look tells
         looked = Looked(
-            etag=str(answer.get("etag", "")) if is_elsewhere or not reason else "",
+            etag=etag,
             reason="" if is_elsewhere else reason,
             detail="" if is_elsewhere else str(answer.get("detail", "")),
             host=host,

@@ -60,6 +60,9 @@ class Building:
         self.before = replace(self.state, looked=dict(self.state.looked), blocks=dict(self.state.blocks))
         if self.state.recipe != self.recipe.digest:
             self.state.blocks = {}
+            for address, looked in self.state.looked.items():
+                if looked.reason:  # other libraries may decode what these could not
+                    self.state.looked[address] = replace(looked, etag="")
         self.tally = Tally(blocks=len(self.blocks))
         self.asking = Asking(
             self.images, self.state.looked, partition.rules, self.tally, budget, partition.now

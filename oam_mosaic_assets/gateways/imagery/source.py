@@ -17,7 +17,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
-from oam_mosaic_assets.core.imagery.outcome import PASSING, Reason, Unreadable
+from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, PASSING, Reason, Unreadable
 from oam_mosaic_assets.gateways.imagery.addresses import target_of
 from oam_mosaic_assets.gateways.imagery.hosts import Answer, Hosts
 
@@ -167,7 +167,7 @@ class Source:
         """
         ends = [offset + size for offset, size in zip(offsets, sizes, strict=True)]
         if max(ends, default=0) > self.size + TRAILER:
-            raise Unreadable(Reason.TRUNCATED, "it points to bytes beyond its end")
+            raise Unreadable(Reason.TRUNCATED, BEYOND_ITS_END)
         if sum(sizes) > self._limits.bytes:
             raise Unreadable(Reason.TOO_LARGE, f"{sum(sizes)} bytes at once")
         order = sorted(range(len(offsets)), key=offsets.__getitem__)

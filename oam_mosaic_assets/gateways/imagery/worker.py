@@ -118,7 +118,7 @@ class Reader:
                     cog = None
                 if failure.reason is Reason.CHANGED and attempt == 0:
                     continue  # start over with the new version
-                etag = source.etag if source and failure.reason is Reason.ELSEWHERE else ""
+                etag = source.etag if source and source.bytes else ""  # without a request for it
                 outcome = {"reason": failure.reason, "detail": failure.detail, "etag": etag}
             else:
                 outcome = {"reason": "", "detail": "", "etag": source.etag}

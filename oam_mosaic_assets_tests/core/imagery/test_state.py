@@ -1,15 +1,24 @@
-"""The tallies of partitions, added up."""
+"""The state of a partition, and the tallies of partitions, added up."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from oam_mosaic_assets.core.imagery.outcome import Reason
-from oam_mosaic_assets.core.imagery.state import Skipped, Tally
+from oam_mosaic_assets.core.imagery.state import Skipped, State, Tally
 
 
 def skipped(name: str) -> Skipped:
     return Skipped(id=name, reason=Reason.MISSING, detail="", host="a.example", since="2026-01-15T12:00:00Z")
+
+
+def test_a_state_of_an_earlier_version_is_read() -> None:
+    """Before crashes were dated, and failures had an ETag."""
+    looked = {"etag": "", "reason": "damaged", "detail": "", "host": "h", "at": "", "since": ""}
+    told = {"recipe": "", "blocks": {}, "looked": {"a": looked}, "tiles": "", "lossless": "", "format": 1}
+    found = State.from_json(json.dumps(told).encode()).looked["a"]
+    assert (found.reason, found.etag, found.crashed) == ("damaged", "", "")
 
 
 def test_an_image_that_lies_in_two_partitions_counts_once() -> None:

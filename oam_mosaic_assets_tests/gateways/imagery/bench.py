@@ -53,12 +53,13 @@ class Bench:
         self.folder = folder
         self.now = NOON
         self.recipe = Recipe()
-        self._workers, self._limits = workers, limits
+        self.limits = limits
+        self._workers = workers
         self._runs = 0
 
     @contextmanager
     def workers(self) -> Iterator[Workers]:
-        with Workers(self.rules, self._limits, count=self._workers) as running:
+        with Workers(self.rules, self.limits, count=self._workers) as running:
             yield running
 
     def partition(self, tile: Tile) -> Partition:

@@ -256,6 +256,41 @@ def test_a_block_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert refused.value.filename == target
 
 
+@pytest.mark.parametrize("reason", ["damaged", "truncated", "too_large"])
+def test_a_file_that_cannot_be_read_is_not_tried_again_until_it_changes(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path, reason: str
+) -> None:
+    """It opens, and fails only in its last blocks: it is neither half shown nor are others read with it."""
+    of = utm(33, 450_000, 5_500_000, 12.0, (1200, 1200))
+    write_image(tmp_path / "large.tif", of, Writing(bands=of.colours()))
+    whole = (tmp_path / "large.tif").read_bytes()
+    part = whole[: len(whole) * 2 // 3]
+    broken = {"damaged": part + bytes(len(whole) - len(part)), "truncated": part}
+    give = {"content": broken.get(reason, whole), "etag": '"1"'}
+    host.script = lambda request: request.give(**give)  # type: ignore[arg-type]
+    image = Image(id="large", footprint=of.footprint(), asset=host.address())
+    beside = drone(nginx, f"beside-{reason}", 455_000, 5_495_000)[0]
+    limits = {**LIMITS, "bytes": 1_100_000} if reason == "too_large" else LIMITS
+    bench = Bench(tmp_path / "bench", nginx.host, host.host, workers=1, limits=limits)
+    bench.build([image, beside])
+    bench.now += timedelta(days=1)
+    bench.build([image, beside])  # in the first build, some of its blocks were finished before it failed
+    for _ in range(2):
+        bench.now += timedelta(days=1)
+        tally = bench.build([image, beside])
+        assert (tally.requests, tally.made, tally.read) == (1, 0, 1)
+        assert [(each.reason, each.since) for each in tally.skipped] == [(reason, NOON.isoformat())]
+        assert bench.seen_at(np.array([image.footprint.centroid.coords[0]]))[0, 3] < 255
+
+    bench.recipe = Recipe(libraries=("another",))
+    bench.now += timedelta(days=1)
+    assert bench.build([image, beside]).requests > 2, "it is tried again"
+    give |= {"content": whole, "etag": '"2"'}
+    bench.limits = LIMITS
+    bench.now += timedelta(days=1)
+    assert bench.build([image, beside]).read == 2
+
+
 def test_what_was_read_is_shown_while_its_worker_crashes(
     nginx: Nginx, host: ScriptedHost, tmp_path: Path
 ) -> None:
