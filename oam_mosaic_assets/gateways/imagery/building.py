@@ -112,11 +112,15 @@ class Building:
         """
         members = []
         for each in self.blocks[block]:
-            state = states.get(each) or self.state.state_of(self.images[each])
+            state = self._state_of(each, states)
             if state is None:
                 return None
             members.append((self.stated[each], state))
         return block_key(self.recipe, block, members)
+
+    def _state_of(self, image: int, states: Mapping[int, str]) -> str | None:
+        """The state of an image's COG; in `states`, if that has one, it is the one when its chip was cut."""
+        return states.get(image) or self.state.state_of(self.images[image])
 
     def _take_up(self) -> None:
         """Take over blocks that an earlier run had finished when it was killed."""
@@ -195,7 +199,7 @@ class Building:
             for image in (self.images[each] for each in work.members)
             if image.asset in self.state.looked
         }
-        failed = [each for each in work.members if (self.state.state_of(self.images[each]) or "!")[0] == "!"]
+        failed = [each for each in work.members if (self._state_of(each, work.states) or "!")[0] == "!"]
         chips = [work.chips[each] for each in work.members if each in work.chips]
         hinted = failed if self.recipe.has_hints else ()
         return self._composing(block, self._key(block, work.states), chips, hinted=hinted, looked=looked)

@@ -11,11 +11,13 @@ import shapely
 
 from oam_mosaic_assets.core.imagery.audit import _surely_seen
 from oam_mosaic_assets.core.imagery.outcome import Reason
-from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
-from oam_mosaic_assets.core.imagery.state import Tally
+from oam_mosaic_assets.core.imagery.recipe import Image, Recipe, block_key
+from oam_mosaic_assets.core.imagery.state import Looked, Tally
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
+from oam_mosaic_assets.gateways.imagery.building import Building
+from oam_mosaic_assets.gateways.imagery.cutting import InWork
 from oam_mosaic_assets.gateways.imagery.partition import Budget
-from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, give_files
+from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, give_files, partitions_of
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
@@ -233,6 +235,22 @@ def test_another_reason_for_the_same_grey_makes_nothing_again(
     tally = bench.build([good, bad])
     assert [each.reason for each in tally.skipped] == ["server_fault"]
     assert tally.made == 0
+
+
+def test_an_image_that_failed_after_its_chip_was_cut_is_not_grey_beside_the_chip(tmp_path: Path) -> None:
+    """It failed in another block; the key of this one says that it was read, and so its pixels must be."""
+    footprint = utm(33, 700_000, 5_230_000, 3.0, (300, 250)).footprint()
+    image = Image(id="late", footprint=footprint, asset="https://a.example/late.tif")
+    bench = Bench(tmp_path, workers=0)
+    (tile,) = partitions_of([footprint])
+    with bench.workers() as workers:
+        building = Building(bench.partition(tile), [image], workers, tmp_path, Budget(), lambda _: None)
+    (block,) = building.blocks
+    building.state.looked["https://a.example/late.tif"] = Looked(reason=Reason.DAMAGED)
+    work = InWork([0], chips={0: tmp_path / "chip"}, states={0: '="1"'})
+    order = building._compose(block, work).order
+    assert (order["chips"], order["hints"]) == ([f"{tmp_path}/chip"], [])
+    assert order["told"]["key"] == block_key(bench.recipe, block, [(image.stated, '="1"')])
 
 
 def test_blocks_that_wait_for_a_host_cost_no_other_host_a_request(
