@@ -98,7 +98,8 @@ def ours(host: str, cogs: list[dict], home: Path, changed: int = 0) -> dict:
             folder = scratch / f"{tile.x}-{tile.y}-{time.monotonic_ns()}"
             folder.mkdir(parents=True)
             partition = Partition(store, "imagery/", tile, recipe, rules)
-            tally = partition.build([images[each] for each in members], workers, folder, Budget())
+            touching = [images[each] for each in members]
+            tally = partition.build(touching, workers, folder, Budget(), taken_down=frozenset)
             assert not tally.skipped, tally.skipped
             made += tally.made
             path = partition.fetch(partition.state().tiles, folder)

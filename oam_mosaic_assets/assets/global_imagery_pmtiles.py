@@ -56,16 +56,17 @@ def global_imagery_pmtiles(
             tally = bring_up_to_date(
                 context, imagery, images, tiles, scratch, progress, budget=imagery.plan.budget()
             )
-        imagery.sweep(tiles)
-        _keep_list(context.instance, [each.partition for each in tiles])
-        imagery.report(tally, stac_footprints.build)
-        archive = scratch.folder(IMAGERY.asset) / IMAGERY.name
-        imagery.write(
-            archive,
-            tiles,
-            scratch.folder("imagery_partitions"),
-            shown=Shown(stac_footprints.path, snapshot["digest"], tuple(snapshot["bounds"])),
-        )
+            imagery.sweep(tiles)
+            _keep_list(context.instance, [each.partition for each in tiles])
+            imagery.report(tally, stac_footprints.build)
+            archive = scratch.folder(IMAGERY.asset) / IMAGERY.name
+            imagery.write(
+                archive,
+                images,
+                tiles,
+                scratch.folder("imagery_partitions"),
+                shown=Shown(stac_footprints.path, snapshot["digest"], tuple(snapshot["bounds"])),
+            )
     with open_archive(archive) as opened:
         count = opened.header["addressed_tiles_count"]
     context.log.info("%s: %s", stac_footprints.build, in_words(tally, f"{count:,} tiles"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from oam_mosaic_assets.gateways.imagery.partition import Budget, Kept, Overtaken
 from oam_mosaic_assets.gateways.imagery.workers import Workers
 
 ATTEMPTS: Final = 3
-"""How often a partition is begun that another machine builds meanwhile."""
+"""How often a partition is begun, if another machine builds it or an image is taken down meanwhile."""
 
 
 class Partition(Kept):
@@ -27,17 +28,20 @@ class Partition(Kept):
         scratch: Path,
         budget: Budget,
         *,
+        taken_down: Callable[[], Set[str]],
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> Tally:
         """Bring it up to date with the images that touch it.
 
         If another machine builds it meanwhile, what that has made is kept, and only the rest is made here.
+        Images that were taken down are left out, even if that happens meanwhile.
 
         Args:
             images: in any order; may include images that do not touch it.
             workers: the processes that read them.
             scratch: an empty folder.
             budget: what may be spent.
+            taken_down: reads the ids of images that must not be shown.
             on_progress: called with how many blocks are up to date.
 
         Raises:
@@ -45,15 +49,17 @@ class Partition(Kept):
         """
         spent = Tally()
         for attempt in range(ATTEMPTS):
+            gone = taken_down()
+            images = [each for each in images if each.id not in gone]
             (folder := scratch / f"{attempt}").mkdir()
             building = Building(self, images, workers, folder, budget, on_progress)
-            try:
+            with suppress(Overtaken):
                 tally = building.done()
-            except Overtaken:
-                spent.charge(building.tally)
-                continue
-            tally.charge(spent)
-            return tally
+                # a takedown searches the store after it is listed: it found this, or is found here
+                if taken_down().isdisjoint(each.id for each in images):
+                    tally.charge(spent)
+                    return tally
+            spent.charge(building.tally)
         raise StoreUnavailable(
             f"Another machine builds the partition {self.tile.partition} at the same time.",
             hint="Build again: what another machine has read is not read again.",

@@ -29,17 +29,19 @@ from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.core.imagery.pixels import Pixels, decoded
 from oam_mosaic_assets.core.imagery.recipe import Image, Kind, Order, Recipe
-from oam_mosaic_assets.core.imagery.state import Tally
+from oam_mosaic_assets.core.imagery.state import State, Tally
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.tiling import ATTRIBUTION
+from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.workers import Workers
 from oam_mosaic_assets.gateways.imagery_blocks import Partition
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.takedowns import Takedowns
 
 COLUMNS: Final = ("id", "geometry", "asset", "gsd", "acquired_to", "updated", "render_params")
 
@@ -139,7 +141,7 @@ class ImageryMosaic:
         *,
         on_progress: Callable[[int, int, Tally], None],
     ) -> Tally:
-        """Remake what changed in these partitions.
+        """Remake what changed in these partitions, without images that were taken down since the snapshot.
 
         Args:
             snapshot: the images.
@@ -150,12 +152,13 @@ class ImageryMosaic:
         """
         whole = Tally()
         blocks = snapshot.blocks(tiles)
+        taken_down = Takedowns(self._store, self._keys).ids
         with self.workers() as workers:
             for tile in tiles:
                 told = partial(_further, on_progress, whole, blocks)
                 images = snapshot.images(tile)
                 tally = self.partition(tile).build(
-                    images, workers, scratch("partition"), budget, on_progress=told
+                    images, workers, scratch("partition"), budget, taken_down=taken_down, on_progress=told
                 )
                 whole = Tally.total([whole, tally])
                 on_progress(whole.blocks, blocks, whole)
@@ -198,6 +201,7 @@ class ImageryMosaic:
     def write(
         self,
         target: Path,
+        snapshot: ByPartition,
         tiles: Sequence[Tile],
         folder: Path,
         *,
@@ -207,9 +211,14 @@ class ImageryMosaic:
 
         Args:
             target: the archive's path; must not exist.
+            snapshot: the images.
             tiles: the partitions; those that hold nothing yet are skipped.
             folder: empty, for copies of their archives.
             shown: the footprints.
+
+        Raises:
+            StoreUnavailable: another machine has built a partition meanwhile, of images that are not in the
+                snapshot.
         """
         roots: dict[Tile, Pixels] = {}
         with ExitStack() as stack, _many_files(len(tiles)):
@@ -217,7 +226,8 @@ class ImageryMosaic:
             for tile in tiles:
                 if (found := self.partition(tile).archives(folder)) is None:
                     continue
-                archive, exact = found
+                archive, exact, state = found
+                _refuse_others(state, snapshot, tile)
                 sources.append(Source.of_archive(stack.enter_context(open_archive(archive))))
                 if self.plan.kind != "hybrid" and (root := _root(exact, tile)) is not None:
                     roots[tile] = root
@@ -238,6 +248,19 @@ class ImageryMosaic:
                 "snapshot": shown.snapshot,
             }
             write_tiles(target, sources, made, told, zooms=(0, FINEST), bounds=shown.bounds)
+
+
+def _refuse_others(state: State, snapshot: ByPartition, tile: Tile) -> None:
+    """Refuse a partition that shows an image which is not in the snapshot, such as one that was taken down.
+
+    Pixels bear no ids, so nothing that follows would notice.
+    """
+    if others := len(state.images - snapshot.ids(tile)):
+        raise StoreUnavailable(
+            f"Another machine has built the partition {tile.partition} meanwhile, of images that this "
+            f"build's snapshot does not have ({others:,}).",
+            hint="Build again: the partition is made of the catalogue's images then.",
+        )
 
 
 def _below(source: Source, zoom: int) -> Source:
@@ -339,8 +362,17 @@ class ByPartition:
 
     def images(self, tile: Tile) -> list[Image]:
         """The images that touch a partition."""
+        return [
+            Image(footprint=shapely.from_wkb(each.pop("geometry")), **each) for each in self._stated(tile)
+        ]
+
+    def ids(self, tile: Tile) -> set[str]:
+        """Their ids."""
+        return {each["id"] for each in self._stated(tile)}
+
+    def _stated(self, tile: Tile) -> Iterator[dict[str, Any]]:
+        """What the snapshot says of each of them, by column."""
         place = (tile.x, tile.y)
-        rows = self._database.execute("SELECT stated FROM images WHERE x = ? AND y = ?", place)
-        # written a moment ago, by this process
-        named = (dict(zip(COLUMNS, pickle.loads(stated), strict=True)) for (stated,) in rows)  # noqa: S301
-        return [Image(footprint=shapely.from_wkb(each.pop("geometry")), **each) for each in named]
+        for (stated,) in self._database.execute("SELECT stated FROM images WHERE x = ? AND y = ?", place):
+            # written a moment ago, by this process
+            yield dict(zip(COLUMNS, pickle.loads(stated), strict=True))  # noqa: S301

@@ -20,6 +20,7 @@ from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.pixels import TILE, decoded, straightened
 from oam_mosaic_assets.core.product import IMAGERY, MOSAIC
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.gateways.takedowns import Takedowns
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
@@ -154,6 +155,34 @@ def test_three_kinds_are_made_of_the_same_images(pictured: Site, nginx: Nginx) -
             assert GREY_PLAN.picture.decoded(tile).any()
 
 
+def read_all_partitions(site: Site) -> None:
+    """Run the partitions' job for each of them."""
+    keys = site.instance.get_dynamic_partitions("imagery")
+    assert keys
+    job = build_definitions(Settings.read(site.environment)).resolve_job_def("imagery_partitions")
+    for key in keys:
+        result = job.execute_in_process(instance=site.instance, partition_key=key, run_config=PLAIN_LOG)
+        assert result.success
+        (made,) = result.get_asset_materialization_events()
+        assert made.partition == key
+
+
+def test_an_image_that_is_being_taken_down_is_read_in_no_partition(pictured: Site, nginx: Nginx) -> None:
+    """It is on the list, and still in the public build, whose images the partitions' job reads."""
+    pictured.environment["IMAGERY_BUDGET_HOURS"] = "0"
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    gone = items(nginx)[0]["id"]
+    Takedowns(pictured.store, pictured.keys).add(gone, "asked for")
+    read_all_partitions(pictured)
+    for each in pictured.store.keys(pictured.keys.imagery):
+        found = pictured.store.get_bytes(each.key)
+        assert found is not None
+        assert gone.encode() not in found[0] or each.key == pictured.keys.imagery_report
+    outcome = pictured.run(tags={ANEW_TAG: "yes"})
+    assert outcome.success, outcome.log
+
+
 def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured: Site, nginx: Nginx) -> None:
     """The partitions' job works from the store alone; the next build assembles what it finds there."""
     pictured.environment["IMAGERY_BUDGET_HOURS"] = "0"
@@ -161,14 +190,7 @@ def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured
     assert outcome.success, outcome.log
     assert [alpha_at(pictured, each) for each in items(nginx)] == [102] * len(items(nginx))  # all grey
     del pictured.environment["IMAGERY_BUDGET_HOURS"]
-    keys = pictured.instance.get_dynamic_partitions("imagery")
-    assert keys
-    job = build_definitions(Settings.read(pictured.environment)).resolve_job_def("imagery_partitions")
-    for key in keys:
-        result = job.execute_in_process(instance=pictured.instance, partition_key=key, run_config=PLAIN_LOG)
-        assert result.success
-        (made,) = result.get_asset_materialization_events()
-        assert made.partition == key
+    read_all_partitions(pictured)
     outcome = pictured.run({"IMAGERY_BUDGET_HOURS": "0"}, tags={ANEW_TAG: "yes"})
     assert outcome.success, outcome.log
     assert [alpha_at(pictured, each) for each in items(nginx)[:FLIGHTS]] == [255] * FLIGHTS

@@ -101,6 +101,11 @@ class State:
         """The key of a block; None where there is no such block."""
         return self.blocks[block][0] if block in self.blocks else None
 
+    @property
+    def images(self) -> set[str]:
+        """The ids of all images that its blocks were made of."""
+        return {each for _, *ids in self.blocks.values() for each in ids}
+
     def state_of(self, image: Image) -> str | None:
         """The last known state of an image's COG; None if unknown."""
         if image.asset is None:

@@ -106,10 +106,11 @@ class Kept:
         """Its state in the store; an empty one if there is none or it cannot be read."""
         return read_state(self.store, self.at)[0]
 
-    def archives(self, folder: Path) -> tuple[Path, Path] | None:
+    def archives(self, folder: Path) -> tuple[Path, Path, State] | None:
         """Copy its archives into a folder: that of its tiles, and the lossless one. None if it holds nothing.
 
-        If another machine replaces them meanwhile, the new ones are copied.
+        The state that names them comes with them. If another machine replaces them meanwhile, the new ones
+        are copied.
 
         Raises:
             StoreUnavailable: see `lose`.
@@ -117,7 +118,7 @@ class Kept:
         while (state := self.state()).tiles and state.lossless:
             tiles, lossless = (self.fetch(each, folder) for each in (state.tiles, state.lossless))
             if tiles and lossless:
-                return tiles, lossless
+                return tiles, lossless, state
             with suppress(Overtaken):
                 self.lose(state)
         return None

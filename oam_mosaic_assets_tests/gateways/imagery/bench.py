@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Bench:
         self.folder = folder
         self.now = NOON
         self.recipe = Recipe()
+        self.taken_down = set[str]()
         self.limits = limits
         self._workers = workers
         self._runs = 0
@@ -79,13 +80,14 @@ class Bench:
         scratch.mkdir(parents=True)
         (tile,) = partitions_of([each.footprint for each in images])
         self.tile = tile
-        if running is not None:
+        with nullcontext(running) if running is not None else self.workers() as workers:
             return self.partition(tile).build(
-                images, running, scratch, budget or Budget(), on_progress=on_progress
-            )
-        with self.workers() as workers:
-            return self.partition(tile).build(
-                images, workers, scratch, budget or Budget(), on_progress=on_progress
+                images,
+                workers,
+                scratch,
+                budget or Budget(),
+                taken_down=self.taken_down.copy,
+                on_progress=on_progress,
             )
 
     def tiles(self) -> dict[int, bytes]:

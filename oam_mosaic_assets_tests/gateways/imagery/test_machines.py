@@ -20,7 +20,7 @@ from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.coverage import Shown
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.imagery.partition import Budget
-from oam_mosaic_assets.gateways.imagery_mosaic import ByPartition, ImageryMosaic, ImageryPlan
+from oam_mosaic_assets.gateways.imagery_mosaic import COLUMNS, ByPartition, ImageryMosaic, ImageryPlan
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.purge import purge
 from oam_mosaic_assets.gateways.releases import Releases
@@ -107,6 +107,80 @@ def test_machines_that_never_let_each_other_finish_end_with_an_error(
     assert other.partition(other.tile).archives(tmp_path) is not None, "what is there is whole"
 
 
+@pytest.mark.parametrize("is_built_by_another", [True, False])
+def test_an_image_that_is_taken_down_while_it_is_read_is_left_out(
+    nginx: Nginx, flights: list[Image], tmp_path: Path, *, is_built_by_another: bool
+) -> None:
+    """As in a backfill, whose list of images is older than the takedown."""
+    ours, other = Bench(tmp_path, nginx.host), Bench(tmp_path, nginx.host)
+    other.folder = tmp_path / "other"
+    ours.store = store = Shared(tmp_path / "store")
+
+    def take_down() -> None:
+        ours.taken_down.add(flights[0].id)
+        if is_built_by_another:
+            other.build(flights[1:])
+
+    store.when, store.happens = "state.json", take_down
+
+    ours.build(flights)
+
+    assert alphas(ours, flights) == [0, 255, 255, 255]
+    for each in store.keys(ROOT):
+        found = store.get_bytes(each.key)
+        assert found is not None
+        assert flights[0].id.encode() not in found[0], each.key
+    ours.store = FolderStore(tmp_path / "afresh")
+    ours.build(flights)
+    assert alphas(ours, flights)[0] == 0, "nor is it read if it was taken down before"
+
+
+def folders_in(folder: Path) -> Callable[[str], Path]:
+    """A function that makes an empty folder with this name, numbered."""
+
+    def made(name: str) -> Path:
+        path = folder / f"{name}-{len(list(folder.iterdir()))}"
+        path.mkdir()
+        return path
+
+    return made
+
+
+def footprints_of(images: list[Image], path: Path) -> Path:
+    """The GeoParquet of some images, as far as imagery reads it."""
+    rows = [
+        {**{name: getattr(each, name, None) for name in COLUMNS}, "geometry": shapely.to_wkb(each.footprint)}
+        for each in images
+    ]
+    pl.DataFrame(rows, schema_overrides={"render_params": pl.String}).write_parquet(path)
+    return path
+
+
+def test_a_partition_that_shows_an_image_of_another_snapshot_is_not_joined(
+    nginx: Nginx, flights: list[Image], tmp_path: Path
+) -> None:
+    """As if a backfill had read an image again that left the catalogue: its pixels bear no id."""
+    mosaic = ImageryMosaic(
+        FolderStore(tmp_path / "store"), Keys(), ImageryPlan(private_hosts=(nginx.host,), processes=1)
+    )
+    scratch = folders_in(tmp_path)
+
+    def write(images: list[Image], name: str, *, reading: bool) -> None:
+        footprints = footprints_of(images, tmp_path / f"{name}.parquet")
+        with ByPartition(footprints, scratch("sorted")) as snapshot:
+            tiles = snapshot.tiles()
+            if reading:
+                mosaic.bring_up_to_date(snapshot, tiles, scratch, Budget(), on_progress=lambda *_: None)
+            shown = Shown(footprints, "digest", (10.0, 40.0, 20.0, 50.0))
+            mosaic.write(tmp_path / f"{name}.pmtiles", snapshot, tiles, scratch("copies"), shown=shown)
+
+    write(flights[:2], "before", reading=True)
+    with pytest.raises(StoreUnavailable, match=r"6-35-22 meanwhile, of images .+ \(1\)"):
+        write(flights[1:], "after", reading=False)
+    assert not (tmp_path / "after.pmtiles").exists()
+    write(flights[:3], "more", reading=False)
+
+
 def test_a_takedown_finds_the_pixels_that_a_killed_build_left(
     nginx: Nginx, flights: list[Image], tmp_path: Path
 ) -> None:
@@ -164,21 +238,16 @@ def test_an_image_that_failed_in_one_partition_may_show_nothing_in_another(
     pl.DataFrame(row, schema_overrides={"render_params": pl.String}).write_parquet(footprints)
     plan = ImageryPlan(private_hosts=(host.host,), processes=1)
     mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
-
-    def scratch(name: str) -> Path:
-        path = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
-        path.mkdir()
-        return path
+    scratch = folders_in(tmp_path)
 
     with ByPartition(footprints, scratch("sorted")) as images:
         places = images.tiles()
         tally = mosaic.bring_up_to_date(images, places, scratch, Budget(), on_progress=lambda *_: None)
+        mosaic.report(tally, "a build")
+        shown = Shown(footprints, "digest", extent)
+        mosaic.write(tmp_path / "imagery.pmtiles", images, places, scratch("copies"), shown=shown)
     assert len(places) == 2
     assert [each.reason for each in tally.skipped] == ["server_fault"]
-    mosaic.report(tally, "a build")
-    mosaic.write(
-        tmp_path / "imagery.pmtiles", places, scratch("copies"), shown=Shown(footprints, "digest", extent)
-    )
 
     verdicts = examine_imagery(
         tmp_path / "imagery.pmtiles",
