@@ -9,7 +9,7 @@ import resource
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 import shapely
 
 from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.grid import first_tile_id
+from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
 from oam_mosaic_assets.core.imagery.audit import Unread
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.fragment import above, write_tiles
@@ -143,6 +143,9 @@ class ImageryMosaic:
     ) -> Tally:
         """Remake what changed in these partitions, without images that were taken down since the snapshot.
 
+        Those come first that the last build has not finished, so that changes do not use up the budget of
+        what was never read.
+
         Args:
             snapshot: the images.
             tiles: the partitions.
@@ -154,7 +157,7 @@ class ImageryMosaic:
         blocks = snapshot.blocks(tiles)
         taken_down = Takedowns(self._store, self._keys).ids
         with self.workers() as workers:
-            for tile in tiles:
+            for tile in self._left_first(tiles):
                 told = partial(_further, on_progress, whole, blocks)
                 images = snapshot.images(tile)
                 tally = self.partition(tile).build(
@@ -163,6 +166,14 @@ class ImageryMosaic:
                 whole = Tally.total([whole, tally])
                 on_progress(whole.blocks, blocks, whole)
         return whole.of_images(snapshot.count(tiles))
+
+    def _left_first(self, tiles: Sequence[Tile]) -> list[Tile]:
+        if len(tiles) < 2:  # noqa: PLR2004  # a backfill's; the report may be long
+            return [*tiles]
+        ids = np.array(self._reported().get("unfinished", ()), np.int64)
+        places = np.column_stack(tile_positions(ids, BLOCK_ZOOM)) >> (BLOCK_ZOOM - PARTITION_ZOOM)
+        left = {Tile(x, y) for x, y in np.unique(places, axis=0).tolist()}
+        return sorted(tiles, key=lambda each: each not in left)
 
     def sweep(self, tiles: Iterable[Tile]) -> None:
         """Delete all other partitions: they no longer hold any imagery."""
@@ -186,8 +197,7 @@ class ImageryMosaic:
 
     def unread(self, build: str) -> Unread:
         """What a build has not read, from its report; nothing if that is not there."""
-        found = self._store.get_bytes(self._keys.imagery_report)
-        told = json.loads(found[0]) if found else {}
+        told = self._reported()
         if told.get("build") != build:
             return Unread()
         skipped = (each["id"] for each in told["skipped"] if each["reason"] != Reason.ELSEWHERE)
@@ -197,6 +207,13 @@ class ImageryMosaic:
             unfinished=frozenset(told.get("unfinished", ())),
             grey=frozenset(told.get("grey", ())),
         )
+
+    def _reported(self) -> dict[str, Any]:
+        """The report of the last build; empty if there is none, or none that can be read."""
+        found = self._store.get_bytes(self._keys.imagery_report)
+        with suppress(ValueError):
+            return dict(json.loads(found[0])) if found else {}
+        return {}
 
     def write(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,30 @@ def test_a_partition_that_shows_an_image_of_another_snapshot_is_not_joined(
         write(flights[1:], "after", reading=False)
     assert not (tmp_path / "after.pmtiles").exists()
     write(flights[:3], "more", reading=False)
+
+
+def test_partitions_that_a_budget_did_not_reach_come_first_in_the_next_build(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    plan = ImageryPlan(private_hosts=(nginx.host,), processes=1)
+    mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
+    scratch = folders_in(tmp_path)
+    west, east = (drone(nginx, name, at, 5_250_000)[0] for name, at in (("west", 400_000), ("east", 800_000)))
+
+    def read(images: list[Image]) -> list[str]:
+        """Read as long as nothing was received yet; returns which are shown."""
+        path = footprints_of(images, scratch("snapshot") / "footprints.parquet")
+        with ByPartition(path, scratch("sorted")) as snapshot:
+            tiles = snapshot.tiles()
+            assert len(tiles) == 2
+            budget = Budget(bytes=1)
+            tally = mosaic.bring_up_to_date(snapshot, tiles, scratch, budget, on_progress=lambda *_: None)
+        mosaic.report(tally, "a build")
+        return tally.shown
+
+    assert read([west, east]) == ["west"]
+    changed = replace(west, updated=datetime(2026, 1, 1, tzinfo=UTC))
+    assert sorted(read([changed, east])) == ["east", "west"]
 
 
 def test_a_takedown_finds_the_pixels_that_a_killed_build_left(
