@@ -122,8 +122,9 @@ class Source:
 
     @property
     def etag(self) -> str:
-        """What distinguishes this version of it from others."""
-        return self._answer.etag
+        """What distinguishes this version of it from others: its size if its host states nothing better."""
+        answer = self._answer
+        return answer.etag or (f"{answer.size} bytes" if answer.size is not None else "")
 
     @property
     def size(self) -> int:

@@ -204,9 +204,9 @@ def test_an_image_that_is_back_and_whose_block_is_put_off_waits(
     assert bench.build([lost, beside]).read == 2
 
 
-def test_a_host_that_tells_no_version_is_read_and_waited_for(host: ScriptedHost, tmp_path: Path) -> None:
-    image = lent(host, tmp_path, "plain", 700_000)
-    content = (tmp_path / "plain.tif").read_bytes()
+def give_without_version(host: ScriptedHost, file: Path) -> None:
+    """Let a host serve a file with neither ETag nor date."""
+    content = file.read_bytes()
 
     def give(request: Request) -> None:
         start, end = request.range
@@ -215,12 +215,34 @@ def test_a_host_that_tells_no_version_is_read_and_waited_for(host: ScriptedHost,
         request.answer("206 Partial Content", body, stated, "Content-Type: image/tiff")
 
     host.script = give
+
+
+def test_a_host_that_tells_no_version_is_read_and_waited_for(host: ScriptedHost, tmp_path: Path) -> None:
+    image = lent(host, tmp_path, "plain", 700_000)
+    give_without_version(host, tmp_path / "plain.tif")
     bench = Bench(tmp_path / "bench", host.host)
     assert bench.build([image]).read == 1
     go_down(host)
     bench.recipe = Recipe(feather=8)
     assert bench.build([image]).read == 1
     assert bench.seen_at(middle(image))[0, 3] == 255
+
+
+def test_a_file_of_another_size_is_read_again_though_its_host_tells_no_version(
+    host: ScriptedHost, tmp_path: Path
+) -> None:
+    image = lent(host, tmp_path, "plain", 700_000)
+    give_without_version(host, tmp_path / "plain.tif")
+    bench = Bench(tmp_path / "bench", host.host)
+    bench.build([image])
+    bench.now += timedelta(days=8)
+    assert bench.build([image]).made == 0
+    of = utm(33, 700_000, 5_230_000, 3.0, (300, 250))
+    write_image(tmp_path / "plain.tif", of, Writing(bands=np.full((3, 250, 300), 200, np.uint8)))
+    give_without_version(host, tmp_path / "plain.tif")
+    bench.now += timedelta(days=8)
+    assert bench.build([image]).made > 0
+    assert np.abs(bench.seen_at(middle(image))[0] - [200, 200, 200, 255]).max() < 12
 
 
 def test_another_reason_for_the_same_grey_makes_nothing_again(
