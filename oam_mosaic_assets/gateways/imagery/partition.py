@@ -20,7 +20,7 @@ from oam_mosaic_assets.core.imagery.recipe import Recipe
 from oam_mosaic_assets.core.imagery.state import State
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
-from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
 
 STATE: Final = "state.json"
 
@@ -131,18 +131,21 @@ class Kept:
     def lose(self, state: State) -> NoReturn:
         """Give up archives that a state names and that are not there.
 
-        The state is deleted, so that the next build reads the partition again; finished blocks that are not
-        packed yet are kept.
+        The state is emptied, so that the next build reads the partition again; finished blocks that are not
+        packed yet are kept. An archive that is left of the two goes as a killed build's do.
 
         Raises:
-            Overtaken: the partition names other archives by now; nothing is deleted.
+            Overtaken: another machine has written the state meanwhile; it stays.
             StoreUnavailable: it does not.
         """
-        now = self.state()
+        now, etag = read_state(self.store, self.at)
         if (now.tiles, now.lossless) != (state.tiles, state.lossless):
             raise Overtaken
-        names = filter(None, (STATE, state.tiles, state.lossless))
-        self.store.delete([f"{self.at}{each}" for each in names])
+        try:
+            empty = State().to_json()
+            self.store.put_bytes(f"{self.at}{STATE}", empty, Headers("application/json"), if_match=etag)
+        except PreconditionFailed:
+            raise Overtaken from None
         raise StoreUnavailable(
             f"An archive of the partition {self.tile.partition} is gone: {self.at}{state.tiles} or "
             f"{state.lossless} in {self.store.origin}.",

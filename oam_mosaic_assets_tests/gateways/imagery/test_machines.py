@@ -31,7 +31,12 @@ from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, Scripted
 
 
 class Shared(FolderStore):
-    """A store in which another machine does something before this one lists, writes or deletes there."""
+    """A store in which another machine does something before this one lists, writes or deletes there.
+
+    Attributes:
+        happens: what it does, once.
+        when: before which of these, in words: `list`, `delete`, or the last part of a key that is written.
+    """
 
     happens: Callable[[], object] | None = None
     when = ""
@@ -49,7 +54,7 @@ class Shared(FolderStore):
         super().delete(keys)
 
     def _meet(self, moment: str) -> None:
-        if self.happens and moment == self.when:
+        if self.happens and moment in self.when.split():
             happens, self.happens = self.happens, None
             happens()
 
@@ -87,6 +92,28 @@ def test_what_another_machine_made_meanwhile_is_kept_and_read_by_nobody_again(
     ours.now = datetime.now(UTC) + timedelta(hours=2)
     ours.build(flights)
     assert len(list(store.keys(ROOT))) == 3, "what no state names is gone by now"
+
+
+def test_a_partition_that_another_machine_has_mended_meanwhile_is_not_given_up(
+    nginx: Nginx, flights: list[Image], tmp_path: Path
+) -> None:
+    """Both find that an archive is gone; the other reads the partition again before this one gives it up."""
+    ours, other = Bench(tmp_path, nginx.host), Bench(tmp_path, nginx.host)
+    other.folder = tmp_path / "other"
+    ours.build(flights[:2])
+    kept = ours.partition(ours.tile)
+    ours.store.delete([f"{kept.at}{kept.state().tiles}"])
+
+    def mend() -> None:
+        with pytest.raises(StoreUnavailable, match="is gone"):
+            other.build(flights[:3])
+        other.build(flights[:3])
+
+    ours.store = store = Shared(tmp_path / "store")
+    store.when, store.happens = "state.json delete", mend
+
+    assert ours.build(flights).read == len(flights)
+    assert alphas(ours, flights) == [255] * len(flights)
 
 
 def test_machines_that_never_let_each_other_finish_end_with_an_error(
