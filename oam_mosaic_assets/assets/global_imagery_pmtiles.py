@@ -113,11 +113,14 @@ def in_words(tally: Tally, before: str) -> str:
     """The outcome, as text for the log."""
     left = f", {tally.left:,} left for the next run" if tally.left else ""
     why = Counter(WORDS[Reason(each.reason)] for each in tally.skipped)
+    failed = tally.uncomposed
+    times = f"; composing a block failed {len(failed):,} times, first {failed[0]}" if failed else ""
     reasons = "; ".join(f"{count:,} because {words}" for words, count in why.most_common())
     return (
         f"{before}, {tally.made:,} of {tally.blocks:,} blocks made{left}, {_cost(tally)}; "
         f"{tally.read:,} of {tally.images:,} images are shown, {len(tally.skipped):,} skipped"
         + (f": {reasons}" if reasons else "")
+        + times
     )
 
 

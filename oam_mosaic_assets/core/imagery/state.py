@@ -164,6 +164,7 @@ class Tally:
         grey: ids of those whose blocks an image that could not be read would touch.
         blocks: how many in all.
         made: how many of them this run made.
+        uncomposed: which could not be composed, of images or in grey, as zoom/column/row, and why.
         left: how many are left for the next run: the budget was spent, a host was down, or making it failed.
         requests: sent, including failed ones.
         bytes: received.
@@ -180,6 +181,7 @@ class Tally:
     grey: list[int] = field(default_factory=list)
     blocks: int = 0
     made: int = 0
+    uncomposed: list[str] = field(default_factory=list)
     left: int = 0
     requests: int = 0
     bytes: int = 0
@@ -217,6 +219,7 @@ class Tally:
             whole.grey += part.grey
             whole.blocks += part.blocks
             whole.made += part.made
+            whole.uncomposed += part.uncomposed
             whole.left += part.left
             whole.requests += part.requests
             whole.bytes += part.bytes

@@ -15,6 +15,7 @@ import shapely
 
 from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
 from oam_mosaic_assets.core.artifact import sha256_of
+from oam_mosaic_assets.core.grid import tile_name
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, PARTITION_ZOOM, Tile, blocks_of
 from oam_mosaic_assets.core.imagery.laid import laid_in
 from oam_mosaic_assets.core.imagery.outcome import Reason
@@ -238,7 +239,9 @@ class Building:
         return True
 
     def _is_composed(self, block: Tile, answer: Mapping[str, Any]) -> bool:
-        if answer.get("reason"):
+        if reason := answer.get("reason"):
+            name = tile_name(block.id(BLOCK_ZOOM))
+            self.tally.uncomposed.append(f"{name}: {reason}: {answer['detail']}")
             self._fragment(block).unlink(missing_ok=True)
             return False
         self.fragments[block] = self._fragment(block)

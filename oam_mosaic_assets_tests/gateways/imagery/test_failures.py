@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import shapely
 
+from oam_mosaic_assets.assets.global_imagery_pmtiles import in_words
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.errors import StoreUnavailable
@@ -24,7 +25,9 @@ from oam_mosaic_assets.errors import StoreUnavailable, TilingFailed
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
+from oam_mosaic_assets.gateways.imagery.building import Building
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
+from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, ROOT, Bench, drone, give_files, plain
@@ -331,6 +334,18 @@ def test_what_was_read_is_shown_while_its_worker_crashes(
     give_files(host, tmp_path)
     bench.now += timedelta(days=1)
     assert bench.build(images).read == 2
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(bytes=0)], ids=["read", "grey"])
+def test_a_block_that_cannot_be_composed_is_told_with_the_reason(
+    nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: Budget
+) -> None:
+    image = drone(nginx, "uncomposed", 535_000, 5_436_000)[0]
+    monkeypatch.setattr(Building, "_fragment", lambda *_: tmp_path / "nowhere" / "a.pmtiles")
+    tally = Bench(tmp_path, nginx.host).build([image], budget=budget)
+    assert len(tally.uncomposed) >= tally.left == tally.blocks
+    assert all(": crashed: its process ended with code" in each for each in tally.uncomposed)
+    assert "composing a block failed" in in_words(Tally.total([tally]), "1 image")
 
 
 def test_a_worker_that_hangs_is_ended(
