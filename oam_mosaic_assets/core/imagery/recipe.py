@@ -101,6 +101,11 @@ class Image:
     render_params: str | None = None
 
     @property
+    def reading(self) -> str | None:
+        """Its COG and how to show it, for which is kept what became of reading it; None without a COG."""
+        return f"{self.asset} {self.render_params}" if self.asset and self.render_params else self.asset
+
+    @property
     def stated(self) -> str:
         """Digest of everything that the catalogue says about it."""
         place = shapely.transform(self.footprint, lambda degrees: degrees.round(_DECIMALS))

@@ -85,7 +85,7 @@ class State:
     Attributes:
         recipe: digest of the recipe that its blocks were made by.
         blocks: for each block, by name, its key, then the ids of its images for a takedown to find.
-        looked: what was found at each address.
+        looked: what was found, by `Image.reading`.
         tiles: name of the archive of its tiles; empty where there is none.
         lossless: name of the archive that the zooms above are made from; empty where there is none.
     """
@@ -108,9 +108,9 @@ class State:
 
     def state_of(self, image: Image) -> str | None:
         """The last known state of an image's COG; None if unknown."""
-        if image.asset is None:
+        if image.reading is None:
             return f"!{Reason.NO_ASSET}"
-        looked = self.looked.get(image.asset)
+        looked = self.looked.get(image.reading)
         return looked.state if looked else None
 
     def to_json(self) -> bytes:
@@ -135,8 +135,8 @@ after the first crash of a process that read it."""
 
 
 def looked_of(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Looked]:
-    """What was found, by address, from JSON."""
-    return {address: Looked(**each) for address, each in told.items()}
+    """What was found, by `Image.reading`, from JSON."""
+    return {reading: Looked(**each) for reading, each in told.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What is known about the images' addresses in a build of a partition, and which of them are requested."""
+"""What is known about the images' COGs in a build of a partition, and which of them are requested."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _OF_HOSTS: Final = frozenset({Reason.UNREACHABLE, Reason.UNKNOWN_HOST, Reason.SL
 
 
 class Asking:
-    """The addresses of some images.
+    """The COGs of some images, by `Image.reading`.
 
     Attributes:
-        hosts: the host of each address; empty where the address is not allowed.
-        looked: what was found at each, in this build and earlier ones.
+        hosts: the host of each; empty where its address is not allowed.
+        looked: what was found of each, in this build and earlier ones.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Asking:
             now: the clock.
         """
         self.looked = looked
-        self.hosts = {each.asset: _host(each.asset, rules) for each in images if each.asset}
-        self._renders = {each.asset: each.render_params for each in images if each.asset}
+        self._images = {each.reading: each for each in images if each.reading}
+        self.hosts = {reading: _host(each.asset or "", rules) for reading, each in self._images.items()}
         self._tally, self._budget, self._now = tally, budget, now
         self._faults: Counter[str] = Counter()
         self._away = set[str]()
@@ -60,12 +60,12 @@ class Asking:
         """Check again those that are due, so that their blocks are rebuilt only if they changed."""
         jobs = deque(
             Job(
-                {"do": "look", "address": address, "render": render},
-                host=self.hosts[address],
-                tag=address,
+                {"do": "look", "address": image.asset, "render": image.render_params},
+                host=self.hosts[reading],
+                tag=reading,
             )
-            for address, render in self._renders.items()
-            if address in self.looked and self.looked[address].is_due(self._now())
+            for reading, image in self._images.items()
+            if reading in self.looked and self.looked[reading].is_due(self._now())
         )
 
         def next_job(may_begin: Callable[[Job], bool]) -> Job | None:
@@ -78,53 +78,53 @@ class Asking:
         for job, answer in workers.run(next_job):
             self.learn(job.tag, answer, looked_only=True)
 
-    def is_given_up(self, address: str) -> bool:
-        """Whether an address is not requested, because it failed recently or its host keeps failing."""
-        looked = self.looked.get(address)
+    def is_given_up(self, reading: str) -> bool:
+        """Whether a COG is not requested, because it failed recently or its host keeps failing."""
+        looked = self.looked.get(reading)
         if looked is not None and looked.reason:
             return True  # `look_again` has already tried those that are due
-        host = self.hosts[address]
+        host = self.hosts[reading]
         if not host or self._faults[host] < GIVEN_UP:
             return False
-        self.learn(address, _left_alone(host))
+        self.learn(reading, _left_alone(host))
         return True
 
-    def is_awaited(self, address: str) -> bool:
+    def is_awaited(self, reading: str) -> bool:
         """Whether the blocks of an image are to wait until its host is back, or its worker no longer crashes.
 
         They do until all was well `FORGIVEN` ago.
         """
-        is_away = address in self._away or self._faults[self.hosts.get(address, "")] >= GIVEN_UP
-        return is_away and self._is_kept(address)
+        is_away = reading in self._away or self._faults[self.hosts.get(reading, "")] >= GIVEN_UP
+        return is_away and self._is_kept(reading)
 
-    def _is_kept(self, address: str) -> bool:
-        known = self.looked.get(address)
+    def _is_kept(self, reading: str) -> bool:
+        known = self.looked.get(reading)
         return known is not None and not known.reason and self._now() - known.well_at < FORGIVEN
 
-    def learn(self, address: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
+    def learn(self, reading: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
         """Record an answer; returns what is known now, None if a shown image stays as it is for a while.
 
         It does if its host is down, or if its worker crashed.
         """
-        host, moment = self.hosts[address], self._now().isoformat()
+        host, moment = self.hosts[reading], self._now().isoformat()
         self._tally.add_cost(host, answer)
         self._budget.spend(int(answer.get("bytes", 0)))
         reason = str(answer["reason"])
         self._faults[host] = self._faults[host] + 1 if reason in _OF_HOSTS else 0
         is_elsewhere = reason == Reason.ELSEWHERE
         may_pass = reason in _OF_HOSTS
-        known = self.looked.get(address)
+        known = self.looked.get(reading)
         if reason == Reason.CRASHED and known is not None and known.is_seen is not None:
-            self.looked[address] = replace(known, crashed=known.crashed or moment)
+            self.looked[reading] = replace(known, crashed=known.crashed or moment)
             may_pass = True
-        if may_pass and self._is_kept(address):
-            self._away.add(address)
+        if may_pass and self._is_kept(reading):
+            self._away.add(reading)
             return None
         etag = str(answer.get("etag", ""))
         is_well = is_elsewhere or not reason
         if is_well and etag and known is not None and known.lies_in_file and known.etag == etag:
             # the same file opens, or shows another block, and would fail again where it failed
-            self.looked[address] = looked = replace(known, at=moment)
+            self.looked[reading] = looked = replace(known, at=moment)
             return looked
         if known is not None and not is_well and not etag:
             etag = known.etag  # no memory was left to say it; if the file changed since, the next look tells
@@ -137,7 +137,7 @@ class Asking:
             since=moment,
             is_seen=None if looked_only else not reason,
         ).after(known)
-        self.looked[address] = looked
+        self.looked[reading] = looked
         return looked
 
     def became_of(self, image: Image, *, is_drawn: bool, is_finished: bool) -> Skipped | bool:
@@ -148,9 +148,9 @@ class Asking:
             is_drawn: whether a block may show it, up to date or as it was before.
             is_finished: whether all its blocks are up to date.
         """
-        if image.asset is None:
+        if image.reading is None:
             return Skipped(id=image.id, reason=Reason.NO_ASSET, detail="", host="", since="")
-        looked = self.looked.get(image.asset)
+        looked = self.looked.get(image.reading)
         if looked is None:
             return False
         is_blank = is_finished and looked.is_seen is False

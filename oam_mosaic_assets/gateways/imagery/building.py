@@ -61,9 +61,9 @@ class Building:
         self.before = replace(self.state, looked=dict(self.state.looked), blocks=dict(self.state.blocks))
         if self.state.recipe != self.recipe.digest:
             self.state.blocks = {}
-            for address, looked in self.state.looked.items():
+            for reading, looked in self.state.looked.items():
                 if looked.reason:  # other libraries may decode what these could not
-                    self.state.looked[address] = replace(looked, etag="")
+                    self.state.looked[reading] = replace(looked, etag="")
         self.tally = Tally(blocks=len(self.blocks))
         self.asking = Asking(
             self.images, self.state.looked, partition.rules, self.tally, budget, partition.now
@@ -95,7 +95,7 @@ class Building:
         key = self._key(block)
         if key is None or key != self.state.key_of(name_of(block)):
             return True
-        looked = (self.state.looked.get(self.images[each].asset or "") for each in self.blocks[block])
+        looked = (self.state.looked.get(self.images[each].reading or "") for each in self.blocks[block])
         return any(each is not None and not each.reason and each.is_seen is None for each in looked)
 
     def _urgency(self, block: Tile) -> tuple[bool, datetime, int]:
@@ -133,10 +133,10 @@ class Building:
             try:
                 told = metadata_of(path)
                 block = Tile(*told["block"])
-                for address, looked in looked_of(told["looked"]).items():
-                    known = self.state.looked.get(address)
+                for reading, looked in looked_of(told["looked"]).items():
+                    known = self.state.looked.get(reading)
                     if known is None or known.at < looked.at:
-                        self.state.looked[address] = looked
+                        self.state.looked[reading] = looked
             except (BrokenArchive, KeyError, TypeError):
                 continue
             if block in self.blocks and told.get("key") == self._key(block):
@@ -196,9 +196,9 @@ class Building:
 
     def _compose(self, block: Tile, work: InWork) -> Job:
         looked = {
-            image.asset: asdict(self.state.looked[image.asset])
+            image.reading: asdict(self.state.looked[image.reading])
             for image in (self.images[each] for each in work.members)
-            if image.asset in self.state.looked
+            if image.reading in self.state.looked
         }
         failed = [each for each in work.members if (self._state_of(each, work.states) or "!")[0] == "!"]
         chips = [work.chips[each] for each in work.members if each in work.chips]
@@ -268,8 +268,7 @@ class Building:
             told = metadata_of(path)
             keys[name_of(block)] = [told["key"], *told["images"]]
         state.recipe = self.recipe.digest
-        addresses = {each.asset for each in self.images}
-        for gone in state.looked.keys() - addresses:
+        for gone in state.looked.keys() - {each.reading for each in self.images}:
             del state.looked[gone]
         if keys != self.before.blocks:
             self._pack(kept)
@@ -337,7 +336,7 @@ class Building:
                 drawn |= {
                     each
                     for each in members
-                    if self.images[each].id in ids and _is_seen(looked.get(self.images[each].asset or ""))
+                    if self.images[each].id in ids and _is_seen(looked.get(self.images[each].reading or ""))
                 }
             if block in unfinished:
                 waits.update(members)

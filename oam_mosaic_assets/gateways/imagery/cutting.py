@@ -80,13 +80,13 @@ class Cutting:
         Args:
             images: those of the partition.
             members: which of them touch each block, the topmost first.
-            hosts: the host of each address.
+            hosts: the host of each `Image.reading`.
             scratch: folder for chips.
             workers: the processes that cut and compose.
             feather: width in pixels of an image's soft edge; 0 is a sharp edge.
-            learn: records the answer for an address; returns what is known then, None if its host is down.
-            is_given_up: whether an address is not to be requested.
-            is_awaited: whether blocks of an address that is given up wait for its host.
+            learn: records the answer for one; returns what is known then, None if its host is down.
+            is_given_up: whether one is not to be requested.
+            is_awaited: whether blocks of one that is given up wait for its host.
             compose: makes the job that composes a block.
             is_over: whether no more blocks may be started.
         """
@@ -153,7 +153,7 @@ class Cutting:
         for image in work.members:
             if (block, image) in self._early:
                 work.take(image, self._early.pop((block, image)), self._chip(block, image))
-            elif (address := self._images[image].asset) and self._is_awaited(address):
+            elif (reading := self._images[image].reading) and self._is_awaited(reading):
                 work.is_put_off = True
         if work.is_put_off:  # nothing is requested for it in vain
             self._put_off.append((block, work))
@@ -170,7 +170,7 @@ class Cutting:
     def _ask(self, block: Tile, which: int) -> bool:
         """Queue the cutting of an image; returns whether that was done."""
         image = self._images[which]
-        if image.asset is None or self._is_given_up(image.asset):
+        if image.reading is None or self._is_given_up(image.reading):
             return False
         blocks = [each for each in self._blocks[which] if each == block or each in self._pending]
         if len(blocks) > TOGETHER or len(self._early) > EARLY:
@@ -185,13 +185,13 @@ class Cutting:
             "footprint": shapely.to_wkb(image.footprint, hex=True),
             "feather": self._feather,
         }
-        self._ready.append(Job(order, host=self._hosts[image.asset], tag=(which, blocks)))
+        self._ready.append(Job(order, host=self._hosts[image.reading], tag=(which, blocks)))
         return True
 
     def _taken(self, job: Job, answer: Mapping[str, Any]) -> list[Tile]:
         """Hand chips to their blocks; returns the blocks that now have all of theirs."""
         image, blocks = job.tag
-        looked = self._learn(job.order["address"], answer)
+        looked = self._learn(self._images[image].reading or "", answer)
         state = None if looked is None else looked.state
         whole = []
         for block in blocks:

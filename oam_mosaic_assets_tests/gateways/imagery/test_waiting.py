@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.building import Building
 from oam_mosaic_assets.gateways.imagery.cutting import InWork
 from oam_mosaic_assets.gateways.imagery.partition import Budget
-from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, give_files, partitions_of
+from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, give_files, partitions_of, plain
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
@@ -164,6 +165,21 @@ def test_an_image_that_shows_nothing_in_its_footprint_is_no_hole(nginx: Nginx, t
     tally = bench.build([image])
     assert [each.reason for each in tally.skipped] == ["elsewhere"]
     assert (tally.unfinished, holes(bench, tally, [image])) == ([], [])
+
+
+def test_two_images_of_one_file_that_are_shown_differently_are_each_judged_on_their_own(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    of = utm(33, 702_400, 5_235_000, 3.0, (300, 250))
+    shown = plain(nginx, "shared", of, (200, 200, 200))
+    blank = replace(shown, id="blank", render_params="nodata=200")
+    bench = Bench(tmp_path, nginx.host)
+    for _ in range(2):
+        tally = bench.build([blank, shown])
+        assert tally.shown == ["shared"]
+        assert [(each.id, each.reason) for each in tally.skipped] == [("blank", "elsewhere")]
+        bench.now += timedelta(days=8)
+    assert tally.requests == 2, "one look for each"
 
 
 def test_an_image_whose_first_block_is_blank_is_not_said_to_be_elsewhere(
