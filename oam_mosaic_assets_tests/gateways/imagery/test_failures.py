@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +22,8 @@ import shapely
 from oam_mosaic_assets.assets.global_imagery_pmtiles import in_words
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.core.imagery.state import Tally
-from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.errors import StoreUnavailable, TilingFailed
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
-from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.building import Building
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
@@ -341,7 +341,13 @@ def test_a_block_that_cannot_be_composed_is_told_with_the_reason(
     nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: Budget
 ) -> None:
     image = drone(nginx, "uncomposed", 535_000, 5_436_000)[0]
-    monkeypatch.setattr(Building, "_fragment", lambda *_: tmp_path / "nowhere" / "a.pmtiles")
+    composing = Building._composing
+
+    def deadly(*given: Any, **stated: Any) -> Job:
+        job = composing(*given, **stated)
+        return replace(job, order={**job.order, "block": None})
+
+    monkeypatch.setattr(Building, "_composing", deadly)
     tally = Bench(tmp_path, nginx.host).build([image], budget=budget)
     assert len(tally.uncomposed) >= tally.left == tally.blocks
     assert all(": crashed: its process ended with code" in each for each in tally.uncomposed)
