@@ -60,12 +60,18 @@ class Asking:
         """Check again those that are due, so that their blocks are rebuilt only if they changed."""
         jobs = deque(
             Job(
-                {"do": "look", "address": image.asset, "render": image.render_params},
+                {
+                    "do": "look",
+                    "address": image.asset,
+                    "render": image.render_params,
+                    # if it is still the same, what is known of it still holds
+                    "etag": looked.etag if not looked.reason or looked.lies_in_file else "",
+                },
                 host=self.hosts[reading],
                 tag=reading,
             )
             for reading, image in self._images.items()
-            if reading in self.looked and self.looked[reading].is_due(self._now())
+            if (looked := self.looked.get(reading)) and looked.is_due(self._now())
         )
 
         def next_job(may_begin: Callable[[Job], bool]) -> Job | None:

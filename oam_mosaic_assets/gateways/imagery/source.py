@@ -46,6 +46,8 @@ and lack them; after the last one of all, they are beyond the end."""
 _Read = TypeVar("_Read")
 _Asked = TypeVarTuple("_Asked")
 
+_SIGNATURE: Final = 4
+
 TIFF: Final = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 """The first bytes of a TIFF or a BigTIFF."""
 
@@ -111,9 +113,19 @@ class Source:
         Raises:
             Unreadable: for any reason.
         """
-        head = self.read(0, 4)
+        head = self.read(0, _SIGNATURE)
         if not head.startswith(TIFF):
             raise Unreadable(Reason.NOT_TIFF, f"{self._answer.content_type or 'no type'}, starts {head!r}")
+
+    def version(self) -> str:
+        """Its `etag`, for a few bytes where nothing is known yet.
+
+        Raises:
+            Unreadable: for any reason.
+        """
+        if self._known is None:
+            self._asked(0, _SIGNATURE)
+        return self.etag
 
     def allow(self) -> None:
         """Start another use: its time and its bytes count from now on."""
@@ -200,7 +212,7 @@ class Source:
 
     def _page(self, number: int) -> bytes:
         if number not in self._pages:
-            pages = 1 if self._known else self._first_pages
+            pages = 1 if self._pages else self._first_pages
             content = self._asked(number * PAGE, (number + pages) * PAGE)
             for start in range(0, max(len(content), 1), PAGE):
                 self._pages[number + start // PAGE] = content[start : start + PAGE]

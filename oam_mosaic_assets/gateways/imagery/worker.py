@@ -66,8 +66,8 @@ class Reader:
         self._open: OrderedDict[tuple[str, str | None], Cog] = OrderedDict()
 
     def look(self, job: Mapping[str, Any]) -> Answer:
-        """Check whether an image can be read, and which version it is; it is not kept open."""
-        return self._told(job, lambda _: None, fresh=True, expected=0)
+        """Check which version of an image there is, and if it is not the known one, that it can be read."""
+        return self._told(job, lambda _: None, fresh=True, expected=0, known=job.get("etag", ""))
 
     def chip(self, job: Mapping[str, Any]) -> Answer:
         """Cut what an image shows in some blocks, each chip into the file that the job names."""
@@ -90,9 +90,23 @@ class Reader:
         return self._told(job, cut, fresh=False, expected=int(area.area * _EXPECTED))
 
     def _told(
-        self, job: Mapping[str, Any], use: Callable[[Cog], None], *, fresh: bool, expected: int
+        self,
+        job: Mapping[str, Any],
+        use: Callable[[Cog], None],
+        *,
+        fresh: bool,
+        expected: int,
+        known: str = "",
     ) -> Answer:
-        """Use an image; returns what became of it, and what it cost."""
+        """Use an image; returns what became of it, and what it cost.
+
+        Args:
+            job: the job.
+            use: uses it.
+            fresh: open it anew, and do not keep it open.
+            expected: see `Source`.
+            known: the ETag of a version that is not to be opened, let alone used; empty for none.
+        """
         key = (job["address"], job["render"])
         clock = time.monotonic()
         spent = {"requests": 0, "bytes": 0}
@@ -104,11 +118,12 @@ class Reader:
                     source = Source(job["address"], self._hosts, self._limits, expected=expected)
                 before = (source.requests, source.bytes)
                 try:
-                    if cog is None:
-                        cog = Cog(source, job["render"])
-                    else:
-                        cog.allow()
-                    use(cog)
+                    if not known or source.version() != known:
+                        if cog is None:
+                            cog = Cog(source, job["render"])
+                        else:
+                            cog.allow()
+                        use(cog)
                 finally:
                     spent["requests"] += source.requests - before[0]
                     spent["bytes"] += source.bytes - before[1]

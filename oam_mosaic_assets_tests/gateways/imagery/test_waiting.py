@@ -18,6 +18,7 @@ from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.building import Building
 from oam_mosaic_assets.gateways.imagery.cutting import InWork
 from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets.gateways.imagery.source import FIRST
 from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, give_files, partitions_of, plain
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
@@ -133,6 +134,26 @@ def test_an_image_that_changed_is_shown_as_it_was_until_it_is_read_again(
     assert tally.left > 0
     assert bench.seen_at(middle(image))[0, 3] == 255
     assert bench.build([image]).read == 1
+
+
+def test_a_look_at_an_unchanged_image_costs_a_few_bytes_and_opens_it_if_it_changed(
+    host: ScriptedHost, tmp_path: Path
+) -> None:
+    image = lent(host, tmp_path, "weekly", 704_000)
+    content = (tmp_path / "weekly.tif").read_bytes()
+    bench = Bench(tmp_path / "bench", host.host)
+    read = bench.build([image])
+    bench.now += timedelta(days=8)
+    tally = bench.build([image])
+    assert (tally.requests, tally.bytes, tally.made, tally.read) == (1, 4, 0, 1)
+    host.script = lambda request: request.give(content, etag='"another"')
+    bench.now += timedelta(days=8)
+    tally = bench.build([image])
+    assert tally.bytes == 4 + FIRST + read.bytes, "it was opened, and then read"
+    assert (tally.made, tally.read) == (read.made, 1)
+    host.script = lambda request: request.give(b"<html>", etag='"a page"')
+    bench.now += timedelta(days=8)
+    assert [each.reason for each in bench.build([image]).skipped] == ["not_tiff"]
 
 
 def test_an_image_that_is_back_as_it_was_is_read_again(host: ScriptedHost, tmp_path: Path) -> None:
