@@ -101,7 +101,7 @@ def _covered(window: Window, area: Area) -> NDArray[np.uint8]:
     height, width = window.shape
     x, line = _crossings(area, window)
     # the footprint lies between pairs of crossings; each changes all pixels after it, and its own in part
-    side = np.where(np.arange(len(x)) % 2 == 0, 1.0 / LINES, -1.0 / LINES)
+    side = np.where(np.arange(len(x)) % 2 == 0, _FULL / LINES, -_FULL / LINES)
     column = np.minimum(x.astype(np.int64), width)
     rest = x - column
     place = line // LINES * (width + 2) + column
@@ -109,16 +109,16 @@ def _covered(window: Window, area: Area) -> NDArray[np.uint8]:
         np.concatenate([place, place + 1]),
         np.concatenate([side * (1.0 - rest), side * rest]),
         minlength=height * (width + 2),
-    )
-    covered = changes.reshape(height, width + 2).cumsum(axis=1, dtype=np.float64)[:, :width]
+    ).reshape(height, width + 2)
+    shares: NDArray[np.float64] = changes.astype(np.float64, copy=False)  # integers if nothing is crossed
+    shares[:, 0] += 0.5  # so that each sum is rounded, and none is below 0 or above 255
+    covered: NDArray[np.uint8] = shares.cumsum(axis=1)[:, :width].astype(np.uint8)
     if area.area < _SPECK:  # it may fall between all lines
         middle = shapely.get_coordinates(area)[0] - (window.x0, window.y0)
         column, row = np.floor(middle).astype(np.int64).tolist()
         if 0 <= column < width and 0 <= row < height:
-            covered[row, column] = 1.0
-    covered *= _FULL
-    covered += 0.5
-    return np.clip(covered, 0.0, _FULL + 0.5, out=covered).astype(np.uint8)
+            covered[row, column] = _FULL
+    return covered
 
 
 def _crossings(area: Area, window: Window) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -141,7 +141,9 @@ class Colours:
         seen = seen.copy()
         if values.dtype.kind == "f":
             seen[~np.isfinite(values).all(axis=0)] = 0
-        if self.nodata is not None:
+        if self.nodata == 0.0:  # as nearly all; four times as fast
+            seen[~values.any(axis=0)] = 0
+        elif self.nodata is not None:
             seen[(values == self.nodata).all(axis=0)] = 0
         return seen
 
