@@ -362,7 +362,7 @@ def test_every_address_is_copied(stranger: Stranger, published: Published) -> No
 
 def test_an_address_that_may_not_be_copied_is_marked(stranger: Stranger) -> None:
     stranger.page.add_init_script("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
-    stranger.opens(waits=False)
+    stranger.opens()  # once the map is drawn it says what is in view, in the same place
     stranger.page.get_by_role("heading", name="Use it in your map").click()
     stranger.page.get_by_role("button", name="Copy the address for JOSM", exact=True).click()
     expect(stranger.page.locator("#live")).to_contain_text("Could not copy")
