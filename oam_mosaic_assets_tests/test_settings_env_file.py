@@ -61,8 +61,12 @@ def test_a_line_of_the_env_file_that_says_nothing_is_refused(
 def test_a_folder_may_be_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", {"HOME": "/home/mapper"})
-    Path(".env").write_text("MOSAIC_STORE=~/mosaic\nMOSAIC_SCRATCH=~\n")
+    Path(".env").write_text("MOSAIC_STORE=~/mosaic\nMOSAIC_SCRATCH=~\nTIPPECANOE=~/bin/tippecanoe\n")
     settings = Settings.read()
+    assert settings.tippecanoe == Path("/home/mapper/bin/tippecanoe")
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({"SERVE_VIEWER": "~nobody-of-this-name/dist"})
+    assert "SERVE_VIEWER: names a home folder that is not known" in caught.value.problems[0]
     assert (settings.mosaic_store, settings.mosaic_scratch) == (
         Path("/home/mapper/mosaic"),
         Path("/home/mapper"),

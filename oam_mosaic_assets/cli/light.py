@@ -18,6 +18,7 @@ from oam_mosaic_assets.errors import ArchiveUnreadable, DiskFull, SettingsError
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.whole_file import NO_ROOM
 from oam_mosaic_assets.settings import SOURCES, Settings
 
 if TYPE_CHECKING:
@@ -214,9 +215,11 @@ def standard_output() -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
     except OSError as error:
+        if not isinstance(error, BrokenPipeError) and error.errno not in NO_ROOM:
+            raise
         # Python flushes what is left when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
+        if error.errno in NO_ROOM:
             raise DiskFull(
                 f"Standard output cannot be written: {error.strerror}.",
                 hint="Free some space, and run again.",

@@ -50,9 +50,6 @@ TOGETHER: Final = 2**16
 FRAMES_TOGETHER: Final = 2**14
 """Images whose frames are compared with tiles together."""
 
-_SEED: Final = secrets.randbits(63)
-"""Of hashes: if two rows by chance had the same one, they would not in the process that audits."""
-
 _PLACED: Final = ("id", "geometry", "acquired_to")
 """The columns that decide where and in which order images are drawn."""
 
@@ -95,8 +92,9 @@ def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Cha
     rows = [pl.scan_parquet(path, glob=False) for path in (before, now)]
     # most rows have not changed at all; of the others, only a hash is held until it is known which are drawn
     # differently, as may be none of them although all digests changed
+    seed = secrets.randbits(63)  # if two rows by chance had the same hash, they would not in the audit
     gone, come = (
-        _hashes(some.join(others, on=("id", "digest"), how="anti"), drawn)
+        _hashes(some.join(others, on=("id", "digest"), how="anti"), drawn, seed)
         for some, others in (rows, reversed(rows))
     )
     lay = gone.join(come, on=gone.columns, how="anti").select("id")
@@ -113,9 +111,9 @@ def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Cha
     )
 
 
-def _hashes(rows: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
+def _hashes(rows: pl.LazyFrame, columns: Sequence[str], seed: int) -> pl.DataFrame:
     """Ids of rows, with a hash of 64 bits of what is in these columns."""
-    return rows.select("id", hash=pl.struct(columns).hash(_SEED)).collect(engine="streaming")
+    return rows.select("id", hash=pl.struct(columns).hash(seed)).collect(engine="streaming")
 
 
 def _geometries(rows: pl.LazyFrame, images: pl.DataFrame) -> pl.Series:
@@ -196,9 +194,10 @@ def _by_frames(
     is_anywhere = (frames[:, 0] <= REACH) | (frames[:, 2] >= 1.0 - REACH)
     deepest, near = np.full(len(frames), -1, np.int8), np.arange(len(frames))
     for zoom, tiles in (*low.items(), *closer.items()):
-        which, x, y = _around(frames[near], zoom)
         touches = is_anywhere[near]
-        touches[which[tiles.hold(tile_ids(zoom, x, y))]] = True
+        others = np.flatnonzero(~touches)
+        which, x, y = _around(frames[near[others]], zoom)
+        touches[others[which[tiles.hold(tile_ids(zoom, x, y))]]] = True
         near = near[touches]
         if zoom in low:
             deepest[near] = zoom

@@ -61,6 +61,7 @@ class Partition(Kept):
                     return tally
             spent.charge(building.tally)
         raise StoreUnavailable(
-            f"Another machine builds the partition {self.tile.partition} at the same time.",
+            f"Another machine builds the partition {self.tile.partition} at the same time, or its images are "
+            "taken down one after the other.",
             hint="Build again: what another machine has read is not read again.",
         )

@@ -30,6 +30,7 @@ from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.settings.agreement import SAMPLE, TEST, disagreements
 from oam_mosaic_assets.settings.environment import env_file, near_misses
 from oam_mosaic_assets.settings.values import (
+    AnyPath,
     Colour,
     Executor,
     Folder,
@@ -97,7 +98,7 @@ class Settings(BaseModel):
     # the archive
     zoom_min: Annotated[int, Field(ge=0, le=DEEPEST)] = 0
     zoom_max: Annotated[int, Field(ge=SHALLOWEST, le=DEEPEST)] = 15
-    tippecanoe: Path | None = None
+    tippecanoe: AnyPath | None = None
     build_processes: Annotated[int, Field(ge=0, le=256)] = 0
     build_parts: Annotated[int, Field(ge=0, le=256)] = 0
     build_executor: Executor = "in_process"
@@ -148,8 +149,8 @@ class Settings(BaseModel):
     dagster_home: Folder = Path("data/dagster")
 
     # the tile server
-    martin: Path | None = None
-    nginx: Path | None = None
+    martin: AnyPath | None = None
+    nginx: AnyPath | None = None
     titiler_url: str = (
         "https://api.imagery.hotosm.org/raster/collections/openaerialmap/tiles/WebMercatorQuad/{z}/{x}/{y}.png"
         "?assets=visual&nodata=0"
@@ -162,7 +163,7 @@ class Settings(BaseModel):
     serve_vector_url: str | None = None
     serve_raster_url: str | None = None
     serve_viewer_url: str | None = None
-    serve_viewer: Path = Path("viewer/dist")
+    serve_viewer: AnyPath = Path("viewer/dist")
     serve_poll_seconds: Annotated[float, Field(ge=0.1, le=3600.0)] = 10.0
     serve_cache_mb: Annotated[int, Field(ge=16)] = 256
     stac_item_url: str = "https://api.imagery.hotosm.org/stac/collections/openaerialmap/items/{id}"

@@ -66,13 +66,20 @@ def _product_keys(value: object) -> object:
     return keys
 
 
+def _from_home(value: object) -> object:
+    """With the home folder for `~`, as in a shell; for what is in a `.env` file nobody else would do it."""
+    try:
+        return Path(value).expanduser() if isinstance(value, str) else value
+    except RuntimeError:
+        raise ValueError("names a home folder that is not known; write it out") from None
+
+
 def _not_an_address(advice: str) -> Callable[[object], object]:
     def checked(value: object) -> object:
         # as given: a `Path` turns two slashes into one, and a folder `s3:` would be created
         if re.match(r"[a-z][a-z0-9+.-]+:/", str(value), re.ASCII | re.IGNORECASE):
             raise ValueError(advice)
-        # as a shell does; in a `.env` file nobody else would
-        return Path(value).expanduser() if isinstance(value, str) else value
+        return _from_home(value)
 
     return checked
 
@@ -91,6 +98,7 @@ def _colour(value: object) -> object:
 
 
 _FOLDER: Final = "must be a folder, not an address"
+AnyPath = Annotated[Path, BeforeValidator(_from_home)]
 Folder = Annotated[Path, BeforeValidator(_not_an_address(_FOLDER))]
 StoreFolder = Annotated[
     Path, BeforeValidator(_not_an_address(f"{_FOLDER}; for a bucket set S3_BUCKET and S3_ENDPOINT"))

@@ -61,6 +61,9 @@ OF_FILES: Final = frozenset(
 )
 """Reasons that lie in the file itself, and so do not pass until it changes."""
 
+NO_MEMORY: Final = "not enough memory"
+"""The detail of `TOO_LARGE` if memory ran out, for which other images that were open may be to blame."""
+
 BEYOND_ITS_END: Final = "it points to bytes beyond its end"
 """The detail of `TRUNCATED` if the file is cut short; otherwise only an answer of its host was."""
 

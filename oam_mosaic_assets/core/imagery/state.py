@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
-from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, OF_FILES, Reason
+from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, NO_MEMORY, OF_FILES, Reason
 from oam_mosaic_assets.core.imagery.recipe import Image
 
 FORMAT: Final = 1
@@ -58,7 +58,8 @@ class Looked:
     @property
     def lies_in_file(self) -> bool:
         """Whether it could not be read for a reason that does not pass until the file changes."""
-        return self.reason in OF_FILES or (bool(self.reason) and self.detail == BEYOND_ITS_END)
+        is_of_file = self.reason in OF_FILES and self.detail != NO_MEMORY
+        return is_of_file or self.detail == BEYOND_ITS_END
 
     @property
     def well_at(self) -> datetime:

@@ -25,7 +25,7 @@ from rasterio.warp import transform as project
 from rasterio.windows import Window as BandWindow
 
 from oam_mosaic_assets.core.imagery.blocks import WORLD, Window
-from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.core.imagery.outcome import NO_MEMORY, Reason, Unreadable
 from oam_mosaic_assets.core.imagery.pixels import Pixels, box_mean
 from oam_mosaic_assets.core.imagery.warp import HALF_WORLD, Places, lattice, seen
 from oam_mosaic_assets.gateways.imagery.colour import Colours
@@ -243,7 +243,7 @@ class Cog:
             raise
         except MemoryError:
             self._blame()
-            raise Unreadable(Reason.TOO_LARGE, "not enough memory") from None
+            raise Unreadable(Reason.TOO_LARGE, NO_MEMORY) from None
         except Exception as error:  # noqa: BLE001  # GDAL's have no public base class, decoders raise anything
             self._blame()
             raise Unreadable(Reason.DAMAGED, str(error)) from None

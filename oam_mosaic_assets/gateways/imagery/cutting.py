@@ -34,7 +34,8 @@ class InWork:
         missing: those that are still to be cut.
         chips: the chips of those that show something in it.
         states: the states of their COGs when they were cut.
-        is_put_off: whether it is not made in this build, because the host of one of them is down.
+        is_put_off: whether it is not made in this build, because one of them waits for its host or, as
+            its worker crashed, for another day.
     """
 
     members: Sequence[int]
@@ -44,7 +45,7 @@ class InWork:
     is_put_off: bool = False
 
     def take(self, image: int, state: str | None, chip: Path) -> None:
-        """Take the chip of an image; its state is None if its host is down."""
+        """Take the chip of an image; its state is None if it waits for another build."""
         self.missing.discard(image)
         if state is None:
             self.is_put_off = True
@@ -84,7 +85,7 @@ class Cutting:
             scratch: folder for chips.
             workers: the processes that cut and compose.
             feather: width in pixels of an image's soft edge; 0 is a sharp edge.
-            learn: records the answer for one; returns what is known then, None if its host is down.
+            learn: records the answer for one; returns what is known then, None if it waits for another build.
             is_given_up: whether one is not to be requested.
             is_awaited: whether blocks of one that is given up wait for its host.
             compose: makes the job that composes a block.

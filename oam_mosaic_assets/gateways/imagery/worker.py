@@ -33,7 +33,7 @@ from oam_mosaic_assets.core.imagery.blocks import (
 )
 from oam_mosaic_assets.core.imagery.chip import Chip, composed, within
 from oam_mosaic_assets.core.imagery.fragment import tiles_of_block, write_tiles
-from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.core.imagery.outcome import NO_MEMORY, Reason, Unreadable
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.cog import Cog
@@ -189,6 +189,8 @@ def _in_scratch(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # Pillow's, of an image
+            raise
         raise ScratchFault(error.errno, error.strerror or str(error), path) from None
 
 
@@ -213,7 +215,7 @@ def serve(settings: Mapping[str, Any]) -> None:
         try:
             answer = work[job["do"]](job)
         except MemoryError:
-            answer = {"reason": Reason.TOO_LARGE, "detail": "not enough memory", "etag": ""}
+            answer = {"reason": Reason.TOO_LARGE, "detail": NO_MEMORY, "etag": ""}
         except ScratchFault as fault:
             answer = {"fault": [fault.errno, fault.strerror, fault.filename]}
         print(json.dumps(answer), file=answers, flush=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from oam_mosaic_assets.core.imagery.outcome import Reason
-from oam_mosaic_assets.core.imagery.state import Skipped, State, Tally
+import pytest
+
+from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, NO_MEMORY, Reason
+from oam_mosaic_assets.core.imagery.state import Looked, Skipped, State, Tally
 
 
 def skipped(name: str) -> Skipped:
@@ -44,3 +46,21 @@ def test_an_image_that_shows_nothing_in_one_partition_is_what_it_is_in_the_other
     other = Tally(images=2, read=1, shown=["shown"], waiting=["waits"])
     whole = Tally.total([one, other]).of_images(3)
     assert (whole.read, whole.waiting, [each.id for each in whole.skipped]) == (1, ["waits"], ["nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail", "lies"),
+    [
+        ("damaged", "", True),
+        ("too_large", "a tile of 70000000 bytes", True),
+        ("too_large", NO_MEMORY, False),
+        ("truncated", BEYOND_ITS_END, True),
+        ("truncated", "12 of 400 bytes", False),
+        ("crashed", "", False),
+        ("", "", False),
+    ],
+)
+def test_what_lies_in_the_file_is_not_tried_again_but_a_lack_of_memory_is(
+    reason: str, detail: str, *, lies: bool
+) -> None:
+    assert Looked(reason=reason, detail=detail).lies_in_file is lies
