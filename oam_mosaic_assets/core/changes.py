@@ -29,7 +29,7 @@ from oam_mosaic_assets.core.grid import (
     tiles_between,
 )
 from oam_mosaic_assets.core.placement import UNIT
-from oam_mosaic_assets.core.snapshot import BATCH, as_drawn, frames_of, read_batches
+from oam_mosaic_assets.core.snapshot import areas_of, as_drawn, frames_of, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, MITRE, TilingPlan
 
@@ -156,68 +156,48 @@ def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: i
     wanted = {zoom: some for zoom in zooms if len(some := tiles.within(zoom))}
     low = {zoom: some for zoom, some in wanted.items() if zoom < plan.whole_from}
     rest = Stretches.union([some for zoom, some in wanted.items() if zoom not in low])
-    zooms = range(plan.whole_from, max(wanted, default=0) + 1)
+    closely = range(plan.whole_from, max(wanted, default=0) + 1)
     # an outline is followed from tile to tile below, so those above wanted ones count as well
-    above = {zoom: rest.above(zoom, zooms[-1]) for zoom in zooms}
+    above = {zoom: rest.above(zoom, closely[-1]) for zoom in closely}
     batches = (frames_of(each["bbox"]) for each in read_batches(footprints, ("bbox",)))
     frames = np.concatenate([np.zeros((0, 4)), *batches])
     deepest, near = np.full(len(frames), -1, np.int8), [np.zeros(0, np.int64)]
-    closer = dict(list(above.items())[:1])
+    by_frame = low | {zoom: above[zoom] for zoom in closely[:1]}
     for start in range(0, len(frames), FRAMES_TOGETHER):
         batch = slice(start, start + FRAMES_TOGETHER)
-        deepest[batch], images = _by_frames(frames[batch], low, closer, plan)
+        deepest[batch], images = _by_frames(frames[batch], by_frame, plan)
         near.append(images + start)
-    for images, areas in _outlines(footprints, np.concatenate(near)) if zooms else ():
+    for images, areas in areas_of(footprints, np.concatenate(near)) if closely else ():
         parts, of = on_the_map(areas, plan)
-        for zoom, part, ids in _met(parts, _around(shapely.bounds(parts), zooms[0]), zooms, above):
+        for zoom, part, ids in _met(parts, _around(shapely.bounds(parts), closely[0]), closely, above):
             drawn = images[of[part[rest.hold(ids)]]]
             deepest[drawn] = np.maximum(deepest[drawn], zoom)
     return deepest
 
 
 def _by_frames(
-    frames: NDArray[np.float64],
-    low: Mapping[int, Stretches],
-    closer: Mapping[int, Stretches],
-    plan: TilingPlan,
+    frames: NDArray[np.float64], tiles: Mapping[int, Stretches], plan: TilingPlan
 ) -> tuple[NDArray[np.int8], Numbers]:
     """The last low zoom at which each image may be drawn, -1 for none; and which images to look at closely.
 
     Args:
         frames: round the images, shape (n, 4): west, north, east, south, in tile coordinates of zoom 0.
-        low: the wanted tiles by zoom, as far as frames decide.
-        closer: those of the zoom at which the others are looked at closely, if any.
+        tiles: the wanted ones by zoom; if any are of `whole_from`, those are to be looked at closely.
     """
     farther = (WIDENED + _TIPS) / 2.0**plan.whole_from
     frames = frames + farther * np.array([-1, -1, 1, 1])
     # those that may be on both sides of the map
     is_anywhere = (frames[:, 0] <= REACH) | (frames[:, 2] >= 1.0 - REACH)
     deepest, near = np.full(len(frames), -1, np.int8), np.arange(len(frames))
-    for zoom, tiles in (*low.items(), *closer.items()):
+    for zoom, wanted in tiles.items():
         touches = is_anywhere[near]
         others = np.flatnonzero(~touches)
         which, x, y = _around(frames[near[others]], zoom)
-        touches[others[which[tiles.hold(tile_ids(zoom, x, y))]]] = True
+        touches[others[which[wanted.hold(tile_ids(zoom, x, y))]]] = True
         near = near[touches]
-        if zoom in low:
+        if zoom < plan.whole_from:
             deepest[near] = zoom
     return deepest, near
-
-
-def _outlines(footprints: Path, images: Numbers) -> Iterator[tuple[Numbers, Geometries]]:
-    """Some images, whose indices ascend, and their areas; about as many at a time as a batch has rows."""
-    start = first = 0
-    held: list[Geometries] = []
-    for batch in read_batches(footprints, ("geometry",)):
-        after = first + sum(map(len, held))
-        end = int(np.searchsorted(images, start + len(batch)))
-        held.append(batch["geometry"].to_numpy()[images[after:end] - start])
-        start += len(batch)
-        if end - first >= BATCH:
-            yield images[first:end], shapely.from_wkb(np.concatenate(held))
-            first, held = end, []
-    if first < len(images):
-        yield images[first:], shapely.from_wkb(np.concatenate(held))
 
 
 def _met(

@@ -8,14 +8,13 @@ that a change reaches are determined with `placement`, not with the code that ch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import shapely
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
@@ -33,7 +32,7 @@ from oam_mosaic_assets.core.placement import (
     tiles_reached,
 )
 from oam_mosaic_assets.core.said import said_of
-from oam_mosaic_assets.core.snapshot import Names, as_drawn, read_batches
+from oam_mosaic_assets.core.snapshot import Names, areas_of, as_drawn
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.takeover import differences
@@ -145,7 +144,8 @@ class _Reading:
         self.zooms = range(plan.whole_from, plan.zoom_max + 1)
         self.affected = self._reached(changes.areas)
         reached = [
-            tiles_reached(as_drawn(areas, plan.thinnest), plan.zoom_max) for areas in self._areas(sampled)
+            tiles_reached(as_drawn(areas, plan.thinnest), plan.zoom_max)
+            for _, areas in areas_of(footprints, sampled)
         ]
         self.looked_at = Stretches.of(np.concatenate([self.affected.tile_ids, *reached]))
         self.tiles, parts = Counter[int](), list[Directory]()
@@ -193,19 +193,11 @@ class _Reading:
         ), images
 
     def _placement(self, drawn: Drawn, zoom: int, images: Numbers) -> Verdict:
-        given = (as_drawn(areas, self.plan.thinnest_at(zoom)) for areas in self._areas(images))
+        thinnest = self.plan.thinnest_at(zoom)
+        given = (as_drawn(areas, thinnest) for _, areas in areas_of(self.footprints, images))
         outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
         places = places_of(given, drawn, zoom, outlined, within=self.looked_at)
         return audit.judge_placement(self.names[images], places, zoom)
-
-    def _areas(self, images: Numbers) -> Iterator[Geometries]:
-        """The geometries of these images, whose indices ascend, in batches; EPSG:4326."""
-        start = 0
-        for batch in read_batches(self.footprints, ("geometry",)):
-            within = slice(*np.searchsorted(images, [start, start + len(batch)]))
-            if len(images[within]):
-                yield shapely.from_wkb(batch["geometry"].to_numpy()[images[within] - start])
-            start += len(batch)
 
     def _reached(self, areas: Geometries) -> Stretches:
         """The tiles of all zooms in which these areas may change anything."""

@@ -155,6 +155,29 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
         yield from rows.slice(start, ROW_GROUP).collect().iter_slices(BATCH)
 
 
+def areas_of(
+    footprints: Path, images: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.object_]]]:
+    """The areas of some images, EPSG:4326, with their indices; about as many at a time as a batch has rows.
+
+    Args:
+        footprints: the GeoParquet.
+        images: indices of the images, ascending.
+    """
+    start = first = 0
+    held: list[NDArray[np.object_]] = []
+    for batch in read_batches(footprints, ("geometry",)):
+        after = first + sum(map(len, held))
+        end = int(np.searchsorted(images, start + len(batch)))
+        held.append(batch["geometry"].to_numpy()[images[after:end] - start])
+        start += len(batch)
+        if end - first >= BATCH:
+            yield images[first:end], shapely.from_wkb(np.concatenate(held))
+            first, held = end, []
+    if first < len(images):
+        yield images[first:], shapely.from_wkb(np.concatenate(held))
+
+
 def frames_of(boxes: pl.Series) -> NDArray[np.float64]:
     """The bounding boxes of images, in tile coordinates of zoom 0.
 

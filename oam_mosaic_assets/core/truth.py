@@ -203,12 +203,11 @@ class _Reading:
             there = lies.held_by(looked_at)
             # tiles beyond them were not read; what they draw may be what a pixel at the edge needs
             near = Pixels.union(self.side, [drawn, looked_at.grown().without(looked_at)])
+        to_draw = is_shown(images.extent, self.zoom)
         return LowZoom(
             zoom=self.zoom,
-            needless=Names(
-                images.footprints, np.flatnonzero(self.seen & ~is_shown(images.extent, self.zoom))
-            ),
-            to_draw=int(is_shown(images.extent, self.zoom).sum()),
+            needless=Names(images.footprints, np.flatnonzero(self.seen & ~to_draw)),
+            to_draw=int(to_draw.sum()),
             counted=self.counted,
             to_count=images.to_count(self.zoom, changed),
             undrawn=images.undrawn(self.zoom, self.seen),
