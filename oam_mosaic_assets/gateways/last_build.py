@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -70,12 +70,13 @@ def last_build(releases: Releases, folder: Path, product: Product, *, plan: str)
     if found is None:
         return "nothing is public yet"
     pointer = found[0]
-    if _stated(_manifest(releases, pointer.build), "products", product.name, "plan") != plan:
-        return _made_differently(product, pointer.build)
+    stated = _made_alike(releases, product, pointer.build, plan)
+    if isinstance(stated, str):
+        return stated
     tables = kept_tables(releases, pointer, folder)
     if isinstance(tables, str):
         return tables
-    archive = kept_archive(releases, folder, product, pointer.build, plan=plan)
+    archive = _archive(releases, folder, product, pointer.build, stated)
     if isinstance(archive, str):
         return archive
     return Before(build=pointer.build, archive=archive, footprints=tables.footprints)
@@ -86,16 +87,25 @@ def kept_archive(releases: Releases, folder: Path, product: Product, build: str,
 
     Args: as for `last_build`; raises as it does.
     """
+    stated = _made_alike(releases, product, build, plan)
+    return stated if isinstance(stated, str) else _archive(releases, folder, product, build, stated)
+
+
+def _made_alike(releases: Releases, product: Product, build: str, plan: str) -> Mapping[str, Any] | str:
+    """What the manifest says of a product that was made by this plan; otherwise say that it was not."""
     stated = _stated(_manifest(releases, build), "products", product.name)
-    if _stated(stated, "plan") != plan:
-        return _made_differently(product, build)
+    if _stated(stated, "plan") == plan:
+        found: Mapping[str, Any] = stated
+        return found
+    return f"{product.name} of {build} was made by a different plan or a different version, or is gone"
+
+
+def _archive(
+    releases: Releases, folder: Path, product: Product, build: str, stated: Mapping[str, Any]
+) -> Path | str:
     key, archive = releases.keys.release(build, product.name), folder / f"{build}.{product.name}"
     is_right = partial(_is, _stated(stated, "sha256"))
     return _fetched(releases, key, archive, is_right=is_right) or archive
-
-
-def _made_differently(product: Product, build: str) -> str:
-    return f"{product.name} of {build} was made by a different plan or a different version, or is gone"
 
 
 def kept_tables(releases: Releases, pointer: Pointer, folder: Path) -> KeptTables | str:
