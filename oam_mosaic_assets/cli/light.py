@@ -56,15 +56,10 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         **verdict.numbers,
         "held": hold and asdict(hold) if as_json else str(hold or "no"),
         "waiting": releases.staged.waiting(),
-        "remarks": [
-            *settings.remarks(),
-            *_other_source(pointer, catalogue.kind),
-            *(
-                ["--catalogue: not compared, as TEST_MODE draws only a part of it."]
-                * (ask_catalogue and not is_asked)
-            ),
-        ],
+        "remarks": [*settings.remarks(), *_other_source(pointer, catalogue.kind)],
     }
+    if ask_catalogue and not is_asked:
+        facts["remarks"].append("--catalogue: not compared, as TEST_MODE draws only a part of it.")
     if compared and comparison is None:
         facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
     if pointer:
@@ -214,16 +209,20 @@ def standard_output() -> Iterator[TextIO]:
     try:
         yield sys.stdout
         sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_the_rest()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError) and error.errno not in NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
-        # Python flushes what is left when it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno in NO_ROOM:
-            raise DiskFull(
-                f"Standard output cannot be written: {error.strerror}.",
-                hint="Free some space, and run again.",
-            ) from None
+        _drop_the_rest()
+        raise DiskFull(
+            f"Standard output cannot be written: {error.strerror}.", hint="Free some space, and run again."
+        ) from None
+
+
+def _drop_the_rest() -> None:
+    """Python flushes what is left when it exits; nobody would read it, or it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _lines(value: Any) -> list[str]:

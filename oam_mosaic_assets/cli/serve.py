@@ -21,7 +21,7 @@ def serve() -> int:
     log = logging.getLogger("serve")
     for remark in settings.remarks():
         log.warning(remark)
-    if settings.publishes_to_s3 and settings.source == "sample":
+    if settings.sample_goes_to_s3:
         log.warning(
             "So the sample is served, once it is published. To serve the public mosaic, set the source that "
             "the builds read; it is not contacted."

@@ -260,6 +260,11 @@ class Settings(BaseModel):
         return self.mosaic_publish == "s3" or (self.mosaic_publish is None and self.names_s3)
 
     @property
+    def sample_goes_to_s3(self) -> bool:
+        """Whether the place is the sample's on S3, as no source is set."""
+        return self.publishes_to_s3 and self.source == "sample"
+
+    @property
     def endpoint_url(self) -> str:
         """The S3 endpoint with its scheme: https unless it names another."""
         return self.s3_endpoint if "://" in self.s3_endpoint else f"https://{self.s3_endpoint}"
@@ -278,7 +283,7 @@ class Settings(BaseModel):
         )
         if self.test_mode:
             keys = keys.below(f"{TEST}/")
-        if self.publishes_to_s3 and self.source == "sample":
+        if self.sample_goes_to_s3:
             keys = keys.below(f"{SAMPLE}/")
         return keys
 
@@ -296,7 +301,7 @@ class Settings(BaseModel):
                 "FOLLOW_CATALOGUE is on, but only a pgSTAC database can tell cheaply whether anything "
                 "changed: builds start on schedule alone."
             )
-        if self.publishes_to_s3 and self.source == "sample":
+        if self.sample_goes_to_s3:
             remarks.append(
                 "No source is set: the sample goes to S3 under `sample/`, never to the public keys."
             )

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from oam_mosaic_assets.errors import SettingsError
@@ -30,6 +29,7 @@ def env_file(ours: Collection[str], environment: Mapping[str, str]) -> dict[str,
     Raises:
         SettingsError: the file cannot be read in full, or a name in it looks like one of ours, mistyped.
     """
+    stated: dict[str, str] = {}
     try:
         with suppress(FileNotFoundError), Path(".env").open(encoding="utf-8") as lines:
             for each in parse_stream(lines):
@@ -44,8 +44,8 @@ def env_file(ours: Collection[str], environment: Mapping[str, str]) -> dict[str,
                         hint="If it is meant literally, put the value in single quotes. If it stands for "
                         "another variable, write out that value: only compose would put it in.",
                     )
-        literally = dotenv_values(".env", interpolate=False)
-        stated = {name: value for name, value in literally.items() if value is not None}
+                if each.key is not None and each.value is not None:
+                    stated[each.key] = each.value
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
