@@ -250,8 +250,12 @@ def _meet(parts: Geometries, bounds: NDArray[np.float64], pairs: Numbers, zoom: 
     is_within = (
         (west >= x - REACH) & (east <= x + 1 + REACH) & (north >= y - REACH) & (south <= y + 1 + REACH)
     )
-    rest = np.flatnonzero(~is_within)
     meets: NDArray[np.bool_] = is_within
+    rest = np.flatnonzero(~is_within)
+    # for most tiles testing the middle is enough, at a tenth of the cost of making a box
+    middle = (np.stack([x[rest], y[rest]]) + 0.5) / 2.0**zoom
+    meets[rest] = shapely.intersects_xy(parts[part[rest]], *middle)
+    rest = rest[~meets[rest]]
     meets[rest] = shapely.intersects(parts[part[rest]], _boxes(x[rest], y[rest], zoom))
     return meets
 

@@ -164,15 +164,12 @@ class _Reading:
         """What each zoom draws, which changed images are missing, and whether images are in their place."""
         low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(self.entries)
         first = self.zooms[0]
-        of_affected = deepest_zooms(self.footprints, self.affected, self.plan, first)
-        of_last = Stretches.of(self.looked_at.of_zoom(self.plan.zoom_max))
-        deepest = deepest_zooms(self.footprints, of_last, self.plan, first)
+        deepest = deepest_zooms(self.footprints, self.looked_at, self.plan, first)
         found = [self.read_drawn(ids=self.ids, entries=[low])]
         undrawn: list[str] = []
         placed = []
         for number, zoom in enumerate(self.zooms):
-            near = deepest if zoom == self.plan.zoom_max else of_affected
-            drawn, nearby = self._read(read, zoom, np.flatnonzero(near >= zoom))
+            drawn, nearby = self._read(read, zoom, np.flatnonzero(deepest >= zoom))
             found.append(drawn)
             is_drawn = np.zeros(len(self.names), np.bool_)
             if len(drawn.seen):

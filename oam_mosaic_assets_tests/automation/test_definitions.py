@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from pathlib import Path
 
@@ -164,3 +165,12 @@ def test_windows_of_freshness_are_whole_seconds_for_the_ui_shows_no_others() -> 
     assert found.warn_window is not None
     windows = [window.to_timedelta().total_seconds() for window in (found.warn_window, found.fail_window)]
     assert windows == [61.0, 62.0]
+
+
+def test_a_run_keeps_what_dagster_loaded_out_of_garbage_collections(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    site = Site({"TEST_MODE": "1"}, instance, tmp_path)
+    gc.unfreeze()  # what an earlier test of this process left
+    assert site.run().success
+    assert gc.get_freeze_count() > 100_000
