@@ -7,7 +7,8 @@ Needs the environment of requirements-benchmark.lock. The COGs are made once, in
 of all other processes; memory is their peak total, with shared pages divided among them (PSS).
 
 Both ways have two workers. In the plain way these are threads of one process, which share GDAL's cache of the
-COGs, or processes with a cache each. In ours they are always processes.
+COGs, or processes with a cache each. In ours they are always processes. What this process imports is left out
+of both; what worker processes import counts.
 """
 
 from __future__ import annotations
@@ -29,6 +30,18 @@ from pathlib import Path
 
 import shapely
 from imagery_host import make, served
+from morecantile import tms
+from rio_tiler.errors import EmptyMosaicError
+from rio_tiler.io import Reader
+from rio_tiler.mosaic import mosaic_reader
+
+from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets.gateways.imagery.workers import Workers
+from oam_mosaic_assets.gateways.imagery_blocks import Partition
+from oam_mosaic_assets_tests.gateways.imagery.bench import partitions_of
 
 WORKERS = 2
 
@@ -71,14 +84,6 @@ def cpu() -> float:
 
 
 def ours(host: str, cogs: list[dict], home: Path, changed: int = 0) -> dict:
-    from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
-    from oam_mosaic_assets.gateways.folder_store import FolderStore
-    from oam_mosaic_assets.gateways.imagery.addresses import Rules
-    from oam_mosaic_assets.gateways.imagery.partition import Budget
-    from oam_mosaic_assets.gateways.imagery.workers import Workers
-    from oam_mosaic_assets.gateways.imagery_blocks import Partition
-    from oam_mosaic_assets_tests.gateways.imagery.bench import partitions_of
-
     images = [
         Image(
             id=each["path"],
@@ -109,8 +114,6 @@ def ours(host: str, cogs: list[dict], home: Path, changed: int = 0) -> dict:
 
 
 def plain_way(host: str, cogs: list[dict], kind: str) -> dict:
-    from morecantile import tms
-
     grid = tms.get("WebMercatorQuad")
     order = sorted(cogs, key=lambda each: (each["gsd"], each["path"]))
     wanted: dict[tuple, list[str]] = {}
@@ -134,9 +137,6 @@ def plain_way(host: str, cogs: list[dict], kind: str) -> dict:
 
 def draw(item: tuple[tuple[int, int, int], list[str]]) -> int:
     """Draw one tile; returns its size in bytes."""
-    from rio_tiler.errors import EmptyMosaicError
-    from rio_tiler.mosaic import mosaic_reader
-
     (z, x, y), sources = item
     try:
         image, _ = mosaic_reader(sources, read, x, y, z, threads=0)
@@ -146,8 +146,6 @@ def draw(item: tuple[tuple[int, int, int], list[str]]) -> int:
 
 
 def read(source: str, x: int, y: int, z: int):
-    from rio_tiler.io import Reader
-
     with Reader(source) as image:
         return image.tile(x, y, z)
 
