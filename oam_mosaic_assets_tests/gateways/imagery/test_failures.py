@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,21 +17,16 @@ import shapely
 from oam_mosaic_assets.assets.global_imagery_pmtiles import in_words
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.core.imagery.state import Tally
-from oam_mosaic_assets.errors import StoreUnavailable, TilingFailed
-from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
+from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.building import Building
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.partition import Budget
-from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
+from oam_mosaic_assets.gateways.imagery.workers import Job
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
-from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, ROOT, Bench, drone, give_files, plain
+from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, give_files, plain
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
-
-STARTING = "oam_mosaic_assets.gateways.imagery.workers.STARTING_SECONDS"
-GRACE = "oam_mosaic_assets.gateways.imagery.workers.GRACE_SECONDS"
-ALONE = "oam_mosaic_assets.gateways.imagery.workers.ALONE_SECONDS"
 
 
 def test_images_that_cannot_be_read_are_told_and_seen_in_grey(nginx: Nginx, tmp_path: Path) -> None:
@@ -207,39 +197,6 @@ def test_a_partition_whose_archive_was_deleted_says_so_and_is_made_anew(
     assert len(bench.seen_at(np.array([images[0].footprint.centroid.coords[0]]))) == 1
 
 
-def test_a_worker_that_dies_costs_one_image(nginx: Nginx, host: ScriptedHost, tmp_path: Path) -> None:
-    """As when a malformed file crashes the decoder: the process is gone, the run goes on."""
-    good = drone(nginx, "survivor", 530_000, 5_420_000)[0]
-    bad = Image(id="deadly", footprint=good.footprint, asset=host.address())
-    bench = Bench(tmp_path, nginx.host, host.host, workers=1)
-    with bench.workers() as workers:
-        host.script = lambda _: os.kill(workers.pids[0], signal.SIGSEGV)
-        tally = bench.build([bad, good], running=workers)
-    assert tally.read == 1
-    assert [(each.id, each.reason) for each in tally.skipped] == [("deadly", "crashed")]
-
-
-@pytest.mark.parametrize(
-    ("library", "said"),
-    [
-        ("raise ImportError('libgdal.so.36: cannot open it')", "ended with code 1 .*libgdal.so.36: cannot"),
-        ("import time; time.sleep(600)", "was stopped before it had started.\nIt printed nothing"),
-    ],
-    ids=["broken", "hangs"],
-)
-def test_workers_that_do_not_start_are_no_images_fault(
-    host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, said: str
-) -> None:
-    (tmp_path / "rasterio.py").write_text(library)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(STARTING, 60.0 if "raise" in library else 1.0)
-    image = Image(id="any", footprint=shapely.box(10, 10, 10.001, 10.001), asset=host.address())
-    bench = Bench(tmp_path, host.host)
-    with pytest.raises(TilingFailed, match=f"(?s){said}"):
-        bench.build([image])
-    assert not list(bench.store.keys(ROOT))
-
-
 def test_a_full_disk_is_no_images_fault(nginx: Nginx) -> None:
     image = drone(nginx, "written", 700_000, 5_230_000)[0]
     with a_small_disk() as disk:
@@ -248,15 +205,6 @@ def test_a_full_disk_is_no_images_fault(nginx: Nginx) -> None:
         with pytest.raises(OSError, match=r"\.chip") as full:
             bench.build([image])
     assert full.value.errno == errno.ENOSPC
-
-
-def test_a_block_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    target = str(tmp_path / "gone" / "1-2.pmtiles")
-    order = {"do": "compose", "block": [1, 2], "chips": [], "is_feathered": False, "hints": [], "told": {}}
-    given = iter([Job({**order, "target": target})])
-    with Workers(Rules(), LIMITS, count=1) as workers, pytest.raises(FileNotFoundError) as refused:
-        list(workers.run(lambda _: next(given, None)))
-    assert refused.value.filename == target
 
 
 @pytest.mark.parametrize("reason", ["damaged", "truncated", "too_large"])
@@ -352,126 +300,3 @@ def test_a_block_that_cannot_be_composed_is_told_with_the_reason(
     assert len(tally.uncomposed) >= tally.left == tally.blocks
     assert all(": crashed: its process ended with code" in each for each in tally.uncomposed)
     assert "composing a block failed" in in_words(Tally.total([tally]), "1 image")
-
-
-def test_a_worker_that_hangs_is_ended(
-    nginx: Nginx, host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Headers that trickle in keep a socket busy for ever; the parent process enforces the deadline."""
-    monkeypatch.setattr(GRACE, 1.0)
-    good = drone(nginx, "patient", 560_000, 5_420_000)[0]
-    bad = Image(id="dripping", footprint=good.footprint, asset=host.address())
-
-    def drip(request: object) -> None:
-        request.connection.sendall(b"HTTP/1.1 206 Partial Content\r\n")  # type: ignore[attr-defined]
-        while True:
-            time.sleep(0.1)
-            request.connection.sendall(b"X")  # type: ignore[attr-defined]
-
-    host.script = drip
-    bench = Bench(tmp_path, nginx.host, host.host, workers=1, limits={"seconds": 2.0, "wait": 0.0})
-    tally = bench.build([bad, good])
-    assert tally.read == 1
-    assert [(each.id, each.reason) for each in tally.skipped] == [("dripping", "slow")]
-
-
-def test_an_answer_that_came_while_the_caller_was_busy_is_not_late(
-    host: ScriptedHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ALONE, 0.0)
-    monkeypatch.setattr(GRACE, 0.0)
-    seconds = 4.0
-    is_busy = threading.Event()
-
-    def answer_meanwhile(request: Request) -> None:
-        is_busy.wait(60)
-        request.answer("404 Not Found")
-
-    host.script = answer_meanwhile
-    first, second = (
-        Job({"do": "look", "address": address, "render": None})
-        for address in ("file:///nothing", host.address())
-    )
-    rules = Rules(private_hosts=frozenset({host.host}))
-    with Workers(rules, {**LIMITS, "seconds": seconds}, count=2) as workers:
-        given = iter([first, second])
-        done = workers.run(lambda _: next(given, None))
-        assert next(done)[0] is first
-        is_busy.set()
-        time.sleep(seconds)
-        assert [(job, answer["reason"]) for job, answer in done] == [(second, "missing")]
-
-
-def test_a_worker_holds_no_secret(monkeypatch: pytest.MonkeyPatch, nginx: Nginx) -> None:
-    monkeypatch.setenv("S3_SECRET_KEY", "hunter2")
-    monkeypatch.setenv("GDAL_HTTP_PROXY", "http://127.0.0.1:1")
-    with Workers(Rules(), LIMITS, count=1) as workers:
-        given = iter([Job({"do": "look", "address": "file:///nothing", "render": None}), None])
-        list(workers.run(lambda _: next(given, None)))
-        (pid,) = workers.pids
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    assert b"hunter2" not in environment
-    assert b"GDAL" not in environment
-
-
-@pytest.mark.parametrize(("alone", "started"), [(60.0, 1), (0.0, 2)])
-def test_another_worker_starts_where_the_first_has_been_at_it_for_a_while(
-    monkeypatch: pytest.MonkeyPatch, alone: float, started: int
-) -> None:
-    monkeypatch.setattr(ALONE, alone)
-    with Workers(Rules(), LIMITS, count=2) as workers:
-        given = iter([Job({"do": "look", "address": "file:///nothing", "render": None})] * 4)
-        assert len(list(workers.run(lambda _: next(given, None)))) == 4
-        assert len(workers.pids) == started
-
-
-def test_another_worker_starts_though_the_first_waits_for_its_host(
-    monkeypatch: pytest.MonkeyPatch, host: ScriptedHost
-) -> None:
-    monkeypatch.setattr(ALONE, 0.5)
-    others_are_done = threading.Event()
-
-    def answer_late(request: Request) -> None:
-        others_are_done.wait(60)
-        request.answer("404 Not Found")
-
-    host.script = answer_late
-    waiting, other = (
-        Job({"do": "look", "address": address, "render": None})
-        for address in (host.address(), "file:///nothing")
-    )
-    with Workers(Rules(private_hosts=frozenset({host.host})), LIMITS, count=2) as workers:
-        given = iter([waiting, other])
-        done = workers.run(lambda _: next(given, None))
-        assert next(done)[0] is other
-        others_are_done.set()
-        assert [job for job, _ in done] == [waiting]
-
-
-def test_what_a_library_prints_is_no_answer() -> None:
-    program = (
-        "import json, os, sys; from oam_mosaic_assets.gateways.imagery import worker\n"
-        "def look(self, job):\n"
-        "    print('Printed by Python')\n"
-        "    os.write(1, b'Printed by C\\n')\n"
-        "    return {'reason': ''}\n"
-        "worker.Reader.look = look; worker.serve(json.loads(sys.argv[1]))"
-    )
-    settings = {"private_hosts": [], "s3_endpoint": AMAZON, "limits": LIMITS, "memory": 512 * 2**20}
-    told = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(settings)],
-        input='{"do": "look"}\n' * 2,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout == "ready\n" + '{"reason": ""}\n' * 2
-
-
-def test_a_worker_starts_with_what_it_needs_alone() -> None:
-    """Workers that die are replaced, and updating one image costs little more than starting a worker."""
-    program = "import sys, oam_mosaic_assets.gateways.imagery.__main__; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    imported = set(told.stdout.split())
-    assert "rasterio" in imported
-    assert not imported & {"boto3.session", "botocore.session", "dagster", "polars", "pyarrow"}
