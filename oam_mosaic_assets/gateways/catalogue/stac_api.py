@@ -2,7 +2,8 @@
 
 No API offers one consistent read. An item committed, changed or removed while the pages are read may or may
 not be included, so what can be checked is checked: no item comes twice, none belongs to another collection,
-and none of those announced is missing.
+and if fewer come than were announced, the same come again. An API may announce a number that it counted
+before some were removed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.json_rows import SHOWN_CHARACTERS
@@ -115,7 +116,7 @@ class StacApiCatalogue:
         by_method = {str(link.get("method", "GET")): link.get("href") for link in links}
         for method in ("POST", "GET"):
             if isinstance(url := by_method.get(method), str):
-                return url, method
+                return urljoin(self._landing, url), method
         raise self._no_api("its landing page has no link to an item search")
 
     def _check_collection(self, api: OneHostIO) -> None:
@@ -131,20 +132,18 @@ class StacApiCatalogue:
         )
 
     def _holdings(self, api: OneHostIO, url: str, method: str) -> Holdings:
-        from oam_mosaic_assets.gateways.catalogue.stac_api_io import NotThere  # noqa: PLC0415 (slow)
-
         seen: set[str] = set()
         following: str | None = f"{self._address.geturl()}/collections"
         while following:
             try:
                 page = self._understood(partial(api.read_json, following))
-            except NotThere:  # item search is all that is required of an API
+            except CatalogueRefused:  # item search is all that is required of an API
                 break
             names = {str(_mapping(each).get("id")) for each in _listed(page.get("collections"))}
             if names <= seen:  # the links go in a circle, or no collection is listed
                 break
             seen |= names
-            following = _next_page(page)
+            following = urljoin(following, link) if (link := _next_page(page)) else None
         found = self._understood(lambda: next(api.get_pages(url, method, {"limit": 1})))
         return Holdings(collections=max(1, len(seen)), items=_matched(found))
 
@@ -166,11 +165,14 @@ class StacApiCatalogue:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StacApiSnapshot:
     """The pages as they come; see `source.Snapshot`.
 
     The ids of all items are kept in memory, some 100 bytes each, to detect repeats.
+
+    Attributes:
+        expected: how many items the API announced, or how many there were if that proved wrong.
     """
 
     is_exact: ClassVar[bool] = False
@@ -189,23 +191,38 @@ class StacApiSnapshot:
 
     def items(self) -> Iterator[Item | Unreadable]:
         seen: set[str] = set()
+        read = 0
+        for row, feature in self._features(seen):
+            read += 1
+            yield feature if isinstance(feature, dict) else Unreadable(row, repr(feature)[:SHOWN_CHARACTERS])
+        if self.expected is not None and read < self.expected:
+            again: set[str] = set()
+            if sum(1 for _ in self._features(again)) != read or again != seen:
+                raise CatalogueUnavailable(
+                    f"the STAC API announced {self.expected} items but returned {read}, and others when asked"
+                    " again",
+                    hint="The catalogue changed while it was read, or pages were lost; run again.",
+                )
+            self.expected = read
+
+    def _features(self, seen: set[str]) -> Iterator[tuple[int, Any]]:
+        """What the pages hold of this collection, each with its row; ids are noted, and come once."""
         ours = (None, self._collection)
-        rows = left_out = without_news = 0
+        rows = without_news = 0
         for page in self._pages():
             known = len(seen)
             for feature in _listed(page.get("features")):
                 rows += 1
                 if not isinstance(feature, dict):
-                    yield Unreadable(rows, repr(feature)[:SHOWN_CHARACTERS])
+                    yield rows, feature
                     continue
                 name = feature.get("id")
                 is_repeated = isinstance(name, str) and name in seen  # other ids may not be hashable
                 if is_repeated or feature.get("collection") not in ours:
-                    left_out += 1
                     continue
                 if isinstance(name, str):
                     seen.add(name)
-                yield feature
+                yield rows, feature
             without_news = 0 if len(seen) > known else without_news + 1
             if without_news == PAGES_WITHOUT_NEWS:
                 raise CatalogueUnavailable(
@@ -213,11 +230,6 @@ class StacApiSnapshot:
                     f" {self._collection!r}",
                     hint="Run again; if it happens again, report it to the operators of the API.",
                 )
-        if self.expected is not None and rows - left_out < self.expected:
-            raise CatalogueUnavailable(
-                f"the STAC API announced {self.expected} items but returned {rows - left_out}",
-                hint="The catalogue changed while it was read, or pages were lost; run again.",
-            )
 
 
 def _address(url: str) -> SplitResult:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pystac import Link
+from pystac.link import HREF
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import TooManyRedirects
@@ -117,6 +118,12 @@ class OneHostIO(StacApiIO):
                 raise refusal(message, hint="Check STAC_API_URL and the permission to read it.")
         raise CatalogueUnavailable(message, hint="Check that the STAC API is up, then run again.")
 
+    def read_text(self, source: HREF, *args: Any, **kwargs: Any) -> str:
+        """The body of what a link or an address leads to; the base class would open files as well."""
+        if isinstance(source, Link):
+            return super().read_text(source, *args, **kwargs)
+        return self.request(str(source), *args, **kwargs)
+
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
@@ -137,7 +144,8 @@ class OneHostIO(StacApiIO):
             following = next((link for link in page.get("links", []) if link["rel"] == "next"), None)
             if following is None:
                 return
-            page = self.read_json(Link.from_dict(following), parameters=parameters)
+            url = urljoin(url, following["href"])
+            page = self.read_json(Link.from_dict(following | {"href": url}), parameters=parameters)
 
     def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
         """Parse JSON. A number with thousands of digits becomes infinity: it affects one item, not a page."""

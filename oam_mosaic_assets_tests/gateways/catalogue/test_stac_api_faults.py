@@ -121,12 +121,24 @@ def test_an_item_that_comes_twice_is_read_once() -> None:
 
 
 def test_fewer_items_than_announced_are_not_the_whole_catalogue() -> None:
-    pages = [a_page(an_item("a"), leads_to=f"{HERE}/search?2"), a_page(an_item("b"), an_item("a"))]
+    pages = [
+        a_page(an_item("a"), leads_to=f"{HERE}/search?2"),
+        a_page(an_item("b"), an_item("a")),
+        a_page(an_item("a"), an_item("c")),
+    ]
     with (
         scripted_api(a_page(matched=3), *pages) as api,
-        pytest.raises(CatalogueUnavailable, match="announced 3 items but returned 2"),
+        pytest.raises(CatalogueUnavailable, match="announced 3 items but returned 2, and others when"),
     ):
         read(catalogue_of(api))
+
+
+def test_fewer_items_than_announced_are_all_if_they_come_again() -> None:
+    """An API may announce a number that it counted before an item was removed."""
+    pages = [a_page(an_item("a"), leads_to=f"{HERE}/search?2"), a_page(an_item("b"))]
+    with scripted_api(a_page(matched=3), *pages, *pages) as api, catalogue_of(api).snapshot() as snapshot:
+        assert [item["id"] for item in snapshot.items()] == ["a", "b"]
+        assert snapshot.expected == 2
 
 
 def test_the_older_way_to_announce_is_understood() -> None:
@@ -248,20 +260,57 @@ def test_an_api_that_searches_by_get_alone_is_asked_so() -> None:
         "http://localhost:{port}/search",
         "http://169.254.169.254/latest/meta-data",
         "file:///etc/passwd",
-        "/etc/passwd",
         "ftp://127.0.0.1/items",
     ],
 )
-def test_links_to_other_hosts_and_to_files_are_not_followed(link: str) -> None:
+@pytest.mark.parametrize("rel", ["search", "next"])
+def test_links_to_other_hosts_and_to_files_are_not_followed(link: str, rel: str) -> None:
     with scripted_api(a_page(matched=2), a_page(an_item("secret"))) as elsewhere:
-        port = elsewhere.address.rpartition(":")[2]
-        page = a_page(an_item("a"), leads_to=link.format(port=port))
+        link = link.format(port=elsewhere.address.rpartition(":")[2])
+        page = a_page(an_item("a"), leads_to=link if rel == "next" else None)
+        landing = LANDING | {"links": [{"rel": "search", "href": link}]} if rel == "search" else LANDING
         with (
-            scripted_api(a_page(matched=2), page) as api,
+            scripted_api(a_page(matched=2), page, others={"/": Answer(landing)}) as api,
             pytest.raises(CatalogueRefused, match=r"links elsewhere, to \w*:"),
         ):
             read(catalogue_of(api))
         assert elsewhere.asked == []
+
+
+@pytest.mark.parametrize("search", ["search", "./search", "/search"])
+def test_links_without_a_host_lead_to_the_api(search: str) -> None:
+    landing = LANDING | {"links": [{"rel": "search", "method": "POST", "href": search}]}
+    collections = {"collections": [{"id": "a"}], "links": [{"rel": "next", "href": "collections/more"}]}
+    pages = {
+        "/": Answer(landing),
+        "/collections": Answer(collections),
+        "/collections/more": Answer({"collections": [{"id": "b"}]}),
+    }
+    found = [a_page(matched=2), a_page(an_item("a"), leads_to="?page=2"), a_page(an_item("b"), matched=5)]
+    with scripted_api(*found, others=pages) as api, catalogue_of(api).snapshot() as snapshot:
+        assert list(snapshot.items()) == [an_item("a"), an_item("b")]
+        assert api.asked[-1][1] == "/search?page=2"
+        assert snapshot.holdings() == Holdings(collections=2, items=5)
+
+
+@pytest.mark.parametrize("where", ["search", "next", "collections"])
+def test_a_file_is_not_read_whatever_leads_to_it(where: str, tmp_path: Path) -> None:
+    file = tmp_path / "kept.json"
+    file.write_text(json.dumps(a_page(an_item("secret")).body))
+    to_file = [{"rel": "search" if where == "search" else "next", "href": str(file)}]
+    pages = {
+        "/": Answer(LANDING | ({"links": to_file} if where == "search" else {})),
+        "/collections": Answer({"collections": [{"id": "a"}], "links": to_file}),
+    }
+    page = a_page(an_item("a"), leads_to=str(file) if where == "next" else None)
+    with scripted_api(a_page(), page, others=pages) as api:
+        if where == "collections":
+            with catalogue_of(api).snapshot() as snapshot:
+                assert snapshot.holdings().collections == 1
+        else:
+            with pytest.raises(CatalogueRefused, match="answered with status 404"):
+                read(catalogue_of(api))
+        assert str(file) in [path.partition("?")[0] for _, path, *_ in api.asked]
 
 
 def test_links_with_the_scheme_and_port_behind_a_proxy_lead_to_the_address_that_was_given() -> None:
@@ -334,7 +383,7 @@ def test_items_of_other_collections_are_none_of_the_catalogues() -> None:
     with scripted_api(a_page(matched=2), a_page(an_item("a"), of_none, *others)) as api:
         assert read(catalogue_of(api)) == [an_item("a"), of_none]
     with (
-        scripted_api(a_page(matched=2), a_page(an_item("a"), *others)) as api,
+        scripted_api(a_page(matched=2), a_page(an_item("a"), *others), a_page(*others)) as api,
         pytest.raises(CatalogueUnavailable, match="announced 2 items but returned 1"),
     ):
         read(catalogue_of(api))
@@ -402,9 +451,10 @@ def test_collections_are_counted_page_by_page_and_once_each() -> None:
         assert snapshot.holdings() == Holdings(collections=3, items=7)
 
 
-def test_an_api_that_lists_no_collections_is_read_all_the_same() -> None:
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+def test_an_api_that_lists_no_collections_is_read_all_the_same(status: int) -> None:
     with (
-        scripted_api(a_page(matched=7)) as api,
+        scripted_api(a_page(matched=7), others={"/collections": Answer("", status=status)}) as api,
         StacApiCatalogue(api.address, COLLECTION).snapshot() as found,
     ):
         assert found.holdings() == Holdings(collections=1, items=7)
