@@ -201,10 +201,15 @@ def _moment(
 
 
 def _utc(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    text, after = value.upper(), timedelta(0)  # RFC 3339 allows "z" and "t"
+    if text[16:19] == ":60":  # as does a leap second, which no datetime can hold
+        text, after = f"{text[:16]}:59{text[19:]}", timedelta(seconds=1)
     try:
-        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # what is not text raises as well
+        moment = datetime.fromisoformat(text) + after
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         return None
 
 

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any, Final, cast
 
 import antimeridian
+import numpy as np
 import shapely
 import shapely.affinity
 from shapely import MultiPolygon, Polygon
@@ -36,6 +37,13 @@ limit, one outline could cost more tiles than all images of the catalogue togeth
 
 LARGEST_FRAME: Final = 1 / 50
 """Share of the map that a bounding box may take up, so that long diagonal strips pass."""
+
+MOST_CROSSINGS: Final = 50_000
+"""How often an outline may cross itself. Repairing one that does takes a second and 100 MB, and four times as
+much of both for twice as many corners of a tangle."""
+
+_PAIRS_TOGETHER: Final = 2**20
+"""The most pairs of sides of an outline that are examined together."""
 
 _HARDLY_AN_AREA: Final = 1e-9
 """Square degrees, about ten square metres. Only smaller parts can vanish when drawn on the map."""
@@ -234,11 +242,21 @@ def _unwrapped(rings: Sequence[list[tuple[float, float]]]) -> Iterator[BaseGeome
         return
     if span >= ROUND_THE_WORLD:
         raise Undrawable("too_large", f"it spans {span:g} degrees of longitude")
-    try:  # an outline that is wide either way encloses a pole
+    # an outline that is wide either way encloses a pole
+    whole, polygon = _round_a_pole(rings[:1]), _round_a_pole(rings)
+    west, _, east, _ = shapely.bounds(polygon)
+    # holes of an outline without an area come back as areas, and holes beyond the antimeridian stay there
+    if shapely.area(polygon) > shapely.area(whole) or west < -ANTIMERIDIAN or east > ANTIMERIDIAN:
+        raise Undrawable("no_way_round", "its rings cannot be joined")
+    yield from shapely.get_parts(polygon)
+
+
+def _round_a_pole(rings: Sequence[list[tuple[float, float]]]) -> BaseGeometry:
+    try:
         polygon = antimeridian.fix_polygon(_polygon(rings), fix_winding=True, great_circle=False)
     except (ValueError, AssertionError) as error:  # it asserts that every hole has an outline
         raise Undrawable("no_way_round", str(error) or "its rings cannot be joined") from None
-    yield from shapely.get_parts(_areas_only(polygon))
+    return _areas_only(polygon)
 
 
 def _reach(ring: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -265,11 +283,24 @@ def _enclosed(rings: Sequence[list[tuple[float, float]]]) -> BaseGeometry:
 def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
     """The geometry made valid, without any points and lines left over."""
     if not geometry.is_valid:
+        _refuse_tangled(geometry)
         # "structure" keeps what an outline encloses; "linework" would turn overlapping rings inside out
         geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
     if isinstance(geometry, Polygon | MultiPolygon):
         return geometry
     return shapely.union_all([part for part in shapely.get_parts(geometry) if part.area > 0.0])
+
+
+def _refuse_tangled(geometry: BaseGeometry) -> None:
+    corners, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(geometry)), return_index=True)
+    sides = shapely.linestrings(np.stack([corners[:-1], corners[1:]], axis=1)[ring[:-1] == ring[1:]])
+    tree, step, met = shapely.STRtree(sides), max(1, _PAIRS_TOGETHER // max(1, len(sides))), 0
+    for start in range(0, len(sides), step):
+        some = sides[start : start + step]
+        # each meets itself and its neighbours, and each crossing is met from both sides
+        met += tree.query(some, predicate="intersects").shape[1] - 3 * len(some)
+        if met > 2 * MOST_CROSSINGS:
+            raise Undrawable("beyond_repair", f"it crosses itself more than {MOST_CROSSINGS:,} times")
 
 
 def shortened(value: object) -> str:

@@ -17,7 +17,7 @@ import polars as pl
 
 from oam_mosaic_assets.core.footprint import IN_THE_FUTURE
 
-READING: Final = 3
+READING: Final = 4
 """Incremented whenever the same item gives a different footprint; all items are then read again."""
 
 READING_KEY: Final = "oam_mosaic:reading"

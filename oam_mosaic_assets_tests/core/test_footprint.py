@@ -117,6 +117,19 @@ def test_a_file_size_that_is_no_number_of_bytes_is_unknown(size: object) -> None
     assert read.unknown == ("file_size: no number of bytes",)
 
 
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-01-01t00:00:00z", datetime(2024, 1, 1, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2016-12-31T23:59:60.5+00:00", datetime(2017, 1, 1, microsecond=500_000, tzinfo=UTC)),
+    ],
+)
+def test_all_that_the_internets_date_format_allows_is_read(text: str, moment: datetime) -> None:
+    read = footprint({"datetime": text})
+    assert (read.acquired_to, read.unknown) == (moment, ())
+
+
 def test_a_date_without_a_zone_is_taken_for_utc_and_a_zone_is_turned_into_it() -> None:
     assert footprint({"datetime": "2016-05-01T07:00:00"}).acquired_to == datetime(2016, 5, 1, 7, tzinfo=UTC)
     assert footprint({"datetime": "2016-05-01T07:00:00+02:00"}).acquired_to == datetime(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -93,6 +95,9 @@ def assert_drawable(area: Area) -> None:
         [[360, 90], [-44, 1], [-1.5, 0], [180.1, -85], [180, 90]],
     )
 )
+@example(  # a hole of an outline without an area, beyond the antimeridian
+    polygon([[-25.5, -90], [-173.3, -90], [125.5, -90]], [[-180.7, 0.3], [-180.3, 1.0], [180, 0.0]])
+)
 def test_a_geometry_is_drawable_or_refused_for_a_known_reason(geometry: dict[str, Any]) -> None:
     outcome = drawable_or_why_not(geometry)
 
@@ -136,6 +141,25 @@ def test_what_the_geometry_library_cannot_resolve_is_refused(outline: list[list[
     assert isinstance(outcome, Undrawable)
     assert outcome.reason == "beyond_repair"
     assert "TopologyException" in outcome.value
+
+
+def test_a_hole_is_no_area_though_its_outline_has_none() -> None:
+    with pytest.raises(Undrawable) as refused:
+        drawable(polygon([[-25.5, -90], [-173.3, -90], [125.5, -90]], [[10, 0.3], [11, 1.0], [12, 0.0]]))
+    assert refused.value.reason == "no_way_round"
+
+
+def test_a_tangle_is_refused_before_its_repair_takes_all_memory() -> None:
+    chance = Random(1)  # the same every time
+    tangle = [[chance.uniform(0, 1), chance.uniform(0, 1)] for _ in range(3_000)]
+    turns = [math.tau * corner / 10_000 for corner in range(10_000)]
+    ragged = [[math.cos(turn) / 3, math.sin(turn) / 3 * chance.uniform(1, 1.001)] for turn in turns]
+    ragged[5], ragged[7] = ragged[7], ragged[5]
+    assert_drawable(drawable(polygon(ragged)))
+    with pytest.raises(Undrawable) as refused:
+        drawable(polygon(tangle))
+    assert refused.value.reason == "beyond_repair"
+    assert refused.value.value == "it crosses itself more than 50,000 times"
 
 
 def test_nesting_beyond_all_measure_is_refused() -> None:
