@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
-from oam_mosaic_assets.core.footprint import as_id
+from oam_mosaic_assets.core.footprint import NAMELESS, as_id
 from oam_mosaic_assets.core.freshness import Comparison
 from oam_mosaic_assets.core.geometry import TAKEN_DOWN
-
-NAMELESS: Final = ("not_an_item", "no_id", TAKEN_DOWN)
-"""Reasons for being set aside whose rows do not hold the id of an item."""
 
 
 def known_ids(footprints: Path, set_aside: Path) -> set[str]:
@@ -24,7 +20,9 @@ def known_ids(footprints: Path, set_aside: Path) -> set[str]:
         set_aside: its table of what could not be drawn.
     """
     drawn = pl.scan_parquet(footprints, glob=False).select("id").collect()["id"]
-    aside = pl.read_parquet(set_aside, glob=False).filter(~pl.col("reason").is_in(NAMELESS))["id"]
+    aside = pl.read_parquet(set_aside, glob=False).filter(~pl.col("reason").is_in([*NAMELESS, TAKEN_DOWN]))[
+        "id"
+    ]
     return {*drawn, *aside}
 
 

@@ -81,6 +81,7 @@ TAKEN_DOWN: Final = "taken_down"
 
 REASONS: Final[Mapping[str, str]] = {
     "not_an_item": "the row is not a STAC item",
+    "unreadable": "the catalogue has the image's id, but its item cannot be read",
     "no_id": "the item has no id",
     "duplicate_id": "an item with this id was already read",
     "no_geometry": "there is no geometry, or an empty one",

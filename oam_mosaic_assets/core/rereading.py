@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ from oam_mosaic_assets.core.footprint import IN_THE_FUTURE
 
 READING: Final = 4
 """Incremented whenever the same item gives a different footprint; all items are then read again."""
+
+_TOGETHER: Final = 2**14
+"""How many hashes become a table at once."""
 
 READING_KEY: Final = "oam_mosaic:reading"
 """Key of a GeoParquet's metadata for the digest of how its rows were read."""
@@ -103,6 +107,10 @@ def with_hashes(rows: pl.LazyFrame, hashes: pl.DataFrame | None) -> pl.LazyFrame
     return rows.join(known, on="id", how="left", maintain_order="left")
 
 
-def as_hashes(rows: Collection[tuple[str, int]]) -> pl.DataFrame:
+def as_hashes(rows: Iterable[tuple[str, int]]) -> pl.DataFrame:
     """Ids and hashes as a table of `HASHES`."""
-    return pl.DataFrame(rows, HASHES, orient="row")
+    left = iter(rows)
+    tables = [pl.DataFrame(schema=HASHES)]
+    while some := list(islice(left, _TOGETHER)):  # a row takes ten times as much memory as in the table
+        tables.append(pl.DataFrame(some, HASHES, orient="row"))
+    return pl.concat(tables)

@@ -73,7 +73,7 @@ def unread(
             why_all=why,
             hashes=None,
         )
-    hashes = as_hashes(list(snapshot.hashes()))
+    hashes = as_hashes(snapshot.hashes())
     current = releases.current()
     found: Kept | str = "a full rebuild was requested" if anew else "nothing is public yet"
     if current and not anew:

@@ -45,6 +45,7 @@ def read(rows: list[tuple[Any, ...]], size: int) -> list[Footprint | SetAside]:
 def test_other_processes_read_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[tuple[Any, ...]] = [row(number) for number in range(20)]
     rows[3] = ("a broken one", None, "no JSON")
+    rows[4] = ("image 7", None, '{"note": ' + "1" * 5000)
     rows[5] = ("another", None, json.dumps({"note": "image 7"})[:-1])
     rows[11] = ("image 11", None, "{}")
     here = read(rows, 100)
@@ -59,10 +60,10 @@ def test_other_processes_read_the_same_in_the_same_order(monkeypatch: pytest.Mon
     assert there == here
     assert isinstance(here[0], Footprint)
     assert (here[0].title, here[0].license) == ("The 0.", "CC-BY-4.0")
-    assert here[3] == SetAside("row 4", "not_an_item", "a broken one: no JSON")
-    assert here[5] == here[7] == SetAside("", "taken_down", "")
+    assert here[3] == SetAside("a broken one", "unreadable", "no JSON")
+    assert here[4] == here[5] == here[7] == SetAside("", "taken_down", "")
     assert isinstance(here[11], SetAside)
-    assert sum(isinstance(each, Footprint) for each in here) == 16
+    assert sum(isinstance(each, Footprint) for each in here) == 15
 
 
 def test_few_items_or_one_processor_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,8 @@ _CONNECTION: Final = {
 _LOOK_AROUND: Final = """
     SELECT clock_timestamp(),
            set_config('statement_timeout', %(timeout)s, true),
+           -- between two statements, what was read is sorted and written
+           set_config('idle_in_transaction_session_timeout', '0', true),
            to_regclass('pgstac.migrations') IS NOT NULL,
            to_regclass('pgstac.base_items') IS NOT NULL,
            EXISTS (
@@ -101,6 +103,8 @@ _REFUSALS: Final = (
     "invalid ",
 )
 _CANCELLED: Final = "57014"
+_OUTPACED: Final = "40001"
+"""Of a standby: it had to apply a change of the primary that removes what was being read."""
 _REFUSING_CLASSES: Final = ("0A", "28", "3D", "3F", "42")
 """SQLSTATE classes: not supported, authorisation, no such database or schema, access and names."""
 
@@ -206,7 +210,7 @@ class PgstacCatalogue:
         def ask(question: str, **values: object) -> list[TupleRow]:
             return self._guarded(lambda: connection.execute(question, values).fetchall())
 
-        ((taken_at, _, is_pgstac, has_templates, has_content),) = ask(_LOOK_AROUND, timeout=self._timeout)
+        ((taken_at, _, _, is_pgstac, has_templates, has_content),) = ask(_LOOK_AROUND, timeout=self._timeout)
         if not is_pgstac:
             raise CatalogueRefused(
                 f"there is no pgSTAC in {self.database}",
@@ -273,6 +277,8 @@ class PgstacCatalogue:
         hint = f"{where} that the database is up and reachable, then run again."
         if error.sqlstate == _CANCELLED:
             hint = "Find out what keeps the database busy, or raise PG_STATEMENT_TIMEOUT; then run again."
+        if error.sqlstate == _OUTPACED:
+            hint = "Read the primary, or raise max_standby_streaming_delay of this standby; then run again."
         return CatalogueUnavailable(message, hint=hint)
 
 

@@ -62,7 +62,7 @@ class Rows:
         for row, (name, geometry, content) in enumerate(self.rows, start=self.first):
             item = object_in(row, content)
             if isinstance(item, Unreadable):
-                yield Unreadable(row, f"{name}: {item.text}")
+                yield Unreadable(row, item.text, name)
                 continue
             item["id"] = name
             item["geometry"] = None if geometry is None else geojson_from_wkb(geometry)

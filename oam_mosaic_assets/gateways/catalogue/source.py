@@ -22,10 +22,12 @@ class Unreadable:
     Attributes:
         row: its position in the source, counted from 1.
         text: the beginning of its content, for the list of rows set aside.
+        id: the image's, if the source has it beside the content; None if not.
     """
 
     row: int
     text: str
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

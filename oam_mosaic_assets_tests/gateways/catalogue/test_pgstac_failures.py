@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -112,6 +113,26 @@ def test_a_statement_that_takes_too_long_is_given_up(database: PgstacDatabase) -
             hasty.count()
 
     assert patient.count() == 1
+
+
+def test_a_server_that_ends_idle_transactions_waits_for_what_is_done_in_between(
+    database: PgstacDatabase,
+) -> None:
+    load_items(database, [an_item("a")])
+    hasty = f"{database.dsn}?options=-c%20idle_in_transaction_session_timeout%3D100ms"
+    with PgstacCatalogue(hasty, COLLECTION).snapshot() as snapshot:
+        time.sleep(0.5)
+        assert snapshot.holdings().items == 1
+
+
+def test_a_standby_that_cannot_keep_what_is_read_is_named(database: PgstacDatabase) -> None:
+    catalogue = PgstacCatalogue(database.dsn, COLLECTION)
+    said = "canceling statement due to conflict with recovery"
+    conflict = f"DO $$ BEGIN RAISE '{said}' USING ERRCODE = '40001'; END $$"
+    with database.connect() as connection, pytest.raises(CatalogueUnavailable) as lost:
+        catalogue._guarded(lambda: connection.execute(conflict))
+    assert said in lost.value.message
+    assert "max_standby_streaming_delay" in lost.value.hint
 
 
 # Secrets

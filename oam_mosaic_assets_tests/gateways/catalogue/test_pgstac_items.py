@@ -187,4 +187,4 @@ def test_content_that_is_no_item_is_set_aside_under_its_id(database: PgstacDatab
     with PgstacCatalogue(database.dsn, COLLECTION).snapshot() as snapshot:
         (found,) = snapshot.items()
 
-    assert found == Unreadable(1, f"a: {content[:200]}")
+    assert found == Unreadable(1, content[:200], "a")
