@@ -28,6 +28,7 @@ from oam_mosaic_assets.core.density import (
     cells_above,
     cells_by_zoom,
     placed,
+    smallest_cells,
 )
 from oam_mosaic_assets.core.density_spool import BELOW, PlacedImages
 from oam_mosaic_assets.core.grid import Geometries
@@ -182,6 +183,8 @@ def _near(footprints: Path, wanted: NDArray[np.bool_]) -> Iterator[tuple[pl.Data
     for batch in read_batches(footprints, COLUMNS):
         areas = shapely.from_wkb(batch["geometry"].to_numpy())
         near = are_near(areas, wanted)
+        # joined across the antimeridian, an image may count in the gap between its parts
+        near[~near] = wanted[smallest_cells(areas[~near]) >> BELOW]
         if near.any():
             yield batch.filter(near), areas[near]
 

@@ -29,12 +29,15 @@ LICENCES: Final = ("CC BY 4.0", "CC BY-NC 4.0", "CC BY-SA 4.0", "none")
 
 @st.composite
 def an_image(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    """An image anywhere, of a date that may drop out of the last 7 or 30 days as the clock moves on."""
+    """An image anywhere, of a date that may drop out of the last 7 or 30 days as the clock moves on.
+
+    It has one part or two, which may lie far apart, on both sides of the antimeridian as well.
+    """
     days = draw(st.sampled_from([0.5, 6.5, 7.5, 29.5, 30.5, 400.0]) | st.floats(0.01, 40.0))
-    ring = draw(clean_areas())
+    rings = draw(st.lists(clean_areas(), min_size=1, max_size=2))
     return item(
         name,
-        geometry={"type": "Polygon", "coordinates": [ring]},
+        geometry={"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]},
         datetime=(NOW - timedelta(days=days)).isoformat(),
         gsd=draw(st.sampled_from([0.1, 1.0, 5.0, 50.0])),
         license=draw(st.sampled_from(LICENCES)),
@@ -98,11 +101,27 @@ WEST: Final = item("a", -179.9, 0.0, -179.5, 1.0)
 FAR: Final = item("b", 20.0, 40.0, 20.1, 40.1)
 
 
+def apart(west: float, east: float, latitude: float, **properties: Any) -> dict[str, Any]:
+    """An image of two squares of one degree, which counts halfway between them, across the antimeridian."""
+    squares = [item("", each, latitude, each + 1.0, latitude + 1.0) for each in (west, east)]
+    parts = [each["geometry"]["coordinates"] for each in squares]
+    return item("apart", geometry={"type": "MultiPolygon", "coordinates": parts}, **properties)
+
+
+OCEAN_WIDE: Final = apart(144.0, -156.0, 13.0)
+"""Counts at 174.5 degrees east."""
+
+ISLANDS: Final = apart(172.0, -174.5, 52.0, datetime=(NOW - timedelta(days=6.9)).isoformat())
+BETWEEN: Final = (item("old", 174.4, 13.4, 174.5, 13.5), item("new", 174.41, 13.41, 174.51, 13.51))
+
+
 @given(catalogues=two_catalogues(), days=st.sampled_from([0.0, 0.2, 1.0, 3.0, 30.0]))
 @example(catalogues=([CROSSING, FAR], [WEST, FAR]), days=0.0)
 @example(catalogues=([WEST, FAR], [CROSSING, FAR]), days=1.0)
 @example(catalogues=([CROSSING, FAR], [FAR]), days=0.0)
 @example(catalogues=([CROSSING], [FAR]), days=0.0)
+@example(catalogues=([OCEAN_WIDE, BETWEEN[0]], [OCEAN_WIDE, *BETWEEN]), days=0.0)
+@example(catalogues=([ISLANDS, FAR], [ISLANDS, FAR]), days=1.0)
 @examples(15)
 def test_whatever_changed_the_bytes_are_those_of_a_build_from_nothing(
     catalogues: tuple[list[dict[str, Any]], list[dict[str, Any]]], days: float
