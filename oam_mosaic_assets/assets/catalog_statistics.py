@@ -1,6 +1,8 @@
 """The catalogue in numbers, staged: private until they have passed their audit."""
 
 import time
+from shutil import copyfile
+from typing import Final
 
 import dagster as dg
 import polars as pl
@@ -17,13 +19,16 @@ from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
 
+SHEETS_COVERED: Final = "sheets_covered.parquet"
+"""How much of each sheet is covered, for the audit; a copy, as each staged file belongs to one asset."""
+
 
 @dg.asset(
     group_name="coverage",
     kinds={"json"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="1",
+    code_version="2",
 )
 def catalog_statistics(
     density_cells: Artifact,
@@ -35,17 +40,21 @@ def catalog_statistics(
     Staged under its build's name and private until `published_mosaic` makes it public.
     """
     clock = time.perf_counter()
-    document = scratch.folder(STATISTICS.asset) / STATISTICS.name
+    folder = scratch.folder(STATISTICS.asset)
+    document, sheets = folder / STATISTICS.name, folder / SHEETS_COVERED
     with failing_clearly():
-        kinds = totals_of(pl.scan_parquet(DensityTables.within(density_cells.path.parent).kinds, glob=False))
+        tables = DensityTables.within(density_cells.path.parent)
+        kinds = totals_of(pl.scan_parquet(tables.kinds, glob=False))
         stated = statistics_of(
             density_cells.facts, kinds, build=density_cells.build, collection=mosaic_plan.collection
         )
         document.write_bytes(as_json(stated))
+        copyfile(tables.sheets, sheets)
     return staged(
         density_cells,
         STATISTICS,
         document,
+        sheets,
         clock=clock,
         metadata={  # numbers are plotted over time
             **{name: stated[name] for name in ("items", "area_km2", "covered_km2")},

@@ -159,7 +159,9 @@ def cells_km2(cells: Numbers, zoom: int) -> NDArray[np.float64]:
         cells: positions along the Hilbert curve of the zoom.
     """
     _, row = tile_positions(cells + first_tile_id(zoom), zoom)
-    heights: NDArray[np.float64] = _authalic(_edge(row, zoom)) - _authalic(_edge(row + 1, zoom))
+    heights: NDArray[np.float64] = _authalic(northern_edges(row, zoom)) - _authalic(
+        northern_edges(row + 1, zoom)
+    )
     return heights * (_WORLD_KM2 / 2.0 / (1 << zoom))
 
 
@@ -198,8 +200,8 @@ def _within(parents: Geometries, of_parent: Shares, cells: Numbers, zoom: int) -
     partly = (share > 0.0) & (share < _FULL)
     ground[share >= _FULL], share[share >= _FULL] = _CELL, 1.0
     column, row = tile_positions(cells[partly] + first_tile_id(zoom), zoom)
-    top, bottom = _edge(row // 2, zoom - 1), _edge(row // 2 + 1, zoom - 1)
-    middle = _edge(row // 2 * 2 + 1, zoom)
+    top, bottom = northern_edges(row // 2, zoom - 1), northern_edges(row // 2 + 1, zoom - 1)
+    middle = northern_edges(row // 2 * 2 + 1, zoom)
     here, is_south = (top - middle) / (top - bottom), row % 2
     corner = np.column_stack([column % 2 / 2.0, here * is_south])
     side = np.column_stack([np.full(len(row), 0.5), np.where(is_south == 1, 1.0 - here, here)])
@@ -213,7 +215,7 @@ def _within(parents: Geometries, of_parent: Shares, cells: Numbers, zoom: int) -
 def _shares(ground: Geometries, cells: Numbers, zoom: int) -> Shares:
     """The covered share of cells, from their covered ground in their own coordinates."""
     _, row = tile_positions(cells + first_tile_id(zoom), zoom)
-    top, bottom = _edge(row, zoom), _edge(row + 1, zoom)
+    top, bottom = northern_edges(row, zoom), northern_edges(row + 1, zoom)
     shares: Shares = _integrals(ground, top, bottom - top) / (_authalic(top) - _authalic(bottom))
     return np.abs(shares)
 
@@ -290,7 +292,7 @@ def _pieces(areas: Geometries, wanted: NDArray[np.bool_]) -> tuple[Numbers, Geom
     which, column, row = tiles_between(*_frames(parts))
     is_wanted = wanted[tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM)]
     which, column, row = which[is_wanted], column[is_wanted], row[is_wanted]
-    top, bottom = _edge(row, SHEET_ZOOM), _edge(row + 1, SHEET_ZOOM)
+    top, bottom = northern_edges(row, SHEET_ZOOM), northern_edges(row + 1, SHEET_ZOOM)
     points, of = shapely.get_coordinates(parts[which], return_index=True)
     u = (points[:, 0] / 360.0 + 0.5) * tiles - column[of]
     v = (top[of] - points[:, 1]) / (top - bottom)[of]
@@ -312,7 +314,7 @@ def _authalic(latitude: NDArray[np.float64]) -> NDArray[np.float64]:
     return sine
 
 
-def _edge(row: Numbers, zoom: int) -> NDArray[np.float64]:
+def northern_edges(row: Numbers, zoom: int) -> NDArray[np.float64]:
     """The latitude of the northern edge of a row of tiles, in degrees."""
     latitude: NDArray[np.float64] = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * row / (1 << zoom)))))
     return latitude

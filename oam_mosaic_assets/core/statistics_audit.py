@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 import shapely
 
 from oam_mosaic_assets.core.audit import NAMED, Verdict
 from oam_mosaic_assets.core.density import COLUMNS, KIND_COLUMNS, kind_name, placed
-from oam_mosaic_assets.core.ground import areas_km2
+from oam_mosaic_assets.core.density_spool import BELOW
+from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, Numbers, areas_km2, cells_km2, tiles_near
+from oam_mosaic_assets.core.ground_audit import FEW, covered_again
+from oam_mosaic_assets.core.placement import chosen_by_digest
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.statistics import KM2_DECIMALS
 
 STATISTICS_CHECKS: Final[Mapping[str, str]] = {
     "statistics_are_as_asked": "Every number that the contract names is there, and is a number.",
-    "statistics_are_true": "Images, areas, kinds and the latest capture match the footprints.",
+    "statistics_are_true": "All numbers match the footprints; the covered area, in a few places.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
 
@@ -38,13 +42,25 @@ _CLOSE: Final = 10.0**-KM2_DECIMALS
 _NEARLY: Final = 1e-6
 """Relative tolerance of areas: the pieces of an area cut into tiles add up to it to some seven digits."""
 
+LOOKED_AT: Final = 8
+"""Sheets whose covered area is worked out again; chosen by digest."""
+
 
 def examine_statistics(
-    document: Path, footprints: Path, *, taken_at: str, snapshot: str, excluded: Mapping[str, int]
+    document: Path,
+    footprints: Path,
+    sheets: Path,
+    *,
+    taken_at: str,
+    snapshot: str,
+    excluded: Mapping[str, int],
 ) -> list[Verdict]:
     """Judge the document against the footprints that it describes.
 
     Args:
+        document: the statistics.
+        footprints: the GeoParquet.
+        sheets: the table that the covered area is the sum of; see `density_tables.SHEETS_SCHEMA`.
         taken_at: when the snapshot was taken, ISO 8601.
         snapshot: the digest of the snapshot.
         excluded: number of images of the catalogue without a footprint here, by reason.
@@ -59,7 +75,7 @@ def examine_statistics(
     expected = _expected(footprints, datetime.fromisoformat(taken_at))
     expected |= {"generated_at": taken_at, "watermark": snapshot}
     expected["excluded"] = {"total": sum(excluded.values()), "by_reason": dict(excluded)}
-    largest, area = expected.pop("largest"), expected.pop("area_km2")
+    largest, area, few = (expected.pop(name) for name in ("largest", "area_km2", "few"))
     wrong = [
         f"{name} is {stated[name]!r}, not {value!r}"
         for name, value in expected.items()
@@ -72,6 +88,7 @@ def examine_statistics(
         wrong.append(
             f"covered_km2 is {stated['covered_km2']}, not between one image's {largest} and all {area}"
         )
+    wrong += _covered_otherwise(stated["covered_km2"], sheets, footprints, _chosen(few, snapshot))
     read = stated["items"] + stated["excluded"]["total"]
     if stated["catalog"]["total_items"] < read:
         wrong.append(
@@ -83,6 +100,26 @@ def examine_statistics(
         if wrong
         else Verdict.passing("statistics_are_true", f"all numbers match the {stated['items']:,} footprints"),
     ]
+
+
+def _covered_otherwise(covered_km2: float, sheets: Path, footprints: Path, chosen: Numbers) -> Iterator[str]:
+    """Whether the covered area is not the sum of that of all sheets, or that of these sheets is wrong."""
+    table = pl.read_parquet(sheets, glob=False)
+    total = math.fsum(table["covered_km2"])
+    if not math.isclose(covered_km2, total, rel_tol=1e-9, abs_tol=_CLOSE):
+        yield f"covered_km2 is {covered_km2}, but all sheets together have {total}"
+    said = np.zeros(SHEETS)
+    said[table["sheet"].to_numpy()] = table["covered_km2"].to_numpy()
+    found = covered_again(footprints, np.full(len(chosen), SHEET_ZOOM), chosen)
+    found *= cells_km2(chosen, SHEET_ZOOM)
+    differs = np.abs(said[chosen] - found) > _CLOSE + _NEARLY * found
+    for sheet, area in zip(chosen[differs].tolist(), found[differs].tolist(), strict=True):
+        yield f"images cover {area:.{KM2_DECIMALS}f} km² of sheet {sheet}, not {said[sheet]}"
+
+
+def _chosen(sheets: Numbers, snapshot: str) -> Numbers:
+    some: Numbers = sheets[chosen_by_digest(map(str, sheets.tolist()), snapshot, LOOKED_AT)]
+    return some
 
 
 def _flaws(stated: Any) -> list[str]:
@@ -115,6 +152,7 @@ def _expected(footprints: Path, taken_at: datetime) -> dict[str, Any]:
     items, area, largest = 0, 0.0, 0.0
     latest = pl.DataFrame(schema={"acquired_to": pl.Datetime("us", "UTC")})
     counts: dict[int, int] = {}
+    reached, of_sheet = np.zeros(SHEETS, np.bool_), np.zeros(SHEETS, np.int64)
     for batch in read_batches(footprints, COLUMNS):
         areas = shapely.from_wkb(batch["geometry"].to_numpy())
         square = areas_km2(areas)
@@ -125,6 +163,8 @@ def _expected(footprints: Path, taken_at: datetime) -> dict[str, Any]:
         )
         latest = pl.concat([latest, batch.select(pl.max("acquired_to"))])
         images = placed(batch, areas, taken_at=taken_at)
+        reached[tiles_near(areas)] = True
+        of_sheet += np.bincount(images["cell"].to_numpy() >> BELOW, minlength=SHEETS)
         for column in KIND_COLUMNS:
             for kind, count in images[column].drop_nulls().value_counts().iter_rows():
                 counts[kind] = counts.get(kind, 0) + count
@@ -133,6 +173,7 @@ def _expected(footprints: Path, taken_at: datetime) -> dict[str, Any]:
         "items": items,
         "area_km2": area,
         "largest": largest,
+        "few": np.flatnonzero(reached & (of_sheet <= FEW)),
         "latest_capture": newest.isoformat() if isinstance(newest, datetime) else None,
         "counts": {kind_name(kind): counts[kind] for kind in sorted(counts)},
     }

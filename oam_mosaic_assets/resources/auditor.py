@@ -169,9 +169,11 @@ def of_statistics(
     """Judges the statistics."""
     del before, on_progress
     snapshot = footprints.facts["snapshot"]
+    _, sheets = staged.files
     return examine_statistics(
         staged.path,
         footprints.path,
+        sheets,
         taken_at=snapshot["taken_at"],
         snapshot=snapshot["digest"],
         excluded=excluded_of(footprints.facts),

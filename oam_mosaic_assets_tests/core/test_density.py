@@ -219,6 +219,7 @@ def rewritten(grid: Grid, folder: Path, cells: pl.Expr | None = None, kinds: pl.
 ONE: Final = pl.int_range(pl.len()) == 77
 LATER: Final = pl.col("newest").dt.offset_by(pl.when(ONE).then(pl.lit("1s")).otherwise(pl.lit("0s")))
 BARE: Final = pl.col("covered") * (pl.col("zoom") > 3)
+OTHERWISE: Final = pl.col("covered") - (pl.col("zoom") == 13) * 0.001
 ANOTHER_KIND: Final = pl.when(ONE).then(2026).otherwise(pl.col("kind")).alias("kind")
 
 
@@ -231,6 +232,9 @@ ANOTHER_KIND: Final = pl.when(ONE).then(2026).otherwise(pl.col("kind")).alias("k
         (pl.col("north") + ONE * 1e-3, None, "cells_hold_what_lies_there", "1 cells differ from a"),
         (LATER, None, "cells_hold_what_lies_there", "1 cells differ from a"),
         (pl.col("covered") + ONE * 1.5, None, "cells_hold_what_lies_there", "is not between 0 and 1"),
+        (pl.col("covered") * 0.0, None, "cells_hold_what_lies_there", "z0: images cover 0."),
+        (pl.col("covered") * 0.0 + 1.0, None, "cells_hold_what_lies_there", "not 1.0"),
+        (OTHERWISE, None, "cells_hold_what_lies_there", "z13: images cover "),
         (BARE, None, "cells_hold_what_lies_there", "z4: cells cover more ground than the one"),
         (pl.col("cell") - ONE, None, "cells_hold_what_lies_there", "1 cells differ from a"),
         (None, pl.col("count") + ONE, "cells_hold_what_lies_there", "1 cells differ from a"),

@@ -14,7 +14,7 @@ from oam_mosaic_assets.core.density import totals_of
 from oam_mosaic_assets.core.release import as_json
 from oam_mosaic_assets.core.statistics import statistics_of
 from oam_mosaic_assets.core.statistics_audit import examine_statistics
-from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, grid_of
+from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, grid_of, item
 
 EXCLUDED = {"no_area": 1}
 
@@ -45,12 +45,21 @@ def stated(grid: Grid, items: int | None = 50, *, is_exact: bool = True) -> dict
 
 
 def failures(
-    grid: Grid, document: bytes, folder: Path, excluded: Mapping[str, int] = EXCLUDED
+    grid: Grid,
+    document: bytes,
+    folder: Path,
+    excluded: Mapping[str, int] = EXCLUDED,
+    sheets: Path | None = None,
 ) -> dict[str, str]:
     path = folder / "stats.json"
     path.write_bytes(document)
     found = examine_statistics(
-        path, grid.footprints, taken_at=NOW.isoformat(), snapshot=grid.snapshot.digest, excluded=excluded
+        path,
+        grid.footprints,
+        sheets or grid.tables.sheets,
+        taken_at=NOW.isoformat(),
+        snapshot=grid.snapshot.digest,
+        excluded=excluded,
     )
     return {each.name: each.text for each in found if not each.passed}
 
@@ -113,6 +122,11 @@ def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("area_km2", 1.0), "statistics_are_true", "area_km2 is 1.0, not"),
         (_set("covered_km2", 1.0), "statistics_are_true", "not between one image's"),
         (_set("covered_km2", 1e9), "statistics_are_true", "not between one image's"),
+        (
+            lambda said: said.update(covered_km2=said["area_km2"]),
+            "statistics_are_true",
+            "but all sheets together",
+        ),
         (_set("counts.count_uav", 5), "statistics_are_true", "counts is"),
         (_set("excluded.total", 0), "statistics_are_true", "excluded is"),
         (_set("watermark", "another"), "statistics_are_true", "watermark is"),
@@ -129,6 +143,23 @@ def test_other_numbers_fail(
     wrong = stated(grid)
     change(wrong)
     assert said in failures(grid, as_json(wrong), tmp_path)[check]
+
+
+def test_the_covered_area_of_a_sheet_is_worked_out_again(grid: Grid, tmp_path: Path) -> None:
+    """Else ten images of the same place might cover ten times as much."""
+    same = [item(f"image {each}", 6.0, 6.0, 7.0, 7.0) for each in range(10)]
+    grid = grid_of(same, tmp_path / "grid")
+    once, wrong = stated(grid), tmp_path / "wrong.parquet"
+    assert once["covered_km2"] * 10 == pytest.approx(once["area_km2"])
+    assert failures(grid, as_json(once), tmp_path, {}) == {}
+    rows = pl.read_parquet(grid.tables.sheets)
+    rows.with_columns(covered_km2="area_km2").write_parquet(wrong)
+    often = {**once, "covered_km2": once["area_km2"]}
+    said = failures(grid, as_json(often), tmp_path, {}, wrong)["statistics_are_true"]
+    assert f"images cover {once['covered_km2']:.3f} km² of sheet" in said
+    rows.clear().write_parquet(wrong)
+    none = {**once, "covered_km2": 0.0}
+    assert ", not 0.0" in failures(grid, as_json(none), tmp_path, {}, wrong)["statistics_are_true"]
 
 
 def test_what_is_no_json_fails(grid: Grid, tmp_path: Path) -> None:
