@@ -146,7 +146,7 @@ def build_definitions(
                     **{name: of_footprints(each) for name, each in plans.items()},
                     **{name: of_coverage(each) for name, each in pictures.items()},
                     DENSITY.name: of_density,
-                    STATISTICS.name: of_statistics,
+                    STATISTICS.name: of_statistics(plan.collection),
                     CHANGES.name: of_changes(releases),
                     IMAGERY.name: of_imagery(imagery),
                 },

@@ -60,6 +60,7 @@ def catalog_changes(
         document,
         images_before,
         clock=clock,
+        since=stated["since"],
         metadata={
             **changes["counts"],
             "since": stated["since"]["build"] if stated["since"] else "no earlier build",

@@ -13,13 +13,15 @@ from oam_mosaic_assets.core.audit import NAMED, Verdict
 from oam_mosaic_assets.core.catalog_changes import LISTED, LISTS, boxes_of
 
 CHANGES_CHECKS: Final[Mapping[str, str]] = {
-    "changes_are_true": "Applied to the images and extents of the previous build, they give those of this.",
+    "changes_are_true": "Applied to images and extents of the build that they name, they give those of this.",
     "nobody_taken_down_is_named": "No image that was taken down is in the lists.",
 }
 """Names of the judgements, in the order they are made, and what each says."""
 
 
-def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Collection[str]) -> list[Verdict]:
+def examine_changes(
+    document: Path, before: Path, now: Path, *, taken_down: Collection[str], stated: Mapping[str, Any]
+) -> list[Verdict]:
     """Judge the document.
 
     Args:
@@ -27,11 +29,12 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
             a table without rows if there was none.
         now: the footprints of this build.
         taken_down: ids of the images that nothing may name.
+        stated: what it must say besides the changes: which builds it compares.
     """
     try:
-        stated = json.loads(document.read_bytes())
-        ids = {name: [str(each["id"]) for each in stated[name]] for name in LISTS}
-        since, counts, complete = stated["since"], stated["counts"], stated["complete"]
+        said = json.loads(document.read_bytes())
+        ids = {name: [str(each["id"]) for each in said[name]] for name in LISTS}
+        counts, complete = said["counts"], said["complete"]
         unnamed, total = counts["unnamed"], sum(counts.values())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return [Verdict.failing("changes_are_true", f"it is not a list of changes: {error!r}")]
@@ -54,15 +57,20 @@ def examine_changes(document: Path, before: Path, now: Path, *, taken_down: Coll
         wrong.append(f"it counts {unnamed} unnamed, not {hidden}")
     if complete != (not is_first and not hidden and total <= LISTED):
         wrong.append(f"it wrongly says complete: {complete}")
-    if (since is None) != is_first:
-        wrong.append(f"it wrongly says since: {since}")
+    wrong += [
+        f"it says {name}: {said.get(name)}, not {value}"
+        for name, value in stated.items()
+        if _written(said.get(name)) != _written(value)
+    ]
+    if (said.get("since") is None) != is_first:
+        wrong.append(f"it wrongly says since: {said.get('since')}")
     if not wrong and total <= LISTED:
-        wrong = _misplaced(stated, expected, before, now)
-    said = "there is no earlier build" if is_first else f"{total:,} changes lead from one build to the other"
+        wrong = _misplaced(said, expected, before, now)
+    text = "there is no earlier build" if is_first else f"{total:,} changes lead from one build to the other"
     return [
         Verdict.failing("changes_are_true", "; ".join(wrong[:NAMED]))
         if wrong
-        else Verdict.passing("changes_are_true", said, **counts),
+        else Verdict.passing("changes_are_true", text, **counts),
         Verdict.failing("nobody_taken_down_is_named", f"{len(named)} images that were taken down are named")
         if named
         else Verdict.passing("nobody_taken_down_is_named", "no image that was taken down is named"),
@@ -84,7 +92,7 @@ def _expected(before: Path, now: Path) -> dict[str, list[str]]:
 
 
 def _misplaced(
-    stated: Mapping[str, Any], expected: Mapping[str, list[str]], before: Path, now: Path
+    said: Mapping[str, Any], expected: Mapping[str, list[str]], before: Path, now: Path
 ) -> list[str]:
     """What is wrong with entries that do not hold exactly an image's id and extents."""
     lay = boxes_of(before, pl.Series([*expected["changed"], *expected["removed"]], dtype=pl.String()))
@@ -93,12 +101,12 @@ def _misplaced(
     return [
         f"{name}: {each} does not hold exactly the id and the extents of its image"
         for name in LISTS
-        for each in stated[name]
+        for each in said[name]
         if _written(each)
         != _written({"id": each["id"], **{of: found.get(each["id"]) for of, found in boxes[name].items()}})
     ]
 
 
-def _written(entry: Mapping[str, Any]) -> str:
+def _written(entry: Any) -> str:
     """As text, in which true is not 1."""
     return json.dumps(entry, sort_keys=True)

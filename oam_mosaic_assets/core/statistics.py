@@ -21,12 +21,7 @@ def statistics_of(
         build: the build's name.
         collection: the collection that is read.
     """
-    snapshot, holdings = facts["snapshot"], facts["holdings"]
-    excluded = excluded_of(facts)
-    read = facts["images"] + sum(excluded.values())
-    total = read if holdings["items"] is None else holdings["items"]
-    if not holdings["is_exact"]:  # counted after the items were read: some may have been deleted meanwhile
-        total = max(total, read)
+    snapshot, excluded = facts["snapshot"], excluded_of(facts)
     return {
         "generated_at": snapshot["taken_at"],
         "collection": collection,
@@ -34,15 +29,26 @@ def statistics_of(
         "area_km2": round(facts["area_km2"], KM2_DECIMALS),
         "covered_km2": round(facts["covered_km2"], KM2_DECIMALS),
         "latest_capture": snapshot["newest"],
-        "catalog": {
-            "total_items": total,
-            "collections": holdings["collections"],
-        },
+        "catalog": catalog_of(facts),
         "excluded": {"total": sum(excluded.values()), "by_reason": excluded},
         "counts": {kind_name(kind): count for kind, count in sorted(kinds.items())},
         "build": build,
         "watermark": snapshot["digest"],
     }
+
+
+def catalog_of(facts: Mapping[str, Any]) -> dict[str, int]:
+    """What the whole catalogue holds.
+
+    Args:
+        facts: facts about the footprints.
+    """
+    holdings = facts["holdings"]
+    read = facts["images"] + sum(excluded_of(facts).values())
+    total = read if holdings["items"] is None else holdings["items"]
+    if not holdings["is_exact"]:  # counted after the items were read: some may have been deleted meanwhile
+        total = max(total, read)
+    return {"total_items": total, "collections": holdings["collections"]}
 
 
 def excluded_of(facts: Mapping[str, Any]) -> dict[str, int]:

@@ -52,7 +52,7 @@ def examine_statistics(
     sheets: Path,
     *,
     taken_at: str,
-    snapshot: str,
+    stated: Mapping[str, Any],
     excluded: Mapping[str, int],
 ) -> list[Verdict]:
     """Judge the document against the footprints that it describes.
@@ -62,43 +62,41 @@ def examine_statistics(
         footprints: the GeoParquet.
         sheets: the table that the covered area is the sum of; see `density_tables.SHEETS_SCHEMA`.
         taken_at: when the snapshot was taken, ISO 8601.
-        snapshot: the digest of the snapshot.
+        stated: what it must say besides that: `build`, `watermark`, `collection` and `catalog`.
         excluded: number of images of the catalogue without a footprint here, by reason.
     """
     try:
-        stated = json.loads(document.read_bytes())
-        flaws = [*_flaws(stated)]
+        said = json.loads(document.read_bytes())
+        flaws = [*_flaws(said)]
     except (ValueError, RecursionError) as error:
         return [Verdict.failing("statistics_are_as_asked", f"it is not JSON: {error}")]
     if flaws:
         return [Verdict.failing("statistics_are_as_asked", "; ".join(flaws[:NAMED]))]
     expected = _expected(footprints, datetime.fromisoformat(taken_at))
-    expected |= {"generated_at": taken_at, "watermark": snapshot}
+    expected |= {"generated_at": taken_at, **stated}
     expected["excluded"] = {"total": sum(excluded.values()), "by_reason": dict(excluded)}
     largest, area, few = (expected.pop(name) for name in ("largest", "area_km2", "few"))
     wrong = [
-        f"{name} is {stated[name]!r}, not {value!r}"
+        f"{name} is {said[name]!r}, not {value!r}"
         for name, value in expected.items()
-        if stated[name] != value
+        if _written(said[name]) != _written(value)
     ]
-    if not math.isclose(stated["area_km2"], area, rel_tol=1e-9, abs_tol=_CLOSE):
-        wrong.append(f"area_km2 is {stated['area_km2']}, not {area}")
+    if not math.isclose(said["area_km2"], area, rel_tol=1e-9, abs_tol=_CLOSE):
+        wrong.append(f"area_km2 is {said['area_km2']}, not {area}")
     slack = _CLOSE + _NEARLY * area
-    if not largest - slack <= stated["covered_km2"] <= area + slack:
+    if not largest - slack <= said["covered_km2"] <= area + slack:
         wrong.append(
-            f"covered_km2 is {stated['covered_km2']}, not between one image's {largest} and all {area}"
+            f"covered_km2 is {said['covered_km2']}, not between one image's {largest} and all {area}"
         )
-    wrong += _covered_otherwise(stated["covered_km2"], sheets, footprints, _chosen(few, snapshot))
-    read = stated["items"] + stated["excluded"]["total"]
-    if stated["catalog"]["total_items"] < read:
-        wrong.append(
-            f"the catalogue holds {stated['catalog']['total_items']} items, but {read} of them are here"
-        )
+    wrong += _covered_otherwise(said["covered_km2"], sheets, footprints, _chosen(few, stated["watermark"]))
+    total, read = said["catalog"]["total_items"], said["items"] + said["excluded"]["total"]
+    if total < read:
+        wrong.append(f"the catalogue holds {total} items, but {read} of them are here")
     return [
         Verdict.passing("statistics_are_as_asked", "every number is there, and is a number"),
         Verdict.failing("statistics_are_true", "; ".join(wrong[:NAMED]))
         if wrong
-        else Verdict.passing("statistics_are_true", f"all numbers match the {stated['items']:,} footprints"),
+        else Verdict.passing("statistics_are_true", f"all numbers match the {said['items']:,} footprints"),
     ]
 
 
@@ -115,6 +113,11 @@ def _covered_otherwise(covered_km2: float, sheets: Path, footprints: Path, chose
     differs = np.abs(said[chosen] - found) > _CLOSE + _NEARLY * found
     for sheet, area in zip(chosen[differs].tolist(), found[differs].tolist(), strict=True):
         yield f"images cover {area:.{KM2_DECIMALS}f} km² of sheet {sheet}, not {said[sheet]}"
+
+
+def _written(value: Any) -> str:
+    """As text, in which 1.0 is not 1."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _chosen(sheets: Numbers, snapshot: str) -> Numbers:

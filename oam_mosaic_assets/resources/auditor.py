@@ -22,7 +22,7 @@ from oam_mosaic_assets.core.product import MOSAIC, Product
 from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.release import as_json, audit_name
 from oam_mosaic_assets.core.splice import Before
-from oam_mosaic_assets.core.statistics import excluded_of
+from oam_mosaic_assets.core.statistics import catalog_of, excluded_of
 from oam_mosaic_assets.core.statistics_audit import examine_statistics
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways.calls import calling
@@ -163,21 +163,33 @@ def of_density(
     )
 
 
-def of_statistics(
-    staged: Artifact, footprints: Artifact, *, before: Before | None, on_progress: Callable[[float], None]
-) -> list[Verdict]:
-    """Judges the statistics."""
-    del before, on_progress
-    snapshot = footprints.facts["snapshot"]
-    _, sheets = staged.files
-    return examine_statistics(
-        staged.path,
-        footprints.path,
-        sheets,
-        taken_at=snapshot["taken_at"],
-        snapshot=snapshot["digest"],
-        excluded=excluded_of(footprints.facts),
-    )
+def of_statistics(collection: str) -> Examiner:
+    """Judges the statistics of a catalogue, of which this collection is read."""
+
+    def examined(
+        staged: Artifact,
+        footprints: Artifact,
+        *,
+        before: Before | None,
+        on_progress: Callable[[float], None],
+    ) -> list[Verdict]:
+        del before, on_progress
+        facts, (_, sheets) = footprints.facts, staged.files
+        return examine_statistics(
+            staged.path,
+            footprints.path,
+            sheets,
+            taken_at=facts["snapshot"]["taken_at"],
+            stated={
+                "build": footprints.build,
+                "watermark": facts["snapshot"]["digest"],
+                "collection": collection,
+                "catalog": catalog_of(facts),
+            },
+            excluded=excluded_of(facts),
+        )
+
+    return examined
 
 
 def of_changes(releases: Releases) -> Examiner:
@@ -192,8 +204,18 @@ def of_changes(releases: Releases) -> Examiner:
     ) -> list[Verdict]:
         del before, on_progress
         _, images_before = staged.files
+        snapshot = footprints.facts["snapshot"]
         return examine_changes(
-            staged.path, images_before, footprints.path, taken_down=releases.takedowns.ids()
+            staged.path,
+            images_before,
+            footprints.path,
+            taken_down=releases.takedowns.ids(),
+            stated={
+                "build": footprints.build,
+                "watermark": snapshot["digest"],
+                "snapshot_taken_at": snapshot["taken_at"],
+                "since": staged.facts["since"],
+            },
         )
 
     return examined

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,16 @@ from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.release import as_json
 from oam_mosaic_assets_tests.core.scene import NOW, footprint, snapshot_of
 
-STATED = {"build": "b", "since": {"build": "a"}}
+STATED = {
+    "build": "b",
+    "watermark": "of b",
+    "snapshot_taken_at": NOW.isoformat(),
+    "since": {
+        "build": "a",
+        "watermark": "of a",
+        "snapshot_taken_at": (NOW - timedelta(days=1)).isoformat(),
+    },
+}
 BEFORE = (
     footprint("stays", 1.0, 1.0, 2.0, 2.0),
     footprint("goes", 179.5, 1.0, 180.5, 2.0),
@@ -47,7 +57,10 @@ def failures(
     path.write_bytes(as_json(document))
     rows = pl.scan_parquet(folder / "before/footprints.parquet").select("id", "digest", "geometry")
     (rows.limit(0) if is_first else rows).sink_parquet(before)
-    found = examine_changes(path, before, folder / "now/footprints.parquet", taken_down=taken_down)
+    stated = {**STATED, "since": None} if is_first else STATED
+    found = examine_changes(
+        path, before, folder / "now/footprints.parquet", taken_down=taken_down, stated=stated
+    )
     return {each.name: each.text for each in found if not each.passed}
 
 
@@ -115,6 +128,19 @@ def _forget(name: str) -> Callable[[dict[str, Any]], None]:
         ),
         (lambda said: said["counts"].update(added=7), "changes_are_true", "it counts 7 added"),
         (lambda said: said["counts"].update(unnamed=0), "changes_are_true", "it counts 0 unnamed, not 1"),
+        *(
+            (change, "changes_are_true", f"it says {name}: ")
+            for name in STATED
+            for change in (
+                lambda said, name=name: said.update({name: "another"}),
+                lambda said, name=name: said.pop(name),
+            )
+        ),
+        (
+            lambda said: said["since"].update(watermark="another"),
+            "changes_are_true",
+            "'watermark': 'another'",
+        ),
         (lambda said: said.update(complete=True), "changes_are_true", "it wrongly says complete: True"),
         *(
             (change, "changes_are_true", "does not hold exactly the id and the extents")
@@ -143,6 +169,6 @@ def test_another_list_fails(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], check: str, said: str
 ) -> None:
     before, now = tables(tmp_path)
-    wrong = changes_of(before, now, taken_down={"is taken down"}, stated=STATED)
+    wrong = changes_of(before, now, taken_down={"is taken down"}, stated=deepcopy(STATED))
     change(wrong)
     assert said in failures(tmp_path, wrong, {"is taken down"})[check]

@@ -17,6 +17,7 @@ from oam_mosaic_assets.core.statistics_audit import examine_statistics
 from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, grid_of, item
 
 EXCLUDED = {"no_area": 1}
+CATALOG = {"total_items": 50, "collections": 3}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def failures(
     folder: Path,
     excluded: Mapping[str, int] = EXCLUDED,
     sheets: Path | None = None,
+    catalog: Mapping[str, int] = CATALOG,
 ) -> dict[str, str]:
     path = folder / "stats.json"
     path.write_bytes(document)
@@ -58,7 +60,12 @@ def failures(
         grid.footprints,
         sheets or grid.tables.sheets,
         taken_at=NOW.isoformat(),
-        snapshot=grid.snapshot.digest,
+        stated={
+            "build": "a build",
+            "watermark": grid.snapshot.digest,
+            "collection": "openaerialmap",
+            "catalog": catalog,
+        },
         excluded=excluded,
     )
     return {each.name: each.text for each in found if not each.passed}
@@ -88,7 +95,7 @@ def test_a_live_source_held_at_least_what_was_read(grid: Grid, tmp_path: Path) -
     fewer = len(HARD) - 2
     said = stated(grid, items=fewer, is_exact=False)
     assert said["catalog"]["total_items"] == len(HARD)
-    assert failures(grid, as_json(said), tmp_path) == {}
+    assert failures(grid, as_json(said), tmp_path, catalog={**CATALOG, "total_items": len(HARD)}) == {}
     assert stated(grid, items=50, is_exact=False)["catalog"]["total_items"] == 50
     # at a single moment, fewer than were read is a mistake
     wrong = failures(grid, as_json(stated(grid, items=fewer)), tmp_path)
@@ -130,6 +137,12 @@ def _set(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("counts.count_uav", 5), "statistics_are_true", "counts is"),
         (_set("excluded.total", 0), "statistics_are_true", "excluded is"),
         (_set("watermark", "another"), "statistics_are_true", "watermark is"),
+        (_set("build", "another"), "statistics_are_true", "build is 'another', not 'a build'"),
+        (_set("collection", "another"), "statistics_are_true", "collection is"),
+        (_set("generated_at", "2020-01-01T00:00:00+00:00"), "statistics_are_true", "generated_at is"),
+        (_set("catalog.total_items", 51), "statistics_are_true", "catalog is"),
+        (_set("catalog.collections", -0.0), "statistics_are_true", "catalog is"),
+        (_set("items", 22.0), "statistics_are_true", "items is 22.0, not 22"),
         (
             _set("catalog.total_items", 5),
             "statistics_are_true",

@@ -88,7 +88,7 @@ def test_a_product_that_fails_its_audit_keeps_all_back(described: Site) -> None:
         MOSAIC.name: of_footprints(plan),
         DETAILS.name: of_footprints(details_plan(plan.zoom_max)),
         DENSITY.name: of_density,
-        STATISTICS.name: of_statistics,
+        STATISTICS.name: of_statistics("openaerialmap"),
         CHANGES.name: of_changes(releases),
     }
     for broken in PRODUCTS:
