@@ -14,6 +14,7 @@ from oam_mosaic_assets.core.density_changes import changed_sheets
 from oam_mosaic_assets.core.density_tables import DensityTables, TakenOver, write_density
 from oam_mosaic_assets.core.density_tiles import density_recipe
 from oam_mosaic_assets.core.ground import SHEETS
+from oam_mosaic_assets.core.splice import TooMuchChanged
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -46,10 +47,13 @@ def density_cells(
         before = public_density(context, releases, scratch)
         images, taken_over, counted_sheets = None, None, SHEETS
         if not isinstance(before, str):
-            images, changed = changed_sheets(
-                before.footprints, stac_footprints.path, then=before.taken_at, taken_at=taken_at
-            )
-            taken_over, counted_sheets = TakenOver(before.tables, changed), int(changed.sum())
+            try:
+                images, changed = changed_sheets(
+                    before.footprints, stac_footprints.path, then=before.taken_at, taken_at=taken_at
+                )
+                taken_over, counted_sheets = TakenOver(before.tables, changed), int(changed.sum())
+            except TooMuchChanged as error:
+                before = f"{error}"
         counted = write_density(
             stac_footprints.path, tables, taken_at=taken_at, scratch=Path(parts), taken_over=taken_over
         )

@@ -64,7 +64,7 @@ class Changes:
         altered: images whose area, place in the order or properties changed.
         of: all images of the new snapshot.
         names: ids of those that were added or altered.
-        areas: where the images that changed lie now and lay before, EPSG:4326.
+        places: the footprints before and now, each with the indices of those that changed, ascending.
     """
 
     added: int
@@ -72,12 +72,22 @@ class Changes:
     altered: int
     of: int
     names: frozenset[str]
-    areas: Geometries
+    places: tuple[tuple[Path, Numbers], tuple[Path, Numbers]]
 
     @property
     def images(self) -> int:
         """How many images changed."""
         return self.added + self.removed + self.altered
+
+    @property
+    def areas(self) -> Geometries:
+        """Where the images that changed lie now and lay before, EPSG:4326; read whenever it is asked for."""
+        return np.concatenate([np.zeros(0, dtype=object), *self.batches()])
+
+    def batches(self) -> Iterator[Geometries]:
+        """The same areas, about as many at a time as a batch has rows."""
+        for footprints, images in self.places:
+            yield from (areas for _, areas in areas_of(footprints, images))
 
 
 def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Changes:
@@ -89,7 +99,7 @@ def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Cha
         columns: those that become properties in tiles, besides those that place images.
     """
     drawn = list(dict.fromkeys([*_PLACED, *columns]))
-    rows = [pl.scan_parquet(path, glob=False) for path in (before, now)]
+    rows = [pl.scan_parquet(path, glob=False, row_index_name="row") for path in (before, now)]
     # most rows have not changed at all; of the others, only a hash is held until it is known which are drawn
     # differently, as may be none of them although all digests changed
     seed = secrets.randbits(63)  # if two rows by chance had the same hash, they would not in the audit
@@ -97,29 +107,23 @@ def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Cha
         _hashes(some.join(others, on=("id", "digest"), how="anti"), drawn, seed)
         for some, others in (rows, reversed(rows))
     )
-    lay = gone.join(come, on=gone.columns, how="anti").select("id")
-    lies = come.join(gone, on=gone.columns, how="anti").select("id")
+    lay = gone.join(come, on=("id", "hash"), how="anti").sort("row")
+    lies = come.join(gone, on=("id", "hash"), how="anti").sort("row")
     altered = len(lay.join(lies, on="id", how="semi"))
-    areas = [_geometries(some, which) for some, which in zip(rows, (lay, lies), strict=True)]
+    was, has = (some["row"].to_numpy().astype(np.int64) for some in (lay, lies))
     return Changes(
         added=len(lies) - altered,
         removed=len(lay) - altered,
         altered=altered,
         of=int(rows[1].select(pl.len()).collect().item()),
         names=frozenset(lies["id"]),
-        areas=shapely.from_wkb(pl.concat(areas).to_numpy()),
+        places=((before, was), (now, has)),
     )
 
 
 def _hashes(rows: pl.LazyFrame, columns: Sequence[str], seed: int) -> pl.DataFrame:
-    """Ids of rows, with a hash of 64 bits of what is in these columns."""
-    return rows.select("id", hash=pl.struct(columns).hash(seed)).collect(engine="streaming")
-
-
-def _geometries(rows: pl.LazyFrame, images: pl.DataFrame) -> pl.Series:
-    """The outlines of these images, WKB, in any order."""
-    found = rows.join(images.lazy(), on="id", how="semi").select("geometry")
-    return found.collect(engine="streaming")["geometry"]
+    """Indices and ids of rows, with a hash of 64 bits of what is in these columns."""
+    return rows.select("row", "id", hash=pl.struct(columns).hash(seed)).collect(engine="streaming")
 
 
 def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:

@@ -122,7 +122,9 @@ class _Case:
 def _affected(footprints: Path, plan: CoveragePlan, before: Before | None) -> _Affected | None:
     if before is None:
         return None
-    blocks = touched_tiles(polygons_of(changes_between(before.footprints, footprints).areas), plan.block_zoom)
+    changed = changes_between(before.footprints, footprints)
+    touched = [touched_tiles(polygons_of(areas), plan.block_zoom) for areas in changed.batches()]
+    blocks = np.unique(np.concatenate([np.zeros(0, np.int64), *touched]))
     above = [tiles_above(blocks, zoom, plan) for zoom in range(plan.zoom_min, plan.block_zoom)]
     return _Affected(blocks, Stretches.union([tiles_below(blocks, plan), *map(Stretches.of, above)]))
 

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.changes import changes_between
 from oam_mosaic_assets.core.density import COLUMNS, DAYS, is_within, smallest_cells
 from oam_mosaic_assets.core.density_spool import BELOW
-from oam_mosaic_assets.core.grid import Geometries
-from oam_mosaic_assets.core.ground import SHEETS, tiles_near
+from oam_mosaic_assets.core.ground import SHEETS, Numbers, sheets_near
+from oam_mosaic_assets.core.snapshot import areas_of
+from oam_mosaic_assets.core.splice import few_changes_between
 
 
 def changed_sheets(
@@ -35,17 +34,22 @@ def changed_sheets(
 
     Returns:
         How many images were added, removed or altered; and for each sheet, whether it changed.
+
+    Raises:
+        TooMuchChanged: too many images changed.
     """
-    changes = changes_between(before, now, COLUMNS)
+    changes = few_changes_between(before, now, COLUMNS)
     changed = np.zeros(SHEETS, np.bool_)
-    changed[tiles_near(changes.areas)] = True
-    for areas in (changes.areas, _passed_by(now, then, taken_at)):
+    for areas in changes.batches():
+        changed[sheets_near(areas)] = True
+        changed[smallest_cells(areas) >> BELOW] = True
+    for _, areas in areas_of(now, _passed_by(now, then, taken_at)):
         changed[smallest_cells(areas) >> BELOW] = True
     return changes.images, changed
 
 
-def _passed_by(footprints: Path, then: datetime, taken_at: datetime) -> Geometries:
-    """The areas of images that fall in different windows at the two moments."""
+def _passed_by(footprints: Path, then: datetime, taken_at: datetime) -> Numbers:
+    """Indices of the images that fall in different windows at the two moments."""
     moved = pl.any_horizontal(is_within(days, then) != is_within(days, taken_at) for days in DAYS.values())
-    rows = pl.scan_parquet(footprints, glob=False).filter(moved).select("geometry")
-    return np.asarray(shapely.from_wkb(rows.collect()["geometry"].to_numpy()), dtype=object)
+    rows = pl.scan_parquet(footprints, glob=False, row_index_name="row").filter(moved).select("row")
+    return rows.collect()["row"].to_numpy().astype(np.int64)

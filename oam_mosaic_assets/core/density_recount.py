@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -22,10 +23,16 @@ from oam_mosaic_assets.core.density_reading import Span
 from oam_mosaic_assets.core.density_spool import BELOW, PlacedImages
 from oam_mosaic_assets.core.density_tiles import DEGREE_DECIMALS, MOMENT
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.grid import first_tile_id
-from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, tiles_near
+from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tiles_between
+from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, sheets_near, tile_frames
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
+
+_TOGETHER: Final = 64
+"""Sets of tiles that are collected before they are joined."""
+
+_EDGES: Final = 2**16
+"""Tiles along the frames that are followed together: some 25 MB of the tiles around their edges."""
 
 
 def placed_images(footprints: Path, taken_at: datetime, folder: Path) -> PlacedImages:
@@ -102,23 +109,57 @@ def differences_between(
         images_before: images of the earlier one.
         images: images of the later one.
     """
-    areas = changes_between(before, now).areas
     counting = _differing_cells(images_before, images) >> 2 * (DEEPEST - ZOOM_MAX)
-    deepest = np.union1d(counting, tiles_near(areas, ZOOM_MAX))
-    tiles = [
-        Stretches.of((deepest >> 2 * (ZOOM_MAX - zoom)) + first_tile_id(zoom)) for zoom in range(ZOOM_MAX + 1)
-    ]
-    sheets = tiles_near(areas)
+    found = [Stretches.of(counting + first_tile_id(ZOOM_MAX))]
     ground = np.zeros(SHEETS, np.bool_)
-    ground[sheets] = True
-    rounded = [
-        Stretches(
-            (sheets << 2 * (zoom - SHEET_ZOOM)) + first_tile_id(zoom),
-            (sheets + 1 << 2 * (zoom - SHEET_ZOOM)) + first_tile_id(zoom),
-        )
-        for zoom in range(SHEET_ZOOM, ZOOM_MAX + 1)
-    ]
+    for areas in changes_between(before, now).batches():
+        found.append(_reached(areas))
+        if len(found) >= _TOGETHER:
+            found = [Stretches.union(found)]
+        ground[sheets_near(areas)] = True
+    deepest = Stretches.union(found)
+    tiles = [deepest.above(zoom, ZOOM_MAX) for zoom in range(ZOOM_MAX + 1)]
+    rounded = [_below(np.flatnonzero(ground), SHEET_ZOOM, zoom) for zoom in range(SHEET_ZOOM, ZOOM_MAX + 1)]
     return Differences(Stretches.union(tiles), Stretches.union(rounded), ground)
+
+
+def _reached(areas: Geometries) -> Stretches:
+    """The tiles of the last zoom that the bounding boxes of the parts of areas (EPSG:4326) reach."""
+    frames = np.stack(tile_frames(shapely.get_parts(areas), ZOOM_MAX))
+    share = np.cumsum(np.maximum(*(frames[2:] - frames[:2]))) // _EDGES
+    some = np.split(frames, np.flatnonzero(np.diff(share)) + 1, axis=1)
+    return Stretches.union([_tiles_of(each) for each in some])
+
+
+def _tiles_of(frames: Numbers) -> Stretches:
+    """The tiles of the last zoom in frames: first column and row, and the column and row after the last.
+
+    Tiles above them that lie in a frame are not followed further: a large image reaches millions of the last.
+    """
+    # where a frame is as wide as a tile or two
+    begins = ZOOM_MAX - np.ceil(np.log2(np.maximum(*(frames[2:] - frames[:2])))).astype(np.int64)
+    found = []
+    pairs = np.zeros((3, 0), np.int64)
+    for zoom in range(ZOOM_MAX + 1):
+        finer, fresh = ZOOM_MAX - zoom, np.flatnonzero(begins == zoom)
+        first, last = frames[:2, fresh] >> finer, frames[2:, fresh] - 1 >> finer
+        which, x, y = tiles_between(*first, *(last + 1))
+        frame, x, y = np.concatenate([pairs, [fresh[which], x, y]], axis=1)
+        west, north, east, south = frames[:, frame]
+        left, top, right, bottom = np.stack([x, y, x + 1, y + 1]) << finer
+        is_within = (west <= left) & (north <= top) & (right <= east) & (bottom <= south)
+        cells = tile_ids(zoom, x[is_within], y[is_within]) - first_tile_id(zoom)
+        found.append(_below(cells, zoom, ZOOM_MAX))
+        partly = (west < right) & (left < east) & (north < bottom) & (top < south) & ~is_within
+        pairs = np.stack([frame, x, y])[:, partly].repeat(4, axis=1)
+        pairs[1:] = 2 * pairs[1:] + np.tile([[0, 1, 0, 1], [0, 0, 1, 1]], int(partly.sum()))
+    return Stretches.union(found)
+
+
+def _below(cells: Numbers, zoom: int, deeper: int) -> Stretches:
+    """The tiles of a deeper zoom in cells, positions along the Hilbert curve of a zoom."""
+    shift, first = 2 * (deeper - zoom), first_tile_id(deeper)
+    return Stretches.union([Stretches((cells << shift) + first, (cells + 1 << shift) + first)])
 
 
 def _differing_cells(before: PlacedImages, now: PlacedImages) -> Numbers:

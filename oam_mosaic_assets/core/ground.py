@@ -247,14 +247,10 @@ def _integrals(
     return np.abs(np.bincount(area, steps * mean, minlength=len(areas)))
 
 
-def tiles_near(areas: Geometries, zoom: int = SHEET_ZOOM) -> Numbers:
-    """The tiles that the bounding boxes of the parts of areas (EPSG:4326) reach.
-
-    Returns:
-        Positions along the Hilbert curve of the zoom, ascending.
-    """
-    _, column, row = tiles_between(*_frames(shapely.get_parts(areas), zoom))
-    return np.unique(tile_ids(zoom, column, row)) - first_tile_id(zoom)
+def sheets_near(areas: Geometries) -> Numbers:
+    """The sheets that the bounding boxes of the parts of areas (EPSG:4326) reach, ascending."""
+    _, column, row = tiles_between(*tile_frames(shapely.get_parts(areas)))
+    return np.unique(tile_ids(SHEET_ZOOM, column, row)) - first_tile_id(SHEET_ZOOM)
 
 
 def are_near(areas: Geometries, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -270,13 +266,13 @@ def are_near(areas: Geometries, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     before = np.zeros((side, side), np.int64)  # number of wanted tiles north-west of each corner
     before[row + 1, column + 1] = 1
     before = before.cumsum(axis=0).cumsum(axis=1)
-    west, north, east, south = _frames(areas)
+    west, north, east, south = tile_frames(areas)
     inside = before[south, east] - before[south, west] - before[north, east] + before[north, west]
     near: NDArray[np.bool_] = inside > 0
     return near
 
 
-def _frames(areas: Geometries, zoom: int = SHEET_ZOOM) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+def tile_frames(areas: Geometries, zoom: int = SHEET_ZOOM) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """The tiles that bounding boxes reach: first column and row, and the column and row after the last."""
     west, south, east, north = shapely.bounds(areas).T
     corners = np.column_stack([np.concatenate([west, east]), np.concatenate([north, south])])
@@ -289,7 +285,7 @@ def _pieces(areas: Geometries, wanted: NDArray[np.bool_]) -> tuple[Numbers, Geom
     """Areas cut at the edges of sheets: the cell of each piece's sheet, and the piece in its coordinates."""
     parts = shapely.get_parts(areas)
     tiles = 1 << SHEET_ZOOM
-    which, column, row = tiles_between(*_frames(parts))
+    which, column, row = tiles_between(*tile_frames(parts))
     is_wanted = wanted[tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM)]
     which, column, row = which[is_wanted], column[is_wanted], row[is_wanted]
     top, bottom = northern_edges(row, SHEET_ZOOM), northern_edges(row + 1, SHEET_ZOOM)

@@ -164,6 +164,8 @@ def areas_of(
         footprints: the GeoParquet.
         images: indices of the images, ascending.
     """
+    if not len(images):
+        return
     start = first = 0
     held: list[NDArray[np.object_]] = []
     for batch in read_batches(footprints, ("geometry",)):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.archive import Archive
-from oam_mosaic_assets.core.changes import changes_between, deepest_zooms, reached_tiles
+from oam_mosaic_assets.core.changes import Changes, changes_between, deepest_zooms, reached_tiles
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -88,15 +88,25 @@ def splice_from(before: Before | str, now: Path, plan: TilingPlan) -> Splice | s
         return f"{error}"
 
 
+def few_changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Changes:
+    """Compare two snapshots as `changes_between` does.
+
+    Raises:
+        TooMuchChanged: too many images changed.
+    """
+    changes = changes_between(before, now, columns)
+    if changes.images > LARGEST_SHARE * changes.of:
+        raise TooMuchChanged(f"{changes.images:,} images are new, gone or changed; {changes.of:,} are drawn")
+    return changes
+
+
 def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     """Find what has to be redrawn where the footprints `before` are drawn and `now` should be.
 
     Raises:
         TooMuchChanged: too many images changed, or reach a tile to redraw.
     """
-    changes = changes_between(before, now, plan.columns)
-    if changes.images > LARGEST_SHARE * changes.of:
-        raise TooMuchChanged(f"{changes.images:,} images are new, gone or changed; {changes.of:,} are drawn")
+    changes = few_changes_between(before, now, plan.columns)
     tiles = reached_tiles(changes.areas, plan)
     deepest = deepest_zooms(now, tiles, plan)
     near = int((deepest == plan.zoom_max).sum())

@@ -16,7 +16,7 @@ import shapely
 from oam_mosaic_assets.core.audit import NAMED, Verdict
 from oam_mosaic_assets.core.density import COLUMNS, KIND_COLUMNS, kind_name, placed
 from oam_mosaic_assets.core.density_spool import BELOW
-from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, Numbers, areas_km2, cells_km2, tiles_near
+from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, Numbers, areas_km2, cells_km2, sheets_near
 from oam_mosaic_assets.core.ground_audit import FEW, covered_again
 from oam_mosaic_assets.core.placement import chosen_by_digest
 from oam_mosaic_assets.core.snapshot import read_batches
@@ -166,7 +166,7 @@ def _expected(footprints: Path, taken_at: datetime) -> dict[str, Any]:
         )
         latest = pl.concat([latest, batch.select(pl.max("acquired_to"))])
         images = placed(batch, areas, taken_at=taken_at)
-        reached[tiles_near(areas)] = True
+        reached[sheets_near(areas)] = True
         of_sheet += np.bincount(images["cell"].to_numpy() >> BELOW, minlength=SHEETS)
         for column in KIND_COLUMNS:
             for kind, count in images[column].drop_nulls().value_counts().iter_rows():

@@ -14,7 +14,7 @@ from pmtiles.tile import Compression, TileType
 
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.blocks import open_blocks, write_blocks
-from oam_mosaic_assets.core.changes import changes_between
+from oam_mosaic_assets.core.changes import Changes
 from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_above, tiles_below
 from oam_mosaic_assets.core.coverage_tiles import (
     blocks_spooled,
@@ -27,7 +27,7 @@ from oam_mosaic_assets.core.grid import Geometries, tile_ids
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.pixels import Numbers
 from oam_mosaic_assets.core.reach import cells_reached, polygons_of
-from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.splice import Before, TooMuchChanged, few_changes_between
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.gateways.children import run_together
 from oam_mosaic_assets.gateways.control_groups import processors
@@ -96,14 +96,20 @@ def make_coverage(
     kept: list[Source] = []
     with ExitStack() as held:
         run = _Run(plan, shown.table, target.parent, held, on_progress)
+        changes: Changes | None = None
+        if plan.way == "exact" and not isinstance(before, str):
+            try:
+                changes = few_changes_between(before.footprints, shown.table)
+            except TooMuchChanged as error:
+                why = f"{error}"
         if plan.way == "whole":
             why = why or "finding out what changed takes longer"
             fresh = run.whole_tiles()
-        elif isinstance(before, str):
+        elif changes is None or isinstance(before, str):
             fresh = run.blocks_and_above(None, kept, processes)
         else:
-            changes = changes_between(before.footprints, shown.table)
-            changed, blocks = changes.images, blocks_reached(changes.areas, plan)
+            reached = [blocks_reached(areas, plan) for areas in changes.batches()]
+            changed, blocks = changes.images, np.unique(np.concatenate([np.zeros(0, np.int64), *reached]))
             archive = held.enter_context(open_archive(before.archive))
             above = [tiles_above(blocks, zoom, plan) for zoom in range(plan.zoom_min, plan.block_zoom)]
             redrawn = Stretches.union([tiles_below(blocks, plan), *map(Stretches.of, above)])

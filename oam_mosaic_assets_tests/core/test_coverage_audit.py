@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oam_mosaic_assets.core import splice
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_above, tiles_below
 from oam_mosaic_assets.core.coverage_audit import EXACT_CHECKS, WHOLE_CHECKS, examine_coverage
@@ -130,6 +131,7 @@ def test_a_block_that_was_not_drawn_again_is_found(
 def test_a_block_that_lost_its_image_and_still_shows_it_is_found(
     exact: Covered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(splice, "LARGEST_SHARE", 100.0)  # however many are gone
     monkeypatch.setattr(coverage, "blocks_reached", lambda *_: np.zeros(0, np.int64))
     made = covered(IMAGES[1:4], tmp_path / "it", EXACT, before=exact.before)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tracemalloc
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,20 +12,34 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 import pytest
+import shapely
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from oam_mosaic_assets.core import splice
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.density_audit import examine_density
+from oam_mosaic_assets.core.density_changes import changed_sheets
+from oam_mosaic_assets.core.density_recount import differences_between, placed_images
 from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.density_tiles import DensityBefore, write_density_archive
+from oam_mosaic_assets.core.grid import first_tile_id, tile_ids, tiles_between
+from oam_mosaic_assets.core.ground import SHEET_ZOOM, tile_frames
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
-from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.splice import Before, TooMuchChanged
 from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, grid_of, item
 from oam_mosaic_assets_tests.core.strategies import clean_areas, examples
 
 PLATFORMS: Final = ("uav", "satellite", "kite")
 LICENCES: Final = ("CC BY 4.0", "CC BY-NC 4.0", "CC BY-SA 4.0", "none")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _however_much_changed() -> Iterator[None]:
+    """What changes in small catalogues is followed, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splice, "LARGEST_SHARE", 100.0)
+        yield
 
 
 @st.composite
@@ -148,7 +163,40 @@ def test_days_that_pass_make_only_tiles_anew_whose_images_left_the_last_days(tmp
     assert 14 <= grid.made < first.made // 4
 
 
+def test_if_most_changed_all_is_counted_without_reading_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splice, "LARGEST_SHARE", 0.5)
+    tables = [
+        grid_of(each, tmp_path / name).footprints for name, each in (("a", HARD), ("b", [FAR, ISLANDS]))
+    ]
+    for each in tables:
+        pl.read_parquet(each).with_columns(geometry=pl.lit(b"unread")).write_parquet(each)
+    with pytest.raises(TooMuchChanged, match="24 images are new, gone or changed; 2 are drawn"):
+        changed_sheets(*tables, then=NOW, taken_at=NOW)
+
+
 # the audit, which reads only what changed
+
+
+def test_a_change_with_a_large_frame_takes_little_memory(tmp_path: Path) -> None:
+    ring = [[0.0, 0.0], [45.0, 39.5], [45.0, 40.0], [0.0, 0.0]]
+    long = item("long", geometry={"type": "Polygon", "coordinates": [ring]})
+    catalogues = {"before": [FAR], "now": [FAR, long]}
+    tables = [grid_of(each, tmp_path / name).footprints for name, each in catalogues.items()]
+    images = [placed_images(each, NOW, each.parent / "scratch") for each in tables]
+    tracemalloc.start()
+    try:
+        found = differences_between(*tables, *images)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    for zoom in range(14):
+        _, x, y = tiles_between(*tile_frames(np.array([shapely.Polygon(ring)]), zoom))
+        assert np.array_equal(found.tiles.of_zoom(zoom), np.unique(tile_ids(zoom, x, y)))
+    assert np.array_equal(
+        np.flatnonzero(found.ground) + first_tile_id(SHEET_ZOOM), found.tiles.of_zoom(SHEET_ZOOM)
+    )
 
 
 @pytest.fixture(scope="module")

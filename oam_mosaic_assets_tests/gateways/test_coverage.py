@@ -21,7 +21,7 @@ import psutil
 import pytest
 import shapely
 
-from oam_mosaic_assets.core import blocks
+from oam_mosaic_assets.core import blocks, splice
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.coverage_tiles import blocks_spooled
 from oam_mosaic_assets.core.footprint import Footprint, read_item
@@ -79,8 +79,9 @@ def ragged(corners: int) -> Footprint:
 )
 @pytest.mark.parametrize("zooms", [(0, 10), (7, 10)])
 def test_what_is_taken_over_and_what_is_drawn_give_the_bytes_of_a_build_from_nothing(
-    tmp_path: Path, after: Sequence[Footprint], zooms: tuple[int, int]
+    tmp_path: Path, after: Sequence[Footprint], zooms: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(splice, "LARGEST_SHARE", 100.0)  # however much changes
     plan = CoveragePlan(way="exact", zoom_min=zooms[0], zoom_max=zooms[1])
     before = covered(IMAGES, tmp_path / "before", plan)
     anew = covered(after, tmp_path / "anew", plan)
@@ -88,6 +89,14 @@ def test_what_is_taken_over_and_what_is_drawn_give_the_bytes_of_a_build_from_not
 
     assert spliced.archive.read_bytes() == anew.archive.read_bytes()
     assert spliced.made.tiles_made + spliced.made.tiles_reused == anew.made.tiles_made
+    assert spliced.made.why_anew == ""
+
+
+def test_if_most_changed_all_is_drawn_anew(tmp_path: Path) -> None:
+    before = covered(IMAGES, tmp_path / "before", EXACT)
+    after = covered(PLAIN[:2], tmp_path / "after", EXACT, before=before.before)
+    assert "images are new, gone or changed; 2 are drawn" in after.made.why_anew
+    assert (after.made.tiles_reused, after.made.images_changed) == (0, None)
 
 
 def test_outlines_that_are_cut_level_by_level_are_drawn_as_those_that_are_not(

@@ -85,6 +85,13 @@ def test_a_table_that_is_gone_or_not_what_it_was_is_not_taken_over(
     assert "is not in" in over(third)["why_anew"]
 
 
+def test_if_most_images_changed_everything_is_counted_anew(home: Path, instance: dg.DagsterInstance) -> None:
+    built(home, instance, ITEMS[:10])
+    second = built(home, instance, ITEMS[10:])
+    assert "images are new, gone or changed" in over(second)["why_anew"]
+    assert over(second)["from"] is None
+
+
 def test_another_recipe_makes_everything_anew(
     home: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
