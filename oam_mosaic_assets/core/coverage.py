@@ -29,7 +29,7 @@ from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import ATTRIBUTION
 
-RECIPE: Final = 1
+RECIPE: Final = 2
 """Incremented whenever the same footprints give different bytes for a reason that the plan does not show."""
 
 BLOCK: Final = 8192

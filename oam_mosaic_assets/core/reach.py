@@ -9,9 +9,12 @@ from typing import Final
 import numpy as np
 import shapely
 
-from oam_mosaic_assets.core.grid import Geometries, project_mended, tiles_between
+from oam_mosaic_assets.core.grid import Geometries, mended, project, tiles_between
 from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.snapshot import read_batches
+
+_STEPS: Final = 2.0**46
+"""Steps of half a micrometre along the map's side; edges of tiles and pixels lie on them."""
 
 _TOGETHER: Final = 64
 """Sets of pixels that are collected before they are joined."""
@@ -26,9 +29,15 @@ def parts_on_the_map(footprints: Path) -> Iterator[Geometries]:
 def polygons_of(areas: Geometries) -> Geometries:
     """The polygons that areas (EPSG:4326) consist of, in tile coordinates of zoom 0; valid, none empty.
 
-    The halves of an image at the antimeridian lie a world apart and are two polygons.
+    The halves of an image at the antimeridian lie a world apart and are two polygons. Coordinates are
+    rounded, as projecting puts a corner on a tile's edge a little beside it: an image that is aligned with
+    tiles, as web-optimised COGs are, must not overlap their neighbours by that.
     """
-    parts = shapely.get_parts(project_mended(areas, 0))
+    projected = project(areas, 0)
+    aligned = shapely.transform(projected, lambda points: np.rint(points * _STEPS) / _STEPS)
+    would_vanish = shapely.area(aligned) == 0.0
+    aligned[would_vanish] = projected[would_vanish]
+    parts = shapely.get_parts(mended(aligned))
     found: Geometries = parts[~shapely.is_empty(parts)]
     return found
 

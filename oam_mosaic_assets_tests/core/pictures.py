@@ -112,7 +112,7 @@ def true_bits(areas: Sequence[shapely.Geometry], side: int) -> tuple[set[Any], s
             )
             x, y = x.ravel(), y.ravel()
             shapely.prepare(part)
-            slack = side * 1e-15 + 1e-9
+            slack = side * 1e-14 + 1e-9
             for found, margin in ((inside, -slack), (near, slack)):
                 boxes = shapely.box(x - margin, y - margin, x + 1 + margin, y + 1 + margin)
                 hit = shapely.intersects(part, boxes)

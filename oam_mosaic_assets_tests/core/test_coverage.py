@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from PIL import Image
 
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.coverage_audit import examine_coverage
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Undrawable, drawable
 from oam_mosaic_assets.core.grid import project
+from oam_mosaic_assets.core.reach import polygons_of
 from oam_mosaic_assets_tests.core.pictures import (
     Bits,
     Covered,
@@ -84,6 +87,44 @@ def test_every_pixel_and_tile_that_an_image_has_something_in_is_covered_and_no_o
         for tiles in (exact, whole):
             assert inside <= {(x, y) for z, x, y in tiles if z == zoom} <= near
     assert all(bits.all() for bits in whole.values())
+
+
+def aligned(zoom: int, column: int, row: int) -> Footprint:
+    """An image that is exactly a tile, in degrees as other programs write them."""
+    side = 1 << zoom
+    south, north = (
+        math.degrees(math.atan(math.sinh(math.pi * (1.0 - 2.0 * each / side)))) for each in (row + 1, row)
+    )
+    west, east = (each / side * 360.0 - 180.0 for each in (column, column + 1))
+    return footprint(f"{zoom}/{column}/{row}", west, south, east, north)
+
+
+@pytest.mark.parametrize("way", ["exact", "whole"])
+def test_an_image_aligned_with_tiles_covers_them_and_not_their_neighbours(
+    tmp_path: Path, way: Literal["exact", "whole"]
+) -> None:
+    chance = np.random.default_rng(3)
+    columns, rows = chance.integers(0, 512, 60), chance.integers(64, 448, 60)
+    places = set(zip(columns.tolist(), rows.tolist(), strict=True))
+    images = [aligned(9, *each) for each in places]
+    made = covered(images, tmp_path / "it", CoveragePlan(way=way, zoom_max=10))
+    tiles = bits_of(made.archive)
+    assert {(x, y) for zoom, x, y in tiles if zoom == 9} == places
+    assert sum(int(bits.sum()) for (zoom, _, _), bits in tiles.items() if zoom == 10) == len(places) * 512**2
+    assert made.snapshot.bounds is not None
+    verdicts = examine_coverage(
+        made.archive,
+        made.footprints,
+        made.plan,
+        snapshot=made.snapshot.digest,
+        extent=made.snapshot.bounds,
+    )
+    assert all(each.passed for each in verdicts)
+
+
+def test_an_image_thinner_than_a_step_keeps_its_shape() -> None:
+    (thread,) = polygons_of(np.array([shapely.box(0.0, 3.0, 1e-12, 4.0)]))
+    assert 0.0 < thread.area < 1e-14
 
 
 @pytest.fixture(scope="module")
