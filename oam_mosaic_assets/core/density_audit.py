@@ -20,11 +20,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, is_vector, open_archive
-from oam_mosaic_assets.core.audit import NAMED, Verdict
+from oam_mosaic_assets.core.audit import NAMED, Bounds, Verdict
 from oam_mosaic_assets.core.density import FINER, ZOOM_MAX
 from oam_mosaic_assets.core.density_reading import read_spans
 from oam_mosaic_assets.core.density_recount import (
     Differences,
+    bounds_of_cells,
     differences_between,
     placed_images,
     recounted,
@@ -93,7 +94,7 @@ def examine_density(
             )
             return [
                 _wholeness(case.faults, case.tiles, before),
-                _as_asked(opened, metadata, case.tiles),
+                _as_asked(opened, metadata, case.tiles, bounds_of_cells(images)),
                 _counted(case.sums, images.images, sum(excluded.values()), catalogued),
                 _truth(case.wrong, case.sums, looked_at),
             ]
@@ -246,12 +247,14 @@ def _wholeness(faults: Sequence[str], tiles: int, before: Before | None) -> Verd
     return Verdict.passing(name, f"all {tiles:,} tiles hold cells of the grid{taken_over}", tiles=tiles)
 
 
-def _as_asked(archive: Archive, metadata: Mapping[str, Any], tiles: int) -> Verdict:
+def _as_asked(archive: Archive, metadata: Mapping[str, Any], tiles: int, bounds: Bounds) -> Verdict:
     name, header = "archive_is_as_asked", archive.header
     expected = {
         "tile type": (is_vector(archive), True),
         "tile compression": (header["tile_compression"].name, "GZIP"),
         "zooms": ((header["min_zoom"], header["max_zoom"]), (0, ZOOM_MAX)),
+        "clustered": (header["clustered"], True),
+        "bounds": (archive.bounds, tuple(round(each, 7) for each in bounds)),
         "addressed tiles": (header["addressed_tiles_count"], tiles),
         **{what: (archive.metadata.get(what), asked) for what, asked in metadata.items()},
     }

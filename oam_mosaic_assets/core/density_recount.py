@@ -18,13 +18,22 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.changes import changes_between
-from oam_mosaic_assets.core.density import COLUMNS, DEEPEST, KIND_COLUMNS, SIDES, ZOOM_MAX, kind_name, placed
+from oam_mosaic_assets.core.density import (
+    COLUMNS,
+    DEEPEST,
+    FINER,
+    KIND_COLUMNS,
+    SIDES,
+    ZOOM_MAX,
+    kind_name,
+    placed,
+)
 from oam_mosaic_assets.core.density_reading import Span
 from oam_mosaic_assets.core.density_spool import BELOW, PlacedImages
 from oam_mosaic_assets.core.density_tiles import DEGREE_DECIMALS, MOMENT
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tiles_between
-from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, sheets_near, tile_frames
+from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_positions, tiles_between
+from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, northern_edges, sheets_near, tile_frames
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 
@@ -47,6 +56,15 @@ def placed_images(footprints: Path, taken_at: datetime, folder: Path) -> PlacedI
     for batch in read_batches(footprints, COLUMNS):
         images.add(placed(batch, shapely.from_wkb(batch["geometry"].to_numpy()), taken_at=taken_at))
     return images
+
+
+def bounds_of_cells(images: PlacedImages) -> tuple[float, float, float, float]:
+    """West, south, east, north, degrees, of the cells of display zoom 0 in which images count."""
+    cells = images.sheets() >> 2 * (SHEET_ZOOM - FINER)
+    column, row = tile_positions(cells + first_tile_id(FINER), FINER)
+    west, east = np.array([column.min(), column.max() + 1]) / (1 << FINER) * 360.0 - 180.0
+    north, south = northern_edges(np.array([row.min(), row.max() + 1]), FINER)
+    return float(west), float(south), float(east), float(north)
 
 
 def recounted(images: PlacedImages, span: Span, only: Stretches | None) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -65,6 +65,11 @@ class PlacedImages:
         ]
         return pl.concat([no_images(), *pl.collect_all(parts)])
 
+    def sheets(self) -> Numbers:
+        """The sheets in which images count, ascending."""
+        self._store()
+        return np.flatnonzero(np.diff(np.array(self._begins).sum(axis=0)))
+
     def years(self) -> list[int]:
         """The years in which images were acquired."""
         self._store()

@@ -19,7 +19,6 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 import shapely
-from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.density import FINER, NAMED, ZOOM_MAX, kind_name
@@ -27,6 +26,7 @@ from oam_mosaic_assets.core.density_rows import OrderedTable, changed_tiles, til
 from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.fragment import spooled
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
+from oam_mosaic_assets.core.ground import northern_edges
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tile_writing import (
@@ -275,11 +275,5 @@ def _bounds(cells: Path) -> tuple[float, float, float, float]:
     code = pl.scan_parquet(cells, glob=False).filter(zoom=0).select("cell").collect()["cell"].to_numpy()
     column, row = tile_positions(code + first_tile_id(FINER), FINER)
     west, east = np.array([column.min(), column.max() + 1]) / _ACROSS * 360.0 - 180.0
-    north, south = _latitude(np.array([row.min(), row.max() + 1]) / _ACROSS)
+    north, south = northern_edges(np.array([row.min(), row.max() + 1]), FINER)
     return float(west), float(south), float(east), float(north)
-
-
-def _latitude(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Latitude in degrees, for y from 0 at the north edge of the map to 1 at the south edge."""
-    degrees: NDArray[np.float64] = np.degrees(np.arctan(np.sinh(np.pi * (1.0 - 2.0 * y))))
-    return degrees

@@ -248,6 +248,15 @@ def test_a_grid_that_says_something_else_fails(
     assert said in failures(grid, rewritten(grid, tmp_path, cells, kinds))[check]
 
 
+def test_wrong_bounds_fail(grid: Grid, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pmtiles"
+    with open_archive(grid.archive) as archive:
+        west, south, east, north = archive.bounds
+        place = Place(zoom_min=0, zoom_max=13, bounds=(west, south, east - 22.5, north))
+        write_archive(wrong, [Source.of_archive(archive)], place, archive.metadata)
+    assert failures(grid, wrong)["archive_is_as_asked"].startswith("bounds: ")
+
+
 @pytest.mark.parametrize(
     ("stated", "check", "said"),
     [
