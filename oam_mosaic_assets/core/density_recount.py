@@ -23,14 +23,13 @@ from oam_mosaic_assets.core.density import (
     DEEPEST,
     FINER,
     KIND_COLUMNS,
-    SIDES,
     ZOOM_MAX,
     kind_name,
     placed,
 )
 from oam_mosaic_assets.core.density_reading import Span
 from oam_mosaic_assets.core.density_spool import BELOW, PlacedImages
-from oam_mosaic_assets.core.density_tiles import DEGREE_DECIMALS, MOMENT
+from oam_mosaic_assets.core.density_tiles import MOMENT, outward
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_positions, tiles_between
 from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, northern_edges, sheets_near, tile_frames
@@ -84,10 +83,11 @@ def recounted(images: PlacedImages, span: Span, only: Stretches | None) -> tuple
     here = here.with_columns(pl.col("cell") // 4 ** (ZOOM_MAX - span.zoom))
     cells = here.group_by("cell").agg(
         pl.len().cast(pl.Int64).alias("count"),
-        *(pl.min(side).round(DEGREE_DECIMALS) for side in SIDES[:2]),
-        *(pl.max(side).round(DEGREE_DECIMALS) for side in SIDES[2:]),
+        pl.min("west", "south"),
+        pl.max("east", "north"),
         pl.max("newest").dt.strftime(MOMENT),
     )
+    cells = cells.with_columns(outward(cells))
     kinds = pl.concat(
         here.filter(pl.col(kind).is_not_null())
         .group_by("cell", pl.col(kind).alias("kind"))

@@ -21,7 +21,7 @@ import polars as pl
 import shapely
 
 from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.density import FINER, NAMED, ZOOM_MAX, kind_name
+from oam_mosaic_assets.core.density import FINER, NAMED, SIDES, ZOOM_MAX, kind_name
 from oam_mosaic_assets.core.density_rows import OrderedTable, changed_tiles, tile_spans
 from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.fragment import spooled
@@ -48,11 +48,11 @@ Properties = Sequence[tuple[str, Value]]
 
 LAYER: Final = "density"
 
-EXTENT_SIDES: Final = {"bboxW": "west", "bboxS": "south", "bboxE": "east", "bboxN": "north"}
-"""The polygon properties that state the extent, and their columns."""
+EXTENT_SIDES: Final = ("bboxW", "bboxS", "bboxE", "bboxN")
+"""The polygon properties that state the extent, in the order of `SIDES`."""
 
-DEGREE_DECIMALS: Final = 6
-"""Decimals of an extent in degrees: a tenth of a metre."""
+_STEPS: Final = 1e6
+"""Steps of an extent in a degree: a tenth of a metre each."""
 
 MOMENT: Final = "%Y-%m-%dT%H:%M:%SZ"
 """UTC, whole seconds."""
@@ -66,7 +66,7 @@ _SIDE: Final = EXTENT // _ACROSS
 _CELLS: Final = 1 << 2 * FINER
 """Cells in a tile."""
 
-_RECIPE: Final = 3
+_RECIPE: Final = 4
 """Increment whenever the same snapshot gives different tables or tiles."""
 
 
@@ -187,6 +187,21 @@ def density_tiles(tables: DensityTables, only: Stretches | None = None) -> Itera
             yield from _drawn(zoom, rows, counts)
 
 
+def outward(cells: pl.DataFrame) -> list[pl.Series]:
+    """The sides of cells' extents, rounded to steps away from their middles, so that they hold all images."""
+    found = []
+    for side in SIDES:
+        true = cells[side].to_numpy()
+        near = np.rint(true * _STEPS)
+        # not by polars, which multiplies by a reciprocal unless there is just one row
+        if side in ("west", "south"):
+            near -= near / _STEPS > true
+        else:
+            near += near / _STEPS < true
+        found.append(pl.Series(side, near / _STEPS))
+    return found
+
+
 def _drawn(zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> Iterator[Tile]:
     code = cells["cell"].to_numpy()
     tile = code >> 2 * FINER
@@ -199,7 +214,7 @@ def _drawn(zoom: int, cells: pl.DataFrame, kinds: pl.DataFrame) -> Iterator[Tile
         for count, (start, stop) in zip(cells["count"].to_list(), pairwise(of_kind), strict=True)
     ]
     more = cells.select(
-        *(pl.col(side).round(DEGREE_DECIMALS).alias(name) for name, side in EXTENT_SIDES.items()),
+        *(each.alias(name) for name, each in zip(EXTENT_SIDES, outward(cells), strict=True)),
         "covered",
         pl.col("newest").dt.strftime(MOMENT),
     )

@@ -28,7 +28,7 @@ from oam_mosaic_assets.core.low_zooms import Tile
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.vector_tile import kind_of, read_layers
-from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, decoded, grid_of
+from oam_mosaic_assets_tests.core.density_world import HARD, NOW, Grid, decoded, grid_of, item
 from oam_mosaic_assets_tests.core.messages import changed_tile
 
 COUNTS: Final = re.compile(
@@ -111,6 +111,21 @@ def test_a_cell_has_a_sixteenth_of_a_tile_and_its_point_in_the_middle(grid: Grid
             assert east - west == pytest.approx(360.0 / 2 ** (zoom + 4), abs=2e-6)
             assert middle[0] == pytest.approx((west + east) / 2.0, abs=2e-6)
             assert south < middle[1] < north
+
+
+def test_an_extent_holds_its_images_however_narrow_they_are(tmp_path: Path) -> None:
+    boxes = [(10.0000001, 50.0, 10.0000004, 50.001), (128.1, -1e-9, 128.10000000000002, 0.1)]
+    for number, (west, south, east, north) in enumerate(boxes):
+        narrow = grid_of([item("narrow", west, south, east, north)], tmp_path / f"{number}")
+        for zoom in (0, 13):
+            (said,) = (
+                each["properties"] for each in decoded(narrow.archive, zoom) if "bboxW" in each["properties"]
+            )
+            assert said["bboxW"] <= west < east <= said["bboxE"]
+            assert said["bboxS"] <= south < north <= said["bboxN"]
+            assert said["bboxE"] - said["bboxW"] < 1.001e-6
+            assert said["bboxN"] == north
+        assert failures(narrow, excluded={}, catalogued=1) == {}
 
 
 def test_the_archive_says_what_is_excluded_and_what_its_last_days_are_relative_to(grid: Grid) -> None:
