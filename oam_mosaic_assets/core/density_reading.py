@@ -249,6 +249,8 @@ class _Said:
             name, stated = self._layer.keys[pair[0]], self._layer.stated[pair[1]]
         except IndexError:
             raise BrokenTile("a feature refers to a property that its layer does not have") from None
+        if not name.startswith(_COUNT) and name not in _TYPES:
+            raise BrokenTile(f"cells have no property {name!r}")
         kind = stated.WhichOneof("kind")
         value = getattr(stated, kind) if kind else None
         if kind != _TYPES.get(name, "uint_value") or (value == 0 and name.startswith(_COUNT)):

@@ -339,6 +339,12 @@ def _another_count(layer: Any) -> None:
     point.tags[place] = len(layer.values) - 1
 
 
+def _and_more(layer: Any) -> None:
+    layer.keys.append("secret")
+    layer.values.add(uint_value=7)
+    layer.features[0].tags.extend([len(layer.keys) - 1, len(layer.values) - 1])
+
+
 def _without(name: str) -> Callable[[Any], None]:
     def change(layer: Any) -> None:
         at = list(layer.keys).index(name)
@@ -359,6 +365,7 @@ def _without(name: str) -> Callable[[Any], None]:
         (_twice, "or is there twice"),
         (_without_a_point, "not every cell is drawn as polygon and point"),
         (_another_count, "a point does not have exactly the counts of its polygon"),
+        (_and_more, "cells have no property 'secret'"),
         (_without("bboxW"), "a polygon lacks bboxW"),
         (_without("covered"), "a polygon lacks covered"),
     ],
