@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
+from oam_mosaic_assets.core.footprint import is_web_address
 from oam_mosaic_assets.core.tiling import Property, TilingPlan
 
 DEEPEST: Final = 13
@@ -21,8 +22,7 @@ def _moment(value: datetime) -> str:
 
 
 def _address(value: str) -> str | None:
-    """The address; None if a browser must not follow it, such as `javascript:`, or cannot, such as `s3:`."""
-    return value if value.lower().startswith(("https://", "http://")) else None
+    return value if is_web_address(value) else None
 
 
 PROPERTIES: Final[Mapping[str, Property]] = {

@@ -263,13 +263,19 @@ def _href(asset: object) -> str | None:
 def _tms(item: Mapping[str, Any]) -> str | None:
     """The address of the image's tiles, from a link of the web map links extension or else a property."""
     links = item.get("links")
-    found = (
+    found = [
         _href(each)
         for rel in ("xyz", "tms")
         for each in (links if isinstance(links, list) else ())
         if _mapping(each).get("rel") == rel
-    )
-    return next(filter(None, found), None) or _text(_mapping(item.get("properties")).get("tms"))
+    ]
+    found.append(_text(_mapping(item.get("properties")).get("tms")))
+    return next((each for each in found if each and is_web_address(each)), None)
+
+
+def is_web_address(address: str) -> bool:
+    """Whether a browser may follow it, unlike `javascript:`, and can, unlike `s3:` or what is relative."""
+    return address.lower().startswith(("https://", "http://"))
 
 
 def _file_size(asset: Mapping[str, Any], unknown: list[str]) -> int | None:

@@ -290,3 +290,21 @@ def test_an_image_with_tiles_of_its_own_says_where() -> None:
     read = read_item({**_item({}), "links": links}, row=1, now=NOW)
     assert isinstance(read, Footprint)
     assert read.tms == "https://tiles.invalid/{z}/{x}/{y}"
+
+
+@pytest.mark.parametrize(
+    "href", ["./tiles/{z}/{x}/{y}.png", "s3://bucket/{z}/{x}/{y}", "javascript:alert(1)"]
+)
+def test_a_link_to_tiles_that_no_browser_follows_hides_no_other(href: str) -> None:
+    address = "HTTPS://tiles.invalid/{z}/{x}/{y}"
+    link, other = {"rel": "xyz", "href": href}, {"rel": "tms", "href": address}
+    for item in (
+        {**_item({"tms": address}), "links": [link]},
+        {**_item({"tms": "./tiles"}), "links": [link, other]},
+    ):
+        read = read_item(item, row=1, now=NOW)
+        assert isinstance(read, Footprint)
+        assert read.tms == address
+    nothing = read_item({**_item({"tms": href}), "links": [link]}, row=1, now=NOW)
+    assert isinstance(nothing, Footprint)
+    assert nothing.tms is None
