@@ -56,8 +56,6 @@ def global_imagery_pmtiles(
             tally = bring_up_to_date(
                 context, imagery, images, tiles, scratch, progress, budget=imagery.plan.budget()
             )
-            imagery.sweep(tiles)
-            _keep_list(context.instance, [each.partition for each in tiles])
             imagery.report(tally, stac_footprints.build)
             archive = scratch.folder(IMAGERY.asset) / IMAGERY.name
             imagery.write(
@@ -78,6 +76,7 @@ def global_imagery_pmtiles(
         metadata={"tiles": count, **told_of(tally), "by host": dg.MetadataValue.json(tally.hosts)},
         plan=imagery.plan.name,
         imagery={"kind": imagery.plan.kind, **_numbers(tally)},
+        partitions=[each.partition for each in tiles],
     )
 
 
@@ -101,12 +100,18 @@ def bring_up_to_date(
     return imagery.bring_up_to_date(images, tiles, scratch.folder, budget, on_progress=told)
 
 
-def _keep_list(instance: dg.DagsterInstance, names: Sequence[str]) -> None:
-    """Update the list of partitions that the UI offers to these names."""
+def keep_partitions_of(staged: Artifact, imagery: ImageryMosaic, instance: dg.DagsterInstance) -> None:
+    """Delete the partitions that a build has no images in, and offer only its own in the UI.
+
+    Not before the build is public: a catalogue that answered with part of its images fails the guards, and
+    what was read of all the others must not be gone by then.
+    """
+    names = set(staged.facts["partitions"])
     there = set(instance.get_dynamic_partitions(PARTITIONS))
-    instance.add_dynamic_partitions(PARTITIONS, sorted(set(names) - there))
-    for gone in sorted(there.difference(names)):
+    instance.add_dynamic_partitions(PARTITIONS, sorted(names - there))
+    for gone in sorted(there - names):
         instance.delete_dynamic_partition(PARTITIONS, gone)
+    imagery.sweep(names)
 
 
 def in_words(tally: Tally, before: str) -> str:

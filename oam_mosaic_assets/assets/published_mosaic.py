@@ -12,16 +12,18 @@ import dagster as dg
 import shapely
 
 from oam_mosaic_assets import __version__
+from oam_mosaic_assets.assets.global_imagery_pmtiles import keep_partitions_of
 from oam_mosaic_assets.assets.stac_footprints import SET_ASIDE, TAKEDOWN_TAG
 from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.catalog_changes import named_in
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
-from oam_mosaic_assets.core.product import CHANGES, DENSITY, MOSAIC, STATISTICS, Product
+from oam_mosaic_assets.core.product import CHANGES, DENSITY, IMAGERY, MOSAIC, STATISTICS, Product
 from oam_mosaic_assets.core.release import MANIFEST, Pointer, counts, in_pointer, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, MosaicError
+from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.public_keys import Part
 from oam_mosaic_assets.gateways.read_back import Expected
@@ -58,6 +60,7 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
         stac_footprints: Artifact,
         releases: dg.ResourceParam[Releases],
         viewer: dg.ResourceParam[Viewer],
+        imagery: dg.ResourceParam[ImageryMosaic],
         auditor: dg.ResourceParam[Auditor],
         progress: dg.ResourceParam[Progress],
         **staged: Artifact,
@@ -88,6 +91,8 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
                 say=lambda text: progress.step(context.log, "publishing", None, text),
                 warn=context.log.warning,
             )
+        if IMAGERY in made:
+            _keep_partitions(context, made[IMAGERY], imagery)
         page = _page(context, viewer, pointer.build)
         progress.step(context.log, "publishing", 1.0, pointer.build)
         seconds = {**candidate.manifest["seconds"], "published_mosaic": round(time.perf_counter() - clock, 2)}
@@ -96,6 +101,13 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
         )
 
     return published_mosaic
+
+
+def _keep_partitions(context: dg.AssetExecutionContext, staged: Artifact, imagery: ImageryMosaic) -> None:
+    try:
+        keep_partitions_of(staged, imagery, context.instance)
+    except MosaicError as error:  # the next publication does it
+        context.log.warning(f"Partitions without images could not be deleted yet. {error}")
 
 
 def _page(context: dg.AssetExecutionContext, viewer: Viewer, build: str) -> dict[str, Any]:

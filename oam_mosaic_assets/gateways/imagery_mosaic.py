@@ -8,7 +8,7 @@ import pickle
 import resource
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -175,9 +175,8 @@ class ImageryMosaic:
         left = {Tile(x, y) for x, y in np.unique(places, axis=0).tolist()}
         return sorted(tiles, key=lambda each: each not in left)
 
-    def sweep(self, tiles: Iterable[Tile]) -> None:
-        """Delete all other partitions: they no longer hold any imagery."""
-        named = {each.partition for each in tiles}
+    def sweep(self, named: Set[str]) -> None:
+        """Delete all partitions but these: they no longer hold any imagery."""
         root = self._keys.imagery
         self._store.delete(
             [

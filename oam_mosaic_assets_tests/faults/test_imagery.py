@@ -96,6 +96,37 @@ def test_imagery_is_published_with_the_mosaic_and_says_what_it_could_not_read(
     assert (again["requests"], again["made"], again["read"]) == (0, 0, 3)
 
 
+def test_a_catalogue_that_answers_with_a_part_of_its_images_costs_no_imagery(
+    pictured: Site, nginx: Nginx
+) -> None:
+    """The guard holds its build back: what was read for the others is still there for the next build."""
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    offered = pictured.instance.get_dynamic_partitions("imagery")
+    whole = items(nginx)
+    write_items(pictured.items, whole[-1:])  # far from all flights
+    outcome = pictured.run()
+    assert list(outcome.failed_checks) == ["catalogue_did_not_shrink"]
+    assert pictured.instance.get_dynamic_partitions("imagery") == offered
+
+    write_items(pictured.items, whole)
+    outcome = pictured.run(tags={ANEW_TAG: "yes"})
+    assert outcome.success, outcome.log
+    report = pictured.store.get_bytes(f"{pictured.keys.imagery}report.json")
+    assert report is not None
+    told = json.loads(report[0])
+    assert (told["requests"], told["read"]) == (0, FLIGHTS)
+
+    write_items(pictured.items, whole[-1:])
+    outcome = pictured.run({"MAX_SHRINK_SHARE": "1"})
+    assert outcome.success, outcome.log
+    (left,) = pictured.instance.get_dynamic_partitions("imagery")
+    kept = {
+        each.key.removeprefix(pictured.keys.imagery) for each in pictured.store.keys(pictured.keys.imagery)
+    }
+    assert {key.partition("/")[0] for key in kept if "/" in key} == {left}
+
+
 def seen(site: Site) -> dict[int, bytes]:
     """All tiles of the public archive, by tile id."""
     content = site.store.read_publicly(IMAGERY.name)
