@@ -1,6 +1,6 @@
-"""The coverage as an outline: an archive's tiles at a middle zoom, dissolved.
+"""What an archive's directories say without any tile: the coverage as an outline, and where some tile is.
 
-Tiles exist only where images lie, so the archive's directories suffice; no tile is read.
+Tiles exist only where images lie, so the outline is those of a middle zoom, dissolved.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.archive import HEADER_LENGTH, BrokenArchive, read_header
 from oam_mosaic_assets.core.directory import LARGEST_ROOT, BrokenDirectory, Directory, Numbers
-from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
+from oam_mosaic_assets.core.grid import first_tile_id, tile_name, tile_positions
 
 DEEPEST_OUTLINE: Final = 12
 """The deepest zoom whose tiles may form the outline; they are 10 km wide at the equator."""
@@ -61,12 +61,32 @@ def outline_of(read: Read, *, largest: int = LARGEST_OUTLINE) -> Mapping[str, An
     return None
 
 
-def _entries(read: Read) -> Directory:
-    """All tile entries from the directories that begin before the end of `DEEPEST_OUTLINE`."""
+def some_tile(read: Read) -> str:
+    """A tile that the archive has, as zoom/column/row: a deep one, which is small.
+
+    Args:
+        read: reads the archive; only its header and its root directory are requested.
+
+    Raises:
+        BrokenArchive: one of them cannot be read.
+    """
+    _, root = _root(read)
+    if not len(root.tile_id):
+        raise BrokenArchive("its root directory is empty")
+    return tile_name(int(root.tile_id[-1]))  # a leaf directory's entry has the id of its first tile
+
+
+def _root(read: Read) -> tuple[Mapping[str, Any], Directory]:
+    """The header and the root directory."""
     head = read(0, HEADER_LENGTH + LARGEST_ROOT)
     header = read_header(head[:HEADER_LENGTH])
     start, length = header["root_offset"], header["root_length"]
-    root = _directory(head[start : start + length])
+    return header, _directory(head[start : start + length])
+
+
+def _entries(read: Read) -> Directory:
+    """All tile entries from the directories that begin before the end of `DEEPEST_OUTLINE`."""
+    header, root = _root(read)
     end = first_tile_id(DEEPEST_OUTLINE + 1)
     parts = [root[root.run_length > 0]]
     for leaf in np.flatnonzero((root.run_length == 0) & (root.tile_id < end)):

@@ -6,16 +6,16 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from oam_mosaic_assets.core.archive import BrokenArchive
-from oam_mosaic_assets.core.outline import outline_of
+from oam_mosaic_assets.core.outline import Read, outline_of, some_tile
 from oam_mosaic_assets.core.picture_tiles import tile_pixels
-from oam_mosaic_assets.core.product import EXACT
+from oam_mosaic_assets.core.product import EXACT, IMAGERY
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.errors import ServerFailed
 from oam_mosaic_assets.gateways.object_store import ObjectStore
@@ -45,6 +45,7 @@ class Generation:
         port: Martin's, on the loopback interface.
         vector: Martin's TileJSON of the mosaic.
         raster: Martin's TileJSON of the pictures; None if the release has none.
+        samples: Martin's paths of one tile of each archive, by the archive's key.
     """
 
     number: int
@@ -54,11 +55,21 @@ class Generation:
     port: int
     vector: Mapping[str, Any]
     raster: Mapping[str, Any] | None
+    samples: Mapping[str, str]
 
     @property
     def documents(self) -> Path:
         """The folder that nginx serves as files."""
         return self.folder / "documents"
+
+    def unread(self) -> str:
+        """The key of an archive of which Martin gives no tile, as it cannot read it; empty if all is well."""
+        return next((key for key, path in self.samples.items() if not answer_of(self.port, path)), "")
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether Martin answers anything, whatever becomes of the store."""
+        return answer_of(self.port, "/health") is not None
 
     def end(self) -> None:
         """Stop its Martin and delete its folder."""
@@ -117,6 +128,10 @@ def start_generation(
         for name, content in told.items():
             (documents / name).write_bytes(content)
         (documents / "empty" / "204.png").write_bytes(transparent_tile(pictures.pixels))
+        keys = {VECTOR: pointer.archive}
+        if sources.raster:
+            keys[RASTER] = pointer.released[IMAGERY.name if sources.is_imagery else EXACT.name]
+        samples = dict(_samples(store, keys))
         undoing.pop_all()  # all of it is there to stay
     return Generation(
         number=number,
@@ -126,6 +141,7 @@ def start_generation(
         port=port,
         vector=vector,
         raster=raster,
+        samples=samples,
     )
 
 
@@ -143,18 +159,28 @@ def _tile_pixels(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> i
     """Pixels along the edge of a raster coverage tile; 256, with a warning, if that cannot be read."""
     key = pointer.released[EXACT.name]
     try:
-        return tile_pixels(lambda start, length: store.read_publicly(key, start=start, length=length) or b"")
+        return tile_pixels(_reader(store, key))
     except BrokenArchive as error:
         log.warning("assuming raster tiles of %d pixels: %s: %s", SMALL_TILE, key, error)
         return SMALL_TILE
 
 
+def _samples(store: ObjectStore, keys: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The path of a tile of each archive, by its key; without those that only Martin can read."""
+    for source, key in keys.items():
+        with suppress(BrokenArchive):
+            yield key, f"/{source}/{some_tile(_reader(store, key))}"
+
+
+def _reader(store: ObjectStore, key: str) -> Read:
+    """Reads byte ranges of an archive as any outsider does."""
+    return lambda start, length: store.read_publicly(key, start=start, length=length) or b""
+
+
 def _outline(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> Mapping[str, Any] | None:
     """The coverage's outline; None, with a warning, if the archive is one that only Martin can read."""
     try:
-        return outline_of(
-            lambda start, length: store.read_publicly(pointer.archive, start=start, length=length) or b""
-        )
+        return outline_of(_reader(store, pointer.archive))
     except BrokenArchive as error:
         log.warning("the entry for map editors is made without an outline: %s", error)
         return None

@@ -19,7 +19,7 @@ RASTER: Final = "raster"
 """Martin's name for the pictures: the raster coverage, or the imagery."""
 
 CACHE_MB: Final = 128
-"""Half of it goes to tiles, which nginx keeps for longer, and a quarter to directories."""
+"""A quarter of it goes to directories."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,8 @@ def martin_configuration(sources: Sources, *, port: int) -> bytes:
             "worker_processes": 2,
             "cors": False,
             "on_invalid": "abort",
-            "cache": {"size_mb": CACHE_MB},
+            # nginx keeps tiles, and a tile from memory would hide an archive that cannot be read
+            "cache": {"size_mb": CACHE_MB, "tile_size_mb": 0},
             "pmtiles": {
                 "allow_http": any(address.startswith("http://") for address in archives.values()),
                 # Martin takes addresses at Amazon for those of a bucket: ask without a key

@@ -146,7 +146,8 @@ def _common(front: Front) -> str:
   map $z $of_imagery {{ default 0;  {_deeper(front)} }}
   map $status $caching {{ default "no-store";  200 "{CACHING}";  204 "{CACHING}";  206 "{CACHING}";
     302 "{CACHING}";  304 "{CACHING}"; }}
-  map $uri $lasting {{ default $caching;  ~/viewer/assets/ "public, max-age=31536000, immutable"; }}
+  map $uri $lasting {{ default $caching;  ~/viewer/assets/ "public, max-age=31536000, immutable";
+    /health.json "no-store"; }}
   map $status $caching_of_all {{ default $caching;  200 $lasting;  304 $lasting; }}
   map $status $retry_after {{ default "";  503 10; }}
   map $request_method $allowed {{ default "GET, HEAD, OPTIONS";  GET "";  HEAD ""; }}

@@ -18,7 +18,7 @@ from typing import IO, Any, Final, Self
 
 from oam_mosaic_assets.core.product import EXACT, IMAGERY
 from oam_mosaic_assets.core.release import Pointer, is_build_name
-from oam_mosaic_assets.errors import MosaicError, ServerMissing, StoreRefused
+from oam_mosaic_assets.errors import MosaicError, ServerFailed, ServerMissing, StoreRefused
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.front import FrontServer
@@ -33,6 +33,9 @@ RETIRING_SECONDS: Final = SHUTDOWN_SECONDS + 5.0
 
 LONGEST_PAUSE: Final = 30.0
 """The most seconds between two attempts to restart what died."""
+
+MOST_SILENCES: Final = 3
+"""How often in a row Martin may answer nothing, five seconds each, before it is restarted."""
 
 TICK: Final = 0.2
 """Seconds between two checks of the child processes."""
@@ -59,6 +62,7 @@ class Supervisor:
         self._retiring: list[tuple[float, Generation]] = []
         self._trouble = ""
         self._failures = 0
+        self._silences = 0
         self._not_before = 0.0
         self._lock: IO[str] | None = None
 
@@ -108,10 +112,33 @@ class Supervisor:
             if pointer and (current is None or pointer.build != current.pointer.build):
                 self._turn(pointer)
             if self._is_running:  # else `watch` has a word to say
+                self._see_a_tile()
                 self._say_trouble("")
         except (MosaicError, OSError) as error:  # such as a full disk
             self._say_trouble(str(error))
         self._tell()
+
+    def _see_a_tile(self) -> None:
+        """Check that Martin gives tiles; stop one that has said nothing for long, so that it is restarted.
+
+        Raises:
+            ServerFailed: they are not.
+        """
+        current = self._current
+        if current is None:
+            return
+        if not current.is_answering:
+            self._silences += 1
+            if self._silences >= MOST_SILENCES:
+                self._silences = 0
+                current.martin.stop()
+            raise ServerFailed("Martin does not answer.", hint="If that goes on, it is restarted.")
+        self._silences = 0
+        if unread := current.unread():
+            raise ServerFailed(
+                f"Martin cannot read tiles of {unread}.",
+                hint="Check whether the archive can be read at its public address; it is tried again.",
+            )
 
     def _tell(self) -> None:
         """Update what `/health` answers, if it can be written; nothing else depends on it."""

@@ -12,7 +12,7 @@ import shapely
 from shapely import affinity
 
 from oam_mosaic_assets.core.archive import BrokenArchive
-from oam_mosaic_assets.core.outline import LARGEST_OUTLINE, outline_of
+from oam_mosaic_assets.core.outline import LARGEST_OUTLINE, outline_of, some_tile
 from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, TILE, Scene
 
@@ -104,3 +104,15 @@ def test_a_leaf_that_is_cut_short_is_said(scene: Scene, tmp_path: Path) -> None:
     whole = reader(archive.read_bytes())
     with pytest.raises(BrokenArchive, match="a directory cannot be read"):
         outline_of(lambda start, length: whole(start, length if start == 0 else length - 3))
+
+
+@pytest.mark.parametrize("leaf_size", [None, 7])
+def test_some_tile_is_one_that_the_archive_has(scene: Scene, tmp_path: Path, leaf_size: int | None) -> None:
+    pieces = pieces_of(scene.archive)
+    archive = assembled(pieces, tmp_path / "some.pmtiles", leaf_size=leaf_size)
+    zoom, x, y = map(int, some_tile(reader(archive.read_bytes())).split("/"))
+    assert pieces.at(zoom, x, y)
+    assert zoom > 0
+    pieces.entries = []
+    with pytest.raises(BrokenArchive, match="is empty"):
+        some_tile(reader(assembled(pieces, archive).read_bytes()))

@@ -18,7 +18,8 @@ import pytest
 import requests
 from pmtiles.tile import Compression, serialize_directory
 
-from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.core.product import EXACT
+from oam_mosaic_assets.core.release import ARCHIVE, Keys
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.viewer import INDEX
@@ -214,6 +215,20 @@ def test_a_server_that_cannot_be_started_again_is_not_called_well(
         assert len([*(server.scratch / "serve").glob("[1-9]*")]) <= 2, "attempts that failed leave nothing"
 
 
+def test_a_martin_that_hangs_is_said_to_and_started_again(
+    server: Serving, store: FolderStore, mosaic: Path
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    hanging = children_of(server, "martin")[0]
+    hanging.suspend()
+    server.until(lambda: server.health()["status"] == "degraded")
+    assert "Martin does not answer" in server.health()["trouble"]
+    server.until(lambda: server.health()["status"] == "ok")
+    assert hanging.pid not in psutil.pids()
+    assert server.ask(0, "/globalcoverage/5/16/15").status in {200, 204}
+
+
 def test_stopped_it_leaves_nothing(server: Serving, store: FolderStore, mosaic: Path) -> None:
     release(store, FIRST, mosaic)
     server.serves(FIRST)
@@ -320,3 +335,30 @@ def test_a_bucket_is_served_without_a_key_and_through_its_outage(
         server.until(lambda: server.health()["status"] == "ok")
         release(store, SECOND, mosaic)
         server.serves(SECOND)
+
+
+@pytest.mark.parametrize("which", [ARCHIVE, EXACT.name])
+def test_an_archive_that_may_no_longer_be_read_is_not_called_well(
+    tmp_path: Path,
+    moto: S3Server,
+    in_s3: tuple[str, ObjectStore],
+    proxy: S3Proxy,
+    mosaic: Path,
+    raster: Path,
+    which: str,
+) -> None:
+    """Although the pointer can be read, and Martin has given its tiles before."""
+    bucket, store = in_s3
+    pointer = release(store, FIRST, mosaic, raster)
+    with serving(tmp_path / "serve", settings_of(moto, bucket, proxy.endpoint)) as server:
+        server.serves(FIRST)
+        server.until(lambda: server.health()["status"] == "ok")
+        assert server.ask(0, "/health").headers["cache-control"] == "no-store"
+        key = pointer.released[which]
+        proxy.spoil("ReadAnonymously", key, Spoiled(status="403 Forbidden", code="AccessDenied"))
+        server.until(lambda: server.health()["status"] == "degraded")
+        assert f"Martin cannot read tiles of {key}." in server.health()["trouble"]
+        martin = children_of(server, "martin")
+        proxy.forget()
+        server.until(lambda: server.health()["status"] == "ok")
+        assert children_of(server, "martin") == martin, "nobody restarts it for that"
