@@ -17,7 +17,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from http import HTTPStatus
-from threading import Timer
+from threading import Event, Timer
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -32,6 +32,9 @@ SECONDS: Final = 5.0
 
 CONVERSATION_SECONDS: Final = 15.0
 """Timeout for a whole exchange, however slowly the server answers: Dagster ends a tick after a minute."""
+
+Noting = Callable[[socket.socket], socket.socket]
+"""Is given each connection as it is opened, and gives it back."""
 
 _PORTS: Final = {"smtp": 587, "smtps": 465}
 
@@ -110,7 +113,7 @@ class Email:
 
     def send(self, message: Message) -> str:
         try:
-            with closing(self._connect()) as server, _cut_off(lambda: [server.sock]):
+            with _cut_off() as noting, closing(self._connect(noting)) as server:
                 self._introduce(server)
                 refused = server.send_message(self._letter(message), self._sender, self._recipients)
                 with suppress(smtplib.SMTPException, OSError):  # it was accepted, whatever happens now
@@ -126,10 +129,17 @@ class Email:
             hint="Check ALERT_SMTP_URL, ALERT_EMAIL_FROM, ALERT_EMAIL_TO; oam-mosaic test-alerts tries them.",
         )
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connect(self, noting: Noting) -> smtplib.SMTP:
+        class Noted(smtplib.SMTP):
+            def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+                return noting(super()._get_socket(host, port, timeout))  # type: ignore[misc]
+
+        class NotedTLS(smtplib.SMTP_SSL, Noted):  # it is noted before the handshake
+            pass
+
         if self._is_tls:
-            return smtplib.SMTP_SSL(self._host, self._port, timeout=SECONDS, context=self._context())
-        return smtplib.SMTP(self._host, self._port, timeout=SECONDS)
+            return NotedTLS(self._host, self._port, timeout=SECONDS, context=self._context())
+        return Noted(self._host, self._port, timeout=SECONDS)
 
     def _introduce(self, server: smtplib.SMTP) -> None:
         server.ehlo_or_helo_if_needed()
@@ -167,21 +177,35 @@ def _as_it_is(request: Any) -> Any:
 
 
 @contextmanager
-def _cut_off(lines: Callable[[], Sequence[socket.socket | None]]) -> Iterator[None]:
-    """Shut down connections that take too long; reads and writes then fail as if the server were gone."""
+def _cut_off() -> Iterator[Noting]:
+    """Shut down connections that take too long; reads and writes then fail as if the server were gone.
+
+    Yields a function that notes each connection, before anything is read from it.
+    """
+    lines: list[socket.socket] = []
+    is_over = Event()
 
     def cut() -> None:
-        for line in filter(None, lines()):
+        is_over.set()
+        for line in lines:
             with suppress(OSError):  # it is closed already
-                socket.socket.shutdown(line, socket.SHUT_RDWR)  # not TLS's own, which drops its state too
+                line.shutdown(socket.SHUT_RDWR)
+
+    def noting(line: socket.socket) -> socket.socket:
+        lines.append(line.dup())  # TLS detaches the socket itself
+        if is_over.is_set():  # while it was being opened
+            cut()
+        return line
 
     timer = Timer(CONVERSATION_SECONDS, cut)
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield noting
     finally:
         timer.cancel()
+        for line in lines:
+            line.close()
 
 
 @contextmanager
@@ -190,29 +214,21 @@ def _brief_session() -> Iterator[requests.Session]:
     import requests  # noqa: PLC0415
     from requests.adapters import HTTPAdapter  # noqa: PLC0415
 
-    lines: list[socket.socket] = []
-
     class Noted(HTTPAdapter):
         def get_connection_with_tls_context(self, *stated: Any, **named: Any) -> Any:
             pool: Any = super().get_connection_with_tls_context(*stated, **named)
 
             class Connection(pool.ConnectionCls):  # type: ignore[misc]  # HTTP's or HTTPS's
                 def _new_conn(self) -> socket.socket:
-                    line: socket.socket = super()._new_conn()
-                    lines.append(line.dup())  # TLS detaches the socket itself
-                    return line
+                    return noting(super()._new_conn())
 
             pool.ConnectionCls = Connection
             return pool
 
-    with requests.Session() as session, _cut_off(lambda: lines):
+    with _cut_off() as noting, requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, Noted())
-        try:
-            yield session
-        finally:
-            for line in lines:
-                line.close()
+        yield session
 
 
 @contextmanager

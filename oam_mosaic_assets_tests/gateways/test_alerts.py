@@ -170,6 +170,28 @@ def test_a_mail_server_that_answers_slowly_many_times_is_not_waited_for(
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("begin", [b"", b"220-slow\r\n220-"], ids=["before TLS", "in the greeting"])
+def test_a_mail_server_that_is_slow_to_greet_is_not_waited_for(
+    begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oam_mosaic_assets.gateways.alerts.CONVERSATION_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as taken, suppress(OSError):
+                taken.sendall(begin or b"\x16\x03\x03\x40\x00")  # a record of TLS that takes its time
+                while True:
+                    time.sleep(0.1)
+                    taken.sendall(b"x")
+
+        Thread(target=answer, daemon=True).start()
+        began = time.monotonic()
+        address = f"{'smtp' if begin else 'smtps'}://127.0.0.1:{server.getsockname()[1]}"
+        slow = Email(address, sender=SENDER, recipients=PEOPLE)
+        assert "ALERT_SMTP_URL did not accept the alert" in refusal(slow)
+    assert time.monotonic() - began < 4
+
+
 def test_a_letter_arrives_whole_and_its_text_makes_no_header() -> None:
     with running_smtp() as server:
         assert email(server).send(MESSAGE) == ""
