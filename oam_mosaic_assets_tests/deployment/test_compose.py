@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.live_dagster import program
 from oam_mosaic_assets_tests.chain import REPOSITORY
@@ -38,7 +39,8 @@ def exampled() -> list[str]:
 def interpolated(value: Any, environment: dict[str, str]) -> Any:
     """A value as compose interpolates it: each variable from the environment, or else its default.
 
-    With a `+`, it is the other way round: the value stated here if the variable has one.
+    With a `+`, it is the other way round: the value stated here if the variable has one. A default may have
+    variables itself.
     """
     if isinstance(value, dict):
         return {key: interpolated(each, environment) for key, each in value.items()}
@@ -53,7 +55,8 @@ def interpolated(value: Any, environment: dict[str, str]) -> Any:
             return str(other) if environment.get(name) else ""
         return environment.get(name, other or "")
 
-    return VARIABLE.sub(meant, value)
+    inside_out = VARIABLE.sub(meant, value)
+    return inside_out if inside_out == value else interpolated(inside_out, environment)
 
 
 def settings_of(service: str, **stated: str) -> Settings:
@@ -86,9 +89,8 @@ def test_the_example_changes_nothing_as_it_is() -> None:
 
 def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
     text = re.sub(r"\s#.*", "", (REPOSITORY / "compose.yaml").read_text())
-    used = VARIABLE.findall(text)
-    assert text.count("${") == len(used), "a form that the test cannot read"
-    assert {name for name, *_ in used} <= {*exampled()}
+    assert "${" not in interpolated(text, {}), "a form that the test cannot read"
+    assert {*re.findall(r"(?<!\$)\$\{(\w+)", text)} <= {*exampled()}
 
 
 @pytest.mark.parametrize("service", ["mosaicker", "code-server", "webserver", "daemon"])
@@ -112,6 +114,17 @@ def test_the_tile_server_has_the_place_of_the_others_but_no_key_or_password() ->
     inside = [int(port.rpartition(":")[2]) for port in SERVICES["martin"]["ports"]]
     assert tuple(inside) == settings.serve_ports
     assert settings.serve_address == "0.0.0.0"  # noqa: S104
+
+
+def test_the_tile_server_hands_out_addresses_that_reach_it() -> None:
+    """At the ports outside the container, unless a proxy's addresses are stated."""
+    stated = {"SERVE_VECTOR_PORT": "1234", "SERVE_RASTER_URL": "https://raster.example.org"}
+    addresses = Addresses.of(settings_of("martin", **stated))
+    ports = interpolated(SERVICES["martin"]["ports"], stated)
+    vector, _, viewer = (f"http://{port.rpartition(':')[0]}" for port in ports)
+    assert (addresses.vector, addresses.viewer) == (vector, viewer)
+    assert vector == "http://127.0.0.1:1234"
+    assert addresses.raster == "https://raster.example.org"
 
 
 @pytest.mark.parametrize(
