@@ -1,6 +1,6 @@
 """The jobs: the whole chain, its last step, partitions of imagery, a rollback, the freshness check."""
 
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
@@ -9,6 +9,9 @@ from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.assets.rollback import turn_back
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.resources.staging import discard_staged
+
+FIRST: Final = {"dagster/priority": "10"}
+"""Tag of the runs that go before partitions of imagery, of which a backfill may queue hundreds."""
 
 PLAIN_LOG: dict[str, Any] = {"loggers": {"console": {}}}
 """Selects our console logger; by default, Dagster writes all of its own events to standard error."""
@@ -20,6 +23,7 @@ global_mosaic = dg.define_asset_job(
     description="From the catalogue to the published mosaic: read, tile, audit, publish.",
     hooks={discard_staged},  # for the audit too: a check has no hooks of its own
     config=PLAIN_LOG,
+    tags=FIRST,
 )
 
 publish_held_build = dg.define_asset_job(
@@ -28,6 +32,7 @@ publish_held_build = dg.define_asset_job(
     description="Publish a build that a guard held back: `oam-mosaic publish BUILD --confirm REASON`.",
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
+    tags=FIRST,
 )
 
 
@@ -44,6 +49,7 @@ imagery_partitions = dg.define_asset_job(
     description="Make an earlier build public again and hold publication: `oam-mosaic rollback`.",
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
+    tags=FIRST,
 )
 def rollback() -> None:
     """Roll back in an op that belongs to no asset, since nothing is rebuilt."""
@@ -56,4 +62,5 @@ mosaic_freshness = dg.define_asset_job(
     description="Check that the public mosaic is in the store, is ours, and is recent enough.",
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
+    tags=FIRST,
 )
