@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oam_mosaic_assets.core.key import check_key
 from oam_mosaic_assets.errors import SettingsError
-from oam_mosaic_assets.gateways.object_store import check_key
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets.settings.values import KEY
 

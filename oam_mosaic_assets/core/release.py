@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from oam_mosaic_assets.core.key import check_key
 from oam_mosaic_assets.core.product import MOSAIC, Product
 
 ARCHIVE: Final = MOSAIC.name
@@ -255,7 +256,7 @@ class Pointer:
         """Parse a stored pointer.
 
         Raises:
-            ValueError: it is not a pointer of this format.
+            ValueError: it is not a pointer of this format, or names what cannot be an object.
         """
         try:
             stated = json.loads(content)
@@ -281,6 +282,8 @@ class Pointer:
         for moment in (pointer.snapshot_taken_at, pointer.checked_at):
             if datetime.fromisoformat(moment).tzinfo is None:
                 raise ValueError(f"it is not a pointer: {moment} has no time zone")
+        for key in (pointer.archive, pointer.manifest, *pointer.released.values(), *pointer.etags):
+            check_key(key)
         return pointer
 
     def age_hours(self, now: datetime) -> float:

@@ -19,13 +19,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from oam_mosaic_assets.core.key import check_key
 from oam_mosaic_assets.errors import DiskFull, StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import (
     Headers,
     PreconditionFailed,
     PublicHead,
     StoredObject,
-    check_key,
     check_range,
 )
 from oam_mosaic_assets.gateways.whole_file import NO_ROOM, copy_content, partial_beside, whole_file

@@ -1,6 +1,6 @@
 """The interface of the object store: what `s3_store` and `folder_store` both guarantee.
 
-A key is a `/`-separated name such as `mosaic/builds/20260115T030000Z-3f9c2a7d41be/manifest.json`; `check_key`
+A key is a `/`-separated name such as `mosaic/builds/20260115T030000Z-3f9c2a7d41be/manifest.json`; `core.key`
 says which names both stores accept. Writes are atomic: a reader sees the old object or the new one, never a
 partial one. An object is private unless it is written with `public=True`; permissions and headers are part of
 the write, so an object never exists without them. Replacing an object replaces both.
@@ -62,21 +62,6 @@ class PublicHead:
 
 class PreconditionFailed(Exception):
     """A conditional write or copy found a different object than expected."""
-
-
-def check_key(key: str) -> str:
-    """Return the key of an object to write, if it names the same thing in every store.
-
-    Raises:
-        ValueError: an empty segment (`a//b`, `/a`, `a/`, the empty key), a segment that begins with a dot
-            (`..` would leave a folder; a folder keeps its own files under such names), or a non-printable
-            character.
-    """
-    if not key.isprintable() or any(not part or part.startswith(".") for part in key.split("/")):
-        raise ValueError(
-            f"{key!r} is not a key: it needs segments between single slashes, none with a leading dot"
-        )
-    return key
 
 
 def check_range(start: int, length: int | None) -> None:

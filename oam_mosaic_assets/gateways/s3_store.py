@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
+from oam_mosaic_assets.core.key import check_key
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.anonymous import AnonymousReader
 from oam_mosaic_assets.gateways.object_store import (
@@ -27,7 +28,6 @@ from oam_mosaic_assets.gateways.object_store import (
     PreconditionFailed,
     PublicHead,
     StoredObject,
-    check_key,
     check_range,
 )
 from oam_mosaic_assets.gateways.s3_client import bucket_address, connect, full_address, has_virtual_hosts

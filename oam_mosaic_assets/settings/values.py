@@ -14,7 +14,7 @@ from oam_mosaic_assets.core.product import MOSAIC, Product, chosen
 
 _SWITCH: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-"""A key that every store accepts (`object_store.check_key`) and that needs no escaping in an address."""
+"""A key that every store accepts (`core.key`) and that needs no escaping in an address."""
 
 MAILBOX: Final = re.compile(r"[A-Za-z0-9_.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 """An e-mail address as in a header, with nothing that could end the header."""

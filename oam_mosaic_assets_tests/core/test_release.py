@@ -70,6 +70,9 @@ def test_a_pointer_that_knows_the_archive_only_is_read() -> None:
         b"\xff",
         replace(POINTER, format=2).to_json(),
         replace(POINTER, products={"a.json": {"key": "a"}}).to_json(),
+        replace(POINTER, archive="mosaic/../../etc/passwd").to_json(),
+        replace(POINTER, manifest="").to_json(),
+        replace(POINTER, etags={"/global-mosaic.pmtiles": "e"}).to_json(),
     ],
 )
 def test_what_is_no_pointer_is_refused(content: bytes) -> None:
