@@ -184,6 +184,22 @@ class Releases:
             self.public.see(pointer, warn)
         return pointer
 
+    def let_wait_alone(self, build: str) -> None:
+        """Delete the builds that a guard held back before this one, so that they do not pile up.
+
+        Not while anyone is publishing, as it may be one of them; the next build that is held back does it.
+
+        Raises:
+            PublicationLost: another publisher began at this moment.
+        """
+        holder = holder_of(self.store, self.keys.lock)
+        if holder and holder.until > datetime.now(UTC):
+            return
+        if older := [each for each in self.staged.held() if is_overtaken(each, build)]:
+            with self.lock(f"tidying up before {build}").held(lambda _: None):
+                for each in older:
+                    self.staged.discard(each)
+
     @contextmanager
     def _or_withdrawn(self, build: str, lock: PublisherLock) -> Iterator[None]:
         """If a build does not become public, delete its release, or it would be listed as one that was.

@@ -63,6 +63,19 @@ class StagedBuilds:
         """The staged and audited builds, oldest first: those that a person may publish."""
         return [build for build, each in self.objects() if each.key == self.keys.staging(build, AUDIT)]
 
+    def held(self) -> list[str]:
+        """Those of them that a guard holds back, oldest first: only a person's word can make them public."""
+        return [each for each in self.waiting() if self._is_held(each)]
+
+    def _is_held(self, build: str) -> bool:
+        from oam_mosaic_assets.core.audit import GUARDS  # noqa: PLC0415  # slow to import, seldom needed
+
+        found = self.store.get_bytes(self.keys.staging(build, AUDIT))
+        with suppress(ValueError, TypeError, KeyError):  # of another version
+            verdicts = json.loads(found[0])["verdicts"] if found else []
+            return any(each["name"] in GUARDS and not each["passed"] for each in verdicts)
+        return False
+
     def objects(self) -> Iterator[tuple[str, StoredObject]]:
         """All staged objects, each with its build."""
         for each in self.store.keys(self.keys.staging_root):

@@ -206,10 +206,14 @@ class ObjectStoreIOManager(dg.IOManager):
                 f"{build} has been published before; its staged objects were deleted then.",
                 hint=f"To make it public again: oam-mosaic rollback {build} --reason REASON.",
             )
-        return StoreRefused(
-            f"{key} is not in {self.store.origin}: a build's staged objects are deleted once it has failed.",
-            hint="Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`.",
+        text = (
+            f"{key} is not in {self.store.origin}: a build's staged objects are deleted once it has failed."
         )
+        hint = "Materialise the whole chain again: job `global_mosaic`, or `oam-mosaic build`."
+        if newer := [each for each in waiting if is_overtaken(build, each)]:
+            text = f"{build} was deleted when {newer[-1]} was held back, which waits in its place."
+            hint = f"Publish that one: oam-mosaic publish {newer[-1]} --confirm REASON."
+        return StoreRefused(text, hint=hint)
 
 
 def _name_of(output: dg.OutputContext) -> str:

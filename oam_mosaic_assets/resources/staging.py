@@ -36,8 +36,8 @@ def discard_staged(context: dg.HookContext) -> None:
 def discard_at_the_end(context: dg.InitResourceContext) -> None:
     """Delete the same where no hook does: the run was stopped by a signal or from the UI, or an audit failed.
 
-    Until then, the audits of other products may still need it. To be called when the run's resources are torn
-    down.
+    Until then, the audits of other products may still need it. If a guard holds the build back instead,
+    delete those that were held back before it. To be called when the run's resources are torn down.
     """
     if context.run is None or context.instance is None:
         return
@@ -51,8 +51,21 @@ def discard_at_the_end(context: dg.InitResourceContext) -> None:
         each.blocking and not each.passed and each.check_name not in GUARDS and "build" in each.metadata
         for each in evaluations
     )
+    releases = context.resources.releases
     if is_wrong or _is_cancelled(run, instance) or _is_stopped(context.run, instance):
-        _discard(run, instance, context.resources.releases, context.log)
+        _discard(run, instance, releases, context.log)
+        return
+    for each in evaluations:
+        if each.blocking and not each.passed and each.check_name in GUARDS:
+            _let_wait_alone(str(each.metadata["build"].value), releases, context.log)
+
+
+def _let_wait_alone(build: str, releases: Releases, log: logging.Logger | None) -> None:
+    try:
+        releases.let_wait_alone(build)
+    except MosaicError as error:  # the next build that is held back does it
+        if log:
+            log.warning("The builds that were held back before %s could not be deleted yet: %s", build, error)
 
 
 def _is_cancelled(run: str, instance: dg.DagsterInstance) -> bool:

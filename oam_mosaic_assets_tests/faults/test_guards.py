@@ -8,17 +8,20 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
-from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.core.release import AUDIT, Pointer, as_json
 from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
 from oam_mosaic_assets.gateways.catalogue.sample_dirt import DIRT, MARK
 from oam_mosaic_assets.gateways.catalogue.source import Unreadable
+from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import (
     Outcome,
     Site,
@@ -196,6 +199,45 @@ def test_a_build_that_is_held_back_is_gone_once_another_is_public(site: Site) ->
     assert f"The newer mosaic {after.build} is public; the staged objects of {held.build}" in outcome.text
     assert "Nothing needs to be done" in outcome.text
     assert site.stays_whole() == after
+
+
+def test_of_builds_that_are_held_back_only_the_newest_waits(site: Site) -> None:
+    waiting = Releases(site.store, site.keys).staged.waiting
+    before = site.published()
+    write_items(site.items, some_items(IMAGES - 10))
+    oldest = site.run()
+    with PublisherLock(site.store, site.keys.lock, "a person's").held(lambda _: None):
+        older = site.run()
+    assert waiting() == [oldest.build, older.build], "a person may be publishing one"
+
+    newest = site.run()
+
+    assert list(newest.failed_checks) == ["catalogue_did_not_shrink"]
+    unchanged(site, before)
+    assert waiting() == [newest.build]
+    outcome = site.run(job="publish_held_build", tags=confirmation(older))
+    assert f"{older.build} was deleted when {newest.build} was held back" in outcome.text
+    assert f"oam-mosaic publish {newest.build} --confirm REASON" in outcome.text
+    assert site.run(job="publish_held_build", tags=confirmation(newest)).success
+    assert site.stays_whole().build == newest.build
+
+
+def test_a_build_that_is_on_its_way_is_left_alone_when_another_is_held_back(site: Site) -> None:
+    site.published()
+    staged = Releases(site.store, site.keys).staged
+    underway = staged.name_build(datetime.now(UTC), "0" * 64, run="another")
+    audit = {
+        "sha256": "0",
+        "seconds": 1.0,
+        "verdicts": [{"name": "catalogue_did_not_shrink", "passed": True}],
+    }
+    site.store.put_bytes(site.keys.staging(underway, AUDIT), as_json(audit), Headers("application/json"))
+    write_items(site.items, some_items(IMAGES - 10))
+
+    held = site.run()
+
+    assert staged.waiting() == [underway, held.build]
+    staged.discard(underway)
 
 
 def test_the_list_of_those_set_aside_is_kept_in_private_with_each_release(
