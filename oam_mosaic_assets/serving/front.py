@@ -20,8 +20,8 @@ from oam_mosaic_assets.gateways.viewer import INDEX
 from oam_mosaic_assets.serving.asking import answer_of
 from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.generation import Generation
-from oam_mosaic_assets.serving.nginx import COVERAGE_ZOOM, Front, nginx_configuration
-from oam_mosaic_assets.serving.programs import Program, find_njs, find_program, until
+from oam_mosaic_assets.serving.nginx import COVERAGE_ZOOM, SHUTDOWN_SECONDS, Front, nginx_configuration
+from oam_mosaic_assets.serving.programs import GRACE_SECONDS, Program, find_njs, find_program, until
 from oam_mosaic_assets.settings import Settings
 
 TURN_SECONDS: Final = 20.0
@@ -104,8 +104,7 @@ class FrontServer:
             not program.is_running
         ):
             said = program.end
-            if program.is_running:
-                program.stop()
+            program.stop()
             raise ServerMissing(
                 f"nginx did not come up. {said}",
                 hint="Check whether another program uses its ports; SERVE_VECTOR_PORT etc. set them.",
@@ -137,8 +136,8 @@ class FrontServer:
 
     def stop(self) -> None:
         """Let it finish the requests in progress, and end it."""
-        if self._program and self._program.is_running:
-            self._program.stop(sign=signal.SIGQUIT)
+        if self._program:
+            self._program.stop(sign=signal.SIGQUIT, grace=SHUTDOWN_SECONDS + GRACE_SECONDS)
 
     def _take_configuration(self) -> None:
         if self._program is None or not self._program.is_running:

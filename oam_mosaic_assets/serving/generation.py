@@ -73,8 +73,7 @@ class Generation:
 
     def end(self) -> None:
         """Stop its Martin and delete its folder."""
-        if self.martin.is_running:
-            self.martin.stop()
+        self.martin.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

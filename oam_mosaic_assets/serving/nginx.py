@@ -20,7 +20,7 @@ COVERAGE_ZOOM: Final = 15
 """The last zoom to assume for coverage where a release has none."""
 
 SHUTDOWN_SECONDS: Final = 10
-"""How long a worker of the previous configuration may take to finish its requests."""
+"""How long a worker may take to finish its requests, when nginx gets another configuration or is stopped."""
 
 CACHING: Final = "public, max-age=60, must-revalidate"
 """For tiles: their addresses outlive a release. Contract: a new mosaic is seen within a minute."""

@@ -97,6 +97,7 @@ class Program:
         """
         self.name = name
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._may_have_orphans = True
         inherited = {each: os.environ[each] for each in _INHERITED if each in os.environ}
         setpriv = shutil.which("setpriv")
         # TERM, not KILL, so that nginx ends its workers
@@ -148,19 +149,20 @@ class Program:
         self._child.send_signal(sign)
 
     def stop(self, *, sign: signal.Signals = signal.SIGTERM, grace: float = GRACE_SECONDS) -> None:
-        """Ask it to end; if it does not, kill it and everything it started."""
+        """Ask it to end, if it is running; kill it if it does not, and whatever it started and left."""
         self._child.send_signal(sign)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._child.wait(grace)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.pid, signal.SIGKILL)
-            self._child.wait()
+        self._end_orphans()
+        self._child.wait()
         self._listener.join(1.0)
 
     def _end_orphans(self) -> None:
-        """Kill what it left running: the workers of a killed nginx would keep its ports."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        """Kill its process group: the workers of a killed nginx would keep its ports."""
+        if self._may_have_orphans:
+            self._may_have_orphans = False  # later, its number may be another's
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _listen(self, log: logging.Logger) -> None:
         if self._child.stdout is None:

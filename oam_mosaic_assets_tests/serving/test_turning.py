@@ -243,6 +243,40 @@ def test_stopped_it_leaves_nothing(server: Serving, store: FolderStore, mosaic: 
     assert [path.name for path in server.scratch.iterdir()] == ["serve.lock"]
 
 
+def test_stopped_it_finishes_the_requests_in_progress(
+    server: Serving, store: FolderStore, mosaic: Path
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    (martin,) = children_of(server, "martin")
+    martin.suspend()
+    answers: list[Answer] = []
+    reader = threading.Thread(target=lambda: answers.append(server.ask(0, TILE)))
+    reader.start()
+    time.sleep(1.0)
+    server.process.terminate()
+    time.sleep(7.0)
+    martin.resume()
+    reader.join(30)
+    assert [each.content for each in answers] == [tile_of(mosaic)]
+    assert server.stop() == 128 + signal.SIGTERM
+
+
+def test_stopped_just_after_nginx_was_killed_it_leaves_no_worker(
+    server: Serving, store: FolderStore, mosaic: Path
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    server.process.send_signal(signal.SIGSTOP)  # so that it cannot start another
+    next(each for each in children_of(server, "nginx") if each.ppid() == server.process.pid).kill()
+    server.process.terminate()
+    server.process.send_signal(signal.SIGCONT)
+    assert server.stop() == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+
+
 def test_killed_it_takes_its_servers_with_it(server: Serving, store: FolderStore, mosaic: Path) -> None:
     release(store, FIRST, mosaic)
     server.serves(FIRST)
