@@ -32,6 +32,9 @@ from oam_mosaic_assets.gateways.whole_file import NO_ROOM, copy_content, partial
 
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
+ENTERED: Final = 0o055
+"""What everyone needs of a folder with public objects, whatever the umask."""
+
 PARTIAL: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.partial")
 REFUSALS: Final = frozenset(
     {
@@ -51,8 +54,9 @@ _ELSEWHERE: Final = "Set MOSAIC_STORE to a folder that this user may write to."
 class FolderStore:
     """An `ObjectStore` in a folder, which is created when the first object is written.
 
-    A public object is a file that everyone may read (mode 0644), a private one only its owner (0600). Headers
-    are not kept, because nothing serves them. Unlike on S3, `a` and `a/b` cannot both be objects.
+    A public object is a file that everyone may read (mode 0644), in folders that everyone may enter (0755); a
+    private one is only its owner's (0600). Headers are not kept, because nothing serves them. Unlike on S3,
+    `a` and `a/b` cannot both be objects.
     """
 
     def __init__(self, root: Path) -> None:
@@ -186,8 +190,7 @@ class FolderStore:
             if opened is None:
                 return None
             with opened[0] as file:
-                is_public = os.fstat(file.fileno()).st_mode & stat.S_IROTH
-            return PublicHead(opened[1].size, None) if is_public else None
+                return PublicHead(opened[1].size, None) if self._is_public(key, file) else None
 
     def read_publicly(self, key: str, *, start: int = 0, length: int | None = None) -> bytes | None:
         """See `ObjectStore.read_publicly`. The public is anyone but the file's owner and group."""
@@ -197,13 +200,33 @@ class FolderStore:
             if opened is None:
                 return None
             with opened[0] as file:
-                if not os.fstat(file.fileno()).st_mode & stat.S_IROTH:
+                if not self._is_public(key, file):
                     return None
                 file.seek(start)
                 return file.read(-1 if length is None else length)
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
+
+    def _folders_above(self, path: Path) -> Iterator[Path]:
+        """The folders that lead to a file, up to the store's own; those above are not the store's."""
+        for folder in path.parents:
+            yield folder
+            if folder == self.root:
+                return
+
+    def _is_public(self, key: str, file: BinaryIO) -> bool:
+        """Whether everyone may read the file, and enter the folders that lead to it."""
+        return bool(os.fstat(file.fileno()).st_mode & stat.S_IROTH) and all(
+            folder.stat().st_mode & stat.S_IXOTH for folder in self._folders_above(self._path(key))
+        )
+
+    def _let_everyone_enter(self, path: Path) -> None:
+        """Open the folders that lead to a file; those that are open already may be another user's."""
+        for folder in self._folders_above(path):
+            mode = stat.S_IMODE(folder.stat().st_mode)
+            if not mode & stat.S_IXOTH:
+                folder.chmod(mode | ENTERED)
 
     def _open(self, key: str) -> tuple[BinaryIO, StoredObject] | None:
         """Open an object and describe it; the file stays that object, whatever happens to its key."""
@@ -228,6 +251,8 @@ class FolderStore:
         with self._faults("write", key):
             with self._lock():  # or `delete` might remove the folder while it is still empty
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if public:
+                    self._let_everyone_enter(path)
                 file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb")
             try:
                 with file:
@@ -272,7 +297,7 @@ class FolderStore:
             yield from (Path(place, name) for name in names)
 
     def _remove_empty_folders_above(self, path: Path) -> None:
-        for folder in path.parents:
+        for folder in self._folders_above(path):
             if folder == self.root or any(folder.iterdir()):
                 return
             folder.rmdir()

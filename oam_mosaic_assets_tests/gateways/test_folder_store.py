@@ -41,6 +41,37 @@ def test_an_object_is_a_file_with_its_rights(store: FolderStore, *, public: bool
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
+def test_whatever_the_umask_everyone_may_enter_the_folders_of_public_objects_alone(
+    store: FolderStore,
+) -> None:
+    before = os.umask(0o077)
+    try:
+        store.put_bytes("mosaic/staging/b/c.json", b"{}", JSON)
+        store.put_bytes("mosaic/builds/b/c.json", b"{}", JSON, public=True)
+    finally:
+        os.umask(before)
+
+    modes = {
+        folder.relative_to(store.root).as_posix(): stat.S_IMODE(folder.stat().st_mode)
+        for folder in (store.root, *store.root.rglob("*"))
+        if folder.is_dir()
+    }
+    opened = dict.fromkeys((".", "mosaic", "mosaic/builds", "mosaic/builds/b"), 0o755)
+    assert modes == opened | dict.fromkeys(("mosaic/staging", "mosaic/staging/b"), 0o700)
+    assert store.read_publicly("mosaic/builds/b/c.json") == b"{}"
+
+
+@pytest.mark.parametrize("closed", ["", "mosaic", "mosaic/builds"])
+def test_what_lies_in_a_folder_that_others_may_not_enter_is_not_public(
+    store: FolderStore, closed: str
+) -> None:
+    store.put_bytes("mosaic/builds/a.json", b"{}", JSON, public=True)
+    (store.root / closed).chmod(0o750)
+
+    assert store.read_publicly("mosaic/builds/a.json") is None
+    assert store.head_publicly("mosaic/builds/a.json") is None
+
+
 def test_a_store_is_named_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = FolderStore(Path("data/store"))
