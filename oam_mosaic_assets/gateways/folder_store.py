@@ -163,7 +163,7 @@ class FolderStore:
                     path.unlink()
                     self._remove_empty_folders_above(path)
 
-    def abandon_uploads(self, prefix: str, *, older_than_seconds: float) -> int:
+    def abandon_uploads(self, prefix: str, *, older_than_seconds: float, exactly: bool = False) -> int:
         """See `ObjectStore.abandon_uploads`."""
         latest = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         removed = 0
@@ -173,7 +173,8 @@ class FolderStore:
                     continue
                 key = path.with_name(partial["name"]).relative_to(self.root).as_posix()
                 found = _object_at(path, key)
-                if found is not None and key.startswith(prefix) and found.written_at <= latest:
+                is_meant = key == prefix if exactly else key.startswith(prefix)
+                if found is not None and is_meant and found.written_at <= latest:
                     path.unlink(missing_ok=True)
                     self._remove_empty_folders_above(path)
                     removed += 1

@@ -151,8 +151,14 @@ class ObjectStore(Protocol):
         """Delete objects; missing ones are not an error."""
         ...
 
-    def abandon_uploads(self, prefix: str, *, older_than_seconds: float) -> int:
-        """Remove unfinished uploads below the prefix, left by killed processes; return how many."""
+    def abandon_uploads(self, prefix: str, *, older_than_seconds: float, exactly: bool = False) -> int:
+        """Remove unfinished uploads below the prefix, left by killed processes; return how many.
+
+        Args:
+            prefix: of their keys.
+            older_than_seconds: how long ago they must have begun.
+            exactly: only those to this very key, as others may write to keys that begin with it.
+        """
         ...
 
     def public_address(self, key: str) -> str:

@@ -226,7 +226,7 @@ class S3Store:
                 for refusal in answer.get("Errors", []):
                     raise ClientError({"Error": refusal}, "DeleteObjects")
 
-    def abandon_uploads(self, prefix: str, *, older_than_seconds: float) -> int:
+    def abandon_uploads(self, prefix: str, *, older_than_seconds: float, exactly: bool = False) -> int:
         """See `ObjectStore.abandon_uploads`."""
         latest = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         abandoned = 0
@@ -236,7 +236,7 @@ class S3Store:
             )
             for page in pages:
                 for upload in page.get("Uploads", []):
-                    if upload["Initiated"] <= latest:
+                    if upload["Initiated"] <= latest and (not exactly or upload["Key"] == prefix):
                         self._client.abort_multipart_upload(
                             Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )

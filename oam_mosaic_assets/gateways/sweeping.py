@@ -40,6 +40,7 @@ def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> 
     staged = StagedBuilds(store, keys).objects()
     store.delete([each.key for build, each in staged if build == public or is_overtaken(build, public)])
     # only the holder of the lock writes public objects; others may be staging
-    for root in (keys.releases_root, *keys.all_fixed()):
-        store.abandon_uploads(root, older_than_seconds=0.0)
+    store.abandon_uploads(keys.releases_root, older_than_seconds=0.0)
+    for key in keys.all_fixed():
+        store.abandon_uploads(key, older_than_seconds=0.0, exactly=True)
     store.abandon_uploads(keys.prefix, older_than_seconds=ABANDONED_SECONDS)

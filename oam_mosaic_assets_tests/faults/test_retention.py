@@ -9,6 +9,8 @@ from oam_mosaic_assets.core.release import MANIFEST, Pointer
 from oam_mosaic_assets.gateways.history import released_objects
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import Site
+from oam_mosaic_assets_tests.servers.buckets import client_of
+from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 FOREIGN = "mosaic/builds/foreign-20250801/an-old-archive"
 JSON = Headers("application/json")
@@ -55,6 +57,23 @@ def test_what_is_neither_new_nor_young_goes_and_what_is_needed_stays(any_new_sit
         age(site, build, 20)
     fifth = published(site).build
     assert builds(site) == [fourth, fifth], "the one before is needed, however old"
+
+
+def test_an_upload_to_a_key_that_begins_like_ours_is_left_alone(moto_site: Site, moto: S3Server) -> None:
+    """A bucket has other writers, whose keys may begin with one of the fixed ones."""
+    client, bucket = client_of(moto), str(moto_site.settings.s3_bucket)
+    ours = moto_site.keys.archive
+    theirs = f"{ours}.theirs"
+    for key in (ours, theirs):
+        client.create_multipart_upload(Bucket=bucket, Key=key)
+
+    outcome = moto_site.run()
+
+    assert outcome.success, outcome.log
+    left = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert [each["Key"] for each in left] == [theirs]
+    assert moto_site.store.abandon_uploads(theirs, older_than_seconds=0, exactly=True) == 1
+    moto_site.stays_whole()
 
 
 def test_after_a_rollback_what_was_public_then_is_kept(any_new_site: Site) -> None:

@@ -280,6 +280,7 @@ def test_what_a_killed_write_leaves_can_be_abandoned(store: FolderStore, tmp_pat
     assert list(store.keys("")) == [kept]
     assert store.abandon_uploads("staging/1/", older_than_seconds=3600) == 0
     assert store.abandon_uploads("cache/", older_than_seconds=0) == 0
+    assert store.abandon_uploads("staging/1/", older_than_seconds=0, exactly=True) == 0
     assert store.abandon_uploads("staging/1/", older_than_seconds=0) == 1
     assert files_in(store.root) == [".lock", "staging/a"]
     assert not (store.root / "staging" / "1").exists()
