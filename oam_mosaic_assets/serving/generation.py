@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -126,7 +127,9 @@ def start_generation(
         told = documents_of(pointer, vector, raster, _outline(store, pointer, log), addresses, pictures)
         for name, content in told.items():
             (documents / name).write_bytes(content)
-        (documents / "empty" / "204.png").write_bytes(transparent_tile(pictures.pixels))
+        empty = documents / "empty" / "204.png"
+        empty.write_bytes(transparent_tile(pictures.pixels))
+        os.utime(empty, (0, 0))  # nginx makes its ETag of size and time, and it is the same in every release
         keys = {VECTOR: pointer.archive}
         if sources.raster:
             keys[RASTER] = pointer.released[IMAGERY.name if sources.is_imagery else EXACT.name]

@@ -75,6 +75,21 @@ def test_nothing_is_served_until_something_is_published(
     assert server.ask(0, "/health").status == 200
 
 
+def test_an_empty_picture_that_was_read_before_a_turn_need_not_be_read_again(
+    server: Serving, store: FolderStore, mosaic: Path, raster: Path
+) -> None:
+    release(store, FIRST, mosaic, raster)
+    server.serves(FIRST)
+    empty, shown = "/15/0/0.png", "/0/0/0.png"
+    etags = {path: server.ask(1, path).headers["etag"] for path in (empty, shown)}
+    time.sleep(1.1)  # nginx makes an ETag of a file's time in seconds
+    release(store, SECOND, mosaic, raster)
+    server.serves(SECOND)
+    for path, etag in etags.items():
+        again = server.ask(1, path, If_None_Match=etag)
+        assert (again.status, again.headers["x-mosaic-build"]) == (304, SECOND), path
+
+
 def test_a_release_without_raster_coverage_says_so(server: Serving, store: FolderStore, mosaic: Path) -> None:
     release(store, FIRST, mosaic)
     server.serves(FIRST)
