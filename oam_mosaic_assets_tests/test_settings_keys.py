@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oam_mosaic_assets.core.key import check_key
 from oam_mosaic_assets.errors import SettingsError
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.from_settings import imagery_of
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets.settings.values import KEY
+from oam_mosaic_assets_tests.chain import REPOSITORY
 
 
 def test_two_keys_alone_publish_nothing_to_s3_and_say_so() -> None:
@@ -38,6 +44,22 @@ def test_a_budget_is_a_finite_number(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as raised:
         Settings.read({name: value})
     assert any(each.startswith(name) for each in raised.value.problems)
+
+
+@pytest.mark.parametrize("configuration", ["dagster.yaml", "deploy/dagster.yaml"])
+def test_imagery_leaves_a_run_time_to_publish_before_it_is_ended(configuration: str) -> None:
+    monitoring = yaml.safe_load((REPOSITORY / configuration).read_text())["run_monitoring"]
+    budget = imagery_of(Settings.read({}), FolderStore(Path("nowhere"))).plan.budget_seconds
+    assert budget is not None
+    assert budget <= monitoring["max_runtime_seconds"] - 2 * 3600
+
+
+def test_a_budget_may_be_none() -> None:
+    plan = imagery_of(
+        Settings.read({"IMAGERY_BUDGET_GB": "none", "IMAGERY_BUDGET_HOURS": "None"}),
+        FolderStore(Path("nowhere")),
+    ).plan
+    assert plan.budget_bytes is plan.budget_seconds is None
 
 
 @pytest.mark.parametrize(

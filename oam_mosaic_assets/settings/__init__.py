@@ -36,6 +36,7 @@ from oam_mosaic_assets.settings.values import (
     Folder,
     Hours,
     ItemsFile,
+    Limit,
     Port,
     ProductKeys,
     Products,
@@ -117,8 +118,8 @@ class Settings(BaseModel):
     imagery_s3_endpoint: str = "https://s3.amazonaws.com"
     imagery_processes: Annotated[int, Field(ge=1, le=64)] = 2
     imagery_per_host: Annotated[int, Field(ge=1, le=64)] = 4
-    imagery_budget_gb: Annotated[float | None, Field(ge=0.0, allow_inf_nan=False)] = None
-    imagery_budget_hours: Annotated[float | None, Field(ge=0.0, allow_inf_nan=False)] = None
+    imagery_budget_gb: Limit = None
+    imagery_budget_hours: Limit = 4.0  # Dagster and Kubernetes end a run after six
 
     # the store
     mosaic_publish: Literal["s3", "folder"] | None = None

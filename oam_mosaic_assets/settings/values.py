@@ -84,6 +84,10 @@ def _not_an_address(advice: str) -> Callable[[object], object]:
     return checked
 
 
+def _limit(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() == "none" else value
+
+
 def _number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
@@ -119,6 +123,8 @@ ProductKeys = Annotated[Mapping[str, str], BeforeValidator(_product_keys)]
 TilePixels = Annotated[Literal[256, 512], BeforeValidator(_number)]
 Colour = Annotated[tuple[Byte, Byte, Byte], BeforeValidator(_colour)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Limit = Annotated[float | None, Field(ge=0.0, allow_inf_nan=False), BeforeValidator(_limit)]
+"""A finite number, or `none` for no limit."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
 
