@@ -8,7 +8,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from oam_mosaic_assets.core.history import Retention, one_before
+from oam_mosaic_assets.core.history import Release, Retention, one_before
+from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.history import read_releases
@@ -56,7 +57,7 @@ def show_releases(*, as_json: bool) -> int:
             "published": each.published_at.isoformat(),
             "images": each.pointer and each.pointer.images,
             "bytes": each.pointer and each.pointer.size,
-            "state": "public" if each.build == public else "before it" if each.build == before else "",
+            "state": _state(each, current[0], before) if current else "",
         }
         for each in there
     ]
@@ -73,6 +74,17 @@ def show_releases(*, as_json: bool) -> int:
     if hold:
         print(f"{hold}. To end it: oam-mosaic resume")  # noqa: T201
     return 0
+
+
+def _state(release: Release, public: Pointer, before: str) -> str:
+    """What a release is to the public one, in a word or two."""
+    if release.build == public.build:
+        return "public"
+    if release.build == before:
+        return "before it"
+    # one that was left by a killed publisher came after the pointer was last turned
+    was_public = release.published_at < datetime.fromisoformat(public.published_at)
+    return "rolled back" if release.build > public.build and was_public else ""
 
 
 def _show(listed: list[dict[str, Any]]) -> None:

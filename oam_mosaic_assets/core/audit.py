@@ -231,12 +231,17 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
     count = sum(undrawn.values())
     share = count / catalogued if catalogued else 0.0
     reasons = ", ".join(f"{reason} {number}" for reason, number in undrawn.items()) or "none"
-    text = f"{count:,} of {catalogued:,} images ({share:.2%}) are set aside: {reasons}"
+    said, allowed = _apart(share, most, decimals=2)
+    text = f"{count:,} of {catalogued:,} images ({said}) are set aside: {reasons}"
     if share > most:
-        return Verdict.failing(
-            name, f"{text}; more than the {most:.2%} allowed", set_aside=count, share=share
-        )
+        return Verdict.failing(name, f"{text}; more than the {allowed} allowed", set_aside=count, share=share)
     return Verdict.passing(name, text, set_aside=count, share=share)
+
+
+def _apart(share: float, most: float, *, decimals: int) -> tuple[str, str]:
+    """Both as percentages, with more decimals if they would look the same."""
+    said, allowed = f"{share:.{decimals}%}", f"{most:.{decimals}%}"
+    return _apart(share, most, decimals=decimals + 1) if share > most and said == allowed else (said, allowed)
 
 
 def judge_shrinkage(
@@ -261,6 +266,7 @@ def judge_shrinkage(
     lost = (before - catalogued) / before if before else 0.0
     text = f"{catalogued:,} images in the catalogue, {before:,} when the published mosaic was made"
     if lost > most:
-        text = f"{text}: {lost:.1%} fewer, more than the {most:.1%} allowed"
+        said, allowed = _apart(lost, most, decimals=1)
+        text = f"{text}: {said} fewer, more than the {allowed} allowed"
         return Verdict.failing(name, text, images=catalogued, images_before=before)
     return Verdict.passing(name, text, images=catalogued, images_before=before)

@@ -191,10 +191,8 @@ class ObjectStoreIOManager(dg.IOManager):
                 hint="Name one that is staged, or build again: `oam-mosaic build`.",
             )
         if is_overtaken(build, public):
-            return PublicationLost(
-                f"The newer mosaic {public} is public; the staged objects of {build} were then deleted.",
-                hint="Nothing needs to be done; the newer mosaic stays public.",
-            )
+            is_named = BUILD_TAG in context.step_context.dagster_run.tags
+            return _overtaken(build, public, is_named=is_named)
         if public == build:
             return StoreRefused(
                 f"{build} is public; its staged objects were then deleted.",
@@ -214,6 +212,21 @@ class ObjectStoreIOManager(dg.IOManager):
             text = f"{build} was deleted when {newer[-1]} was held back, which waits in its place."
             hint = f"Publish that one: oam-mosaic publish {newer[-1]} --confirm REASON."
         return StoreRefused(text, hint=hint)
+
+
+def _overtaken(build: str, public: str, *, is_named: bool) -> MosaicError:
+    """The error for a build that is older than the public one.
+
+    Args:
+        is_named: whether a person asked for this very build.
+    """
+    text = f"The newer mosaic {public} is public; the staged objects of {build} were then deleted."
+    if not is_named:
+        return PublicationLost(text, hint="Nothing needs to be done; the newer mosaic stays public.")
+    return StoreRefused(
+        f"{build} was overtaken and can no longer be published. {text}",
+        hint="`oam-mosaic status` says what is public; `oam-mosaic build` builds from the catalogue anew.",
+    )
 
 
 def _name_of(output: dg.OutputContext) -> str:

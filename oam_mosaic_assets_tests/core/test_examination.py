@@ -225,6 +225,15 @@ def test_too_many_set_aside_wait_for_a_person(set_aside: int, passed: bool) -> N
     assert "no_area" in verdict.text
 
 
+def test_a_share_just_above_what_is_allowed_looks_like_another_number() -> None:
+    verdict = audit.judge_set_aside(catalogued=1049, set_aside={"no_area": 21}, most=0.02)
+    assert verdict.text == (
+        "21 of 1,049 images (2.002%) are set aside: no_area 21; more than the 2.000% allowed"
+    )
+    verdict = audit.judge_shrinkage(catalogued=89_990, before=100_000, most=0.10)
+    assert verdict.text.endswith(": 10.01% fewer, more than the 10.00% allowed")
+
+
 def test_what_was_taken_down_on_purpose_waits_for_nobody() -> None:
     verdict = audit.judge_set_aside(catalogued=100, set_aside={"no_area": 1, "taken_down": 9}, most=0.02)
     assert verdict.passed

@@ -66,7 +66,7 @@ def test_the_build_before_is_public_again_until_somebody_resumes(
     assert (state["held"], state["waiting"]) == (seen["held"], [])
     assert state["public_since"] == after.published_at
     assert [(each["build"], each["state"], each["images"]) for each in seen["releases"]] == [
-        (second.build, "", IMAGES + 1),
+        (second.build, "rolled back", IMAGES + 1),
         (first.build, "public", IMAGES),
     ]
     assert site.store.read_publicly(site.keys.hold) is None
