@@ -149,6 +149,31 @@ def test_help_is_given_without_setting_anything_up(tmp_path: Path, script: str, 
     assert not (tmp_path / "venv").exists()
 
 
+@pytest.mark.parametrize(
+    ("programs", "more", "why"),
+    [
+        ({}, {}, "no engine of docker or podman answers, and there is no buildah"),
+        ({"buildah": "exit 1", "id": "echo 0"}, {}, "and buildah's store lacks docker.io/library/python:"),
+        ({"buildah": "exit 1", "id": "echo 1"}, {}, "and buildah needs root"),
+        ({"buildah": "exit 1", "id": "echo 1"}, {"IMAGE_BUILDER": "true"}, "checked: buildah needs root"),
+    ],
+)
+def test_why_an_image_was_not_built_is_said_in_a_line(
+    tmp_path: Path, programs: dict[str, str], more: dict[str, str], why: str
+) -> None:
+    for name, does in ({"docker": "exit 1", "podman": "exit 1"} | programs).items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("bash", "sh", "dirname", "awk", "sort", "cat", "id"):
+        if name not in programs:
+            (tmp_path / name).symlink_to(shutil.which(name) or "")
+    told = run("check-image", cwd=tmp_path, PATH=str(tmp_path), CI="true", **more)
+    assert (told.returncode, told.stdout) == (0, "")
+    (line,) = told.stderr.splitlines()
+    assert line.startswith("The image was neither built nor checked: ")
+    assert why in line
+
+
 def test_what_the_ui_does_not_know_is_wrong_usage(tmp_path: Path) -> None:
     told = run("ui", "--port=1", cwd=tmp_path, OAM_MOSAIC_VENV=str(tmp_path / "venv"))
     assert told.returncode == 2
