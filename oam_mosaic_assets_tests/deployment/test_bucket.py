@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_the_publisher_may_do_what_the_store_asks_for_and_nothing_else() -> None
 
 def test_rights_are_granted_on_the_projects_own_keys_alone() -> None:
     ours = ("/global-mosaic", "/mosaic/", *(f"/{each.name}" for each in PRODUCTS))
-    for name in ("publisher.json", "reader.json", "public-read.json"):
+    for name in ("publisher.json", "public-read.json"):
         for statement in document(name)["Statement"]:
             for resource in statement["Resource"]:
                 key = resource.removeprefix(f"arn:aws:s3:::{DOCUMENTED_BUCKET}")
@@ -82,6 +83,11 @@ def test_rights_are_granted_on_the_projects_own_keys_alone() -> None:
                     "s3:ListBucket",
                     "s3:ListBucketMultipartUploads",
                 }
+
+
+def test_the_documentation_lists_the_policies_that_there_are() -> None:
+    listed = re.findall(r"^\| `(\S+\.json)` \|", (DEPLOY / "s3" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (DEPLOY / "s3").glob("*.json"))
 
 
 def test_what_is_published_is_public_by_policy_and_nothing_else_is(ceph: CephServer) -> None:

@@ -235,6 +235,15 @@ def test_nothing_of_ours_may_ask_the_cluster_for_anything() -> None:
     assert VALUES["dagster-user-deployments"]["rbacEnabled"] is False, "the subchart reads its own alone"
 
 
+def test_of_an_image_whose_tag_moves_no_node_keeps_an_old_one() -> None:
+    """Where nothing is said, Kubernetes always asks for `latest`."""
+    image, launcher = CODE["image"], IN_PODS["runLauncher"]["config"]["k8sRunLauncher"]
+    assert image["tag"] != "latest" or image["pullPolicy"] == launcher["imagePullPolicy"] == "Always"
+    for path in KUBERNETES.iterdir():
+        for latest in re.findall(r"image: \S+:latest\n.*", path.read_text()):
+            assert "imagePullPolicy" not in latest, path.name
+
+
 def test_no_secret_is_written_down() -> None:
     written = re.compile(r"(?i)(password|secret_?key|access_?key): *['\"]?\w")
     for path in KUBERNETES.iterdir():
