@@ -250,21 +250,33 @@ def test_a_stale_tile_is_seen(grids: tuple[Grid, Grid]) -> None:
     assert {"archive_is_as_asked", "cells_hold_what_lies_there"} <= said.keys()
 
 
-def test_a_share_that_changed_where_no_image_did_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
-    """If only part of a tile changed, the rest is drawn from tables that were taken over."""
+def stating(grids: tuple[Grid, Grid], covered: pl.Expr, folder: Path) -> Path:
+    """An archive that takes over from the first grid, but draws the second with other covered shares."""
     first, second = grids
-    wrong = DensityTables.within(tmp_path)
+    wrong = DensityTables.within(folder)
     for one, other in zip(second.tables.files, wrong.files, strict=True):
         other.write_bytes(one.read_bytes())
-    rows = pl.read_parquet(second.cells)
-    changed = (rows["zoom"] == 0) & (rows["west"] == -60.0)
-    assert changed.sum() == 1, "half a country, which did not change"
-    halved = pl.when(changed).then(pl.col("covered") / 2).otherwise(pl.col("covered"))
-    rows.with_columns(halved.alias("covered")).write_parquet(wrong.cells)
-    archive = tmp_path / "wrong.pmtiles"
+    pl.read_parquet(second.cells).with_columns(covered.alias("covered")).write_parquet(wrong.cells)
+    archive = folder / "wrong.pmtiles"
     with open_archive(second.archive) as right:
         metadata = right.metadata
     before = DensityBefore(first.archive, first.tables)
-    write_density_archive(wrong, archive, metadata=metadata, scratch=tmp_path, before=before)
-    said = failures(first, second, archive)
+    write_density_archive(wrong, archive, metadata=metadata, scratch=folder, before=before)
+    return archive
+
+
+def test_a_share_that_changed_where_no_image_did_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
+    """If only part of a tile changed, the rest is drawn from tables that were taken over."""
+    changed = (pl.col("zoom") == 0) & (pl.col("west") == -60.0)  # half a country, which did not change
+    assert pl.read_parquet(grids[1].cells).filter(changed).height == 1
+    halved = pl.when(changed).then(pl.col("covered") / 2).otherwise(pl.col("covered"))
+    said = failures(*grids, stating(grids, halved, tmp_path))
     assert "z0: 1 cells have another covered share" in said["cells_hold_what_lies_there"]
+
+
+def test_a_wrong_share_where_an_image_changed_is_seen(grids: tuple[Grid, Grid], tmp_path: Path) -> None:
+    new = (pl.col("zoom") == 13) & (pl.col("west") == NEW["geometry"]["coordinates"][0][0][0])
+    assert pl.read_parquet(grids[1].cells).filter(new)["covered"].to_list() == [1.0]
+    halved = pl.when(new).then(pl.col("covered") / 2).otherwise(pl.col("covered"))
+    said = failures(*grids, stating(grids, halved, tmp_path))
+    assert "z13: images cover 1.0000 of cell " in said["cells_hold_what_lies_there"]
