@@ -57,6 +57,17 @@ def test_why_a_suite_of_debian_cannot_be_read_is_said(tmp_path: Path, script: st
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.parametrize("code", [2, 3, 4, 137])
+def test_tests_that_were_not_all_run_are_no_success(tmp_path: Path, code: int) -> None:
+    project = a_project(tmp_path)
+    (project / "scripts" / "install-test-servers").write_text("#!/bin/sh\n")
+    shutil.copyfile(REPOSITORY / "requirements-dev.lock", project / "requirements-dev.lock")
+    pytest_ = f'case "$*" in *numprocesses*) exit {code} ;; esac; echo "4 passed"'
+    environment = prepared(tmp_path, {"pytest": pytest_}, lock="requirements-dev.lock")
+    told = run(project / "scripts" / "test", cwd=tmp_path, **environment)
+    assert (told.returncode, told.stdout) == (code, "")
+
+
 @contextmanager
 def a_ui(folder: Path, *, daemon: str, webserver: str) -> Iterator[subprocess.Popen[str]]:
     """Run `scripts/ui` with other programs in place of Dagster's; each writes down its process id."""
@@ -74,14 +85,14 @@ def a_ui(folder: Path, *, daemon: str, webserver: str) -> Iterator[subprocess.Po
                 os.killpg(ui.pid, signal.SIGKILL)
 
 
-def prepared(folder: Path, commands: dict[str, str]) -> dict[str, str]:
+def prepared(folder: Path, commands: dict[str, str], lock: str = "requirements.lock") -> dict[str, str]:
     """Make what the scripts take for a finished environment, with these programs; gives its variable."""
     programs = folder / "venv" / "bin"
     programs.mkdir(parents=True)
     for name, command in {**commands, "python": f"exec '{sys.executable}' \"$@\""}.items():
         (programs / name).write_text(f"#!/bin/sh\n{command}\n")
         (programs / name).chmod(0o755)
-    locked = (REPOSITORY / name for name in ("requirements.lock", "pyproject.toml"))
+    locked = (REPOSITORY / name for name in (lock, "pyproject.toml"))
     stamp = hashlib.sha256(b"".join(path.read_bytes() for path in locked)).hexdigest()
     (folder / "venv" / ".prepared").write_text(stamp)
     return {"OAM_MOSAIC_VENV": str(folder / "venv")}
