@@ -31,19 +31,43 @@ ALONE: Final = "65f2a1b2c3d4e5f6a7b8c9d0"
 STACK: Final = ["mandalay-2021", "mandalay-2022", "mandalay-2023"]
 """Three images of one place, the oldest first."""
 
+BESIDE: Final = "mandalay-2019"
+"""An older image, one corner of which lies within `STACK`."""
+
 TINY: Final = "ten-metres"
 """A ten-metre square on Fiji."""
+
+SMALL: Final = "two-hundred-metres"
+"""A square in the west of Australia."""
+
+SCENE: Final = "satellite-scene"
+"""A square of 30 km in the middle of Australia, larger than a screen from z11 on."""
+
+SPECKS: Final = ["speck-1", "speck-2", "speck-3"]
+"""Ten-metre squares in one place of `SCENE`."""
+
+GOMA: Final = "goma"
+"""An image in Rwanda, within 10 km of the border with the Democratic Republic of the Congo."""
+
+TACLOBAN: Final = "tacloban"
+"""An image at a coast of the Philippines; the middle of its z12 tile lies at sea."""
 
 DATELINE: Final = "both-sides-of-180-degrees"
 """A square in the east of Russia, across the antimeridian."""
 
 HOSTILE: Final = "</script><b id='x'>&\"?/#"
-"""An id that must be treated as plain text, on an image near Lima whose details are just as bad."""
+"""An id that must be treated as plain text, on an image near Lima."""
 
 PLACES: Final[Mapping[str, tuple[float, float, float]]] = {
     ALONE: (-0.2, 5.6, 0.02),
     **dict.fromkeys(STACK, (96.1, 21.9, 0.03)),
+    BESIDE: (96.12, 21.92, 0.03),
     TINY: (178.0, -17.8, 0.0001),
+    SMALL: (121.0, -25.0, 0.0018),
+    SCENE: (135.0, -25.0, 0.3),
+    **dict.fromkeys(SPECKS, (135.05, -25.05, 0.0001)),
+    GOMA: (29.235, -1.68, 0.02),
+    TACLOBAN: (125.0, 11.24, 0.02),
     DATELINE: (180.0, 67.0, 0.1),
     HOSTILE: (-77.0, -12.0, 0.02),
 }
@@ -55,52 +79,59 @@ COLOUR: Final = (20, 120, 200)
 PIXELS: Final = 400
 """Its width and height."""
 
-DETAILS: Final[Mapping[str, Mapping[str, str | float]]] = {
+STATED: Final[Mapping[str, Mapping[str, str | float]]] = {
     ALONE: {
         "title": "Field by the lagoon",
-        "provider": "A mapper",
+        "oam:producer_name": "A mapper",
         "license": "CC-BY-4.0",
-        "acquisition_end": "2024-03-01T10:00:00Z",
+        "datetime": "2024-03-01T10:00:00Z",
         "gsd": 0.05,
-        "thumbnail": "https://images.invalid/thumbnail.png",
-        "uuid": "https://images.invalid/visual.tif",
-        "asset_name": "visual",
-        "file_size": 123_456_789,
     },
-    **{name: {"title": f"Palace {name[-4:]}", "acquisition_end": f"{name[-4:]}-05-01"} for name in STACK},
-    HOSTILE: {
-        "title": "<img src=x onerror=\"document.title='broken in'\">"
-        "<script>document.title='broken in'</script>",
-        "license": "<b>none</b>",
-        "thumbnail": "javascript:document.title='broken in'",
-        "uuid": "https://user:password@images.invalid/",
+    **{
+        name: {"title": f"Palace {name[-4:]}", "datetime": f"{name[-4:]}-05-01T10:00:00Z"}
+        for name in [BESIDE, *STACK]
     },
 }
+"""Properties of STAC items."""
+
+HOSTILE_DETAILS: Final[Mapping[str, str]] = {
+    "_id": HOSTILE,
+    "title": "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>",
+    "license": "<b>none</b>",
+    "thumbnail": "javascript:document.title='broken in'",
+    "uuid": "https://user:password@images.invalid/",
+}
+"""What an archive of details might say that another job made: ours leaves such addresses out."""
+
+HOSTILE_ARCHIVE: Final = "hostile-data.pmtiles"
+"""Key of that archive."""
 
 
 @contextmanager
 def published_site(folder: Path) -> Iterator[Published]:
-    """Build the page and publish a mosaic, with the archive of details beside it."""
+    """Build the page and publish a mosaic, and put `HOSTILE_ARCHIVE` beside it."""
     subprocess.run([REPOSITORY / "scripts" / "build-viewer"], check=True)
     settings = {
         "STAC_ITEMS": str(folder / "items.ndjson"),
         "SERVE_VIEWER": str(REPOSITORY / "viewer" / "dist"),
         "SERVE_RASTER_URL": "https://tiles.example.org",
         "ZOOM_MAX": "15",
-        "MOSAIC_PRODUCTS": "mosaic,exact,imagery",
+        "MOSAIC_PRODUCTS": "mosaic,details,exact,imagery",
     }
     (folder / "images").mkdir()
     with running_nginx(folder / "nginx", folder / "images") as host, dagster_instance() as instance:
         items = [_item(name) for name in PLACES]
-        items[0]["assets"]["visual"] = {"href": _image_of(ALONE, host)}
+        items[0]["assets"] = {
+            "visual": {"href": _image_of(ALONE, host), "file:size": 123_456_789},
+            "thumbnail": {"href": "https://images.invalid/thumbnail.png"},
+        }
         write_items(folder / "items.ndjson", items)
         settings["IMAGERY_PRIVATE_HOSTS"] = host.host
         site = Site(environment=settings, instance=instance, folder=folder)
         outcome = site.run()
         assert outcome.success, outcome.log
         pointer = site.stays_whole()
-        details = folder / "store" / Path(pointer.archive).with_name("global-data.pmtiles")
-        _tile_details(folder / "details.ndjson", details)
+        _tile_hostile_details(folder / "details.ndjson", folder / "store" / HOSTILE_ARCHIVE)
         yield Published(folder / "store", pointer, site, outcome.run_id)
 
 
@@ -137,31 +168,21 @@ def _ring(name: str) -> list[list[float]]:
 
 
 def _item(name: str) -> dict[str, Any]:
-    stated = DETAILS.get(name, {})
     return {
         "type": "Feature",
         "stac_version": "1.0.0",
         "id": name,
         "collection": "openaerialmap",
         "geometry": {"type": "Polygon", "coordinates": [_ring(name)]},
-        "properties": {"datetime": f"{str(stated.get('acquisition_end', '2020-01-01'))[:10]}T10:00:00Z"},
+        "properties": {"datetime": "2020-01-01T10:00:00Z", **STATED.get(name, {})},
         "links": [],
         "assets": {},
     }
 
 
-def _tile_details(features: Path, archive: Path) -> None:
-    write_items(
-        features,
-        [
-            {
-                "type": "Feature",
-                "properties": {"_id": name, **DETAILS[name]},
-                "geometry": {"type": "Polygon", "coordinates": [_ring(name)]},
-            }
-            for name in DETAILS
-        ],
-    )
+def _tile_hostile_details(features: Path, archive: Path) -> None:
+    geometry = {"type": "Polygon", "coordinates": [_ring(HOSTILE)]}
+    write_items(features, [{"type": "Feature", "properties": HOSTILE_DETAILS, "geometry": geometry}])
     command = [find_tippecanoe(), "-q", "-f", "-o", archive, "-l", "globalcoverage", "-Z0", "-z13", features]
     subprocess.run(command, check=True)
 

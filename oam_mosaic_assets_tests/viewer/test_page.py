@@ -23,6 +23,7 @@ from oam_mosaic_assets_tests.viewer.site import (
     COLOUR,
     DATELINE,
     HOSTILE,
+    HOSTILE_ARCHIVE,
     PLACES,
     STACK,
     TINY,
@@ -190,6 +191,8 @@ def test_the_address_keeps_position_and_selection(stranger: Stranger) -> None:
 
 def test_the_catalogues_text_is_text(stranger: Stranger) -> None:
     page = stranger.page
+    hostile = f"{stranger.root}{HOSTILE_ARCHIVE}"
+    page.route("**/global-data.pmtiles", lambda route: route.continue_(url=hostile))
     stranger.looks_at(HOSTILE, 14)
     page.mouse.click(*stranger.middle())
     expect(page.locator("#selection-title")).to_contain_text("<img src=x onerror=")
