@@ -91,6 +91,7 @@ STATED: Final[Mapping[str, Mapping[str, str | float]]] = {
         name: {"title": f"Palace {name[-4:]}", "datetime": f"{name[-4:]}-05-01T10:00:00Z"}
         for name in [BESIDE, *STACK]
     },
+    **{name: {"title": "Speck"} for name in SPECKS},
 }
 """Properties of STAC items."""
 

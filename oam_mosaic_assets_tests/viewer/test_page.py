@@ -25,6 +25,9 @@ from oam_mosaic_assets_tests.viewer.site import (
     HOSTILE,
     HOSTILE_ARCHIVE,
     PLACES,
+    SCENE,
+    SMALL,
+    SPECKS,
     STACK,
     TINY,
     Published,
@@ -304,6 +307,37 @@ def test_far_out_the_countries_with_imagery_are_listed(stranger: Stranger) -> No
     page.locator("#in-view-body").get_by_role("button", name="Ghana").click()
     expect(page.locator("#in-view-title")).to_have_text("1 image in view")
     expect(page.locator("#live")).to_have_text("1 image in view, Ghana")
+
+
+def test_a_list_of_the_same_words_acts_on_what_is_in_view_now(stranger: Stranger) -> None:
+    page = stranger.page
+    entries = page.locator("#in-view-body button")
+    stranger.opens(f"5/{PLACES[SMALL][1]}/{PLACES[SMALL][0]}")
+    expect(entries).to_have_text(["Australia"])
+    before = entries.get_attribute("data-bounds")
+    entries.focus()
+    page.evaluate("place => mosaicMap.jumpTo({ center: place })", list(PLACES[SCENE][:2]))
+    expect(entries).not_to_have_attribute("data-bounds", before or "")
+    expect(entries).to_have_text(["Australia"])
+    expect(entries).to_be_focused()
+    page.keyboard.press("Enter")
+    stranger.waits_until("mosaicMap.getZoom() > 6 && !mosaicMap.isMoving()")
+    assert SCENE in stranger.drawn()
+
+
+def test_a_list_that_details_change_keeps_the_focus_at_the_same_image(browser: Browser, root: str) -> None:
+    """Of three images that have the same title."""
+    away = [True]
+    context, stranger = open_page(browser, root)
+    context.route("**/global-data.pmtiles", lambda route: route.abort() if away else route.continue_())
+    stranger.looks_at(SPECKS[0], 14)
+    page = stranger.page
+    page.get_by_role("button", name=SPECKS[1]).focus()
+    away.clear()
+    page.evaluate("mosaicMap.panBy([0, 1])")
+    expect(page.get_by_role("button", name="Speck")).to_have_count(3)
+    expect(page.locator("#in-view-body button:focus")).to_have_attribute("data-key", SPECKS[1])
+    context.close()
 
 
 @pytest.mark.parametrize("longitude", [-179.9, 179.9])

@@ -41,7 +41,7 @@ export function countryList(found: readonly CountryWithPlaces[], choose: (countr
   const most = found[0]!.places;
   const list = make("ul", { class: "countries" });
   for (const country of found) {
-    const button = make("button", { type: "button" }, country.name);
+    const button = make("button", { type: "button", "data-key": country.name, "data-bounds": Object.values(country.bounds).join(" ") }, country.name);
     button.style.setProperty("--share", `${Math.min(1, Math.sqrt(country.places / most))}`);
     button.addEventListener("click", () => choose(country));
     list.append(make("li", {}, button));

@@ -204,12 +204,12 @@ function showInView(stage: Stage, details: Details, sayAny: (text: string) => vo
   tell(`${images(ids.length)} in view${others}`, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
 }
 
-/** A list made anew keeps the focus at the entry of the same words. */
+/** Lists are compared with all that their buttons act on; one made anew keeps the focus at the same entry. */
 function replaceKeepingFocus(body: HTMLElement, list: HTMLElement): void {
-  if (body.firstElementChild?.textContent === list.textContent && body.childElementCount === 1) return;
-  const focused = body.contains(document.activeElement) ? document.activeElement?.textContent : null;
+  if (body.innerHTML === list.outerHTML) return;
+  const key = body.contains(document.activeElement) ? (document.activeElement as HTMLElement).dataset["key"] : undefined;
   body.replaceChildren(list);
-  if (focused) [...body.querySelectorAll("button")].find((each) => each.textContent === focused)?.focus({ preventScroll: true });
+  if (key) [...body.querySelectorAll("button")].find((each) => each.dataset["key"] === key)?.focus({ preventScroll: true });
 }
 
 function approachCountry({ map }: Stage, { bounds }: CountryWithPlaces): void {

@@ -22,7 +22,7 @@ export function imageList(found: readonly Image[], choose: (id: string) => void,
   const list = make("ul", { class: "images" });
   for (const image of found.slice(0, MOST_LISTED)) {
     const about = summary(image);
-    const button = make("button", { type: "button", class: "image" }, make("span", {}, nameOf(image)), about && make("small", {}, about));
+    const button = make("button", { type: "button", "data-key": image.id }, make("span", {}, nameOf(image)), about && make("small", {}, about));
     button.addEventListener("click", () => choose(image.id));
     for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => point(image.id));
     for (const event of ["mouseleave", "blur"]) button.addEventListener(event, () => point(null));
