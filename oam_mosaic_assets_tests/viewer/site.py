@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Route
+from pmtiles.tile import deserialize_directory, deserialize_header, serialize_header
+from pmtiles.writer import build_roots_leaves
 from rasterio.transform import Affine
 
 from oam_mosaic_assets.core.release import Pointer
@@ -227,6 +229,10 @@ class Stranger:
         longitude, latitude, _ = PLACES[name]
         self.opens(f"{zoom}/{latitude}/{longitude}")
 
+    def goes_to(self, name: str) -> None:
+        """Put another image in the middle of the open page's map."""
+        self.page.evaluate("place => mosaicMap.jumpTo({ center: place })", list(PLACES[name][:2]))
+
     def middle(self) -> tuple[float, float]:
         """Centre of the map, in pixels of the page."""
         box = self.page.locator("#map").bounding_box()
@@ -316,3 +322,26 @@ def serious(violations: Sequence[Mapping[str, Any]]) -> list[str]:
 def with_pointer(store: Path, **changes: Any) -> bytes:
     """The pointer's content, with some values changed."""
     return json.dumps({**json.loads((store / "mosaic" / "latest.json").read_text()), **changes}).encode()
+
+
+def write_with_leaves(archive: Path, to: Path, *, entries: int = 8) -> None:
+    """Copy an archive whose root lists all tiles; the copy has leaf directories of a few entries each."""
+    content = archive.read_bytes()
+    header = deserialize_header(content[:127])
+
+    def part(name: str) -> bytes:
+        start, length = header[f"{name}_offset"], header[f"{name}_length"]
+        return content[start : start + length]
+
+    root, leaves, _ = build_roots_leaves(deserialize_directory(part("root")), entries)
+    parts = {
+        "root": root,
+        "metadata": part("metadata"),
+        "leaf_directory": leaves,
+        "tile_data": part("tile_data"),
+    }
+    at = 127
+    for name, each in parts.items():
+        header[f"{name}_offset"], header[f"{name}_length"] = at, len(each)
+        at += len(each)
+    to.write_bytes(serialize_header(header) + b"".join(parts.values()))

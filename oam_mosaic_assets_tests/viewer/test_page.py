@@ -35,6 +35,7 @@ from oam_mosaic_assets_tests.viewer.site import (
     open_page,
     serious,
     with_pointer,
+    write_with_leaves,
 )
 
 VECTOR_TILES = "http://127.0.0.1:3004/global-mosaic/{z}/{x}/{y}"
@@ -316,7 +317,7 @@ def test_a_list_of_the_same_words_acts_on_what_is_in_view_now(stranger: Stranger
     expect(entries).to_have_text(["Australia"])
     before = entries.get_attribute("data-bounds")
     entries.focus()
-    page.evaluate("place => mosaicMap.jumpTo({ center: place })", list(PLACES[SCENE][:2]))
+    stranger.goes_to(SCENE)
     expect(entries).not_to_have_attribute("data-bounds", before or "")
     expect(entries).to_have_text(["Australia"])
     expect(entries).to_be_focused()
@@ -502,6 +503,53 @@ def test_details_that_could_not_be_read_once_are_read_again(browser: Browser, ro
     context.close()
 
 
+def test_a_directory_that_could_not_be_read_once_is_read_again(
+    browser: Browser, root: str, published: Published
+) -> None:
+    write_with_leaves(published.store / "global-mosaic.pmtiles", published.store / "leaves.pmtiles")
+    is_away: list[bool] = []
+    context, stranger = open_page(browser, root)
+    context.route(
+        "**/global-mosaic.pmtiles",
+        lambda route: route.abort() if is_away else route.continue_(url=f"{root}leaves.pmtiles"),
+    )
+    stranger.looks_at(ALONE, 14)
+    assert stranger.drawn() == {ALONE}
+    is_away.append(True)
+    stranger.goes_to(SMALL)
+    expect(stranger.page.locator(".notice")).to_contain_text("A part of the map could not be read")
+    is_away.clear()
+    for name, listed in ((ALONE, "Field by the lagoon"), (SMALL, SMALL)):
+        stranger.goes_to(name)
+        expect(stranger.page.locator("#in-view-body")).to_contain_text(listed)
+    assert stranger.drawn() == {SMALL}
+    context.close()
+
+
+def test_pictures_that_could_not_be_read_leave_the_footprints_and_can_be_asked_for_again(
+    browser: Browser, root: str
+) -> None:
+    is_away = [True]
+    context, stranger = open_page(browser, root)
+    context.route(
+        "**/global-coverage-exact.pmtiles", lambda route: route.abort() if is_away else route.continue_()
+    )
+    stranger.looks_at(ALONE, 14)
+    footprints, coverage = (
+        stranger.page.get_by_role("radio", name=name) for name in ("Footprints", "Raster coverage")
+    )
+    coverage.click()
+    expect(footprints).to_be_checked()
+    stranger.waits_until("mosaicMap.loaded()")
+    assert stranger.orange(ALONE) > 100
+    is_away.clear()
+    coverage.click()
+    expect(coverage).to_be_checked()
+    stranger.waits_until("mosaicMap.getLayer('coverage') && mosaicMap.loaded()")
+    assert stranger.grey(ALONE) > 1000
+    context.close()
+
+
 def test_a_build_whose_archive_is_gone_says_so_and_keeps_its_addresses(browser: Browser, root: str) -> None:
     context, stranger = open_page(browser, root)
     context.route("**/global-mosaic.pmtiles", lambda route: route.fulfill(status=404))
@@ -548,8 +596,7 @@ def test_a_store_that_fails_later_is_told_and_what_stood_there_is_not_left(
     stranger.looks_at(ALONE, 14)
     expect(stranger.page.locator("#in-view-title")).to_have_text("1 image in view")
     context.route("**/global-mosaic.pmtiles", lambda route: route.fulfill(status=503))
-    longitude, latitude, _ = PLACES[STACK[0]]
-    stranger.page.evaluate("place => mosaicMap.jumpTo({ center: place })", [longitude, latitude])
+    stranger.goes_to(STACK[0])
     expect(stranger.page.locator(".notice")).to_contain_text("A part of the map could not be read")
     expect(stranger.page.locator("#in-view-title")).to_have_text("0 images in view")
     expect(stranger.page.locator("#where")).to_have_text("Myanmar")

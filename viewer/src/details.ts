@@ -33,11 +33,8 @@ export class Details {
   private readonly known = new Map<string, Image>();
   private readonly read = new Map<string, Promise<void>>();
   private there = true;
-  private archive: PMTiles;
 
-  constructor(private readonly opened: () => PMTiles) {
-    this.archive = opened();
-  }
+  constructor(private readonly archive: PMTiles) {}
 
   has(id: string): boolean {
     return this.known.has(id);
@@ -64,7 +61,6 @@ export class Details {
     } catch (error) {
       // ids are shown without details: for good where there is no such archive, else until the next attempt
       if (/\b40[34]$/.test(String(error))) this.there = false;
-      else this.archive = this.opened(); // it remembers that it could not be read
     }
   }
 

@@ -1,10 +1,11 @@
 // Looking around: what is under the pointer, what was chosen, what is in view. Joins map, details and panel.
 
 import { inAddress, keepInAddress } from "./address";
+import { open } from "./archive";
 import { countriesOf, countryList, type CountryWithPlaces } from "./countries";
 import { Details, type Image } from "./details";
 import { make, the } from "./dom";
-import { open, OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
+import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
 import type { Mosaic } from "./mosaic";
 import { imageDetails, imageList, nameOf } from "./panel";
 import { count, date, images, place } from "./words";
@@ -21,7 +22,7 @@ const CLOSE_PX = 12;
 export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<void> {
   const archive = open(mosaic.archive);
   const pictures = Object.fromEntries(PICTURES.flatMap((layer) => (mosaic[layer] === null ? [] : [[layer, open(mosaic[layer])]])));
-  const details = new Details(() => open(mosaic.details));
+  const details = new Details(open(mosaic.details));
   const stage = await stageOf(the("map"), archive, pictures, (trouble) =>
     notice("tiles", `A part of the map could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
   const { map } = stage;
@@ -137,23 +138,26 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   settle();
 
   const layers = [...the("layers").querySelectorAll("input")];
-  const showLayer = (layer: Layer): void => {
+  const mark = (layer: Layer): void => {
     for (const each of layers) each.checked = each.value === layer;
     keepInAddress("layer", layer === "footprints" ? null : layer);
-    void stage.show(layer);
+  };
+  const showLayer = async (layer: Layer): Promise<void> => {
+    mark(layer);
+    mark(await stage.show(layer));
   };
   for (const each of layers) each.closest("label")!.hidden = each.value !== "footprints" && !(each.value in pictures);
   the("layers").hidden = Object.keys(pictures).length === 0;
   for (const each of layers) {
     each.addEventListener("change", () => {
-      showLayer(each.value as Layer);
+      void showLayer(each.value as Layer);
       say(`The map shows ${each.labels?.[0]?.textContent?.trim().toLowerCase() ?? each.value}`);
     });
   }
 
   const followAddress = (): void => {
     const asked = inAddress("layer");
-    showLayer(PICTURES.find((layer) => layer === asked && layer in pictures) ?? "footprints");
+    void showLayer(PICTURES.find((layer) => layer === asked && layer in pictures) ?? "footprints");
     const id = inAddress("image");
     if (id !== null && id !== chosen) void choose(id);
   };

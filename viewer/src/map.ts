@@ -4,7 +4,7 @@ import maplibregl from "maplibre-gl/dist/maplibre-gl-csp.js";
 import workerUrl from "maplibre-gl/dist/maplibre-gl-csp-worker.js?url";
 import "maplibre-gl/dist/maplibre-gl.css";
 import type { ExpressionSpecification, FilterSpecification, LayerSpecification, MapGeoJSONFeature, Map as MapLibreMap, PointLike } from "maplibre-gl";
-import { FetchSource, PMTiles, Protocol } from "pmtiles";
+import { Protocol, type PMTiles } from "pmtiles";
 import { around, sees, type Bounds } from "./bounds";
 import { coarse, countryAt, fine, type Country, type Land } from "./land";
 import { places, type Place } from "./places";
@@ -30,17 +30,12 @@ export interface Stage {
   isDrawn: (point: { x: number; y: number }) => boolean; // something, perhaps too small to have an id here
   inView: () => string[];
   smallInView: () => number; // images that are too small here to be drawn as themselves
-  show: (layer: Layer) => Promise<void>; // images are picked under either
+  show: (layer: Layer) => Promise<Layer>; // the one that is shown then; images are picked under each
   choose: (id: string | null) => void;
   pointAt: (id: string | null) => void;
   bounds: () => Bounds;
   boundsOf: (id: string) => Bounds | null;
   countryHere: () => string;
-}
-
-/** What is opened, for the details to be read in the same way. */
-export function open(address: string): PMTiles {
-  return new PMTiles(new FetchSource(address));
 }
 
 /** Throws where the archive cannot be read, or the browser draws no WebGL. */
@@ -179,11 +174,17 @@ export async function stageOf(
     show: async (layer) => {
       shown = layer;
       const read = layer === "footprints" ? undefined : pictures[layer];
-      if (layer !== "footprints" && read) await addPictures(layer, read).catch(tell);
+      if (layer !== "footprints" && read) {
+        await addPictures(layer, read).catch((error: Error) => {
+          tell(error);
+          if (shown === layer) shown = "footprints";
+        });
+      }
       for (const each of PICTURES) {
         if (map.getLayer(each)) map.setLayoutProperty(each, "visibility", shown === each ? "visible" : "none");
       }
       paint();
+      return shown;
     },
     choose: (id) => only(["chosen-fill", "chosen-line"], id),
     pointAt: (id) => only(["pointed"], id),

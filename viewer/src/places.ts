@@ -3,7 +3,7 @@
 // Far out, a footprint is smaller than a pixel and the tiles leave most of them out. But a tile exists only where an
 // image lies, and the directory lists the tiles from z0 on: the first pieces of it, some kilobytes, tell all places.
 
-import { SharedPromiseCache, tileIdToZxy, zxyToTileId, type Entry, type PMTiles } from "pmtiles";
+import { tileIdToZxy, zxyToTileId, type Entry, type PMTiles } from "pmtiles";
 
 const DEEPEST = 12; // 10 km at the equator: 2 pixels at z4
 const MOST = 20_000; // tiles; a catalogue with more is shown by a coarser grid
@@ -16,7 +16,7 @@ export interface Place {
 /** The centres of the tiles of one zoom that hold imagery: z12, or the deepest zoom that has few enough of them. */
 export async function places(archive: PMTiles): Promise<Place[]> {
   const header = await archive.getHeader();
-  const cache = new SharedPromiseCache();
+  const { cache } = archive;
   const byZoom: [number, number][][] = [];
   const deepest = Math.min(DEEPEST, header.maxZoom);
   const end = zxyToTileId(deepest + 1, 0, 0);

@@ -1,0 +1,35 @@
+// How archives are read: what could not be read is asked for again, and nothing is waited for without end.
+
+import { FetchSource, PMTiles, ResolvedValueCache, type Entry, type Header, type RangeResponse, type Source } from "pmtiles";
+
+const PATIENCE_MS = 30_000;
+
+export const open = (address: string): PMTiles => new PMTiles(new Impatient(address), new Shared());
+
+class Impatient extends FetchSource {
+  override getBytes(offset: number, length: number, signal?: AbortSignal, etag?: string): Promise<RangeResponse> {
+    const late = AbortSignal.timeout(PATIENCE_MS);
+    return super.getBytes(offset, length, signal ? AbortSignal.any([signal, late]) : late, etag);
+  }
+}
+
+/** Remembers what was read, not what failed; whoever asks meanwhile waits for the same answer. */
+class Shared extends ResolvedValueCache {
+  private readonly underWay = new Map<string, Promise<unknown>>();
+
+  override getHeader(source: Source): Promise<Header> {
+    return this.once("header", () => super.getHeader(source));
+  }
+
+  override getDirectory(source: Source, offset: number, length: number, header: Header): Promise<Entry[]> {
+    return this.once(`${offset}`, () => super.getDirectory(source, offset, length, header));
+  }
+
+  private once<Found>(name: string, read: () => Promise<Found>): Promise<Found> {
+    const before = this.underWay.get(name) as Promise<Found> | undefined;
+    if (before) return before;
+    const reading = read().finally(() => this.underWay.delete(name));
+    this.underWay.set(name, reading);
+    return reading;
+  }
+}
