@@ -247,6 +247,13 @@ class Stranger:
         )
         return set(found)
 
+    def sees(self, name: str) -> None:
+        """Wait until the map draws an image."""
+        self.waits_until(
+            "window.mosaicMap?.queryRenderedFeatures()"
+            f".some(each => each.source === 'mosaic' && each.properties.id === {json.dumps(name)})"
+        )
+
     def orange(self, name: str) -> int:
         """How many pixels around an image are orange, as the map draws the mosaic."""
         pixels = self._around(name)

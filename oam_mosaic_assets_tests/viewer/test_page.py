@@ -486,6 +486,43 @@ def test_without_details_ids_are_shown(browser: Browser, root: str) -> None:
     context.close()
 
 
+def test_a_tap_is_answered_before_details_come_and_a_later_one_counts(browser: Browser, root: str) -> None:
+    """The server is slow with the tiles of the details."""
+    context, stranger = open_page(browser, root)
+    held: list[Route] = []
+
+    def hold_tiles(route: Route) -> None:
+        is_tile = not route.request.headers["range"].startswith("bytes=0-")
+        held.append(route) if is_tile else route.continue_()
+
+    context.route("**/global-data.pmtiles", hold_tiles)
+    page = stranger.page
+    title = page.locator("#selection-title")
+    longitude, latitude, _ = PLACES[ALONE]
+    stranger.opens(f"14/{latitude}/{longitude}", waits=False)
+    stranger.sees(ALONE)
+    middle = stranger.middle()
+    page.mouse.click(*middle)
+    expect(title).to_have_text(ALONE)
+    page.keyboard.press("Escape")
+    expect(title).to_be_hidden()
+    page.mouse.click(*middle)
+    expect(title).to_have_text(ALONE)
+    page.mouse.click(middle[0] - 300, middle[1])
+    expect(title).to_be_hidden()
+    stranger.goes_to(STACK[0])
+    stranger.sees(STACK[0])
+    page.mouse.click(*middle)
+    expect(title).to_contain_text("3 images here")
+    page.locator("#selection").get_by_role("button", name=STACK[1]).click()
+    expect(title).to_have_text(STACK[1])
+    for each in held:
+        each.continue_()
+    expect(title).to_have_text("Palace 2022")
+    expect(page.locator("#selection-body")).to_contain_text("1 May 2022")
+    context.close()
+
+
 def test_details_that_could_not_be_read_once_are_read_again(browser: Browser, root: str) -> None:
     is_away = [True]
 

@@ -35,5 +35,5 @@ export function webAddress(text: unknown): string | null {
 
 export function link(address: unknown, text: string): HTMLAnchorElement | null {
   const href = webAddress(address);
-  return href ? make("a", { href, target: "_blank", rel: "noopener noreferrer" }, text) : null;
+  return href ? make("a", { href, "data-key": text, target: "_blank", rel: "noopener noreferrer" }, text) : null;
 }

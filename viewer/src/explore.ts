@@ -2,8 +2,9 @@
 
 import { inAddress, keepInAddress } from "./address";
 import { open } from "./archive";
+import type { Bounds } from "./bounds";
 import { countriesOf, countryList, type CountryWithPlaces } from "./countries";
-import { Details, type Image } from "./details";
+import { Details } from "./details";
 import { make, the } from "./dom";
 import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
 import type { Mosaic } from "./mosaic";
@@ -30,42 +31,45 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
 
   let atPlace: string[] = []; // the images under the last click
   let chosen: string | null = null;
-  let isShown = false; // whether the one that was chosen is on the map, or anything is known of it
+  let seen: Bounds | null = null; // where the one that was chosen is, as far as it was loaded
   let cameFrom: HTMLElement | null = null; // gets the focus back
-
-  const known = (ids: readonly string[]): Image[] => ids.map((id) => details.of(id));
 
   const show = (title: string, body: HTMLElement): void => {
     the("selection-title").textContent = title;
-    the("selection-body").replaceChildren(body);
+    replaceKeepingFocus(the("selection-body"), body);
     the("back").hidden = chosen === null || atPlace.length < 2;
-    the("approach").hidden = chosen === null;
+    the("approach").hidden = chosen === null || seen === null;
     the("selection").hidden = false;
   };
+  const showList = (): void => {
+    show(`${images(atPlace.length)} here, the newest first`, imageList(atPlace.map((id) => details.of(id)), (id) => void choose(id), stage.pointAt));
+  };
   const showChosen = (id: string): void => {
-    const isDrawn = stage.boundsOf(id) !== null;
-    isShown = isDrawn || details.has(id);
+    seen = stage.boundsOf(id) ?? seen;
     const unknown = "The map shows no image with this id here. It may have been removed, or lie elsewhere.";
-    show(nameOf(details.of(id)), isShown ? imageDetails(details.of(id), mosaic.config) : make("p", {}, unknown));
-    the("approach").hidden = !isDrawn;
+    show(nameOf(details.of(id)), seen || details.has(id) ? imageDetails(details.of(id), mosaic.config) : make("p", {}, unknown));
+  };
+  /** With what became known since. */
+  const showSelection = (): void => {
+    if (chosen !== null) showChosen(chosen);
+    else if (atPlace.length > 1) showList();
   };
   const bringUp = (): void => {
     the("selection").scrollIntoView({ block: "start" });
     the("selection").focus({ preventScroll: true });
   };
 
-  const choose = async (id: string): Promise<void> => {
+  const choose = async (id: string, where?: Bounds): Promise<void> => {
     chosen = id;
+    seen = null;
     stage.choose(id);
     stage.pointAt(null);
     keepInAddress("image", id);
     showChosen(id);
     bringUp();
-    const where = stage.boundsOf(id) ?? stage.bounds();
-    const middle = { west: (where.west + where.east) / 2, south: (where.south + where.north) / 2 };
-    await details.load({ ...middle, east: middle.west, north: middle.south }, Infinity);
+    await details.load(where ?? seen ?? stage.bounds(), where ? Infinity : map.getZoom());
     if (chosen !== id) return;
-    showChosen(id);
+    showSelection();
     say(`Chosen: ${nameOf(details.of(id))}`);
   };
 
@@ -73,7 +77,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     chosen = null;
     stage.choose(null);
     keepInAddress("image", null);
-    show(`${images(atPlace.length)} here, the newest first`, imageList(known(atPlace), (id) => void choose(id), stage.pointAt));
+    showList();
     say(`${images(atPlace.length)} here`);
     bringUp();
   };
@@ -90,7 +94,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     say("Closed");
   };
 
-  const pick = async (x: number, y: number): Promise<void> => {
+  const pick = (x: number, y: number): void => {
     if (map.getZoom() < OUTLINES_FROM) return approachPlace(stage, x, y, say);
     atPlace = stage.pick({ x, y });
     if (atPlace.length === 0) {
@@ -100,9 +104,10 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     }
     cameFrom = map.getCanvas();
     const { lng, lat } = map.unproject([x, y]);
-    await details.load({ west: lng, east: lng, south: lat, north: lat }, Infinity);
-    if (atPlace.length === 1) await choose(atPlace[0]!);
-    else list();
+    const where = { west: lng, east: lng, south: lat, north: lat };
+    if (atPlace.length === 1) return void choose(atPlace[0]!, where);
+    list();
+    void details.load(where, Infinity).then(showSelection);
   };
 
   const refresh = async (): Promise<void> => {
@@ -112,15 +117,15 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
       atPlace = [];
       void choose(id);
     });
-    if (chosen !== null && (!isShown || the("selection-title").textContent !== nameOf(details.of(chosen)))) showChosen(chosen);
+    showSelection();
   };
 
-  map.on("click", ({ point }) => void pick(point.x, point.y));
+  map.on("click", ({ point }) => pick(point.x, point.y));
   map.getCanvas().addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
     const { clientWidth, clientHeight } = map.getCanvas();
-    void pick(clientWidth / 2, clientHeight / 2);
+    pick(clientWidth / 2, clientHeight / 2);
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
   the("back").addEventListener("click", list);
@@ -208,12 +213,12 @@ function showInView(stage: Stage, details: Details, sayAny: (text: string) => vo
   tell(`${images(ids.length)} in view${others}`, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
 }
 
-/** Lists are compared with all that their buttons act on; one made anew keeps the focus at the same entry. */
+/** What is shown is compared with all that its buttons act on; made anew it keeps the focus at the same entry. */
 function replaceKeepingFocus(body: HTMLElement, list: HTMLElement): void {
   if (body.innerHTML === list.outerHTML) return;
   const key = body.contains(document.activeElement) ? (document.activeElement as HTMLElement).dataset["key"] : undefined;
   body.replaceChildren(list);
-  if (key) [...body.querySelectorAll("button")].find((each) => each.dataset["key"] === key)?.focus({ preventScroll: true });
+  if (key) [...body.querySelectorAll<HTMLElement>("[data-key]")].find((each) => each.dataset["key"] === key)?.focus({ preventScroll: true });
 }
 
 function approachCountry({ map }: Stage, { bounds }: CountryWithPlaces): void {
