@@ -635,8 +635,16 @@ def test_a_store_that_fails_later_is_told_and_what_stood_there_is_not_left(
     context.route("**/global-mosaic.pmtiles", lambda route: route.fulfill(status=503))
     stranger.goes_to(STACK[0])
     expect(stranger.page.locator(".notice")).to_contain_text("A part of the map could not be read")
-    expect(stranger.page.locator("#in-view-title")).to_have_text("0 images in view")
+    expect(stranger.page.locator("#in-view-title")).to_have_text("The images here could not be read")
+    expect(stranger.page.locator("#live")).to_have_text("The images here could not be read, Myanmar")
     expect(stranger.page.locator("#where")).to_have_text("Myanmar")
+    stranger.page.evaluate("mosaicMap.panBy([0, 1])")
+    stranger.page.wait_for_timeout(2_000)
+    expect(stranger.page.locator("#in-view-title")).to_have_text("The images here could not be read")
+    context.unroute("**/global-mosaic.pmtiles")
+    stranger.page.evaluate("mosaicMap.panBy([0, 1])")
+    expect(stranger.page.locator("#in-view-title")).to_have_text("4 images in view")
+    expect(stranger.page.locator(".notice")).to_have_count(0)
     context.close()
 
 

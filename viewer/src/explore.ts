@@ -24,8 +24,8 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   const archive = open(mosaic.archive);
   const pictures = Object.fromEntries(PICTURES.flatMap((layer) => (mosaic[layer] === null ? [] : [[layer, open(mosaic[layer])]])));
   const details = new Details(open(mosaic.details));
-  const stage = await stageOf(the("map"), archive, pictures, (trouble) =>
-    notice("tiles", `A part of the map could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
+  const stage = await stageOf(the("map"), archive, pictures, (what, trouble) =>
+    notice(what, `A part of the map could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
   const { map } = stage;
   Object.assign(window, { mosaicMap: map }); // for whoever looks at it in the browser's console
 
@@ -111,6 +111,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   };
 
   const refresh = async (): Promise<void> => {
+    if (!stage.isUnread()) notice("tiles", null);
     if (map.getZoom() >= OUTLINES_FROM) await details.load(stage.bounds(), map.getZoom());
     showInView(stage, details, say, (id) => {
       cameFrom = document.activeElement as HTMLElement;
@@ -149,6 +150,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   };
   const showLayer = async (layer: Layer): Promise<void> => {
     mark(layer);
+    notice("pictures", null);
     mark(await stage.show(layer));
   };
   for (const each of layers) each.closest("label")!.hidden = each.value !== "footprints" && !(each.value in pictures);
@@ -209,7 +211,12 @@ function showInView(stage: Stage, details: Details, sayAny: (text: string) => vo
     tell(`${images(small)} in view, too small to list`, make("p", { class: "quiet" }, "Zoom in, or choose a mark on the map."));
     return;
   }
-  const others = small > 0 ? `, and ${count(small)} too small to list` : "";
+  const isUnread = stage.isUnread("mosaic");
+  if (ids.length === 0 && isUnread) {
+    tell("The images here could not be read", make("p", { class: "quiet" }, "Move the map to try again."));
+    return;
+  }
+  const others = (small > 0 ? `, and ${count(small)} too small to list` : "") + (isUnread ? ", others could not be read" : "");
   tell(`${images(ids.length)} in view${others}`, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
 }
 

@@ -8,6 +8,7 @@ import { Protocol, type PMTiles } from "pmtiles";
 import { around, sees, type Bounds } from "./bounds";
 import { coarse, countryAt, fine, type Country, type Land } from "./land";
 import { places, type Place } from "./places";
+import { unreadOf } from "./unread";
 
 export const OUTLINES_FROM = 6; // the zoom from which images are drawn and listed, the smallest only counted
 const REACH_PX = 6; // of a finger, and of a dot
@@ -21,6 +22,8 @@ type Palette = (typeof PALETTES)["light"];
 export const PICTURES = ["coverage", "imagery"] as const;
 export type Pictures = (typeof PICTURES)[number]; // a layer of pictures from an archive
 export type Layer = "footprints" | Pictures;
+
+export type Unreadable = "tiles" | "base" | "pictures";
 
 export interface Stage {
   map: MapLibreMap;
@@ -36,11 +39,12 @@ export interface Stage {
   bounds: () => Bounds;
   boundsOf: (id: string) => Bounds | null;
   countryHere: () => string;
+  isUnread: (source?: "mosaic") => boolean; // whether tiles could not be read
 }
 
 /** Throws where the archive cannot be read, or the browser draws no WebGL. */
 export async function stageOf(
-  container: HTMLElement, archive: PMTiles, pictures: Partial<Record<Pictures, PMTiles>>, tell: (trouble: Error) => void,
+  container: HTMLElement, archive: PMTiles, pictures: Partial<Record<Pictures, PMTiles>>, tell: (what: Unreadable, trouble: Error) => void,
 ): Promise<Stage> {
   maplibregl.setWorkerUrl(workerUrl);
   const header = await archive.getHeader().catch((error: Error) => {
@@ -115,22 +119,20 @@ export async function stageOf(
     });
     map.addLayer({ id: layer, type: "raster", source: layer, paint: PICTURES_PAINT[layer] }, "places");
   };
-  map.on("error", ({ error, ...event }) => {
-    const source = (event as { sourceId?: string }).sourceId;
-    if (error.name !== "AbortError") tell(source === "mosaic" ? error : new Error(error.message));
-  });
+  const isUnread = unreadOf(map, (trouble) => tell("tiles", trouble));
   const base = coarse(), everywhere = places(archive); // while the map begins to draw
   await new Promise<void>((done) => map.once("style.load", () => done()));
 
   let land: Land | null = null;
   let found: Place[] = [];
+  const tellOfBase = (trouble: Error): void => tell("base", trouble);
   const show = (read: Land): void => {
     land = read;
     setData(map, "land", read.land);
     setData(map, "borders", read.borders);
   };
   await Promise.all([
-    base.then((read) => { if (!land) show(read); }, tell),
+    base.then((read) => { if (!land) show(read); }, tellOfBase),
     everywhere.then((read) => {
       found = read;
       setData(map, "places", {
@@ -139,9 +141,9 @@ export async function stageOf(
           type: "Feature", properties: {}, geometry: { type: "Point", coordinates: [longitude, latitude] },
         })),
       });
-    }, tell),
+    }, tellOfBase),
   ]);
-  void fine().then(show, tell);
+  void fine().then(show, tellOfBase);
 
   const drawn = (where?: PointLike | [PointLike, PointLike]): MapGeoJSONFeature[] => {
     const options = { layers: ["outlines-fill", "outlines-corners"] };
@@ -176,7 +178,7 @@ export async function stageOf(
       const read = layer === "footprints" ? undefined : pictures[layer];
       if (layer !== "footprints" && read) {
         await addPictures(layer, read).catch((error: Error) => {
-          tell(error);
+          tell("pictures", error);
           if (shown === layer) shown = "footprints";
         });
       }
@@ -194,6 +196,7 @@ export async function stageOf(
       const { lng, lat } = map.getCenter();
       return countryAt(land?.countries ?? [], lng, lat);
     },
+    isUnread,
   };
 }
 
