@@ -89,6 +89,14 @@ def test_where_imagery_is_smaller_than_a_pixel_a_dot_says_where_it_is(stranger: 
     assert stranger.orange(ALONE) > 3
 
 
+@pytest.mark.parametrize("zoom", [4, 5.5, 7, 8.5])
+def test_among_imagery_dots_say_where_images_of_200_metres_are(stranger: Stranger, zoom: float) -> None:
+    longitude, latitude, _ = PLACES[SMALL]
+    stranger.opens(f"{zoom}/{latitude}/{longitude}&layer=imagery")
+    stranger.waits_until("mosaicMap.getLayer('imagery') && mosaicMap.loaded()")
+    assert stranger.orange(SMALL) > 3
+
+
 def test_the_layer_is_switched_by_keyboard_and_kept_in_the_address(stranger: Stranger) -> None:
     page = stranger.page
     stranger.looks_at(ALONE, 14)

@@ -99,6 +99,7 @@ export async function stageOf(
   const paint = (): void => {
     for (const layer of layersIn(palette(), shown)) {
       for (const [name, value] of Object.entries(layer.paint ?? {})) map.setPaintProperty(layer.id, name, value);
+      map.setLayerZoomRange(layer.id, layer.minzoom ?? 0, layer.maxzoom ?? 24);
     }
   };
   dark.addEventListener("change", paint);
@@ -232,7 +233,7 @@ function smallIn(map: MapLibreMap, view: Bounds): number {
   return [...counts.values()].reduce((sum, each) => sum + each, 0);
 }
 
-const byZoom = (...stops: number[]): ExpressionSpecification => ["interpolate", ["linear"], ["zoom"], ...stops] as unknown as ExpressionSpecification;
+const byZoom = (...stops: (number | ExpressionSpecification)[]): ExpressionSpecification => ["interpolate", ["linear"], ["zoom"], ...stops] as unknown as ExpressionSpecification;
 
 // of coverage its pixels as they are, and at once
 const PICTURES_PAINT = {
@@ -254,7 +255,7 @@ function layersIn(colour: Palette, shown: Layer): LayerSpecification[] {
       paint: {
         "circle-color": colour.image,
         "circle-radius": byZoom(0, 1.6, 3, 2.4, 7, 4),
-        // imagery fades where it is smaller than a pixel: dots say where it is
+        // imagery is not to be covered: what is too small to be seen in it has the dots of what is counted
         "circle-opacity": shown === "imagery" ? byZoom(3, 0.75, OUTLINES_FROM, 0) : seen(OUTLINES_FROM, 0.75, OUTLINES_FROM + 0.5, 0),
       },
     },
@@ -264,9 +265,13 @@ function layersIn(colour: Palette, shown: Layer): LayerSpecification[] {
       paint: { "line-color": colour.image, "line-width": byZoom(6, 1.6, 8, 0.9, 14, 1.5), "line-opacity": fade },
     },
     {
-      // a dot at each corner: what has no area left in a tile is seen all the same
-      id: "outlines-corners", type: "circle", ...images, minzoom: OUTLINES_FROM - 0.5, maxzoom: 13,
-      paint: { "circle-color": colour.image, "circle-radius": byZoom(6, 1.8, 13, 1), "circle-opacity": fade },
+      // a dot at each corner: what has no area left in a tile is seen all the same; in imagery only what is counted, to z9
+      id: "outlines-corners", type: "circle", ...images, minzoom: shown === "imagery" ? 3 : OUTLINES_FROM - 0.5, maxzoom: 13,
+      paint: {
+        "circle-color": colour.image,
+        "circle-radius": byZoom(6, 1.8, 13, 1),
+        "circle-opacity": shown === "imagery" ? byZoom(3, 0, 4, ["case", ["has", "count"], 1, 0]) : fade,
+      },
     },
     { id: "pointed", type: "line", ...images, filter: isImage(null), layout: { "line-join": "round" }, paint: { "line-color": colour.pointed, "line-width": 2.5 } },
     { id: "chosen-fill", type: "fill", ...images, filter: isImage(null), paint: { "fill-color": colour.chosen, "fill-opacity": 0.25 } },
