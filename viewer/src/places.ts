@@ -4,16 +4,18 @@
 // image lies, and the directory lists the tiles from z0 on: the first pieces of it, some kilobytes, tell all places.
 
 import { tileIdToZxy, zxyToTileId, type Entry, type PMTiles } from "pmtiles";
+import type { Bounds } from "./bounds";
 
 const DEEPEST = 12; // 10 km at the equator: 2 pixels at z4
 const MOST = 20_000; // tiles; a catalogue with more is shown by a coarser grid
 
-export interface Place {
-  longitude: number;
+/** A tile that holds imagery. */
+export interface Place extends Bounds {
+  longitude: number; // of its middle
   latitude: number;
 }
 
-/** The centres of the tiles of one zoom that hold imagery: z12, or the deepest zoom that has few enough of them. */
+/** The tiles of one zoom that hold imagery: z12, or the deepest zoom that has few enough of them. */
 export async function places(archive: PMTiles): Promise<Place[]> {
   const header = await archive.getHeader();
   const { cache } = archive;
@@ -41,13 +43,16 @@ export async function places(archive: PMTiles): Promise<Place[]> {
   const whole = found > 2 * MOST ? byZoom.length - 1 : byZoom.length;
   for (let zoom = whole - 1; zoom >= 0; zoom--) {
     const tiles = byZoom[zoom];
-    if (tiles && (tiles.length <= MOST || zoom === 0)) return tiles.map(([x, y]) => centre(zoom, x, y));
+    if (tiles && (tiles.length <= MOST || zoom === 0)) return tiles.map(([x, y]) => placeOf(zoom, x, y));
   }
   return [];
 }
 
-function centre(zoom: number, x: number, y: number): Place {
-  const size = 2 ** zoom;
-  const latitude = Math.atan(Math.sinh(Math.PI * (1 - (2 * (y + 0.5)) / size)));
-  return { longitude: ((x + 0.5) / size) * 360 - 180, latitude: (latitude * 180) / Math.PI };
+function placeOf(zoom: number, x: number, y: number): Place {
+  const longitude = (column: number): number => (column / 2 ** zoom) * 360 - 180;
+  const latitude = (row: number): number => (Math.atan(Math.sinh(Math.PI * (1 - (2 * row) / 2 ** zoom))) * 180) / Math.PI;
+  return {
+    longitude: longitude(x + 0.5), latitude: latitude(y + 0.5),
+    west: longitude(x), south: latitude(y + 1), east: longitude(x + 1), north: latitude(y),
+  };
 }
