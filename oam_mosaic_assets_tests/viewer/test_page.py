@@ -190,6 +190,23 @@ def test_a_click_on_what_is_too_small_to_be_chosen_goes_closer(stranger: Strange
     stranger.waits_until(f"mosaicMap.getZoom() >= {zoom + 3} && !mosaicMap.isMoving()")
 
 
+def test_what_is_only_counted_under_a_click_is_told(stranger: Stranger) -> None:
+    page = stranger.page
+    selection = page.locator("#selection")
+    stranger.looks_at(SPECKS[0], 7)
+    page.mouse.click(*stranger.middle())
+    expect(page.locator("#selection-title")).to_contain_text("1 image here")
+    expect(selection).to_contain_text("and 3 too small to list here")
+    expect(page.locator("#live")).to_have_text("1 image here, and 3 too small to list")
+    selection.get_by_role("button", name=SCENE).click()
+    expect(page.locator("#selection-title")).to_have_text(SCENE)
+    page.get_by_role("button", name="Back to the list").click()
+    selection.get_by_role("button", name="Zoom in").click()
+    stranger.waits_until("mosaicMap.getZoom() > 10 && !mosaicMap.isMoving()")
+    page.mouse.click(*stranger.middle())
+    expect(page.locator("#selection-title")).to_contain_text("4 images here")
+
+
 def test_the_address_keeps_position_and_selection(stranger: Stranger) -> None:
     page = stranger.page
     stranger.opens(f"14.5/5.6/-0.2&image={ALONE}")

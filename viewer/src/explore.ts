@@ -29,7 +29,8 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   const { map } = stage;
   Object.assign(window, { mosaicMap: map }); // for whoever looks at it in the browser's console
 
-  let atPlace: string[] = []; // the images under the last click
+  const nowhere = { ids: [] as string[], small: 0, at: map.getCenter() };
+  let here = nowhere; // the last click: the images under it, and how many more are only counted
   let chosen: string | null = null;
   let seen: Bounds | null = null; // where the one that was chosen is, as far as it was loaded
   let cameFrom: HTMLElement | null = null; // gets the focus back
@@ -37,12 +38,18 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   const show = (title: string, body: HTMLElement): void => {
     the("selection-title").textContent = title;
     replaceKeepingFocus(the("selection-body"), body);
-    the("back").hidden = chosen === null || atPlace.length < 2;
+    the("back").hidden = chosen === null || here.ids.length === 0 || here.ids.length + here.small < 2;
     the("approach").hidden = chosen === null || seen === null;
     the("selection").hidden = false;
   };
   const showList = (): void => {
-    show(`${images(atPlace.length)} here, the newest first`, imageList(atPlace.map((id) => details.of(id)), (id) => void choose(id), stage.pointAt));
+    const body = make("div", {}, imageList(here.ids.map((id) => details.of(id)), (id) => void choose(id), stage.pointAt));
+    if (here.small > 0) {
+      const closer = make("button", { type: "button", "data-key": "closer" }, "Zoom in");
+      closer.addEventListener("click", () => goCloser(stage, here.at, say));
+      body.append(make("p", { class: "quiet" }, `and ${count(here.small)} too small to list here`), closer);
+    }
+    show(`${images(here.ids.length)} here, the newest first`, body);
   };
   const showChosen = (id: string): void => {
     seen = stage.boundsOf(id) ?? seen;
@@ -52,7 +59,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   /** With what became known since. */
   const showSelection = (): void => {
     if (chosen !== null) showChosen(chosen);
-    else if (atPlace.length > 1) showList();
+    else if (here.ids.length > 0) showList();
   };
   const bringUp = (): void => {
     the("selection").scrollIntoView({ block: "start" });
@@ -78,14 +85,14 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     stage.choose(null);
     keepInAddress("image", null);
     showList();
-    say(`${images(atPlace.length)} here`);
+    say(`${images(here.ids.length)} here${here.small > 0 ? `, and ${count(here.small)} too small to list` : ""}`);
     bringUp();
   };
 
   const close = (): void => {
     if (the("selection").hidden) return;
     chosen = null;
-    atPlace = [];
+    here = nowhere;
     stage.choose(null);
     stage.pointAt(null);
     keepInAddress("image", null);
@@ -96,16 +103,15 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
 
   const pick = (x: number, y: number): void => {
     if (map.getZoom() < OUTLINES_FROM) return approachPlace(stage, x, y, say);
-    atPlace = stage.pick({ x, y });
-    if (atPlace.length === 0) {
+    const { ids, small, at } = (here = { ids: stage.pick({ x, y }), small: stage.small({ x, y }), at: map.unproject([x, y]) });
+    if (ids.length === 0) {
       close();
-      if (stage.isDrawn({ x, y })) goCloser(stage, x, y, say);
+      if (small > 0) goCloser(stage, at, say);
       return;
     }
     cameFrom = map.getCanvas();
-    const { lng, lat } = map.unproject([x, y]);
-    const where = { west: lng, east: lng, south: lat, north: lat };
-    if (atPlace.length === 1) return void choose(atPlace[0]!, where);
+    const where = { west: at.lng, east: at.lng, south: at.lat, north: at.lat };
+    if (ids.length + small === 1) return void choose(ids[0]!, where);
     list();
     void details.load(where, Infinity).then(showSelection);
   };
@@ -115,7 +121,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     if (map.getZoom() >= OUTLINES_FROM) await details.load(stage.bounds(), map.getZoom());
     showInView(stage, details, say, (id) => {
       cameFrom = document.activeElement as HTMLElement;
-      atPlace = [];
+      here = nowhere;
       void choose(id);
     });
     showSelection();
@@ -205,7 +211,7 @@ function showInView(stage: Stage, details: Details, sayAny: (text: string) => vo
     return;
   }
   const ids = stage.inView();
-  const small = stage.smallInView();
+  const small = stage.small();
   if (waits(ids.length + small)) return;
   const tell = (title: string, list: HTMLElement): void => {
     the("in-view-title").textContent = title;
@@ -244,11 +250,11 @@ function approachPlace({ map, places }: Stage, x: number, y: number, say: (text:
     return Math.hypot(at.x - x, at.y - y) <= CLOSE_PX;
   });
   if (!near) return say("No imagery here");
-  goCloser({ map }, x, y, say);
+  goCloser({ map }, map.unproject([x, y]), say);
 }
 
-function goCloser({ map }: Pick<Stage, "map">, x: number, y: number, say: (text: string) => void): void {
-  map.easeTo({ center: map.unproject([x, y]), zoom: Math.max(OUTLINES_FROM + 1, map.getZoom() + 4) });
+function goCloser({ map }: Pick<Stage, "map">, center: { lng: number; lat: number }, say: (text: string) => void): void {
+  map.easeTo({ center, zoom: Math.max(OUTLINES_FROM + 1, map.getZoom() + 4) });
   say("Closer to the imagery");
 }
 

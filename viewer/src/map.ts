@@ -3,7 +3,7 @@
 import maplibregl from "maplibre-gl/dist/maplibre-gl-csp.js";
 import workerUrl from "maplibre-gl/dist/maplibre-gl-csp-worker.js?url";
 import "maplibre-gl/dist/maplibre-gl.css";
-import type { ExpressionSpecification, FilterSpecification, LayerSpecification, MapGeoJSONFeature, Map as MapLibreMap, PointLike } from "maplibre-gl";
+import type { ExpressionSpecification, FilterSpecification, LayerSpecification, Map as MapLibreMap, PointLike } from "maplibre-gl";
 import { Protocol, type PMTiles } from "pmtiles";
 import { around, sees, type Bounds } from "./bounds";
 import { coarse, countryAt, fine, type Country, type Land } from "./land";
@@ -30,9 +30,8 @@ export interface Stage {
   countries: () => readonly Country[];
   places: () => readonly Place[];
   pick: (point: { x: number; y: number }) => string[];
-  isDrawn: (point: { x: number; y: number }) => boolean; // something, perhaps too small to have an id here
   inView: () => string[];
-  smallInView: () => number; // images that are too small here to be drawn as themselves
+  small: (point?: { x: number; y: number }) => number; // images there or in view that are too small to be drawn as themselves
   show: (layer: Layer) => Promise<Layer>; // the one that is shown then; images are picked under each
   choose: (id: string | null) => void;
   pointAt: (id: string | null) => void;
@@ -146,17 +145,14 @@ export async function stageOf(
   ]);
   void fine().then(show, tellOfBase);
 
-  const drawn = (where?: PointLike | [PointLike, PointLike]): MapGeoJSONFeature[] => {
-    const options = { layers: ["outlines-fill", "outlines-corners"] };
-    return where ? map.queryRenderedFeatures(where, options) : map.queryRenderedFeatures(options);
-  };
   const boundsOfView = (): Bounds => {
     const seen = map.getBounds();
     return { west: seen.getWest(), south: seen.getSouth(), east: seen.getEast(), north: seen.getNorth() };
   };
   const around = ({ x, y }: { x: number; y: number }): [PointLike, PointLike] => [[x - REACH_PX, y - REACH_PX], [x + REACH_PX, y + REACH_PX]];
   const query = (where?: PointLike | [PointLike, PointLike]): string[] => {
-    const features = drawn(where);
+    const options = { layers: ["outlines-fill", "outlines-corners"] };
+    const features = where ? map.queryRenderedFeatures(where, options) : map.queryRenderedFeatures(options);
     return [...new Set(features.map((each) => each.properties["id"]).filter((id): id is string => typeof id === "string"))];
   };
   const only = (layers: string[], id: string | null): void => {
@@ -171,9 +167,13 @@ export async function stageOf(
       const exact = query([point.x, point.y]);
       return exact.length ? exact : query(around(point));
     },
-    isDrawn: (point) => drawn(around(point)).length > 0,
     inView: () => (map.getZoom() < OUTLINES_FROM ? [] : query()),
-    smallInView: () => smallIn(map, boundsOfView()),
+    small: (point) => {
+      if (map.getZoom() < OUTLINES_FROM) return 0;
+      if (!point) return smallIn(map, boundsOfView());
+      const [from, to] = around(point).map((corner) => map.unproject(corner)) as [maplibregl.LngLat, maplibregl.LngLat];
+      return smallIn(map, { west: from.lng, south: to.lat, east: to.lng, north: from.lat });
+    },
     show: async (layer) => {
       shown = layer;
       const read = layer === "footprints" ? undefined : pictures[layer];
