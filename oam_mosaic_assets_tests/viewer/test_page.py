@@ -400,6 +400,16 @@ def test_an_image_across_the_antimeridian_is_approached_as_one(stranger: Strange
     stranger.waits_until("Math.abs(Math.abs(mosaicMap.getCenter().lng) - 180) < 0.02")
 
 
+def test_an_image_larger_than_the_screen_is_approached_as_a_whole(stranger: Stranger) -> None:
+    stranger.opens(f"16/{PLACES[SCENE][1]}/{PLACES[SCENE][0]}&image={SCENE}")
+    expect(stranger.page.locator("#selection-title")).to_have_text(SCENE)
+    stranger.page.locator("#approach").click()
+    stranger.waits_until("mosaicMap.getZoom() < 12 && !mosaicMap.isMoving()")
+    assert stranger.page.evaluate("mosaicMap.getZoom()") > 9
+    for corner in ("[134.85, -25.15]", "[135.15, -24.85]"):
+        assert stranger.page.evaluate(f"mosaicMap.getBounds().contains({corner})")
+
+
 def test_an_image_that_is_not_there_is_not_made_up(stranger: Stranger) -> None:
     stranger.opens("14/5.6/-0.2&image=5f1c0c2bd1c7c3000756f1f2")
     expect(stranger.page.locator("#selection-body")).to_contain_text("no image with this id here")

@@ -1,10 +1,20 @@
 // How archives are read: what could not be read is asked for again, and nothing is waited for without end.
 
+import { VectorTile, type VectorTileFeature } from "@mapbox/vector-tile";
+import Pbf from "pbf";
 import { FetchSource, PMTiles, ResolvedValueCache, type Entry, type Header, type RangeResponse, type Source } from "pmtiles";
 
 const PATIENCE_MS = 30_000;
 
 export const open = (address: string): PMTiles => new PMTiles(new Impatient(address), new Shared());
+
+/** The features of a vector tile; the columns of the world repeat. */
+export async function featuresOf(archive: PMTiles, zoom: number, column: number, row: number): Promise<VectorTileFeature[]> {
+  const across = 2 ** zoom;
+  const tile = await archive.getZxy(zoom, ((column % across) + across) % across, row);
+  const layer = tile && new VectorTile(new Pbf(new Uint8Array(tile.data))).layers["globalcoverage"];
+  return layer ? Array.from({ length: layer.length }, (_, index) => layer.feature(index)) : [];
+}
 
 class Impatient extends FetchSource {
   override getBytes(offset: number, length: number, signal?: AbortSignal, etag?: string): Promise<RangeResponse> {

@@ -1,12 +1,10 @@
 // What is known of an image beyond its id: read from the archive of details, tile by tile, where a build has one.
 
-import { VectorTile } from "@mapbox/vector-tile";
-import Pbf from "pbf";
 import type { PMTiles } from "pmtiles";
-
+import { featuresOf } from "./archive";
 import type { Bounds } from "./bounds";
+import { columnOf, rowOf } from "./grid";
 
-const LAYER = "globalcoverage";
 const SHALLOWEST = 6; // where images are listed; at each zoom, tiles hold those that the mosaic draws as themselves
 const MOST_TILES = 24;
 
@@ -50,8 +48,8 @@ export class Details {
     try {
       const { maxZoom } = await this.archive.getHeader();
       const z = Math.min(maxZoom, Math.max(SHALLOWEST, Math.floor(zoom)));
-      const [west, north] = tileAt(bounds.west, bounds.north, z);
-      const [east, south] = tileAt(bounds.east, bounds.south, z);
+      const [west, east] = [Math.floor(columnOf(bounds.west, z)), Math.floor(columnOf(bounds.east, z))];
+      const [north, south] = [Math.floor(rowOf(bounds.north, z)), Math.floor(rowOf(bounds.south, z))];
       if ((east - west + 1) * (south - north + 1) > MOST_TILES) return;
       const asked: Promise<void>[] = [];
       for (let x = west; x <= east; x++) {
@@ -75,11 +73,8 @@ export class Details {
   }
 
   private async readTile(z: number, x: number, y: number): Promise<void> {
-    const found = await this.archive.getZxy(z, x, y);
-    if (!found) return;
-    const layer = new VectorTile(new Pbf(new Uint8Array(found.data))).layers[LAYER];
-    for (let index = 0; index < (layer?.length ?? 0); index++) {
-      const image = understand(layer!.feature(index).properties);
+    for (const { properties } of await featuresOf(this.archive, z, x, y)) {
+      const image = understand(properties);
       if (image) this.known.set(image.id, image);
     }
   }
@@ -98,11 +93,4 @@ function understand(properties: Record<string, unknown>): Image | null {
     if (typeof value === "number" && value > 0) image[name] = value;
   }
   return image;
-}
-
-function tileAt(longitude: number, latitude: number, zoom: number): [number, number] {
-  const size = 2 ** zoom;
-  const sine = Math.sin((Math.max(-85.05, Math.min(85.05, latitude)) * Math.PI) / 180);
-  const y = 0.5 - Math.log((1 + sine) / (1 - sine)) / (4 * Math.PI);
-  return [Math.floor(((longitude + 180) / 360) * size), Math.floor(y * size)];
 }

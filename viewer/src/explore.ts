@@ -6,6 +6,7 @@ import type { Bounds } from "./bounds";
 import { countriesOf, countryList, inWords, type CountryWithPlaces } from "./countries";
 import { Details } from "./details";
 import { make, the } from "./dom";
+import { extentOf } from "./extent";
 import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
 import type { Mosaic } from "./mosaic";
 import { imageDetails, imageList, nameOf } from "./panel";
@@ -116,6 +117,13 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     void details.load(where, Infinity).then(showSelection);
   };
 
+  const approach = async (): Promise<void> => {
+    const id = chosen;
+    if (id === null || seen === null) return;
+    const { west, south, east, north } = (await extentOf(archive, id, seen).catch(() => null)) ?? seen;
+    if (chosen === id) map.fitBounds([west, south, east, north], { padding: 60, maxZoom: 17 });
+  };
+
   const refresh = async (): Promise<void> => {
     if (!stage.isUnread()) notice("tiles", null);
     if (map.getZoom() >= OUTLINES_FROM) await details.load(stage.bounds(), map.getZoom());
@@ -137,7 +145,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
   the("back").addEventListener("click", list);
   the("close").addEventListener("click", close);
-  the("approach").addEventListener("click", () => { if (chosen !== null) approachImage(stage, chosen); });
+  the("approach").addEventListener("click", () => void approach());
   followPointer(stage, details);
 
   let settling = 0;
@@ -256,11 +264,6 @@ function approachPlace({ map, places }: Stage, x: number, y: number, say: (text:
 function goCloser({ map }: Pick<Stage, "map">, center: { lng: number; lat: number }, say: (text: string) => void): void {
   map.easeTo({ center, zoom: Math.max(OUTLINES_FROM + 1, map.getZoom() + 4) });
   say("Closer to the imagery");
-}
-
-function approachImage(stage: Stage, id: string): void {
-  const found = stage.boundsOf(id);
-  if (found) stage.map.fitBounds([found.west, found.south, found.east, found.north], { padding: 60, maxZoom: 17 });
 }
 
 /** A tip beside the pointer, where there is one. */

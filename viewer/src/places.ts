@@ -5,6 +5,7 @@
 
 import { tileIdToZxy, zxyToTileId, type Entry, type PMTiles } from "pmtiles";
 import type { Bounds } from "./bounds";
+import { latitudeOf, longitudeOf } from "./grid";
 
 const DEEPEST = 12; // 10 km at the equator: 2 pixels at z4
 const MOST = 20_000; // tiles; a catalogue with more is shown by a coarser grid
@@ -49,10 +50,8 @@ export async function places(archive: PMTiles): Promise<Place[]> {
 }
 
 function placeOf(zoom: number, x: number, y: number): Place {
-  const longitude = (column: number): number => (column / 2 ** zoom) * 360 - 180;
-  const latitude = (row: number): number => (Math.atan(Math.sinh(Math.PI * (1 - (2 * row) / 2 ** zoom))) * 180) / Math.PI;
   return {
-    longitude: longitude(x + 0.5), latitude: latitude(y + 0.5),
-    west: longitude(x), south: latitude(y + 1), east: longitude(x + 1), north: latitude(y),
+    longitude: longitudeOf(x + 0.5, zoom), latitude: latitudeOf(y + 0.5, zoom),
+    west: longitudeOf(x, zoom), south: latitudeOf(y + 1, zoom), east: longitudeOf(x + 1, zoom), north: latitudeOf(y, zoom),
   };
 }
