@@ -214,7 +214,7 @@ class Stranger:
         if waits:
             self.waits_until(
                 "window.mosaicMap?.loaded() && "
-                "!document.querySelector('#in-view-body').textContent.includes('being drawn')"
+                "!/being drawn|Looking/.test(document.querySelector('#in-view').textContent)"
             )
 
     def waits_until(self, truth: str, *, patience_seconds: float = 30.0) -> None:

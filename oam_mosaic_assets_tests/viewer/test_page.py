@@ -354,7 +354,7 @@ def test_without_borders_no_country_is_made_up(browser: Browser, root: str) -> N
     context.route(re.compile(r"/(50|110)m-"), lambda route: route.fulfill(status=503))
     stranger.opens("2/10/20")
     listed = stranger.page.locator("#in-view-body")
-    expect(listed).to_contain_text("The borders could not be read, so no countries are listed")
+    expect(listed).to_contain_text("Countries cannot be listed, since a part of the map could not be read")
     expect(listed.get_by_role("button")).to_have_count(0)
     expect(stranger.page.locator(".notice")).to_contain_text("A part of the map could not be read")
     context.close()
@@ -580,6 +580,28 @@ def test_a_tap_is_answered_before_details_come_and_a_later_one_counts(browser: B
         each.continue_()
     expect(title).to_have_text("Palace 2022")
     expect(page.locator("#selection-body")).to_contain_text("1 May 2022")
+    context.close()
+
+
+@pytest.mark.parametrize("zoom", [3, 14])
+def test_nothing_waits_for_what_is_not_needed(browser: Browser, root: str, zoom: int) -> None:
+    """Neither borders nor details ever come."""
+    context, stranger = open_page(browser, root)
+    context.route(re.compile(r"/(50|110)m-|/global-data\.pmtiles"), lambda _: None)
+    page = stranger.page
+    longitude, latitude, _ = PLACES[ALONE]
+    stranger.opens(f"{zoom}/{latitude}/{longitude}", waits=False)
+    if zoom == 14:
+        expect(page.locator("#in-view-title")).to_have_text("1 image in view")
+        expect(page.locator("#in-view-body button")).to_have_text(ALONE)
+        page.mouse.click(*stranger.middle())
+        expect(page.locator("#selection-title")).to_have_text(ALONE)
+    else:
+        stranger.waits_until("window.mosaicMap?.loaded()")
+        stranger.waits_until("mosaicMap.queryRenderedFeatures({ layers: ['places'] }).length")
+        page.mouse.click(*stranger.middle())
+        stranger.waits_until("mosaicMap.getZoom() > 6 && !mosaicMap.isMoving()")
+        expect(page.locator("#in-view-title")).to_contain_text("in view")
     context.close()
 
 

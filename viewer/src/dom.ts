@@ -37,3 +37,11 @@ export function link(address: unknown, text: string): HTMLAnchorElement | null {
   const href = webAddress(address);
   return href ? make("a", { href, "data-key": text, target: "_blank", rel: "noopener noreferrer" }, text) : null;
 }
+
+/** What is shown is compared with all that its buttons act on; made anew it keeps the focus at the same entry. */
+export function replaceKeepingFocus(body: HTMLElement, list: HTMLElement): void {
+  if (body.innerHTML === list.outerHTML) return;
+  const key = body.contains(document.activeElement) ? (document.activeElement as HTMLElement).dataset["key"] : undefined;
+  body.replaceChildren(list);
+  if (key) [...body.querySelectorAll<HTMLElement>("[data-key]")].find((each) => each.dataset["key"] === key)?.focus({ preventScroll: true });
+}

@@ -3,14 +3,14 @@
 import { inAddress, keepInAddress } from "./address";
 import { open } from "./archive";
 import type { Bounds } from "./bounds";
-import { countriesOf, countryList, inWords, type CountryWithPlaces } from "./countries";
 import { Details } from "./details";
-import { make, the } from "./dom";
+import { make, replaceKeepingFocus, the } from "./dom";
 import { extentOf } from "./extent";
+import { showInView } from "./in-view";
 import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
 import type { Mosaic } from "./mosaic";
 import { imageDetails, imageList, nameOf } from "./panel";
-import { count, date, images, place } from "./words";
+import { count, date, images } from "./words";
 
 export interface Voice {
   say: (text: string) => void;
@@ -18,7 +18,6 @@ export interface Voice {
 }
 
 const SETTLED_MS = 400;
-const PLACE_ZOOM = 9;
 const CLOSE_PX = 12;
 
 export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<void> {
@@ -124,15 +123,20 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     if (chosen === id) map.fitBounds([west, south, east, north], { padding: 60, maxZoom: 17 });
   };
 
-  const refresh = async (): Promise<void> => {
-    if (!stage.isUnread()) notice("tiles", null);
-    if (map.getZoom() >= OUTLINES_FROM) await details.load(stage.bounds(), map.getZoom());
+  const showAll = (): void => {
     showInView(stage, details, say, (id) => {
       cameFrom = document.activeElement as HTMLElement;
       here = nowhere;
       void choose(id);
     });
     showSelection();
+  };
+  const refresh = async (): Promise<void> => {
+    if (!stage.isUnread()) notice("tiles", null);
+    showAll();
+    if (map.getZoom() < OUTLINES_FROM) return;
+    await details.load(stage.bounds(), map.getZoom());
+    if (!map.isMoving()) showAll();
   };
 
   map.on("click", ({ point }) => pick(point.x, point.y));
@@ -186,73 +190,8 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   map.once("idle", followAddress);
 }
 
-let viewSaid = ""; // each view is said once, and not over what was said since, when a part of the map comes late
-
-function showInView(stage: Stage, details: Details, sayAny: (text: string) => void, choose: (id: string) => void): void {
-  const { lng, lat } = stage.map.getCenter();
-  const say = (text: string): void => {
-    const view = `${lng} ${lat} ${stage.map.getZoom()}`;
-    if (view !== viewSaid) sayAny(text);
-    viewSaid = view;
-  };
-  const here = stage.countryHere() || place(((((lng + 180) % 360) + 360) % 360) - 180, lat);
-  the("where").textContent = here;
-  the("where").hidden = stage.map.getZoom() < OUTLINES_FROM; // what is in the middle of half the world helps nobody
-  const body = the("in-view-body");
-  const waits = (found: number): boolean => {
-    if (found > 0 || stage.map.loaded()) return false;
-    the("in-view-title").textContent = "Looking for images…"; // it is idle after that, and this is done again
-    body.replaceChildren();
-    return true;
-  };
-  if (stage.map.getZoom() < OUTLINES_FROM) {
-    const found = countriesOf(stage.countries(), stage.places(), stage.bounds());
-    if (waits(found.length)) return;
-    the("in-view-title").textContent = "Where there are images";
-    if (stage.countries().length === 0) {
-      const why = "The borders could not be read, so no countries are listed.";
-      replaceKeepingFocus(body, make("p", { class: "quiet" }, `${why} Choose a mark on the map.`));
-      return say(why);
-    }
-    replaceKeepingFocus(body, countryList(found, (each) => approachCountry(stage, each)));
-    say(`${inWords(found)} in view`);
-    return;
-  }
-  const ids = stage.inView();
-  const small = stage.small();
-  if (waits(ids.length + small)) return;
-  const tell = (title: string, list: HTMLElement): void => {
-    the("in-view-title").textContent = title;
-    replaceKeepingFocus(body, list);
-    say(`${title}, ${here}`);
-  };
-  if (ids.length === 0 && small > 0) {
-    tell(`${images(small)} in view, too small to list`, make("p", { class: "quiet" }, "Zoom in, or choose a mark on the map."));
-    return;
-  }
-  const isUnread = stage.isUnread("mosaic");
-  if (ids.length === 0 && isUnread) {
-    tell("The images here could not be read", make("p", { class: "quiet" }, "Move the map to try again."));
-    return;
-  }
-  const others = (small > 0 ? `, and ${count(small)} too small to list` : "") + (isUnread ? ", others could not be read" : "");
-  tell(`${images(ids.length)} in view${others}`, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
-}
-
-/** What is shown is compared with all that its buttons act on; made anew it keeps the focus at the same entry. */
-function replaceKeepingFocus(body: HTMLElement, list: HTMLElement): void {
-  if (body.innerHTML === list.outerHTML) return;
-  const key = body.contains(document.activeElement) ? (document.activeElement as HTMLElement).dataset["key"] : undefined;
-  body.replaceChildren(list);
-  if (key) [...body.querySelectorAll<HTMLElement>("[data-key]")].find((each) => each.dataset["key"] === key)?.focus({ preventScroll: true });
-}
-
-function approachCountry({ map }: Stage, { bounds }: CountryWithPlaces): void {
-  map.fitBounds([bounds.west, bounds.south, bounds.east, bounds.north], { padding: 40, maxZoom: PLACE_ZOOM });
-}
-
 function approachPlace({ map, places }: Stage, x: number, y: number, say: (text: string) => void): void {
-  const near = places().some(({ longitude, latitude }) => {
+  const near = places()?.some(({ longitude, latitude }) => {
     const { lng } = map.unproject([x, y]);
     const at = map.project([longitude + 360 * Math.round((lng - longitude) / 360), latitude]);
     return Math.hypot(at.x - x, at.y - y) <= CLOSE_PX;

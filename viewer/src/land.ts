@@ -15,11 +15,13 @@ export interface Land {
   countries: Country[];
 }
 
+const PATIENCE_MS = 60_000;
+
 export const coarse = (): Promise<Land> => read(coarseUrl);
 export const fine = (): Promise<Land> => read(fineUrl);
 
 async function read(url: string): Promise<Land> {
-  const answer = await fetch(url);
+  const answer = await fetch(url, { signal: AbortSignal.timeout(PATIENCE_MS) });
   if (!answer.ok) throw new Error(`the land: ${answer.status}`);
   const world = (await answer.json()) as World;
   const countries = feature(world, world.objects.countries).features as Country[];

@@ -27,8 +27,8 @@ export type Unreadable = "tiles" | "base" | "pictures";
 
 export interface Stage {
   map: MapLibreMap;
-  countries: () => readonly Country[];
-  places: () => readonly Place[];
+  countries: () => readonly Country[] | null; // null while they are read, none where that failed
+  places: () => readonly Place[] | null;
   pick: (point: { x: number; y: number }) => string[];
   inView: () => string[];
   small: (point?: { x: number; y: number }) => number; // images there or in view that are too small to be drawn as themselves
@@ -120,30 +120,35 @@ export async function stageOf(
     map.addLayer({ id: layer, type: "raster", source: layer, paint: PICTURES_PAINT[layer] }, "places");
   };
   const isUnread = unreadOf(map, (trouble) => tell("tiles", trouble));
-  const base = coarse(), everywhere = places(archive); // while the map begins to draw
   await new Promise<void>((done) => map.once("style.load", () => done()));
 
-  let land: Land | null = null;
-  let found: Place[] = [];
-  const tellOfBase = (trouble: Error): void => tell("base", trouble);
-  const show = (read: Land): void => {
-    land = read;
-    setData(map, "land", read.land);
-    setData(map, "borders", read.borders);
+  let countries: readonly Country[] | null = null;
+  let found: Place[] | null = null;
+  const show = ({ land, borders, ...read }: Land): void => {
+    countries = read.countries;
+    setData(map, "land", land);
+    setData(map, "borders", borders);
   };
-  await Promise.all([
-    base.then((read) => { if (!land) show(read); }, tellOfBase),
-    everywhere.then((read) => {
-      found = read;
-      setData(map, "places", {
-        type: "FeatureCollection",
-        features: read.map(({ longitude, latitude }) => ({
-          type: "Feature", properties: {}, geometry: { type: "Point", coordinates: [longitude, latitude] },
-        })),
-      });
-    }, tellOfBase),
-  ]);
-  void fine().then(show, tellOfBase);
+  const failed = (trouble: Error): void => {
+    tell("base", trouble);
+    map.triggerRepaint(); // after which it is idle, and what is in view is looked at again
+  };
+  void coarse().then(show).then(fine, fine).then(show).catch((trouble: Error) => {
+    countries ??= [];
+    failed(trouble);
+  });
+  void places(archive).then((read) => {
+    found = read;
+    setData(map, "places", {
+      type: "FeatureCollection",
+      features: read.map(({ longitude, latitude }) => ({
+        type: "Feature", properties: {}, geometry: { type: "Point", coordinates: [longitude, latitude] },
+      })),
+    });
+  }).catch((trouble: Error) => {
+    found = [];
+    failed(trouble);
+  });
 
   const boundsOfView = (): Bounds => {
     const seen = map.getBounds();
@@ -160,7 +165,7 @@ export async function stageOf(
   };
   return {
     map,
-    countries: () => land?.countries ?? [],
+    countries: () => countries,
     places: () => found,
     pick: (point) => {
       if (map.getZoom() < OUTLINES_FROM) return [];
@@ -195,7 +200,7 @@ export async function stageOf(
     boundsOf: (id) => boundsOf(map, id),
     countryHere: () => {
       const { lng, lat } = map.getCenter();
-      return countryAt(land?.countries ?? [], lng, lat);
+      return countryAt(countries ?? [], lng, lat);
     },
     isUnread,
   };

@@ -1,0 +1,52 @@
+// What is in view: far out the countries that have images, and from z6 on the images.
+
+import { countriesOf, countryList, inWords } from "./countries";
+import type { Details } from "./details";
+import { make, replaceKeepingFocus, the } from "./dom";
+import { OUTLINES_FROM, type Stage } from "./map";
+import { imageList } from "./panel";
+import { count, images, place } from "./words";
+
+const COUNTRY_ZOOM = 9; // the closest that one is approached
+
+let viewSaid = ""; // each view is said once, and not over what was said since, when a part of the map comes late
+
+export function showInView(stage: Stage, details: Details, sayAny: (text: string) => void, choose: (id: string) => void): void {
+  const { map } = stage;
+  const { lng, lat } = map.getCenter();
+  const isFar = map.getZoom() < OUTLINES_FROM;
+  const here = stage.countryHere() || place(((((lng + 180) % 360) + 360) % 360) - 180, lat);
+  the("where").textContent = here;
+  the("where").hidden = isFar; // what is in the middle of half the world helps nobody
+  const show = (title: string, body: HTMLElement, said?: string): void => {
+    the("in-view-title").textContent = title;
+    replaceKeepingFocus(the("in-view-body"), body);
+    const view = `${lng} ${lat} ${map.getZoom()}`;
+    if (said && view !== viewSaid) sayAny(said);
+    if (said) viewSaid = view;
+  };
+  const tell = (title: string, body: HTMLElement): void => show(title, body, `${title}, ${here}`);
+  const wait = (): void => show("Looking for images…", make("div")); // it is idle after that, and this is done again
+
+  if (isFar) {
+    const countries = stage.countries(), places = stage.places();
+    if (!countries || !places) return wait();
+    const title = "Where there are images";
+    if (countries.length === 0 || places.length === 0) {
+      const why = "Countries cannot be listed, since a part of the map could not be read.";
+      return show(title, quiet(`${why} Choose a mark on the map.`), why);
+    }
+    const found = countriesOf(countries, places, stage.bounds());
+    const list = countryList(found, ({ bounds: { west, south, east, north } }) =>
+      map.fitBounds([west, south, east, north], { padding: 40, maxZoom: COUNTRY_ZOOM }));
+    return show(title, list, `${inWords(found)} in view`);
+  }
+  const ids = stage.inView(), small = stage.small(), isUnread = stage.isUnread("mosaic");
+  if (ids.length + small === 0 && !map.loaded()) return wait();
+  if (ids.length === 0 && small > 0) return tell(`${images(small)} in view, too small to list`, quiet("Zoom in, or choose a mark on the map."));
+  if (ids.length === 0 && isUnread) return tell("The images here could not be read", quiet("Move the map to try again."));
+  const others = (small > 0 ? `, and ${count(small)} too small to list` : "") + (isUnread ? ", others could not be read" : "");
+  tell(`${images(ids.length)} in view${others}`, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
+}
+
+const quiet = (text: string): HTMLElement => make("p", { class: "quiet" }, text);
