@@ -669,6 +669,28 @@ def test_pictures_that_could_not_be_read_leave_the_footprints_and_can_be_asked_f
     context.close()
 
 
+def test_pictures_that_have_left_the_view_are_asked_for_no_longer(browser: Browser, root: str) -> None:
+    context, stranger = open_page(browser, root)
+    cancelled: list[str] = []
+    stranger.page.on("requestfailed", lambda request: cancelled.append(request.url))
+    stranger.looks_at(ALONE, 14)
+    held: list[Route] = []
+
+    def hold_tiles(route: Route) -> None:
+        is_tile = not route.request.headers["range"].startswith("bytes=0-")
+        held.append(route) if is_tile else route.continue_()
+
+    context.route("**/global-imagery.pmtiles", hold_tiles)
+    stranger.page.get_by_role("radio", name="Imagery").click()
+    while not held:
+        stranger.page.wait_for_timeout(50)
+    stranger.goes_to(STACK[0])
+    stranger.sees(STACK[0])
+    assert [each for each in cancelled if each.endswith("/global-imagery.pmtiles")]
+    expect(stranger.page.locator(".notice")).to_have_count(0)
+    context.close()
+
+
 def test_a_build_whose_archive_is_gone_says_so_and_keeps_its_addresses(browser: Browser, root: str) -> None:
     context, stranger = open_page(browser, root)
     context.route("**/global-mosaic.pmtiles", lambda route: route.fulfill(status=404))

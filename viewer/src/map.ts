@@ -107,9 +107,9 @@ export async function stageOf(
     // of coverage a PNG's width, which the first tile has as all others
     const tileSize = layer === "imagery" ? 256 : new DataView((await read.source.getBytes(tileDataOffset, 24)).data).getUint32(16);
     if (map.getSource(layer)) return;
-    maplibregl.addProtocol(layer, async ({ url }) => {
+    maplibregl.addProtocol(layer, async ({ url }, { signal }) => {
       const [z, x, y] = url.slice(`${layer}://`.length).split("/").map(Number) as [number, number, number];
-      const tile = await read.getZxy(z, x, y);
+      const tile = await read.getZxy(z, x, y, signal);
       // for a picture that is none MapLibre would wait for ever
       return { data: tile?.data ?? (await createImageBitmap(new ImageData(1, 1))) };
     });
