@@ -253,13 +253,24 @@ def test_an_old_mosaic_says_so(stranger: Stranger, hours: int, words: str | None
         expect(notice).to_contain_text("30 hours" if hours == 30 else "3 days")
 
 
+def test_nobody_is_interrupted_because_a_build_grows_older(stranger: Stranger, published: Published) -> None:
+    stranger.page.clock.install()
+    stranger.opens(query=f"?build={published.pointer.build}")
+    notice = stranger.page.locator(".notice")
+    before = notice.inner_text()
+    stranger.page.clock.fast_forward(3_600_000)
+    stranger.page.clock.fast_forward(61_000)
+    expect(notice).not_to_have_text(before)
+    expect(stranger.page.locator("[role=alert]")).to_have_count(0)
+
+
 def test_another_build_that_becomes_public_is_told(stranger: Stranger, published: Published) -> None:
     stranger.page.clock.install()
     stranger.opens()
     newer = with_pointer(published.store, build="20990101T000000Z-0123456789ab")
     stranger.page.route("**/latest.json", lambda route: route.fulfill(body=newer))
     stranger.page.clock.fast_forward(61_000)
-    expect(stranger.page.locator(".notice")).to_contain_text("A newer mosaic is public")
+    expect(stranger.page.get_by_role("alert")).to_contain_text("A newer mosaic is public")
 
 
 def test_one_build_can_be_looked_at(stranger: Stranger, published: Published) -> None:
@@ -302,6 +313,13 @@ def test_on_a_phone_a_tap_chooses_and_nothing_is_cut_off(stranger: Stranger) -> 
         if each.is_visible() and (each.bounding_box() or {"height": 0})["height"] < 40
     ]
     assert small == []
+
+
+def test_the_page_stays_clear_of_a_phones_notch(stranger: Stranger) -> None:
+    """As browsers see to by themselves, unless a page takes the whole screen."""
+    stranger.opens(waits=False)
+    viewport = stranger.page.locator("meta[name=viewport]").get_attribute("content") or ""
+    assert "viewport-fit" not in viewport
 
 
 def test_by_keyboard_alone(stranger: Stranger) -> None:

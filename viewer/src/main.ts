@@ -25,7 +25,9 @@ function notice(kind: string, text: string | null, options: { serious?: boolean;
   before?.remove();
   notices.delete(kind);
   if (text === null) return;
-  const shown = make("div", { class: options.serious ? "notice serious" : "notice" }, make("p", {}, text));
+  // how old the mosaic is changes by the minute: nobody is to be interrupted by that
+  const role = kind === "age" ? undefined : "alert";
+  const shown = make("div", { class: options.serious ? "notice serious" : "notice", role }, make("p", {}, text));
   if (options.retry) {
     const button = make("button", { type: "button" }, options.retry);
     button.addEventListener("click", () => location.reload());
