@@ -264,13 +264,25 @@ def test_nobody_is_interrupted_because_a_build_grows_older(stranger: Stranger, p
     expect(stranger.page.locator("[role=alert]")).to_have_count(0)
 
 
-def test_another_build_that_becomes_public_is_told(stranger: Stranger, published: Published) -> None:
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        ("20990101T000000Z", "A newer mosaic is public"),
+        ("20200101T000000Z", "An earlier mosaic is public again"),
+    ],
+)
+def test_another_build_that_becomes_public_is_told(
+    stranger: Stranger, published: Published, time: str, words: str
+) -> None:
     stranger.page.clock.install()
     stranger.opens()
-    newer = with_pointer(published.store, build="20990101T000000Z-0123456789ab")
-    stranger.page.route("**/latest.json", lambda route: route.fulfill(body=newer))
+    other = with_pointer(published.store, build=f"{time}-0123456789ab")
+    stranger.page.route("**/latest.json", lambda route: route.fulfill(body=other))
     stranger.page.clock.fast_forward(61_000)
-    expect(stranger.page.get_by_role("alert")).to_contain_text("A newer mosaic is public")
+    expect(stranger.page.get_by_role("alert")).to_contain_text(words)
+    stranger.page.unroute("**/latest.json")
+    stranger.page.clock.fast_forward(61_000)
+    expect(stranger.page.locator(".notice")).to_have_count(0)
 
 
 def test_one_build_can_be_looked_at(stranger: Stranger, published: Published) -> None:

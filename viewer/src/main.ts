@@ -76,11 +76,9 @@ function showTrouble(error: unknown): void {
 async function lookAgain(config: Config, shown: Mosaic): Promise<void> {
   try {
     const now = await readMosaic(config);
-    if (now.pointer.build !== shown.pointer.build) {
-      notice("newer", "A newer mosaic is public.", { retry: "Show it" });
-    } else {
-      shown.pointer = now.pointer;
-    }
+    const [there, here] = [now.pointer.build, shown.pointer.build]; // which begin with their time
+    notice("other", there > here ? "A newer mosaic is public." : there < here ? "An earlier mosaic is public again." : null, { retry: "Show it" });
+    if (there === here) shown.pointer = now.pointer;
   } catch {
     // what is on the map stays; its age goes on
   }
