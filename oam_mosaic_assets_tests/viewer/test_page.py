@@ -20,6 +20,7 @@ from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
 from oam_mosaic_assets_tests.servers.tiles import serving
 from oam_mosaic_assets_tests.viewer.site import (
     ALONE,
+    BESIDE,
     COLOUR,
     DATELINE,
     HOSTILE,
@@ -181,6 +182,15 @@ def test_of_several_images_at_a_place_one_is_chosen_from_a_list(stranger: Strang
     expect(page.locator("#selection-title")).to_have_text("Palace 2022")
     page.get_by_role("button", name="Back to the list").click()
     expect(page.locator("#selection-title")).to_contain_text("3 images")
+
+
+def test_images_at_a_corner_of_an_older_one_are_listed_from_the_newest(stranger: Stranger) -> None:
+    longitude, latitude, side = PLACES[BESIDE]
+    stranger.opens(f"12/{latitude - side / 2}/{longitude - side / 2}")
+    stranger.page.mouse.click(*stranger.middle())
+    expect(stranger.page.locator("#selection-title")).to_have_text("4 images here, the newest first")
+    names = stranger.page.locator("#selection-body button span").all_inner_texts()
+    assert names == ["Palace 2023", "Palace 2022", "Palace 2021", "Palace 2019"]
 
 
 @pytest.mark.parametrize("zoom", [2, 8])

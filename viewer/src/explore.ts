@@ -9,7 +9,7 @@ import { extentOf } from "./extent";
 import { showInView } from "./in-view";
 import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
 import type { Mosaic } from "./mosaic";
-import { imageDetails, imageList, nameOf } from "./panel";
+import { imageDetails, imageList, nameOf, newestFirst } from "./panel";
 import { count, date, images } from "./words";
 
 export interface Voice {
@@ -43,13 +43,14 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     the("selection").hidden = false;
   };
   const showList = (): void => {
-    const body = make("div", {}, imageList(here.ids.map((id) => details.of(id)), (id) => void choose(id), stage.pointAt));
+    const { found, order } = newestFirst(here.ids.map((id) => details.of(id)));
+    const body = make("div", {}, imageList(found, (id) => void choose(id), stage.pointAt));
     if (here.small > 0) {
       const closer = make("button", { type: "button", "data-key": "closer" }, "Zoom in");
       closer.addEventListener("click", () => goCloser(stage, here.at, say));
       body.append(make("p", { class: "quiet" }, `and ${count(here.small)} too small to list here`), closer);
     }
-    show(`${images(here.ids.length)} here, the newest first`, body);
+    show(`${images(found.length)} here${order}`, body);
   };
   const showChosen = (id: string): void => {
     seen = stage.boundsOf(id) ?? seen;

@@ -17,6 +17,13 @@ function summary(image: Image): string {
     .join(" · ");
 }
 
+/** As the mosaic draws them, the newest on top; in the order in which they were found where a date is not known. */
+export function newestFirst(found: readonly Image[]): { found: readonly Image[]; order: string } {
+  if (found.length < 2 || !found.every(({ acquisition_end }) => acquisition_end)) return { found, order: "" };
+  const key = ({ acquisition_end, id }: Image): string => `${acquisition_end} ${id}`;
+  return { found: [...found].sort((one, other) => (key(one) < key(other) ? 1 : -1)), order: ", the newest first" };
+}
+
 /** A button for each image. */
 export function imageList(found: readonly Image[], choose: (id: string) => void, point: (id: string | null) => void): HTMLElement {
   const list = make("ul", { class: "images" });
