@@ -4,7 +4,7 @@ import { VectorTile, type VectorTileFeature } from "@mapbox/vector-tile";
 import Pbf from "pbf";
 import { FetchSource, PMTiles, ResolvedValueCache, type Entry, type Header, type RangeResponse, type Source } from "pmtiles";
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 export const open = (address: string): PMTiles => new PMTiles(new Impatient(address), new Shared());
 
@@ -17,9 +17,16 @@ export async function featuresOf(archive: PMTiles, zoom: number, column: number,
 }
 
 class Impatient extends FetchSource {
-  override getBytes(offset: number, length: number, signal?: AbortSignal, etag?: string): Promise<RangeResponse> {
-    const late = AbortSignal.timeout(PATIENCE_MS);
-    return super.getBytes(offset, length, signal ? AbortSignal.any([signal, late]) : late, etag);
+  override async getBytes(offset: number, length: number, signal?: AbortSignal, etag?: string): Promise<RangeResponse> {
+    signal?.throwIfAborted();
+    const stop = new AbortController(); // AbortSignal.any is too new for many phones
+    signal?.addEventListener("abort", () => stop.abort(signal.reason));
+    const late = setTimeout(() => stop.abort(new DOMException("no answer in time", "TimeoutError")), PATIENCE_MS);
+    try {
+      return await super.getBytes(offset, length, stop.signal, etag);
+    } finally {
+      clearTimeout(late);
+    }
   }
 }
 

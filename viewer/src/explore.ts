@@ -40,17 +40,13 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     replaceKeepingFocus(the("selection-body"), body);
     the("back").hidden = chosen === null || here.ids.length === 0 || here.ids.length + here.small < 2;
     the("approach").hidden = chosen === null || seen === null;
+    the("closer").hidden = chosen !== null || here.small === 0;
     the("selection").hidden = false;
   };
   const showList = (): void => {
     const { found, order } = newestFirst(here.ids.map((id) => details.of(id)));
-    const body = make("div", {}, imageList(found, (id) => void choose(id), stage.pointAt));
-    if (here.small > 0) {
-      const closer = make("button", { type: "button", "data-key": "closer" }, "Zoom in");
-      closer.addEventListener("click", () => goCloser(stage, here.at, say));
-      body.append(make("p", { class: "quiet" }, `and ${count(here.small)} too small to list here`), closer);
-    }
-    show(`${images(found.length)} here${order}`, body);
+    const more = here.small > 0 && make("p", { class: "quiet" }, `and ${count(here.small)} too small to list here`);
+    show(`${images(found.length)} here${order}`, make("div", {}, imageList(found, (id) => void choose(id), stage.pointAt), more));
   };
   const showChosen = (id: string): void => {
     seen = stage.boundsOf(id) ?? seen;
@@ -133,7 +129,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     showSelection();
   };
   const refresh = async (): Promise<void> => {
-    if (!stage.isUnread()) notice("tiles", null);
+    if (map.loaded() && !stage.isUnread()) notice("tiles", null);
     showAll();
     if (map.getZoom() < OUTLINES_FROM) return;
     await details.load(stage.bounds(), map.getZoom());
@@ -151,6 +147,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   the("back").addEventListener("click", list);
   the("close").addEventListener("click", close);
   the("approach").addEventListener("click", () => void approach());
+  the("closer").addEventListener("click", () => goCloser(stage, here.at, say));
   followPointer(stage, details);
 
   let settling = 0;
