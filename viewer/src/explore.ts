@@ -7,7 +7,7 @@ import { Details } from "./details";
 import { make, replaceKeepingFocus, the } from "./dom";
 import { extentOf } from "./extent";
 import { showInView } from "./in-view";
-import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage } from "./map";
+import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage, type Unreadable } from "./map";
 import type { Mosaic } from "./mosaic";
 import { imageDetails, imageList, nameOf, newestFirst } from "./panel";
 import { count, date, images } from "./words";
@@ -17,6 +17,7 @@ export interface Voice {
   notice: (kind: string, text: string | null, options?: { serious?: boolean; retry?: string }) => void;
 }
 
+const WORDS: Record<Unreadable, string> = { tiles: "A part of the map", base: "The borders or the dots", pictures: "The pictures" };
 const SETTLED_MS = 400;
 const CLOSE_PX = 12;
 
@@ -25,7 +26,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   const pictures = Object.fromEntries(PICTURES.flatMap((layer) => (mosaic[layer] === null ? [] : [[layer, open(mosaic[layer])]])));
   const details = new Details(open(mosaic.details));
   const stage = await stageOf(the("map"), archive, pictures, (what, trouble) =>
-    notice(what, `A part of the map could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
+    notice(what, `${WORDS[what]} could not be read (${trouble.message}).`, { serious: true, retry: "Try again" }));
   const { map } = stage;
   Object.assign(window, { mosaicMap: map }); // for whoever looks at it in the browser's console
 
