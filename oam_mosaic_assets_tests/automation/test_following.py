@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, UNCHANGED
 from oam_mosaic_assets.automation.following import LONGEST_WAIT
@@ -81,6 +83,18 @@ def test_a_build_that_finds_nothing_changed_makes_nothing_and_is_fresh(
     load_items(database, some_items(1, first=4))
     assert site.run().success
     assert site.stays_whole().images == before.images + 1
+
+
+def test_what_is_taken_down_or_put_back_is_built_though_the_catalogue_is_unchanged(site: Site) -> None:
+    takedowns, gone = Releases(site.store, site.keys).takedowns, some_items(1)[0]["id"]
+    assert site.run().success
+    assert site.stays_whole().images == 4
+    takedowns.add(gone, "the pilot asked for it")
+    assert site.run().success
+    assert site.stays_whole().images == 3
+    takedowns.remove(gone)
+    assert site.run().success
+    assert site.stays_whole().images == 4
 
 
 def test_only_what_changed_is_read_and_the_mosaic_is_that_of_a_whole_reading(
@@ -258,6 +272,20 @@ def test_the_sensor_starts_one_build_when_the_catalogue_rests(site: Site, databa
     same, _ = tick(site, cursor)
     assert isinstance(same, dg.RunRequest)
     assert same.run_key == again.run_key, "Dagster starts no run of a key twice: a failed one is not repeated"
+
+
+def test_the_sensor_waits_for_a_run_that_has_not_ended(site: Site) -> None:
+    _, cursor = tick(site)
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "ours")
+    origin = repository.get_job_origin("global_mosaic")
+    for status in ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"):
+        run = create_run_for_test(
+            site.instance, "global_mosaic", status=dg.DagsterRunStatus(status), remote_job_origin=origin
+        )
+        said, _ = tick(site, cursor)
+        site.instance.delete_run(run.run_id)
+        assert said == f"Run {run.run_id} is in progress.", status
+    assert isinstance(tick(site, cursor)[0], dg.RunRequest)
 
 
 def test_a_catalogue_that_never_rests_is_built_all_the_same(site: Site, database: PgstacDatabase) -> None:
