@@ -36,6 +36,10 @@ def test_the_mosaic_is_made_every_24_hours_unless_the_settings_say_otherwise() -
     assert schedule("daily_mosaic", MOSAIC_CRON="15 */6 * * *").cron_schedule == "15 */6 * * *"
 
 
+def test_what_is_public_is_looked_at_every_hour() -> None:
+    assert schedule("hourly_freshness").cron_schedule == "30 * * * *"
+
+
 @pytest.mark.parametrize("cron", ["0 3 * *", "0 3 * * * *", "61 3 * * *", "at three", "a b c d e"])
 def test_a_wrong_cron_expression_is_a_settings_error_that_names_its_variable(cron: str) -> None:
     with pytest.raises(SettingsError, match="MOSAIC_CRON"):
