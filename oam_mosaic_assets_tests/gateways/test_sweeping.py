@@ -1,0 +1,41 @@
+"""Which unfinished uploads a publication takes away: Ceph says truly when each began, unlike moto."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, tzinfo
+
+import pytest
+
+from oam_mosaic_assets.core.history import Retention
+from oam_mosaic_assets.core.release import ARCHIVE, Keys
+from oam_mosaic_assets.gateways import s3_store
+from oam_mosaic_assets.gateways.sweeping import sweep
+from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
+from oam_mosaic_assets_tests.servers.ceph import CephServer
+
+KEYS = Keys()
+PUBLIC, NEXT = "20260115T030000Z-3f9c2a7d41be", "20260115T030001Z-3f9c2a7d41be"
+
+
+def test_an_upload_of_another_run_is_left_alone_for_six_hours(
+    ceph: CephServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, bucket = client_of(ceph), new_bucket(ceph)
+    staged = KEYS.staging(NEXT, ARCHIVE)
+    for key in (staged, KEYS.archive, KEYS.tilejson, KEYS.release(NEXT, ARCHIVE)):
+        client.create_multipart_upload(Bucket=bucket, Key=key)
+
+    def left_after(age: timedelta) -> list[str]:
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:
+                return datetime.now(tz) + age
+
+        with monkeypatch.context() as patch:
+            patch.setattr(s3_store, "datetime", Later)
+            sweep(store_in(ceph, bucket), KEYS, PUBLIC, Retention())
+        return [each["Key"] for each in client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+    assert left_after(timedelta()) == [staged]
+    assert left_after(timedelta(hours=6, minutes=-5)) == [staged]
+    assert left_after(timedelta(hours=6, minutes=5)) == []
