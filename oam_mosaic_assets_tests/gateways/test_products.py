@@ -147,12 +147,13 @@ def test_all_products_of_a_build_turn_together_and_back(releases: Releases, tmp_
     shows(releases, "a", *BOTH)
 
 
+@pytest.mark.parametrize("key", ["other.json", "old.pmtiles", "global-mosaic.json"])
 def test_where_one_of_them_is_not_readable_nothing_has_changed(
-    releases: Releases, monkeypatch: pytest.MonkeyPatch
+    releases: Releases, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     published(releases, "a", *BOTH)
     with monkeypatch.context() as patch:
-        unreadable(patch, releases.store, OTHER.name)
+        unreadable(patch, releases.store, key)
         with pytest.raises(NotAsPublished):
             releases.publish(built(releases, "b", *BOTH))
     shows(releases, "a", *BOTH)
