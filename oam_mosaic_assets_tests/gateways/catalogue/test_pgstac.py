@@ -96,6 +96,12 @@ def test_a_snapshot_is_dated_by_the_clock_of_the_database(database: PgstacDataba
         assert snapshot.taken_at.tzinfo is UTC
 
 
+def test_nothing_can_be_written_in_a_snapshot(database: PgstacDatabase) -> None:
+    load_items(database, [], collection=a_collection())
+    with PgstacCatalogue(database.dsn, COLLECTION).snapshot() as snapshot:
+        assert list(snapshot._rows("SELECT current_setting('transaction_read_only')")) == [("on",)]
+
+
 # Economy
 
 
