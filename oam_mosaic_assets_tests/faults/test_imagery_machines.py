@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -23,6 +24,7 @@ from oam_mosaic_assets_tests.automation.live_dagster import program
 from oam_mosaic_assets_tests.chain import REPOSITORY, Site, quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.faults.test_imagery import seen
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
+from oam_mosaic_assets_tests.servers import hosts
 from oam_mosaic_assets_tests.servers.hosts import PLAIN, Host, running_host
 from oam_mosaic_assets_tests.servers.image_hosts import Request, ScriptedHost, scripted_host
 from oam_mosaic_assets_tests.servers.postgres import PostgresServer
@@ -138,6 +140,25 @@ def report_of(site: Site) -> Mapping[str, Any]:
     assert found is not None
     told: Mapping[str, Any] = json.loads(found[0])
     return told
+
+
+@pytest.mark.parametrize("environment", ["true", ""])
+def test_where_the_gate_runs_no_host_is_just_plain_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str
+) -> None:
+    (tmp_path / "unshare").write_text("#!/bin/sh\necho forbidden >&2\nexit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CI", environment)
+    monkeypatch.setattr(hosts, "refusal", hosts.refusal.__wrapped__)  # not what was found out before
+
+    meets = (
+        pytest.raises(pytest.fail.Exception, match="no host can be simulated here: forbidden")
+        if environment
+        else pytest.warns(UserWarning, match=f"{PLAIN}: forbidden")
+    )
+    with meets, running_host(tmp_path, []) as host:
+        assert not host.is_of_its_own
 
 
 @pytest.mark.filterwarnings(f"default:{PLAIN}")
