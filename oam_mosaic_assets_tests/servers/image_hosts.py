@@ -66,7 +66,10 @@ def running_nginx(folder: Path, root: Path) -> Iterator[Nginx]:
     # only the user who runs pytest can read its folders
     user = "user root;" if os.geteuid() == 0 else ""
     configuration.write_text(_NGINX.format(folder=folder, root=root, port=port, user=user))
-    process = subprocess.Popen([program, "-p", folder, "-c", configuration, "-e", folder / "error.log"])
+    # the kernel ends the server when the tests die, even by SIGKILL; by TERM nginx ends its worker too
+    command = ["setpriv", "--pdeathsig", "TERM", "--"]
+    command += [program, "-p", str(folder), "-c", str(configuration), "-e", str(folder / "error.log")]
+    process = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + 30
         while True:

@@ -140,7 +140,9 @@ def serving(folder: Path, store: Mapping[str, str], **settings: str) -> Iterator
     }
     log = folder / "log"
     with log.open("wb") as said:
-        process = subprocess.Popen([SERVE, "serve"], cwd=folder, env=environment, stdout=said, stderr=said)
+        # the kernel ends the server when the tests die, even by SIGKILL
+        command = ["setpriv", "--pdeathsig", "TERM", "--", SERVE, "serve"]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
     server = Serving(process, ports, log, folder / "scratch")
     try:
         server.until(lambda: bool(server.health()))
