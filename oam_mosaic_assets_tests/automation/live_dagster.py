@@ -38,7 +38,7 @@ def environment_of(folder: Path, **settings: str) -> dict[str, str]:
     Args:
         settings: further settings, by variable name.
     """
-    ours = {name.upper() for name in Settings.model_fields}
+    ours = {name.upper() for name in Settings.model_fields} | {"PORT"}  # of scripts/ui
     home = folder / "dagster"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
