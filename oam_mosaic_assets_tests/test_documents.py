@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from oam_mosaic_assets import errors
+from oam_mosaic_assets.automation import conditions, following
 from oam_mosaic_assets.cli import explain
+from oam_mosaic_assets.core import catalog_changes, catalog_changes_audit
 from oam_mosaic_assets.core.geometry import REASONS
+from oam_mosaic_assets.core.imagery.grey import LAST_GREY
+from oam_mosaic_assets.gateways import alerts, publisher_lock
+from oam_mosaic_assets.gateways.diagnosis import bucket
+from oam_mosaic_assets.settings import TEST_BOX
 
 ROOT = Path(__file__).parents[1]
 OPERATION = (ROOT / "docs" / "operation.md").read_text()
@@ -48,3 +55,43 @@ def test_the_configuration_for_other_origins_is_json_and_the_same_in_the_contrac
     assert rule["AllowedOrigins"] == ["*"]
     assert {"ETag", "Content-Range", "Content-Length"} <= {*rule["ExposeHeaders"]}
     assert "Range" in rule["AllowedHeaders"]
+
+
+@pytest.mark.parametrize(
+    ("at_work", "promised", "document", "promise"),
+    [
+        (following.INTERVAL_SECONDS, 30, "README.md", "checks for changes twice a minute"),
+        (following.LONGEST_WAIT, timedelta(minutes=5), "README.md", "has settled, or after five minutes"),
+        (TEST_BOX, (-20, 0, 10, 30), "README.md", "only images that touch the box -20,0,10,30"),
+        (catalog_changes.LISTED, 50_000, "docs/contract.md", "more than 50,000 changes, which are then"),
+        (catalog_changes_audit.LISTED, 50_000, "docs/contract.md", "counted but not listed"),
+        (LAST_GREY, 10, "docs/contract.md", "z0 to z10: every pixel that a footprint overlaps is that grey"),
+        (bucket.MOST_SKEW, timedelta(minutes=1), "docs/operation.md", "a clock that is more than a minute"),
+        (
+            publisher_lock.LIFETIME,
+            timedelta(minutes=2),
+            "docs/operation.md",
+            "A killed publisher's lock expires within two minutes",
+        ),
+        (
+            publisher_lock.WRONG_CLOCKS,
+            timedelta(minutes=15),
+            "docs/operation.md",
+            "waits that long, unless the lock is a quarter of an hour old",
+        ),
+        (
+            conditions.LOOKS_WITHIN,
+            timedelta(hours=2),
+            "docs/operation.md",
+            "it has not run for two hours, and Dagster's policy says stale",
+        ),
+        (alerts.SECONDS, 5, "docs/operation.md", "must answer with 2xx within five seconds"),
+        (alerts.CONVERSATION_SECONDS, 15, "docs/operation.md", "A mail server gets 15 seconds in all"),
+    ],
+)
+def test_a_number_that_a_document_promises_is_the_one_at_work(
+    at_work: object, promised: object, document: str, promise: str
+) -> None:
+    """Other tests import these numbers or shorten them, and would pass with any."""
+    assert at_work == promised
+    assert promise in " ".join((ROOT / document).read_text().split())

@@ -35,6 +35,12 @@ def test_a_release_is_kept_while_it_is_new_or_young(builds: int, days: float, do
     assert "".join(found) == doomed
 
 
+def test_a_release_is_young_for_as_many_days_as_it_says_to_the_second() -> None:
+    second = 1 / 86_400
+    ages = releases(30 + second, 30 - second, 0)
+    assert outlived(ages, Retention(builds=1, days=30), spared=(), now=NOW) == ["a"]
+
+
 def test_what_is_needed_is_kept_whatever_its_age() -> None:
     found = outlived(releases(40, 30, 20, 5), Retention(builds=1, days=0), spared=("a", "c"), now=NOW)
     assert found == ["b"]

@@ -16,6 +16,7 @@ import shapely
 from oam_mosaic_assets.core.footprint import SetAside
 from oam_mosaic_assets.core.grid import project
 from oam_mosaic_assets.core.snapshot import BATCH, as_drawn, frames_of, read_batches, write_geojson
+from oam_mosaic_assets.settings import TEST_BOX
 from oam_mosaic_assets_tests.core.scene import DIFFICULT, IMAGES, NOW, PLAN, UNIT, footprint, snapshot_of
 
 ASIDE = SetAside("broken", "no_area", "{}")
@@ -98,13 +99,24 @@ def test_an_empty_catalogue_gives_empty_files(tmp_path: Path) -> None:
 
 
 def test_only_what_touches_the_box_is_kept(tmp_path: Path) -> None:
-    rows = [
-        footprint("in", 0, 0, 1, 1),
-        footprint("touching", -21, 5, -20, 6),
-        footprint("out", 50, 5, 51, 6),
-    ]
-    found = snapshot_of(rows, tmp_path / "s", box=(-20.0, 0.0, 10.0, 30.0))
-    assert (found.drawable, found.outside) == (2, 1)
+    """The box of `TEST_MODE`: 20° W to 10° E, the equator to 30° N."""
+    kept = {
+        "in": (0, 0, 1, 1),
+        "west": (-21, 5, -20, 6),
+        "south": (0, -1, 1, 0),
+        "east": (10, 5, 11, 6),
+        "north": (0, 30, 1, 31),
+    }
+    left = {
+        "beyond west": (-21, 5, -20.001, 6),
+        "beyond south": (0, -1, 1, -0.001),
+        "beyond east": (10.001, 5, 11, 6),
+        "beyond north": (0, 30.001, 1, 31),
+    }
+    rows = [footprint(name, *sides) for name, sides in (kept | left).items()]
+    found = snapshot_of(rows, tmp_path / "s", box=TEST_BOX)
+    assert {*pl.read_parquet(tmp_path / "s" / "footprints.parquet")["id"]} == {*kept}
+    assert (found.drawable, found.outside) == (5, 4)
 
 
 def test_more_than_a_batch_is_read_back_in_order(tmp_path: Path) -> None:
