@@ -170,3 +170,29 @@ def test_the_provider_is_found(properties: dict[str, Any], provider: str | None)
 def test_older_items_name_their_asset_data() -> None:
     read = footprint(assets={"data": {"href": "https://example.org/a.tif", "file:size": 5}})
     assert (read.asset, read.asset_name, read.file_size) == ("https://example.org/a.tif", "data", 5)
+
+
+def test_the_visual_asset_and_the_xyz_link_come_first() -> None:
+    read = footprint(
+        {"tms": "https://tiles.invalid/property"},
+        assets={
+            "data": {"href": "https://images.invalid/data.tif"},
+            "visual": {"href": "https://images.invalid/visual.tif"},
+        },
+        links=[
+            {"rel": "tms", "href": "https://tiles.invalid/tms"},
+            {"rel": "xyz", "href": "https://tiles.invalid/xyz"},
+        ],
+    )
+    assert (read.asset, read.asset_name) == ("https://images.invalid/visual.tif", "visual")
+    assert read.tms == "https://tiles.invalid/xyz"
+
+
+def test_tiles_that_only_a_property_names_are_found() -> None:
+    address = "http://tiles.invalid/{z}/{x}/{y}"
+    assert footprint({"tms": address}).tms == address
+
+
+@pytest.mark.parametrize("address", ["httpx://tiles.invalid/{z}", "http:tiles/{z}", "https:tiles/{z}"])
+def test_what_only_begins_like_a_web_address_is_none(address: str) -> None:
+    assert footprint({"tms": address}).tms is None
