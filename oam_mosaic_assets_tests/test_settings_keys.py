@@ -54,6 +54,14 @@ def test_imagery_leaves_a_run_time_to_publish_before_it_is_ended(configuration: 
     assert budget <= monitoring["max_runtime_seconds"] - 2 * 3600
 
 
+def test_a_budget_is_in_gigabytes_and_hours() -> None:
+    plan = imagery_of(
+        Settings.read({"IMAGERY_BUDGET_GB": "2.5", "IMAGERY_BUDGET_HOURS": "1.5"}),
+        FolderStore(Path("nowhere")),
+    ).plan
+    assert (plan.budget_bytes, plan.budget_seconds) == (2_500_000_000, 5_400.0)
+
+
 def test_a_budget_may_be_none() -> None:
     plan = imagery_of(
         Settings.read({"IMAGERY_BUDGET_GB": "none", "IMAGERY_BUDGET_HOURS": "None"}),

@@ -33,6 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, mosaic: Path, raster: Path)
         folder,
         {"MOSAIC_STORE": str(folder / "store")},
         SERVE_VECTOR_URL="https://t.org/v/",
+        SERVE_CACHE_MB="77",
     ) as server:
         server.serves(BUILD)
         yield server
@@ -63,6 +64,11 @@ def test_the_tiles_of_the_raster_coverage_are_the_archives_own(served: Serving, 
         answer = served.ask(RASTER, f"/{z}/{x}/{y}.png")
         assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
         assert answer.content == tile
+
+
+def test_the_cache_of_tiles_grows_no_larger_than_is_set(served: Serving) -> None:
+    (configuration,) = served.scratch.rglob("nginx.conf")
+    assert " max_size=77m " in configuration.read_text()
 
 
 def test_a_tile_is_unpacked_for_whoever_does_not_say_that_he_can(served: Serving, mosaic: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ import shapely
 
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.errors import TilingFailed
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.from_settings import imagery_of
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
+from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, ROOT, Bench, drone
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
@@ -160,6 +164,46 @@ def test_another_worker_starts_though_the_first_waits_for_its_host(
         assert next(done)[0] is other
         others_are_done.set()
         assert [job for job, _ in done] == [waiting]
+
+
+@pytest.mark.parametrize("per_host", [1, 2])
+def test_no_more_images_of_a_host_are_read_at_a_time_than_is_set(
+    monkeypatch: pytest.MonkeyPatch, host: ScriptedHost, tmp_path: Path, per_host: int
+) -> None:
+    monkeypatch.setattr(ALONE, 0.0)
+    may_answer, counting = threading.Event(), threading.Lock()
+    at_once: list[int] = [0]
+
+    def answer_late(request: Request) -> None:
+        with counting:
+            at_once.append(at_once[-1] + 1)
+        may_answer.wait(60)
+        with counting:
+            at_once.append(at_once[-1] - 1)
+        request.answer("404 Not Found")
+
+    host.script = answer_late
+    *waiting, other = (
+        Job({"do": "look", "address": address, "render": None}, host=of)
+        for address, of in [(host.address(), host.host)] * (per_host + 1) + [("file:///nothing", "")]
+    )
+    jobs = [*waiting, other]
+
+    def next_job(may_begin: Callable[[Job], bool]) -> Job | None:
+        found = next(filter(may_begin, jobs), None)
+        if found:
+            jobs.remove(found)
+        return found
+
+    environment = {"IMAGERY_PROCESSES": str(per_host + 2), "IMAGERY_PER_HOST": str(per_host)}
+    settings = Settings.read({**environment, "IMAGERY_PRIVATE_HOSTS": host.host})
+    with imagery_of(settings, FolderStore(tmp_path)).workers() as workers:
+        done = workers.run(next_job)
+        assert next(done)[0] is other
+        assert jobs == waiting[per_host:], "the host is busy, though a process is not"
+        may_answer.set()
+        assert [answer["reason"] for _, answer in done] == ["missing"] * len(waiting)
+    assert max(at_once) <= per_host
 
 
 def test_what_a_library_prints_is_no_answer() -> None:
