@@ -30,12 +30,14 @@ def main() -> int:
     stated = parser.parse_args()
     if stated.missing and not stated.write:
         parser.error("--missing needs --write")
-    chosen = [
-        each
-        for each in INJECTIONS
-        if (not stated.short or each.short)
-        and (not stated.only or any(text in each.name for text in stated.only))
-    ]
+    if stated.lanes < 1:
+        parser.error("--lanes must be at least 1")
+    chosen = [each for each in INJECTIONS if not stated.short or each.short]
+    for text in stated.only or ():
+        if not any(text in each.name for each in chosen):
+            parser.error(f"no injection has {text!r} in its name")
+    if stated.only:
+        chosen = [each for each in chosen if any(text in each.name for text in stated.only)]
     if stated.missing:
         chosen = missing_from(stated.write, chosen)
 
@@ -52,4 +54,5 @@ def main() -> int:
     return 1 if failed else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
