@@ -150,19 +150,21 @@ class Program:
 
     def stop(self, *, sign: signal.Signals = signal.SIGTERM, grace: float = GRACE_SECONDS) -> None:
         """Ask it to end, if it is running; kill it if it does not, and whatever it started and left."""
-        self._child.send_signal(sign)
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(grace)
-        self._end_orphans()
+        try:
+            self._child.send_signal(sign)
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(grace)
+        finally:  # even if a second Ctrl-C ends the wait
+            self._end_orphans()
         self._child.wait()
         self._listener.join(1.0)
 
     def _end_orphans(self) -> None:
         """Kill its process group: the workers of a killed nginx would keep its ports."""
         if self._may_have_orphans:
-            self._may_have_orphans = False  # later, its number may be another's
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+            self._may_have_orphans = False  # later, its number may be another's
 
     def _listen(self, log: logging.Logger) -> None:
         if self._child.stdout is None:

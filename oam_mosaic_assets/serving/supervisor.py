@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -260,9 +261,12 @@ class Supervisor:
         self._folder.mkdir()
 
     def _stop(self) -> None:
-        self._front.stop()
-        for generation in [each for _, each in self._retiring] + ([self._current] if self._current else []):
-            generation.end()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if self._lock:
-            self._lock.close()
+        with ExitStack() as last_first:  # all of it, even if a second Ctrl-C hurries it
+            if self._lock:
+                last_first.callback(self._lock.close)
+            last_first.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            for generation in [each for _, each in self._retiring] + (
+                [self._current] if self._current else []
+            ):
+                last_first.callback(generation.end)
+            last_first.callback(self._front.stop)
