@@ -11,11 +11,9 @@ describe() {
   case $1 in -h | --help) printf '%s\n' "$2"; exit 0 ;; esac
 }
 
-# Prints the Debian mirror that this machine's own packages come from, or Debian's own if no package lists were read yet.
+# Prints the Debian mirror that this machine's own packages come from, or nothing if no package lists were read yet.
 debian_mirror() {
-  local mirror
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Component: main' 'Created-By: Packages' | awk '!/security/ && !found++')
-  echo "${mirror:-http://deb.debian.org/debian}"
+  apt-get indextargets --format '$(REPO_URI)' 'Component: main' 'Created-By: Packages' | awk '!/security/ && !found++'
 }
 
 # Changes to the root, where the .env file is. Relative paths in the environment still count from the caller's folder.
