@@ -7,6 +7,7 @@ that a person must confirm it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -80,6 +81,11 @@ class Verdict:
     def is_guard(self) -> bool:
         """Whether a person may overrule it."""
         return self.name in GUARDS
+
+
+def as_written(value: Any) -> str:
+    """A value as JSON, in which neither true nor 1.0 is 1; to compare what documents say."""
+    return json.dumps(value, sort_keys=True)
 
 
 def first_failure(verdicts: Sequence[Verdict]) -> Verdict:

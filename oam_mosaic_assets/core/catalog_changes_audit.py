@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from oam_mosaic_assets.core.audit import NAMED, Verdict
+from oam_mosaic_assets.core.audit import NAMED, Verdict, as_written
 from oam_mosaic_assets.core.catalog_changes import LISTED, LISTS, boxes_of
 
 CHANGES_CHECKS: Final[Mapping[str, str]] = {
@@ -60,7 +60,7 @@ def examine_changes(
     wrong += [
         f"it says {name}: {said.get(name)}, not {value}"
         for name, value in stated.items()
-        if _written(said.get(name)) != _written(value)
+        if as_written(said.get(name)) != as_written(value)
     ]
     if (said.get("since") is None) != is_first:
         wrong.append(f"it wrongly says since: {said.get('since')}")
@@ -102,11 +102,6 @@ def _misplaced(
         f"{name}: {each} does not hold exactly the id and the extents of its image"
         for name in LISTS
         for each in said[name]
-        if _written(each)
-        != _written({"id": each["id"], **{of: found.get(each["id"]) for of, found in boxes[name].items()}})
+        if as_written(each)
+        != as_written({"id": each["id"], **{of: found.get(each["id"]) for of, found in boxes[name].items()}})
     ]
-
-
-def _written(entry: Any) -> str:
-    """As text, in which true is not 1."""
-    return json.dumps(entry, sort_keys=True)

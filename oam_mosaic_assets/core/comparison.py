@@ -20,10 +20,8 @@ def known_ids(footprints: Path, set_aside: Path) -> set[str]:
         set_aside: its table of what could not be drawn.
     """
     drawn = pl.scan_parquet(footprints, glob=False).select("id").collect()["id"]
-    aside = pl.read_parquet(set_aside, glob=False).filter(~pl.col("reason").is_in([*NAMELESS, TAKEN_DOWN]))[
-        "id"
-    ]
-    return {*drawn, *aside}
+    has_id = ~pl.col("reason").is_in([*NAMELESS, TAKEN_DOWN])
+    return {*drawn, *pl.read_parquet(set_aside, glob=False).filter(has_id)["id"]}
 
 
 def compare_ids(

@@ -31,8 +31,8 @@ from oam_mosaic_assets.core.density_reading import Span
 from oam_mosaic_assets.core.density_spool import BELOW, PlacedImages
 from oam_mosaic_assets.core.density_tiles import MOMENT, outward
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_positions, tiles_between
-from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, northern_edges, sheets_near, tile_frames
+from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tiles_between
+from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, bounds_of, sheets_near, tile_frames
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 
@@ -59,11 +59,7 @@ def placed_images(footprints: Path, taken_at: datetime, folder: Path) -> PlacedI
 
 def bounds_of_cells(images: PlacedImages) -> tuple[float, float, float, float]:
     """West, south, east, north, degrees, of the cells of display zoom 0 in which images count."""
-    cells = images.sheets() >> 2 * (SHEET_ZOOM - FINER)
-    column, row = tile_positions(cells + first_tile_id(FINER), FINER)
-    west, east = np.array([column.min(), column.max() + 1]) / (1 << FINER) * 360.0 - 180.0
-    north, south = northern_edges(np.array([row.min(), row.max() + 1]), FINER)
-    return float(west), float(south), float(east), float(north)
+    return bounds_of(images.sheets() >> 2 * (SHEET_ZOOM - FINER), FINER)
 
 
 def recounted(images: PlacedImages, span: Span, only: Stretches | None) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -26,7 +26,7 @@ from oam_mosaic_assets.core.density_rows import OrderedTable, changed_tiles, til
 from oam_mosaic_assets.core.density_tables import DensityTables
 from oam_mosaic_assets.core.fragment import spooled
 from oam_mosaic_assets.core.grid import first_tile_id, tile_positions
-from oam_mosaic_assets.core.ground import northern_edges
+from oam_mosaic_assets.core.ground import bounds_of
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tile_writing import (
@@ -288,7 +288,4 @@ POINTS: Final = [
 def _bounds(cells: Path) -> tuple[float, float, float, float]:
     """West, south, east, north of all cells in degrees, from those of zoom 0, which contain all others."""
     code = pl.scan_parquet(cells, glob=False).filter(zoom=0).select("cell").collect()["cell"].to_numpy()
-    column, row = tile_positions(code + first_tile_id(FINER), FINER)
-    west, east = np.array([column.min(), column.max() + 1]) / _ACROSS * 360.0 - 180.0
-    north, south = northern_edges(np.array([row.min(), row.max() + 1]), FINER)
-    return float(west), float(south), float(east), float(north)
+    return bounds_of(code, FINER)

@@ -298,6 +298,23 @@ def _pieces(areas: Geometries, wanted: NDArray[np.bool_]) -> tuple[Numbers, Geom
     return (tile_ids(SHEET_ZOOM, column, row) - first_tile_id(SHEET_ZOOM))[solid], cut[solid]
 
 
+def sides_of(cells: Numbers, zoom: int) -> NDArray[np.float64]:
+    """West, south, east, north of cells, degrees, shape (4, n).
+
+    Args:
+        cells: positions along the Hilbert curve of the zoom.
+    """
+    column, row = tile_positions(cells + first_tile_id(zoom), zoom)
+    west, east = np.stack([column, column + 1]) / (1 << zoom) * 360.0 - 180.0
+    return np.stack([west, northern_edges(row + 1, zoom), east, northern_edges(row, zoom)])
+
+
+def bounds_of(cells: Numbers, zoom: int) -> tuple[float, float, float, float]:
+    """West, south, east, north of all cells together; see `sides_of`."""
+    west, south, east, north = sides_of(cells, zoom)
+    return float(west.min()), float(south.min()), float(east.max()), float(north.max())
+
+
 def _authalic(latitude: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sine of the authalic latitude, from the geodetic latitude in degrees."""
 

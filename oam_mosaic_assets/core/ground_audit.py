@@ -9,8 +9,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_positions
-from oam_mosaic_assets.core.ground import Numbers, areas_km2, northern_edges
+from oam_mosaic_assets.core.grid import Geometries
+from oam_mosaic_assets.core.ground import Numbers, areas_km2, sides_of
 from oam_mosaic_assets.core.snapshot import read_batches
 
 HELD: Final = 2**20
@@ -58,9 +58,7 @@ def _boxes(zooms: Numbers, cells: Numbers) -> Geometries:
     sides = np.zeros((4, len(cells)))
     for zoom in np.unique(zooms).tolist():
         here = zooms == zoom
-        column, row = tile_positions(cells[here] + first_tile_id(zoom), zoom)
-        west, east = (np.stack([column, column + 1]) / (1 << zoom) - 0.5) * 360.0
-        sides[:, here] = west, northern_edges(row + 1, zoom), east, northern_edges(row, zoom)
+        sides[:, here] = sides_of(cells[here], zoom)
     return np.asarray(shapely.box(*sides), dtype=object)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import shapely
 
-from oam_mosaic_assets.core.audit import NAMED, Verdict
+from oam_mosaic_assets.core.audit import NAMED, Verdict, as_written
 from oam_mosaic_assets.core.density import COLUMNS, KIND_COLUMNS, kind_name, placed
 from oam_mosaic_assets.core.density_spool import BELOW
 from oam_mosaic_assets.core.ground import SHEET_ZOOM, SHEETS, Numbers, areas_km2, cells_km2, sheets_near
@@ -79,7 +79,7 @@ def examine_statistics(
     wrong = [
         f"{name} is {said[name]!r}, not {value!r}"
         for name, value in expected.items()
-        if _written(said[name]) != _written(value)
+        if as_written(said[name]) != as_written(value)
     ]
     if not math.isclose(said["area_km2"], area, rel_tol=1e-9, abs_tol=_CLOSE):
         wrong.append(f"area_km2 is {said['area_km2']}, not {area}")
@@ -113,11 +113,6 @@ def _covered_otherwise(covered_km2: float, sheets: Path, footprints: Path, chose
     differs = np.abs(said[chosen] - found) > _CLOSE + _NEARLY * found
     for sheet, area in zip(chosen[differs].tolist(), found[differs].tolist(), strict=True):
         yield f"images cover {area:.{KM2_DECIMALS}f} km² of sheet {sheet}, not {said[sheet]}"
-
-
-def _written(value: Any) -> str:
-    """As text, in which 1.0 is not 1."""
-    return json.dumps(value, sort_keys=True)
 
 
 def _chosen(sheets: Numbers, snapshot: str) -> Numbers:

@@ -62,9 +62,8 @@ def _footprint(
     item: Item | Unreadable, row: int, taken_down: Collection[str], now: datetime
 ) -> Footprint | SetAside:
     if isinstance(item, Unreadable):
-        if item.id in taken_down or _names_any(
-            item.text, taken_down
-        ):  # or the list of those set aside has it
+        # or it would appear in the list of those set aside
+        if item.id in taken_down or _names_any(item.text, taken_down):
             return SetAside("", TAKEN_DOWN, "")
         if item.id is not None:
             return SetAside(item.id, "unreadable", item.text)

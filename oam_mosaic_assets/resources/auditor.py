@@ -125,13 +125,8 @@ def of_imagery(imagery: ImageryMosaic) -> Examiner:
     """Judges an archive of imagery, given the report of what was not read."""
 
     def examined(
-        staged: Artifact,
-        footprints: Artifact,
-        *,
-        before: Before | None,
-        on_progress: Callable[[float], None],
+        staged: Artifact, footprints: Artifact, *, on_progress: Callable[[float], None], **_unused: object
     ) -> list[Verdict]:
-        del before  # nothing is taken over
         snapshot = staged.facts["snapshot"]
         return examine_imagery(
             staged.path,
@@ -166,14 +161,7 @@ def of_density(
 def of_statistics(collection: str) -> Examiner:
     """Judges the statistics of a catalogue, of which this collection is read."""
 
-    def examined(
-        staged: Artifact,
-        footprints: Artifact,
-        *,
-        before: Before | None,
-        on_progress: Callable[[float], None],
-    ) -> list[Verdict]:
-        del before, on_progress
+    def examined(staged: Artifact, footprints: Artifact, **_unused: object) -> list[Verdict]:
         facts, (_, sheets) = footprints.facts, staged.files
         return examine_statistics(
             staged.path,
@@ -195,14 +183,7 @@ def of_statistics(collection: str) -> Examiner:
 def of_changes(releases: Releases) -> Examiner:
     """Judges the list of changes, given what has been taken down by then."""
 
-    def examined(
-        staged: Artifact,
-        footprints: Artifact,
-        *,
-        before: Before | None,
-        on_progress: Callable[[float], None],
-    ) -> list[Verdict]:
-        del before, on_progress
+    def examined(staged: Artifact, footprints: Artifact, **_unused: object) -> list[Verdict]:
         _, images_before = staged.files
         snapshot = footprints.facts["snapshot"]
         return examine_changes(
