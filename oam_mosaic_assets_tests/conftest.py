@@ -25,7 +25,7 @@ S3_SERVERS = ["moto", "ceph"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the viewer's tests first: their one file takes a browser minutes, and one worker runs all of it."""
+    """Run the viewer's tests first: a file of them takes a browser minutes, and one worker runs all of it."""
     items.sort(key=lambda item: "viewer" not in item.path.parts)
 
 

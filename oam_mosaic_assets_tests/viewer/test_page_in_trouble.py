@@ -1,0 +1,249 @@
+"""The page where something is slow, gone or cannot be read, as a stranger sees it in Chromium."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Route, expect
+from pmtiles.reader import MemorySource, Reader
+
+from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets_tests.viewer.site import (
+    ALONE,
+    PLACES,
+    SMALL,
+    STACK,
+    TINY,
+    Published,
+    Stranger,
+    open_page,
+    write_with_leaves,
+)
+
+
+def test_without_webgl_the_addresses_are_there(stranger: Stranger) -> None:
+    stranger.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    stranger.opens(waits=False)
+    expect(stranger.page.locator(".notice")).to_contain_text("it has no WebGL 2")
+    stranger.page.get_by_role("heading", name="Use it in your map").click()
+    expect(stranger.page.get_by_text("global-mosaic.pmtiles").first).to_be_visible()
+
+
+def test_without_details_ids_are_shown(browser: Browser, root: str) -> None:
+    context, stranger = open_page(browser, root)
+    context.route("**/global-data.pmtiles", lambda route: route.fulfill(status=404))
+    stranger.looks_at(ALONE, 14)
+    stranger.page.mouse.click(*stranger.middle())
+    expect(stranger.page.locator("#selection-title")).to_have_text(ALONE)
+    expect(stranger.page.locator(".notice")).to_have_count(0)
+    assert all("404" in each for each in stranger.complaints), stranger.complaints
+    context.close()
+
+
+def test_a_tap_is_answered_before_details_come_and_a_later_one_counts(browser: Browser, root: str) -> None:
+    """The server is slow with the tiles of the details."""
+    context, stranger = open_page(browser, root)
+    held: list[Route] = []
+
+    def hold_tiles(route: Route) -> None:
+        is_tile = not route.request.headers["range"].startswith("bytes=0-")
+        held.append(route) if is_tile else route.continue_()
+
+    context.route("**/global-data.pmtiles", hold_tiles)
+    page = stranger.page
+    title = page.locator("#selection-title")
+    longitude, latitude, _ = PLACES[ALONE]
+    stranger.opens(f"14/{latitude}/{longitude}", waits=False)
+    stranger.sees(ALONE)
+    middle = stranger.middle()
+    page.mouse.click(*middle)
+    expect(title).to_have_text(ALONE)
+    page.keyboard.press("Escape")
+    expect(title).to_be_hidden()
+    page.mouse.click(*middle)
+    expect(title).to_have_text(ALONE)
+    page.mouse.click(middle[0] - 300, middle[1])
+    expect(title).to_be_hidden()
+    stranger.goes_to(STACK[0])
+    stranger.sees(STACK[0])
+    stranger.waits_until("mosaicMap.loaded()")
+    page.mouse.click(*middle)
+    expect(title).to_contain_text("3 images here")
+    page.locator("#selection").get_by_role("button", name=STACK[1]).click()
+    expect(title).to_have_text(STACK[1])
+    for each in held:
+        each.continue_()
+    expect(title).to_have_text("Palace 2022")
+    expect(page.locator("#selection-body")).to_contain_text("1 May 2022")
+    context.close()
+
+
+@pytest.mark.parametrize("zoom", [3, 14])
+def test_nothing_waits_for_what_is_not_needed(browser: Browser, root: str, zoom: int) -> None:
+    """Neither borders nor details ever come."""
+    context, stranger = open_page(browser, root)
+    context.route(re.compile(r"/(50|110)m-|/global-data\.pmtiles"), lambda _: None)
+    page = stranger.page
+    longitude, latitude, _ = PLACES[ALONE]
+    stranger.opens(f"{zoom}/{latitude}/{longitude}", waits=False)
+    if zoom == 14:
+        expect(page.locator("#in-view-title")).to_have_text("1 image in view")
+        expect(page.locator("#in-view-body button")).to_have_text(ALONE)
+        page.mouse.click(*stranger.middle())
+        expect(page.locator("#selection-title")).to_have_text(ALONE)
+    else:
+        stranger.waits_until("window.mosaicMap?.loaded()")
+        stranger.waits_until("mosaicMap.queryRenderedFeatures({ layers: ['places'] }).length")
+        page.mouse.click(*stranger.middle())
+        stranger.waits_until("mosaicMap.getZoom() > 6 && !mosaicMap.isMoving()")
+        expect(page.locator("#in-view-title")).to_contain_text("in view")
+    context.close()
+
+
+def test_details_that_could_not_be_read_once_are_read_again(browser: Browser, root: str) -> None:
+    is_away = [True]
+
+    def answer(route: Route) -> None:
+        route.abort() if is_away else route.continue_()
+
+    context, stranger = open_page(browser, root)
+    context.route("**/global-data.pmtiles", answer)
+    stranger.looks_at(ALONE, 14)
+    listed = stranger.page.locator("#in-view-body")
+    expect(listed).to_contain_text(ALONE)
+    is_away.clear()
+    stranger.page.locator("#map canvas").press("-")
+    expect(listed).to_contain_text("Field by the lagoon")
+    context.close()
+
+
+def test_a_directory_that_could_not_be_read_once_is_read_again(
+    browser: Browser, root: str, published: Published
+) -> None:
+    write_with_leaves(published.store / "global-mosaic.pmtiles", published.store / "leaves.pmtiles")
+    is_away: list[bool] = []
+    context, stranger = open_page(browser, root)
+    context.route(
+        "**/global-mosaic.pmtiles",
+        lambda route: route.abort() if is_away else route.continue_(url=f"{root}leaves.pmtiles"),
+    )
+    stranger.looks_at(ALONE, 14)
+    assert stranger.drawn() == {ALONE}
+    is_away.append(True)
+    stranger.goes_to(SMALL)
+    expect(stranger.page.get_by_text("A part of the map could not be read")).to_be_visible()
+    is_away.clear()
+    for name, listed in ((ALONE, "Field by the lagoon"), (SMALL, SMALL)):
+        stranger.goes_to(name)
+        expect(stranger.page.locator("#in-view-body")).to_contain_text(listed)
+    assert stranger.drawn() == {SMALL}
+    context.close()
+
+
+def test_pictures_that_could_not_be_read_leave_the_footprints_and_can_be_asked_for_again(
+    browser: Browser, root: str
+) -> None:
+    is_away = [True]
+    context, stranger = open_page(browser, root)
+    context.route(
+        "**/global-coverage-exact.pmtiles", lambda route: route.abort() if is_away else route.continue_()
+    )
+    stranger.looks_at(ALONE, 14)
+    footprints, coverage = (
+        stranger.page.get_by_role("radio", name=name) for name in ("Footprints", "Raster coverage")
+    )
+    coverage.click()
+    expect(footprints).to_be_checked()
+    stranger.waits_until("mosaicMap.loaded()")
+    assert stranger.orange(ALONE) > 100
+    is_away.clear()
+    coverage.click()
+    expect(coverage).to_be_checked()
+    stranger.waits_until("mosaicMap.getLayer('coverage') && mosaicMap.loaded()")
+    assert stranger.grey(ALONE) > 1000
+    context.close()
+
+
+def test_pictures_that_have_left_the_view_are_asked_for_no_longer(browser: Browser, root: str) -> None:
+    context, stranger = open_page(browser, root)
+    cancelled: list[str] = []
+    stranger.page.on("requestfailed", lambda request: cancelled.append(request.url))
+    stranger.looks_at(ALONE, 14)
+    held: list[Route] = []
+
+    def hold_tiles(route: Route) -> None:
+        is_tile = not route.request.headers["range"].startswith("bytes=0-")
+        held.append(route) if is_tile else route.continue_()
+
+    context.route("**/global-imagery.pmtiles", hold_tiles)
+    stranger.page.get_by_role("radio", name="Imagery").click()
+    while not held:
+        stranger.page.wait_for_timeout(50)
+    stranger.goes_to(STACK[0])
+    stranger.sees(STACK[0])
+    assert [each for each in cancelled if each.endswith("/global-imagery.pmtiles")]
+    expect(stranger.page.locator(".notice")).to_have_count(0)
+    context.close()
+
+
+def test_a_build_whose_archive_is_gone_says_so_and_keeps_its_addresses(browser: Browser, root: str) -> None:
+    context, stranger = open_page(browser, root)
+    context.route("**/global-mosaic.pmtiles", lambda route: route.fulfill(status=404))
+    stranger.opens(waits=False)
+    expect(stranger.page.locator(".notice")).to_contain_text("the archive of this build cannot be read")
+    expect(stranger.page.get_by_role("button", name="Try again")).to_be_visible()
+    expect(stranger.page.get_by_role("heading", name="Use it in your map")).to_be_visible()
+    context.close()
+
+
+def test_while_the_map_loads_nothing_is_counted(browser: Browser, root: str, published: Published) -> None:
+    context, stranger = open_page(browser, root)
+    longitude, latitude, _ = PLACES[TINY]  # it lies within one tile
+    column, row = to_tiles(np.array([[longitude, latitude]]), 14)[0].astype(int)
+    archive, read = MemorySource((published.store / "global-mosaic.pmtiles").read_bytes()), list[int]()
+
+    def noted(at: int, size: int) -> bytes:
+        read.append(at)
+        return archive(at, size)
+
+    assert Reader(noted).get(14, column, row)
+    held: list[Route] = []
+
+    def hold_tile(route: Route) -> None:
+        if route.request.headers["range"].startswith(f"bytes={read[-1]}-"):
+            held.append(route)
+        else:
+            route.continue_()
+
+    context.route("**/global-mosaic.pmtiles", hold_tile)
+    stranger.opens(f"14/{latitude}/{longitude}", waits=False)
+    expect(stranger.page.locator("#in-view-title")).to_have_text("Looking for images…")
+    expect(stranger.page.locator("#live")).not_to_contain_text("0 images")
+    for each in held:
+        each.continue_()
+    expect(stranger.page.locator("#in-view-title")).to_have_text("1 image in view")
+    context.close()
+
+
+def test_a_store_that_fails_later_is_told_and_what_stood_there_is_not_left(
+    browser: Browser, root: str
+) -> None:
+    context, stranger = open_page(browser, root)
+    stranger.looks_at(ALONE, 14)
+    expect(stranger.page.locator("#in-view-title")).to_have_text("1 image in view")
+    context.route("**/global-mosaic.pmtiles", lambda route: route.fulfill(status=503))
+    stranger.goes_to(STACK[0])
+    expect(stranger.page.locator(".notice")).to_contain_text("A part of the map could not be read")
+    expect(stranger.page.locator("#in-view-title")).to_have_text("The images here could not be read")
+    expect(stranger.page.locator("#live")).to_have_text("The images here could not be read, Myanmar")
+    expect(stranger.page.locator("#where")).to_have_text("Myanmar")
+    stranger.page.evaluate("mosaicMap.panBy([0, 1])")
+    stranger.page.wait_for_timeout(2_000)
+    expect(stranger.page.locator("#in-view-title")).to_have_text("The images here could not be read")
+    context.unroute("**/global-mosaic.pmtiles")
+    stranger.page.evaluate("mosaicMap.panBy([0, 1])")
+    expect(stranger.page.locator("#in-view-title")).to_have_text("4 images in view")
+    expect(stranger.page.locator(".notice")).to_have_count(0)
+    context.close()
