@@ -7,7 +7,7 @@ tippecanoe rounds every point.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import nsmallest
@@ -17,6 +17,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.drawn import Drawn, Piece
 from oam_mosaic_assets.core.grid import Geometries, pairs_of, project_mended, tile_ids
 from oam_mosaic_assets.core.sorting import among
@@ -112,20 +113,19 @@ def misplaced(
         Where an image is missing, and where one is drawn that does not belong there.
     """
     projected = _on_the_grid(geometries, zoom)
-    reached = np.unique(np.concatenate(list(pairs_reached(projected, first, zoom, BUFFER))))
-    if within is not None:
-        reached = reached[within.hold(_tile_ids(reached, zoom))]
+    reached = np.unique(np.concatenate(list(pairs_reached(projected, first, zoom, BUFFER, within))))
     bounds = np.array([first, first + len(geometries)]) << (2 * zoom)
     drawn = drawn[slice(*np.searchsorted(drawn, bounds))]
 
-    def geometry(tile: Tile) -> shapely.Geometry:
-        found: shapely.Geometry = projected[tile[0] - first]
+    def tiles(pairs: NDArray[np.int64], wrong: Callable[..., NDArray[np.bool_]]) -> list[Tile]:
+        found = list[Tile]()
+        for start in range(0, len(pairs), CANDIDATES):
+            image, x, y = _apart(pairs[start : start + CANDIDATES], zoom)
+            is_wrong = wrong(projected[image - first], x, y)
+            found += zip(*(each[is_wrong].tolist() for each in (image, x, y)), strict=True)
         return found
 
-    return (
-        [tile for tile in _tiles(_without(reached, drawn), zoom) if _leaves_a_trace(geometry(tile), tile)],
-        [tile for tile in _tiles(_without(drawn, reached), zoom) if not _comes_near(geometry(tile), tile)],
-    )
+    return tiles(_without(reached, drawn), _leave_a_trace), tiles(_without(drawn, reached), _stay_away)
 
 
 def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDArray[np.int64]:
@@ -152,15 +152,17 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
         geometry: as it was given to tippecanoe, EPSG:4326.
         pieces: what the tiles of the zoom draw of it.
     """
-    projected = _on_the_grid(np.array([geometry], dtype=object), zoom)
+    (projected,) = _on_the_grid(np.array([geometry], dtype=object), zoom)
     world = shapely.box(TOLERANCE, TOLERANCE, 2**zoom - TOLERANCE, 2**zoom - TOLERANCE)
     # a strip alone in its tile and too thin to survive rounding is drawn as a square of the same area
-    fat = [piece for piece in pieces if _leaves_a_trace(projected[0], (0, piece.x, piece.y))]
-    drawn = shapely.union_all([_in_the_world(piece) for piece in fat])
+    x, y = np.array([(piece.x, piece.y) for piece in pieces], np.int64).reshape(-1, 2).T
+    fat = _leave_a_trace(projected, x, y)
+    areas = np.array([piece.area for piece in pieces], dtype=object)[fat]
+    drawn = shapely.union_all(_in_the_world(areas, x[fat], y[fat]))
     # rounding may wipe out narrow tips and strips, so these need not be drawn
-    core = shapely.buffer(shapely.intersection(projected[0], world), -TOLERANCE)
+    core = shapely.buffer(shapely.intersection(projected, world), -TOLERANCE)
     lost = shapely.difference(core, shapely.buffer(drawn, TOLERANCE))
-    added = shapely.difference(drawn, shapely.buffer(projected[0], TOLERANCE))
+    added = shapely.difference(drawn, shapely.buffer(projected, TOLERANCE))
     return not (lost.is_empty and added.is_empty)
 
 
@@ -183,7 +185,9 @@ def _on_the_grid(geometries: Geometries, zoom: int) -> Geometries:
     return projected
 
 
-def pairs_reached(projected: Geometries, first: int, zoom: int, margin: float) -> Iterator[NDArray[np.int64]]:
+def pairs_reached(
+    projected: Geometries, first: int, zoom: int, margin: float, within: Stretches | None = None
+) -> Iterator[NDArray[np.int64]]:
     """Pairs of image and tile for all tiles that each image reaches, margins included, in batches.
 
     Args:
@@ -191,6 +195,7 @@ def pairs_reached(projected: Geometries, first: int, zoom: int, margin: float) -
         first: index of the first.
         zoom: the tiles' zoom.
         margin: how far a tile reaches beyond its edges, in tiles.
+        within: the tiles that matter; None for all.
     """
     # By parts, as the halves of an image at the antimeridian lie a world apart.
     parts, image = shapely.get_parts(projected, return_index=True)
@@ -207,6 +212,9 @@ def pairs_reached(projected: Geometries, first: int, zoom: int, margin: float) -
         ordinal = number - np.where(which > 0, ends[which - 1], 0)
         x = west[which] + ordinal % columns[which]
         y = north[which] + ordinal // columns[which]
+        if within is not None:
+            matters = within.hold(tile_ids(zoom, x, y))
+            which, x, y = which[matters], x[matters], y[matters]
         # for most tiles testing the centre is enough, at a tenth of the cost of making a box
         hit = shapely.intersects_xy(parts[which], x + 0.5, y + 0.5)
         open_ = np.flatnonzero(~hit)
@@ -219,42 +227,45 @@ def _boxes(x: NDArray[np.int64], y: NDArray[np.int64], margin: float) -> Geometr
     return boxes
 
 
-def _box(x: int, y: int, margin: float) -> shapely.Polygon:
-    return shapely.box(x - margin, y - margin, x + 1 + margin, y + 1 + margin)
-
-
 def _without(these: NDArray[np.int64], those: NDArray[np.int64]) -> NDArray[np.int64]:
     """The numbers of the first that are not in the second; both ascend. Uses less memory than `setdiff1d`."""
     _, are_there = among(these, those)
     return these[~are_there]
 
 
-def _tiles(codes: NDArray[np.int64], zoom: int) -> Iterator[Tile]:
+def _apart(pairs: Numbers, zoom: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Image, column and row of pairs that `grid.pairs_of` encoded."""
     mask = 2**zoom - 1
-    for code in codes.tolist():
-        yield code >> (2 * zoom), code & mask, (code >> zoom) & mask
+    return pairs >> (2 * zoom), pairs & mask, (pairs >> zoom) & mask
 
 
-def _tile_ids(pairs: NDArray[np.int64], zoom: int) -> NDArray[np.int64]:
-    mask = 2**zoom - 1
-    return tile_ids(zoom, pairs & mask, (pairs >> zoom) & mask)
+def _tile_ids(pairs: Numbers, zoom: int) -> Numbers:
+    _, x, y = _apart(pairs, zoom)
+    return tile_ids(zoom, x, y)
 
 
-def _leaves_a_trace(projected: shapely.Geometry, tile: Tile) -> bool:
-    """Whether enough of the image lies in the tile and its buffer to survive rounding."""
-    _, x, y = tile
-    parts = shapely.get_parts(shapely.intersection(projected, _box(x, y, BUFFER)))
-    parts = parts[shapely.area(parts) > 0.0]
-    room = shapely.length(shapely.maximum_inscribed_circle(parts, tolerance=TOLERANCE / 16.0))
-    return bool((room > TOLERANCE).any())
+def _leave_a_trace(projected: Geometries | shapely.Geometry, x: Numbers, y: Numbers) -> NDArray[np.bool_]:
+    """Whether enough of each image, or of one, lies in each tile and its buffer to survive rounding."""
+    parts, of = shapely.get_parts(shapely.intersection(projected, _boxes(x, y, BUFFER)), return_index=True)
+    area = shapely.area(parts)
+    # without a hole, the radius of the largest circle inside is at least area / perimeter
+    fat = (area > TOLERANCE * shapely.length(parts)) & (shapely.get_num_interior_rings(parts) == 0)
+    open_ = np.flatnonzero(~fat & (area > 0.0))
+    circles = shapely.maximum_inscribed_circle(parts[open_], tolerance=TOLERANCE / 16.0)
+    fat[open_] = shapely.length(circles) > TOLERANCE
+    found = np.zeros(len(x), np.bool_)
+    found[of[fat]] = True
+    return found
 
 
-def _comes_near(projected: shapely.Geometry, tile: Tile) -> bool:
-    _, x, y = tile
-    return bool(shapely.intersects(projected, _box(x, y, BUFFER + TOLERANCE)))
+def _stay_away(projected: Geometries, x: Numbers, y: Numbers) -> NDArray[np.bool_]:
+    away: NDArray[np.bool_] = ~shapely.intersects(projected, _boxes(x, y, BUFFER + TOLERANCE))
+    return away
 
 
-def _in_the_world(piece: Piece) -> shapely.Geometry:
-    """A piece without its tile's buffer, in tile coordinates of the zoom."""
-    world = shapely.transform(piece.area, lambda units: units / EXTENT + [piece.x, piece.y])
-    return shapely.intersection(world, shapely.box(piece.x, piece.y, piece.x + 1, piece.y + 1))
+def _in_the_world(areas: Geometries, x: Numbers, y: Numbers) -> Geometries:
+    """What tiles draw, without their buffers, in tile coordinates of the zoom."""
+    units, of = shapely.get_coordinates(areas, return_index=True)
+    world = shapely.set_coordinates(areas, units / EXTENT + np.column_stack([x, y])[of])
+    inside: Geometries = shapely.intersection(world, _boxes(x, y, 0.0))
+    return inside

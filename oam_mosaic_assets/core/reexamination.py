@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
@@ -22,7 +23,7 @@ from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between, deepest_zooms
 from oam_mosaic_assets.core.directory import Directory, Numbers, joined
-from oam_mosaic_assets.core.drawn import Drawn, read_drawn
+from oam_mosaic_assets.core.drawn import NOBODY, NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.grid import Geometries
 from oam_mosaic_assets.core.image_ids import ImageIds
 from oam_mosaic_assets.core.merging import Source
@@ -31,7 +32,7 @@ from oam_mosaic_assets.core.placement import (
     places_of,
     tiles_reached,
 )
-from oam_mosaic_assets.core.said import said_of
+from oam_mosaic_assets.core.said import Said, said_of
 from oam_mosaic_assets.core.snapshot import Names, areas_of, as_drawn
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
@@ -42,7 +43,7 @@ from oam_mosaic_assets.core.truth import Changed, LowZoom, examine_low_zooms
 SAMPLED: Final = 50
 """Images that are checked at the last zoom whether they changed or not; chosen by digest."""
 
-WORTH_ASIDE: Final = 4096
+WORTH_ASIDE: Final = 256
 """With fewer tiles in which something may have changed, a process takes longer to start than it saves."""
 
 OUTLINED: Final = 20
@@ -69,39 +70,35 @@ def reexamine(
         before: the build that tiles were taken over from.
         snapshot: the digest of the snapshot.
         extent: the bounds of all its footprints.
-        aside: runs part of the work, less than half of it.
-        on_progress: called after each zoom with the share of zooms that are done, 0 to 1.
+        aside: does about half of the work.
+        on_progress: called with the share of the work that is done here, 0 to 1.
     """
-    names = Names(footprints)
     changes = changes_between(before.footprints, footprints, plan.columns)
     try:
         with open_archive(archive) as now, open_archive(before.archive) as then:
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those planned")]
-            reading = _Reading(now, names, footprints, plan, changes, snapshot)
+            reading = _Reading.of(now, footprints, plan, changes, snapshot)
             changed = Changed(reading.affected, changes.names)
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
-            of_low_zooms = begun(_low_zooms, archive, footprints, plan, changed)
+            others = begun(_before_the_deep_zooms, reading, changed)
+            last = reading.seen(now, plan.deep_zooms)
+            on_progress(0.7)
             faults = differences(
                 *(Source.of_archive(each, archive.parent) for each in (now, then)), besides=reading.affected
             )
-            found, undrawn, placed = reading.seen(on_progress)
-            low_zooms = of_low_zooms()
-            drawn = reading.together(found, {each.zoom: each.to_draw for each in low_zooms})
-            verdicts = [reading.completeness(drawn, undrawn), audit.first_failure(placed)]
+            first, low_zooms = others()
+            on_progress(1.0)
+            drawn = reading.together([first, last], {each.zoom: each.to_draw for each in low_zooms})
             return [
                 _wholeness(drawn, faults, before.build),
                 audit.judge_header(now, plan, snapshot, drawn, extent=extent),
-                *verdicts,
+                reading.completeness(drawn, [*first.undrawn, *last.undrawn]),
+                audit.first_failure([*first.placed, *last.placed]),
                 audit.judge_low_zooms(low_zooms),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
-
-
-def _low_zooms(archive: Path, footprints: Path, plan: TilingPlan, changed: Changed) -> list[LowZoom]:
-    with open_archive(archive) as opened:
-        return examine_low_zooms(opened, footprints, plan, changed)
 
 
 def _wholeness(drawn: Drawn, faults: Sequence[str], build: str) -> Verdict:
@@ -114,80 +111,141 @@ def _wholeness(drawn: Drawn, faults: Sequence[str], build: str) -> Verdict:
     return verdict
 
 
-class _Reading:
-    """One archive, read where something changed and where the images chosen by digest lie."""
+class _Seen(NamedTuple):
+    """What was found at some zooms.
 
-    def __init__(
-        self,
-        archive: Archive,
-        names: Names,
-        footprints: Path,
-        plan: TilingPlan,
-        changes: Changes,
-        snapshot: str,
-    ) -> None:
-        self.names, self.footprints, self.plan = names, footprints, plan
-        self.ids = ImageIds(names)
-        self.changed = np.sort(self.ids.find([*changes.names]))
+    Attributes:
+        drawn: what the tiles that were read draw.
+        undrawn: the changed images that are missing, with the zoom.
+        placed: for each zoom that shows all images, the verdict on their placement.
+    """
+
+    drawn: Drawn
+    undrawn: list[str]
+    placed: list[Verdict]
+
+
+def _before_the_deep_zooms(reading: _Reading, changed: Changed) -> tuple[_Seen, list[LowZoom]]:
+    plan = reading.plan
+    with open_archive(reading.archive) as archive:
+        seen = reading.seen(archive, range(plan.zoom_min, min(plan.deep_zooms.start, plan.zoom_max + 1)))
+        return seen, examine_low_zooms(archive, reading.footprints, plan, changed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reading:
+    """What is read of an archive: where something changed, and where the images chosen by digest lie.
+
+    Attributes:
+        archive: the archive.
+        footprints: the GeoParquet that it shows.
+        plan: what was asked for.
+        changed: indices of the images that were added or altered.
+        affected: the tiles in which something may have changed.
+        looked_at: those and the tiles of the images chosen by digest.
+        entries: of the tiles to read.
+        tiles: the number of all tiles in the archive, by zoom.
+        deepest: the last zoom at which each image may be drawn in the tiles to read; -1 for none.
+        outlined: indices of the images whose outlines are compared, by zoom.
+        said: the properties of all these images.
+    """
+
+    archive: Path
+    footprints: Path
+    plan: TilingPlan
+    changed: Numbers
+    affected: Stretches
+    looked_at: Stretches
+    entries: Directory
+    tiles: Counter[int]
+    deepest: NDArray[np.int8]
+    outlined: Mapping[int, Numbers]
+    said: Said
+
+    @classmethod
+    def of(
+        cls, archive: Archive, footprints: Path, plan: TilingPlan, changes: Changes, snapshot: str
+    ) -> Self:
+        """What to read of this archive after these changes."""
+        names = Names(footprints)
+        changed = np.sort(ImageIds(names).find([*changes.names]))
+
+        def some(count: int) -> Numbers:
+            chosen: Numbers = changed[chosen_by_digest(names[changed], snapshot, count)]
+            return chosen
+
         sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
-        self.read_drawn = partial(
-            read_drawn,
-            archive,
-            layer=plan.layer,
-            fields=plan.fields,
-            whole=plan.whole,
-            said=said_of(footprints, plan, [*names[np.union1d(self.changed, sampled)]]),
-            scratch=archive.path.parent,
-        )
-        self.outlined = dict.fromkeys(range(plan.whole_from, plan.zoom_max), self._some(OUTLINED, snapshot))
-        self.outlined[plan.zoom_max] = np.union1d(sampled, self._some(audit.COMPARED_OUTLINES, snapshot))
-        self.zooms = range(plan.whole_from, plan.zoom_max + 1)
-        self.affected = self._reached(changes.areas)
+        outlined = dict.fromkeys(range(plan.whole_from, plan.zoom_max), some(OUTLINED))
+        outlined[plan.zoom_max] = np.union1d(sampled, some(audit.COMPARED_OUTLINES))
+        affected = _reached(changes.areas, plan)
         reached = [
             tiles_reached(as_drawn(areas, plan.thinnest), plan.zoom_max)
             for _, areas in areas_of(footprints, sampled)
         ]
-        self.looked_at = Stretches.of(np.concatenate([self.affected.tile_ids, *reached]))
-        self.tiles, parts = Counter[int](), list[Directory]()
+        looked_at = Stretches.of(np.concatenate([affected.tile_ids, *reached]))
+        tiles, parts = Counter[int](), list[Directory]()
         for zoom, directories in archive.by_zoom():
             for each in directories:
-                self.tiles[zoom] += int(each.run_length.sum())
-                parts.append(self.looked_at.cut(each)[0])
-        self.entries = joined(parts)
+                tiles[zoom] += int(each.run_length.sum())
+                parts.append(looked_at.cut(each)[0])
+        return cls(
+            archive.path,
+            footprints,
+            plan,
+            changed,
+            affected,
+            looked_at,
+            joined(parts),
+            tiles,
+            deepest_zooms(footprints, looked_at, plan, plan.whole_from),
+            outlined,
+            said_of(footprints, plan, [*names[np.union1d(changed, sampled)]]),
+        )
 
-    def _some(self, count: int, snapshot: str) -> Numbers:
-        """Up to `count` of the images that changed, chosen by digest."""
-        some: Numbers = self.changed[chosen_by_digest(self.names[self.changed], snapshot, count)]
-        return some
+    @property
+    def names(self) -> Names:
+        """The ids of all images."""
+        return Names(self.footprints)
 
-    def seen(self, on_progress: Callable[[float], None]) -> tuple[list[Drawn], list[str], list[Verdict]]:
-        """What each zoom draws, which changed images are missing, and whether images are in their place."""
-        low, read = Stretches.of_zooms(0, self.plan.whole_from - 1).cut(self.entries)
-        first = self.zooms[0]
-        deepest = deepest_zooms(self.footprints, self.looked_at, self.plan, first)
-        found = [self.read_drawn(ids=self.ids, entries=[low])]
-        undrawn: list[str] = []
-        placed = []
-        for number, zoom in enumerate(self.zooms):
-            drawn, nearby = self._read(read, zoom, np.flatnonzero(deepest >= zoom))
-            found.append(drawn)
-            is_drawn = np.zeros(len(self.names), np.bool_)
-            if len(drawn.seen):
-                is_drawn[nearby[drawn.seen]] = True
+    def seen(self, archive: Archive, zooms: range) -> _Seen:
+        """What these zooms draw, which changed images are missing, and whether images are in their place."""
+        low = range(zooms.start, min(zooms.stop, self.plan.whole_from))
+        drawn, undrawn, placed = NOTHING_DRAWN, list[str](), list[Verdict]()
+        if low:
+            entries, _ = Stretches.of_zooms(low[0], low[-1]).cut(self.entries)
+            drawn = self._reader(archive)(ids=ImageIds(self.names), entries=[entries])
+        for zoom in zooms[len(low) :]:
+            nearby = np.flatnonzero(self.deepest >= zoom)
+            found = self._read(archive, zoom, nearby)
+            is_drawn = np.zeros(len(self.deepest), np.bool_)
+            if len(found.seen):
+                is_drawn[nearby[found.seen]] = True
             missing = self.names[self.changed[~is_drawn[self.changed]]]
             undrawn += [f"{name} at z{zoom}" for name in missing]
-            placed.append(self._placement(drawn, zoom, nearby))
-            on_progress((number + 1) / len(self.zooms))
-        return found, undrawn, placed
+            placed.append(self._placement(found, zoom, nearby))
+            drawn = drawn.then(found)
+        # the many pairs are not needed
+        without = replace(drawn, seen=NOBODY, pairs=NOTHING_DRAWN.pairs, pieces={})
+        return _Seen(without, undrawn, placed)
 
-    def _read(self, read: Directory, zoom: int, images: Numbers) -> tuple[Drawn, Numbers]:
+    def _read(self, archive: Archive, zoom: int, images: Numbers) -> Drawn:
         """What the tiles of a zoom draw of these images, which are numbered by their position here."""
-        of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(read)
+        of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(self.entries)
         ids = ImageIds(self.names[images])
         outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
-        return self.read_drawn(
-            ids=ids, outlined=outlined, entries=[of_zoom], zoom=zoom, in_order=True
-        ), images
+        read = self._reader(archive)
+        return read(ids=ids, outlined=outlined, entries=[of_zoom], zoom=zoom, in_order=True)
+
+    def _reader(self, archive: Archive) -> Callable[..., Drawn]:
+        return partial(
+            read_drawn,
+            archive,
+            layer=self.plan.layer,
+            fields=self.plan.fields,
+            whole=self.plan.whole,
+            said=self.said,
+            scratch=archive.path.parent,
+        )
 
     def _placement(self, drawn: Drawn, zoom: int, images: Numbers) -> Verdict:
         thinnest = self.plan.thinnest_at(zoom)
@@ -196,25 +254,18 @@ class _Reading:
         places = places_of(given, drawn, zoom, outlined, within=self.looked_at)
         return audit.judge_placement(self.names[images], places, zoom)
 
-    def _reached(self, areas: Geometries) -> Stretches:
-        """The tiles of all zooms in which these areas may change anything."""
-        reached = [np.zeros(0, np.int64)]
-        for zoom in range(self.plan.zoom_min, self.plan.zoom_max + 1):
-            given = as_drawn(areas, self.plan.thinnest_at(max(zoom, self.plan.whole_from)))
-            reached.append(tiles_reached(given, zoom, 0.0 if zoom in self.zooms else WIDENED))
-        return Stretches.of(np.concatenate(reached))
-
-    def together(self, found: Sequence[Drawn], images: Mapping[int, int]) -> Drawn:
+    def together(self, found: Sequence[_Seen], images: Mapping[int, int]) -> Drawn:
         """What is known about the whole archive; zooms that show all images count all of them.
 
         Args:
-            found: what was found at each zoom.
+            found: what was found at all zooms, in their order.
             images: number of images to be drawn as themselves, by low zoom.
         """
+        whole = range(self.plan.whole_from, self.plan.zoom_max + 1)
         return replace(
-            reduce(Drawn.then, found),
+            reduce(Drawn.then, (each.drawn for each in found)),
             tiles=self.tiles,
-            images={**images, **dict.fromkeys(self.zooms, len(self.names))},
+            images={**images, **dict.fromkeys(whole, len(self.deepest))},
         )
 
     def completeness(self, drawn: Drawn, undrawn: Sequence[str]) -> Verdict:
@@ -229,5 +280,15 @@ class _Reading:
             strangers = sorted(drawn.strangers)[: audit.NAMED]
             text = f"{len(drawn.strangers)} ids are drawn where they have no image, first {strangers}"
             return Verdict.failing(name, text, images_by_zoom=by_zoom)
-        text = f"all {len(self.names):,} images are drawn; {len(self.changed):,} changed and were looked for"
+        drawn_now, changed = len(self.deepest), len(self.changed)
+        text = f"all {drawn_now:,} images are drawn; {changed:,} changed and were looked for"
         return Verdict.passing(name, text, images_by_zoom=by_zoom)
+
+
+def _reached(areas: Geometries, plan: TilingPlan) -> Stretches:
+    """The tiles of all zooms in which these areas may change anything."""
+    reached = [np.zeros(0, np.int64)]
+    for zoom in range(plan.zoom_min, plan.zoom_max + 1):
+        given = as_drawn(areas, plan.thinnest_at(max(zoom, plan.whole_from)))
+        reached.append(tiles_reached(given, zoom, 0.0 if zoom >= plan.whole_from else WIDENED))
+    return Stretches.of(np.concatenate(reached))
