@@ -319,6 +319,10 @@ def test_letters_go_to_every_recipient() -> None:
         ("TITILER_URL", "https://titiler.example.org/{z}/{x}/{y}/{y}.png"),
         ("TITILER_URL", "https://titiler.example.org/{z}/{x}/{y}.png?x=$host"),
         ("TITILER_URL", 'https://titiler.example.org/{z}/{x}/{y}.png";'),
+        ("IMAGERY_TILES_URL", "https://titiler.example.org/{z}/{x}/{y}.png"),
+        ("IMAGERY_TILES_URL", "https://titiler.example.org/{z}/{x}.png?url={url}"),
+        ("IMAGERY_TILES_URL", "https://titiler.example.org/{id}/{z}/{x}/{y}.png?url={url}"),
+        ("IMAGERY_TILES_URL", "s3://titiler/{id}/{z}/{x}/{y}.png"),
     ],
 )
 def test_what_the_tile_server_cannot_use_is_named(name: str, value: str) -> None:

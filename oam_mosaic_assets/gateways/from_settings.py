@@ -44,6 +44,7 @@ def imagery_of(settings: Settings, store: ObjectStore) -> ImageryMosaic:
         order=settings.imagery_order,
         kind=settings.imagery_kind,
         feather=settings.imagery_feather,
+        tiles=settings.imagery_tiles_url,
         private_hosts=settings.imagery_private_hosts,
         s3_endpoint=settings.imagery_s3_endpoint.rstrip("/"),
         processes=settings.imagery_processes,

@@ -66,6 +66,7 @@ class ImageryPlan:
         order: which image is on top where several show the same place.
         kind: what is shown.
         feather: width in pixels of the strip along an image's edge where it blends into those below it.
+        tiles: where TiTiler draws tiles of single images; None reads the images themselves. See `Recipe`.
         private_hosts: hosts that may be contacted although they are not public; see `Rules`.
         s3_endpoint: the server that holds the buckets of s3 addresses.
         processes: how many read images.
@@ -79,6 +80,7 @@ class ImageryPlan:
     order: Order = "finest"
     kind: Kind = "hints"
     feather: int = 0
+    tiles: str | None = None
     private_hosts: tuple[str, ...] = ()
     s3_endpoint: str = AMAZON
     processes: int = 2
@@ -92,7 +94,13 @@ class ImageryPlan:
     def recipe(self) -> Recipe:
         """How blocks are made, with everything that affects their pixels."""
         libraries = (f"{each} {importlib.metadata.version(each)}" for each in ("rasterio", "pillow"))
-        return Recipe(order=self.order, kind=self.kind, feather=self.feather, libraries=tuple(libraries))
+        return Recipe(
+            order=self.order,
+            kind=self.kind,
+            feather=self.feather,
+            tiles=self.tiles,
+            libraries=tuple(libraries),
+        )
 
     @property
     def name(self) -> str:

@@ -114,6 +114,7 @@ class Settings(BaseModel):
     imagery_order: Order = "finest"
     imagery_kind: Kind = "hints"
     imagery_feather: Annotated[int, Field(ge=0, le=WIDEST_FEATHER)] = 0
+    imagery_tiles_url: str | None = None
     imagery_private_hosts: Words = ()
     imagery_s3_endpoint: str = "https://s3.amazonaws.com"
     imagery_processes: Annotated[int, Field(ge=1, le=64)] = 2

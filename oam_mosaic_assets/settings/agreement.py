@@ -26,7 +26,7 @@ TEST: Final = "test"
 def disagreements(settings: Settings) -> list[str]:
     """Everything that is wrong with settings that are each valid on their own."""
     problems = [*_source_problems(settings), *_store_problems(settings), *_key_problems(settings)]
-    problems += [*_alert_problems(settings), *_serving_problems(settings)]
+    problems += [*_alert_problems(settings), *_imagery_problems(settings), *_serving_problems(settings)]
     if settings.zoom_min > settings.zoom_max:
         problems.append(f"ZOOM_MIN ({settings.zoom_min}) must not be above ZOOM_MAX ({settings.zoom_max})")
     if settings.fresh_warn_hours >= settings.fresh_fail_hours:
@@ -127,6 +127,26 @@ def _alert_problems(settings: Settings) -> list[str]:
     return problems
 
 
+def _is_template(address: str) -> bool:
+    """Whether it is a web address with a place for a tile."""
+    is_whole = all(address.count(each) == 1 for each in ("{z}", "{x}", "{y}"))
+    return is_whole and is_plain_address(re.sub(r"\{[zxy]\}", "0", address))
+
+
+def _imagery_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.imagery_tiles_url is not None:
+        template, images = re.subn(r"\{(?:id|url)\}", "0", settings.imagery_tiles_url)
+        if images != 1 or not _is_template(template):
+            problems.append(
+                "IMAGERY_TILES_URL must be a web address that contains {z}, {x}, {y}, and {id} or {url}, "
+                "once each"
+            )
+    if not is_plain_address(settings.imagery_s3_endpoint):
+        problems.append("IMAGERY_S3_ENDPOINT must be a web address without a password")
+    return problems
+
+
 def _serving_problems(settings: Settings) -> list[str]:
     problems = []
     if len({*settings.serve_ports}) < len(settings.serve_ports):
@@ -135,12 +155,8 @@ def _serving_problems(settings: Settings) -> list[str]:
         ip_address(settings.serve_address)
     except ValueError:
         problems.append("SERVE_ADDRESS must be an IP address to listen on, such as 0.0.0.0")
-    template = re.sub(r"\{[zxy]\}", "0", settings.titiler_url)
-    places = ("{z}", "{x}", "{y}")
-    if not all(settings.titiler_url.count(each) == 1 for each in places) or not is_plain_address(template):
+    if not _is_template(settings.titiler_url):
         problems.append("TITILER_URL must be a web address that contains {z}, {x} and {y}, once each")
-    if not is_plain_address(settings.imagery_s3_endpoint):
-        problems.append("IMAGERY_S3_ENDPOINT must be a web address without a password")
     for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):
         address: str | None = getattr(settings, name)
         if address is not None and not is_plain_address(address):

@@ -158,6 +158,7 @@ def test_another_plan_or_place_is_another_basis(site: Site, changed: dict[str, s
         {"MOSAIC_KEYS": "exact=coverage/exact.pmtiles"},
         {"IMAGERY_FEATHER": "8"},
         {"IMAGERY_KIND": "imagery"},
+        {"IMAGERY_TILES_URL": "https://titiler.example.org/{id}/{z}/{x}/{y}.png"},
         {"IMAGERY_BUDGET_HOURS": "1"},
     ],
 )

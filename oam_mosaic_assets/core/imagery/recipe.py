@@ -6,9 +6,10 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
+from urllib.parse import quote
 
 import shapely
 
@@ -48,12 +49,15 @@ class Recipe:
         order: which image lies on top.
         kind: what is shown.
         feather: pixels at an image's edge over which it fades into those below; 0 is a sharp edge.
+        tiles: address of the tiles of single images that TiTiler draws, with `{z}`, `{x}`, `{y}`, and `{id}`
+            or `{url}`; None reads the images themselves.
         libraries: those that determine pixel values, with their versions.
     """
 
     order: Order = "finest"
     kind: Kind = "hints"
     feather: int = 0
+    tiles: str | None = None
     libraries: tuple[str, ...] = ()
 
     @property
@@ -74,8 +78,19 @@ class Recipe:
             FINEST,
             "webp",
             *self.libraries,
+            *([self.tiles] if self.tiles else []),
         ]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def with_tiles(self, image: Image) -> Image:
+        """The image, with the address of its tiles if it is not to be read itself."""
+        if not self.tiles or not image.asset:
+            return image
+        tiles = self.tiles.replace("{id}", quote(image.id, safe=""))
+        tiles = tiles.replace("{url}", quote(image.asset, safe=""))
+        if image.render_params:
+            tiles = f"{tiles}{'&' if '?' in tiles else '?'}{image.render_params}"
+        return replace(image, tiles=tiles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +105,7 @@ class Image:
         acquired_to: UTC.
         updated: when its catalogue entry last changed, UTC.
         render_params: how to show it, as a TiTiler query string.
+        tiles: address of its tiles, with `{z}`, `{x}` and `{y}`; None if it is read itself.
     """
 
     id: str
@@ -99,10 +115,13 @@ class Image:
     acquired_to: datetime | None = None
     updated: datetime | None = None
     render_params: str | None = None
+    tiles: str | None = None
 
     @property
     def reading(self) -> str | None:
         """Its COG and how to show it, for which is kept what became of reading it; None without a COG."""
+        if self.tiles:
+            return self.tiles
         return f"{self.asset} {self.render_params}" if self.asset and self.render_params else self.asset
 
     @property

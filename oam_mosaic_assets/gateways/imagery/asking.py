@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+import shapely
+
 from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.core.imagery.state import FORGIVEN, Looked, Skipped, Tally
@@ -51,7 +53,9 @@ class Asking:
         """
         self.looked = looked
         self._images = {each.reading: each for each in images if each.reading}
-        self.hosts = {reading: _host(each.asset or "", rules) for reading, each in self._images.items()}
+        self.hosts = {
+            reading: _host(each.tiles or each.asset or "", rules) for reading, each in self._images.items()
+        }
         self._tally, self._budget, self._now = tally, budget, now
         self._faults: Counter[str] = Counter()
         self._away = set[str]()
@@ -64,6 +68,8 @@ class Asking:
                     "do": "look",
                     "address": image.asset,
                     "render": image.render_params,
+                    "tiles": image.tiles,
+                    "footprint": shapely.to_wkb(image.footprint, hex=True),
                     # if it is still the same, what is known of it still holds
                     "etag": looked.etag if not looked.reason or looked.lies_in_file else "",
                 },
@@ -72,6 +78,7 @@ class Asking:
             )
             for reading, image in self._images.items()
             if (looked := self.looked.get(reading)) and looked.is_due(self._now())
+            if looked.reason or not image.tiles  # tiles do not say whether the image changed
         )
 
         def next_job(may_begin: Callable[[Job], bool]) -> Job | None:
@@ -116,7 +123,10 @@ class Asking:
         self._tally.add_cost(host, answer)
         self._budget.spend(int(answer.get("bytes", 0)))
         reason = str(answer["reason"])
-        self._faults[host] = self._faults[host] + 1 if reason in _OF_HOSTS else 0
+        of_host = _OF_HOSTS
+        if self._images[reading].tiles:  # TiTiler also answers with an error if it cannot read one image
+            of_host -= {Reason.SERVER_FAULT}
+        self._faults[host] = self._faults[host] + 1 if reason in of_host else 0
         is_elsewhere = reason == Reason.ELSEWHERE
         may_pass = reason in _OF_HOSTS
         known = self.looked.get(reading)

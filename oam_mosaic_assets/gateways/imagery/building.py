@@ -53,7 +53,7 @@ class Building:
         self.recipe = partition.recipe
         self.workers, self.scratch, self.budget = workers, scratch, budget
         self.on_progress = on_progress
-        self.images = on_top_first(images, self.recipe.order)
+        self.images = on_top_first(map(self.recipe.with_tiles, images), self.recipe.order)
         self.stated = [each.stated for each in self.images]
         self._ids = {each.id for each in self.images}
         self.blocks = _members(self.images, partition.tile)

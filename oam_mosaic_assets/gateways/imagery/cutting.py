@@ -183,6 +183,7 @@ class Cutting:
             "targets": [str(self._chip(each, which)) for each in blocks],
             "address": image.asset,
             "render": image.render_params,
+            "tiles": image.tiles,
             "footprint": shapely.to_wkb(image.footprint, hex=True),
             "feather": self._feather,
         }

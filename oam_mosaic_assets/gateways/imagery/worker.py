@@ -39,6 +39,7 @@ from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.cog import Cog
 from oam_mosaic_assets.gateways.imagery.hosts import Hosts
 from oam_mosaic_assets.gateways.imagery.source import Limits, Source
+from oam_mosaic_assets.gateways.imagery.tiles import Tiles
 
 KEPT: Final = 4
 """How many images stay open: the next block often needs the same ones."""
@@ -52,6 +53,9 @@ time goes into returning memory to the system and requesting it again."""
 
 Answer = dict[str, Any]
 
+_Key = tuple[str, str | None, str | None]
+"""An image's address, how to show it, and the address of its tiles."""
+
 
 class ScratchFault(OSError):
     """The scratch folder cannot be used, as when its disk is full; no image's fault."""
@@ -63,21 +67,26 @@ class Reader:
     def __init__(self, rules: Rules, limits: Limits) -> None:
         self._hosts = Hosts(rules)
         self._limits = limits
-        self._open: OrderedDict[tuple[str, str | None], Cog] = OrderedDict()
+        self._open: OrderedDict[_Key, Cog | Tiles] = OrderedDict()
 
     def look(self, job: Mapping[str, Any]) -> Answer:
         """Check which version of an image there is, and if it is not the known one, that it can be read."""
-        return self._told(job, lambda _: None, fresh=True, expected=0, known=job.get("etag", ""))
+
+        def see(image: Cog | Tiles) -> None:
+            if isinstance(image, Tiles):
+                image.see()
+
+        return self._told(job, see, fresh=True, expected=0, known=job.get("etag", ""))
 
     def chip(self, job: Mapping[str, Any]) -> Answer:
         """Cut what an image shows in some blocks, each chip into the file that the job names."""
         area = in_pixels(shapely.from_wkb(job["footprint"]))
         whole = window_of(area)
 
-        def cut(cog: Cog) -> None:
+        def cut(image: Cog | Tiles) -> None:
             is_seen = False
             for block, target in zip(job["blocks"], job["targets"], strict=True):
-                chip = _chip_of(cog, whole & Window.of_block(Tile(*block)), whole, area, job["feather"])
+                chip = _chip_of(image, whole & Window.of_block(Tile(*block)), whole, area, job["feather"])
                 with _in_scratch(target):
                     if chip is None:  # there may be one of the version before, if it changed meanwhile
                         Path(target).unlink(missing_ok=True)
@@ -92,7 +101,7 @@ class Reader:
     def _told(
         self,
         job: Mapping[str, Any],
-        use: Callable[[Cog], None],
+        use: Callable[[Cog | Tiles], None],
         *,
         fresh: bool,
         expected: int,
@@ -107,30 +116,30 @@ class Reader:
             expected: see `Source`.
             known: the ETag of a version that is not to be opened, let alone used; empty for none.
         """
-        key = (job["address"], job["render"])
+        key = (job["address"], job["render"], job.get("tiles"))
         clock = time.monotonic()
         spent = {"requests": 0, "bytes": 0}
         for attempt in range(2):
-            cog = None if fresh else self._open.pop(key, None)
-            source = cog.source if cog else None
+            image = None if fresh else self._open.pop(key, None)
+            source: Source | Tiles | None = image.source if image else None
             try:
                 if source is None:
-                    source = Source(job["address"], self._hosts, self._limits, expected=expected)
+                    source = self._source(job, expected)
                 before = (source.requests, source.bytes)
                 try:
                     if not known or source.version() != known:
-                        if cog is None:
-                            cog = Cog(source, job["render"])
+                        if image is None:
+                            image = Cog(source, job["render"]) if isinstance(source, Source) else source
                         else:
-                            cog.allow()
-                        use(cog)
+                            image.allow()
+                        use(image)
                 finally:
                     spent["requests"] += source.requests - before[0]
                     spent["bytes"] += source.bytes - before[1]
             except Unreadable as failure:
-                if cog is not None and failure.reason is not Reason.ELSEWHERE:
-                    cog.close()
-                    cog = None
+                if image is not None and failure.reason is not Reason.ELSEWHERE:
+                    image.close()
+                    image = None
                 if failure.reason is Reason.CHANGED and attempt == 0:
                     continue  # start over with the new version
                 etag = source.etag if source and source.bytes else ""  # without a request for it
@@ -138,24 +147,30 @@ class Reader:
             else:
                 outcome = {"reason": "", "detail": "", "etag": source.etag}
             break
-        if cog is not None:
-            self._keep(key, cog, fresh=fresh)
+        if image is not None:
+            self._keep(key, image, fresh=fresh)
         return {**outcome, **spent, "seconds": round(time.monotonic() - clock, 3)}
 
-    def _keep(self, key: tuple[str, str | None], cog: Cog, *, fresh: bool) -> None:
+    def _source(self, job: Mapping[str, Any], expected: int) -> Source | Tiles:
+        if tiles := job.get("tiles"):
+            area = in_pixels(shapely.from_wkb(job["footprint"]))
+            return Tiles(tiles, job["address"], area, self._hosts, self._limits)
+        return Source(job["address"], self._hosts, self._limits, expected=expected)
+
+    def _keep(self, key: _Key, image: Cog | Tiles, *, fresh: bool) -> None:
         if fresh:
-            cog.close()
+            image.close()
             return
-        self._open[key] = cog
+        self._open[key] = image
         while len(self._open) > KEPT:
             self._open.popitem(last=False)[1].close()
 
 
-def _chip_of(cog: Cog, window: Window, whole: Window, area: Area, edge: int) -> Chip | None:
+def _chip_of(image: Cog | Tiles, window: Window, whole: Window, area: Area, edge: int) -> Chip | None:
     """What an image shows in a window; None if that is nothing.
 
     Args:
-        cog: the image.
+        image: the image.
         window: within a block.
         whole: the window of the whole footprint.
         area: the footprint in pixel coordinates.
@@ -163,7 +178,7 @@ def _chip_of(cog: Cog, window: Window, whole: Window, area: Area, edge: int) -> 
     """
     # the distance to the edge also depends on pixels beyond the block
     around = whole & window.widened(STEP if edge else 0)
-    pixels = None if window.is_empty else cog.seen_in(around)
+    pixels = None if window.is_empty else image.seen_in(around)
     if pixels is None:
         return None
     pixels = within(pixels, around, area)

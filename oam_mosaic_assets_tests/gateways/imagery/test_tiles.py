@@ -1,0 +1,232 @@
+"""Images taken from the tiles of a real TiTiler, and from tile servers that misbehave."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from PIL import Image as Picture
+
+from oam_mosaic_assets.core.imagery.blocks import in_pixels
+from oam_mosaic_assets.core.imagery.pixels import TILE
+from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
+from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, plain
+from oam_mosaic_assets_tests.images import scene, utm
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
+from oam_mosaic_assets_tests.servers.titiler import TILES, running_titiler
+
+
+@pytest.fixture(scope="module")
+def titiler() -> Iterator[str]:
+    with running_titiler() as address:
+        yield address
+
+
+def bench_on(titiler: str, nginx: Nginx, folder: Path) -> Bench:
+    bench = Bench(folder, nginx.host, titiler.removeprefix("http://"))
+    bench.recipe = Recipe(tiles=f"{titiler}{TILES}")
+    return bench
+
+
+@pytest.mark.parametrize("feather", [0, 32])
+def test_tiles_show_what_their_images_show(titiler: str, nginx: Nginx, tmp_path: Path, feather: int) -> None:
+    places = [(500_000 + 9000 * column, 5_000_000 + 9000 * row) for column in range(2) for row in range(2)]
+    images = [drone(nginx, f"tiled-{n}", *place)[0] for n, place in enumerate(places)]
+    bench = bench_on(titiler, nginx, tmp_path)
+    bench.recipe = replace(bench.recipe, feather=feather)
+    tally = bench.build(images)
+    assert (tally.images, tally.read, tally.skipped) == (4, 4, [])
+    assert tally.hosts.keys() == {titiler.removeprefix("http://")}
+    itself = Bench(tmp_path / "itself", nginx.host)
+    itself.recipe = Recipe(feather=feather)
+    itself.build(images)
+    rng = np.random.default_rng(1)
+    for image in images:
+        west, south, east, north = image.footprint.buffer(-0.0008).bounds
+        points = rng.uniform((west, south), (east, north), (300, 2))
+        seen, as_read = bench.seen_at(points), itself.seen_at(points)
+        assert (seen[:, 3] == 255).all()
+        assert np.abs(seen[:, :3].astype(int) - as_read[:, :3]).mean() < 6.0
+        assert np.abs(seen[:, :3] - scene(*points.T).T).mean() < 12.0
+        beside = np.array([[east + 0.02, north], [west - 0.02, south]])
+        assert (bench.seen_at(beside)[:, 3] == 0).all()
+
+
+def test_nothing_changed_costs_no_request_however_long_ago(
+    titiler: str, nginx: Nginx, tmp_path: Path
+) -> None:
+    image, _ = drone(nginx, "kept", 600_000, 5_100_000)
+    bench = bench_on(titiler, nginx, tmp_path)
+    assert bench.build([image]).requests > 0
+    bench.now += timedelta(days=100)
+    again = bench.build([image])
+    assert (again.requests, again.made, again.read) == (0, 0, 1)
+    changed = bench.build([replace(image, updated=bench.now)])
+    assert (changed.requests > 0, changed.made, changed.read) == (True, changed.blocks, 1)
+
+
+def test_with_the_setting_every_block_is_made_again(titiler: str, nginx: Nginx, tmp_path: Path) -> None:
+    image, _ = drone(nginx, "switched", 620_000, 5_100_000)
+    bench = bench_on(titiler, nginx, tmp_path)
+    with_tiles, bench.recipe = bench.recipe, Recipe()
+    assert bench.build([image]).hosts.keys() == {nginx.host}
+    bench.recipe = with_tiles
+    tally = bench.build([image])
+    assert (tally.made, tally.hosts.keys()) == (tally.blocks, {titiler.removeprefix("http://")})
+
+
+def test_render_params_reach_titiler(titiler: str, nginx: Nginx, tmp_path: Path) -> None:
+    image = plain(nginx, "swapped", utm(33, 640_000, 5_100_000, 3.0, (300, 250)), (200, 100, 50))
+    image = replace(image, render_params="bidx=3&bidx=2&bidx=1")
+    bench = bench_on(titiler, nginx, tmp_path)
+    bench.build([image])
+    (seen,) = bench.seen_at(np.array([image.footprint.centroid.coords[0]]))
+    assert np.abs(seen.astype(int) - (50, 100, 200, 255)).max() < 8
+
+
+def test_images_that_titiler_cannot_read_are_told_and_seen_in_grey(
+    titiler: str, nginx: Nginx, tmp_path: Path
+) -> None:
+    """However many they are, the others are read: an error for an image is no fault of TiTiler's host."""
+    good, _ = drone(nginx, "well", 700_000, 5_200_000)
+    beside, _ = drone(nginx, "ill", 702_000, 5_200_000)
+    whole = (nginx.root / "ill.tif").read_bytes()
+    (nginx.root / "ill.tif").write_bytes(whole[:100])
+    missing = {f"lost-{n}": nginx.address(f"lost-{n}.tif") for n in range(GIVEN_UP + 1)}
+    addresses = {
+        **missing,
+        "cut": nginx.address("ill.tif"),
+        "refused_address": "http://127.0.0.1:1/a.tif",
+        "bad_address": "file:///etc/passwd",
+        "no_asset": None,
+    }
+    images = [
+        *(Image(id=f"a-{name}", footprint=beside.footprint, asset=each) for name, each in addresses.items()),
+        replace(good, gsd=9.0, id="z"),
+    ]
+    bench = bench_on(titiler, nginx, tmp_path)
+    tally = bench.build(images)
+    assert tally.read == 1
+    reasons = {each.id.removeprefix("a-"): each.reason for each in tally.skipped}
+    own = ("refused_address", "bad_address", "no_asset")
+    assert reasons == {**dict.fromkeys([*missing, "cut"], "server_fault"), **{each: each for each in own}}
+    middle = np.array([beside.footprint.centroid.coords[0], good.footprint.centroid.coords[0]])
+    hint, shown = bench.seen_at(middle)
+    assert 0 < hint[3] < 255
+    assert shown[3] == 255
+    assert bench.build(images).requests == 0
+    # the next day they are tried again, and one is well
+    (nginx.root / "ill.tif").write_bytes(whole)
+    bench.now += timedelta(days=1)
+    later = bench.build(images)
+    assert later.read == 2
+    assert len(later.skipped) == len(tally.skipped) - 1
+    assert bench.seen_at(middle)[0, 3] == 255
+
+
+def png(size: int = TILE, colour: tuple[int, ...] = (10, 20, 30, 255)) -> bytes:
+    written = io.BytesIO()
+    Picture.new("RGBA", (size, size), colour).save(written, "PNG")
+    return written.getvalue()
+
+
+class Misbehaving:
+    """A tile server whose answer for all tiles but those of the first row is given."""
+
+    def __init__(self, host: ScriptedHost, folder: Path) -> None:
+        self.host = host
+        host.script = self._answer
+        self.status, self.body = "404 Not Found", b""
+        self.bench = Bench(folder, host.host)
+        self.bench.recipe = Recipe(tiles=f"http://{host.host}/{{z}}/{{x}}/{{y}}.png?of={{id}}")
+        # 24 km: several tiles lie within it
+        self.image = Image(
+            id="ä /{z}",
+            footprint=utm(33, 500_000, 5_500_000, 100.0, (240, 240)).footprint(),
+            asset=host.address("itself.tif"),
+        )
+        self.first = int(in_pixels(self.image.footprint).bounds[1]) // TILE
+
+    def _answer(self, request: Request) -> None:
+        row = int(request.path.split("/")[3].partition(".")[0])
+        if row == self.first:
+            request.answer("200 OK", png())
+        else:
+            request.answer(self.status, self.body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        ("404 Not Found", b"{}", "missing"),
+        ("204 No Content", b"", "missing"),
+        ("403 Forbidden", b"", "forbidden"),
+        ("200 OK", b"<html>Sign in</html>", "damaged"),
+        ("200 OK", png()[:-40], "damaged"),
+        ("200 OK", png(2 * TILE), "unsupported"),
+        ("200 OK", b"\x89PNG\r\n\x1a\n" + bytes(2**20), "no_ranges"),
+        ("500 Internal Server Error", b"", "server_fault"),
+    ],
+)
+def test_an_image_is_not_half_shown(
+    host: ScriptedHost, tmp_path: Path, status: str, body: bytes, reason: str
+) -> None:
+    """A tile that it covers entirely must be there: TiTiler may only have failed to read it."""
+    server = Misbehaving(host, tmp_path)
+    server.status, server.body = status, body
+    tally = server.bench.build([server.image])
+    assert [each.reason for each in tally.skipped] == [reason]
+    seen = server.bench.seen_at(np.array([server.image.footprint.centroid.coords[0]]))
+    assert 0 < seen[0, 3] < 255
+
+
+def test_an_image_may_end_before_its_footprint_does(host: ScriptedHost, tmp_path: Path) -> None:
+    server = Misbehaving(host, tmp_path)
+    area = in_pixels(server.image.footprint)
+
+    def answer(request: Request) -> None:
+        x, y = (int(each.partition(".")[0]) for each in request.path.split("/")[2:4])
+        is_whole = shapely.contains(area, shapely.box(*(TILE * np.array([x, y, x + 1, y + 1]))))
+        request.answer(*(("200 OK", png()) if is_whole else ("404 Not Found",)))
+
+    host.script = answer
+    tally = server.bench.build([server.image])
+    assert (tally.read, tally.skipped) == (1, [])
+    (seen,) = server.bench.seen_at(np.array([server.image.footprint.centroid.coords[0]]))
+    assert np.abs(seen.astype(int) - (10, 20, 30, 255)).max() < 8
+    assert all("of=%C3%A4%20%2F%7Bz%7D" in each.path for each in host.asked)
+
+
+def test_an_image_that_is_nowhere_is_tried_again(host: ScriptedHost, tmp_path: Path) -> None:
+    server = Misbehaving(host, tmp_path)
+    host.script = lambda request: request.answer("404 Not Found")
+    assert [each.reason for each in server.bench.build([server.image]).skipped] == ["missing"]
+    server.bench.now += timedelta(days=1)
+    host.asked.clear()
+    assert [each.reason for each in server.bench.build([server.image]).skipped] == ["missing"]
+    assert len(host.asked) == 1
+    host.script = lambda request: request.answer("200 OK", png())
+    server.bench.now += timedelta(days=1)
+    assert server.bench.build([server.image]).read == 1
+
+
+def test_addresses_of_tiles_are_made_of_quoted_parts() -> None:
+    image = Image(id="a/b {z}", footprint=shapely.box(0, 0, 1, 1), asset="https://x.org/a?b={y}&c=d e")
+    by_id = Recipe(tiles="https://t.org/{id}/{z}/{x}/{y}").with_tiles(replace(image, render_params="bidx=1"))
+    assert by_id.tiles == "https://t.org/a%2Fb%20%7Bz%7D/{z}/{x}/{y}?bidx=1"
+    by_url = Recipe(tiles="https://t.org/{z}/{x}/{y}?url={url}").with_tiles(
+        replace(image, render_params="rescale=0%2C9")
+    )
+    assert by_url.tiles == (
+        "https://t.org/{z}/{x}/{y}?url=https%3A%2F%2Fx.org%2Fa%3Fb%3D%7By%7D%26c%3Dd%20e&rescale=0%2C9"
+    )
+    assert Recipe(tiles="https://t.org/{id}/{z}/{x}/{y}").with_tiles(replace(image, asset=None)).tiles is None
+    assert Recipe().with_tiles(image) == image
+    assert len({Recipe().digest, *(Recipe(tiles=f"https://{host}").digest for host in "ab")}) == 3
