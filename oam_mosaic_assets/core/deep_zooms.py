@@ -80,7 +80,7 @@ def deep_zoom_tiles(
     if not plan.deep_zooms:
         return
     wanted = wanted.common(Stretches.of_zooms(plan.deep_zooms[0], plan.zoom_max))
-    blocks = LineBlocks.of(lines, wanted.above(BLOCK, plan.zoom_max))
+    blocks = LineBlocks.of(lines, wanted.above(BLOCK, plan.zoom_max), plan.deep_zooms[0])
     drawing, groups = _Drawing.planned(plan, wanted), -(-(len(blocks) - share) // of)
     with lines.open("rb") as content:
         for number, (ids, places) in enumerate(blocks.groups(share, of), start=1):

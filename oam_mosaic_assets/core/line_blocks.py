@@ -6,6 +6,7 @@ A block is a tile of a middle zoom, buffer included, and is identified by its PM
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -18,7 +19,7 @@ import shapely
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import Geometries, on_both_sides, project_mended, tile_ids, tiles_between
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tiling import BUFFER
+from oam_mosaic_assets.core.tiling import BUFFER, DEEPEST
 
 BLOCK: Final = 10
 """The zoom whose tiles are blocks."""
@@ -28,6 +29,10 @@ _TOGETHER: Final = 2048
 
 _SOME: Final = 512
 """Approximate number of lines that reach a group's blocks; a block reached by more is a group of its own."""
+
+
+_LIMITED: Final = re.compile(rb'\{"type":"Feature","tippecanoe":\{"minzoom":\d+,"maxzoom":(\d+)\}')
+"""How a line begins that is not drawn at all zooms."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,12 +50,13 @@ class LineBlocks:
     length: Numbers
 
     @classmethod
-    def of(cls, lines: Path, wanted: Stretches) -> Self:
+    def of(cls, lines: Path, wanted: Stretches, first: int = 0) -> Self:
         """Find which blocks each line of a file reaches.
 
         Args:
-            lines: newline-delimited GeoJSON.
+            lines: GeoJSON as tippecanoe reads it; see `write_geojson`.
             wanted: the blocks to index; others are left out.
+            first: the first zoom that matters; lines that are drawn only before it are left out.
         """
         pairs, start = [np.zeros((3, 0), np.int64)], 0
         with lines.open("rb") as content:
@@ -58,7 +64,9 @@ class LineBlocks:
                 length = np.array([len(each) for each in some], np.int64)
                 begin = start + np.cumsum(length) - length
                 start += int(length.sum())
-                line, block = blocks_of(*parts_of(some))
+                drawn = np.flatnonzero([_last_zoom(each) >= first for each in some])
+                parts, of = parts_of([some[each] for each in drawn])
+                line, block = blocks_of(parts, drawn[of])
                 held = wanted.hold(block)
                 # several parts of a line's image may reach the same block
                 line, block = np.unique(np.column_stack([line, block])[held], axis=0).T
@@ -96,6 +104,11 @@ class LineBlocks:
         """Read the line at a place of the file: its offset and length."""
         begin, length = place
         return os.pread(descriptor, length, begin)
+
+
+def _last_zoom(line: bytes) -> int:
+    limited = _LIMITED.match(line)
+    return int(limited[1]) if limited else DEEPEST
 
 
 def parts_of(lines: list[bytes]) -> tuple[Geometries, Numbers]:

@@ -224,6 +224,29 @@ def stretches_of(places: Iterable[Place]) -> Stretches:
     return Stretches.of(np.concatenate([np.zeros(0, np.int64), *ids]))
 
 
+def test_lines_that_are_only_drawn_before_the_deep_zooms_are_not_read(
+    world: Path, whole: Tiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where few images changed, most lines are there for the zooms before."""
+    before = [
+        json.loads(line) | {"tippecanoe": {"minzoom": 9, "maxzoom": PLAN.deep_zooms[0] - 1}}
+        for line in world.read_text("utf-8").splitlines()
+    ]
+    order = ("type", "tippecanoe", "properties", "geometry")
+    mixed = tmp_path / "mixed.geojsonl"
+    with mixed.open("w", encoding="utf-8") as lines:
+        for limited, line in zip(before, world.read_text("utf-8").splitlines(), strict=True):
+            written = json.dumps({name: limited[name] for name in order}, separators=(",", ":"))
+            lines.write(f"{written}\n{line}\n")
+    read = list[bytes]()
+    parts_of = line_blocks.parts_of
+    for module in (line_blocks, deep_zooms):
+        monkeypatch.setattr(module, "parts_of", lambda lines: (read.extend(lines), parts_of(lines))[1])
+    assert cut(mixed) == whole
+    assert read
+    assert not any(b'"maxzoom":9' in each for each in read)
+
+
 def test_progress_does_not_fall_and_ends_with_all(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_blocks, "_SOME", 8)
     shares: list[float] = []
