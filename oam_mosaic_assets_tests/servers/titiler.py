@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from titiler.core.errors import DEFAULT_STATUS_CODES, add_exception_handlers
 from titiler.core.factory import TilerFactory
 
@@ -17,6 +18,7 @@ TILES = "/tiles/WebMercatorQuad/{z}/{x}/{y}.png?url={url}&resampling=bilinear&re
 
 def create() -> FastAPI:
     app = FastAPI(title="TiTiler")
+    app.add_middleware(CORSMiddleware, allow_origins=["*"])
     app.include_router(TilerFactory().router)
     add_exception_handlers(app, DEFAULT_STATUS_CODES)
     return app

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from affine import Affine
 from PIL import Image
 
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.grid import to_tiles
-from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.folder_store import FolderStore
-from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import REPOSITORY
 from oam_mosaic_assets_tests.core.pictures import covered
 from oam_mosaic_assets_tests.core.scene import IMAGES
-from oam_mosaic_assets_tests.servers.ports import free_port
+from oam_mosaic_assets_tests.images import ImageOf, Writing, write_image
 from oam_mosaic_assets_tests.servers.tiles import Serving, release, serving
+from oam_mosaic_assets_tests.servers.titiler import TILES, running_titiler
 
 BUILD: Final = "20260115T030000Z-3f9c2a7d41be"
 
@@ -38,7 +38,7 @@ BUCKET: Final = "https://oin-hotosm-temp.s3.us-east-1.amazonaws.com"
 
 COVERAGE: Final = (215, 63, 63)
 IMAGERY: Final = (20, 160, 60)
-"""The colour of the picture that stands in for TiTiler's tiles."""
+"""The colour of the image that TiTiler shows."""
 
 
 def recipe(language: str, title: str) -> str:
@@ -74,22 +74,29 @@ def pixel(zoom: int, place: tuple[float, float]) -> tuple[int, int, int, int]:
 
 @contextmanager
 def served_recipes(folder: Path, mosaic: Path) -> Iterator[Serving]:
-    """A server with the small world, a raster coverage of the hill, and one picture for TiTiler's tiles."""
-    store, port, tile = FolderStore(folder / "store"), free_port(), io.BytesIO()
+    """A server with the small world, a raster coverage of the hill, and a TiTiler with an image of it."""
+    store = FolderStore(folder / "store")
     plan = CoveragePlan(way="exact", colour=COVERAGE)
     release(store, BUILD, mosaic, covered([HILL], folder / "exact", plan=plan).archive)
-    Image.new("RGB", (256, 256), IMAGERY).save(tile, "PNG")
-    picture = f"{Keys().viewer}imagery.png"
-    store.put_bytes(picture, tile.getvalue(), Headers("image/png"), public=True)
-    with serving(
-        folder / "serve",
-        {"MOSAIC_STORE": str(store.root)},
-        SERVE_VIEWER_PORT=str(port),
-        TITILER_URL=f"http://127.0.0.1:{port}/{picture}?of={{z}}-{{x}}-{{y}}",
-    ) as server:
-        server.ports = (*server.ports[:2], port)
+    with (
+        running_titiler() as titiler,
+        serving(
+            folder / "serve",
+            {"MOSAIC_STORE": str(store.root)},
+            TITILER_URL=f"{titiler}{TILES.replace('{url}', str(image_of_the_hill(folder)))}",
+        ) as server,
+    ):
         server.serves(BUILD)
         yield server
+
+
+def image_of_the_hill(folder: Path) -> Path:
+    """A COG of one colour, some eight kilometres wide around the middle of the hill."""
+    size, pixel = 800, 1e-4
+    west, north = MIDDLE[0] - size / 2 * pixel, MIDDLE[1] + size / 2 * pixel
+    hill = ImageOf(crs="EPSG:4326", transform=Affine(pixel, 0.0, west, 0.0, -pixel, north), size=(size, size))
+    bands = np.broadcast_to(np.array(IMAGERY, np.uint8)[:, None, None], (3, size, size)).copy()
+    return write_image(folder / "hill.tif", hill, Writing(bands=bands))
 
 
 def kind_of(colour: tuple[int, ...]) -> str:
