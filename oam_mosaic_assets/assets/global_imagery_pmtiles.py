@@ -94,7 +94,8 @@ def bring_up_to_date(
     pace = Pace(time.monotonic)
 
     def told(done: int, of: int, so_far: Tally) -> None:
-        text = f"{done:,} of {of:,} blocks{pace.left(done, of)}, {_cost(so_far)}"
+        unread = f", {len(so_far.skipped):,} images not readable" if so_far.skipped else ""
+        text = f"{done:,} of {of:,} blocks{pace.left(done, of)}, {_cost(so_far)}{unread}"
         progress.step(context.log, "imagery", done / of, text)
 
     return imagery.bring_up_to_date(images, tiles, scratch.folder, budget, on_progress=told)

@@ -53,7 +53,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
     ) -> Iterator[dg.AssetCheckResult]:
         facts = staged.facts["product"]
         tiles = f"{facts['tiles']:,} tiles, " if "tiles" in facts else ""
-        text = f"{tiles}{size_in_words(facts['bytes'])}"
+        text = f"{product.name}, {tiles}{size_in_words(facts['bytes'])}"
         progress.step(context.log, "auditing", 0.0, text)
         with failing_clearly():
             refuse_mixture(staged, footprints)

@@ -55,6 +55,10 @@ class LinesAbove(io.StringIO):
     def __init__(self, console: Console) -> None:
         self._console = console
 
+    def isatty(self) -> bool:
+        """Yes: there are bars only on a terminal."""
+        return True
+
     def write(self, text: str) -> int:
         """Print it through the console that draws the bars."""
         self._console.print(text, end="", markup=False, highlight=False)

@@ -17,11 +17,16 @@ _OF_STEPS: Final = ("Dependencies for step", "Skipping step")
 
 
 class _Plain(logging.Formatter):
-    """Lines of one run. The build that it makes is known once the first of its assets is materialised."""
+    """Lines of one run. The build that it makes is known once the first of its assets is materialised.
 
-    def __init__(self) -> None:
+    Args:
+        is_brief: whether lines name the build only once, as on a terminal, where one run is watched.
+    """
+
+    def __init__(self, *, is_brief: bool) -> None:
         super().__init__()
-        self._build = ""
+        self._is_brief = is_brief
+        self._build = self._named = ""
 
     def listen(self, record: logging.LogRecord) -> bool:
         """Learn the build's name, also from events that are not printed; lets every record pass."""
@@ -38,7 +43,8 @@ class _Plain(logging.Formatter):
         if self._build:
             text = text.removeprefix(f"{self._build}: ")  # which the UI needs; here the line begins with it
         moment = time.strftime("%H:%M:%SZ", time.gmtime(record.created))
-        source = " ".join(filter(None, (step, self._build)))
+        source = " ".join(filter(None, (step, "" if self._named else self._build)))
+        self._named = self._build if self._is_brief else ""
         return f"{moment} {f'[{source}] ' if source else ''}{mark}{text}"
 
 
@@ -89,7 +95,7 @@ def console_logger(level: str, stream: TextIO | None = None) -> dg.LoggerDefinit
 
     def console(_: dg.InitLoggerContext) -> logging.Logger:
         handler = logging.StreamHandler(stream or sys.stderr)
-        lines = _Plain()
+        lines = _Plain(is_brief=stream is not None and stream.isatty())
         handler.setFormatter(lines)
         handler.setLevel(level)
         handler.addFilter(_was_said_or_failed if stream is None else _was_said)

@@ -93,5 +93,5 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
 
 
 def _telling(progress: Progress, log: logging.Logger, plan: TilingPlan) -> Callable[[float], None]:
-    words = f"z{plan.whole_from}-{plan.zoom_max}"
+    words = f"{plan.name}, z{plan.whole_from}-{plan.zoom_max}"
     return lambda share: progress.step(log, "tiling", share, words)

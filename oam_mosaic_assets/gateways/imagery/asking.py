@@ -19,7 +19,8 @@ from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 
 GIVEN_UP: Final = 5
-"""Consecutive failures of a host after which a build of a partition leaves it alone."""
+"""Consecutive failures of a host after which a build of a partition leaves it alone; in the run's other
+partitions one more is enough."""
 
 _OF_HOSTS: Final = frozenset({Reason.UNREACHABLE, Reason.UNKNOWN_HOST, Reason.SLOW, Reason.SERVER_FAULT})
 
@@ -37,6 +38,7 @@ class Asking:
         images: Iterable[Image],
         looked: dict[str, Looked],
         rules: Rules,
+        faults: Counter[str],
         tally: Tally,
         budget: Budget,
         now: Callable[[], datetime],
@@ -47,6 +49,8 @@ class Asking:
             images: the images whose addresses these are.
             looked: what was found in earlier builds; new results are added to it.
             rules: which addresses may be requested.
+            faults: how many times in a row each host has failed, also in other partitions; new failures are
+                added to it.
             tally: what requests cost is added to it.
             budget: received bytes are deducted from it.
             now: the clock.
@@ -57,7 +61,9 @@ class Asking:
             reading: _host(each.tiles or each.asset or "", rules) for reading, each in self._images.items()
         }
         self._tally, self._budget, self._now = tally, budget, now
-        self._faults: Counter[str] = Counter()
+        self._faults = faults
+        for host, count in faults.items():  # one that was given up elsewhere gets one more chance
+            faults[host] = min(count, GIVEN_UP - 1)
         self._away = set[str]()
 
     def look_again(self, workers: Workers) -> None:

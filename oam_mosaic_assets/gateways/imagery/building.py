@@ -66,7 +66,13 @@ class Building:
                     self.state.looked[reading] = replace(looked, etag="")
         self.tally = Tally(blocks=len(self.blocks))
         self.asking = Asking(
-            self.images, self.state.looked, partition.rules, self.tally, budget, partition.now
+            self.images,
+            self.state.looked,
+            partition.rules,
+            workers.faults,
+            self.tally,
+            budget,
+            partition.now,
         )
         self.fragments: dict[Tile, Path] = {}
         self._there: list[StoredObject] = []

@@ -14,6 +14,7 @@ from typing import Any, Final
 import shapely
 
 from oam_mosaic_assets.core.imagery.blocks import Tile
+from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.core.imagery.state import Looked
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
@@ -126,12 +127,9 @@ class Cutting:
             if isinstance(job.tag, Tile):
                 yield job.tag, self._active.pop(job.tag), answer
                 continue
-            for block in self._taken(job, answer):
-                work = self._active[block]
-                if work.is_put_off:
-                    yield block, self._active.pop(block), None
-                else:
-                    self._ready.appendleft(self._compose(block, work))
+            image, _ = job.tag
+            looked = self._learn(self._images[image].reading or "", answer)
+            self._hand_out(job, None if looked is None else looked.state)
         yield from self._those_put_off()
 
     def _those_put_off(self) -> Iterator[tuple[Tile, InWork, None]]:
@@ -141,7 +139,9 @@ class Cutting:
     def _next_job(self, may_begin: Callable[[Job], bool]) -> Job | None:
         while True:
             if (job := next_of(self._ready, may_begin)) is not None:
-                return job
+                if isinstance(job.tag, Tile) or not self._is_dropped(job):
+                    return job
+                continue
             # one block more than workers, so that none is idle while another cuts a block's last image
             if not self._pending or len(self._active) > self._workers.count or self._is_over():
                 return None
@@ -190,12 +190,23 @@ class Cutting:
         self._ready.append(Job(order, host=self._hosts[image.reading], tag=(which, blocks)))
         return True
 
-    def _taken(self, job: Job, answer: Mapping[str, Any]) -> list[Tile]:
-        """Hand chips to their blocks; returns the blocks that now have all of theirs."""
+    def _is_dropped(self, job: Job) -> bool:
+        """Whether its image was given up since it was queued, and its blocks go on without it."""
+        image, _ = job.tag
+        reading = self._images[image].reading or ""
+        if not self._is_given_up(reading):
+            return False
+        self._hand_out(job, None if self._is_awaited(reading) else f"!{Reason.UNREACHABLE}")
+        return True
+
+    def _hand_out(self, job: Job, state: str | None) -> None:
+        """Hand an image's chips to their blocks; those that now have all of theirs are composed, or put off.
+
+        Args:
+            job: the job that cut them.
+            state: the state of its COG; None if it waits for another build.
+        """
         image, blocks = job.tag
-        looked = self._learn(self._images[image].reading or "", answer)
-        state = None if looked is None else looked.state
-        whole = []
         for block in blocks:
             work = self._active.get(block)
             if work is None:
@@ -205,9 +216,12 @@ class Cutting:
                     self._chip(block, image).unlink(missing_ok=True)
                 continue
             work.take(image, state, self._chip(block, image))
-            if not work.missing:
-                whole.append(block)
-        return whole
+            if work.missing:
+                continue
+            if work.is_put_off:
+                self._put_off.append((block, self._active.pop(block)))
+            else:
+                self._ready.appendleft(self._compose(block, work))
 
     def _chip(self, block: Tile, image: int) -> Path:
         return self._scratch / f"{name_of(block)}-{image}.chip"

@@ -64,7 +64,12 @@ class _Worker:
 
 
 class Workers:
-    """A pool of worker processes; `run` gives them jobs."""
+    """A pool of worker processes; `run` gives them jobs.
+
+    Attributes:
+        count: how many processes there are at most.
+        faults: how many times in a row each host has failed, in all that these processes did.
+    """
 
     def __init__(
         self,
@@ -85,6 +90,7 @@ class Workers:
             memory: bytes of data that each process may hold.
         """
         self.count = count
+        self.faults: Counter[str] = Counter()
         self._per_host = per_host
         self._seconds = float(limits["seconds"])
         self._told = json.dumps(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+from shapely.affinity import translate
 
 from oam_mosaic_assets.assets.global_imagery_pmtiles import in_words
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
@@ -116,10 +117,23 @@ def test_a_host_that_fails_again_and_again_is_left_alone(host: ScriptedHost, tmp
         )
         for n in range(30)
     ]
+    elsewhere = [replace(each, footprint=translate(each.footprint, 30.0)) for each in images]
     bench = Bench(tmp_path, host.host, workers=1)
-    tally = bench.build(images)
-    assert len(tally.skipped) == 30
-    assert len(host.asked) == 5 * 3
+    attempts = 3
+    with bench.workers() as running:
+        tally = bench.build(images, running=running)
+        assert len(tally.skipped) == 30
+        assert len(host.asked) == GIVEN_UP * attempts
+        # in another partition it gets one more chance
+        assert len(bench.build(elsewhere, running=running).skipped) == 30
+        assert len(host.asked) == (GIVEN_UP + 1) * attempts
+        give_files(host, tmp_path)
+        for number in range(3):
+            of = utm(33, 450_000 + 8_000 * number, 5_400_000, 3.0, (300, 250))
+            write_image(tmp_path / f"well-{number}.tif", of, Writing(bands=of.colours()))
+            well = Image(id="well", footprint=of.footprint(), asset=host.address(f"well-{number}.tif"))
+            assert bench.build([well], running=running).read == 1
+    assert len(bench.build(elsewhere).skipped) == 30, "they are tried again on the next day"
 
 
 def flights_of(host: ScriptedHost, folder: Path) -> list[Image]:
