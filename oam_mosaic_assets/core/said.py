@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,12 @@ def _properties(layer: Layer, stated: Mapping[int, int]) -> dict[str, Any]:
 
 
 def _in_short(properties: Mapping[str, Any]) -> int:
-    """A hash of an image's properties, valid within the process.
+    """A hash of an image's properties; unlike Python's own, another process computes the same.
 
     Numbers are compared as doubles, as readers know no others.
     """
-    return hash(
-        frozenset((key, each if isinstance(each, str) else float(each)) for key, each in properties.items())
-    )
+    stated = [
+        (key, each if isinstance(each := properties[key], str) else float(each) + 0.0)  # -0.0 is 0.0
+        for key in sorted(properties)
+    ]
+    return int.from_bytes(blake2b(repr(stated).encode(), digest_size=8).digest())

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from pmtiles.tile import zxy_to_tileid
 
-from oam_mosaic_assets.core import audit
+from oam_mosaic_assets.core import audit, reexamination
+from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.grid import to_tiles
 from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.gateways.calls import calling
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, PLAN, Scene, footprint, made_from
 
@@ -35,7 +37,9 @@ def after(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return made
 
 
-def failures(after: Scene, before: Before, archive: Path | None = None) -> dict[str, str]:
+def failures(
+    after: Scene, before: Before, archive: Path | None = None, aside: Aside = here
+) -> dict[str, str]:
     assert after.snapshot.bounds is not None
     verdicts = reexamine(
         archive or after.archive,
@@ -44,6 +48,7 @@ def failures(after: Scene, before: Before, archive: Path | None = None) -> dict[
         before,
         snapshot=after.snapshot.digest,
         extent=after.snapshot.bounds,
+        aside=aside,
     )
     assert {each.name for each in verdicts} <= set(audit.CHECKS) - audit.GUARDS
     return {each.name: each.text for each in verdicts if not each.passed}
@@ -153,6 +158,14 @@ def retold(told: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 def test_details_that_took_tiles_over_pass(told: Scene, retold: Scene) -> None:
     assert failures(retold, told.before) == {}
     assert retold.made.tiles_reused > 0
+
+
+def test_what_is_said_of_images_is_the_same_in_another_process(
+    told: Scene, retold: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reexamination, "WORTH_ASIDE", 0)
+    with calling("A process that audits", tmp_path) as elsewhere:
+        assert failures(retold, told.before, aside=elsewhere) == {}
 
 
 @pytest.mark.parametrize("zoom", range(3, 11))
