@@ -48,6 +48,7 @@ ENVIRONMENT: Final = {
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "GDAL_PAM_ENABLED": False,
     "GDAL_CACHEMAX": 32 * 2**20,  # rasterio passes it on in bytes
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
     "PROJ_NETWORK": "OFF",
 }
 """GDAL options: it looks for no other files, and neither GDAL nor PROJ uses the network."""
@@ -211,6 +212,9 @@ class Cog:
 
     def _see_that_it_is_sane(self) -> None:
         base = self._base
+        # asked for overviews, GDAL opens whatever is named there: any address, path or VRT
+        if base.tags(ns="OVERVIEWS"):
+            raise Unreadable(Reason.UNSUPPORTED, "its metadata names another file for its overviews")
         if base.count < 1:
             raise Unreadable(Reason.UNSUPPORTED, "no bands")
         rows, columns = base.block_shapes[0]

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from rasterio.errors import RasterioIOError
 from rasterio.transform import from_origin
 
 from oam_mosaic_assets.core.imagery.blocks import blocks_of
 from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.cog import ENVIRONMENT
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.gate import leave_out
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost
 
 PLACE = utm(33, 500_000, 5_000_000, 4.0, (300, 250))
 SEED = 11
@@ -160,6 +162,25 @@ def test_whatever_is_cut_or_flipped_has_a_reason_or_is_read(nginx: Nginx, tmp_pa
     assert set(found.values()) <= {"", *map(str, WORDS)}
     assert len([reason for reason in found.values() if reason]) > 40
     assert Reason.CRASHED not in found.values()
+
+
+@pytest.mark.parametrize("place", ["/vsicurl/{address}", "{path}", "<VRTDataset>{path}</VRTDataset>"])
+def test_overviews_are_taken_from_no_other_place(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path, place: str
+) -> None:
+    """GDAL would open what a TIFF's own metadata names: an address inside, a file, a VRT of either."""
+    secret = write_image(tmp_path / "secret.tif", PLACE, Writing(bands=PLACE.colours(), profile=None))
+    path = write_image(nginx.root / "led.tif", PLACE, Writing(bands=PLACE.colours(), profile=None))
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=place.format(address=host.address(), path=secret))
+    assert outcomes(nginx, tmp_path, ["led.tif"]) == {"led.tif": Reason.UNSUPPORTED}
+    assert not host.asked
+
+
+def test_gdal_itself_asks_no_host(host: ScriptedHost) -> None:
+    with rasterio.Env(**ENVIRONMENT), pytest.raises(RasterioIOError):
+        rasterio.open(f"/vsicurl/{host.address()}")
+    assert not host.asked
 
 
 def test_nothing_of_this_machine_is_opened_for_an_image(nginx: Nginx, tmp_path: Path) -> None:
