@@ -33,6 +33,9 @@ LONGEST_FIRST: Final = 32 * PAGE
 PAGES: Final = 128
 """How many are cached."""
 
+FURTHEST_AHEAD: Final = 32
+"""The most pages of one request where they are read one after the other, as GDAL reads wide strips."""
+
 GAP: Final = 2 * PAGE
 """Ranges that are at most this many bytes apart are requested as one."""
 
@@ -106,6 +109,7 @@ class Source:
         self._bytes_before = 0
         self._known: Answer | None = None
         self._pages: OrderedDict[int, bytes] = OrderedDict()
+        self._ahead = 1
 
     def opened(self) -> None:
         """Request the first bytes, and check that they are a TIFF's.
@@ -212,7 +216,8 @@ class Source:
 
     def _page(self, number: int) -> bytes:
         if number not in self._pages:
-            pages = 1 if self._pages else self._first_pages
+            self._ahead = min(2 * self._ahead, FURTHEST_AHEAD) if number - 1 in self._pages else 1
+            pages = self._ahead if self._pages else self._first_pages
             content = self._asked(number * PAGE, (number + pages) * PAGE)
             for start in range(0, max(len(content), 1), PAGE):
                 self._pages[number + start // PAGE] = content[start : start + PAGE]

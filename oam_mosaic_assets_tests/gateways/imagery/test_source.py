@@ -99,6 +99,20 @@ def test_what_is_read_twice_is_asked_for_once(host: ScriptedHost) -> None:
     assert source.requests == 2
 
 
+def test_what_is_read_step_by_step_is_asked_for_in_ever_larger_steps(host: ScriptedHost) -> None:
+    """GDAL reads the strips of a TIFF without tiles one by one."""
+    host.script = lambda request: request.give(CONTENT * 8)
+    source = source_of(host)
+    for start in range(0, len(CONTENT * 8), 20_000):
+        assert source.read(start, 20_000) == (CONTENT * 8)[start : start + 20_000]
+    assert source.requests < 20
+    assert source.bytes < len(CONTENT * 8) + PAGE
+    other = source_of(host)
+    for number in range(200, 0, -10):  # elsewhere, nothing is read in advance
+        other.read(number * PAGE, 100)
+    assert {end - start for start, end in (each.range for each in host.asked[-19:])} == {PAGE}
+
+
 def test_what_came_with_the_first_answer_is_not_asked_for_again(host: ScriptedHost) -> None:
     """In most COGs, the smallest overview follows the headers."""
     host.script = lambda request: request.give(CONTENT)
