@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -27,8 +27,11 @@ _PORTS: Final = {"http": 80, "https": 443}
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-_NEVER_PUBLIC: Final = tuple(map(IPv6Network, ("64:ff9b:1::/48", "::ffff:0:0:0/96", "fec0::/10")))
-"""Local-use NAT64 (RFC 8215), translated IPv4 (RFC 2765), site-local: global to some versions of Python."""
+_NEVER_PUBLIC: Final = tuple(
+    map(ip_network, ("64:ff9b:1::/48", "::ffff:0:0:0/96", "fec0::/10", "192.0.0.0/24", "168.63.129.16"))
+)
+"""Local-use NAT64 (RFC 8215), translated IPv4 (RFC 2765), site-local, protocol assignments (RFC 6890): all
+global to some versions of Python; and where Azure's machines get their configuration from."""
 _IPV4_COMPATIBLE: Final = IPv6Network("::/96")
 _LAST_32_BITS: Final = 0xFFFF_FFFF
 
@@ -170,9 +173,10 @@ def is_public(address: str) -> bool:
         ip = ip_address(address)
     except ValueError:
         return False
-    if ip.version == 6 and any(ip in network for network in _NEVER_PUBLIC):  # noqa: PLR2004
-        return False
-    return all(each.is_global and not each.is_multicast for each in (ip, *_inside(ip)))
+    return all(
+        each.is_global and not each.is_multicast and not any(each in network for network in _NEVER_PUBLIC)
+        for each in (ip, *_inside(ip))
+    )
 
 
 def _inside(ip: IPv4Address | IPv6Address) -> list[IPv4Address]:

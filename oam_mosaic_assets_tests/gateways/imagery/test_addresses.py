@@ -87,6 +87,9 @@ def test_an_s3_address_is_read_at_the_endpoint_that_is_configured() -> None:
         "192.168.1.1",
         "169.254.169.254",  # where clouds keep their credentials
         "100.64.0.1",
+        "192.0.0.192",  # as do older ones of Oracle's
+        "168.63.129.16",  # Azure's, though the address is a public one
+        "64:ff9b::a83f:8110",
         "224.0.0.1",
         "255.255.255.255",
         "::",
