@@ -27,7 +27,7 @@ from oam_mosaic_assets.core.imagery.fragment import above, write_tiles
 from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.outcome import Reason
-from oam_mosaic_assets.core.imagery.pixels import Pixels, decoded
+from oam_mosaic_assets.core.imagery.pixels import decoded
 from oam_mosaic_assets.core.imagery.recipe import Image, Kind, Order, Recipe
 from oam_mosaic_assets.core.imagery.state import State, Tally
 from oam_mosaic_assets.core.merging import Source
@@ -244,7 +244,7 @@ class ImageryMosaic:
             StoreUnavailable: another machine has built a partition meanwhile, of images that are not in the
                 snapshot.
         """
-        roots: dict[Tile, Pixels] = {}
+        roots: dict[Tile, bytes] = {}
         with ExitStack() as stack, _many_files(len(tiles)):
             sources = []
             for tile in tiles:
@@ -256,7 +256,7 @@ class ImageryMosaic:
                 if self.plan.kind != "hybrid" and (root := _root(exact, tile)) is not None:
                     roots[tile] = root
                 exact.unlink()
-            made, _ = above(0, list(roots), PARTITION_ZOOM, roots.__getitem__)
+            made, _ = above(0, list(roots), PARTITION_ZOOM, lambda tile: decoded(roots[tile]))
             if self.plan.kind == "hybrid":
                 grey = folder / "grey.pmtiles"
                 make_coverage(GREY_PLAN, shown, grey, before="it is drawn in seconds")
@@ -293,12 +293,12 @@ def _below(source: Source, zoom: int) -> Source:
     return Source(source.descriptor, entries[entries.tile_id >= first_tile_id(zoom + 1)])
 
 
-def _root(path: Path, tile: Tile) -> Pixels | None:
-    """The partition's own tile, before lossy compression; None if nothing is visible at its zoom."""
+def _root(path: Path, tile: Tile) -> bytes | None:
+    """The partition's own tile, as lossless WEBP; None if nothing is visible at its zoom."""
     with open_archive(path) as archive:
         tiles = laid_in(archive)
         for _, content in contents(archive, tiles[tiles.tile_id == tile.id(PARTITION_ZOOM)]):
-            return decoded(content)
+            return content
     return None
 
 

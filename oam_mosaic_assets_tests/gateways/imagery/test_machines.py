@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,14 +16,19 @@ import shapely
 from rasterio.transform import from_bounds
 
 from oam_mosaic_assets.core.imagery.audit import examine_imagery
+from oam_mosaic_assets.core.imagery.blocks import FINEST, PARTITION_ZOOM
+from oam_mosaic_assets.core.imagery.fragment import write_tiles
+from oam_mosaic_assets.core.imagery.pixels import TILE, encoded
 from oam_mosaic_assets.core.imagery.recipe import Image
+from oam_mosaic_assets.core.imagery.state import State
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.coverage import Shown
 from oam_mosaic_assets.gateways.folder_store import FolderStore
-from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets.gateways.imagery.packing import LOSSLESS, TILES
+from oam_mosaic_assets.gateways.imagery.partition import STATE, Budget
 from oam_mosaic_assets.gateways.imagery_mosaic import COLUMNS, ByPartition, ImageryMosaic, ImageryPlan
-from oam_mosaic_assets.gateways.object_store import StoredObject
+from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
 from oam_mosaic_assets.gateways.purge import purge
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.gateways.imagery.bench import ROOT, Bench, drone
@@ -207,6 +213,39 @@ def test_a_partition_that_shows_an_image_of_another_snapshot_is_not_joined(
         write(flights[1:], "after", reading=False)
     assert not (tmp_path / "after.pmtiles").exists()
     write(flights[:3], "more", reading=False)
+
+
+def test_joining_many_partitions_takes_little_memory(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    mosaic = ImageryMosaic(store, Keys(), ImageryPlan())
+    scratch = folders_in(tmp_path)
+    images = [
+        Image(id=f"{x} {y}", footprint=shapely.box(x, y, x + 0.05, y + 0.05))
+        for x in range(-177, 180, 6)
+        for y in (1, 21, 41)
+    ]
+    footprints = footprints_of(images, tmp_path / "footprints.parquet")
+    pixel = encoded(np.full((TILE, TILE, 4), 255, np.uint8), quality=None)
+    assert pixel is not None
+    with ByPartition(footprints, scratch("sorted")) as snapshot:
+        tiles = snapshot.tiles()
+        for tile in tiles:
+            path = scratch("made") / "archive.pmtiles"
+            zooms = (PARTITION_ZOOM, FINEST)
+            write_tiles(path, [], {tile.id(PARTITION_ZOOM): pixel}, {}, zooms=zooms)
+            partition = mosaic.partition(tile)
+            for name in (TILES, LOSSLESS):
+                store.put_file(partition.at + name, path, Headers("application/vnd.pmtiles"))
+            state = State(tiles=TILES, lossless=LOSSLESS)
+            store.put_bytes(f"{partition.at}{STATE}", state.to_json(), Headers("application/json"))
+        shown = Shown(footprints, "digest", (-177.0, 1.0, 177.05, 41.05))
+        tracemalloc.start()
+        try:
+            mosaic.write(tmp_path / "imagery.pmtiles", snapshot, tiles, scratch("copies"), shown=shown)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < len(tiles) * TILE * TILE * 4 / 2
 
 
 def test_partitions_that_a_budget_did_not_reach_come_first_in_the_next_build(
