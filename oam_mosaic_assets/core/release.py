@@ -20,6 +20,7 @@ MANIFEST: Final = "manifest.json"
 TILEJSON: Final = "global-mosaic.json"
 AUDIT: Final = "audit.json"
 CLAIM: Final = "claim.json"
+HELD: Final = "held.json"
 
 RUN_LOGS: Final = "mosaic/logs/"
 """Where `deploy/dagster.yaml` keeps the logs of runs, private: a fixed place, whatever the prefix."""

@@ -71,12 +71,14 @@ def keep_foreign(
         HeldBack: there are foreign objects, and nobody has confirmed that they may be replaced.
     """
     found = []
+    today = f"{FOREIGN}{datetime.now(UTC):%Y%m%d}"
     for present in foreign_objects(store, keys, fixed, written_before=written_before):
         # named by its ETag, so that what replaces it before a person decides is copied as well
         name = f"{present.etag[:16]}-{present.key.replace('/', '_')}"
-        kept = keys.release(f"{FOREIGN}{datetime.now(UTC):%Y%m%d}", name)
-        if store.head(kept) is None:
-            store.copy(present, kept, Headers("application/octet-stream"))
+        copies = (each.key for each in store.keys(keys.releases_root + FOREIGN))  # of earlier days too
+        kept = next((each for each in copies if each.endswith(f"/{name}")), None)
+        if kept is None:
+            kept = store.copy(present, keys.release(today, name), Headers("application/octet-stream")).key
         found.append(
             f"{present.key} in {store.origin} holds {present.size:,} bytes that no build wrote "
             f"({present.written_at:%Y-%m-%d}); a copy is kept as {kept}."

@@ -18,7 +18,7 @@ from typing import Any, Final
 from oam_mosaic_assets.core.history import Retention
 from oam_mosaic_assets.core.product import JSON
 from oam_mosaic_assets.core.release import MANIFEST, TILEJSON, Keys, Pointer, as_json, is_overtaken
-from oam_mosaic_assets.errors import MosaicError, PublicationLost
+from oam_mosaic_assets.errors import HeldBack, MosaicError, PublicationLost
 from oam_mosaic_assets.gateways.history import delete_releases, read_releases
 from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
@@ -162,15 +162,16 @@ class Releases:
             self._refuse_taken_down(candidate)
             before = self.current()
             self._refuse_older(candidate, before)
-            keep_foreign(
-                self.store,
-                self.keys,
-                build,
-                self.keys.fixed_of(each.name for each in candidate.parts),
-                written_before=before[0].etags if before else (),
-                confirmed=confirmed,
-                say=say,
-            )
+            with self._or_waiting_alone(build):
+                keep_foreign(
+                    self.store,
+                    self.keys,
+                    build,
+                    self.keys.fixed_of(each.name for each in candidate.parts),
+                    written_before=before[0].etags if before else (),
+                    confirmed=confirmed,
+                    say=say,
+                )
             released = self._release(candidate, lock, say, before=before[0].build if before else "")
             with self._or_withdrawn(build, lock), self.public.or_as_before(released, lock):
                 described = candidate.tilejson(self.store.public_address(self.keys.archive))
@@ -185,7 +186,7 @@ class Releases:
         return pointer
 
     def let_wait_alone(self, build: str) -> None:
-        """Delete the builds that a guard held back before this one, so that they do not pile up.
+        """Delete the builds that were held back before this one, so that they do not pile up.
 
         Not while anyone is publishing, as it may be one of them; the next build that is held back does it.
 
@@ -195,10 +196,25 @@ class Releases:
         holder = holder_of(self.store, self.keys.lock)
         if holder and holder.until > datetime.now(UTC):
             return
-        if older := [each for each in self.staged.held() if is_overtaken(each, build)]:
+        if older := self._held_before(build):
             with self.lock(f"tidying up before {build}").held(lambda _: None):
                 for each in older:
                     self.staged.discard(each)
+
+    @contextmanager
+    def _or_waiting_alone(self, build: str) -> Iterator[None]:
+        """If a build is held back under its own lock, delete those that were held back before it."""
+        try:
+            yield
+        except HeldBack as held:
+            with suppress(MosaicError):  # why it is held back must be seen; the next one tidies up
+                self.staged.mark_held(build, held.message)
+                for each in self._held_before(build):
+                    self.staged.discard(each)
+            raise
+
+    def _held_before(self, build: str) -> list[str]:
+        return [each for each in self.staged.held() if is_overtaken(each, build)]
 
     @contextmanager
     def _or_withdrawn(self, build: str, lock: PublisherLock) -> Iterator[None]:

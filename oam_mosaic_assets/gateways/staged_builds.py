@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from oam_mosaic_assets.core.release import ARCHIVE, AUDIT, CLAIM, Keys, as_json, build_name
+from oam_mosaic_assets.core.release import ARCHIVE, AUDIT, CLAIM, HELD, Keys, as_json, build_name
 from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 
@@ -64,10 +64,18 @@ class StagedBuilds:
         return [build for build, each in self.objects() if each.key == self.keys.staging(build, AUDIT)]
 
     def held(self) -> list[str]:
-        """Those of them that a guard holds back, oldest first: only a person's word can make them public."""
+        """Those of them that are held back, oldest first: only a person's word can make them public."""
         return [each for each in self.waiting() if self._is_held(each)]
 
+    def mark_held(self, build: str, why: str) -> None:
+        """Record that a build is held back for a reason that its audit does not tell."""
+        self.store.put_bytes(
+            self.keys.staging(build, HELD), as_json({"because": why}), Headers("application/json")
+        )
+
     def _is_held(self, build: str) -> bool:
+        if self.store.head(self.keys.staging(build, HELD)) is not None:
+            return True
         from oam_mosaic_assets.core.audit import GUARDS  # noqa: PLC0415  # slow to import, seldom needed
 
         found = self.store.get_bytes(self.keys.staging(build, AUDIT))

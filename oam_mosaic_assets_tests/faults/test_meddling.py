@@ -10,6 +10,7 @@ import pytest
 
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.s3_store import S3Store
 from oam_mosaic_assets_tests.chain import Outcome, Site
 
@@ -188,6 +189,33 @@ def test_a_foreign_object_under_the_fixed_key_is_kept_and_waits_for_a_person(any
     assert site.stays_whole().build == build
     content, _ = site.store.get_bytes(kept) or (b"", None)
     assert content == FOREIGN
+
+
+def test_while_a_foreign_object_waits_for_a_person_neither_builds_nor_copies_pile_up(site: Site) -> None:
+    site.store.delete([each.key for each in site.store.keys("")])
+    site.store.put_bytes("global-mosaic.pmtiles", FOREIGN, ARCHIVE, public=True)
+    waiting = Releases(site.store, site.keys).staged.waiting
+    assert site.run().kind == "HeldBack"
+    (oldest,) = waiting()
+    (kept,) = site.store.keys(site.keys.releases_root)
+    earlier = f"{site.keys.releases_root}foreign-20250801/{kept.key.rpartition('/')[2]}"
+    site.store.copy(kept, earlier, ARCHIVE)
+    site.store.delete([kept.key])
+
+    newest = site.run()
+
+    assert newest.kind == "HeldBack"
+    assert f"a copy is kept as {earlier}" in newest.text
+    assert [each.key for each in site.store.keys(site.keys.releases_root)] == [earlier]
+    (build,) = waiting()
+    assert build > oldest
+    tags = {"oam-mosaic/build": oldest, "oam-mosaic/confirm": "it was an experiment"}
+    assert (
+        f"{oldest} was deleted when {build} was held back"
+        in site.run(job="publish_held_build", tags=tags).text
+    )
+    assert site.run(job="publish_held_build", tags={**tags, "oam-mosaic/build": build}).success
+    assert site.stays_whole().build == build
 
 
 def test_a_foreign_object_under_an_alias_that_is_new_is_kept_as_well(any_site: Site) -> None:
