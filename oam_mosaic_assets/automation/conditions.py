@@ -24,7 +24,7 @@ from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.core.release import build_name
 from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.io_managers.object_store import BUILD
-from oam_mosaic_assets.resources.failures import root_of
+from oam_mosaic_assets.resources.failures import KIND, root_of
 
 AT_A_TIME: Final = 25
 """Runs of a job read per query, newest first; as a rule the newest one or two decide."""
@@ -121,7 +121,7 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
             continue
         yield Condition(
             key="held" if failure.is_held else "build",
-            since=_ended_at(record),
+            since=ended_at(record),
             text=failure.text,
             advice=failure.advice,
             build=failure.build,
@@ -148,10 +148,10 @@ def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Conditio
             )
             return
     look = next(_ended(instance, mosaic_freshness.name, now), None)
-    if look and look.dagster_run.is_failure and (not looked_at or _ended_at(look) > looked_at):
+    if look and look.dagster_run.is_failure and (not looked_at or ended_at(look) > looked_at):
         failure, run = _failure(instance, look.dagster_run.run_id), look.dagster_run.run_id
         text = f"It could not be checked. {failure.text}"
-        yield _not_fresh(_ended_at(look), text, advice=failure.advice, run=run)
+        yield _not_fresh(ended_at(look), text, advice=failure.advice, run=run)
         return
     state = instance.get_freshness_state_records([PUBLISHED]).get(PUBLISHED)
     if (
@@ -184,7 +184,7 @@ def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg
 
 def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
     """Whether another run replaces a failed one, or will."""
-    run, ago = record.dagster_run, now - _ended_at(record)
+    run, ago = record.dagster_run, now - ended_at(record)
     if not instance.run_retries_enabled or run.remote_job_origin is None:  # such as one of `oam-mosaic build`
         return False
     if AUTO_RETRY_RUN_ID_TAG in run.tags:
@@ -229,7 +229,7 @@ def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:
             failure.note(event.asset_check_evaluation_data)
         elif event.is_step_failure:
             error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
-            if stated is not None and (kind := _value(stated.metadata, "kind")):
+            if stated is not None and (kind := _value(stated.metadata, KIND)):
                 failure.kind, failure.advice = kind, _value(stated.metadata, "what to do") or _SEE_RUN
                 failure.text = (stated.description or "").removesuffix(f"\n{failure.advice}")
             elif error is not None and not failure.refusals:
@@ -251,7 +251,8 @@ def _build(metadata: Mapping[str, dg.MetadataValue]) -> str:
     return _value(metadata, BUILD)
 
 
-def _ended_at(record: dg.RunRecord) -> datetime:
+def ended_at(record: dg.RunRecord) -> datetime:
+    """When a run ended, UTC."""
     return datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
 
 

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from oam_mosaic_assets.automation.conditions import ended_at
 from oam_mosaic_assets.automation.jobs import global_mosaic
 from oam_mosaic_assets.core.release import Pointer
-from oam_mosaic_assets.errors import MosaicError
+from oam_mosaic_assets.errors import MosaicError, PublicationHeld
+from oam_mosaic_assets.resources.failures import KIND, RERUN_MAY_HELP
 from oam_mosaic_assets.resources.watch import Watch
 
 INTERVAL_SECONDS = 30
@@ -15,6 +17,15 @@ INTERVAL_SECONDS = 30
 
 LONGEST_WAIT = timedelta(minutes=5)
 """A build starts when two looks in a row agree, or after this, so that a bulk upload causes few builds."""
+
+CHANGE_TAG = "oam-mosaic/change"
+"""Tag of the runs that this sensor starts; names the change that they are to build."""
+
+ATTEMPTS = 3
+"""How many runs a change gets in all, while they fail for a reason that may pass by itself."""
+
+AGAIN_AFTER = timedelta(minutes=5)
+"""Between the end of such a run and the next."""
 
 _AT_WORK = (
     dg.DagsterRunStatus.QUEUED,
@@ -53,11 +64,34 @@ def catalogue_sensor(*, is_on: bool) -> dg.SensorDefinition:
             return dg.SkipReason(f"Cannot tell whether anything changed. {error}")
         if waits := look.waits or _waits(context, look.public, look.basis):
             return dg.SkipReason(waits)
-        # one run per change; if it fails, the schedule tries again, or the next change does
         before = look.public and f"{look.public.build} of {look.public.published_at}"  # also after a rollback
-        return dg.RunRequest(run_key=f"{look.basis} after {before or 'nothing'}")
+        return _asked_for(context.instance, f"{look.basis} after {before or 'nothing'}")
 
     return follow_catalogue
+
+
+def _asked_for(instance: dg.DagsterInstance, change: str) -> dg.RunRequest | dg.SkipReason:
+    """A run for this change, unless it has had its runs; then the schedule builds it, or the next change."""
+    tags = {CHANGE_TAG: change}
+    had = instance.get_run_records(dg.RunsFilter(job_name=global_mosaic.name, tags=tags))
+    if not had:
+        return dg.RunRequest(run_key=change, tags=tags)
+    last, due = had[0].dagster_run.run_id, ended_at(had[0]) + AGAIN_AFTER
+    if len(had) >= ATTEMPTS or not _may_have_passed(instance, last):
+        return dg.SkipReason(f"Run {last} was for this change; see how it ended. It is not repeated.")
+    if datetime.now(UTC) < due:
+        return dg.SkipReason(f"Run {last} failed; this change is built again at {due:%H:%M} UTC.")
+    return dg.RunRequest(run_key=f"{change}, attempt {len(had) + 1}", tags=tags)
+
+
+def _may_have_passed(instance: dg.DagsterInstance, run: str) -> bool:
+    """Whether what a run failed for needs no person, or was a hold, during which the sensor asks for none."""
+    for each in instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE):
+        stated = each.dagster_event and each.dagster_event.step_failure_data.user_failure_data
+        if stated is not None:
+            found = {name: value.value for name, value in stated.metadata.items()}
+            return bool(found.get(RERUN_MAY_HELP)) or found.get(KIND) == PublicationHeld.__name__
+    return False
 
 
 def _waits(context: dg.SensorEvaluationContext, public: Pointer | None, basis: str) -> str:

@@ -31,7 +31,7 @@ from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsErr
 from oam_mosaic_assets.gateways.from_settings import store_of
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS
 from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
-from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, WHAT_TO_DO, cause_of
+from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, KIND, WHAT_TO_DO, cause_of
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
 from oam_mosaic_assets.resources.records import recording_clearly
 from oam_mosaic_assets.settings import Settings
@@ -211,7 +211,7 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
             values = {name: value.value for name, value in stated.metadata.items()}
             hint = str(values.get(WHAT_TO_DO, ""))
             message = (stated.description or "").removesuffix(hint).rstrip()
-            console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}\n\n{kind_of(str(values['kind']))}")
+            console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}\n\n{kind_of(str(values[KIND]))}")
             return int(str(values.get(EXIT_CODE, 1)))
         if error is not None:
             cause = f"an error in {event.step_key}: {cause_of(error)}"

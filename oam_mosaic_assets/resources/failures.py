@@ -18,6 +18,12 @@ from oam_mosaic_assets.gateways.whole_file import NO_ROOM
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
 
+KIND = "kind"
+"""Metadata key of a failure: the class of the error."""
+
+RERUN_MAY_HELP = "a rerun may help"
+"""Metadata key of a failure: whether the same run may succeed later, with nothing changed by a person."""
+
 EXIT_CODE = "exit_code"
 """Metadata key of a failure: the exit code of the command line."""
 
@@ -77,9 +83,9 @@ def failure_of(error: MosaicError) -> dg.Failure:
     return dg.Failure(
         description=str(error),
         metadata={
-            "kind": type(error).__name__,
+            KIND: type(error).__name__,
             WHAT_TO_DO: error.hint or "See the message.",
-            "a rerun may help": error.rerun_may_help,
+            RERUN_MAY_HELP: error.rerun_may_help,
             EXIT_CODE: error.exit_code,
         },
     )

@@ -9,7 +9,7 @@ from dagster._core.storage.tags import PARENT_RUN_ID_TAG  # identifies a retry; 
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.errors import HeldBack, MosaicError
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.resources.failures import INTERRUPTED
+from oam_mosaic_assets.resources.failures import INTERRUPTED, KIND
 
 KEPT: Final = {"oam-mosaic/staged": "kept"}
 """Tag of a step whose failure leaves what is staged: other steps have done much of the asset's work, and a
@@ -26,7 +26,7 @@ def discard_staged(context: dg.HookContext) -> None:
     failed = context.op_exception
     if isinstance(failed, dg.DagsterError):  # Dagster's own: a check failed
         return  # what failed its audit is deleted when the run ends; a guard may be overruled by a person
-    if isinstance(failed, dg.Failure) and failed.metadata.get("kind") == dg.MetadataValue.text(
+    if isinstance(failed, dg.Failure) and failed.metadata.get(KIND) == dg.MetadataValue.text(
         HeldBack.__name__
     ):
         return
