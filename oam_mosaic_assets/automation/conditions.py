@@ -27,7 +27,7 @@ from oam_mosaic_assets.io_managers.object_store import BUILD
 from oam_mosaic_assets.resources.failures import KIND, root_of
 
 AT_A_TIME: Final = 25
-"""Runs of a job read per query, newest first; as a rule the newest one or two decide."""
+"""Runs of a job, or publications, read per query, newest first; as a rule the newest one or two decide."""
 
 RETRY_GRACE: Final = timedelta(minutes=10)
 """After this, a retry that Dagster promised but has not started is no longer waited for."""
@@ -109,11 +109,12 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
         if run.is_success:
             return
         if run.run_id != publisher and (
-            _is_named_after(published, record) or _is_retry_of_one(run, publisher, instance)
+            any(_is_named_after(each, record) for each in published)
+            or _is_retry_of_one(run, publisher, instance)
         ):
             return
         failure = _failure(instance, run.run_id)
-        if failure.is_held and failure.build == published:
+        if failure.is_held and failure.build in published:
             return
         if failure.checks == {_FRESH.name}:  # published; `freshness` reports the rest
             return
@@ -193,12 +194,11 @@ def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetim
     return ago < _TAG_DELAY if promised is None else promised == "true" and ago < RETRY_GRACE
 
 
-def _published(instance: dg.DagsterInstance) -> tuple[str, str]:
-    """The build published last, and the run that published it; empty if there is none."""
-    event = instance.get_latest_materialization_event(PUBLISHED)
-    if event is None or event.asset_materialization is None:
-        return "", ""
-    return _build(event.asset_materialization.metadata), event.run_id
+def _published(instance: dg.DagsterInstance) -> tuple[list[str], str]:
+    """The builds published of late, as the last may have been rolled back since; and the run of the last."""
+    records = instance.fetch_materializations(PUBLISHED, limit=AT_A_TIME).records
+    builds = (_build(each.asset_materialization.metadata) for each in records if each.asset_materialization)
+    return [each for each in builds if each], records[0].run_id if records else ""
 
 
 def _is_named_after(build: str, record: dg.RunRecord) -> bool:

@@ -215,6 +215,19 @@ def test_a_build_that_waits_is_one_alert_until_a_person_publishes_it(watched: Wa
     assert watched.tick(2) == ["resolved build"]
 
 
+def test_a_build_that_a_person_published_and_rolled_back_waits_for_nobody(watched: Watched) -> None:
+    site = watched.site
+    site.published()
+    write_items(site.items, some_items(20))
+    held = site.run()
+    assert watched.tick(2) == ["opened held"]
+    tags = {"oam-mosaic/build": held.build, "oam-mosaic/confirm": "right"}
+    assert site.run(job="publish_held_build", tags=tags).success
+    assert watched.tick(2) == ["resolved held"]
+    assert site.command("rollback", "--reason", "it was wrong") == 0
+    assert watched.tick(2) == []
+
+
 def test_a_build_that_waits_is_not_forgotten_however_many_fail_after_it(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
