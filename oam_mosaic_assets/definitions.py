@@ -77,7 +77,8 @@ def build_definitions(
         overrides: resources that replace the real ones, by name.
     """
     give_back_freed_memory()
-    store = overrides.pop("store", None) or store_of(settings)
+    given = overrides.pop("store", None)
+    store = given or store_of(settings)
     keys = settings.keys
     plan = MosaicPlan(
         tiling=TilingPlan(zoom_min=settings.zoom_min, zoom_max=settings.zoom_max),
@@ -97,6 +98,9 @@ def build_definitions(
     retention = Retention(builds=settings.retain_builds, days=settings.retain_days)
     releases = overrides.get("releases") or Releases(store, keys, retention=retention)
     catalogue = overrides.get("catalogue") or catalogue_of(settings)
+    # the code server goes on with a tick that outlasts its minute, beside all that follow
+    watched = overrides.get("catalogue") or catalogue_of(settings, patient=False)
+    watching = overrides.get("releases") or Releases(given or store_of(settings, patient=False), keys)
     imagery = overrides.get("imagery") or imagery_of(settings, store)
     tippecanoe = overrides.get("tippecanoe") or TippecanoeResource(
         program=str(settings.tippecanoe) if settings.tippecanoe else None,
@@ -156,8 +160,8 @@ def build_definitions(
             "scratch": Scratch(root=str(settings.mosaic_scratch.absolute())),
             "tippecanoe": tippecanoe,
             "watch": Watch(
-                catalogue,
-                releases,
+                watched,
+                watching,
                 tippecanoe,
                 plans=plans,
                 pictures=pictures,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from oam_mosaic_assets.gateways.diagnosis.probed_bucket import ProbedBucket
     from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic
     from oam_mosaic_assets.gateways.viewer import Viewer
+
+HASTY_STATEMENT_SECONDS: Final = 30
+"""What PostgreSQL may take for a statement whose result somebody waits for, or a tick, which has a minute."""
 
 
 def store_of(settings: Settings, *, patient: bool = True) -> ObjectStore:
@@ -77,10 +80,10 @@ def catalogue_of(settings: Settings, *, patient: bool = True) -> Catalogue:
     """The one source that the settings name, otherwise the sample.
 
     Args:
-        patient: whether to wait long for a STAC API that does not answer, and to retry often.
+        patient: whether to wait long for a source that does not answer, and to retry often.
     """
     if settings.source == "pgstac":
-        return pgstac_of(settings)
+        return pgstac_of(settings, patient=patient)
     if settings.stac_api_url is not None:
         from oam_mosaic_assets.gateways.catalogue.stac_api import StacApiCatalogue  # noqa: PLC0415
 
@@ -95,8 +98,11 @@ def catalogue_of(settings: Settings, *, patient: bool = True) -> Catalogue:
     return SampleCatalogue()
 
 
-def pgstac_of(settings: Settings) -> PgstacCatalogue:
+def pgstac_of(settings: Settings, *, patient: bool = True) -> PgstacCatalogue:
     """The database that the settings name.
+
+    Args:
+        patient: whether to wait as long as the settings say for a statement.
 
     Raises:
         CatalogueRefused: its address cannot be parsed.
@@ -111,10 +117,11 @@ def pgstac_of(settings: Settings) -> PgstacCatalogue:
         "dbname": settings.pgdatabase,
     }
     stated = {name: value for name, value in parts.items() if value is not None}
+    seconds = settings.pg_statement_timeout
     return PgstacCatalogue(
         _revealed(settings.pg_dsn) or stated,
         settings.collection,
-        statement_timeout_seconds=settings.pg_statement_timeout,
+        statement_timeout_seconds=seconds if patient else min(seconds, HASTY_STATEMENT_SECONDS),
     )
 
 

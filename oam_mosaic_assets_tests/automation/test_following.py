@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.product import DETAILS, EXACT, MOSAIC
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.gateways import from_settings
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
 from oam_mosaic_assets.gateways.imagery_mosaic import ImageryPlan
 from oam_mosaic_assets.gateways.releases import Releases
@@ -365,6 +367,22 @@ def test_the_sensor_waits_for_a_hold_and_says_so_where_a_server_is_away(site: Si
     for name in ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"):
         site.environment.pop(name, None)
     assert "Cannot tell whether anything changed" in str(tick(site)[0])
+
+
+def test_the_sensor_does_not_wait_for_a_catalogue_that_is_locked(
+    site: Site, database: PgstacDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tick that Dagster gave up goes on in the code server, and would hold one of its few threads."""
+    assert site.settings.pg_statement_timeout / 2 > from_settings.HASTY_STATEMENT_SECONDS
+    monkeypatch.setattr(from_settings, "HASTY_STATEMENT_SECONDS", 1)
+    with database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        other.execute("SET LOCAL idle_in_transaction_session_timeout = '20s'")
+        began = time.monotonic()
+        said, _ = tick(site)
+        assert time.monotonic() - began < 15.0
+    assert "Cannot tell whether anything changed" in str(said)
+    assert "statement timeout" in str(said)
 
 
 def test_a_source_without_a_watermark_is_left_to_the_schedule(instance: dg.DagsterInstance) -> None:
