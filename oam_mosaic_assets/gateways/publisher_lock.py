@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Self
 
 from oam_mosaic_assets.core.release import as_json
 from oam_mosaic_assets.errors import MosaicError, PublicationLost
-from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 
 LIFETIME: Final = timedelta(minutes=2)
 """From the last renewal; then the publisher is presumed dead. A store may be silent for a minute."""
@@ -49,6 +49,29 @@ class Holder(NamedTuple):
     build: str
     since: str
     until: datetime
+
+
+class Watched:
+    """Another publisher's lock, watched until it is known whether that publisher is at work.
+
+    Args:
+        lifetime: of the lock.
+    """
+
+    def __init__(self, lifetime: timedelta) -> None:
+        self._lifetime = lifetime.total_seconds()
+        self._seen = ""
+        self._changed = time.monotonic()
+
+    def is_dead(self, content: bytes, lock: StoredObject) -> bool:
+        """Whether nobody renews it any more, given what is there now.
+
+        Whose publisher is dead is seen best from here: its lock does not change for a lifetime.
+        """
+        if lock.etag != self._seen:
+            self._seen, self._changed = lock.etag, time.monotonic()
+        has_expired = _stated(content).until <= datetime.now(UTC) - WRONG_CLOCKS
+        return has_expired or time.monotonic() > self._changed + self._lifetime
 
 
 class PublisherLock:
@@ -111,20 +134,15 @@ class PublisherLock:
     def _take(self, say: Callable[[str], None]) -> None:
         """Take the lock if there is none or its publisher is dead; wait to find out."""
         lifetime = self._lifetime.total_seconds()
-        began = changed = time.monotonic()
-        seen = holder = ""
+        began, holder, watched = time.monotonic(), "", Watched(self._lifetime)
         while True:
             found = self._store.get_bytes(self._key)
             with suppress(PreconditionFailed):  # somebody was faster: look again
                 if found is None:
                     return self._write(if_absent=True)
-                if found[1].etag != seen:
-                    seen, changed = found[1].etag, time.monotonic()
-                is_first_look, (holder, _, until) = not holder, _stated(found[0])
-                # whose publisher is dead is seen best from here: its lock does not change for a lifetime
-                has_expired = until <= datetime.now(UTC) - WRONG_CLOCKS
-                if has_expired or time.monotonic() > changed + lifetime:
-                    return self._write(if_match=seen)
+                is_first_look, holder = not holder, _stated(found[0]).build
+                if watched.is_dead(*found):
+                    return self._write(if_match=found[1].etag)
                 if is_first_look:
                     say(f"waiting for {holder}, which holds the publisher's lock, or for the lock to expire")
             if time.monotonic() > began + PATIENCE * lifetime:

@@ -24,7 +24,7 @@ from oam_mosaic_assets.gateways.holds import Holds
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import keep_foreign
 from oam_mosaic_assets.gateways.public_keys import Part, PublicKeys
-from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock, holder_of
+from oam_mosaic_assets.gateways.publisher_lock import LIFETIME, PublisherLock, Watched, holder_of
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.staged_builds import StagedBuilds
 from oam_mosaic_assets.gateways.sweeping import sweep
@@ -32,6 +32,9 @@ from oam_mosaic_assets.gateways.takedowns import Takedowns
 
 RELEASE_CACHING: Final = "public, max-age=86400, immutable"
 """A release never changes; but only a day, not a year, so that caches drop an image that was taken down."""
+
+LONGEST_PUBLICATION: Final = 600.0
+"""Seconds for which differences are put down to a publisher that is still at work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,22 +106,21 @@ class Releases:
     def looked_at(self) -> tuple[Pointer | None, list[str]]:
         """The pointer, and what differs from it.
 
-        While a publisher is at work there are differences for a moment, so this waits for it, for up to a
-        lock's lifetime.
+        While a publisher is at work there are differences for a moment, so this waits for it.
         """
-        deadline = time.monotonic() + self.lock_lifetime.total_seconds()
+        deadline, watched = time.monotonic() + LONGEST_PUBLICATION, Watched(self.lock_lifetime)
         while True:
             current = self.current()
             pointer, etag = (current[0], current[1].etag) if current else (None, "")
             differences = self.differences(pointer)
-            if not differences or time.monotonic() > deadline or not self._is_changing(etag):
+            if not differences or time.monotonic() > deadline or not self._is_changing(etag, watched):
                 return pointer, differences
             time.sleep(1.0)
 
-    def _is_changing(self, etag: str) -> bool:
+    def _is_changing(self, etag: str, watched: Watched) -> bool:
         """Whether a publisher is at work, or the pointer's ETag is another by now (empty: there is none)."""
-        holder = holder_of(self.store, self.keys.lock)
-        if holder and holder.until > datetime.now(UTC):
+        lock = self.store.get_bytes(self.keys.lock)
+        if lock and not watched.is_dead(*lock):
             return True
         now = self.current()
         return (now[1].etag if now else "") != etag
