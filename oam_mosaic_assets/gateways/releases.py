@@ -181,6 +181,7 @@ class Releases:
             say(f"{build} is public at {self.store.public_address(self.keys.archive)}")
             try:
                 self._keep_tables(candidate)
+                lock.renew()  # or another publisher's uploads would be swept up
                 sweep(self.store, self.keys, build, self.retention)
             except (MosaicError, PreconditionFailed) as error:  # the next publication tidies up as well
                 warn(f"{build} is public, but not everything could be cleaned up afterwards. {error}")

@@ -25,6 +25,8 @@ def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> 
         public: the build that has just become public.
         retention: how long the others are kept.
     """
+    # listed first: if the lock is lost now, tables of a build that another publisher adds are not among them
+    cached = [each.key for root in keys.tables() for each in store.keys(root)]
     objects = released_objects(store, keys)
     releases = read_releases(store, keys, objects)
     spared = {public, one_before(public, releases)}
@@ -35,7 +37,6 @@ def sweep(store: ObjectStore, keys: Keys, public: str, retention: Retention) -> 
         [*outlived(releases, retention, spared=spared, now=datetime.now(UTC)), *unfinished],
     )
     kept = {key for build in objects for key in keys.tables(build)}
-    cached = [each.key for root in keys.tables() for each in store.keys(root)]
     store.delete([key for key in cached if key not in kept])
     staged = StagedBuilds(store, keys).objects()
     store.delete([each.key for build, each in staged if build == public or is_overtaken(build, public)])

@@ -93,6 +93,18 @@ def test_a_publisher_that_lost_its_lock_turns_nothing_more(
     site.recovers(before)
 
 
+def test_a_publisher_that_lost_its_lock_once_it_was_done_sweeps_nothing_up(site: Site) -> None:
+    before = site.published()
+    store = Meddled(site.settings.mosaic_store, site.keys.footprints(), lambda: leave_lock(site))
+
+    outcome = site.run(store=store)
+
+    assert outcome.success
+    assert "not everything could be cleaned up afterwards. The lock mosaic/publisher.lock was" in outcome.log
+    site.store.delete([site.keys.lock])
+    site.recovers(before)
+
+
 def test_an_older_snapshot_never_replaces_a_newer_one(site: Site) -> None:
     before = site.published()
 

@@ -1,14 +1,21 @@
-"""Which unfinished uploads a publication takes away: Ceph says truly when each began, unlike moto."""
+"""What a publication takes away besides old releases: unfinished uploads, and tables of builds that are gone.
+
+Ceph says truly when an upload began, unlike moto.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 
 import pytest
 
 from oam_mosaic_assets.core.history import Retention
-from oam_mosaic_assets.core.release import ARCHIVE, Keys
+from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys
 from oam_mosaic_assets.gateways import s3_store
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
 from oam_mosaic_assets.gateways.sweeping import sweep
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer
@@ -39,3 +46,26 @@ def test_an_upload_of_another_run_is_left_alone_for_six_hours(
     assert left_after(timedelta()) == [staged]
     assert left_after(timedelta(hours=6, minutes=-5)) == [staged]
     assert left_after(timedelta(hours=6, minutes=5)) == []
+
+
+def test_tables_that_another_publisher_adds_meanwhile_are_not_taken_away(tmp_path: Path) -> None:
+    """This one had been suspended for longer than its lock lasts."""
+
+    class Overtaken(FolderStore):
+        """Another build becomes public just after the releases were listed."""
+
+        def keys(self, prefix: str) -> Iterator[StoredObject]:
+            found = list(super().keys(prefix))
+            if prefix == KEYS.releases_root:
+                for key in (KEYS.release(NEXT, MANIFEST), *KEYS.tables(NEXT)):
+                    self.put_bytes(key, b"{}", Headers("application/json"))
+            return iter(found)
+
+    store = Overtaken(tmp_path)
+    for key in (KEYS.release(PUBLIC, MANIFEST), *KEYS.tables(PUBLIC), KEYS.footprints("gone")):
+        store.put_bytes(key, b"{}", Headers("application/json"))
+
+    sweep(store, KEYS, PUBLIC, Retention())
+
+    kept = {each.key for each in store.keys("mosaic/cache/")}
+    assert kept == {*KEYS.tables(PUBLIC), *KEYS.tables(NEXT)}
