@@ -130,7 +130,7 @@ class StoreRefused(Standing):
 
 
 class RollbackRefused(Standing):
-    """The build to roll back to is not there, is public already, or is not whole."""
+    """The build to roll back to is not there, is public and intact already, or is not whole."""
 
 
 class TippecanoeMissing(Standing):

@@ -43,7 +43,8 @@ def roll_back(
     """Make an earlier build public, and hold publication; or leave everything as it is.
 
     Args:
-        build: its name; None for the one that was public before.
+        build: its name; None for the one that was public before. The public one only if something public is
+            not as it was published.
         reason: a person's, for the hold.
         folder: empty, for a copy of each of its products.
         say: called with what is being done.
@@ -64,7 +65,8 @@ def roll_back(
         if before is None:
             lost = releases.differences(None)
             raise _refused(lost[0] if lost else "Nothing has been published here yet", [])
-        target = _target(build, before[0].build, there)
+        is_shown_again = build == before[0].build and bool(releases.differences(before[0]))
+        target = _target(build, "" if is_shown_again else before[0].build, there)
         others = [each for each in there if each.build not in {target.build, before[0].build}]
         found = _whole(releases, target, others, folder)
         lock.renew()
@@ -79,10 +81,11 @@ def roll_back(
             say=say,
         )
         with (
-            _held_or_as_before(releases, lock, why, target.build, say),
+            _held_or_as_before(releases, lock, why, before[0].build, target.build, say),
             public.or_as_before(found.parts, lock),
         ):
-            pointer = public.turn(found.parts, found.described, found.pointer, before, lock, say)
+            stated = before[0] if is_shown_again else found.pointer  # it may have been checked since
+            pointer = public.turn(found.parts, found.described, stated, before, lock, say)
         public.see(pointer, warn)
     say(f"{target.build} is public again at {releases.store.public_address(releases.keys.archive)}")
     return pointer, before[0].build
@@ -90,7 +93,12 @@ def roll_back(
 
 @contextmanager
 def _held_or_as_before(
-    releases: Releases, lock: PublisherLock, reason: str, target: str, say: Callable[[str], None]
+    releases: Releases,
+    lock: PublisherLock,
+    reason: str,
+    public: str,
+    target: str,
+    say: Callable[[str], None],
 ) -> Iterator[None]:
     """Place the hold first: if this were killed once the pointer is turned, the next build would undo it.
 
@@ -106,7 +114,7 @@ def _held_or_as_before(
         with suppress(MosaicError):  # the first failure must be seen
             lock.renew()
             current = releases.current()
-            if current is None or current[0].build != target:
+            if current is None or current[0].build != target or target == public:
                 releases.holds.put_back(before)
                 stays = False
         if stays:

@@ -208,6 +208,30 @@ def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(any_n
     assert site.stays_whole() == second
 
 
+def test_the_public_build_is_shown_again_though_publication_is_held(any_new_site: Site) -> None:
+    """No build may mend what somebody overwrote while the hold lasts that a rollback left."""
+    site = any_new_site
+    published(site, IMAGES), published(site, IMAGES + 1)
+    assert rolled_back(site).success
+    before = site.stays_whole()
+    site.store.put_bytes(site.keys.archive, b"another job's", BINARY, public=True)
+    assert not site.run(job="mosaic_freshness").success
+    assert site.command("resume") == 0
+    with failing_at(site.store, site.keys.archive, for_good=False):
+        assert not rolled_back(site, before.build).success
+    assert site.store.head(site.keys.hold) is None, "as it was before"
+
+    site.store.put_bytes(site.keys.archive, b"another job's", BINARY, public=True)
+    assert site.command("hold", "--reason", "of something else") == 0
+    assert rolled_back(site, before.build).success
+
+    after = site.stays_whole()
+    assert (after.build, after.checked_at) == (before.build, before.checked_at)
+    assert site.run(job="mosaic_freshness").success
+    assert "is already public" in rolled_back(site, before.build).text
+    assert site.command("resume") == 0
+
+
 def test_a_hold_is_told_by_status_and_lets_a_build_that_waits_be(
     new_site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
