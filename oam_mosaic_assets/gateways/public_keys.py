@@ -128,7 +128,7 @@ class PublicKeys:
                 self.read_back(key, each.expected)
         self.read_back(self.keys.tilejson, Expected.whole(document, JSON))
         if before:
-            self._take_away(before[0], etags, say)
+            self._take_away(before[0], etags, lock, say)
         lock.renew()
         pointer = replace(pointer, etags=etags, published_at=datetime.now(UTC).isoformat())
         self.turn_pointer(pointer, before)
@@ -141,12 +141,15 @@ class PublicKeys:
         except MosaicError as error:
             warn(f"{pointer.build} is public, but not everybody can see so yet. {error}")
 
-    def _take_away(self, before: Pointer, written: Collection[str], say: Callable[[str], None]) -> None:
+    def _take_away(
+        self, before: Pointer, written: Collection[str], lock: PublisherLock, say: Callable[[str], None]
+    ) -> None:
         """Delete the objects under other fixed keys, if they are still what the pointer says."""
         for key in before.etags.keys() - written:
             present = self.store.head(key)
             if present is not None and present.etag == before.etags[key]:
                 say(f"removing {key}, which this build does not have")
+                lock.renew()
                 self.store.delete([key])
 
     def absent(self, products: Sequence[Part]) -> list[str]:

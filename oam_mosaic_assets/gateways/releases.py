@@ -294,9 +294,22 @@ class Releases:
         except BaseException:
             if not is_public:
                 with suppress(MosaicError):  # the first failure must be seen; the next sweep tidies up
-                    delete_releases(self.store, self.keys, [build])
+                    self._withdraw(build, lock)
             raise
         return released
+
+    def _withdraw(self, build: str, lock: PublisherLock) -> None:
+        """Delete an unfinished release, but not from under a retry, which publishes the same build.
+
+        The run that it retries was taken for dead, but had only been suspended or cut off.
+        """
+        try:
+            lock.renew()
+        except PublicationLost:
+            holder = holder_of(self.store, self.keys.lock)
+            if (holder and holder.build == build) or self.store.head(self.keys.release(build, MANIFEST)):
+                return
+        delete_releases(self.store, self.keys, [build])
 
     def _copied(self, part: Part, build: str, public: str, say: Callable[[str], None]) -> Part:
         """Copy a staged product to the release, and read it back.

@@ -93,6 +93,25 @@ def test_a_publisher_that_lost_its_lock_turns_nothing_more(
     site.recovers(before)
 
 
+def test_a_publisher_that_lost_its_lock_takes_no_product_away(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.store.delete([each.key for each in site.store.keys("")])
+    with monkeypatch.context() as patch:
+        patch.setitem(site.environment, "MOSAIC_PRODUCTS", "mosaic,details")
+        site.published()
+    shown = site.store.head("global-data.pmtiles")
+
+    outcome = site.run(
+        store=Meddled(site.settings.mosaic_store, site.keys.tilejson, lambda: leave_lock(site))
+    )
+
+    assert outcome.kind == "PublicationLost"
+    assert shown is not None
+    assert site.store.head("global-data.pmtiles") == shown
+    site.store.delete([each.key for each in site.store.keys("")])
+
+
 def test_a_publisher_that_lost_its_lock_once_it_was_done_sweeps_nothing_up(site: Site) -> None:
     before = site.published()
     store = Meddled(site.settings.mosaic_store, site.keys.footprints(), lambda: leave_lock(site))
@@ -101,6 +120,45 @@ def test_a_publisher_that_lost_its_lock_once_it_was_done_sweeps_nothing_up(site:
 
     assert outcome.success
     assert "not everything could be cleaned up afterwards. The lock mosaic/publisher.lock was" in outcome.log
+    site.store.delete([site.keys.lock])
+    site.recovers(before)
+
+
+@pytest.mark.parametrize("name", ["global-mosaic.pmtiles", "manifest.json"])
+def test_a_run_that_was_taken_for_dead_does_not_delete_what_its_retry_published(
+    site: Site, name: str
+) -> None:
+    before = site.published()
+
+    def publish_as_its_retry() -> None:
+        (build,) = {each.key.split("/")[2] for each in site.store.keys(site.keys.staging_root)}
+        site.store.delete([site.keys.lock])
+        assert site.run(job="publish_held_build", tags={"oam-mosaic/build": build}).success
+
+    store = Meddled(site.settings.mosaic_store, site.keys.release("*", name), publish_as_its_retry)
+    outcome = site.run(store=store)
+
+    assert outcome.kind == "PublicationLost"
+    after = site.stays_whole()
+    assert after.build > before.build
+    site.recovers(after)
+
+
+def test_a_run_that_was_taken_for_dead_leaves_the_release_that_its_retry_is_writing(site: Site) -> None:
+    before = site.published()
+    builds: list[str] = []
+
+    def begin_as_its_retry() -> None:
+        (build,) = {each.key.split("/")[2] for each in site.store.keys(site.keys.staging_root)}
+        builds.append(build)
+        held = json.dumps({"build": build, "until": datetime.now(UTC).isoformat()}).encode()
+        site.store.put_bytes(site.keys.lock, held, JSON)
+
+    archive = site.keys.release("*", "global-mosaic.pmtiles")
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, archive, begin_as_its_retry))
+
+    assert outcome.kind == "PublicationLost"
+    assert site.store.head(site.keys.release(builds[0], "global-mosaic.pmtiles")) is not None
     site.store.delete([site.keys.lock])
     site.recovers(before)
 
