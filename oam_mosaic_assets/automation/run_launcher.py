@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
-from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.storage.tags import GRPC_INFO_TAG, HIDDEN_TAG_PREFIX
 from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
@@ -23,8 +23,8 @@ from oam_mosaic_assets.automation.processes import has_ended
 GONE: Final = "the code server that ran it is gone, and the run with it"
 ENDED: Final = "the command that ran it was killed, and the run with it"
 
-PROCESS_TAG: Final = "oam-mosaic/process"
-"""Tag of a run that a command runs in its own process: see `this_process`."""
+PROCESS_TAG: Final = f"{HIDDEN_TAG_PREFIX}oam-mosaic-process"
+"""Tag of a run that a command runs in its own process: see `this_process`. The UI does not show it."""
 
 
 class CodeServerRunLauncher(DefaultRunLauncher):
