@@ -171,9 +171,12 @@ class Cog:
             raise Unreadable(Reason.TOO_LARGE, f"more than {MOST_PIXELS} pixels")
         image = np.zeros((bottom - top, right - left, 4), np.uint8)
         step = max(1, _CHUNK // factor)
-        for row in range(top, bottom, step):
+        # of strips, which are as wide as the image, only so many that GDAL caches them for the next columns
+        tall, wide = opened.block_shapes[0]
+        down = max(1, min(_CHUNK, max(tall, _CHUNK**2 // wide)) // factor)
+        for row in range(top, bottom, down):
             for column in range(left, right, step):
-                end, last = min(row + step, bottom), min(column + step, right)
+                end, last = min(row + down, bottom), min(column + step, right)
                 window = BandWindow.from_slices(
                     (row * factor, min(end * factor, opened.height)),
                     (column * factor, min(last * factor, opened.width)),

@@ -407,16 +407,17 @@ def test_a_large_cog_costs_few_requests(nginx: Nginx) -> None:
         assert cog.source.bytes < 300_000
 
 
-def test_an_image_in_wide_strips_costs_few_requests(nginx: Nginx) -> None:
-    """GDAL reads them one by one, as they are more than it caches."""
-    image = utm(33, 500_000, 5_000_000, 0.5, (8000, 3000))
+def test_an_image_in_wide_strips_is_read_once_and_costs_few_requests(nginx: Nginx) -> None:
+    """GDAL reads them one by one, and caches less than a thousand rows."""
+    image = utm(33, 500_000, 5_000_000, 0.5, (12_000, 1500))
     writing = Writing(
-        bands=np.full((3, 3000, 8000), 99, np.uint8), profile=None, options={"INTERLEAVE": "PIXEL"}
+        bands=np.full((3, 1500, 12_000), 99, np.uint8), profile=None, options={"INTERLEAVE": "PIXEL"}
     )
-    write_image(nginx.root / "strips.tif", image, writing)
+    path = write_image(nginx.root / "strips.tif", image, writing)
     with opened(nginx, "strips.tif") as cog:
         seen(cog, image.footprint())
         assert cog.source.requests <= 100
+        assert cog.source.bytes < 1.1 * path.stat().st_size
 
 
 def test_an_image_in_a_bucket_is_read_as_a_stranger_reads_it(ceph: CephServer, tmp_path: Path) -> None:
