@@ -47,8 +47,8 @@ WORDS: Final = {
     Reason.NOT_TIFF: "it is not a TIFF",
     Reason.DAMAGED: "it cannot be decoded",
     Reason.NO_GEOREFERENCE: "it has no georeference, or one that is not supported",
-    Reason.UNSUPPORTED: "its pixels are of a kind that cannot be shown",
-    Reason.ELSEWHERE: "it is outside its own footprint",
+    Reason.UNSUPPORTED: "it is of a kind that cannot be shown",
+    Reason.ELSEWHERE: "it shows nothing within its own footprint",
     Reason.CRASHED: "the process that read it died",
 }
 """Each reason in words, for reports."""

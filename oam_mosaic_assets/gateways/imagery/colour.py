@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -44,6 +44,7 @@ class Colours:
     Attributes:
         bands: one, or red, green and blue; counted from 1.
         alpha: the alpha band; None where there is none.
+        opaque: its value where a pixel is opaque.
         mask: reads the mask of the file; None where it has none.
         nodata: the value of all bands of a transparent pixel; None where every value is valid.
         ranges: for each band, the values that become black and white; None where values are used as they are.
@@ -52,6 +53,7 @@ class Colours:
 
     bands: tuple[int, ...]
     alpha: int | None = None
+    opaque: float = float(_FULL)
     mask: Mask | None = None
     nodata: float | None = None
     ranges: NDArray[np.float64] | None = None
@@ -87,13 +89,14 @@ class Colours:
         nodata = _nodata(base, stated)
         if nodata is None and table is None and alpha is None and own_mask is None and not are_fractions:
             nodata = 0.0
-        found = cls(bands=bands, alpha=alpha, mask=own_mask, nodata=nodata, table=table)
+        opaque = float(_FULL) if alpha is None or are_bytes else _opaque(coarsest(), alpha)
+        found = cls(bands=bands, alpha=alpha, opaque=opaque, mask=own_mask, nodata=nodata, table=table)
         if table is not None or (are_bytes and "rescale" not in stated):
             return found
         ranges = _stated_ranges(stated, len(bands))
         if ranges is None:
             ranges = found.percentiles(coarsest())
-        return cls(bands=bands, alpha=alpha, mask=own_mask, nodata=nodata, ranges=ranges)
+        return replace(found, ranges=ranges)
 
     def read(self, opened: Any, window: BandWindow) -> Pixels:
         """The pixels in a window of the image, or of one of its overviews."""
@@ -110,8 +113,7 @@ class Colours:
 
     def percentiles(self, coarsest: Any) -> NDArray[np.float64]:
         """The values that become black and white in each band, sampled from the whole image."""
-        step = max(1, -(-max(coarsest.width, coarsest.height) // _SAMPLED))
-        shape = (max(1, coarsest.height // step), max(1, coarsest.width // step))
+        shape = _sampled(coarsest)
         values = coarsest.read(self.bands, out_shape=(len(self.bands), *shape))
         seen = self._seen(coarsest, values, None, shape) > 0
         found = []
@@ -133,9 +135,8 @@ class Colours:
         seen = np.full((height, width), _FULL, np.uint8)
         if self.alpha is not None:
             alpha = opened.read(self.alpha, window=window, out_shape=shape)
-            kind = alpha.dtype
-            most = np.iinfo(kind).max if kind.kind in "ui" else 1.0
-            seen = alpha if kind == np.uint8 else (np.clip(alpha / most, 0.0, 1.0) * _FULL).astype(np.uint8)
+            is_byte = alpha.dtype == np.uint8
+            seen = alpha if is_byte else (np.clip(alpha / self.opaque, 0.0, 1.0) * _FULL).astype(np.uint8)
         elif self.mask is not None:
             seen = self.mask(opened, window, (height, width))
         seen = seen.copy()
@@ -161,6 +162,21 @@ def _bands(
     if not usable:
         raise Unreadable(Reason.UNSUPPORTED, "no bands but alpha")
     return tuple(usable[:_THREE]) if len(usable) >= _THREE else (usable[0],)
+
+
+def _sampled(coarsest: Any) -> tuple[int, int]:
+    """Height and width of the sample of an image or its coarsest overview."""
+    step = max(1, -(-max(coarsest.width, coarsest.height) // _SAMPLED))
+    return max(1, coarsest.height // step), max(1, coarsest.width // step)
+
+
+def _opaque(coarsest: Any, alpha: int) -> float:
+    """The value of an alpha band that means opaque; some programs write a byte's into wider bands."""
+    kind = np.dtype(coarsest.dtypes[alpha - 1])
+    if kind.kind not in "ui":
+        return 1.0
+    most = coarsest.read(alpha, out_shape=_sampled(coarsest)).max()
+    return float(_FULL if most <= _FULL else np.iinfo(kind).max)
 
 
 def _nodata(base: Any, stated: dict[str, list[str]]) -> float | None:

@@ -79,6 +79,13 @@ COLLARED = PLACE.colours() * black_outside(PLACE)
 WIDE = (PLACE.colours().astype(np.uint16) - 20) * 14 + 200
 TABLE = {0: (0, 0, 0, 0)} | {value: (value, 255 - value, 128, 255) for value in range(1, 256)}
 
+
+def with_alpha(opaque: int) -> Writing:
+    """An image of 16 bits whose alpha is at most `opaque`."""
+    alpha = (opaque * black_outside(PLACE)).astype(np.uint16)
+    return Writing(bands=np.concatenate([WIDE, alpha[None]]), colours=RGBA)
+
+
 KINDS: dict[str, tuple[ImageOf, Callable[[], Writing], str | None]] = {
     "three bands": (PLACE, lambda: Writing(bands=PLACE.colours()), None),
     "JPEG in YCbCr": (PLACE, lambda: Writing(bands=PLACE.colours(), profile="jpeg"), None),
@@ -119,6 +126,8 @@ KINDS: dict[str, tuple[ImageOf, Callable[[], Writing], str | None]] = {
         "bidx=3&bidx=2&bidx=1",
     ),
     "16 bits, as the catalogue says": (PLACE, lambda: Writing(bands=WIDE), "rescale=-80,3490"),
+    "16 bits with alpha": (PLACE, lambda: with_alpha(65_535), "rescale=-80,3490"),
+    "16 bits with the alpha of a byte": (PLACE, lambda: with_alpha(255), "rescale=-80,3490"),
     "degrees": (
         ImageOf(crs="EPSG:4326", transform=Affine(4e-5, 0, 15.0, 0, -4e-5, 45.0), size=(700, 600)),
         lambda: Writing(bands=KINDS["degrees"][0].colours()),
@@ -178,7 +187,15 @@ def test_the_grid_shows_the_scene(nginx: Nginx, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["four bands with alpha", "internal mask", "nodata 0", "black collar without nodata"]
+    "kind",
+    [
+        "four bands with alpha",
+        "16 bits with alpha",
+        "16 bits with the alpha of a byte",
+        "internal mask",
+        "nodata 0",
+        "black collar without nodata",
+    ],
 )
 def test_a_mask_is_exact_to_a_pixel(nginx: Nginx, kind: str) -> None:
     image, writing, _ = KINDS[kind]
