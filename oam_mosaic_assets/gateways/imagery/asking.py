@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import shapely
 
-from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, Reason, Unreadable
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.core.imagery.state import FORGIVEN, Looked, Skipped, Tally
 from oam_mosaic_assets.gateways.imagery.addresses import Rules, target_of
@@ -23,6 +23,8 @@ GIVEN_UP: Final = 5
 partitions one more is enough."""
 
 _OF_HOSTS: Final = frozenset({Reason.UNREACHABLE, Reason.UNKNOWN_HOST, Reason.SLOW, Reason.SERVER_FAULT})
+_MIDWAY: Final = frozenset({Reason.TRUNCATED, Reason.CHANGED})
+"""What may end the reading of an image that is sound: its host hung up, or it is just being replaced."""
 
 
 class Asking:
@@ -123,7 +125,7 @@ class Asking:
     def learn(self, reading: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
         """Record an answer; returns what is known now, None if a shown image stays as it is for a while.
 
-        It does if its host is down, or if its worker crashed.
+        It does if its host is down or hangs up, if it is being replaced, or if its worker crashed.
         """
         host, moment = self.hosts[reading], self._now().isoformat()
         self._tally.add_cost(host, answer)
@@ -134,7 +136,8 @@ class Asking:
             of_host -= {Reason.SERVER_FAULT}
         self._faults[host] = self._faults[host] + 1 if reason in of_host else 0
         is_elsewhere = reason == Reason.ELSEWHERE
-        may_pass = reason in _OF_HOSTS
+        detail = str(answer.get("detail", ""))
+        may_pass = reason in _OF_HOSTS | _MIDWAY and detail != BEYOND_ITS_END
         known = self.looked.get(reading)
         if reason == Reason.CRASHED and known is not None and known.is_seen is not None:
             self.looked[reading] = replace(known, crashed=known.crashed or moment)
@@ -153,7 +156,7 @@ class Asking:
         looked = Looked(
             etag=etag,
             reason="" if is_elsewhere else reason,
-            detail="" if is_elsewhere else str(answer.get("detail", "")),
+            detail="" if is_elsewhere else detail,
             host=host,
             at=moment,
             since=moment,

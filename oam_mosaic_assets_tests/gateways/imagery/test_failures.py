@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -84,8 +87,22 @@ def test_what_failed_is_tried_again_on_the_next_day(nginx: Nginx, tmp_path: Path
     assert np.abs(bench.seen_at(middle)[0] - [200, 100, 50, 255]).max() < 12
 
 
+def hang_up(request: Request) -> None:
+    request.answer("206 Partial Content", b"II*", "Content-Range: bytes 0-99/100", length=100)
+    request.connection.shutdown(socket.SHUT_RDWR)
+
+
+def change_each_time(request: Request) -> None:
+    request.give(b"II*\0" + bytes(10**6), etag=f'"{time.monotonic_ns()}"')
+
+
+@pytest.mark.parametrize(
+    "script",
+    [lambda request: request.answer("503 Service Unavailable"), hang_up, change_each_time],
+    ids=["is down", "hangs up", "changes the image"],
+)
 def test_what_was_read_is_shown_while_its_host_is_away(
-    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path, script: Callable[[Request], None]
 ) -> None:
     of = utm(33, 450_000, 5_400_000, 3.0, (300, 250))
     plain(nginx, "lent", of, (200, 100, 50))
@@ -94,7 +111,7 @@ def test_what_was_read_is_shown_while_its_host_is_away(
     image = Image(id="lent", footprint=of.footprint(), asset=host.address("lent.tif"))
     bench = Bench(tmp_path, nginx.host, host.host)
     bench.build([image])
-    host.script = lambda request: request.answer("503 Service Unavailable")
+    host.script = script
     bench.now += timedelta(days=8)
     assert bench.build([image]).read == 1
     beside = drone(nginx, "beside", 451_000, 5_400_000)[0]
