@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 from polars.exceptions import ComputeError
 
-from oam_mosaic_assets.errors import DiskFull, MosaicError, SettingsError
+from oam_mosaic_assets.errors import DiskFull, MosaicError, PublicationLost, SettingsError
 from oam_mosaic_assets.gateways.folder_store import REFUSALS
+from oam_mosaic_assets.gateways.object_store import PreconditionFailed
 from oam_mosaic_assets.gateways.whole_file import NO_ROOM
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ _POLARS_IS_FULL: Final = (f"os error {errno.ENOSPC}", f"os error {errno.EDQUOT}"
 
 @contextmanager
 def failing_clearly() -> Iterator[None]:
-    """Turn domain errors, full disks and denied files into `dagster.Failure`; the rest are bugs, and pass."""
+    """Turn domain errors, lost races, full disks and denied files into `dagster.Failure`; the rest pass."""
     try:
         yield
     except MosaicError as error:
         raise failure_of(error) from None
+    except PreconditionFailed as error:
+        raise failure_of(_changed_meanwhile(error)) from None
     except OSError as error:
         if error.errno in NO_ROOM:
             raise _disk_full(error.filename or error) from None
@@ -58,6 +61,13 @@ def failing_clearly() -> Iterator[None]:
         if not any(words in str(error) for words in _POLARS_IS_FULL):
             raise
         raise _disk_full(error) from None
+
+
+def _changed_meanwhile(error: PreconditionFailed) -> PublicationLost:
+    return PublicationLost(
+        f"Somebody else changed an object while this run worked with it: {error}.",
+        hint="Run again; if it happens again, check who else writes to this place.",
+    )
 
 
 def _disk_full(said: object) -> dg.Failure:

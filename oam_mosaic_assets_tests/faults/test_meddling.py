@@ -13,6 +13,7 @@ from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.s3_store import S3Store
 from oam_mosaic_assets_tests.chain import Outcome, Site
+from oam_mosaic_assets_tests.faults.stores import Meddled
 
 ARCHIVE = Headers("application/vnd.pmtiles")
 FOREIGN = b"someone else's archive"
@@ -189,6 +190,23 @@ def test_a_foreign_object_under_the_fixed_key_is_kept_and_waits_for_a_person(any
     assert site.stays_whole().build == build
     content, _ = site.store.get_bytes(kept) or (b"", None)
     assert content == FOREIGN
+
+
+def test_a_foreign_object_that_is_replaced_while_it_is_copied_asks_for_another_run(site: Site) -> None:
+    site.store.delete([each.key for each in site.store.keys("")])
+
+    def write_foreign() -> None:
+        site.store.put_bytes("global-mosaic.pmtiles", FOREIGN, ARCHIVE, public=True)
+
+    write_foreign()
+    copies = f"{site.keys.releases_root}foreign-*"
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, copies, write_foreign))
+
+    assert (outcome.kind, outcome.exit_code) == ("PublicationLost", 1)
+    assert "global-mosaic.pmtiles in" in outcome.text
+    assert "check who else writes to this place" in outcome.text
+    assert site.run().kind == "HeldBack"
+    site.store.delete([each.key for each in site.store.keys("")])
 
 
 def test_while_a_foreign_object_waits_for_a_person_neither_builds_nor_copies_pile_up(site: Site) -> None:
