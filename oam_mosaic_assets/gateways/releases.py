@@ -334,6 +334,11 @@ class Releases:
                 f"The staged {key} was replaced after its audit.",
                 hint="Build again; if it happens again, check who else writes to this place.",
             )
+        if build == public:
+            return PublicationLost(
+                f"{build} was published by another run; one of the two is a retry of the other.",
+                hint="Nothing needs to be done.",
+            )
         if is_overtaken(build, public):
             return PublicationLost(
                 f"Another publisher was faster: {public} became public while {build} was being made, "

@@ -144,6 +144,23 @@ def test_a_run_that_was_taken_for_dead_does_not_delete_what_its_retry_published(
     site.recovers(after)
 
 
+def test_a_run_whose_retry_was_faster_says_that_nothing_needs_to_be_done(site: Site) -> None:
+    before = site.published()
+
+    def publish_as_its_retry() -> None:
+        (build,) = {each.key.split("/")[2] for each in site.store.keys(site.keys.staging_root)}
+        assert site.run(job="publish_held_build", tags={"oam-mosaic/build": build}).success
+
+    outcome = site.run(store=Meddled(site.settings.mosaic_store, site.keys.lock, publish_as_its_retry))
+
+    after = site.stays_whole()
+    assert after.build > before.build
+    assert outcome.kind == "PublicationLost"
+    assert outcome.text.startswith(f"{after.build} was published by another run")
+    assert outcome.text.endswith("Nothing needs to be done.")
+    site.recovers(after)
+
+
 def test_a_run_that_was_taken_for_dead_leaves_the_release_that_its_retry_is_writing(site: Site) -> None:
     before = site.published()
     builds: list[str] = []
