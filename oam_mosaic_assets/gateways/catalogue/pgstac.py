@@ -34,10 +34,12 @@ _Answer = TypeVar("_Answer")
 _CONNECTION: Final = {
     "connect_timeout": 10,
     "fallback_application_name": "oam-mosaic",
-    # A host that vanished is noticed within a minute, even while waiting for the server to answer.
+    # A host that vanished is noticed within a minute, even while waiting for the server to answer; the last,
+    # if it vanished before it confirmed the question: Linux would send it again for a quarter of an hour.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
 }
 """Seconds and names for libpq, unless the connection's settings say otherwise."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from typing import Any
 from urllib.parse import quote
@@ -66,6 +68,17 @@ def test_a_server_that_is_down_may_be_back_later() -> None:
 def test_a_host_that_cannot_be_found_may_be_back_later() -> None:
     with pytest.raises(CatalogueUnavailable):
         PgstacCatalogue({"host": "db.invalid", "dbname": "eoapi"}, COLLECTION).count()
+
+
+def test_a_host_that_vanishes_before_it_confirms_a_question_is_not_waited_for(
+    database: PgstacDatabase,
+) -> None:
+    """Nothing that tests may do makes packets vanish, so this looks at what the kernel was told."""
+    with (
+        PgstacCatalogue(database.dsn, COLLECTION)._connected() as connection,
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+    ):
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
 
 
 def test_a_connection_that_is_cut_during_the_read_may_be_back_later(many_items: PgstacDatabase) -> None:
