@@ -20,7 +20,10 @@ from oam_mosaic_assets.resources.scratch import Scratch
 from oam_mosaic_assets.resources.staging import discard_staged
 
 IMAGES_BEFORE = "images_before.parquet"
-"""Ids and digests of the previous build's images, and geometries of those that are named, for the audit."""
+"""Ids and digests of the previous build's images, and geometries of those that are named, for the audit.
+
+Id and digest are null for an image that was taken down since: a takedown deletes builds that name it.
+"""
 
 
 @dg.asset(
@@ -51,9 +54,11 @@ def catalog_changes(
             kept = None
         before = kept.footprints if kept else None
         stated = _stated(stac_footprints, current[0] if current and before else None)
-        changes = changes_of(before, stac_footprints.path, taken_down=releases.takedowns.ids(), stated=stated)
+        taken_down = releases.takedowns.ids()
+        changes = changes_of(before, stac_footprints.path, taken_down=taken_down, stated=stated)
         document.write_bytes(as_json(changes))
-        _note_images(before, images_before, named_in(document))
+        hidden = taken_down - _ids_in(stac_footprints.path, taken_down)
+        _note_images(before, images_before, named=named_in(document), hidden=hidden)
     return staged(
         stac_footprints,
         CHANGES,
@@ -84,8 +89,21 @@ def _stated(footprints: Artifact, before: Pointer | None) -> dict[str, Any]:
     }
 
 
-def _note_images(before: Path | None, target: Path, named: Collection[str]) -> None:
+def _ids_in(footprints: Path, wanted: Collection[str]) -> frozenset[str]:
+    """Those of the ids that belong to images drawn in this build."""
+    some = pl.scan_parquet(footprints, glob=False).filter(pl.col("id").is_in(list(wanted)))
+    return frozenset(some.select("id").collect(engine="streaming")["id"])
+
+
+def _note_images(
+    before: Path | None, target: Path, *, named: Collection[str], hidden: Collection[str]
+) -> None:
     columns = {"id": pl.String(), "digest": pl.Binary(), "geometry": pl.Binary()}
     rows = pl.LazyFrame(schema=columns) if before is None else pl.scan_parquet(before, glob=False)
-    found = rows.select("id", "digest", pl.when(pl.col("id").is_in(list(named))).then("geometry"))
+    is_known = ~pl.col("id").is_in(list(hidden))
+    found = rows.select(
+        pl.when(is_known).then("id"),
+        pl.when(is_known).then("digest"),
+        pl.when(pl.col("id").is_in(list(named))).then("geometry"),
+    )
     found.sink_parquet(target, engine="streaming")

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
+from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.product import Product
@@ -13,7 +14,7 @@ from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
-from oam_mosaic_assets.resources.failures import failing_clearly
+from oam_mosaic_assets.resources.failures import WHAT_TO_DO, failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.scratch import Scratch
 
@@ -65,6 +66,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
                 on_progress=lambda share: progress.step(context.log, "auditing", share, text),
             )
         confirmed = context.run.tags.get(CONFIRM_TAG)
+        advice = _advice(audit, staged.build, is_takedown=TAKEDOWN_TAG in context.run.tags)
         found = {verdict.name: verdict for verdict in audit.verdicts}
         for name in checks:
             # what a broken file left open has not been shown to be right
@@ -80,7 +82,7 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
                 description=f"{verdict.text}; confirmed: {confirmed}" if overruled else verdict.text,
                 metadata={
                     **verdict.numbers,
-                    **({} if verdict.passed or overruled else {"what to do": _advice(audit, staged.build)}),
+                    **({} if verdict.passed or overruled else {WHAT_TO_DO: advice}),
                     "build": staged.build,
                     "seconds": audit.seconds,
                 },
@@ -98,8 +100,16 @@ def _taken_over(product: Product, staged: Artifact, releases: Releases, scratch:
     return before if isinstance(before, Before) and before.build == build else None
 
 
-def _advice(audit: Audit, build: str) -> str:
+def _advice(audit: Audit, build: str, *, is_takedown: bool) -> str:
     """What a maintainer can do about a build that is not published."""
     if audit.failures:
-        return "Fix the cause and build again. This build was deleted; the public mosaic stays as it was."
-    return f"If this is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON"
+        again = "repeat the takedown" if is_takedown else "build again"
+        return f"Fix the cause and {again}. This build was deleted; the public mosaic stays as it was."
+    return f"If this is as it should be, {how_to_confirm(None if is_takedown else build)}"
+
+
+def how_to_confirm(build: str | None) -> str:
+    """How a person confirms a build that is held back; None for one that was to take an image down."""
+    if build is None:  # publishing it would not delete the earlier ones
+        return "repeat the command with --confirm: oam-mosaic takedown ID --reason REASON --confirm REASON"
+    return f"confirm it: oam-mosaic publish {build} --confirm REASON"

@@ -21,6 +21,7 @@ from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNC
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
 from oam_mosaic_assets.automation.processes import this_process
 from oam_mosaic_assets.automation.run_launcher import PROCESS_TAG
+from oam_mosaic_assets.checks.audit import how_to_confirm
 from oam_mosaic_assets.cli import kind_of
 from oam_mosaic_assets.cli.releases import announcement
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
@@ -30,7 +31,7 @@ from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsError
 from oam_mosaic_assets.gateways.from_settings import store_of
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS
-from oam_mosaic_assets.io_managers.object_store import BUILD, BUILD_TAG
+from oam_mosaic_assets.io_managers.object_store import BUILD_TAG
 from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, KIND, WHAT_TO_DO, cause_of
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
 from oam_mosaic_assets.resources.records import recording_clearly
@@ -211,6 +212,8 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
             values = {name: value.value for name, value in stated.metadata.items()}
             hint = str(values.get(WHAT_TO_DO, ""))
             message = (stated.description or "").removesuffix(hint).rstrip()
+            if values[KIND] == HeldBack.__name__ and TAKEDOWN_TAG in result.dagster_run.tags:
+                hint = f"If it may be replaced, {how_to_confirm(None)}."
             console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}\n\n{kind_of(str(values[KIND]))}")
             return int(str(values.get(EXIT_CODE, 1)))
         if error is not None:
@@ -226,7 +229,6 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
 def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation], *, is_public: bool) -> int:
     """Print which checks failed and what that means; returns the exit code."""
     are_guards = {each.check_name for each in failed} <= GUARDS
-    builds = {str(each.metadata[BUILD].value) for each in failed if BUILD in each.metadata}
     if is_public:
         outcome = "It is public, but the check of what the store now holds failed"
     elif are_guards:
@@ -239,10 +241,12 @@ def _explain_checks(console: Console, failed: Sequence[dg.AssetCheckEvaluation],
     if is_public:
         return Passing.exit_code
     kind = HeldBack if are_guards else AuditFailed
-    if builds and are_guards:
-        console.print(
-            "\nWhat to do: if this is as it should be, confirm it: "
-            f"oam-mosaic publish {builds.pop()} --confirm REASON"
-        )
+    advice = [
+        each.metadata[WHAT_TO_DO].value
+        for each in failed
+        if (each.check_name in GUARDS) == are_guards and WHAT_TO_DO in each.metadata
+    ]
+    if advice:
+        console.print(f"\nWhat to do: {advice[0]}")
     console.print(f"\n{kind_of(kind.__name__)}")
     return kind.exit_code

@@ -6,7 +6,7 @@ import json
 
 from oam_mosaic_assets.cli.releases import announced, releases_of, say
 from oam_mosaic_assets.core.footprint import as_id
-from oam_mosaic_assets.errors import MosaicError, Passing, SettingsError
+from oam_mosaic_assets.errors import MosaicError, Passing, Refused, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
 from oam_mosaic_assets.gateways.purge import Purged, purge
 from oam_mosaic_assets.gateways.releases import Releases
@@ -47,7 +47,7 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
     except BaseException:
         say(f"{name} is on the takedown list, but may still be public: run the same command again")
         raise
-    _report(releases, name, found)
+    _report(releases, name, found, advised=code == Refused.exit_code)
     return (code or Passing.exit_code) if found.left else 0
 
 
@@ -67,13 +67,14 @@ def _see_whether_it_is_known(settings: Settings, name: str) -> None:
     say("NOTE: the catalogue holds no image with this id; if you mistyped it, --undo it")
 
 
-def _report(releases: Releases, name: str, found: Purged) -> None:
+def _report(releases: Releases, name: str, found: Purged, *, advised: bool) -> None:
     print(f"{name} is on the takedown list; no later build will show it")  # noqa: T201
     for each in found.deleted:
         print(f"deleted: {each}")  # noqa: T201
     searched = f"{found.searched:,} objects in {releases.store.origin} were read"
     if found.left:
-        print(f"{searched}; it is still named in {', '.join(found.left)}. Fix the cause and run this again")  # noqa: T201
+        advice = "" if advised else ". Fix the cause and run this again"
+        print(f"{searched}; it is still named in {', '.join(found.left)}{advice}")  # noqa: T201
     else:
         print(f"{searched}; nothing that is left names it")  # noqa: T201
 

@@ -25,8 +25,8 @@ def examine_changes(
     """Judge the document.
 
     Args:
-        before: `id` and `digest` of the previous build's images, and the `geometry` of those that are named;
-            a table without rows if there was none.
+        before: `id` and `digest` of the previous build's images, both null for those that had been taken
+            down, and the `geometry` of those that are named; a table without rows if there was none.
         now: the footprints of this build.
         taken_down: ids of the images that nothing may name.
         stated: what it must say besides the changes: which builds it compares.
@@ -39,10 +39,13 @@ def examine_changes(
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         return [Verdict.failing("changes_are_true", f"it is not a list of changes: {error!r}")]
     named = sorted(set().union(*ids.values()) & set(taken_down))
-    is_first = pl.scan_parquet(before, glob=False).select(pl.len()).collect().item() == 0
+    rows = pl.scan_parquet(before, glob=False).select(pl.len(), pl.col("id").null_count())
+    images, nameless = rows.collect().row(0)
+    is_first = images == 0
     expected = {name: [] for name in LISTS} if is_first else _expected(before, now)
     removed = [each for each in expected["removed"] if each not in taken_down]
-    hidden, expected["removed"] = len(expected["removed"]) - len(removed), removed
+    hidden = nameless + len(expected["removed"]) - len(removed)
+    expected["removed"] = removed
     wrong = []
     if total <= LISTED:
         wrong = [
@@ -79,7 +82,7 @@ def examine_changes(
 
 def _expected(before: Path, now: Path) -> dict[str, list[str]]:
     was, has = (pl.scan_parquet(path, glob=False).select("id", "digest") for path in (before, now))
-    both = was.join(has, on="id", how="full", coalesce=True, suffix="_now")
+    both = was.drop_nulls().join(has, on="id", how="full", coalesce=True, suffix="_now")
     which = {
         "added": pl.col("digest").is_null(),
         "removed": pl.col("digest_now").is_null(),

@@ -72,7 +72,7 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
             elif not build or build == public:
                 left.append(each.key)
             else:
-                say(f"deleting {build}, which holds the image")
+                say(f"deleting {build}, which names the image")
                 delete_releases(store, keys, [build])
                 releases.staged.discard(build)
                 deleted.add(build)

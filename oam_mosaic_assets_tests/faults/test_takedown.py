@@ -208,6 +208,31 @@ def test_where_no_build_can_be_made_that_is_said_and_a_second_call_ends_it(
     assert naming(site, GONE) == [site.keys.taken_down]
 
 
+def test_where_a_guard_holds_the_build_back_the_command_is_repeated_with_a_reason(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = new_site
+    site.environment["MOSAIC_PRODUCTS"] = "mosaic,changes"  # which are compared with the build before
+    before = published(site)
+    write_items(site.items, some_items(IMAGES - 10))
+
+    assert site.command("takedown", GONE, "--reason", WHY) == 3
+
+    told = "".join(capfd.readouterr())
+    (held,) = Releases(site.store, site.keys).staged.waiting()
+    assert f"deleting {held}" not in told
+    assert f"deleted: {held}" not in told
+    assert "oam-mosaic takedown ID --reason REASON --confirm REASON" in told
+    assert "oam-mosaic publish" not in told
+    assert "Fix the cause" not in told
+    assert f"it is still named in {site.keys.footprints(before.build)}" in told
+    assert not [key for key in naming(site, GONE) if key.startswith(site.keys.staging_root)]
+
+    assert site.command("takedown", GONE, "--reason", WHY, "--confirm", "a campaign ended") == 0
+    assert naming(site, GONE) == [site.keys.taken_down]
+    assert Releases(site.store, site.keys).staged.waiting() == []
+
+
 def test_one_that_is_stopped_says_that_the_image_may_still_be_public(
     new_site: Site, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
