@@ -7,11 +7,13 @@ import dagster as dg
 
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
+from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN
 from oam_mosaic_assets.resources.failures import WHAT_TO_DO, failing_clearly
 
 WHAT_HELPS: Final = (
@@ -36,6 +38,8 @@ def mosaic_is_fresh(
     with failing_clearly():
         pointer, differences = releases.looked_at()
         hold = releases.holds.present()
+        # a takedown searches the store once its run has ended
+        unfinished = [] if TAKEDOWN_TAG in context.run.tags else releases.takedowns.unfinished()
     comparison = None
     if pointer and not pointer.is_comparable(catalogue.kind):
         context.log.info("The public mosaic shows another source, so it is not compared with the one set")
@@ -54,11 +58,13 @@ def mosaic_is_fresh(
         warn_hours=mosaic_plan.fresh_warn_hours,
         fail_hours=mosaic_plan.fresh_fail_hours,
         held=str(hold) if hold else "",
+        not_gone=len(unfinished),
     )
     context.log.info(verdict.text)
+    hint = FINISH_TAKEDOWN if verdict.is_late_only and unfinished else WHAT_HELPS
     return dg.AssetCheckResult(
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.WARN if verdict.is_late_only else dg.AssetCheckSeverity.ERROR,
         description=verdict.text,
-        metadata={**({} if verdict.passed else {WHAT_TO_DO: WHAT_HELPS}), **verdict.numbers},
+        metadata={**({} if verdict.passed else {WHAT_TO_DO: hint}), **verdict.numbers},
     )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.errors import ArchiveUnreadable, DiskFull, SettingsError
+from oam_mosaic_assets.errors import ArchiveUnreadable, DiskFull, SettingsError, StoreRefused
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN, not_gone
 from oam_mosaic_assets.gateways.whole_file import NO_ROOM
 from oam_mosaic_assets.settings import SOURCES, Settings
 
@@ -35,6 +36,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     releases = Releases(store_of(settings), settings.keys)
     pointer, differences = releases.looked_at()
     hold = releases.holds.present()
+    unfinished, remarks = _takedowns(releases)
     catalogue = catalogue_of(settings)
     is_asked = ask_catalogue and not settings.test_mode  # that shows only part of it
     compared = pointer if is_asked and pointer and pointer.is_comparable(catalogue.kind) else None
@@ -47,6 +49,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         warn_hours=settings.fresh_warn_hours,
         fail_hours=settings.fresh_fail_hours,
         held=str(hold) if hold else "",
+        not_gone=unfinished,
     )
     facts: dict[str, Any] = {
         "store": releases.store.origin,
@@ -56,7 +59,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         **verdict.numbers,
         "held": hold and asdict(hold) if as_json else str(hold or "no"),
         "waiting": releases.staged.waiting(),
-        "remarks": [*settings.remarks(), *_other_source(pointer, catalogue.kind)],
+        "remarks": [*settings.remarks(), *_other_source(pointer, catalogue.kind), *remarks],
     }
     if ask_catalogue and not is_asked:
         facts["remarks"].append("--catalogue: not compared, as TEST_MODE draws only a part of it.")
@@ -78,6 +81,15 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         }
     _print(facts, as_json=as_json)
     return 0 if verdict.passed else 1
+
+
+def _takedowns(releases: Releases) -> tuple[int, list[str]]:
+    """How many images that were taken down may still be public or kept, and a remark on them."""
+    try:
+        names = releases.takedowns.unfinished()
+    except StoreRefused as error:  # what is public can be told all the same
+        return 0, [str(error)]
+    return len(names), [f"Takedown: {not_gone(names)}. {FINISH_TAKEDOWN}"] if names else []
 
 
 def _other_source(public: Pointer | None, kind: str) -> Iterator[str]:

@@ -55,8 +55,8 @@ class Freshness:
 
     Attributes:
         passed: all is well.
-        is_late_only: a build is overdue, or its age is unknown because a clock is wrong, but what is public
-            is intact and not stale.
+        is_late_only: a build is overdue, its age is unknown because a clock is wrong, or a takedown is not
+            finished, but what is public is intact and not stale.
         text: the judgement in words, with age and missing images.
         numbers: what the judgement is based on.
     """
@@ -76,6 +76,7 @@ def judge_freshness(
     warn_hours: float,
     fail_hours: float,
     held: str = "",
+    not_gone: int = 0,
 ) -> Freshness:
     """Judge by when the mosaic was last known to agree with the catalogue, not by when it was uploaded.
 
@@ -87,6 +88,7 @@ def judge_freshness(
         warn_hours: age at which the mosaic is late.
         fail_hours: age at which it is stale.
         held: why no build may become public; empty if one may.
+        not_gone: images that were taken down, but may still be public or kept.
     """
     if pointer is None:
         text = "; ".join(differences) or "nothing has been published here yet"
@@ -101,6 +103,11 @@ def judge_freshness(
         texts.append(str(comparison))
     if held:
         texts.append(held)
+    if not_gone:  # their ids are told only to those who may read the private list
+        texts.append(
+            f"images on the takedown list that may still be public or kept here: {not_gone:,} "
+            "(oam-mosaic takedown --list)"
+        )
     if age >= fail_hours:
         texts.insert(0, f"the mosaic is stale: no build for {_hours(age)} (allowed: {fail_hours:g} h)")
     elif age >= warn_hours:
@@ -109,9 +116,10 @@ def judge_freshness(
     if is_ahead:
         texts.insert(0, f"its snapshot is {_hours(-age)} ahead of this machine's clock: set the clock")
     stale = bool(differences) or age >= fail_hours
+    is_warning = age >= warn_hours or is_ahead or not_gone > 0
     return Freshness(
-        passed=not stale and age < warn_hours and not is_ahead,
-        is_late_only=not stale and (age >= warn_hours or is_ahead),
+        passed=not stale and not is_warning,
+        is_late_only=not stale and is_warning,
         text="; ".join(texts),
         numbers=numbers,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -11,6 +11,9 @@ from typing import Final
 from oam_mosaic_assets.core.release import Keys, as_json
 from oam_mosaic_assets.errors import PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
+
+FINISH_TAKEDOWN: Final = "Finish what was begun: oam-mosaic takedown ID --reason REASON."
+"""What to do about an image that may still be public or kept."""
 
 _ATTEMPTS: Final = 5
 
@@ -32,6 +35,11 @@ class Takedown:
     gone: dict[str, str] = field(default_factory=dict)
 
 
+def not_gone(names: Sequence[str]) -> str:
+    """What is said of images that may still be public or kept."""
+    return f"on the takedown list, but may still be public or kept here: {', '.join(names)}"
+
+
 class Takedowns:
     """The list in a store. Every build reads it, so an unreadable one stops them all."""
 
@@ -47,6 +55,10 @@ class Takedowns:
     def ids(self) -> frozenset[str]:
         """The ids that no build may show."""
         return frozenset(each.id for each in self.all())
+
+    def unfinished(self) -> list[str]:
+        """The ids that may still be public or kept in this place. Raises as `all` does."""
+        return [each.id for each in self.all() if self._place not in each.gone]
 
     def add(self, name: str, reason: str) -> None:
         """Put an image on the list; one that is on it already keeps its date."""

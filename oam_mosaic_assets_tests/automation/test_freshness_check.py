@@ -14,6 +14,7 @@ import pytest
 
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.automation.conftest import IMAGES
 from oam_mosaic_assets_tests.chain import Outcome, Site, quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import HERE, a_page, scripted_api
@@ -68,6 +69,21 @@ def test_a_late_mosaic_is_a_warning_in_a_green_run(site: Site) -> None:
     assert evaluation.severity is dg.AssetCheckSeverity.WARN
     assert evaluation.description is not None
     assert "the mosaic is late: a build was due 5.0 h ago" in evaluation.description
+
+
+def test_a_takedown_that_is_not_finished_is_a_warning_that_names_nobody(site: Site) -> None:
+    site.published()
+    takedowns = Releases(site.store, site.keys).takedowns
+    takedowns.add("somebody's garden", "a request")
+    try:
+        outcome, evaluation = look(site)
+    finally:
+        takedowns.remove("somebody's garden")
+    assert outcome.success
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert evaluation.description is not None
+    assert "on the takedown list that may still be public or kept here: 1" in evaluation.description
+    assert "garden" not in f"{evaluation} {outcome.log}"
 
 
 def test_a_stale_mosaic_turns_the_run_red(site: Site) -> None:

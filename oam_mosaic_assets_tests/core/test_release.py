@@ -107,7 +107,11 @@ def test_another_plan_or_tippecanoe_is_another_recipe() -> None:
 
 
 def fresh(
-    age_hours: float, *, differences: tuple[str, ...] = (), comparison: Comparison | None = None
+    age_hours: float,
+    *,
+    differences: tuple[str, ...] = (),
+    comparison: Comparison | None = None,
+    not_gone: int = 0,
 ) -> tuple[bool, bool, str]:
     found = judge_freshness(
         POINTER,
@@ -116,6 +120,7 @@ def fresh(
         now=NOW + timedelta(hours=age_hours),
         warn_hours=25,
         fail_hours=36,
+        not_gone=not_gone,
     )
     return found.passed, found.is_late_only, found.text
 
@@ -145,6 +150,13 @@ def test_what_someone_deleted_is_named_however_young_the_mosaic_is() -> None:
     passed, late_only, text = fresh(1, differences=("global-mosaic.pmtiles is gone",))
     assert (passed, late_only) == (False, False)
     assert text.startswith("global-mosaic.pmtiles is gone")
+
+
+def test_a_takedown_that_is_not_finished_is_a_warning_however_young_the_mosaic_is() -> None:
+    passed, late_only, text = fresh(1, not_gone=2)
+    assert (passed, late_only) == (False, True)
+    assert "images on the takedown list that may still be public or kept here: 2" in text
+    assert fresh(40, not_gone=2)[:2] == (False, False)
 
 
 def test_an_addition_and_a_deletion_do_not_cancel() -> None:

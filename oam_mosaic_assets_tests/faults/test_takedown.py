@@ -202,10 +202,15 @@ def test_where_no_build_can_be_made_that_is_said_and_a_second_call_ends_it(
     assert public_mosaic_is_whole(site.store, site.keys) == second
     assert site.command("takedown", "--list") == 0
     assert "not gone yet" in capfd.readouterr().out
+    assert site.command("status") == 1
+    assert f"but may still be public or kept here: {GONE}. Finish" in capfd.readouterr().out
 
     site.items.write_bytes(items)
     assert site.command("takedown", GONE, "--reason", WHY) == 0
     assert naming(site, GONE) == [site.keys.taken_down]
+    capfd.readouterr()
+    assert site.command("status") == 0
+    assert "takedown" not in capfd.readouterr().out.lower()
 
 
 def test_where_a_guard_holds_the_build_back_the_command_is_repeated_with_a_reason(
@@ -253,7 +258,9 @@ def test_one_that_is_stopped_says_that_the_image_may_still_be_public(
     assert site.command("takedown", "--undo", GONE) == 0
 
 
-def test_a_list_that_cannot_be_read_stops_every_build(new_site: Site) -> None:
+def test_a_list_that_cannot_be_read_stops_every_build(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
     site = new_site
     before = published(site)
     site.store.put_bytes(site.keys.taken_down, b"{", Headers("application/json"))
@@ -262,4 +269,6 @@ def test_a_list_that_cannot_be_read_stops_every_build(new_site: Site) -> None:
 
     assert outcome.kind == "StoreRefused"
     assert "lists what was taken down and cannot be read" in outcome.text
+    assert site.command("status") == 0
+    assert "lists what was taken down and cannot be read" in capfd.readouterr().out
     assert public_mosaic_is_whole(site.store, site.keys) == before

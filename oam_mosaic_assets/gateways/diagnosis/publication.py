@@ -12,6 +12,7 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.gateways.ownership import foreign_objects
 from oam_mosaic_assets.gateways.publisher_lock import holder_of
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN, not_gone
 
 
 def examine_publication(store: ObjectStore, keys: Keys) -> Generator[Finding, None, int | None]:
@@ -51,17 +52,10 @@ def _waiting(releases: Releases) -> Iterator[Finding]:
     if hold := releases.holds.present():
         yield Finding("hold", State.WRONG, str(hold), "Builds are refused until `oam-mosaic resume`.")
     try:
-        pending = [each.id for each in releases.takedowns.all() if releases.keys.prefix not in each.gone]
+        if unfinished := releases.takedowns.unfinished():
+            yield Finding("takedown", State.WARNING, not_gone(unfinished), FINISH_TAKEDOWN)
     except MosaicError as error:
         yield Finding.of("takedown", error)
-        pending = []
-    if pending:
-        yield Finding(
-            "takedown",
-            State.WARNING,
-            f"on the takedown list, but may still be public or kept here: {', '.join(pending)}",
-            "Finish what was begun: oam-mosaic takedown ID --reason REASON.",
-        )
     for build in releases.staged.waiting():
         yield Finding(
             "held build",
