@@ -20,11 +20,10 @@ from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN, not_gone
 from oam_mosaic_assets.gateways.whole_file import NO_ROOM
-from oam_mosaic_assets.settings import SOURCES, Settings
+from oam_mosaic_assets.settings import Settings
 
 if TYPE_CHECKING:
     from oam_mosaic_assets.core.archive import Archive
-    from oam_mosaic_assets.core.release import Pointer
 
 _LABELS = {"text": "state", "tilejson": "TileJSON", "sha256": "SHA-256"}
 """What a person reads in place of the name of a fact."""
@@ -59,7 +58,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         **verdict.numbers,
         "held": hold and asdict(hold) if as_json else str(hold or "no"),
         "waiting": releases.staged.waiting(),
-        "remarks": [*settings.remarks(), *_other_source(pointer, catalogue.kind), *remarks],
+        "remarks": [*settings.remarks(), *settings.replaces(pointer), *remarks],
     }
     if ask_catalogue and not is_asked:
         facts["remarks"].append("--catalogue: not compared, as TEST_MODE draws only a part of it.")
@@ -90,16 +89,6 @@ def _takedowns(releases: Releases) -> tuple[int, list[str]]:
     except StoreRefused as error:  # what is public can be told all the same
         return 0, [str(error)]
     return len(names), [f"Takedown: {not_gone(names)}. {FINISH_TAKEDOWN}"] if names else []
-
-
-def _other_source(public: Pointer | None, kind: str) -> Iterator[str]:
-    """Warn if the next build reads another source, say because a variable was set for one build alone."""
-    if public and public.source != kind:
-        read_from, stated = (SOURCES.get(each, each) for each in (public.source, kind))
-        yield (
-            f"The public mosaic was built from {read_from}, but the settings name {stated}: "
-            "the next build replaces it."
-        )
 
 
 def write_sample(images: int, output: Path | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from oam_mosaic_assets.core.history import Release, Retention, one_before
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.core.sizes import size_in_words
+from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.releases import Releases
@@ -31,6 +33,9 @@ def announcement(settings: Settings, *, reads_catalogue: bool = False, place: st
     """
     lines = [f"Note  {remark}" for remark in settings.remarks()]
     if reads_catalogue:
+        with suppress(MosaicError):  # the run will report it
+            public = Releases(store_of(settings, patient=False), settings.keys).current()
+            lines += [f"Note  {remark}" for remark in settings.replaces(public[0] if public else None)]
         lines.append(f"From  {catalogue_of(settings).origin}")
     return [*lines, f"{place:<4}  {store_of(settings).public_address(settings.keys.archive)}"]
 

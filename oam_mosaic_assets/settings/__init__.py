@@ -24,7 +24,7 @@ from pydantic import (
 
 from oam_mosaic_assets.core.imagery.recipe import WIDEST_FEATHER, Kind, Order
 from oam_mosaic_assets.core.product import BY_DEFAULT
-from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.core.release import Keys, Pointer
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.settings.agreement import SAMPLE, TEST, disagreements
@@ -288,6 +288,15 @@ class Settings(BaseModel):
         if self.sample_goes_to_s3:
             keys = keys.below(f"{SAMPLE}/")
         return keys
+
+    def replaces(self, public: Pointer | None) -> list[str]:
+        """A warning if builds read another source than the public one did: a variable may be forgotten."""
+        if public is None or public.source == self.source:
+            return []
+        read_from, stated = (SOURCES.get(each, each) for each in (public.source, self.source))
+        built = f"The public mosaic was built from {read_from}, but the settings name {stated}"
+        unguarded = "" if public.is_comparable(self.source) else ", however few images it has then"
+        return [f"{built}: the next build replaces it{unguarded}."]
 
     def remarks(self) -> list[str]:
         """Effects of these settings that may come as a surprise."""

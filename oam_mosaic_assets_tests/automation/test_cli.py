@@ -160,11 +160,16 @@ def test_a_build_that_a_guard_holds_back_exits_with_3_and_a_person_lets_it_pass(
     assert manifest["confirmed"] == "one of thirty is known to be broken"
 
 
+@pytest.mark.usefixtures("built")
 def test_a_build_whose_catalogue_does_not_answer_exits_with_1(shell: Shell) -> None:
     failed = shell.run_forked("build", STAC_ITEMS="", PGHOST="127.0.0.1", PGPORT="1")
     assert failed.returncode == PASSING, failed.stderr
     assert "Not published: PostgreSQL at 127.0.0.1:1/" in failed.stderr
     assert failed.stderr.count("Connection refused") == 1, "a failure is told once"
+    assert failed.stderr.startswith(
+        "Note  The public mosaic was built from a file of items, but the settings name a pgSTAC database: "
+        "the next build replaces it.\n"
+    )
     advice = "What to do: Check that the database is up and reachable, then run again."
     assert failed.stderr.endswith(f"{advice}\n\nKind: CatalogueUnavailable (see docs/operation.md)\n")
     assert "127.0.0.1:1" in failed.stderr
@@ -240,8 +245,14 @@ def test_status_says_that_the_next_build_would_replace_what_another_source_made(
     (remark,) = stated["remarks"]
     assert remark == (
         "The public mosaic was built from a file of items, but the settings name the made-up sample: "
-        "the next build replaces it."
+        "the next build replaces it, however few images it has then."
     )
+    (found,) = [
+        each
+        for each in json.loads(shell.run("doctor", "--json", STAC_ITEMS="").stdout)["findings"]
+        if each["subject"] == "source"
+    ]
+    assert (found["state"], found["text"]) == ("warning", remark)
 
 
 @pytest.mark.usefixtures("built")

@@ -71,4 +71,4 @@ def _store(settings: Settings) -> Generator[Finding, None, tuple[bool, int | Non
     if any(each.is_in_the_way and each.subject in needed for each in found):
         yield Finding("public mosaic", State.UNTRIED, "not checked: the store cannot be read")
         return False, None
-    return True, (yield from examine_publication(store_of(settings), keys))
+    return True, (yield from examine_publication(store_of(settings), keys, settings.replaces))
