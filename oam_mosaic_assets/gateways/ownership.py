@@ -21,12 +21,17 @@ _COMPARED: Final = 16 * 1024
 """Bytes compared at each end of an archive; the first hold header, root directory and usually metadata."""
 
 
-def build_shown(store: ObjectStore, keys: Keys, present: StoredObject) -> str | None:
-    """The build whose product or TileJSON an object under a fixed key is; None if the object is foreign."""
+def build_shown(store: ObjectStore, keys: Keys, present: StoredObject, *, likely: str = "") -> str | None:
+    """The build whose product or TileJSON an object under a fixed key is; None if the object is foreign.
+
+    Args:
+        likely: the build to name if several have the same product.
+    """
     if present.key == keys.tilejson:
         return _described_build(store, keys, present.key)
     product = keys.product_at(present.key)
-    for each in store.keys(keys.releases_root):
+    released = store.keys(keys.releases_root)
+    for each in sorted(released, key=lambda each: not each.key.startswith(keys.release(likely))):
         build, _, name = each.key.removeprefix(keys.releases_root).partition("/")
         if name == product and each.size == present.size and _look_alike(store, each, present):
             return build

@@ -76,24 +76,41 @@ class PublicKeys:
 
     def differences(self, pointer: Pointer) -> list[str]:
         """Public objects that are not as the pointer says: deleted, overwritten, or not publicly readable."""
-        found = []
+        found, alike = list[str](), list[str]()
         for key, etag in pointer.etags.items():
             present = self.store.head(key)
             if present is None:
                 found.append(f"{key} is gone")
             elif present.etag != etag:
-                build = build_shown(self.store, self.keys, present)
-                found.append(
-                    f"{key} shows {build}, whose publication did not finish"
-                    if build not in (None, pointer.build)
-                    else f"{key} was overwritten on {present.written_at:%Y-%m-%d %H:%M} UTC"
-                )
+                said = self._said_of(present, pointer.build)
+                (found if said else alike).append(said or key)
             elif self.store.read_publicly(key, length=1) is None:
                 found.append(f"{key} is not publicly readable")
+        if alike:
+            wrote = f"not the objects that {pointer.build} wrote, but look the same, as in a copied store"
+            found.append(f"{', '.join(alike)}: {wrote}")
         if self.store.read_publicly(self.keys.pointer, length=1) is None:
             found.append(f"{self.keys.pointer} is not publicly readable")
         found += [f"{key} is gone" for key in pointer.released.values() if self.store.head(key) is None]
         return found
+
+    def _said_of(self, present: StoredObject, public: str) -> str:
+        """What an object is that the public build did not write; empty if it looks like what that wrote."""
+        key, build = present.key, build_shown(self.store, self.keys, present, likely=public)
+        if build not in (None, public):
+            return f"{key} shows {build}, whose publication did not finish"
+        if build is None or (key == self.keys.tilejson and not self._describes(public)):
+            return f"{key} was overwritten on {present.written_at:%Y-%m-%d %H:%M} UTC"
+        return ""
+
+    def _describes(self, build: str) -> bool:
+        """Whether the TileJSON under its fixed key is that of a release, wherever it says its archive is."""
+        found = map(self.store.get_bytes, (self.keys.tilejson, self.keys.release(build, TILEJSON)))
+        try:
+            shown, released = (self.described_here(each[0]) for each in found if each)
+        except (ValueError, TypeError, RecursionError):
+            return False
+        return shown == released
 
     def turn(
         self,

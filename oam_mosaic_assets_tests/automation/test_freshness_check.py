@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event, Thread
 
 import dagster as dg
@@ -128,6 +131,23 @@ def test_an_overwritten_object_turns_the_run_red_by_name(site: Site) -> None:
     assert not outcome.success
     assert f"{site.keys.archive} was overwritten on " in outcome.failed_checks[CHECK.name]
     assert "who else writes to the bucket" in outcome.metadata["what to do"]
+
+
+def test_a_copied_store_is_not_taken_for_an_older_build_that_is_alike(site: Site, tmp_path: Path) -> None:
+    older = site.published()
+    newer, copied = site.recovers(older), tmp_path / "store"
+    assert newer.sha256 == older.sha256
+    shutil.copytree(site.settings.mosaic_store, copied)
+
+    said = site.run({"MOSAIC_STORE": str(copied)}, job="mosaic_freshness").failed_checks[CHECK.name]
+
+    alike = f"{site.keys.archive}, {site.keys.tilejson}"
+    assert f"{alike}: not the objects that {newer.build} wrote, but look the same" in said
+    assert "did not finish" not in said
+    edited = json.loads((copied / site.keys.tilejson).read_text()) | {"name": "another"}
+    (copied / site.keys.tilejson).write_text(json.dumps(edited))
+    said = site.run({"MOSAIC_STORE": str(copied)}, job="mosaic_freshness").failed_checks[CHECK.name]
+    assert f"{site.keys.tilejson} was overwritten on" in said
 
 
 def test_a_file_that_strangers_cannot_read_turns_the_run_red_by_name(site: Site) -> None:
