@@ -46,7 +46,7 @@ SCENE: Final = "satellite-scene"
 """A square of 30 km in the middle of Australia, larger than a screen from z11 on."""
 
 SPECKS: Final = ["speck-1", "speck-2", "speck-3"]
-"""Ten-metre squares in one place of `SCENE`."""
+"""Ten-metre squares in one place of `SCENE`; of the second, no date is known."""
 
 GOMA: Final = "goma"
 """An image in Rwanda, within 10 km of the border with the Democratic Republic of the Congo."""
@@ -81,7 +81,7 @@ COLOUR: Final = (20, 120, 200)
 PIXELS: Final = 400
 """Its width and height."""
 
-STATED: Final[Mapping[str, Mapping[str, str | float]]] = {
+STATED: Final[Mapping[str, Mapping[str, str | float | None]]] = {
     ALONE: {
         "title": "Field by the lagoon",
         "oam:producer_name": "A mapper",
@@ -94,6 +94,7 @@ STATED: Final[Mapping[str, Mapping[str, str | float]]] = {
         for name in [BESIDE, *STACK]
     },
     **{name: {"title": "Speck"} for name in SPECKS},
+    SPECKS[1]: {"title": "Speck", "datetime": None},
 }
 """Properties of STAC items."""
 

@@ -189,6 +189,14 @@ def test_images_at_a_corner_of_an_older_one_are_listed_from_the_newest(stranger:
     assert names == ["Palace 2023", "Palace 2022", "Palace 2021", "Palace 2019"]
 
 
+def test_images_in_view_are_listed_as_the_mosaic_draws_them(stranger: Stranger) -> None:
+    stranger.looks_at(SPECKS[0], 14)
+    expect(stranger.page.locator("#in-view-title")).to_have_text("4 images in view, the newest first")
+    listed = stranger.page.locator("#in-view-body button").all()
+    ids = [each.get_attribute("data-key") for each in listed]
+    assert ids == [SPECKS[2], SPECKS[0], SCENE, SPECKS[1]], "of one day, by id; without a date, last"
+
+
 @pytest.mark.parametrize("zoom", [2, 8])
 def test_a_click_on_what_is_too_small_to_be_chosen_goes_closer(stranger: Stranger, zoom: int) -> None:
     stranger.looks_at(TINY, zoom)

@@ -244,6 +244,6 @@ def test_a_store_that_fails_later_is_told_and_what_stood_there_is_not_left(
     expect(stranger.page.locator("#in-view-title")).to_have_text("The images here could not be read")
     context.unroute("**/global-mosaic.pmtiles")
     stranger.page.evaluate("mosaicMap.panBy([0, 1])")
-    expect(stranger.page.locator("#in-view-title")).to_have_text("4 images in view")
+    expect(stranger.page.locator("#in-view-title")).to_have_text("4 images in view, the newest first")
     expect(stranger.page.locator(".notice")).to_have_count(0)
     context.close()

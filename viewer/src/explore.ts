@@ -45,7 +45,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     the("selection").hidden = false;
   };
   const showList = (): void => {
-    const { found, order } = newestFirst(here.ids.map((id) => details.of(id)));
+    const { found, order } = newestFirst(here.ids, details);
     const more = here.small > 0 && make("p", { class: "quiet" }, `and ${count(here.small)} too small to list here`);
     show(`${images(found.length)} here${order}`, make("div", {}, imageList(found, (id) => void choose(id), stage.pointAt), more));
   };

@@ -4,7 +4,7 @@ import { countriesOf, countryList, inWords } from "./countries";
 import type { Details } from "./details";
 import { make, replaceKeepingFocus, the } from "./dom";
 import { OUTLINES_FROM, type Stage } from "./map";
-import { imageList } from "./panel";
+import { imageList, newestFirst } from "./panel";
 import { count, images, place } from "./words";
 
 const COUNTRY_ZOOM = 9; // the closest that one is approached
@@ -46,7 +46,8 @@ export function showInView(stage: Stage, details: Details, sayAny: (text: string
   if (ids.length === 0 && small > 0) return tell(`${images(small)} in view, too small to list`, quiet("Zoom in, or choose a mark on the map."));
   if (ids.length === 0 && isUnread) return tell("The images here could not be read", quiet("Move the map to try again."));
   const others = (small > 0 ? `, and ${count(small)} too small to list` : "") + (isUnread ? ", others could not be read" : "");
-  tell(`${images(ids.length)} in view${others}`, imageList(ids.map((id) => details.of(id)), choose, stage.pointAt));
+  const { found, order } = newestFirst(ids, details);
+  tell(`${images(ids.length)} in view${order}${others}`, imageList(found, choose, stage.pointAt));
 }
 
 const quiet = (text: string): HTMLElement => make("p", { class: "quiet" }, text);

@@ -1,6 +1,6 @@
 // The words beside the map: the images at a place, one of them with its details, and what is in view.
 
-import type { Image } from "./details";
+import type { Details, Image } from "./details";
 import { link, make } from "./dom";
 import type { Config } from "./mosaic";
 import { bytes, date, images, resolution } from "./words";
@@ -17,10 +17,12 @@ function summary(image: Image): string {
     .join(" · ");
 }
 
-/** As the mosaic draws them, the newest on top; in the order in which they were found where a date is not known. */
-export function newestFirst(found: readonly Image[]): { found: readonly Image[]; order: string } {
-  if (found.length < 2 || !found.every(({ acquisition_end }) => acquisition_end)) return { found, order: "" };
-  const key = ({ acquisition_end, id }: Image): string => `${acquisition_end} ${id}`;
+/** As the mosaic draws them: the newest on top, those without a date below. As they were found until all are known. */
+export function newestFirst(ids: readonly string[], details: Details): { found: readonly Image[]; order: string } {
+  const found = ids.map((id) => details.of(id));
+  const isKnown = ids.every((id) => details.has(id)) && found.some(({ acquisition_end }) => acquisition_end);
+  if (found.length < 2 || !isKnown) return { found, order: "" };
+  const key = ({ acquisition_end = "", id }: Image): string => `${acquisition_end} ${id}`;
   return { found: [...found].sort((one, other) => (key(one) < key(other) ? 1 : -1)), order: ", the newest first" };
 }
 
