@@ -31,6 +31,40 @@ def test_without_webgl_the_addresses_are_there(stranger: Stranger) -> None:
     expect(stranger.page.get_by_text("global-mosaic.pmtiles").first).to_be_visible()
 
 
+def test_opened_as_a_file_it_says_what_it_needs(browser: Browser, published: Published) -> None:
+    context, stranger = open_page(browser, "file:///")
+    stranger.page.goto((published.store / "mosaic" / "viewer" / "index.html").as_uri())
+    expect(stranger.page.get_by_text("the page must come from a web server")).to_be_visible()
+    context.close()
+
+
+def test_of_a_script_that_does_not_come_it_tells_after_some_seconds(browser: Browser, root: str) -> None:
+    context, stranger = open_page(browser, root)
+    page, held = stranger.page, list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    context.route("**/assets/index-*.js", hold)
+    page.goto(f"{root}mosaic/viewer/index.html", wait_until="commit")
+    expect(page.get_by_text("Looking for the mosaic")).to_be_visible()
+    told, side = page.get_by_text("script does not run"), page.locator("header")
+    height = []
+    for milliseconds in (0, 4900, 5000):
+        told.evaluate(
+            "(each, at) => { const [one] = each.getAnimations(); one.pause(); one.currentTime = at; }",
+            milliseconds,
+        )
+        expect(told).to_be_visible(visible=milliseconds == 5000)
+        height.append((side.bounding_box() or {"height": 0.0})["height"])
+    assert height[0] == height[1] < height[2]
+    for each in held:
+        each.continue_()
+    expect(page.locator("#state")).to_contain_text("images")
+    expect(told).to_have_count(0)
+    context.close()
+
+
 def test_without_details_ids_are_shown(browser: Browser, root: str) -> None:
     context, stranger = open_page(browser, root)
     context.route("**/global-data.pmtiles", lambda route: route.fulfill(status=404))

@@ -117,5 +117,6 @@ async function start(): Promise<void> {
   }
 }
 
+the("stuck").remove();
 the("skip").addEventListener("click", () => (document.querySelector<HTMLElement>("#map canvas") ?? the("panel")).focus());
 void start();
