@@ -42,6 +42,9 @@ TINY: Final = "ten-metres"
 SMALL: Final = "two-hundred-metres"
 """A square in the west of Australia."""
 
+FAR: Final = "as-small-in-the-south-east"
+"""A square as small, in the south-east of Australia."""
+
 SCENE: Final = "satellite-scene"
 """A square of 30 km in the middle of Australia, larger than a screen from z11 on."""
 
@@ -66,6 +69,7 @@ PLACES: Final[Mapping[str, tuple[float, float, float]]] = {
     BESIDE: (96.12, 21.92, 0.03),
     TINY: (178.0, -17.8, 0.0001),
     SMALL: (121.0, -25.0, 0.0018),
+    FAR: (147.0, -37.0, 0.0018),
     SCENE: (135.0, -25.0, 0.3),
     **dict.fromkeys(SPECKS, (135.05, -25.05, 0.0001)),
     GOMA: (29.235, -1.68, 0.02),

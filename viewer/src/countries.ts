@@ -60,12 +60,12 @@ export function countryList(found: readonly CountryWithPlaces[], choose: (countr
   const most = found[0]!.places;
   const list = make("ul", { class: "countries" });
   for (const country of found) {
-    const button = make("button", { type: "button", "data-key": country.name, "data-bounds": Object.values(country.bounds).join(" ") }, country.name);
+    const button = make("button", { type: "button", "data-key": country.name, "data-bounds": Object.values(country.bounds).join(" ") }, `${country.name} `, make("small", {}, count(country.places)));
     button.style.setProperty("--share", `${Math.min(1, Math.sqrt(country.places / most))}`);
     button.addEventListener("click", () => choose(country));
     list.append(make("li", {}, button));
   }
-  return make("div", {}, make("p", { class: "quiet" }, "The longer the bar, the more places with images. Near borders and coasts, this is approximate."), list);
+  return make("div", {}, make("p", { class: "quiet" }, "The number of places with images; the bars show its square root. Near borders and coasts, this is approximate."), list);
 }
 
 export function inWords(found: readonly CountryWithPlaces[]): string {
