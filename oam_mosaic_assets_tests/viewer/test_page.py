@@ -314,6 +314,14 @@ def test_one_build_can_be_looked_at(stranger: Stranger, published: Published) ->
     expect(stranger.page.locator(".notice")).to_contain_text("This is one build")
 
 
+def test_instead_of_an_unknown_build_the_newest_is_offered(stranger: Stranger) -> None:
+    stranger.opens("14/5.6/-0.2", query="?build=yesterday", waits=False)
+    expect(stranger.page.locator(".notice")).to_contain_text("no such build")
+    stranger.page.get_by_role("button", name="Show the newest").click()
+    expect(stranger.page.locator("#state")).to_contain_text(f"{len(PLACES)} images")
+    assert stranger.page.url.startswith(f"{stranger.root}mosaic/viewer/index.html#map=14/5.6/-0.2")
+
+
 @pytest.mark.parametrize("stranger", [{"color_scheme": "dark"}], indirect=True)
 def test_in_the_dark_it_is_dark(stranger: Stranger) -> None:
     stranger.looks_at(ALONE, 8)
@@ -386,6 +394,15 @@ def test_each_country_has_its_number_of_places_beside_its_name(stranger: Strange
     stranger.opens("3/-25/135")
     entry = stranger.page.locator("#in-view-body").get_by_role("button", name="Australia")
     expect(entry).to_have_text("Australia 18")
+
+
+def test_a_long_title_stays_clear_of_the_arrow(stranger: Stranger) -> None:
+    title = stranger.page.locator("#in-view-title")
+    stranger.opens()
+    title.evaluate("each => { each.textContent = 'too small to list '.repeat(9); }")
+    boxes = [each.bounding_box() for each in (title, stranger.page.locator("#in-view summary"))]
+    text, line = (each["x"] + each["width"] for each in boxes if each is not None)
+    assert line - text > 34, "margin, arrow, and a gap"
 
 
 def test_at_borders_and_coasts_countries_are_listed_by_the_whole_of_a_place(stranger: Stranger) -> None:

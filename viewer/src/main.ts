@@ -11,7 +11,7 @@ const LOOK_AGAIN_MS = 60_000;
 const WORDS: Record<Trouble, string> = {
   "no-config": "This page is not set up: config.json beside it cannot be read. Publish it again.",
   "nothing-public": "Nothing is published here yet. When the first mosaic is public, this page shows it.",
-  "no-such-build": "There is no such build here, or it is no longer kept. The address without ?build= shows the newest.",
+  "no-such-build": "There is no such build here, or it is no longer kept.",
   unreachable: "The store that holds the mosaic does not answer. Check the connection and try again.",
   "not-understood": "What the store says of the mosaic cannot be understood. A newer page may know how: reload it.",
 };
@@ -19,7 +19,7 @@ const WORDS: Record<Trouble, string> = {
 const notices = new Map<string, HTMLElement>();
 
 /** Shows a notice, in place of one of the same kind; null takes it away. */
-function notice(kind: string, text: string | null, options: { serious?: boolean; retry?: string } = {}): void {
+function notice(kind: string, text: string | null, options: { serious?: boolean; retry?: string; act?: () => void } = {}): void {
   const before = notices.get(kind);
   if (text !== null && before?.firstChild?.textContent === text) return;
   before?.remove();
@@ -30,7 +30,7 @@ function notice(kind: string, text: string | null, options: { serious?: boolean;
   const shown = make("div", { class: options.serious ? "notice serious" : "notice", role }, make("p", {}, text));
   if (options.retry) {
     const button = make("button", { type: "button" }, options.retry);
-    button.addEventListener("click", () => location.reload());
+    button.addEventListener("click", options.act ?? (() => location.reload()));
     shown.append(button);
   }
   notices.set(kind, shown);
@@ -69,7 +69,8 @@ function showTrouble(error: unknown): void {
   the("in-view").hidden = true;
   the("use").hidden = true;
   const detail = trouble === "nothing-public" || trouble === "no-such-build" ? "" : ` (${told})`;
-  notice("trouble", WORDS[trouble] + detail, { serious: trouble !== "nothing-public", retry: "Try again" });
+  const help = trouble === "no-such-build" ? { retry: "Show the newest", act: () => location.assign(location.pathname + location.hash) } : { retry: "Try again" };
+  notice("trouble", WORDS[trouble] + detail, { serious: trouble !== "nothing-public", ...help });
 }
 
 /** Looks whether another build has become public, and how old it is by now. */
