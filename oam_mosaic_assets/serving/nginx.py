@@ -243,12 +243,15 @@ def _viewer(front: Front) -> str:
     files = ""
     if front.public_files:
         root, public = front.public_files
+        folder, index = Path(front.page).parent, Path(front.page).name
         files = f"""
     location = "/{front.page}" {{ root {_quoted(root)};  try_files $uri @no_page; }}
     location @no_page {{
       types {{ }}
       return 404 "The page is not published: build it (scripts/build-viewer), then publish.\\n";
     }}
+    location = "/{folder}" {{ return 302 "{folder.name}/{index}$is_args$args"; }}
+    location = "/{folder}/" {{ return 302 "{index}$is_args$args"; }}
     location ~ "^/({public})$" {{ root {_quoted(root)}; }}"""
     return f"""\
     location / {{ return 404; }}

@@ -247,6 +247,9 @@ def test_the_page_is_found_from_every_port(served: Serving) -> None:
     for which, path, expected in (
         (VIEWER, "/", page),
         (VIEWER, f"/?build={BUILD}", f"{page}?build={BUILD}"),
+        (VIEWER, "/mosaic/viewer", "viewer/index.html"),
+        (VIEWER, "/mosaic/viewer/", "index.html"),
+        (VIEWER, f"/mosaic/viewer/?build={BUILD}", f"index.html?build={BUILD}"),
         (VECTOR, "/viewer", f"http://127.0.0.1:{served.ports[VIEWER]}/{page}"),
         (RASTER, "/viewer/", f"http://127.0.0.1:{served.ports[VIEWER]}/{page}"),
     ):
