@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -255,6 +256,22 @@ def test_a_finished_run_names_commands_that_can_be_given_as_they_stand(tmp_path:
     told = run(script, cwd=tmp_path, **prepared(tmp_path, {"oam-mosaic": "exit 0"}))
     assert told.returncode == 0
     assert "  PATH=$(scripts/install-martin):$PATH .venv/bin/oam-mosaic serve\n" in told.stderr
+
+
+def test_packages_that_cannot_be_installed_are_said_with_what_a_proxy_needs(tmp_path: Path) -> None:
+    locked = (REPOSITORY / "requirements-build.lock").read_text()
+    version = re.search(r"^uv==(\S+)", locked, re.MULTILINE)
+    assert version is not None
+    uv = f'[ "$1" != --version ] || exec echo "uv {version[1]}"; echo "invalid certificate" >&2; exit 2'
+    environment = prepared(tmp_path, {"uv": uv})
+    (tmp_path / "venv" / ".prepared").unlink()
+    path = f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}"
+    told = run("run", cwd=tmp_path, PATH=path, **environment)
+    assert told.returncode == 2
+    *_, first, last = told.stderr.splitlines()
+    assert first == "invalid certificate"
+    assert last.endswith("set SSL_CERT_FILE and PIP_CERT to its certificate.")
+    assert "\x1b" not in told.stderr, "what is no terminal gets plain lines"
 
 
 def test_a_second_ui_on_one_home_is_refused_for_as_long_as_the_first_runs(tmp_path: Path) -> None:

@@ -236,6 +236,29 @@ def test_what_cannot_be_meant_is_an_error(environment: dict[str, str], named: st
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FRESH_WARN_HOURS", "0.001", "must be at least 0.017, which is a minute"),
+        ("FRESH_FAIL_HOURS", "9000", "must be at most 8760"),
+        ("RETAIN_BUILDS", "0", "must be at least 1"),
+        ("COVERAGE_OPACITY", "0", "must be above 0"),
+        ("COVERAGE_COLOUR", "1,2", "must be red, green and blue, such as 128,128,128"),
+        ("COVERAGE_COLOUR", "1,2,3,4", "must be red, green and blue, such as 128,128,128"),
+        ("IMAGERY_BUDGET_GB", "inf", "must be a finite number"),
+        ("MOSAIC_PUBLISH", "ftp", "must be 's3' or 'folder'"),
+    ],
+)
+def test_what_a_value_must_be_is_said_in_plain_words(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.read({name: value})
+    assert caught.value.problems == [f"{name}: {said} (got {value!r})"]
+
+
+def test_the_shortest_age_is_the_one_that_the_message_names() -> None:
+    assert Settings.read({"FRESH_WARN_HOURS": "0.017"}).fresh_warn_hours == 0.017
+
+
+@pytest.mark.parametrize(
     ("name", "address", "advice"),
     [
         ("MOSAIC_STORE", "s3://my-bucket/x", "must be a folder, not an address; for a bucket set S3_BUCKET"),

@@ -3,7 +3,8 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${OAM_MOSAIC_VENV:-$root/.venv}
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi >&2; }
+behind_a_proxy="Behind a proxy that inspects TLS, set SSL_CERT_FILE and PIP_CERT to its certificate."
 fail() { printf '%s\n' "$*" >&2; exit 2; }
 
 # describe "$1" TEXT: prints TEXT and exits if $1 asks for help.
@@ -57,7 +58,7 @@ find_uv() {
   "$python" -m venv --clear "$venv-uv" >&2 ||
     fail "Python cannot create virtual environments. Install its module venv (on Debian: apt-get install python3-venv)."
   "$venv-uv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$lock" >&2 ||
-    fail "uv could not be installed; see the output of pip above. Fix the cause and run this again."
+    fail "uv could not be installed; see the output of pip above. $behind_a_proxy"
   echo "$venv-uv/bin/uv"
 }
 
@@ -71,8 +72,9 @@ prepare() {
     say "Installing the packages of $1 into ${venv#"$root"/}"
     uv=$(find_uv) || exit
     [ -x "$venv/bin/python" ] || "$uv" venv --quiet --python "$python" "$venv"
-    VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock"
-    VIRTUAL_ENV=$venv "$uv" pip install --quiet --no-deps --build-constraints "$root/requirements-build.lock" --editable "$root"
+    { VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock" && VIRTUAL_ENV=$venv "$uv" pip install --quiet \
+      --no-deps --build-constraints "$root/requirements-build.lock" --editable "$root"; } ||
+      fail "The packages could not be installed; see the output of uv above. $behind_a_proxy"
     rm -f "$stamp" "$stamp.dev"
     # the development environment also has all that a run needs
     case $1 in *-dev.lock) wanted_for_run=$(cat "$root/requirements.lock" "$root/pyproject.toml" | sha256sum | cut -d' ' -f1)

@@ -239,9 +239,10 @@ def _parser() -> argparse.ArgumentParser:
         "validate",
         help="read an entire mosaic archive and say what it contains",
         description="Opens a PMTiles archive, reads every directory and every tile, and lists tiles and "
-        "images by zoom. Exits with 3 if something is broken.",
+        "images by zoom. Exits with 3 if tiles are broken or missing, with 2 if the file is cut short or is "
+        "no archive of this project.",
     )
-    validate.add_argument("file", type=Path, metavar="FILE", help="a PMTiles archive of this project")
+    validate.add_argument("file", type=_local, metavar="FILE", help="a PMTiles archive of this project")
     validate.add_argument("--json", action="store_true", help="print JSON")
     validate.set_defaults(command=_validate)
 
@@ -290,6 +291,12 @@ def _add_imagery(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     imagery.add_argument("--list", action="store_true", help="only list these partitions")
     imagery.set_defaults(command=_imagery)
+
+
+def _local(path: str) -> Path:
+    if "://" in path:  # a `Path` would turn two slashes into one
+        raise argparse.ArgumentTypeError(f"{path!r} is an address; only local files are read: download it")
+    return Path(path)
 
 
 def _named(build: str) -> str:

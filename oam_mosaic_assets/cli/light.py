@@ -20,7 +20,7 @@ from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN, not_gone
 from oam_mosaic_assets.gateways.whole_file import NO_ROOM
-from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.settings import SOURCES, Settings
 
 if TYPE_CHECKING:
     from oam_mosaic_assets.core.archive import Archive
@@ -51,7 +51,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         not_gone=unfinished,
     )
     facts: dict[str, Any] = {
-        "store": releases.store.origin,
+        "store": f"{releases.store.origin}/{settings.keys.root}".rstrip("/"),
         "source": catalogue.origin,
         "fresh": verdict.passed,
         "text": verdict.text,
@@ -69,7 +69,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         facts |= {
             "snapshot": pointer.snapshot_taken_at,
             "public_since": pointer.published_at,
-            "read_from": pointer.source,
+            "read_from": pointer.source if as_json else SOURCES.get(pointer.source, pointer.source),
             "set_aside": pointer.set_aside,
             "bytes": pointer.size,
             "sha256": pointer.sha256,

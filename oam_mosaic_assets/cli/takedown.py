@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 from oam_mosaic_assets.cli.releases import announced, releases_of, say
 from oam_mosaic_assets.core.footprint import as_id
@@ -95,11 +96,15 @@ def list_takedowns(*, as_json: bool) -> int:
         print(json.dumps(those, ensure_ascii=False, indent=2))  # noqa: T201
         return 0
     for each in those:
-        gone = f"gone {str(each['gone'])[:19]}" if each["gone"] else "not gone yet: run the takedown again"
-        print(f"{each['id']}  {str(each['since'])[:19]}  {gone}  {each['reason']}")  # noqa: T201
+        gone = f"gone {_minute(each['gone'])}" if each["gone"] else "not gone yet: run the takedown again"
+        print(f"{each['id']}  {_minute(each['since'])}  {gone}  {each['reason']}")  # noqa: T201
     if not those:
         print("nothing has been taken down")  # noqa: T201
     return 0
+
+
+def _minute(moment: object) -> str:
+    return f"{datetime.fromisoformat(str(moment)).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def undo(name: str) -> int:

@@ -333,6 +333,11 @@ _SAID: Final = {
     "int_parsing": "must be a whole number",
     "float_parsing": "must be a number",
     "bool_parsing": "must be true or false",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
 }
 """What is wrong, in plainer words than pydantic's, by its type of error."""
 
@@ -341,7 +346,8 @@ def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:
     """Sentences about what is wrong, each with the value of the variable it begins with."""
     problems = []
     for each in error.errors():
-        message = _SAID.get(each["type"]) or each["msg"].removeprefix("Value error, ")
+        said = _SAID.get(each["type"])
+        message = said.format(**each.get("ctx", {})) if said else each["msg"].removeprefix("Value error, ")
         if each["loc"]:
             problems.append(f"{str(each['loc'][0]).upper()}: {message[0].lower()}{message[1:]}")
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from oam_mosaic_assets.core.product import MOSAIC, Product, chosen
 
@@ -18,6 +18,9 @@ KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9.
 
 MAILBOX: Final = re.compile(r"[A-Za-z0-9_.!#$%&'*+/=?^`{|}~-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 """An e-mail address as in a header, with nothing that could end the header."""
+
+
+_BYTE: Final = re.compile("[0-9]{1,3}")
 
 
 def _switch(value: object) -> object:
@@ -88,6 +91,12 @@ def _limit(value: object) -> object:
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
+def _a_minute_or_more(hours: float) -> float:
+    if hours < 1.0 / 60.0:  # Dagster judges by the minute
+        raise ValueError("must be at least 0.017, which is a minute")
+    return hours
+
+
 def _number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
@@ -96,7 +105,7 @@ def _colour(value: object) -> object:
     words = _list(value)
     if words == value:
         return value
-    if not isinstance(words, tuple) or not all(re.fullmatch("[0-9]{1,3}", each) for each in words):
+    if not isinstance(words, tuple) or [bool(_BYTE.fullmatch(each)) for each in words] != [True] * 3:
         raise ValueError("must be red, green and blue, such as 128,128,128")
     return tuple(map(int, words))
 
@@ -126,7 +135,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Limit = Annotated[float | None, Field(ge=0.0, allow_inf_nan=False), BeforeValidator(_limit)]
 """A finite number, or `none` for no limit."""
 Port = Annotated[int, Field(ge=1, le=65535)]
-Hours = Annotated[float, Field(ge=1.0 / 60.0, le=24.0 * 365.0)]  # Dagster judges by the minute
+Hours = Annotated[float, Field(le=24.0 * 365.0), AfterValidator(_a_minute_or_more)]
 
 
 def is_web_address(text: str) -> bool:

@@ -216,8 +216,10 @@ def test_status_says_for_people_and_for_programs_what_is_public(shell: Shell) ->
     told = shell.run("status")
     assert told.returncode == 0, told.stdout
     assert re.search(r"^fresh +yes$", told.stdout, re.MULTILINE)
+    assert re.search(r"^read from +a file of items$", told.stdout, re.MULTILINE)
     stated = json.loads(shell.run("status", "--json", "--catalogue").stdout)
     assert stated["fresh"] is True
+    assert stated["read_from"] == "items_file"
     assert stated["images"] == IMAGES - 1
     assert stated["set_aside"] == 1
     assert (stated["catalogued"], stated["lacking"], stated["departed"]) == (IMAGES, 0, 0)
@@ -321,6 +323,12 @@ def test_validate_exits_with_2_where_there_is_no_archive(shell: Shell) -> None:
         assert told.returncode == WRONG, name
         assert f"{name} cannot be read" in told.stderr
         assert "Traceback" not in told.stderr
+
+
+def test_validate_says_that_it_reads_no_address(shell: Shell) -> None:
+    told = shell.run("validate", "https://example.org/x.pmtiles")
+    assert told.returncode == WRONG
+    assert "'https://example.org/x.pmtiles' is an address; only local files are read" in told.stderr
 
 
 @pytest.mark.alone

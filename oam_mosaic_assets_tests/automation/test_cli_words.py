@@ -250,6 +250,8 @@ def test_status_says_which_store_and_which_source_it_speaks_of(shell: Shell) -> 
     told = shell.run("status")
     assert told.returncode == PASSING
     assert re.search(rf"^store +{re.escape(shell.store.as_uri())}$", told.stdout, re.MULTILINE)
+    tried = shell.run("status", TEST_MODE="1")
+    assert re.search(rf"^store +{re.escape(shell.store.as_uri())}/test$", tried.stdout, re.MULTILINE)
     assert re.search(r"^source +file .*items\.ndjson, collection openaerialmap$", told.stdout, re.MULTILINE)
 
 

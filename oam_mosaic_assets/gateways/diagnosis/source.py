@@ -44,28 +44,29 @@ def examine_source(settings: Settings) -> Generator[Finding, None, int | None]:
     except MosaicError as error:
         yield Finding.of("images", error)
         return None
-    if unreadable and not images:
+    if unreadable and unreadable == images:
         yield Finding(
             "images",
             State.WRONG,
             f"{catalogue.origin} holds no STAC items: none of {unreadable:,} lines is a JSON object",
             "Provide STAC items, one JSON object per line, plain or gzipped, or stac-geoparquet.",
         )
-        return images
+        return 0
     yield _judge(settings, images, f"{text} in {catalogue.origin}", seconds=time.monotonic() - began)
     return images
 
 
 def _count(catalogue: Catalogue) -> tuple[int | None, str, int]:
-    """How many images there are, the same in words, and how many rows are not images."""
+    """How many images there are, the same in words, and how many of them cannot be read."""
     with catalogue.snapshot() as snapshot:
         if snapshot.expected is not None:
             return snapshot.expected, f"{snapshot.expected:,}", 0
         if catalogue.kind == "stac_api":  # pages are slow
             return None, "an unknown number", 0
-        read = [not isinstance(each, Unreadable) for each in islice(snapshot.items(), MOST_READ)]
-        images = sum(read)
-        return images, f"{images:,}{' or more' if len(read) == MOST_READ else ''}", len(read) - images
+        rows = [isinstance(each, Unreadable) for each in islice(snapshot.items(), MOST_READ)]
+        images, unreadable = len(rows), sum(rows)
+        text = f"{images:,}{' or more' if images == MOST_READ else ''}"
+        return images, f"{text} ({unreadable:,} unreadable)" if unreadable else text, unreadable
 
 
 def _judge(settings: Settings, images: int | None, text: str, *, seconds: float) -> Finding:

@@ -221,6 +221,11 @@ def test_a_file_is_read_to_see_how_many_it_holds(tmp_path: Path) -> None:
     write_items(path, some_items(7))
     (well,), images = examined(STAC_ITEMS=str(path))
     assert (well.state, images) == (OK, 7)
+    assert well.text.startswith("7 in file")
+    write_items(path, [*some_items(7), "no item"])
+    (well,), images = examined(STAC_ITEMS=str(path))
+    assert (well.state, images) == (OK, 8), "as a build counts them"
+    assert well.text.startswith("8 (1 unreadable) in file")
 
     for content in (b"", b"\x7fELF\nno item\n"):
         path.write_bytes(content)
