@@ -22,6 +22,9 @@ GIVEN_UP: Final = 5
 """Consecutive failures of a host after which a build of a partition leaves it alone; in the run's other
 partitions one more is enough."""
 
+DELIVERED: Final = 2**20
+"""Bytes of an image that took too long from which on its host is not to blame: that is 11 KiB per second."""
+
 _OF_HOSTS: Final = frozenset({Reason.UNREACHABLE, Reason.UNKNOWN_HOST, Reason.SLOW, Reason.SERVER_FAULT})
 _MIDWAY: Final = frozenset({Reason.TRUNCATED, Reason.CHANGED})
 """What may end the reading of an image that is sound: its host hung up, or it is just being replaced."""
@@ -131,10 +134,7 @@ class Asking:
         self._tally.add_cost(host, answer)
         self._budget.spend(int(answer.get("bytes", 0)))
         reason = str(answer["reason"])
-        of_host = _OF_HOSTS
-        if self._images[reading].tiles:  # TiTiler also answers with an error if it cannot read one image
-            of_host -= {Reason.SERVER_FAULT}
-        self._faults[host] = self._faults[host] + 1 if reason in of_host else 0
+        self._faults[host] = self._faults[host] + 1 if self._blames_host(reading, answer) else 0
         is_elsewhere = reason == Reason.ELSEWHERE
         detail = str(answer.get("detail", ""))
         may_pass = reason in _OF_HOSTS | _MIDWAY and detail != BEYOND_ITS_END
@@ -164,6 +164,14 @@ class Asking:
         ).after(known)
         self.looked[reading] = looked
         return looked
+
+    def _blames_host(self, reading: str, answer: Mapping[str, Any]) -> bool:
+        """Whether an answer says that the host is down, and not that something is wrong with one image."""
+        reason = str(answer["reason"])
+        if reason == Reason.SLOW and int(answer.get("bytes", 0)) >= DELIVERED:
+            return False
+        # TiTiler also answers with an error if it cannot read one image
+        return reason in _OF_HOSTS and not (reason == Reason.SERVER_FAULT and self._images[reading].tiles)
 
     def became_of(self, image: Image, *, is_drawn: bool, is_finished: bool) -> Skipped | bool:
         """True if an image is shown, False if it waits to be read, else why it is not shown.

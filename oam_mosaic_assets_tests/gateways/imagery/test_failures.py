@@ -22,7 +22,8 @@ from oam_mosaic_assets.assets.global_imagery_pmtiles import in_words
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.core.imagery.state import Tally
 from oam_mosaic_assets.errors import StoreUnavailable
-from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.asking import DELIVERED, GIVEN_UP, Asking
 from oam_mosaic_assets.gateways.imagery.building import Building
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.partition import Budget
@@ -151,6 +152,22 @@ def test_a_host_that_fails_again_and_again_is_left_alone(host: ScriptedHost, tmp
             well = Image(id="well", footprint=of.footprint(), asset=host.address(f"well-{number}.tif"))
             assert bench.build([well], running=running).read == 1
     assert len(bench.build(elsewhere).skipped) == 30, "they are tried again on the next day"
+
+
+@pytest.mark.parametrize(("received", "is_left_alone"), [(DELIVERED - 1, True), (DELIVERED, False)])
+def test_images_that_take_long_are_no_fault_of_a_host_that_delivers(
+    received: int, *, is_left_alone: bool
+) -> None:
+    """Else a few large ones would leave all others of the host unread, every day anew."""
+    images = [
+        Image(id=f"{n}", footprint=shapely.box(10, 10, 11, 11), asset=f"https://example.org/{n}.tif")
+        for n in range(GIVEN_UP + 1)
+    ]
+    *slow, other = (each.reading or "" for each in images)
+    asking = Asking(images, {}, Rules(), Tally(), Budget(), lambda: NOON)
+    for reading in slow:
+        asking.learn(reading, {"reason": "slow", "detail": "", "etag": "", "bytes": received})
+    assert asking.is_given_up(other) == is_left_alone
 
 
 def flights_of(host: ScriptedHost, folder: Path) -> list[Image]:
