@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_images_that_take_long_are_no_fault_of_a_host_that_delivers(
         for n in range(GIVEN_UP + 1)
     ]
     *slow, other = (each.reading or "" for each in images)
-    asking = Asking(images, {}, Rules(), Tally(), Budget(), lambda: NOON)
+    asking = Asking(images, {}, Rules(), Counter(), Tally(), Budget(), lambda: NOON)
     for reading in slow:
         asking.learn(reading, {"reason": "slow", "detail": "", "etag": "", "bytes": received})
     assert asking.is_given_up(other) == is_left_alone
