@@ -39,7 +39,7 @@ MOST_PIXELS: Final = 400_000_000
 """How many pixels of an image are read at most in one use of it."""
 
 _CHUNK: Final = 1024
-"""Side in pixels of what is read at once."""
+"""Side in pixels of a square as large as what is read at once."""
 
 _MERCATOR: Final = CRS.from_epsg(3857)
 
@@ -170,13 +170,14 @@ class Cog:
         if self._read > MOST_PIXELS:
             raise Unreadable(Reason.TOO_LARGE, f"more than {MOST_PIXELS} pixels")
         image = np.zeros((bottom - top, right - left, 4), np.uint8)
-        step = max(1, _CHUNK // factor)
-        # of strips, which are as wide as the image, only so many that GDAL caches them for the next columns
+        # bytes lie row by row of blocks, so chunks are low and wide. GDAL caches blocks that two share
         tall, wide = opened.block_shapes[0]
-        down = max(1, min(_CHUNK, max(tall, _CHUNK**2 // wide)) // factor)
+        rows = min(_CHUNK, max(tall, _CHUNK**2 // max(wide, (right - left) * factor)))
+        down = max(1, rows // factor)
+        across = max(1, min(_CHUNK**2 // (down * factor), 4 * _CHUNK) // factor)
         for row in range(top, bottom, down):
-            for column in range(left, right, step):
-                end, last = min(row + down, bottom), min(column + step, right)
+            for column in range(left, right, across):
+                end, last = min(row + down, bottom), min(column + across, right)
                 window = BandWindow.from_slices(
                     (row * factor, min(end * factor, opened.height)),
                     (column * factor, min(last * factor, opened.width)),

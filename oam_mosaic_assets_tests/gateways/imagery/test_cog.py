@@ -424,6 +424,18 @@ def test_a_large_cog_costs_few_requests(nginx: Nginx) -> None:
         assert cog.source.bytes < 300_000
 
 
+def test_a_tiled_image_without_overviews_costs_few_requests(nginx: Nginx) -> None:
+    image = utm(33, 500_000, 5_000_000, 0.1, (6000, 6000))
+    noise = np.random.default_rng(1).integers(1, 256, (3, 600, 600), dtype=np.uint8)
+    tiles = {"TILED": "YES", "INTERLEAVE": "PIXEL", "COMPRESS": "JPEG", "PHOTOMETRIC": "YCBCR"}
+    writing = Writing(bands=np.tile(noise, (1, 10, 10)), profile=None, options=tiles)
+    path = write_image(nginx.root / "bare.tif", image, writing)
+    with opened(nginx, "bare.tif") as cog:
+        seen(cog, image.footprint())
+        assert cog.source.requests <= 80
+        assert cog.source.bytes < 1.1 * path.stat().st_size
+
+
 def test_an_image_in_wide_strips_is_read_once_and_costs_few_requests(nginx: Nginx) -> None:
     """GDAL reads them one by one, and caches less than a thousand rows."""
     image = utm(33, 500_000, 5_000_000, 0.5, (12_000, 1500))
