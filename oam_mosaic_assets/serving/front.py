@@ -139,6 +139,11 @@ class FrontServer:
         if self._program:
             self._program.stop(sign=signal.SIGQUIT, grace=SHUTDOWN_SECONDS + GRACE_SECONDS)
 
+    def kill(self) -> None:
+        """Kill what `stop` has left."""
+        if self._program:
+            self._program.kill()
+
     def _take_configuration(self) -> None:
         if self._program is None or not self._program.is_running:
             self.start()

@@ -135,7 +135,7 @@ class Program:
     def end(self) -> str:
         """How it ended, in words, with its last lines of output."""
         if not self.is_running:
-            self._end_orphans()
+            self.kill()
             self._listener.join(1.0)
         code = self._child.poll()
         how = "is still running" if code is None else f"ended with exit code {code}"
@@ -155,12 +155,12 @@ class Program:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(grace)
         finally:  # even if a second Ctrl-C ends the wait
-            self._end_orphans()
+            self.kill()
         self._child.wait()
         self._listener.join(1.0)
 
-    def _end_orphans(self) -> None:
-        """Kill its process group: the workers of a killed nginx would keep its ports."""
+    def kill(self) -> None:
+        """Kill it and all that it started: the workers of a killed nginx would keep its ports."""
         if self._may_have_orphans:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -261,12 +261,15 @@ class Supervisor:
         self._folder.mkdir()
 
     def _stop(self) -> None:
-        with ExitStack() as last_first:  # all of it, even if a second Ctrl-C hurries it
-            if self._lock:
-                last_first.callback(self._lock.close)
-            last_first.callback(shutil.rmtree, self._folder, ignore_errors=True)
-            for generation in [each for _, each in self._retiring] + (
-                [self._current] if self._current else []
-            ):
-                last_first.callback(generation.end)
-            last_first.callback(self._front.stop)
+        try:
+            with ExitStack() as last_first:  # all of it, even if a second Ctrl-C hurries it
+                if self._lock:
+                    last_first.callback(self._lock.close)
+                last_first.callback(shutil.rmtree, self._folder, ignore_errors=True)
+                for generation in [each for _, each in self._retiring] + (
+                    [self._current] if self._current else []
+                ):
+                    last_first.callback(generation.end)
+                last_first.callback(self._front.stop)
+        finally:
+            self._front.kill()  # or the workers of a killed nginx may stay, if that came before it was listed
