@@ -133,9 +133,15 @@ def show(figures: dict[str, list[dict[str, Any]]]) -> None:
     for name, runs in figures.items():
         wall, cpu = (median(each[what] for each in runs) for what in ("wall", "cpu"))
         memory = max(each["python_mib"] + each["tippecanoe_mib"] for each in runs)
-        stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in runs[-1].get("seconds", {}).items())
+        spent = typical(runs).get("seconds", {})
+        stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in spent.items())
         asked = f"{SHARES[name]:.2f}" if name in SHARES else ""
         print(f"{name:<22}{wall:>9.1f}{wall / plain:>8.2f}{asked:>8}{cpu:>9.1f}{memory:>7.0f}  {stages}")
+
+
+def typical(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The run with the median wall time."""
+    return sorted(runs, key=lambda each: each["wall"])[len(runs) // 2]
 
 
 def plot(figures: dict[str, list[dict[str, Any]]], target: Path) -> None:
@@ -146,7 +152,8 @@ def plot(figures: dict[str, list[dict[str, Any]]], target: Path) -> None:
     plain = median(each["wall"] for each in figures["plain"])
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     axes = figure.subplots()
-    spent = {name: figures[name][-1].get("seconds", {}) for name in SHARES}
+    typically = {name: typical(figures[name]) for name in SHARES}
+    spent = {name: run.get("seconds", {}) for name, run in typically.items()}
     all_stages = Counter[str]()
     for stages in spent.values():
         all_stages.update(stages)
@@ -157,7 +164,7 @@ def plot(figures: dict[str, list[dict[str, Any]]], target: Path) -> None:
             seconds = spent[name].get(stage, 0.0)
             axes.barh(name, seconds / plain, left=left / plain, color=f"C{number}")
             left += seconds
-        rest = max(0.0, figures[name][-1]["wall"] - left)
+        rest = max(0.0, typically[name]["wall"] - left)
         axes.barh(name, rest / plain, left=left / plain, color="lightgray")
         axes.plot([asked], [name], marker="|", color="black", markersize=24, markeredgewidth=2)
     axes.invert_yaxis()
