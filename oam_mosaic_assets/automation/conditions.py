@@ -24,7 +24,7 @@ from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.core.release import build_name
 from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.io_managers.object_store import BUILD
-from oam_mosaic_assets.resources.failures import KIND, root_of
+from oam_mosaic_assets.resources.failures import KIND, WHAT_TO_DO, root_of
 
 AT_A_TIME: Final = 25
 """Runs of a job, or publications, read per query, newest first; as a rule the newest one or two decide."""
@@ -95,7 +95,7 @@ class _Failure:
         self.checks.add(found.check_name)
         self.build = _build(found.metadata) or self.build
         self.refusals.append(f"{found.check_name}: {found.description}")
-        self.refused_advice = _value(found.metadata, "what to do") or _SEE_RUN
+        self.refused_advice = _value(found.metadata, WHAT_TO_DO) or _SEE_RUN
 
 
 def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
@@ -230,7 +230,7 @@ def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:
         elif event.is_step_failure:
             error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
             if stated is not None and (kind := _value(stated.metadata, KIND)):
-                failure.kind, failure.advice = kind, _value(stated.metadata, "what to do") or _SEE_RUN
+                failure.kind, failure.advice = kind, _value(stated.metadata, WHAT_TO_DO) or _SEE_RUN
                 failure.text = (stated.description or "").removesuffix(f"\n{failure.advice}")
             elif error is not None and not failure.refusals:
                 unknown = f"The step {event.step_key} failed with {root_of(error).cls_name}."

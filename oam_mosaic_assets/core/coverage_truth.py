@@ -16,7 +16,7 @@ import shapely
 from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_below
 from oam_mosaic_assets.core.coverage_tiles import read_tiles
 from oam_mosaic_assets.core.directory import Directory
-from oam_mosaic_assets.core.grid import Geometries, first_tile_id, tile_ids, tile_name, tile_positions
+from oam_mosaic_assets.core.grid import Geometries, apart, first_tile_id, tile_ids, tile_name, tile_positions
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.placement import pairs_reached
@@ -165,10 +165,9 @@ def _pairs(parts: Geometries, zoom: int) -> Iterator[tuple[Numbers, Numbers, Num
     """Pairs of a polygon and a tile that it touches or nearly touches: the polygon's number, column, row."""
     if not len(parts):
         return
-    mask = (1 << zoom) - 1
     projected = shapely.transform(parts, lambda points: points * 2.0**zoom)
     for pairs in pairs_reached(projected, 0, zoom, NEAR):
-        yield pairs >> 2 * zoom, pairs & mask, (pairs >> zoom) & mask
+        yield apart(pairs, zoom)
 
 
 def _covered(

@@ -105,6 +105,10 @@ class Drawn:
             fault_count=self.fault_count + later.fault_count,
         )
 
+    def in_short(self) -> Drawn:
+        """This without the much that only placement needs, for another process or zoom."""
+        return replace(self, seen=NOBODY, pairs=NOTHING_DRAWN.pairs, pieces={})
+
 
 NOTHING_DRAWN: Final = Drawn(
     tiles={},

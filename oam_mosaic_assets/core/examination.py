@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -81,9 +80,7 @@ def _all_but_the_last_zoom(
 ) -> tuple[_Seen, list[LowZoom]]:
     with open_archive(archive) as opened:
         seen = _seen(opened, footprints, plan, snapshot, Names(footprints), is_last=False)
-        # its many pairs are not needed
-        without = replace(seen.drawn, pairs=NOTHING_DRAWN.pairs, pieces={})
-        return _Seen(without, seen.placed), examine_low_zooms(opened, footprints, plan)
+        return _Seen(seen.drawn.in_short(), seen.placed), examine_low_zooms(opened, footprints, plan)
 
 
 def _seen(

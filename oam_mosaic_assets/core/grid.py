@@ -86,6 +86,14 @@ def pairs_of(
     return pairs
 
 
+def apart(
+    pairs: NDArray[np.int64], zoom: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Image, column and row of the pairs that `pairs_of` encoded."""
+    mask = (1 << zoom) - 1
+    return pairs >> (2 * zoom), pairs & mask, (pairs >> zoom) & mask
+
+
 def to_tiles(lonlat: NDArray[np.float64], zoom: int) -> NDArray[np.float64]:
     """Tile coordinates of points.
 

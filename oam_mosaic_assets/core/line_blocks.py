@@ -30,7 +30,6 @@ _TOGETHER: Final = 2048
 _SOME: Final = 512
 """Approximate number of lines that reach a group's blocks; a block reached by more is a group of its own."""
 
-
 _LIMITED: Final = re.compile(rb'\{"type":"Feature","tippecanoe":\{"minzoom":\d+,"maxzoom":(\d+)\}')
 """How a line begins that is not drawn at all zooms."""
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.drawn import Drawn, Piece
-from oam_mosaic_assets.core.grid import Geometries, pairs_of, project_mended, tile_ids
+from oam_mosaic_assets.core.grid import Geometries, apart, pairs_of, project_mended, tile_ids
 from oam_mosaic_assets.core.sorting import among
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
@@ -120,7 +120,7 @@ def misplaced(
     def tiles(pairs: NDArray[np.int64], wrong: Callable[..., NDArray[np.bool_]]) -> list[Tile]:
         found = list[Tile]()
         for start in range(0, len(pairs), CANDIDATES):
-            image, x, y = _apart(pairs[start : start + CANDIDATES], zoom)
+            image, x, y = apart(pairs[start : start + CANDIDATES], zoom)
             is_wrong = wrong(projected[image - first], x, y)
             found += zip(*(each[is_wrong].tolist() for each in (image, x, y)), strict=True)
         return found
@@ -233,14 +233,8 @@ def _without(these: NDArray[np.int64], those: NDArray[np.int64]) -> NDArray[np.i
     return these[~are_there]
 
 
-def _apart(pairs: Numbers, zoom: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Image, column and row of pairs that `grid.pairs_of` encoded."""
-    mask = 2**zoom - 1
-    return pairs >> (2 * zoom), pairs & mask, (pairs >> zoom) & mask
-
-
 def _tile_ids(pairs: Numbers, zoom: int) -> Numbers:
-    _, x, y = _apart(pairs, zoom)
+    _, x, y = apart(pairs, zoom)
     return tile_ids(zoom, x, y)
 
 

@@ -23,7 +23,7 @@ from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between, deepest_zooms
 from oam_mosaic_assets.core.directory import Directory, Numbers, joined
-from oam_mosaic_assets.core.drawn import NOBODY, NOTHING_DRAWN, Drawn, read_drawn
+from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.grid import Geometries
 from oam_mosaic_assets.core.image_ids import ImageIds
 from oam_mosaic_assets.core.merging import Source
@@ -202,39 +202,34 @@ class _Reading:
             said_of(footprints, plan, [*names[np.union1d(changed, sampled)]]),
         )
 
-    @property
-    def names(self) -> Names:
-        """The ids of all images."""
-        return Names(self.footprints)
-
     def seen(self, archive: Archive, zooms: range) -> _Seen:
         """What these zooms draw, which changed images are missing, and whether images are in their place."""
-        low = range(zooms.start, min(zooms.stop, self.plan.whole_from))
+        names, low = Names(self.footprints), range(zooms.start, min(zooms.stop, self.plan.whole_from))
         drawn, undrawn, placed = NOTHING_DRAWN, list[str](), list[Verdict]()
         if low:
             entries, _ = Stretches.of_zooms(low[0], low[-1]).cut(self.entries)
-            drawn = self._reader(archive)(ids=ImageIds(self.names), entries=[entries])
+            drawn = self._reader(archive)(ids=ImageIds(names), entries=[entries])
         for zoom in zooms[len(low) :]:
             nearby = np.flatnonzero(self.deepest >= zoom)
-            found = self._read(archive, zoom, nearby)
+            outlined = np.flatnonzero(np.isin(nearby, self.outlined[zoom])).tolist()
+            found = self._read(archive, zoom, names[nearby], outlined)
             is_drawn = np.zeros(len(self.deepest), np.bool_)
             if len(found.seen):
                 is_drawn[nearby[found.seen]] = True
-            missing = self.names[self.changed[~is_drawn[self.changed]]]
+            missing = names[self.changed[~is_drawn[self.changed]]]
             undrawn += [f"{name} at z{zoom}" for name in missing]
-            placed.append(self._placement(found, zoom, nearby))
+            thinnest = self.plan.thinnest_at(zoom)
+            given = (as_drawn(areas, thinnest) for _, areas in areas_of(self.footprints, nearby))
+            places = places_of(given, found, zoom, outlined, within=self.looked_at)
+            placed.append(audit.judge_placement(names[nearby], places, zoom))
             drawn = drawn.then(found)
-        # the many pairs are not needed
-        without = replace(drawn, seen=NOBODY, pairs=NOTHING_DRAWN.pairs, pieces={})
-        return _Seen(without, undrawn, placed)
+        return _Seen(drawn.in_short(), undrawn, placed)
 
-    def _read(self, archive: Archive, zoom: int, images: Numbers) -> Drawn:
+    def _read(self, archive: Archive, zoom: int, images: Names, outlined: Sequence[int]) -> Drawn:
         """What the tiles of a zoom draw of these images, which are numbered by their position here."""
         of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(self.entries)
-        ids = ImageIds(self.names[images])
-        outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
         read = self._reader(archive)
-        return read(ids=ids, outlined=outlined, entries=[of_zoom], zoom=zoom, in_order=True)
+        return read(ids=ImageIds(images), outlined=outlined, entries=[of_zoom], zoom=zoom, in_order=True)
 
     def _reader(self, archive: Archive) -> Callable[..., Drawn]:
         return partial(
@@ -246,13 +241,6 @@ class _Reading:
             said=self.said,
             scratch=archive.path.parent,
         )
-
-    def _placement(self, drawn: Drawn, zoom: int, images: Numbers) -> Verdict:
-        thinnest = self.plan.thinnest_at(zoom)
-        given = (as_drawn(areas, thinnest) for _, areas in areas_of(self.footprints, images))
-        outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
-        places = places_of(given, drawn, zoom, outlined, within=self.looked_at)
-        return audit.judge_placement(self.names[images], places, zoom)
 
     def together(self, found: Sequence[_Seen], images: Mapping[int, int]) -> Drawn:
         """What is known about the whole archive; zooms that show all images count all of them.

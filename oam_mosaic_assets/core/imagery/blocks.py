@@ -103,6 +103,13 @@ class Window:
             max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1)
         )
 
+    def within(self, whole: Window) -> tuple[slice, slice]:
+        """Rows and columns of this window in the pixels of one that contains it."""
+        return (
+            slice(self.y0 - whole.y0, self.y1 - whole.y0),
+            slice(self.x0 - whole.x0, self.x1 - whole.x0),
+        )
+
     def widened(self, pixels: int) -> Window:
         """This window, extended by `pixels` on each side."""
         return Window(self.x0 - pixels, self.y0 - pixels, self.x1 + pixels, self.y1 + pixels)

@@ -41,9 +41,7 @@ class Chip:
 
     def cut_to(self, window: Window) -> Chip:
         """The part of it that is in a window inside its own."""
-        top, left = window.y0 - self.window.y0, window.x0 - self.window.x0
-        height, width = window.shape
-        part = slice(top, top + height), slice(left, left + width)
+        part = window.within(self.window)
         return Chip(window, self.pixels[part], None if self.counts is None else self.counts[part])
 
     def trimmed(self) -> Chip | None:
@@ -145,9 +143,6 @@ def composed(block: Tile, chips: Iterable[Chip]) -> Pixels:
     whole = Window.of_block(block)
     seen = np.zeros((BLOCK, BLOCK, 4), np.uint8)
     for chip in chips:
-        window = chip.window
-        rows = slice(window.y0 - whole.y0, window.y1 - whole.y0)
-        columns = slice(window.x0 - whole.x0, window.x1 - whole.x0)
-        top = seen[rows, columns]
+        top = seen[chip.window.within(whole)]
         top[:] = over(top, chip.pixels) if top.any() else chip.pixels
     return seen

@@ -48,11 +48,10 @@ def composed(block: Tile, chips: Iterable[Chip]) -> Pixels:
         window, counts = chip.window, chip.counts
         if counts is None:
             raise ValueError("a chip has no weights")
-        rows = slice(window.y0 - whole.y0, window.y1 - whole.y0)
-        columns = slice(window.x0 - whole.x0, window.x1 - whole.x0)
-        place = mixed[rows, columns]
+        part = window.within(whole)
+        place = mixed[part]
         place += chip.pixels * (counts / np.float32(_FULL) * (1.0 - place[..., 3] / _FULL))[..., None]
-        through[rows, columns] *= 1.0 - chip.pixels[..., 3] / np.float32(_FULL)
+        through[part] *= 1.0 - chip.pixels[..., 3] / np.float32(_FULL)
     alpha = mixed[..., 3]
     mixed *= ((1.0 - through) * _FULL / np.where(alpha > 0.0, alpha, 1.0))[..., None]
     seen: Pixels = (mixed + 0.5).astype(np.uint8)

@@ -99,7 +99,8 @@ class Tiles:
         seen: Pixels | None = None
         for row in range(window.y0 // TILE, -(-window.y1 // TILE)):
             for column in range(window.x0 // TILE, -(-window.x1 // TILE)):
-                box = shapely.box(*(TILE * np.array([column, row, column + 1, row + 1])))
+                whole = Window(column * TILE, row * TILE, (column + 1) * TILE, (row + 1) * TILE)
+                box = shapely.box(whole.x0, whole.y0, whole.x1, whole.y1)
                 if not shapely.intersects(self._area, box):
                     continue
                 tile = self._tile(column, row)
@@ -109,9 +110,8 @@ class Tiles:
                     continue
                 if seen is None:
                     seen = np.zeros((*window.shape, 4), np.uint8)
-                part = window & Window(column * TILE, row * TILE, (column + 1) * TILE, (row + 1) * TILE)
-                here = _slices(part, window.x0, window.y0)
-                seen[here] = tile[_slices(part, column * TILE, row * TILE)]
+                part = window & whole
+                seen[part.within(window)] = tile[part.within(whole)]
         if seen is None:
             self.see()  # it is elsewhere if there is any
         return seen
@@ -136,11 +136,6 @@ class Tiles:
             self.bytes += source.bytes
         self._is_there = True
         return _decoded(content)
-
-
-def _slices(part: Window, x0: int, y0: int) -> tuple[slice, slice]:
-    """Rows and columns of a part in a picture whose north-west corner is at `x0`, `y0`."""
-    return slice(part.y0 - y0, part.y1 - y0), slice(part.x0 - x0, part.x1 - x0)
 
 
 def _decoded(content: bytes) -> Pixels:
