@@ -258,6 +258,23 @@ def test_a_finished_run_names_commands_that_can_be_given_as_they_stand(tmp_path:
     assert "  PATH=$(scripts/install-martin):$PATH .venv/bin/oam-mosaic serve\n" in told.stderr
 
 
+def test_of_two_that_build_the_page_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
+    project, log = a_project(tmp_path), tmp_path / "log"
+    (project / "viewer").mkdir()
+    (project / "viewer" / "package-lock.json").touch()
+    npm = (
+        f'echo "$@" >>{log} && mkdir running || exit 39; sleep 0.3; rmdir running; '
+        "mkdir -p node_modules dist && touch node_modules/.package-lock.json dist/index.html"
+    )
+    programs = prepared(tmp_path, {"node": "exit 0", "npm": npm})
+    path = f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}"
+    environment = {**environment_of(tmp_path), **programs, "PATH": path}
+    script = project / "scripts" / "build-viewer"
+    both = [subprocess.Popen([script], env=environment, cwd=tmp_path) for _ in range(2)]
+    assert [each.wait(PATIENCE_SECONDS) for each in both] == [0, 0]
+    assert [line.split()[0] for line in log.read_text().splitlines()] == ["ci", "run"]
+
+
 def test_packages_that_cannot_be_installed_are_said_with_what_a_proxy_needs(tmp_path: Path) -> None:
     locked = (REPOSITORY / "requirements-build.lock").read_text()
     version = re.search(r"^uv==(\S+)", locked, re.MULTILINE)
