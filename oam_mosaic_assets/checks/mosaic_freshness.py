@@ -36,7 +36,7 @@ def mosaic_is_fresh(
 ) -> dg.AssetCheckResult:
     """Look at pointer, objects and catalogue. Blocking, so that a stale mosaic fails its run."""
     with failing_clearly():
-        pointer, differences = releases.looked_at()
+        pointer, differences = releases.looked_at(context.log.info)
         hold = releases.holds.present()
         # a takedown searches the store once its run has ended
         unfinished = [] if TAKEDOWN_TAG in context.run.tags else releases.takedowns.unfinished()

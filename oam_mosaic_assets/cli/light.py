@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from oam_mosaic_assets.cli.releases import say
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import ArchiveUnreadable, DiskFull, SettingsError, StoreRefused
@@ -33,7 +34,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     """Print what is public and whether it can be trusted; returns 0 if it can, else 1."""
     settings = Settings.read()
     releases = Releases(store_of(settings), settings.keys)
-    pointer, differences = releases.looked_at()
+    pointer, differences = releases.looked_at(say)
     hold = releases.holds.present()
     unfinished, remarks = _takedowns(releases)
     catalogue = catalogue_of(settings)

@@ -103,11 +103,15 @@ class Releases:
         lost = f"{self.keys.pointer}, which says what is public, is missing"
         return [f"{lost}, although there are releases; the last is {there[0].build}"] if there else []
 
-    def looked_at(self) -> tuple[Pointer | None, list[str]]:
+    def looked_at(self, say: Callable[[str], None]) -> tuple[Pointer | None, list[str]]:
         """The pointer, and what differs from it.
 
         While a publisher is at work there are differences for a moment, so this waits for it.
+
+        Args:
+            say: called once if it has to wait.
         """
+        is_told = False
         deadline, watched = time.monotonic() + LONGEST_PUBLICATION, Watched(self.lock_lifetime)
         while True:
             current = self.current()
@@ -115,6 +119,9 @@ class Releases:
             differences = self.differences(pointer)
             if not differences or time.monotonic() > deadline or not self._is_changing(etag, watched):
                 return pointer, differences
+            if not is_told:
+                say("something differs while a publisher is at work, or was until lately: waiting to see")
+                is_told = True
             time.sleep(1.0)
 
     def _is_changing(self, etag: str, watched: Watched) -> bool:

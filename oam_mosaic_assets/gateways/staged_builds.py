@@ -73,6 +73,13 @@ class StagedBuilds:
             self.keys.staging(build, HELD), as_json({"because": why}), Headers("application/json")
         )
 
+    def why_held(self, build: str) -> str:
+        """What was recorded so; empty if its audit tells."""
+        found = self.store.get_bytes(self.keys.staging(build, HELD))
+        with suppress(ValueError, TypeError, KeyError):  # of another version
+            return str(json.loads(found[0])["because"]) if found else ""
+        return "of a reason that cannot be read"
+
     def _is_held(self, build: str) -> bool:
         if self.store.head(self.keys.staging(build, HELD)) is not None:
             return True

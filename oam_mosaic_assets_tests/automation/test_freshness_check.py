@@ -241,7 +241,9 @@ def test_a_catalogue_that_does_not_say_how_much_it_holds_is_not_read_for_it(site
     assert "How many images the catalogue now holds is unknown: its API does not say" in outcome.log
 
 
-def test_status_waits_for_a_publisher_at_work(site: Site) -> None:
+def test_status_waits_for_a_publisher_at_work_and_says_so_once(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
     site.published()
     archive = site.folder / "store" / site.keys.archive
     aside, is_at_work = archive.with_suffix(".aside"), Event()
@@ -260,3 +262,4 @@ def test_status_waits_for_a_publisher_at_work(site: Site) -> None:
         assert site.command("status") == 0
     finally:
         publishing.join()
+    assert capfd.readouterr().err.count("while a publisher is at work, or was until lately") == 1

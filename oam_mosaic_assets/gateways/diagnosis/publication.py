@@ -64,10 +64,11 @@ def _waiting(releases: Releases) -> Iterator[Finding]:
     except MosaicError as error:
         yield Finding.of("takedown", error)
     for build in releases.staged.waiting():
+        why = releases.staged.why_held(build) or "a guard held it back, or it is being published"
         yield Finding(
             "held build",
             State.WARNING,
-            f"{build} is audited but not public: a guard held it back, or it is being published",
+            f"{build} is audited but not public: {why}",
             f"If it is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON.",
         )
 

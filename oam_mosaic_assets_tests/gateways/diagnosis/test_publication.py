@@ -155,3 +155,6 @@ def test_what_keeps_the_next_build_from_being_public_is_said(store: ObjectStore)
     assert "the islands are missing" in found["hold"].text
     assert found["held build"].text.startswith(BUILD)
     assert f"oam-mosaic publish {BUILD} --confirm REASON" in found["held build"].hint
+    assert "a guard held it back" in found["held build"].text
+    Releases(store, KEYS).staged.mark_held(BUILD, "coverage/old.pmtiles holds what no build wrote")
+    assert examined(store)["held build"].text.endswith("coverage/old.pmtiles holds what no build wrote")
