@@ -20,6 +20,7 @@ from oam_mosaic_assets.automation.jobs import (
     publish_held_build,
     rollback,
 )
+from oam_mosaic_assets.automation.repeating import repeat_failed_build
 from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshness
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.core.coverage import CoveragePlan
@@ -131,6 +132,7 @@ def build_definitions(
         ],
         schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
         sensors=[
+            repeat_failed_build,
             catalogue_sensor(is_on=settings.follow_catalogue),
             *([alerts_sensor(channels, ui=settings.alert_ui_url or "")] if channels else []),
         ],

@@ -1,7 +1,7 @@
 """What is wrong now, according to Dagster's records: with the build, a held build, or what is public.
 
 Nothing is remembered here: the same records always give the same answer. A terminated run does not count, nor
-does a failed one that Dagster will retry; until then, the runs before it decide.
+does a failed one that will be repeated; until then, the runs before it decide.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,19 +18,20 @@ from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.automation.jobs import global_mosaic, mosaic_freshness
+from oam_mosaic_assets.automation.repeating import ended_at, is_repeated, repeated_at
 from oam_mosaic_assets.checks.mosaic_freshness import WHAT_HELPS, mosaic_is_fresh
 from oam_mosaic_assets.core.alerts import Condition
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.core.release import build_name
 from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.io_managers.object_store import BUILD
-from oam_mosaic_assets.resources.failures import KIND, WHAT_TO_DO, root_of
+from oam_mosaic_assets.resources.failures import WHAT_TO_DO, root_of, stated_in
 
 AT_A_TIME: Final = 25
 """Runs of a job, or publications, read per query, newest first; as a rule the newest one or two decide."""
 
 RETRY_GRACE: Final = timedelta(minutes=10)
-"""After this, a retry that Dagster promised but has not started is no longer waited for."""
+"""After this, a run that is due but has not started is no longer waited for."""
 
 LOOKS_WITHIN: Final = timedelta(hours=2)
 """If no look at the store is this recent, Dagster's freshness policy is asked, which only knows events."""
@@ -186,6 +187,10 @@ def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg
 def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
     """Whether another run replaces a failed one, or will."""
     run, ago = record.dagster_run, now - ended_at(record)
+    if is_repeated(instance, run):
+        return True
+    if (due := repeated_at(instance, record)) is not None:
+        return now < due + RETRY_GRACE
     if not instance.run_retries_enabled or run.remote_job_origin is None:  # such as one of `oam-mosaic build`
         return False
     if AUTO_RETRY_RUN_ID_TAG in run.tags:
@@ -228,10 +233,9 @@ def _failure(instance: dg.DagsterInstance, run: str) -> _Failure:
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             failure.note(event.asset_check_evaluation_data)
         elif event.is_step_failure:
-            error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
-            if stated is not None and (kind := _value(stated.metadata, KIND)):
-                failure.kind, failure.advice = kind, _value(stated.metadata, WHAT_TO_DO) or _SEE_RUN
-                failure.text = (stated.description or "").removesuffix(f"\n{failure.advice}")
+            error = event.step_failure_data.error
+            if stated := stated_in(event):
+                failure.kind, failure.text, failure.advice = stated.kind, stated.text, stated.advice
             elif error is not None and not failure.refusals:
                 unknown = f"The step {event.step_key} failed with {root_of(error).cls_name}."
         elif event.is_run_failure:
@@ -249,11 +253,6 @@ def _value(metadata: Mapping[str, dg.MetadataValue], name: str) -> str:
 
 def _build(metadata: Mapping[str, dg.MetadataValue]) -> str:
     return _value(metadata, BUILD)
-
-
-def ended_at(record: dg.RunRecord) -> datetime:
-    """When a run ended, UTC."""
-    return datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
 
 
 def _utc(time: datetime) -> datetime:

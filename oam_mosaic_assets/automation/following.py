@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from oam_mosaic_assets.automation.conditions import ended_at
 from oam_mosaic_assets.automation.jobs import global_mosaic
+from oam_mosaic_assets.automation.repeating import CHANGE_TAG
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.errors import MosaicError, PublicationHeld
-from oam_mosaic_assets.resources.failures import KIND, RERUN_MAY_HELP
+from oam_mosaic_assets.resources.failures import stated_in
 from oam_mosaic_assets.resources.watch import Watch
 
 INTERVAL_SECONDS = 30
@@ -17,15 +17,6 @@ INTERVAL_SECONDS = 30
 
 LONGEST_WAIT = timedelta(minutes=5)
 """A build starts when two looks in a row agree, or after this, so that a bulk upload causes few builds."""
-
-CHANGE_TAG = "oam-mosaic/change"
-"""Tag of the runs that this sensor starts; names the change that they are to build."""
-
-ATTEMPTS = 3
-"""How many runs a change gets in all, while they fail for a reason that may pass by itself."""
-
-AGAIN_AFTER = timedelta(minutes=5)
-"""Between the end of such a run and the next."""
 
 _AT_WORK = (
     dg.DagsterRunStatus.QUEUED,
@@ -71,27 +62,24 @@ def catalogue_sensor(*, is_on: bool) -> dg.SensorDefinition:
 
 
 def _asked_for(instance: dg.DagsterInstance, change: str) -> dg.RunRequest | dg.SkipReason:
-    """A run for this change, unless it has had its runs; then the schedule builds it, or the next change."""
+    """A run for this change, unless it had one; `repeat_failed_build` repeats it if that may help.
+
+    A hold may have stopped that run. It has ended since, as the sensor asks for none during a hold.
+    """
     tags = {CHANGE_TAG: change}
-    had = instance.get_run_records(dg.RunsFilter(job_name=global_mosaic.name, tags=tags))
+    had = instance.get_runs(dg.RunsFilter(job_name=global_mosaic.name, tags=tags))
     if not had:
         return dg.RunRequest(run_key=change, tags=tags)
-    last, due = had[0].dagster_run.run_id, ended_at(had[0]) + AGAIN_AFTER
-    if len(had) >= ATTEMPTS or not _may_have_passed(instance, last):
-        return dg.SkipReason(f"Run {last} was for this change; see how it ended. It is not repeated.")
-    if datetime.now(UTC) < due:
-        return dg.SkipReason(f"Run {last} failed; this change is built again at {due:%H:%M} UTC.")
-    return dg.RunRequest(run_key=f"{change}, attempt {len(had) + 1}", tags=tags)
+    if _was_held(instance, had[0].run_id):
+        return dg.RunRequest(run_key=f"{change} after {had[0].run_id}", tags=tags)
+    return dg.SkipReason(f"Run {had[0].run_id} was for this change; see how it ended.")
 
 
-def _may_have_passed(instance: dg.DagsterInstance, run: str) -> bool:
-    """Whether what a run failed for needs no person, or was a hold, during which the sensor asks for none."""
-    for each in instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE):
-        stated = each.dagster_event and each.dagster_event.step_failure_data.user_failure_data
-        if stated is not None:
-            found = {name: value.value for name, value in stated.metadata.items()}
-            return bool(found.get(RERUN_MAY_HELP)) or found.get(KIND) == PublicationHeld.__name__
-    return False
+def _was_held(instance: dg.DagsterInstance, run: str) -> bool:
+    """Whether a hold was what stopped a run."""
+    failures = instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE)
+    said = (stated_in(each.dagster_event) for each in failures if each.dagster_event)
+    return any(each is not None and each.kind == PublicationHeld.__name__ for each in said)
 
 
 def _waits(context: dg.SensorEvaluationContext, public: Pointer | None, basis: str) -> str:

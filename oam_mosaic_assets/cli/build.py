@@ -32,7 +32,7 @@ from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsErr
 from oam_mosaic_assets.gateways.from_settings import store_of
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS
 from oam_mosaic_assets.io_managers.object_store import BUILD_TAG
-from oam_mosaic_assets.resources.failures import EXIT_CODE, INTERRUPTED, KIND, WHAT_TO_DO, cause_of
+from oam_mosaic_assets.resources.failures import INTERRUPTED, WHAT_TO_DO, cause_of, stated_in
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
 from oam_mosaic_assets.resources.records import recording_clearly
 from oam_mosaic_assets.settings import Settings
@@ -204,18 +204,16 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
             cause = cause or cause_of(event.job_failure_data.error)
         if not event.is_step_failure:
             continue
-        error, stated = event.step_failure_data.error, event.step_failure_data.user_failure_data
+        error = event.step_failure_data.error
         if error is not None and error.cls_name == INTERRUPTED:
             # Dagster has recorded it; the command ends like any other that is stopped
             raise KeyboardInterrupt(event.step_key)
-        if stated is not None:
-            values = {name: value.value for name, value in stated.metadata.items()}
-            hint = str(values.get(WHAT_TO_DO, ""))
-            message = (stated.description or "").removesuffix(hint).rstrip()
-            if values[KIND] == HeldBack.__name__ and TAKEDOWN_TAG in result.dagster_run.tags:
-                hint = f"If it may be replaced, {how_to_confirm(None)}."
-            console.print(f"\n{outcome}: {message}\n\nWhat to do: {hint}\n\n{kind_of(str(values[KIND]))}")
-            return int(str(values.get(EXIT_CODE, 1)))
+        if stated := stated_in(event):
+            advice = stated.advice
+            if stated.kind == HeldBack.__name__ and TAKEDOWN_TAG in result.dagster_run.tags:
+                advice = f"If it may be replaced, {how_to_confirm(None)}."
+            console.print(f"\n{outcome}: {stated.text}\n\nWhat to do: {advice}\n\n{kind_of(stated.kind)}")
+            return stated.exit_code
         if error is not None:
             cause = f"an error in {event.step_key}: {cause_of(error)}"
     failed = [each for each in result.get_asset_check_evaluations() if not each.passed and each.blocking]

@@ -6,6 +6,7 @@ import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -98,6 +99,41 @@ def failure_of(error: MosaicError) -> dg.Failure:
             RERUN_MAY_HELP: error.rerun_may_help,
             EXIT_CODE: error.exit_code,
         },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a failure of a step says, if it comes from an error of ours.
+
+    Attributes:
+        kind: the class of the error.
+        text: what happened.
+        advice: what to do about it.
+        rerun_may_help: whether the same run may succeed later, with nothing changed by a person.
+        exit_code: what a command exits with.
+    """
+
+    kind: str
+    text: str
+    advice: str
+    rerun_may_help: bool
+    exit_code: int
+
+
+def stated_in(event: dg.DagsterEvent) -> Stated | None:
+    """Read back what `failure_of` wrote; None if the event is no failure, or that of another error."""
+    failure = event.step_failure_data.user_failure_data if event.is_step_failure else None
+    if failure is None or KIND not in failure.metadata:
+        return None
+    found = {name: value.value for name, value in failure.metadata.items()}
+    advice = str(found[WHAT_TO_DO])
+    return Stated(
+        kind=str(found[KIND]),
+        text=(failure.description or "").removesuffix(advice).rstrip(),
+        advice=advice,
+        rerun_may_help=bool(found[RERUN_MAY_HELP]),
+        exit_code=int(str(found[EXIT_CODE])),
     )
 
 
