@@ -10,6 +10,7 @@ same bucket as the run before. Every case is given as a share of the plain seque
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -45,6 +46,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the figures here; .svg or .png")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     stated = parser.parse_args()
+    if stated.plot:
+        importlib.import_module("matplotlib")  # if it is missing, fail before measuring
     figures = compare(stated.items, stated.repeat)
     show(figures)
     if stated.plot:

@@ -12,6 +12,7 @@ the folder of a control group to build in, such as one with a limit, which also 
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import random
@@ -37,6 +38,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--group", type=Path, help="the folder of a control group to build in")
     stated = parser.parse_args()
+    if stated.plot:
+        importlib.import_module("matplotlib")  # if it is missing, fail before measuring
     figures = [each for count in sorted(stated.counts) for each in measured(count, stated.group)]
     show(figures)
     if stated.plot:
