@@ -53,7 +53,10 @@ class Tiles:
         Raises:
             Unreadable: the image's own address is not allowed.
         """
-        checked_addresses(target_of(asset, hosts.rules), hosts.rules)
+        target, server = (target_of(each, hosts.rules) for each in (asset, address))
+        if target.authority == server.authority:  # it would ask itself, for whatever the catalogue names
+            raise Unreadable(Reason.REFUSED_ADDRESS, f"{target.authority} is the server of its tiles")
+        checked_addresses(target, hosts.rules)
         self.requests = 0
         self.bytes = 0
         self._address = address

@@ -14,13 +14,21 @@ import shapely
 from PIL import Image as Picture
 
 from oam_mosaic_assets.core.imagery.blocks import in_pixels
+from oam_mosaic_assets.core.imagery.outcome import Unreadable
 from oam_mosaic_assets.core.imagery.pixels import TILE
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
+from oam_mosaic_assets.gateways.imagery.hosts import Hosts
+from oam_mosaic_assets.gateways.imagery.source import Limits
+from oam_mosaic_assets.gateways.imagery.tiles import Tiles
 from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, plain
 from oam_mosaic_assets_tests.images import scene, utm
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 from oam_mosaic_assets_tests.servers.titiler import TILES, running_titiler
+
+ASSETS = "127.0.0.1:9"
+"""The host of images that only the tile server reads."""
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +139,23 @@ def test_images_that_titiler_cannot_read_are_told_and_seen_in_grey(
     assert bench.seen_at(middle)[0, 3] == 255
 
 
+def test_titiler_is_not_asked_for_what_it_draws_itself(titiler: str, nginx: Nginx, tmp_path: Path) -> None:
+    """Else whoever writes in the catalogue could have it read any address, among them those inside."""
+    image, _ = drone(nginx, "inside", 660_000, 5_100_000)
+    asset = f"{titiler}/preview.tif?url={image.asset}"
+    tally = bench_on(titiler, nginx, tmp_path).build([replace(image, asset=asset)])
+    assert [each.reason for each in tally.skipped] == ["refused_address"]
+    assert tally.requests == 0
+
+
+@pytest.mark.parametrize("asset", ["http://localhost/a", "HTTP://LOCALHOST:80/a", "https://localhost/a"])
+def test_the_server_of_tiles_is_known_however_its_address_is_written(asset: str) -> None:
+    hosts = Hosts(Rules(frozenset({"localhost"})))
+    area = shapely.box(0, 0, 1, 1)
+    with pytest.raises(Unreadable, match="the server of its tiles"):
+        Tiles("http://localhost/{z}/{x}/{y}.png", asset, area, hosts, Limits())
+
+
 def png(size: int = TILE, colour: tuple[int, ...] = (10, 20, 30, 255)) -> bytes:
     written = io.BytesIO()
     Picture.new("RGBA", (size, size), colour).save(written, "PNG")
@@ -144,13 +169,13 @@ class Misbehaving:
         self.host = host
         host.script = self._answer
         self.status, self.body = "404 Not Found", b""
-        self.bench = Bench(folder, host.host)
+        self.bench = Bench(folder, host.host, ASSETS)
         self.bench.recipe = Recipe(tiles=f"http://{host.host}/{{z}}/{{x}}/{{y}}.png?of={{id}}")
         # 24 km: several tiles lie within it
         self.image = Image(
             id="ä /{z}",
             footprint=utm(33, 500_000, 5_500_000, 100.0, (240, 240)).footprint(),
-            asset=host.address("itself.tif"),
+            asset=f"http://{ASSETS}/itself.tif",
         )
         self.first = int(in_pixels(self.image.footprint).bounds[1]) // TILE
 
