@@ -53,8 +53,8 @@ time goes into returning memory to the system and requesting it again."""
 
 Answer = dict[str, Any]
 
-_Key = tuple[str, str | None, str | None]
-"""An image's address, how to show it, and the address of its tiles."""
+_Key = tuple[str, str | None]
+"""An image's address, and how to show it."""
 
 
 class ScratchFault(OSError):
@@ -96,7 +96,8 @@ class Reader:
             if not is_seen:
                 raise Unreadable(Reason.ELSEWHERE)
 
-        return self._told(job, cut, fresh=False, expected=int(area.area * _EXPECTED))
+        fresh = bool(job.get("tiles"))  # they are those of one footprint, and opening them costs nothing
+        return self._told(job, cut, fresh=fresh, expected=int(area.area * _EXPECTED))
 
     def _told(
         self,
@@ -116,7 +117,7 @@ class Reader:
             expected: see `Source`.
             known: the ETag of a version that is not to be opened, let alone used; empty for none.
         """
-        key = (job["address"], job["render"], job.get("tiles"))
+        key = (job["address"], job["render"])
         clock = time.monotonic()
         spent = {"requests": 0, "bytes": 0}
         for attempt in range(2):

@@ -229,6 +229,24 @@ def test_an_image_may_end_before_its_footprint_does(host: ScriptedHost, tmp_path
     assert all("of=%C3%A4%20%2F%7Bz%7D" in each.path for each in host.asked)
 
 
+def test_two_items_of_one_image_each_show_their_own_part_of_it(host: ScriptedHost, tmp_path: Path) -> None:
+    host.script = lambda request: request.answer("200 OK", png())
+    bench = Bench(tmp_path, host.host, ASSETS, workers=1)
+    bench.recipe = Recipe(tiles=f"http://{host.host}/{{z}}/{{x}}/{{y}}.png?of={{url}}")
+    west, east = (
+        Image(
+            id=name,
+            footprint=utm(33, 500_000 + at, 5_500_000, 10.0, (200, 200)).footprint(),
+            asset=f"http://{ASSETS}/itself.tif",
+        )
+        for name, at in (("west", 0), ("east", 3_000))
+    )
+    tally = bench.build([west, east])
+    assert (tally.read, tally.skipped) == (2, [])
+    middles = np.array([each.footprint.centroid.coords[0] for each in (west, east)])
+    assert (bench.seen_at(middles)[:, 3] == 255).all()
+
+
 def test_an_image_that_is_nowhere_is_tried_again(host: ScriptedHost, tmp_path: Path) -> None:
     server = Misbehaving(host, tmp_path)
     host.script = lambda request: request.answer("404 Not Found")
