@@ -1,6 +1,6 @@
 """Which image is cut for which blocks, and in which order: block by block, opening small images only once.
 
-A small image is cut for all its blocks at once; its chips of later blocks wait on disk.
+A small image that is read itself is cut for all its blocks at once; its chips of later blocks wait on disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from oam_mosaic_assets.core.imagery.state import Looked
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 
 TOGETHER: Final = 4
-"""An image is cut for all its blocks at once if it touches no more than this many."""
+"""An image is cut for all its blocks at once if it touches no more than this many. From the tiles of a
+TiTiler it is cut block by block: those of one take long enough, and opening it costs nothing."""
 
 EARLY: Final = 256
 """About how many chips may wait for their blocks; one takes up to 4 MB, with weights 5 MB."""
@@ -174,7 +175,7 @@ class Cutting:
         if image.reading is None or self._is_given_up(image.reading):
             return False
         blocks = [each for each in self._blocks[which] if each == block or each in self._pending]
-        if len(blocks) > TOGETHER or len(self._early) > EARLY:
+        if image.tiles or len(blocks) > TOGETHER or len(self._early) > EARLY:
             blocks = [block]
         self._asked.update((each, which) for each in blocks)
         order = {

@@ -19,10 +19,11 @@ from oam_mosaic_assets.core.imagery.pixels import TILE
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
+from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.hosts import Hosts
 from oam_mosaic_assets.gateways.imagery.source import Limits
 from oam_mosaic_assets.gateways.imagery.tiles import Tiles
-from oam_mosaic_assets_tests.gateways.imagery.bench import Bench, drone, plain
+from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, Bench, drone, plain
 from oam_mosaic_assets_tests.images import scene, utm
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 from oam_mosaic_assets_tests.servers.titiler import TILES, running_titiler
@@ -245,6 +246,26 @@ def test_two_items_of_one_image_each_show_their_own_part_of_it(host: ScriptedHos
     assert (tally.read, tally.skipped) == (2, [])
     middles = np.array([each.footprint.centroid.coords[0] for each in (west, east)])
     assert (bench.seen_at(middles)[:, 3] == 255).all()
+
+
+def test_an_image_of_a_slow_titiler_is_finished_in_several_builds(host: ScriptedHost, tmp_path: Path) -> None:
+    """Each draws the tiles of one block before the image's time is over, but not those of all its blocks."""
+    server = Misbehaving(host, tmp_path)
+    bench = server.bench
+    bench.limits = {**LIMITS, "seconds": 1.0}
+    image = replace(server.image, footprint=utm(33, 500_000, 5_500_000, 100.0, (80, 80)).footprint())
+
+    def answer_a_few(request: Request) -> None:
+        if len(host.asked) <= 20:
+            request.answer("200 OK", png())
+
+    host.script = answer_a_few
+    for _ in range(2 * TOGETHER):
+        host.asked.clear()
+        tally = bench.build([image])
+        assert 1 < tally.blocks <= TOGETHER
+        bench.now += timedelta(days=1)
+    assert (tally.read, tally.left) == (1, 0)
 
 
 def test_an_image_that_is_nowhere_is_tried_again(host: ScriptedHost, tmp_path: Path) -> None:
