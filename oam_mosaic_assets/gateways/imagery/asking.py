@@ -134,7 +134,8 @@ class Asking:
         self._tally.add_cost(host, answer)
         self._budget.spend(int(answer.get("bytes", 0)))
         reason = str(answer["reason"])
-        self._faults[host] = self._faults[host] + 1 if self._blames_host(reading, answer) else 0
+        if answer.get("requests"):  # else nobody was asked, and nothing is known of the host
+            self._faults[host] = self._faults[host] + 1 if self._blames_host(reading, answer) else 0
         is_elsewhere = reason == Reason.ELSEWHERE
         detail = str(answer.get("detail", ""))
         may_pass = reason in _OF_HOSTS | _MIDWAY and detail != BEYOND_ITS_END

@@ -167,8 +167,23 @@ def test_images_that_take_long_are_no_fault_of_a_host_that_delivers(
     *slow, other = (each.reading or "" for each in images)
     asking = Asking(images, {}, Rules(), Counter(), Tally(), Budget(), lambda: NOON)
     for reading in slow:
-        asking.learn(reading, {"reason": "slow", "detail": "", "etag": "", "bytes": received})
+        asking.learn(reading, {"reason": "slow", "detail": "", "etag": "", "requests": 1, "bytes": received})
     assert asking.is_given_up(other) == is_left_alone
+
+
+def test_an_image_for_which_nobody_was_asked_says_nothing_of_its_host() -> None:
+    """Neither that it is down nor that it is back: its worker died, or the image's own address is refused."""
+    images = [
+        Image(id=f"{n}", footprint=shapely.box(10, 10, 11, 11), asset=f"https://example.org/{n}.tif")
+        for n in range(GIVEN_UP + 2)
+    ]
+    unasked, *down, other = (each.reading or "" for each in images)
+    asking = Asking(images, {}, Rules(), Counter(), Tally(), Budget(), lambda: NOON)
+    for reading in down:
+        assert not asking.is_given_up(other)
+        asking.learn(reading, {"reason": "unreachable", "requests": 3})
+        asking.learn(unasked, {"reason": "unknown_host", "requests": 0})
+    assert asking.is_given_up(other)
 
 
 def flights_of(host: ScriptedHost, folder: Path) -> list[Image]:

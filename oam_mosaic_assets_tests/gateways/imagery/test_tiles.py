@@ -268,6 +268,18 @@ def test_an_image_of_a_slow_titiler_is_finished_in_several_builds(host: Scripted
     assert (tally.read, tally.left) == (1, 0)
 
 
+def test_images_at_unknown_hosts_are_no_fault_of_titiler(host: ScriptedHost, tmp_path: Path) -> None:
+    server = Misbehaving(host, tmp_path)
+    host.script = lambda request: request.answer("200 OK", png())
+    lost = [
+        replace(server.image, id=f"{n}", asset=f"https://nobody-{n}.invalid/a.tif")
+        for n in range(GIVEN_UP + 1)
+    ]
+    tally = server.bench.build([*lost, server.image])
+    assert tally.shown == [server.image.id]
+    assert {each.reason for each in tally.skipped} == {"unknown_host"}
+
+
 def test_an_image_that_is_nowhere_is_tried_again(host: ScriptedHost, tmp_path: Path) -> None:
     server = Misbehaving(host, tmp_path)
     host.script = lambda request: request.answer("404 Not Found")
