@@ -19,6 +19,12 @@ CHECKED_AGAIN: Final = timedelta(days=7)
 TRIED_AGAIN: Final = timedelta(hours=20)
 """How long until one that could not be read is tried again: the next day."""
 
+FORGIVEN: Final = timedelta(days=30)
+"""How long an image that was read counts as readable though it fails for reasons that may pass."""
+
+_FORMERLY: Final = {"crashed": "failing"}
+"""Fields of `Looked` that had another name in earlier versions."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
@@ -32,8 +38,8 @@ class Looked:
         at: when it was asked, UTC, ISO 8601.
         since: since when its state has been the same, UTC, ISO 8601.
         is_seen: whether a chip of this version showed something; None if none was cut yet.
-        crashed: when the process that read it first died, though chips had been cut; empty if none did since
-            the last chip.
+        failing: when cutting it first failed for a reason that may pass, though all was well before; empty
+            if it has not since the last chip.
     """
 
     etag: str = ""
@@ -43,7 +49,7 @@ class Looked:
     at: str = ""
     since: str = ""
     is_seen: bool | None = None
-    crashed: str = ""
+    failing: str = ""
 
     @property
     def state(self) -> str:
@@ -61,22 +67,32 @@ class Looked:
         is_of_file = self.reason in OF_FILES and self.detail != NO_MEMORY
         return is_of_file or self.detail == BEYOND_ITS_END
 
-    @property
-    def well_at(self) -> datetime:
-        """When all was well with it for the last time, UTC: that it answers does not end its crashes."""
-        return datetime.fromisoformat(self.crashed or self.at)
+    def is_forgiven(self, now: datetime, *, looked_only: bool) -> bool:
+        """Whether it still counts as readable after another failure that may pass.
+
+        Until `FORGIVEN` after cutting first failed, as looks may succeed all the while and tiles of a TiTiler
+        are not looked at while all is well; if only looks fail, until `FORGIVEN` after the last good one.
+        """
+        since = self.failing or (self.at if looked_only else "")
+        return not self.reason and (not since or now - datetime.fromisoformat(since) < FORGIVEN)
 
     def is_due(self, now: datetime) -> bool:
         """Whether it should be asked again."""
         return now - self.looked_at > (TRIED_AGAIN if self.reason else CHECKED_AGAIN)
 
     def after(self, before: Looked | None) -> Looked:
-        """This result after a previous one: an unchanged state keeps its `since` and what chips showed."""
-        if before is None or before.state != self.state:
+        """This result after a previous one: an unchanged state keeps its `since` and what chips showed.
+
+        Only a chip ends that cutting fails: neither a look does so, nor another version, nor a reason.
+        """
+        if before is None:
             return self
+        is_cut = self.is_seen is not None and not self.reason
+        failing = "" if is_cut else before.failing
+        if before.state != self.state:
+            return replace(self, failing=failing)
         found = [each for each in (self.is_seen, before.is_seen) if each is not None]
-        crashed = before.crashed if self.is_seen is None else ""
-        return replace(self, since=before.since, is_seen=any(found) if found else None, crashed=crashed)
+        return replace(self, since=before.since, is_seen=any(found) if found else None, failing=failing)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,14 +146,12 @@ class State:
             raise ValueError(str(error)) from None
 
 
-FORGIVEN: Final = timedelta(days=30)
-"""How long after the last good answer of its host an image counts as unreadable, if the host is down, or
-after the first crash of a process that read it."""
-
-
 def looked_of(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Looked]:
     """What was found, by `Image.reading`, from JSON."""
-    return {reading: Looked(**each) for reading, each in told.items()}
+    return {
+        reading: Looked(**{_FORMERLY.get(name, name): each[name] for name in each})
+        for reading, each in told.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import shapely
 
 from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, Reason, Unreadable
 from oam_mosaic_assets.core.imagery.recipe import Image
-from oam_mosaic_assets.core.imagery.state import FORGIVEN, Looked, Skipped, Tally
+from oam_mosaic_assets.core.imagery.state import Looked, Skipped, Tally
 from oam_mosaic_assets.gateways.imagery.addresses import Rules, target_of
 from oam_mosaic_assets.gateways.imagery.cutting import next_of
 from oam_mosaic_assets.gateways.imagery.partition import Budget
@@ -116,14 +116,14 @@ class Asking:
     def is_awaited(self, reading: str) -> bool:
         """Whether the blocks of an image are to wait until its host is back, or its worker no longer crashes.
 
-        They do until all was well `FORGIVEN` ago.
+        They do as long as it is forgiven.
         """
-        is_away = reading in self._away or self._faults[self.hosts.get(reading, "")] >= GIVEN_UP
-        return is_away and self._is_kept(reading)
-
-    def _is_kept(self, reading: str) -> bool:
         known = self.looked.get(reading)
-        return known is not None and not known.reason and self._now() - known.well_at < FORGIVEN
+        if known is None or known.reason:
+            return False
+        if reading not in self._away:
+            self.is_given_up(reading)  # its host may be, and from then on its days are counted
+        return reading in self._away
 
     def learn(self, reading: str, answer: Mapping[str, Any], *, looked_only: bool = False) -> Looked | None:
         """Record an answer; returns what is known now, None if a shown image stays as it is for a while.
@@ -141,11 +141,13 @@ class Asking:
         may_pass = reason in _OF_HOSTS | _MIDWAY and detail != BEYOND_ITS_END
         known = self.looked.get(reading)
         if reason == Reason.CRASHED and known is not None and known.is_seen is not None:
-            self.looked[reading] = replace(known, crashed=known.crashed or moment)
             may_pass = True
-        if may_pass and self._is_kept(reading):
-            self._away.add(reading)
-            return None
+        if may_pass and known is not None and not known.reason:
+            if not looked_only:
+                self.looked[reading] = known = replace(known, failing=known.failing or moment)
+            if known.is_forgiven(self._now(), looked_only=looked_only):
+                self._away.add(reading)
+                return None
         etag = str(answer.get("etag", ""))
         is_well = is_elsewhere or not reason
         if is_well and etag and known is not None and known.lies_in_file and known.etag == etag:

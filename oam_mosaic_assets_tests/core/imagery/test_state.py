@@ -16,11 +16,15 @@ def skipped(name: str) -> Skipped:
 
 
 def test_a_state_of_an_earlier_version_is_read() -> None:
-    """Before crashes were dated, and failures had an ETag."""
-    looked = {"etag": "", "reason": "damaged", "detail": "", "host": "h", "at": "", "since": ""}
-    told = {"recipe": "", "blocks": {}, "looked": {"a": looked}, "tiles": "", "lossless": "", "format": 1}
-    found = State.from_json(json.dumps(told).encode()).looked["a"]
-    assert (found.reason, found.etag, found.crashed) == ("damaged", "", "")
+    """Before failures were dated and had an ETag, and from when only crashes were dated."""
+    oldest = {"etag": "", "reason": "damaged", "detail": "", "host": "h", "at": "", "since": ""}
+    looked = {"a": oldest, "b": {**oldest, "is_seen": True, "crashed": "2026-01-15T12:00:00+00:00"}}
+    told = {"recipe": "", "blocks": {}, "looked": looked, "tiles": "", "lossless": "", "format": 1}
+    state = State.from_json(json.dumps(told).encode())
+    a, b = state.looked["a"], state.looked["b"]
+    assert (a.reason, a.etag, a.failing) == ("damaged", "", "")
+    assert (b.is_seen, b.failing) == (True, "2026-01-15T12:00:00+00:00")
+    assert State.from_json(state.to_json()) == state
 
 
 def test_an_image_that_lies_in_two_partitions_counts_once() -> None:

@@ -306,15 +306,28 @@ def test_a_file_that_cannot_be_read_is_not_tried_again_until_it_changes(
     assert bench.build([image, beside]).read == 2
 
 
-def test_what_was_read_is_shown_while_its_worker_crashes(
-    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+def crash(_: Request, pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("fail", "reason"),
+    [
+        (crash, "crashed"),
+        (lambda request, _: hang_up(request), "truncated"),
+        (lambda request, _: request.answer("503 Service Unavailable"), "server_fault"),
+    ],
+    ids=["its worker crashes", "its host hangs up", "its host gives no more"],
+)
+def test_what_was_read_is_shown_while_it_cannot_be_read_again(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path, fail: Callable[[Request, int], None], reason: str
 ) -> None:
-    """For a month from the first crash on, though its host answers whenever it is asked for changes."""
+    """For a month from the first failure on, though its host answers whenever it is asked for changes."""
     of = utm(33, 530_000, 5_430_000, 3.0, (300, 250))
-    write_image(tmp_path / "crashing.tif", of, Writing(bands=of.colours()))
-    content = (tmp_path / "crashing.tif").read_bytes()
-    image = Image(id="crashing", footprint=of.footprint(), asset=host.address("crashing.tif"))
-    images = [image, drone(nginx, "beside-it", 531_200, 5_430_000)[0]]
+    write_image(tmp_path / "failing.tif", of, Writing(bands=of.colours()))
+    content = (tmp_path / "failing.tif").read_bytes()
+    image = Image(id="failing", footprint=of.footprint(), asset=host.address("failing.tif"))
+    images = [image, drone(nginx, f"beside-{reason}", 531_200, 5_430_000)[0]]
     middles = np.array([each.footprint.centroid.coords[0] for each in images])
     bench = Bench(tmp_path / "bench", nginx.host, host.host, workers=1)
     give_files(host, tmp_path)
@@ -326,7 +339,7 @@ def test_what_was_read_is_shown_while_its_worker_crashes(
 
             def answer(request: Request) -> None:
                 if next(looks, None) is None:
-                    os.kill(workers.pids[0], signal.SIGKILL)
+                    fail(request, workers.pids[0])
                 else:
                     request.give(content)
 
@@ -336,13 +349,14 @@ def test_what_was_read_is_shown_while_its_worker_crashes(
     for _ in range(4):
         bench.now += timedelta(days=8)
         tally = rebuilt()
-        assert (tally.read, tally.waiting, tally.skipped) == (1, ["beside-it"], [])
+        assert (tally.read, tally.waiting, tally.skipped) == (1, [images[1].id], [])
         assert bench.seen_at(middles)[0, 3] == 255
-    bench.now += timedelta(days=8)
-    assert [(each.id, each.reason) for each in rebuilt().skipped] == [("crashing", "crashed")]
-    shown = bench.seen_at(middles)[:, 3]
-    assert shown[0] < 255
-    assert shown[1] == 255
+    for _ in range(2):  # not again for a month
+        bench.now += timedelta(days=8)
+        assert [(each.id, each.reason) for each in rebuilt().skipped] == [("failing", reason)]
+        shown = bench.seen_at(middles)[:, 3]
+        assert shown[0] < 255
+        assert shown[1] == 255
     give_files(host, tmp_path)
     bench.now += timedelta(days=1)
     assert bench.build(images).read == 2

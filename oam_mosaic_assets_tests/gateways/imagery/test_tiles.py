@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -278,6 +279,38 @@ def test_images_at_unknown_hosts_are_no_fault_of_titiler(host: ScriptedHost, tmp
     tally = server.bench.build([*lost, server.image])
     assert tally.shown == [server.image.id]
     assert {each.reason for each in tally.skipped} == {"unknown_host"}
+
+
+def test_images_read_long_ago_are_shown_for_a_month_while_titiler_is_away(
+    host: ScriptedHost, tmp_path: Path
+) -> None:
+    """Though nobody asked for them since; among them are those for which it is not asked in vain."""
+    server = Misbehaving(host, tmp_path)
+    bench = server.bench
+    host.script = lambda request: request.answer("200 OK", png())
+    images = [
+        replace(
+            server.image,
+            id=f"{n}",
+            footprint=utm(33, 400_000 + 15_000 * n, 5_500_000, 3.0, (300, 250)).footprint(),
+        )
+        for n in range(GIVEN_UP + 3)
+    ]
+    blocks = bench.build(images).blocks
+    middles = np.array([each.footprint.centroid.coords[0] for each in images])
+    bench.now += timedelta(days=100)
+    bench.recipe = replace(bench.recipe, feather=8)
+    host.script = lambda request: request.connection.shutdown(socket.SHUT_RDWR)
+    for _ in range(2):
+        tally = bench.build(images)
+        assert (tally.read, tally.made, tally.left) == (len(images), 0, blocks)
+        assert (bench.seen_at(middles)[:, 3] == 255).all()
+        bench.now += timedelta(days=29)
+    assert [each.reason for each in bench.build(images).skipped] == ["unreachable"] * len(images)
+    assert (bench.seen_at(middles)[:, 3] < 255).all()
+    host.script = lambda request: request.answer("200 OK", png())
+    bench.now += timedelta(days=1)
+    assert bench.build(images).read == len(images)
 
 
 def test_an_image_that_is_nowhere_is_tried_again(host: ScriptedHost, tmp_path: Path) -> None:
