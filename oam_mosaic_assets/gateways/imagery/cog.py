@@ -74,8 +74,9 @@ class Cog:
         try:
             source.opened()
             with self._told():
-                self._base = self._level(-1)
-                self._see_that_it_is_sane()
+                with source.pinning():  # GDAL reads the header again for each overview that it opens
+                    self._base = self._level(-1)
+                    self._see_that_it_is_sane()
                 self._transform, self._crs = self._georeference()
                 self._overviews = self._base.overviews(1)
                 coarsest = len(self._overviews) - 1

@@ -10,8 +10,9 @@ import io
 import random
 import sys
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -31,7 +32,7 @@ LONGEST_FIRST: Final = 32 * PAGE
 """The most bytes of the first request, if larger overviews behind the smallest are expected to be read."""
 
 PAGES: Final = 128
-"""How many are cached."""
+"""How many are cached, besides those that are pinned. As many may be pinned."""
 
 FURTHEST_AHEAD: Final = 32
 """The most pages of one request where they are read one after the other, as GDAL reads wide strips."""
@@ -108,7 +109,9 @@ class Source:
         self._deadline = time.monotonic() + limits.seconds
         self._bytes_before = 0
         self._known: Answer | None = None
-        self._pages: OrderedDict[int, bytes] = OrderedDict()
+        self._pages: dict[int, bytes] = {}
+        self._passing = deque[int]()  # those that make room for others, the oldest first
+        self._is_pinning = False
         self._ahead = 1
 
     def opened(self) -> None:
@@ -135,6 +138,17 @@ class Source:
         """Start another use: its time and its bytes count from now on."""
         self._deadline = time.monotonic() + self._limits.seconds
         self._bytes_before = self.bytes
+
+    @contextmanager
+    def pinning(self) -> Iterator[None]:
+        """Keep what is read meanwhile for good, so that it stays as it was checked.
+
+        A host may answer a second request for the same bytes differently, whatever its ETag says.
+        """
+        self._is_pinning = True
+        yield
+        self._is_pinning = False
+        self._passing.clear()
 
     @property
     def etag(self) -> str:
@@ -171,7 +185,7 @@ class Source:
         if end <= start:
             return b""
         first, last = start // PAGE, (end - 1) // PAGE
-        if last - first > 1:  # a tile: it is read only once, so it is not cached
+        if last - first > 1 and not self._is_pinning:  # a tile: it is read only once, so it is not cached
             return self._unkept(start, end)
         content = b"".join(self._page(each) for each in range(first, last + 1))
         return content[start - first * PAGE : end - first * PAGE]
@@ -220,9 +234,14 @@ class Source:
             pages = self._ahead if self._pages else self._first_pages
             content = self._asked(number * PAGE, (number + pages) * PAGE)
             for start in range(0, max(len(content), 1), PAGE):
-                self._pages[number + start // PAGE] = content[start : start + PAGE]
-            while len(self._pages) > PAGES:
-                self._pages.popitem(last=False)
+                each = number + start // PAGE
+                if each not in self._pages:  # it may be pinned
+                    self._pages[each] = content[start : start + PAGE]
+                    self._passing.append(each)
+            while len(self._passing) > PAGES:
+                if self._is_pinning:
+                    raise Unreadable(Reason.TOO_LARGE, f"a header of more than {PAGES * PAGE} bytes")
+                del self._pages[self._passing.popleft()]
         return self._pages[number]
 
     def _asked(self, start: int, end: int) -> bytes:

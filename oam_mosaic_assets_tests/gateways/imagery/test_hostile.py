@@ -14,23 +14,33 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioIOError
 from rasterio.transform import from_origin
 
 from oam_mosaic_assets.core.imagery.blocks import blocks_of
+from oam_mosaic_assets.core.imagery.chip import Chip
 from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.cog import ENVIRONMENT
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.gate import leave_out
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx, ScriptedHost
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
 PLACE = utm(33, 500_000, 5_000_000, 4.0, (300, 250))
 SEED = 11
 
+TILES_INSIDE = """<GDAL_WMS><Service name="TMS"><ServerUrl>http://{host}/inside/${{z}}</ServerUrl></Service>
+<DataWindow><UpperLeftX>0</UpperLeftX><UpperLeftY>0</UpperLeftY><LowerRightX>256</LowerRightX>
+<LowerRightY>-256</LowerRightY><SizeX>256</SizeX><SizeY>256</SizeY><TileLevel>0</TileLevel></DataWindow>
+<BandsCount>1</BandsCount><DataType>UInt16</DataType></GDAL_WMS>"""
+"""What GDAL takes for an image: tiles that it requests by itself."""
 
-def outcomes(nginx: Nginx, folder: Path, names: list[str], memory: int = 512 * 2**20) -> dict[str, str]:
+
+def outcomes(
+    host: Nginx | ScriptedHost, folder: Path, names: list[str], memory: int = 512 * 2**20
+) -> dict[str, str]:
     """Read images as a build does: why each could not be read, or an empty reason if it was."""
     footprint = PLACE.footprint()
     block = blocks_of(np.array([footprint], dtype=object))[1][0].tolist()
@@ -39,7 +49,7 @@ def outcomes(nginx: Nginx, folder: Path, names: list[str], memory: int = 512 * 2
             {
                 "do": "chip",
                 "blocks": [block],
-                "address": nginx.address(name),
+                "address": host.address(name),
                 "render": None,
                 "footprint": shapely.to_wkb(footprint, hex=True),
                 "feather": 0,
@@ -49,7 +59,7 @@ def outcomes(nginx: Nginx, folder: Path, names: list[str], memory: int = 512 * 2
         )
         for name in names
     ]
-    rules = Rules(private_hosts=frozenset({nginx.host}))
+    rules = Rules(private_hosts=frozenset({host.host}))
     with Workers(rules, {"seconds": 15.0, "wait": 0.0}, count=2, memory=memory) as workers:
         return {
             job.tag: str(answer["reason"])
@@ -175,6 +185,41 @@ def test_overviews_are_taken_from_no_other_place(
         file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=place.format(address=host.address(), path=secret))
     assert outcomes(nginx, tmp_path, ["led.tif"]) == {"led.tif": Reason.UNSUPPORTED}
     assert not host.asked
+
+
+@pytest.mark.parametrize("place", ["{path}", TILES_INSIDE], ids=["a file", "an address"])
+def test_a_header_that_turns_hostile_once_it_was_checked_leads_nowhere(
+    host: ScriptedHost, tmp_path: Path, place: str
+) -> None:
+    """GDAL reads it again for each overview, after its first bytes made room for those of another one."""
+    own, secret = (
+        Writing(bands=np.full((1, *size), value, np.uint16), profile=None, options={"COMPRESS": "DEFLATE"})
+        for size, value in (((8400, 8400), 100), ((250, 300), 777))
+    )
+    inside = write_image(tmp_path / "secret.tif", PLACE, secret)
+    path = write_image(tmp_path / "turning.tif", utm(33, 490_000, 5_010_000, 2.7, (8400, 8400)), own)
+    with (
+        rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE="64", COMPRESS_OVERVIEW="NONE"),
+        rasterio.open(path, "r+") as file,
+    ):
+        file.update_tags(ns="OVERVIEWX", OVERVIEW_FILE=place.format(path=inside, host=host.host))
+        file.build_overviews([2, 3], Resampling.nearest)
+    honest = path.read_bytes()
+    (directory,) = struct.unpack_from("<I", honest, 4)
+    (entries,) = struct.unpack_from("<H", honest, directory)
+    hostile = bytearray(honest.replace(b"OVERVIEWX", b"OVERVIEWS"))
+    struct.pack_into("<I", hostile, directory + 2 + 12 * entries, 0)  # no overviews of its own
+
+    def turn(request: Request) -> None:
+        begun = [each for each in host.asked if each.range[0] == 0]
+        request.give(honest if len(begun) == 1 else bytes(hostile))
+
+    host.script = turn
+    found = outcomes(host, tmp_path, ["turning.tif"])
+    assert {each.path for each in host.asked} == {"/turning.tif"}
+    assert found == {"turning.tif": ""}
+    shown = Chip.from_bytes((tmp_path / "turning.tif.chip").read_bytes()).pixels
+    assert shown[..., :3].max() == 0, "white is what lies above the values of the image itself"
 
 
 def test_gdal_itself_asks_no_host(host: ScriptedHost) -> None:

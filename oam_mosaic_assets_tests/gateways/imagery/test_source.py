@@ -14,9 +14,11 @@ from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.hosts import Hosts
 from oam_mosaic_assets.gateways.imagery.source import (
     FIRST,
+    FURTHEST_AHEAD,
     GAP,
     LONGEST_FIRST,
     PAGE,
+    PAGES,
     TRAILER,
     AsFile,
     Limits,
@@ -111,6 +113,36 @@ def test_what_is_read_step_by_step_is_asked_for_in_ever_larger_steps(host: Scrip
     for number in range(200, 0, -10):  # elsewhere, nothing is read in advance
         other.read(number * PAGE, 100)
     assert {end - start for start, end in (each.range for each in host.asked[-19:])} == {PAGE}
+
+
+def test_what_was_checked_stays_as_it_was(host: ScriptedHost) -> None:
+    """Neither what is read after it nor what comes along with that takes its place."""
+    size = (2 * PAGES + 40) * PAGE
+    host.script = lambda request: request.give(b"II*\0" + b"a" * size)
+    source = source_of(host)
+    source.opened()
+    with source.pinning():
+        checked = [source.read(at, length) for at, length in ((10 * PAGE, 5 * PAGE), (30 * PAGE, 9))]
+    host.script = lambda request: request.give(b"II*\0" + b"b" * size)
+    for number in range(2 * PAGES + 40):
+        source.read(number * PAGE, 100)
+    asked = len(host.asked)
+    assert [source.read(10 * PAGE, 5 * PAGE), source.read(30 * PAGE, 9), source.read(0, 9)] == [
+        *checked,
+        b"II*\0aaaaa",
+    ]
+    assert len(host.asked) == asked
+    assert source.read(PAGES * PAGE, 9) == b"b" * 9
+
+
+def test_what_is_checked_has_its_limit(host: ScriptedHost) -> None:
+    host.script = lambda request: request.give(b"II*\0" + bytes(2 * PAGES * PAGE))
+    source = source_of(host)
+    with source.pinning():
+        source.read(0, (PAGES - FURTHEST_AHEAD) * PAGE)
+        with pytest.raises(Unreadable) as refused:
+            source.read(0, (PAGES + 1) * PAGE)
+    assert refused.value.reason is Reason.TOO_LARGE
 
 
 def test_what_came_with_the_first_answer_is_not_asked_for_again(host: ScriptedHost) -> None:
