@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import rasterio
 import shapely
 
 from oam_mosaic_assets.core.geometry import Area
@@ -212,6 +213,7 @@ def _in_scratch(path: str) -> Iterator[None]:
 
 def serve(settings: Mapping[str, Any]) -> None:
     """Do one job after another, until the input ends."""
+    _leave_gdal_one_driver()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (settings["memory"], settings["memory"]))
     give_back_freed_memory(_REUSED)
@@ -235,3 +237,21 @@ def serve(settings: Mapping[str, Any]) -> None:
         except ScratchFault as fault:
             answer = {"fault": [fault.errno, fault.strerror, fault.filename]}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def _leave_gdal_one_driver() -> None:
+    """Leave GDAL only the driver for TIFFs: others open whatever a file names, here or at any address.
+
+    GDAL skips drivers only if it is told their names before it registers any, so a child lists them.
+    """
+    listed, listing = os.pipe()
+    if os.fork() == 0:
+        try:
+            with rasterio.Env() as gdal:
+                os.write(listing, ",".join(gdal.drivers().keys() - {"GTiff"}).encode())
+        finally:
+            os._exit(0)
+    os.close(listing)
+    with os.fdopen(listed) as names:
+        os.environ["GDAL_SKIP"] = names.read()
+    os.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import struct
@@ -21,7 +22,7 @@ from rasterio.transform import from_origin
 from oam_mosaic_assets.core.imagery.blocks import blocks_of
 from oam_mosaic_assets.core.imagery.chip import Chip
 from oam_mosaic_assets.core.imagery.outcome import WORDS, Reason
-from oam_mosaic_assets.gateways.imagery.addresses import Rules
+from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.cog import ENVIRONMENT
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets_tests.gate import leave_out
@@ -220,6 +221,21 @@ def test_a_header_that_turns_hostile_once_it_was_checked_leads_nowhere(
     assert found == {"turning.tif": ""}
     shown = Chip.from_bytes((tmp_path / "turning.tif.chip").read_bytes()).pixels
     assert shown[..., :3].max() == 0, "white is what lies above the values of the image itself"
+
+
+def test_gdal_reads_nothing_but_tiffs(tmp_path: Path) -> None:
+    """Drivers such as those for VRT and WMS open what a file names."""
+    program = (
+        "import json, pathlib, sys, rasterio; from oam_mosaic_assets.gateways.imagery.worker import serve\n"
+        "serve(json.loads(sys.argv[1]))\n"
+        "with rasterio.Env() as gdal: pathlib.Path(sys.argv[2]).write_text(','.join(gdal.drivers()))"
+    )
+    settings = {"private_hosts": [], "s3_endpoint": AMAZON, "limits": {}, "memory": 512 * 2**20}
+    told = tmp_path / "drivers"
+    subprocess.run(
+        [sys.executable, "-c", program, json.dumps(settings), told], stdin=subprocess.DEVNULL, check=True
+    )
+    assert told.read_text() == "GTiff"
 
 
 def test_gdal_itself_asks_no_host(host: ScriptedHost) -> None:
