@@ -81,7 +81,7 @@ class Cog:
                 self._overviews = self._base.overviews(1)
                 coarsest = len(self._overviews) - 1
                 self.colours = Colours.of(
-                    self._base, lambda: self._level(coarsest), self._mask, render_params
+                    self._base, lambda: self._level(coarsest), self._count, self._mask, render_params
                 )
         except BaseException:
             self._open.close()
@@ -167,9 +167,7 @@ class Cog:
         """Its pixels in a range of columns and rows, reduced by `factor`; the range counts reduced pixels."""
         left, top = low.tolist()
         right, bottom = high.tolist()
-        self._read += (right - left) * (bottom - top) * factor * factor
-        if self._read > MOST_PIXELS:
-            raise Unreadable(Reason.TOO_LARGE, f"more than {MOST_PIXELS} pixels")
+        self._count((right - left) * (bottom - top) * factor * factor)
         image = np.zeros((bottom - top, right - left, 4), np.uint8)
         # bytes lie row by row of blocks, so chunks are low and wide. GDAL caches blocks that two share
         tall, wide = opened.block_shapes[0]
@@ -187,6 +185,12 @@ class Cog:
                 image[row - top : end - top, column - left : last - left] = mean
                 self._blame()
         return image
+
+    def _count(self, pixels: int) -> None:
+        """Deduct pixels that are about to be read from those that one use may read."""
+        self._read += pixels
+        if self._read > MOST_PIXELS:
+            raise Unreadable(Reason.TOO_LARGE, f"more than {MOST_PIXELS} pixels")
 
     def _mask(self, opened: Any, window: BandWindow | None, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """The mask in a window of the image or of an overview; of all of it if the window is None."""

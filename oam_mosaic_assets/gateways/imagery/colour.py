@@ -60,17 +60,25 @@ class Colours:
     table: NDArray[np.uint8] | None = None
 
     @classmethod
-    def of(cls, base: Any, coarsest: Callable[[], Any], mask: Mask, render_params: str | None) -> Colours:
+    def of(
+        cls,
+        base: Any,
+        coarsest: Callable[[], Any],
+        count: Callable[[int], None],
+        mask: Mask,
+        render_params: str | None,
+    ) -> Colours:
         """Work it out from the catalogue and the file.
 
         Args:
             base: the open image.
             coarsest: opens its coarsest overview, or the image itself if there is none.
+            count: is told how many pixels the percentiles take; raises `Unreadable` if these are too many.
             mask: reads its mask, if it has one.
             render_params: what the catalogue says, as a TiTiler query string.
 
         Raises:
-            Unreadable: `UNSUPPORTED`.
+            Unreadable: `UNSUPPORTED`, or as `count` does.
         """
         stated = parse_qs(render_params or "")
         kinds = base.colorinterp
@@ -95,7 +103,9 @@ class Colours:
             return found
         ranges = _stated_ranges(stated, len(bands))
         if ranges is None:
-            ranges = found.percentiles(coarsest())
+            sampled = coarsest()
+            count(sampled.width * sampled.height)
+            ranges = found.percentiles(sampled)
         return replace(found, ranges=ranges)
 
     def read(self, opened: Any, window: BandWindow) -> Pixels:
@@ -113,7 +123,8 @@ class Colours:
 
     def percentiles(self, coarsest: Any) -> NDArray[np.float64]:
         """The values that become black and white in each band, sampled from the whole image."""
-        shape = _sampled(coarsest)
+        step = max(1, -(-max(coarsest.width, coarsest.height) // _SAMPLED))
+        shape = (max(1, coarsest.height // step), max(1, coarsest.width // step))
         values = coarsest.read(self.bands, out_shape=(len(self.bands), *shape))
         seen = self._seen(coarsest, values, None, shape) > 0
         found = []
@@ -164,18 +175,17 @@ def _bands(
     return tuple(usable[:_THREE]) if len(usable) >= _THREE else (usable[0],)
 
 
-def _sampled(coarsest: Any) -> tuple[int, int]:
-    """Height and width of the sample of an image or its coarsest overview."""
-    step = max(1, -(-max(coarsest.width, coarsest.height) // _SAMPLED))
-    return max(1, coarsest.height // step), max(1, coarsest.width // step)
-
-
 def _opaque(coarsest: Any, alpha: int) -> float:
-    """The value of an alpha band that means opaque; some programs write a byte's into wider bands."""
+    """The value of an alpha band that means opaque; some programs write a byte's into wider bands.
+
+    The block in the middle tells: if there are no overviews, all blocks are the whole image.
+    """
     kind = np.dtype(coarsest.dtypes[alpha - 1])
     if kind.kind not in "ui":
         return 1.0
-    most = coarsest.read(alpha, out_shape=_sampled(coarsest)).max()
+    rows, columns = coarsest.block_shapes[alpha - 1]
+    middle = coarsest.block_window(alpha, coarsest.height // 2 // rows, coarsest.width // 2 // columns)
+    most = coarsest.read(alpha, window=middle).max()
     return float(_FULL if most <= _FULL else np.iinfo(kind).max)
 
 

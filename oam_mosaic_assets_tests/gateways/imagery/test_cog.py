@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.core.imagery.pixels import straightened
 from oam_mosaic_assets.core.imagery.warp import HALF_WORLD
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
-from oam_mosaic_assets.gateways.imagery.cog import Cog
+from oam_mosaic_assets.gateways.imagery.cog import MOST_PIXELS, Cog
 from oam_mosaic_assets.gateways.imagery.hosts import Hosts
 from oam_mosaic_assets.gateways.imagery.source import Limits, Source
 from oam_mosaic_assets_tests.images import ImageOf, Writing, scene, utm, write_image
@@ -434,6 +435,46 @@ def test_a_tiled_image_without_overviews_costs_few_requests(nginx: Nginx) -> Non
         seen(cog, image.footprint())
         assert cog.source.requests <= 80
         assert cog.source.bytes < 1.1 * path.stat().st_size
+
+
+@pytest.mark.parametrize("opaque", [65_535, 255])
+def test_to_open_an_image_without_overviews_takes_a_piece_of_it(nginx: Nginx, opaque: int) -> None:
+    """It may be larger than what is read of one, but not where a window is."""
+    image = utm(33, 500_000, 5_000_000, 4.0, (1400, 1200))
+    bands = np.concatenate(
+        [image.colours().astype(np.uint16) * 14, np.full((1, 1200, 1400), opaque, np.uint16)]
+    )
+    tiles = {"TILED": "YES", "INTERLEAVE": "PIXEL"}
+    writing = Writing(bands=bands, colours=RGBA, profile=None, options=tiles)
+    path = write_image(nginx.root / "wide.tif", image, writing)
+    with opened(nginx, "wide.tif", "rescale=0,3570") as cog:
+        assert cog.source.bytes < 0.1 * path.stat().st_size
+        window, pixels = seen(cog, image.footprint())
+    whole = pixels[..., 3] == 255
+    assert whole.sum() > 0.9 * in_pixels(image.footprint()).area
+    assert np.abs(pixels[whole][:, :3] - expected(window)[whole]).mean() < 2.0
+
+
+def test_percentiles_are_not_taken_of_more_pixels_than_may_be_read(nginx: Nginx) -> None:
+    side = math.isqrt(MOST_PIXELS) + 1
+    image = utm(33, 500_000, 5_000_000, 0.1, (side, side))
+    with rasterio.open(
+        nginx.root / "vast.tif",
+        "w",
+        driver="GTiff",
+        width=side,
+        height=side,
+        count=1,
+        dtype="uint16",
+        crs=image.crs,
+        transform=image.transform,
+        TILED="YES",
+        SPARSE_OK="YES",
+    ):
+        pass  # no tile is stored, so that it is small
+    with pytest.raises(Unreadable) as refused:
+        opened(nginx, "vast.tif")
+    assert refused.value.reason is Reason.TOO_LARGE
 
 
 def test_an_image_in_wide_strips_is_read_once_and_costs_few_requests(nginx: Nginx) -> None:
