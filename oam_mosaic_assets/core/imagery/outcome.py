@@ -64,6 +64,9 @@ OF_FILES: Final = frozenset(
 NO_MEMORY: Final = "not enough memory"
 """The detail of `TOO_LARGE` if memory ran out, for which other images that were open may be to blame."""
 
+COMPUTED: Final = "its process was stopped while it computed"
+"""The detail of `SLOW` if what took too long was to decode the image, and not to receive it."""
+
 BEYOND_ITS_END: Final = "it points to bytes beyond its end"
 """The detail of `TRUNCATED` if the file is cut short; otherwise only an answer of its host was."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import shapely
 
-from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, Reason, Unreadable
+from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, COMPUTED, Reason, Unreadable
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.core.imagery.state import Looked, Skipped, Tally
 from oam_mosaic_assets.gateways.imagery.addresses import Rules, target_of
@@ -171,6 +171,8 @@ class Asking:
     def _blames_host(self, reading: str, answer: Mapping[str, Any]) -> bool:
         """Whether an answer says that the host is down, and not that something is wrong with one image."""
         reason = str(answer["reason"])
+        if answer.get("detail") == COMPUTED:
+            return False
         if reason == Reason.SLOW and int(answer.get("bytes", 0)) >= DELIVERED:
             return False
         # TiTiler also answers with an error if it cannot read one image

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from oam_mosaic_assets.core.imagery.outcome import Reason
+from oam_mosaic_assets.core.imagery.outcome import COMPUTED, Reason
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways.children import LAST_WORDS
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
@@ -233,6 +234,7 @@ class Workers:
 
     def _lost(self, worker: _Worker, reason: Reason) -> dict[str, Any]:
         """End a worker; the answer for its image. Raises TilingFailed if it had not started."""
+        computed = reason is Reason.SLOW and not _is_waiting(worker.process)
         last_words = self._end(worker)
         how = "was stopped" if reason is Reason.SLOW else f"ended with code {worker.process.returncode}"
         if not worker.is_ready:
@@ -241,7 +243,8 @@ class Workers:
                 hint="Mend what its last output names, such as a missing or broken library, and run again.",
             )
         costs = {"requests": 0, "bytes": 0, "seconds": 0.0}
-        return {"reason": reason, "detail": f"its process {how}", "etag": "", **costs}
+        detail = COMPUTED if computed else f"its process {how}"
+        return {"reason": reason, "detail": detail, "etag": "", **costs}
 
     def _end(self, worker: _Worker) -> str:
         """End a worker; the last lines that it wrote to stderr before it was ready."""
@@ -255,3 +258,8 @@ class Workers:
 
 def _stdout(process: subprocess.Popen[bytes]) -> Any:
     return process.stdout
+
+
+def _is_waiting(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process waits, as for a host whose headers trickle in; see proc_pid_stat(5)."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].startswith("S")

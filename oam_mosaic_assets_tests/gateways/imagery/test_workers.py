@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -12,9 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 import shapely
+from rasterio.windows import Window as BandWindow
 
+from oam_mosaic_assets.core.imagery.outcome import COMPUTED
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways.folder_store import FolderStore
@@ -23,6 +28,7 @@ from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, ROOT, Bench, drone
+from oam_mosaic_assets_tests.images import ImageOf, utm
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
 STARTING = "oam_mosaic_assets.gateways.imagery.workers.STARTING_SECONDS"
@@ -88,9 +94,55 @@ def test_a_worker_that_hangs_is_ended(
 
     host.script = drip
     bench = Bench(tmp_path, nginx.host, host.host, workers=1, limits={"seconds": 2.0, "wait": 0.0})
-    tally = bench.build([bad, good])
+    with bench.workers() as workers:
+        tally = bench.build([bad, good], running=workers)
     assert tally.read == 1
     assert [(each.id, each.reason) for each in tally.skipped] == [("dripping", "slow")]
+    assert workers.faults[host.host] == 1
+
+
+def test_an_image_that_takes_long_to_decode_is_no_fault_of_its_host(
+    nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a few of them would leave all others of the host unread. Their process has no time to say it."""
+    monkeypatch.setattr(GRACE, 1.0)
+    of = utm(33, 560_000, 5_440_000, 0.1, (19_456, 19_456))
+    image = Image(id="heavy", footprint=of.footprint(), asset=nginx.address("heavy.tif"))
+    write_heavy(nginx.root / "heavy.tif", of)
+    bench = Bench(tmp_path, nginx.host, workers=1, limits={"seconds": 2.0, "wait": 0.0})
+    with bench.workers() as workers:
+        tally = bench.build([image], running=workers)
+    assert [(each.reason, each.detail) for each in tally.skipped] == [("slow", COMPUTED)]
+    assert workers.faults[nginx.host] == 0
+
+
+def write_heavy(path: Path, of: ImageOf) -> None:
+    """An image with as many pixels as may be read, which are large too; all its tiles are stored as one."""
+    width, height = of.size
+    tile = {"TILED": "YES", "BLOCKXSIZE": 1024, "BLOCKYSIZE": 1024, "INTERLEAVE": "PIXEL"}
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=width,
+        height=height,
+        count=31,
+        dtype="uint16",
+        crs=of.crs,
+        transform=of.transform,
+        COMPRESS="DEFLATE",
+        SPARSE_OK="YES",
+        **tile,
+    ) as made:
+        made.write(np.full((31, 1024, 1024), 7, np.uint16), window=BandWindow(0, 0, 1024, 1024))
+    content = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, at)
+    for tag, kind, count, where in struct.iter_unpack("<HHII", content[at + 2 :][: 12 * entries]):
+        if tag in {324, 325}:  # where the tiles lie, and their sizes
+            size = {3: 2, 4: 4}[kind]
+            content[where : where + size * count] = content[where : where + size] * count
+    path.write_bytes(content)
 
 
 def test_an_answer_that_came_while_the_caller_was_busy_is_not_late(
