@@ -242,7 +242,7 @@ class Workers:
                 f"A process that reads images {how} before it had started.\n{last_words}",
                 hint="Mend what its last output names, such as a missing or broken library, and run again.",
             )
-        costs = {"requests": 0, "bytes": 0, "seconds": 0.0}
+        costs = {"requests": 1, "bytes": 0, "seconds": 0.0}  # at least; it did not live to tell
         detail = COMPUTED if computed else f"its process {how}"
         return {"reason": reason, "detail": detail, "etag": "", **costs}
 
