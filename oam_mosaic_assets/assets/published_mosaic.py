@@ -20,7 +20,7 @@ from oam_mosaic_assets.core.catalog_changes import named_in
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.picture import LEGEND, as_markdown, world_picture
 from oam_mosaic_assets.core.product import CHANGES, DENSITY, IMAGERY, MOSAIC, STATISTICS, Product
-from oam_mosaic_assets.core.release import MANIFEST, Pointer, counts, in_pointer, tilejson
+from oam_mosaic_assets.core.release import MANIFEST, Pointer, counts, how_to_confirm, in_pointer, tilejson
 from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, MosaicError
 from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic
@@ -71,7 +71,7 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
         client would before it is reported as public. All products switch together, or none does.
         """
         clock = time.perf_counter()
-        confirmed = context.run.tags.get(CONFIRM_TAG)
+        confirmed, is_takedown = context.run.tags.get(CONFIRM_TAG), TAKEDOWN_TAG in context.run.tags
         audits: dict[str, Audit] = {}
         with failing_clearly():
             for each in products:
@@ -87,7 +87,7 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
             pointer = releases.publish(
                 candidate,
                 confirmed=confirmed,
-                despite_hold=TAKEDOWN_TAG in context.run.tags,
+                is_takedown=is_takedown,
                 say=lambda text: progress.step(context.log, "publishing", None, text),
                 warn=context.log.warning,
             )
@@ -148,7 +148,7 @@ def _refuse(audits: Mapping[str, Audit], build: str, confirmed: str | None) -> N
     if guards and not confirmed:
         raise HeldBack(
             f"{build} is held back: {'; '.join(guards)}.",
-            hint=f"If this is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON.",
+            hint=f"If this is as it should be, {how_to_confirm(build)}.",
         )
 
 

@@ -9,6 +9,7 @@ from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.product import Product
+from oam_mosaic_assets.core.release import how_to_confirm
 from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
@@ -106,10 +107,3 @@ def _advice(audit: Audit, build: str, *, is_takedown: bool) -> str:
         again = "repeat the takedown" if is_takedown else "build again"
         return f"Fix the cause and {again}. This build was deleted; the public mosaic stays as it was."
     return f"If this is as it should be, {how_to_confirm(None if is_takedown else build)}"
-
-
-def how_to_confirm(build: str | None) -> str:
-    """How a person confirms a build that is held back; None for one that was to take an image down."""
-    if build is None:  # publishing it would not delete the earlier ones
-        return "repeat the command with --confirm: oam-mosaic takedown ID --reason REASON --confirm REASON"
-    return f"confirm it: oam-mosaic publish {build} --confirm REASON"

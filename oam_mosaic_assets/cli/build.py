@@ -21,7 +21,6 @@ from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNC
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
 from oam_mosaic_assets.automation.processes import this_process
 from oam_mosaic_assets.automation.run_launcher import PROCESS_TAG
-from oam_mosaic_assets.checks.audit import how_to_confirm
 from oam_mosaic_assets.cli import kind_of
 from oam_mosaic_assets.cli.releases import announcement
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
@@ -209,10 +208,8 @@ def _explain(console: Console, result: dg.ExecuteInProcessResult, *, is_public: 
             # Dagster has recorded it; the command ends like any other that is stopped
             raise KeyboardInterrupt(event.step_key)
         if stated := stated_in(event):
-            advice = stated.advice
-            if stated.kind == HeldBack.__name__ and TAKEDOWN_TAG in result.dagster_run.tags:
-                advice = f"If it may be replaced, {how_to_confirm(None)}."
-            console.print(f"\n{outcome}: {stated.text}\n\nWhat to do: {advice}\n\n{kind_of(stated.kind)}")
+            told = f"{outcome}: {stated.text}\n\nWhat to do: {stated.advice}\n\n{kind_of(stated.kind)}"
+            console.print(f"\n{told}")
             return stated.exit_code
         if error is not None:
             cause = f"an error in {event.step_key}: {cause_of(error)}"

@@ -37,6 +37,13 @@ def audit_name(product: str) -> str:
     return AUDIT if product == ARCHIVE else f"audit-{product}.json"
 
 
+def how_to_confirm(build: str | None) -> str:
+    """How a person confirms a build that is held back; None for one that was to take an image down."""
+    if build is None:  # publishing it would not delete the earlier ones
+        return "repeat the command with --confirm: oam-mosaic takedown ID --reason REASON --confirm REASON"
+    return f"confirm it: oam-mosaic publish {build} --confirm REASON"
+
+
 def build_name(started: datetime, digest: str) -> str:
     """A build's name: its start in UTC and the first 12 digits of its snapshot's digest."""
     return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest[:12]}"

@@ -56,20 +56,20 @@ def foreign_objects(
 def keep_foreign(
     store: ObjectStore,
     keys: Keys,
-    build: str,
     fixed: Iterable[str],
     *,
     written_before: Collection[str],
     confirmed: str | None,
+    how_to_confirm: str = "",
     say: Callable[[str], None],
 ) -> None:
     """Copy foreign objects under keys that a publication is about to write for the first time.
 
     Args:
-        build: the one to be published.
         fixed: the keys that it will write.
         written_before: fixed keys that the public build wrote, whose objects count as ours.
         confirmed: a person's reason to replace them; None if nobody confirmed.
+        how_to_confirm: what a person does to confirm.
         say: called with what was copied, once confirmed.
 
     Raises:
@@ -89,10 +89,7 @@ def keep_foreign(
             f"({present.written_at:%Y-%m-%d}); a copy is kept as {kept}."
         )
     if found and confirmed is None:
-        raise HeldBack(
-            " ".join(found),
-            hint=f"If it may be replaced, confirm that: oam-mosaic publish {build} --confirm REASON.",
-        )
+        raise HeldBack(" ".join(found), hint=f"If it may be replaced, {how_to_confirm}.")
     for each in found:
         say(each)
 

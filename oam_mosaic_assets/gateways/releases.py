@@ -17,7 +17,15 @@ from typing import Any, Final
 
 from oam_mosaic_assets.core.history import Retention
 from oam_mosaic_assets.core.product import JSON
-from oam_mosaic_assets.core.release import MANIFEST, TILEJSON, Keys, Pointer, as_json, is_overtaken
+from oam_mosaic_assets.core.release import (
+    MANIFEST,
+    TILEJSON,
+    Keys,
+    Pointer,
+    as_json,
+    how_to_confirm,
+    is_overtaken,
+)
 from oam_mosaic_assets.errors import HeldBack, MosaicError, PublicationLost
 from oam_mosaic_assets.gateways.history import delete_releases, read_releases
 from oam_mosaic_assets.gateways.holds import Holds
@@ -145,7 +153,7 @@ class Releases:
         candidate: Candidate,
         *,
         confirmed: str | None = None,
-        despite_hold: bool = False,
+        is_takedown: bool = False,
         say: Callable[[str], None] = lambda _: None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> Pointer:
@@ -153,7 +161,7 @@ class Releases:
 
         Args:
             confirmed: a person's reason to publish a build that would be held back.
-            despite_hold: ignore a hold, because an image has to go from what is public.
+            is_takedown: an image has to go from what is public: a hold does not count.
             say: called with what is being done.
             warn: called with what went wrong once everything was public.
 
@@ -166,7 +174,7 @@ class Releases:
         """
         build = candidate.pointer.build
         with self.lock(build).held(say) as lock:
-            if not despite_hold:
+            if not is_takedown:
                 self.holds.refuse()
             self._refuse_taken_down(candidate)
             before = self.current()
@@ -175,10 +183,10 @@ class Releases:
                 keep_foreign(
                     self.store,
                     self.keys,
-                    build,
                     self.keys.fixed_of(each.name for each in candidate.parts),
                     written_before=before[0].etags if before else (),
                     confirmed=confirmed,
+                    how_to_confirm=how_to_confirm(None if is_takedown else build),
                     say=say,
                 )
             released = self._release(candidate, lock, say, before=before[0].build if before else "")

@@ -74,7 +74,6 @@ def roll_back(
         keep_foreign(
             releases.store,
             releases.keys,
-            target.build,
             releases.keys.fixed_of(each.name for each in found.parts),
             written_before=before[0].etags,
             confirmed=reason,

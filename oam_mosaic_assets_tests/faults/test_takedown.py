@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import polars as pl
 import pytest
 from pmtiles.reader import MemorySource, Reader, all_tiles
 
+from oam_mosaic_assets.automation.conditions import conditions_of
 from oam_mosaic_assets.core.release import RUN_LOGS, Keys, Pointer
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers
@@ -237,6 +239,25 @@ def test_where_a_guard_holds_the_build_back_the_command_is_repeated_with_a_reaso
     assert site.command("takedown", GONE, "--reason", WHY, "--confirm", "a campaign ended") == 0
     assert naming(site, GONE) == [site.keys.taken_down]
     assert Releases(site.store, site.keys).staged.waiting() == []
+
+
+def test_where_an_object_of_others_holds_it_back_ui_and_alert_name_the_same_command(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = new_site
+    published(site)
+    site.environment["MOSAIC_ALIASES"] = "old.pmtiles"
+    site.store.put_bytes("old.pmtiles", b"somebody else's", Headers("application/octet-stream"))
+
+    assert site.command("takedown", GONE, "--reason", WHY) == 3
+
+    told = "".join(capfd.readouterr())
+    held = next(each for each in conditions_of(site.instance, now=datetime.now(UTC)) if each.key == "held")
+    for advice in (told, held.advice):
+        assert "oam-mosaic takedown ID --reason REASON --confirm REASON" in advice
+        assert "oam-mosaic publish" not in advice
+    assert site.command("takedown", GONE, "--reason", WHY, "--confirm", "nobody needs it") == 0
+    assert naming(site, GONE) == [site.keys.taken_down]
 
 
 def test_one_that_is_stopped_says_that_the_image_may_still_be_public(
