@@ -117,7 +117,7 @@ def stac_footprints(
         taken_down = releases.takedowns.ids()
         basis = watch.basis(snapshot, taken_down)
         if not MUST_BUILD.intersection(context.run.tags):
-            pointer = note_unchanged(releases, basis, taken_at=snapshot.taken_at)
+            pointer = note_unchanged(releases, basis, taken_at=snapshot.taken_at, say=context.log.info)
             if pointer is not None:
                 _say_unchanged(context, pointer, releases)
                 return

@@ -47,6 +47,8 @@ def run_together(
     programs: Sequence[Program],
     *,
     at_once: int,
+    beside: Sequence[Program] = (),
+    beside_at_once: int = 1,
     on_progress: Callable[[float], None],
     environment: Mapping[str, str] | None = None,
 ) -> None:
@@ -54,7 +56,9 @@ def run_together(
 
     Args:
         programs: started in this order.
-        at_once: how many run at the same time.
+        at_once: how many of them run at the same time.
+        beside: others to run alongside, in this order.
+        beside_at_once: how many of those run at the same time.
         on_progress: called with the share of all work that is done, 0 to 1.
         environment: of each; None for this process's own.
 
@@ -63,20 +67,22 @@ def run_together(
         DiskFull: one ran out of disk space.
         TilingFailed: one failed or was killed; the message quotes its last lines of stderr.
     """
-    waiting, done = deque(programs), 0
+    waiting, done = [(deque(programs), at_once), (deque(beside), beside_at_once)], 0
     at_work: list[_Child] = []
     try:
-        while waiting or at_work:
-            while waiting and len(at_work) < at_once:
-                program = waiting.popleft()
-                at_work.append(_Child(program.name, _started(program.command, environment)))
+        while at_work or any(queue for queue, _ in waiting):
+            for kind, (queue, most) in enumerate(waiting):
+                while queue and sum(each.kind == kind for each in at_work) < most:
+                    program = queue.popleft()
+                    at_work.append(_Child(program.name, _started(program.command, environment), kind))
             for each in _heard(at_work):
                 if not each.has_ended():
                     continue
                 at_work.remove(each)
                 each.explain()
                 done += 1
-            on_progress((done + sum(each.share for each in at_work)) / len(programs))
+            share = (done + sum(each.share for each in at_work)) / (len(programs) + len(beside))
+            on_progress(share)
     finally:
         for each in at_work:
             _end(each.process)
@@ -157,8 +163,9 @@ def _dies_with_parent() -> list[str]:
 class _Child:
     """A running program, and its output on stderr."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], kind: int = 0) -> None:
         self.name = name
+        self.kind = kind
         self.process, self.stderr = process, cast("IO[bytes]", process.stderr)  # it is a pipe
         self.share = 0.0
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)

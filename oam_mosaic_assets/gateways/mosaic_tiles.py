@@ -198,7 +198,13 @@ def make_parts(
             if plan.deep_zooms and not targets
         ]
         try:
-            tippecanoe.run(calls, beside=cutters, at_once=at_once * (1 + CUTTERS), on_progress=on_progress)
+            tippecanoe.run(
+                calls,
+                at_once=at_once,
+                beside=cutters,
+                beside_at_once=at_once * CUTTERS,
+                on_progress=on_progress,
+            )
         except BaseException:
             stop.set()  # or this would wait for tiles that nobody needs now
             raise

@@ -80,16 +80,18 @@ class Tippecanoe:
         self,
         calls: Sequence[Sequence[str]],
         *,
-        beside: Sequence[Program] = (),
         at_once: int = 1,
+        beside: Sequence[Program] = (),
+        beside_at_once: int = 1,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Run it to completion, once for each call. If one fails or this is cancelled, all are stopped.
 
         Args:
             calls: the arguments of each, including `--json-progress`; started in this order.
-            beside: other programs to run alongside, started after it.
-            at_once: how many of them all run at the same time.
+            at_once: how many times it runs at the same time.
+            beside: other programs to run alongside.
+            beside_at_once: how many of those run at the same time.
             on_progress: called with the share of all work that is done, 0 to 1.
 
         Raises:
@@ -102,8 +104,10 @@ class Tippecanoe:
         programs = [Program("tippecanoe", [str(self.program), *arguments]) for arguments in calls]
         try:
             run_together(
-                [*programs, *beside],
+                programs,
                 at_once=at_once,
+                beside=beside,
+                beside_at_once=beside_at_once,
                 on_progress=on_progress,
                 # by default it starts a thread for each processor of the machine
                 environment={"TIPPECANOE_MAX_THREADS": str(processors()), **os.environ},

@@ -13,7 +13,7 @@ from oam_mosaic_assets.gateways.releases import Releases
 
 
 def note_unchanged(
-    releases: Releases, basis: str, *, taken_at: datetime, say: Callable[[str], None] = lambda _: None
+    releases: Releases, basis: str, *, taken_at: datetime, say: Callable[[str], None]
 ) -> Pointer | None:
     """Record in the pointer that the mosaic agreed with the catalogue at that moment, if it did.
 

@@ -40,7 +40,7 @@ from oam_mosaic_assets.core.vector_tile import (
 )
 from oam_mosaic_assets.gateways import mosaic_tiles
 from oam_mosaic_assets.gateways.mosaic_tiles import Footprints, make_mosaic
-from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
+from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe, find_tippecanoe
 from oam_mosaic_assets_tests.core.deep_zoom_oracle import (
     CELL,
     PLAN,
@@ -468,3 +468,24 @@ def test_parts_cut_by_several_processes_are_the_same_archive(
     assert len([*(tmp_path / "together").glob("*.deep-*.npy")]) == mosaic_tiles.CUTTERS
     assert together.archive.read_bytes() == alone.archive.read_bytes()
     assert together.made == alone.made
+
+
+def test_no_more_tippecanoe_run_at_once_than_asked_though_others_cut_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mosaic_tiles, "WORTH_PARTING", 0)
+    monkeypatch.setattr(mosaic_tiles, "WORTH_A_CUTTER", 1)
+    at_work, counts, program = tmp_path / "at-work", tmp_path / "counts", tmp_path / "tippecanoe"
+    at_work.mkdir()
+    program.write_text(
+        f"#!/bin/sh\nmkdir {at_work}/$$; sleep 0.3; ls {at_work} | wc -l >>{counts}\n"
+        f'{find_tippecanoe()} "$@"; code=$?; rmdir {at_work}/$$; exit $code\n'
+    )
+    program.chmod(0o755)
+    lines = geojson_of(IMAGES, tmp_path / "s", PLAN)
+    table = lines.with_name("footprints.parquet")
+    shown = Footprints(table=table, geojson=lines, snapshot="", bounds=(-180.0, -85.0, 180.0, 85.0))
+    make_mosaic(Tippecanoe(program), PLAN, shown, tmp_path / "mosaic.pmtiles", processes=2)
+    ran = [int(each) for each in counts.read_text().split()]
+    assert len(ran) > 2
+    assert max(ran) == 2
