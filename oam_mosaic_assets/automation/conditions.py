@@ -18,7 +18,7 @@ from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.automation.jobs import global_mosaic, mosaic_freshness
-from oam_mosaic_assets.automation.repeating import ended_at, is_repeated, repeated_at
+from oam_mosaic_assets.automation.repeating import ended_at, is_refusal, is_repeated, repeated_at
 from oam_mosaic_assets.checks.mosaic_freshness import WHAT_HELPS, mosaic_is_fresh
 from oam_mosaic_assets.core.alerts import Condition
 from oam_mosaic_assets.core.audit import GUARDS
@@ -91,7 +91,7 @@ class _Failure:
 
     def note(self, found: dg.AssetCheckEvaluation) -> None:
         """Note a check, if it failed and blocks."""
-        if found.passed or not found.blocking or found.severity is not dg.AssetCheckSeverity.ERROR:
+        if not is_refusal(found):
             return
         self.checks.add(found.check_name)
         self.build = _build(found.metadata) or self.build

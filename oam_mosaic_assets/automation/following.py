@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from oam_mosaic_assets.automation.jobs import global_mosaic
-from oam_mosaic_assets.automation.repeating import CHANGE_TAG
+from oam_mosaic_assets.automation.repeating import CHANGE_TAG, ended_at, may_have_passed
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.errors import MosaicError, PublicationHeld
 from oam_mosaic_assets.resources.failures import stated_in
@@ -17,6 +17,9 @@ INTERVAL_SECONDS = 30
 
 LONGEST_WAIT = timedelta(minutes=5)
 """A build starts when two looks in a row agree, or after this, so that a bulk upload causes few builds."""
+
+MUCH_LATER = timedelta(hours=1)
+"""After this, a change is asked for again whose runs all failed for a reason that may have passed by now."""
 
 _AT_WORK = (
     dg.DagsterRunStatus.QUEUED,
@@ -67,12 +70,15 @@ def _asked_for(instance: dg.DagsterInstance, change: str) -> dg.RunRequest | dg.
     A hold may have stopped that run. It has ended since, as the sensor asks for none during a hold.
     """
     tags = {CHANGE_TAG: change}
-    had = instance.get_runs(dg.RunsFilter(job_name=global_mosaic.name, tags=tags))
+    had = instance.get_run_records(dg.RunsFilter(job_name=global_mosaic.name, tags=tags), limit=1)
     if not had:
         return dg.RunRequest(run_key=change, tags=tags)
-    if _was_held(instance, had[0].run_id):
-        return dg.RunRequest(run_key=f"{change} after {had[0].run_id}", tags=tags)
-    return dg.SkipReason(f"Run {had[0].run_id} was for this change; see how it ended.")
+    last, due = had[0].dagster_run, ended_at(had[0]) + MUCH_LATER
+    may_help = last.is_failure and may_have_passed(instance, last.run_id)
+    if _was_held(instance, last.run_id) or (may_help and datetime.now(UTC) >= due):
+        return dg.RunRequest(run_key=f"{change} after {last.run_id}", tags=tags)
+    later = f" It is built again at {due:%H:%M} UTC, if not before." if may_help else ""
+    return dg.SkipReason(f"Run {last.run_id} was for this change; see how it ended.{later}")
 
 
 def _was_held(instance: dg.DagsterInstance, run: str) -> bool:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.tags import SCHEDULE_NAME_TAG  # not exported
+from dagster._core.storage.tags import RETRY_NUMBER_TAG, SCHEDULE_NAME_TAG  # not exported
 
 from oam_mosaic_assets.automation.jobs import global_mosaic
 from oam_mosaic_assets.resources.failures import stated_in
@@ -21,6 +21,8 @@ ATTEMPTS = 3
 
 AGAIN_AFTER = timedelta(minutes=5)
 """Between the end of such a run and the next."""
+
+_TOLD_BY = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 
 
 @dg.sensor(
@@ -46,11 +48,11 @@ def repeat_failed_build(context: dg.SensorEvaluationContext) -> dg.RunRequest | 
 def repeated_at(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime | None:
     """When a run is to be repeated, UTC; None if it is not, or has been already."""
     run = record.dagster_run
-    if not run.is_failure or run.tags.keys().isdisjoint({SCHEDULE_NAME_TAG, CHANGE_TAG, REPEATS_TAG}):
+    if not run.is_failure or not _is_unwatched(run) or is_repeated(instance, run):
         return None
-    repeats = _repeats_of(instance, _first_of(run))
-    is_last = not repeats or repeats[0].run_id == run.run_id
-    if not is_last or len(repeats) >= ATTEMPTS - 1 or not _may_have_passed(instance, run.run_id):
+    # a run whose process died is retried by Dagster, with the same tags, which is no attempt of its own
+    attempts = 1 + sum(not _is_retry(each) for each in _repeats_of(instance, _first_of(run)))
+    if attempts >= ATTEMPTS or not may_have_passed(instance, run.run_id):
         return None
     return ended_at(record) + AGAIN_AFTER
 
@@ -66,6 +68,36 @@ def ended_at(record: dg.RunRecord) -> datetime:
     return datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
 
 
+def may_have_passed(instance: dg.DagsterInstance, run: str) -> bool:
+    """Whether nothing that a run failed for needs a person."""
+    said = list[bool]()
+    for each in instance.all_logs(run, of_type=_TOLD_BY):
+        if each.dagster_event is None:
+            continue
+        if each.dagster_event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            if is_refusal(each.dagster_event.asset_check_evaluation_data):
+                return False
+        elif stated := stated_in(each.dagster_event):
+            said.append(stated.rerun_may_help)
+    return bool(said) and all(said)
+
+
+def is_refusal(found: dg.AssetCheckEvaluation) -> bool:
+    """Whether a check failed that blocks what comes after it."""
+    return not found.passed and bool(found.blocking) and found.severity is dg.AssetCheckSeverity.ERROR
+
+
+def _is_unwatched(run: dg.DagsterRun) -> bool:
+    """Whether a build was started by no person, neither at first nor, with the same tags, once more."""
+    is_ours = not run.tags.keys().isdisjoint({SCHEDULE_NAME_TAG, CHANGE_TAG, REPEATS_TAG})
+    is_by_hand = bool(run.parent_run_id or run.get_parent_run_id()) and not _is_retry(run)
+    return run.job_name == global_mosaic.name and is_ours and not is_by_hand
+
+
+def _is_retry(run: dg.DagsterRun) -> bool:
+    return RETRY_NUMBER_TAG in run.tags
+
+
 def _first_of(run: dg.DagsterRun) -> str:
     return run.tags.get(REPEATS_TAG, run.run_id)
 
@@ -73,11 +105,3 @@ def _first_of(run: dg.DagsterRun) -> str:
 def _repeats_of(instance: dg.DagsterInstance, first: str) -> list[dg.DagsterRun]:
     """The runs in the place of a first one, the newest first."""
     return list(instance.get_runs(dg.RunsFilter(job_name=global_mosaic.name, tags={REPEATS_TAG: first})))
-
-
-def _may_have_passed(instance: dg.DagsterInstance, run: str) -> bool:
-    """Whether what a run failed for needs no person."""
-    for each in instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE):
-        if each.dagster_event and (stated := stated_in(each.dagster_event)):
-            return stated.rerun_may_help
-    return False

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import dagster as dg
@@ -15,6 +16,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster._core.test_utils import create_run_for_test
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, UNCHANGED
+from oam_mosaic_assets.automation import following
 from oam_mosaic_assets.automation.following import LONGEST_WAIT
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.details import details_plan
@@ -24,6 +26,7 @@ from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways import from_settings
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
 from oam_mosaic_assets.gateways.imagery_mosaic import ImageryPlan
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 from oam_mosaic_assets.resources.watch import Watch
@@ -292,10 +295,43 @@ def test_a_change_has_one_run_of_this_sensor_unless_a_hold_stopped_it(
     assert isinstance(again, dg.RunRequest)
     assert again.run_key != asked.run_key, "or Dagster would take it for the one it has had"
 
-    for away in ({"PGPORT": "9"}, {"COLLECTION": "another"}):
-        failed = site.run(away, tags=again.tags)
-        assert failed.kind in {"CatalogueUnavailable", "CatalogueRefused"}
-        assert str(tick(site, cursor)[0]) == f"Run {failed.run_id} was for this change; see how it ended."
+    failed = site.run({"COLLECTION": "another"}, tags=again.tags)
+    assert failed.kind == "CatalogueRefused"
+    assert str(tick(site, cursor)[0]) == f"Run {failed.run_id} was for this change; see how it ended."
+
+
+def test_a_change_whose_runs_fell_into_an_outage_is_asked_for_again_after_it(
+    site: Site, database: PgstacDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert site.run().success
+    load_items(database, some_items(1, first=4))
+    _, cursor = tick(site)
+    asked, _ = tick(site, cursor)
+    assert isinstance(asked, dg.RunRequest)
+    assert site.run({"PGPORT": "9"}, tags=asked.tags).kind == "CatalogueUnavailable"
+    assert "It is built again at" in str(tick(site, cursor)[0])
+    monkeypatch.setattr(following, "MUCH_LATER", timedelta(0))
+    again, _ = tick(site, cursor)
+    assert isinstance(again, dg.RunRequest)
+    assert again.run_key != asked.run_key
+    assert site.run(tags=again.tags).success
+    assert "is up to date" in str(tick(site, cursor)[0])
+
+
+def test_a_look_that_waits_for_a_publisher_says_so(site: Site) -> None:
+    assert site.run().success
+    is_at_work = Event()
+
+    def publish() -> None:
+        with PublisherLock(site.store, site.keys.lock, "another").held(lambda _: None):
+            is_at_work.set()
+            time.sleep(1.0)
+
+    publishing = Thread(target=publish)
+    publishing.start()
+    assert is_at_work.wait(30)
+    assert "waiting for another, which holds the publisher's lock" in site.run().log
+    publishing.join()
 
 
 def test_the_sensor_waits_for_a_run_that_has_not_ended(site: Site) -> None:

@@ -10,8 +10,15 @@ import pytest
 
 from oam_mosaic_assets.automation import repeating
 from oam_mosaic_assets.automation.conditions import RETRY_GRACE, conditions_of
-from oam_mosaic_assets.automation.repeating import AGAIN_AFTER, CHANGE_TAG, repeat_failed_build
+from oam_mosaic_assets.automation.repeating import (
+    AGAIN_AFTER,
+    CHANGE_TAG,
+    REPEATS_TAG,
+    repeat_failed_build,
+)
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.errors import StoreRefused, StoreUnavailable
+from oam_mosaic_assets.resources.failures import failure_of
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, some_items, write_items
 
@@ -119,3 +126,56 @@ def test_a_repeat_is_still_for_the_change_that_was_followed(
 def test_it_runs_from_the_start() -> None:
     sensor = build_definitions(Settings.read({})).resolve_sensor_def("repeat_failed_build")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_what_a_person_executes_once_more_is_theirs_though_it_has_the_tags(site: Site) -> None:
+    first = site.run(AWAY, tags=BY_SCHEDULE).run_id
+    assert site.run(AWAY, tags=BY_SCHEDULE | once_more(first)).kind == "CatalogueUnavailable"
+    assert "not one to be repeated" in str(tick(site))
+    assert alerts(site) == ["build"]
+
+
+def test_a_retry_of_a_repeat_that_died_is_no_attempt_of_its_own(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeating, "AGAIN_AFTER", timedelta(0))
+    assert site.run(AWAY, tags=BY_SCHEDULE).kind == "CatalogueUnavailable"
+    repeat = site.run(AWAY, tags=asked(site).tags)
+    died = site.instance.get_run_by_id(repeat.run_id)
+    assert died is not None
+    retried = {**died.tags, **once_more(repeat.run_id), "dagster/retry_number": "1"}
+    assert site.run(AWAY, tags=retried).kind == "CatalogueUnavailable"
+    assert asked(site).tags[REPEATS_TAG] == died.tags[REPEATS_TAG]
+
+
+@pytest.mark.parametrize("first", ["may pass", "needs a person"])
+def test_nothing_is_repeated_while_anything_needs_a_person(site: Site, first: str) -> None:
+    @dg.op
+    def passes() -> None:
+        raise failure_of(StoreUnavailable("It is away."))
+
+    @dg.op
+    def stays() -> None:
+        raise failure_of(StoreRefused("A right is missing."))
+
+    @dg.job(name="global_mosaic", executor_def=dg.in_process_executor)
+    def both() -> None:
+        for each in (passes, stays) if first == "may pass" else (stays, passes):
+            each()
+
+    both.execute_in_process(instance=site.instance, tags=BY_SCHEDULE, raise_on_error=False)
+    assert "not one to be repeated" in str(tick(site))
+
+
+def test_a_look_of_the_schedule_that_a_server_failed_is_told_at_once(site: Site) -> None:
+    assert site.run().success
+    hourly = {"dagster/schedule_name": "hourly_freshness"}
+    away = {"S3_BUCKET": "none", "S3_ENDPOINT": "http://127.0.0.1:9", "MOSAIC_STORE": ""}
+    keys = {"S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "b"}
+    assert site.run({**away, **keys}, job="mosaic_freshness", tags=hourly).kind == "StoreUnavailable"
+    assert alerts(site) == ["freshness"]
+
+
+def once_more(run: str) -> dict[str, str]:
+    """The tags of a run that executes another one once more."""
+    return {"dagster/parent_run_id": run, "dagster/root_run_id": run}
