@@ -25,6 +25,12 @@ COARSEST_GSD: Final = 1000.0
 FIRST_PHOTOGRAPH: Final = datetime(1858, 1, 1, tzinfo=UTC)
 """Nadar's balloon over Paris; there is no older aerial photograph."""
 
+LONGEST_TEXT: Final = 1000
+"""Characters of a title, a name or an id. All texts are in every tile that their image touches."""
+
+LONGEST_ADDRESS: Final = 4000
+"""Characters of an address; signed ones have up to 2,000."""
+
 CLOCK_TOLERANCE: Final = timedelta(days=1)
 """A date without a time zone may lie up to a day in the future and still be right."""
 
@@ -154,8 +160,10 @@ def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint 
 
 
 def as_id(value: object) -> str | None:
-    """A value as an item's id; None if it is not one, or cannot be written down."""
-    return value if isinstance(value, str) and value and not _UNWRITABLE.search(value) else None
+    """A value as an item's id; None if it is not one, cannot be written down, or is too long."""
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT:
+        return None
+    return None if _UNWRITABLE.search(value) else value
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -163,8 +171,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    """Text on one line, without control characters and the lone surrogates that UTF-8 cannot encode."""
-    return " ".join(_UNWRITABLE.sub(" ", value).split()) or None if isinstance(value, str) else None
+    """Text on one line, cut short if it is very long.
+
+    Without control characters, and the lone surrogates that UTF-8 cannot encode.
+    """
+    if not isinstance(value, str):
+        return None
+    text = " ".join(_UNWRITABLE.sub(" ", value).split())
+    return (text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…") or None
 
 
 _UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -224,7 +238,7 @@ def _provider(properties: Mapping[str, Any]) -> str | None:
 def _sensor(properties: Mapping[str, Any]) -> str | None:
     instruments = properties.get("instruments")
     if isinstance(instruments, list):
-        return ", ".join(filter(None, map(_text, instruments))) or None
+        return _text(", ".join(filter(None, map(_text, instruments))))
     return _text(instruments) or _text(properties.get("platform"))
 
 
@@ -257,7 +271,14 @@ def _license(properties: Mapping[str, Any], unknown: list[str]) -> str | None:
 
 
 def _href(asset: object) -> str | None:
-    return _text(_mapping(asset).get("href"))
+    return _address(_mapping(asset).get("href"))
+
+
+def _address(value: object) -> str | None:
+    """None also if it is very long: half an address leads nowhere."""
+    if not isinstance(value, str) or len(value) > LONGEST_ADDRESS:
+        return None
+    return " ".join(_UNWRITABLE.sub(" ", value).split()) or None
 
 
 def _tms(item: Mapping[str, Any]) -> str | None:
@@ -269,7 +290,7 @@ def _tms(item: Mapping[str, Any]) -> str | None:
         for each in (links if isinstance(links, list) else ())
         if _mapping(each).get("rel") == rel
     ]
-    found.append(_text(_mapping(item.get("properties")).get("tms")))
+    found.append(_address(_mapping(item.get("properties")).get("tms")))
     return next((each for each in found if each and is_web_address(each)), None)
 
 

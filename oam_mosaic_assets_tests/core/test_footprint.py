@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from oam_mosaic_assets.core.drawing_order import DrawingOrder
-from oam_mosaic_assets.core.footprint import Footprint, SetAside, read_item
+from oam_mosaic_assets.core.footprint import LONGEST_TEXT, Footprint, SetAside, read_item
 from oam_mosaic_assets.core.geometry import REASONS
 from oam_mosaic_assets_tests.core.strategies import any_json, examples, geometries
 
@@ -41,7 +41,7 @@ def test_any_json_is_read_or_set_aside_with_a_reason(
             assert [batch.height for batch in order.batches(1)] == [1]
 
 
-@pytest.mark.parametrize("name", [None, "", 5, "a\x00b", "\ud800"])
+@pytest.mark.parametrize("name", [None, "", 5, "a\x00b", "\ud800", "a" * (LONGEST_TEXT + 1)])
 def test_an_item_without_a_name_that_can_be_written_is_set_aside_by_its_row(name: object) -> None:
     read = read_item({"id": name, "geometry": BOX}, row=7, now=NOW)
     assert isinstance(read, SetAside)
@@ -151,6 +151,20 @@ def test_a_span_is_read_and_one_the_wrong_way_round_is_turned() -> None:
 def test_titles_lose_control_characters_and_keep_everything_else() -> None:
     title = 'A "quoted" 👩‍🚒\x00\tflight\n of\ud800 می‌خواهم'
     assert footprint({"title": title}).title == 'A "quoted" 👩‍🚒 flight of می‌خواهم'
+
+
+def test_texts_are_cut_short_and_long_addresses_left_out_as_each_tile_holds_them() -> None:
+    long = "a" * 10**6
+    instruments = [f"camera {number}" for number in range(1000)]
+    read = footprint({"title": long, "platform": long, "instruments": instruments, "tms": f"https://{long}"})
+    assert read.title == f"{'a' * (LONGEST_TEXT - 1)}…"
+    assert read.sensor is not None
+    assert len(read.sensor) == LONGEST_TEXT
+    assert read.tms is None
+    item = {"id": "x", "geometry": BOX, "assets": {"visual": {"href": f"https://{long}"}}}
+    without = read_item(item, row=0, now=NOW)
+    assert isinstance(without, Footprint)
+    assert without.asset is None
 
 
 @pytest.mark.parametrize(
