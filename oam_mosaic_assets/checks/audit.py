@@ -59,15 +59,21 @@ def audit_of(product: Product, checks: Mapping[str, str]) -> dg.AssetChecksDefin
         progress.step(context.log, "auditing", 0.0, text)
         with failing_clearly():
             refuse_mixture(staged, footprints)
+            before = _taken_over(product, staged, releases, scratch)
             audit = auditor.of(
                 product,
                 staged,
                 footprints,
-                before=_taken_over(product, staged, releases, scratch),
+                before=before,
                 on_progress=lambda share: progress.step(context.log, "auditing", share, text),
             )
         confirmed = context.run.tags.get(CONFIRM_TAG)
-        advice = _advice(audit, staged.build, is_takedown=TAKEDOWN_TAG in context.run.tags)
+        advice = _advice(
+            audit,
+            staged.build,
+            is_takedown=TAKEDOWN_TAG in context.run.tags,
+            is_taken_over=before is not None,
+        )
         found = {verdict.name: verdict for verdict in audit.verdicts}
         for name in checks:
             # what a broken file left open has not been shown to be right
@@ -101,9 +107,10 @@ def _taken_over(product: Product, staged: Artifact, releases: Releases, scratch:
     return before if isinstance(before, Before) and before.build == build else None
 
 
-def _advice(audit: Audit, build: str, *, is_takedown: bool) -> str:
+def _advice(audit: Audit, build: str, *, is_takedown: bool, is_taken_over: bool) -> str:
     """What a maintainer can do about a build that is not published."""
     if audit.failures:
         again = "repeat the takedown" if is_takedown else "build again"
-        return f"Fix the cause and {again}. This build was deleted; the public mosaic stays as it was."
+        hint = " As tiles were taken over, oam-mosaic build --anew may pass." if is_taken_over else ""
+        return f"Fix the cause and {again}.{hint} This build was deleted; the public mosaic stays as it was."
     return f"If this is as it should be, {how_to_confirm(None if is_takedown else build)}"

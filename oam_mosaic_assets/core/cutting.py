@@ -29,6 +29,8 @@ def cut_to_square(areas: Geometries, low: float, high: float) -> Geometries:
     close = _is_close(areas[edge], low, high)
     square = shapely.box(low, low, high, high)
     found[edge[~close]] = _clipped(areas[edge[~close]], square)
+    # of an outline that crosses itself, clipping may leave the whole square
+    close |= shapely.area(found[edge]) > shapely.area(areas[edge]) * (1.0 + _NEAR)
     found[edge[close]] = shapely.intersection(mended(areas[edge[close]]), square)
     return found
 

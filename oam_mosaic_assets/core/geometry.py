@@ -21,8 +21,9 @@ from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.grid import project
 
-MERCATOR_LATITUDE: Final = 85.05112878
-"""Where Web Mercator ends, degrees north and south: atan(sinh(pi)), which makes its world a square."""
+MERCATOR_LATITUDE: Final = 85.0511287798065
+"""Where Web Mercator ends, degrees north and south: atan(sinh(pi)), which makes its world a square; rounded
+down, or what lies beyond the world would be drawn as a sliver at its edge."""
 
 MAX_LATITUDE: Final = 90.0
 

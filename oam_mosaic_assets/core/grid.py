@@ -1,7 +1,7 @@
 """The grid of Web Mercator XYZ tiles: from longitude and latitude to tiles, from PMTiles ids and back.
 
 Tile coordinates at zoom z run from 0 to 2**z, x to the east, y to the south, origin at 180 degrees west and
-85.05112878 degrees north (EPSG:3857's square); the tile (x, y) covers [x, x+1) x [y, y+1).
+85.0511287798065 degrees north (EPSG:3857's square); the tile (x, y) covers [x, x+1) x [y, y+1).
 """
 
 from __future__ import annotations

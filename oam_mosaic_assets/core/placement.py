@@ -30,6 +30,11 @@ UNIT: Final = 1 / EXTENT
 TOLERANCE: Final = 4.0 * UNIT
 """In tiles: tippecanoe rounds coordinates and snaps rings to its grid; 2.5 units is the most seen."""
 
+_ROUGHLY: Final = TOLERANCE / 16.0
+
+_SURELY: Final = TOLERANCE + 2.0 * _ROUGHLY
+"""What has room for a circle of this radius has pieces that have room for one of `TOLERANCE`."""
+
 COMPARED_CORNERS: Final = 1000
 """The most corners of an outline that is compared: buffering a larger, jagged one may take minutes."""
 
@@ -159,8 +164,10 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
     fat = _leave_a_trace(projected, x, y)
     areas = np.array([piece.area for piece in pieces], dtype=object)[fat]
     drawn = shapely.union_all(_in_the_world(areas, x[fat], y[fat]))
-    # rounding may wipe out narrow tips and strips, so these need not be drawn
-    core = shapely.buffer(shapely.intersection(projected, world), -TOLERANCE)
+    # rounding may wipe out narrow tips and strips, so these need not be drawn; nor need parts that are about
+    # as narrow, of which no piece may count
+    parts = shapely.get_parts(shapely.intersection(projected, world))
+    core = shapely.buffer(shapely.MultiPolygon(list(parts[_hold_a_circle(parts, _SURELY)])), -TOLERANCE)
     lost = shapely.difference(core, shapely.buffer(drawn, TOLERANCE))
     added = shapely.difference(drawn, shapely.buffer(projected, TOLERANCE))
     return not (lost.is_empty and added.is_empty)
@@ -241,15 +248,22 @@ def _tile_ids(pairs: Numbers, zoom: int) -> Numbers:
 def _leave_a_trace(projected: Geometries | shapely.Geometry, x: Numbers, y: Numbers) -> NDArray[np.bool_]:
     """Whether enough of each image, or of one, lies in each tile and its buffer to survive rounding."""
     parts, of = shapely.get_parts(shapely.intersection(projected, _boxes(x, y, BUFFER)), return_index=True)
+    found = np.zeros(len(x), np.bool_)
+    found[of[_hold_a_circle(parts, TOLERANCE)]] = True
+    return found
+
+
+def _hold_a_circle(parts: Geometries, radius: float) -> NDArray[np.bool_]:
+    """Which polygons have room for a circle; its radius is found to `_ROUGHLY` below the true one."""
     area = shapely.area(parts)
     # without a hole, the radius of the largest circle inside is at least area / perimeter
-    fat = (area > TOLERANCE * shapely.length(parts)) & (shapely.get_num_interior_rings(parts) == 0)
+    fat: NDArray[np.bool_] = (area > radius * shapely.length(parts)) & (
+        shapely.get_num_interior_rings(parts) == 0
+    )
     open_ = np.flatnonzero(~fat & (area > 0.0))
-    circles = shapely.maximum_inscribed_circle(parts[open_], tolerance=TOLERANCE / 16.0)
-    fat[open_] = shapely.length(circles) > TOLERANCE
-    found = np.zeros(len(x), np.bool_)
-    found[of[fat]] = True
-    return found
+    circles = shapely.maximum_inscribed_circle(parts[open_], tolerance=_ROUGHLY)
+    fat[open_] = shapely.length(circles) > radius
+    return fat
 
 
 def _stay_away(projected: Geometries, x: Numbers, y: Numbers) -> NDArray[np.bool_]:

@@ -349,9 +349,14 @@ def _plain(thin: NDArray[np.object_], thinnest: float) -> tuple[NDArray[np.objec
         Pieces with few corners each, and the index of the area that each is a piece of, ascending.
     """
     found = _without_jags(thin, thinnest)
-    lost = shapely.is_empty(found)  # thinner than the tolerance: a line is as good
-    found[lost] = shapely.simplify(shapely.boundary(thin[lost]), thinnest * _JAG, preserve_topology=False)
-    pieces = [list(_cut_up(area, thinnest)) for area in found]
+    whole = [[] if area.is_empty else [area] for area in found]
+    jagged = np.flatnonzero(shapely.get_num_coordinates(thin) > _JAGGED)
+    parts, of = shapely.get_parts(thin[jagged], return_index=True)
+    lost = ~shapely.intersects(parts, found[jagged[of]])  # thinner than the tolerance: a line is as good
+    lines = shapely.simplify(shapely.boundary(parts[lost]), thinnest * _JAG, preserve_topology=False)
+    for which, line in zip(jagged[of[lost]].tolist(), lines, strict=True):
+        whole[which].append(line)
+    pieces = [[piece for area in each for piece in _cut_up(area, thinnest)] for each in whole]
     of = np.repeat(np.arange(len(thin)), [len(each) for each in pieces])
     return np.array([piece for each in pieces for piece in each], dtype=object), of
 

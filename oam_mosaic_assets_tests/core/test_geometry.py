@@ -59,6 +59,14 @@ def test_a_golden_geometry_is_drawn_or_set_aside_as_expected(path: Path) -> None
         assert_drawable(area)
 
 
+def test_what_lies_beyond_the_edge_of_the_map_is_no_sliver_within() -> None:
+    edge = math.degrees(math.atan(math.sinh(math.pi)))  # the value that tile libraries print
+    for south, north in ((edge, 86.0), (-86.0, -edge)):
+        refused = drawable_or_why_not(json.loads(shapely.to_geojson(shapely.box(10.0, south, 11.0, north))))
+        assert isinstance(refused, Undrawable)
+        assert refused.reason == "no_area"
+
+
 def test_every_golden_geometry_says_what_it_shows() -> None:
     for path in GOLDEN:
         golden = json.loads(path.read_text())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import shapely
 
+from oam_mosaic_assets.core.cutting import cut_to_square
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Undrawable, drawable
@@ -163,6 +164,22 @@ def test_a_sliver_by_the_pole_is_drawn_again_where_its_widened_tip_reaches(tmp_p
     assert after.archive.read_bytes() == anew.archive.read_bytes()
 
 
+def test_an_outline_that_crosses_itself_is_cut_to_no_more_than_its_part_of_the_square() -> None:
+    crossing = [
+        (1.1776482556535512, 0.12580843490929838),
+        (0.562295052195499, -0.0587975239487655),
+        (1.189627705569848, 0.12940227136865098),
+        (0.8712099130504973, 0.03387693373048463),
+        (-0.2546154158183663, -0.3038706646090431),
+        (-0.27441323276228485, -0.30981001006949443),
+        (0.5204139572193249, -0.07136185301852108),
+    ]
+    area = shapely.Polygon(crossing)
+    assert shapely.clip_by_rect(area, 0.0, 0.0, 1.0, 1.0).area > 0.99, "GEOS leaves all of the square"
+    (cut,) = cut_to_square(np.array([area], dtype=object), 0.0, 1.0)
+    assert cut.area < 1e-9
+
+
 def survey(corners: int, width: float) -> shapely.Polygon:
     """A half-circle of 25 km, driven along with a shaking hand, `width` degrees wide."""
     chance, angle = np.random.default_rng(corners), np.linspace(0.0, np.pi, corners)
@@ -178,9 +195,20 @@ def specks(count: int, west: float) -> shapely.MultiPolygon:
     return shapely.MultiPolygon([shapely.box(*each) for each in np.column_stack([x, y, x + 1e-4, y + 1e-4])])
 
 
+def strewn(count: int) -> shapely.MultiPolygon:
+    """Specks of a metre, which simplification wipes out, about one of 22 m, which it does not."""
+    small = [shapely.transform(each, lambda p: p.round(4)) for each in specks(count, 60.0).geoms]
+    grains = [
+        shapely.box(each.bounds[0], each.bounds[1], each.bounds[0] + 1e-5, each.bounds[1] + 1e-5)
+        for each in small
+    ]
+    return shapely.MultiPolygon([*grains, shapely.box(60.5, 5.2, 60.5002, 5.2002)])
+
+
 MANY_CORNERS = {
     "a survey along a road": survey(6000, 3e-4),
     "specks": specks(500, 30.0),
+    "grains and a speck": strewn(60),
     "specks on both sides of the antimeridian": specks(500, 179.5),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from pmtiles.tile import zxy_to_tileid
 
 from oam_mosaic_assets.core import audit, reexamination
@@ -16,6 +17,7 @@ from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.grid import to_tiles
 from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.splice import Before
+from oam_mosaic_assets.core.tiling import EXTENT
 from oam_mosaic_assets.gateways.calls import calling
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, PLAN, Scene, footprint, made_from
@@ -194,3 +196,18 @@ def test_what_is_said_of_images_that_did_not_change_is_looked_at_as_well(
 def place_of(lon: float, lat: float, zoom: int) -> tuple[int, int]:
     x, y = to_tiles(np.array([[lon, lat]]), zoom)[0]
     return int(x), int(y)
+
+
+def test_outlines_about_as_wide_as_rounding_pass(scene: Scene, tmp_path: Path) -> None:
+    """As a drone image is at some zoom or other: it holds a circle of hardly more than the tolerance."""
+    chance, corners = np.random.default_rng(1), np.arange(5) * 0.4 * np.pi
+    rows = []
+    for number in range(20):
+        radius = chance.uniform(4.02, 4.22) * 360.0 / 2**PLAN.whole_from / EXTENT / np.cos(np.pi / 5)
+        turned = corners + 0.1 * chance.normal(size=5) + chance.uniform(0, 3)
+        west, south = 60 + 0.5 * (number % 5), 0.5 * (number // 5)
+        outline = np.column_stack([west + radius * np.cos(turned), south + radius * np.sin(turned)])
+        rows.append(replace(MORE, id=f"pentagon {number}", geometry=shapely.Polygon(outline)))
+    after = made_from([*rows, *IMAGES], tmp_path / "after", before=scene.before)
+    assert after.changed == len(rows)
+    assert failures(after, scene.before) == {}
