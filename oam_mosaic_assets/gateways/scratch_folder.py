@@ -1,4 +1,8 @@
-"""A folder for the files of one process, removed when it ends; what killed processes left is swept up."""
+"""A folder for the files of one process, removed when it ends; what killed processes left is swept up.
+
+The lock of `run-x` is the file `run-x.lock` beside it. It is there before the folder and goes after it, so
+that a folder has a lock at whatever moment its process is killed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from typing import Final
 
 from oam_mosaic_assets.errors import SettingsError
 
-_LOCK: Final = "in-use.lock"
+_LOCK: Final = ".lock"
 
 
 @contextmanager
@@ -36,30 +40,50 @@ def folder_in_use(root: Path) -> Iterator[Path]:
             hint="Set MOSAIC_SCRATCH to a folder that this user may write to.",
         ) from None
     _sweep(root)
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
-    # locked before the lock file has the name that a sweep looks for
-    unnamed = folder / f"{_LOCK}.new"
-    lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock, descriptor = _new_lock(root)
+    folder = lock.with_suffix("")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        unnamed.rename(folder / _LOCK)
+        folder.mkdir(0o700)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        _remove(folder, lock)
+        os.close(descriptor)
+
+
+def _new_lock(root: Path) -> tuple[Path, int]:
+    """A new lock, held: its file, and the descriptor that holds it."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix="run-", suffix=_LOCK, dir=root)
+        if _hold(lock := Path(name), descriptor):
+            return lock, descriptor
+        os.close(descriptor)  # a sweep was faster
+
+
+def _hold(lock: Path, descriptor: int) -> bool:
+    """Hold a lock, unless somebody else does, or removed it since it was opened."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return lock.exists()
+
+
+def _remove(folder: Path, lock: Path) -> None:
+    """Remove a folder and then its lock, which stays with what cannot be removed, for a later sweep."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        lock.unlink(missing_ok=True)
 
 
 def _sweep(root: Path) -> None:
     """Remove folders whose process is dead: the kernel released their lock."""
-    for folder in root.glob("run-*"):
+    for lock in root.glob(f"run-*{_LOCK}"):
         try:
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            continue  # being made, or being removed, at this moment
+            continue  # its process, or another sweep, has just removed it
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass  # in use
+            if _hold(lock, descriptor):
+                _remove(lock.with_suffix(""), lock)
         finally:
-            os.close(lock)
+            os.close(descriptor)

@@ -141,7 +141,7 @@ class Lane:
         uploads = client_of(self.ceph).list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
         found = {
             "process": self._processes(),
-            "scratch folder": list(self.scratch.glob("*")),
+            "scratch folder": {each.with_suffix("") for each in self.scratch.glob("*")},  # or its lock
             "staged object": staged,
             "lock": [each for each in present if each == keys.lock],
             "half release": halves,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
 from oam_mosaic_assets.resources.scratch import Scratch
 
 
@@ -27,22 +32,67 @@ def test_a_folder_is_gone_when_its_run_ends(tmp_path: Path) -> None:
 def test_what_a_dead_process_left_is_swept_up_by_the_next(tmp_path: Path) -> None:
     left = tmp_path / "run-left"
     left.mkdir()
-    (left / "in-use.lock").touch()
+    (tmp_path / "run-left.lock").touch()
     a_folder_in(tmp_path)
-    assert not left.exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_being_made_is_not_swept_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process may look at any moment, even just before the folder is locked."""
+    """Another process may look at any moment, even just before the folder's lock is held."""
+    root, dead = tmp_path / "root", tmp_path / "dead"
     lock, being_made = fcntl.flock, set[Path]()
 
     def lock_after_another_process(descriptor: int, operation: int) -> None:
         if not being_made:
-            being_made.update(tmp_path.iterdir())
-            a_folder_in(tmp_path)
-            assert being_made == {*tmp_path.iterdir()}
+            being_made.update(root.iterdir())
+            a_folder_in(root)
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", lock_after_another_process)
-    a_folder_in(tmp_path)
-    assert being_made
+    with folder_in_use(root) as folder:
+        assert being_made
+        assert a_folder_in(root) != folder
+        assert folder.is_dir()
+        a_folder_in(Path(shutil.copytree(root, dead)))  # as if killed now
+    assert not [*root.iterdir(), *dead.iterdir()]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
+
+STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "fcntl.flock"}
+left = int(sys.argv[2])
+
+def count(event, _):
+    global left
+    if event in STEPS and not (left := left - 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+with folder_in_use(Path(sys.argv[1])) as folder:
+    (folder / "footprints").mkdir()
+    (folder / "footprints" / "a").touch()
+"""
+
+
+def test_nothing_stays_for_good_whenever_a_process_is_killed(tmp_path: Path) -> None:
+    """Before each of its steps: as it sweeps up what another left, makes its folder, uses it, removes it."""
+
+    def is_killed(root: Path, before: int) -> bool:
+        child = subprocess.run([sys.executable, "-c", KILLED, str(root), str(before)], check=False)
+        assert child.returncode in (0, -signal.SIGKILL)
+        return child.returncode != 0
+
+    dead = tmp_path / "dead"
+    with folder_in_use(dead) as folder:
+        (folder / "archive").touch()
+        shutil.copytree(dead, tmp_path / "left")  # as if killed now
+    step = 1
+    while is_killed(root := Path(shutil.copytree(tmp_path / "left", tmp_path / f"{step}")), before=step):
+        a_folder_in(root)
+        assert not list(root.iterdir()), f"killed before step {step}"
+        step += 1
+    assert step > 10
+    assert not list(root.iterdir())
