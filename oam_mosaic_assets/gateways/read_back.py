@@ -13,6 +13,13 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore
 READ_BACK: Final = 1024
 """Bytes compared at each end of a large object; an archive's header is the first 127."""
 
+_UNREADABLE: Final = "is not readable without credentials"
+_LET_THEM_READ: Final = (
+    "The bucket must allow public objects: allow ACLs (Object Ownership) and do not block public access; "
+    "set S3_PUBLIC_URL if readers use another address. A cache in front may have kept a 404 for too long."
+)
+_LOOK_AROUND: Final = "Check who else writes to it, and whether a cache in front keeps objects for too long."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
@@ -46,10 +53,10 @@ class Expected:
 
 
 def read_back(store: ObjectStore, key: str, expected: Expected, *, patience_seconds: float) -> None:
-    """Check headers and both ends, and retry: a cache may answer with the old object for a while.
+    """Check headers and both ends, and retry: a cache may answer with the old object, or 404, for a while.
 
     Raises:
-        NotAsPublished: it is not readable without credentials, or still answers with something else.
+        NotAsPublished: it is still not readable without credentials, or answers with something else.
     """
     deadline, pause = time.monotonic() + patience_seconds, 0.5
     while (wrong := _difference(store, key, expected)) and time.monotonic() + pause < deadline:
@@ -58,7 +65,7 @@ def read_back(store: ObjectStore, key: str, expected: Expected, *, patience_seco
     if wrong:
         raise NotAsPublished(
             f"{store.public_address(key)} {wrong}.",
-            hint="Check who else writes to it, and whether a cache in front keeps objects for too long.",
+            hint=_LET_THEM_READ if wrong == _UNREADABLE else _LOOK_AROUND,
         )
 
 
@@ -66,11 +73,7 @@ def _difference(store: ObjectStore, key: str, expected: Expected) -> str:
     """How the public address differs from what was written; empty if it does not."""
     seen = store.head_publicly(key)
     if seen is None:
-        raise NotAsPublished(
-            f"{store.public_address(key)} is not readable without credentials.",
-            hint="The bucket must allow public objects: allow ACLs (Object Ownership) and do not block "
-            "public access; set S3_PUBLIC_URL if readers use another address.",
-        )
+        return _UNREADABLE
     if seen.size not in (expected.size, None):
         return f"returns {seen.size:,} bytes, not the {expected.size:,} that were just written there"
     if seen.content_type not in (expected.content_type, None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,24 +57,35 @@ def test_another_content_type_is_not_what_was_published(store: ObjectStore) -> N
 
 
 class Cached(FolderStore):
-    """A store behind a cache that serves the old object for a while."""
+    """A store behind a cache that keeps an outdated answer for a while."""
 
     asked = 0
+    cached: PublicHead | None
 
     def head_publicly(self, key: str) -> PublicHead | None:
         self.asked += 1
-        return PublicHead(1, None) if self.asked < 3 else super().head_publicly(key)
+        return self.cached if self.asked < 3 else super().head_publicly(key)
 
 
-def test_a_cache_may_answer_with_the_old_one_for_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("cached", "wrong", "hint"),
+    [
+        (PublicHead(1, None), "returns 1 bytes", "keeps objects for too long"),
+        (None, "is not readable without credentials", "allow ACLs .* kept a 404 for too long"),
+    ],
+    ids=["object", "404"],
+)
+def test_a_cache_may_be_outdated_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: PublicHead | None, wrong: str, hint: str
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     store = Cached(tmp_path)
+    store.cached = cached
     store.put_bytes(KEY, CONTENT, HEADERS, public=True)
 
-    with pytest.raises(NotAsPublished, match="returns 1 bytes"):
+    with pytest.raises(NotAsPublished, match=wrong) as refused:
         read_back(store, KEY, EXPECTED, patience_seconds=0)
+    assert re.search(hint, refused.value.hint)
     read_back(store, KEY, EXPECTED, patience_seconds=30)
 
     assert store.asked == 3
