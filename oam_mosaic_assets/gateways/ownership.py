@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Final
 
 from oam_mosaic_assets.core.release import Keys, is_build_name
@@ -79,7 +80,8 @@ def keep_foreign(
     today = f"{FOREIGN}{datetime.now(UTC):%Y%m%d}"
     for present in foreign_objects(store, keys, fixed, written_before=written_before):
         # named by its ETag, so that what replaces it before a person decides is copied as well
-        name = f"{present.etag[:16]}-{present.key.replace('/', '_')}"
+        mark = sha256(present.etag.encode()).hexdigest()[:16]
+        name = f"{mark}-{present.key.replace('/', '_')}"
         copies = (each.key for each in store.keys(keys.releases_root + FOREIGN))  # of earlier days too
         kept = next((each for each in copies if each.endswith(f"/{name}")), None)
         if kept is None:

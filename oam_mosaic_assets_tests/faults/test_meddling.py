@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -234,6 +235,23 @@ def test_while_a_foreign_object_waits_for_a_person_neither_builds_nor_copies_pil
     )
     assert site.run(job="publish_held_build", tags={**tags, "oam-mosaic/build": build}).success
     assert site.stays_whole().build == build
+
+
+def test_a_foreign_file_that_is_edited_in_place_is_copied_again(site: Site) -> None:
+    """Its ETag then begins as before: with the same inode, and a time that differs in its last digits."""
+    site.store.delete([each.key for each in site.store.keys("")])
+    site.store.put_bytes("global-mosaic.pmtiles", FOREIGN, ARCHIVE, public=True)
+    assert site.run().kind == "HeldBack"
+    file, later = site.settings.mosaic_store / "global-mosaic.pmtiles", b"edited before the person said yes"
+    written = file.stat().st_mtime_ns
+    file.write_bytes(later)
+    os.utime(file, ns=(written ^ 1,) * 2)
+
+    assert site.run().kind == "HeldBack"
+
+    kept = [each.key for each in site.store.keys(f"{site.keys.releases_root}foreign-")]
+    assert {(site.store.get_bytes(key) or (b"", None))[0] for key in kept} == {FOREIGN, later}
+    site.store.delete([each.key for each in site.store.keys("")])
 
 
 def test_a_foreign_object_under_an_alias_that_is_new_is_kept_as_well(any_site: Site) -> None:
