@@ -140,7 +140,7 @@ class FolderStore:
             return None
         source, found = opened
         with source, whole_file(path) as target:
-            copy_content(source, target)
+            copy_content(source, target, lambda: self._faults("read", key))
         return found
 
     def keys(self, prefix: str) -> Iterator[StoredObject]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from oam_mosaic_assets.errors import DiskFull
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PIECE: Final = 1 << 20
 
 
 def partial_beside(path: Path) -> Path:
@@ -41,9 +41,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def copy_content(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy from the source's position to its end; inside the kernel, or by reflink, if possible."""
-    with suppress(OSError):  # not possible between these file systems: the rest is copied below
+def copy_content(
+    source: BinaryIO,
+    target: BinaryIO,
+    reading: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """Copy from the source's position to its end; inside the kernel, or by reflink, if possible.
+
+    Args:
+        source: what is copied.
+        target: where to.
+        reading: surrounds each read of the source, to tell its errors from the target's.
+    """
+    with suppress(OSError):  # not possible, or it failed: the rest is copied below, or fails there again
         while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
             pass
-    shutil.copyfileobj(source, target)
+    while True:
+        with reading():
+            content = source.read(_PIECE)
+        if not content:
+            return
+        target.write(content)

@@ -232,6 +232,19 @@ def test_a_read_that_fills_the_disk_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
+def test_a_read_that_the_stores_disk_fails_is_told_from_a_target_that_cannot_be_written(
+    store: FolderStore, tmp_path: Path
+) -> None:
+    store.put_bytes("a", b"1", JSON)
+    (store.root / "broken").symlink_to("/proc/self/mem")  # its first byte cannot be read: EIO
+
+    with pytest.raises(StoreUnavailable, match=f"cannot read broken in {store.origin}: Input/output error"):
+        store.get_file("broken", tmp_path / "target")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        store.get_file("a", tmp_path / "missing" / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
 def test_a_store_on_another_file_system_is_filled_all_the_same(
     store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
