@@ -142,6 +142,13 @@ def test_an_address_that_everyone_sees_must_hold_no_password(name: str) -> None:
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize("name", ["S3_ENDPOINT", "S3_PUBLIC_URL"])
+@pytest.mark.parametrize("character", ["$", '"', "'", "`", "\\", " ", "\n", "\t", "\x7f", "\u00a0"])
+def test_an_address_that_needs_escaping_is_refused(name: str, character: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must not contain spaces, control characters, quotes"):
+        Settings.read({name: f"https://s3.example.org/a{character}b"})
+
+
 @pytest.mark.parametrize("name", ["STAC_API_URL", "S3_ENDPOINT", "S3_PUBLIC_URL"])
 @pytest.mark.parametrize(
     "address", ["http://", "https://[::1", "http://host:port", "http://host:99999", "ftp://h"]

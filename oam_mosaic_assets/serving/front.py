@@ -107,7 +107,9 @@ class FrontServer:
             program.stop()
             raise ServerMissing(
                 f"nginx did not come up. {said}",
-                hint="Check whether another program uses its ports; SERVE_VECTOR_PORT etc. set them.",
+                hint="Check whether another program uses its ports; SERVE_VECTOR_PORT etc. set them."
+                if "bind()" in said
+                else "nginx's own output says why; check the settings that it names.",
             )
 
     def turn_to(self, generation: Generation, health: Mapping[str, Any]) -> None:

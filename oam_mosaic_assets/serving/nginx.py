@@ -105,6 +105,7 @@ def _common(front: Front) -> str:
   js_import tiles from {_quoted(front.script)};
   js_set $tile tiles.tile;
   js_set $row tiles.row;
+  js_set $dollar tiles.dollar;
   access_log off;
   log_not_found off;
   server_tokens off;
@@ -177,10 +178,10 @@ def _server(front: Front, port: int, locations: str) -> str:
       return 503 "The archive cannot be read at the moment; try again in a few seconds.\\n";
     }}
     location = /health {{
-      root {_quoted(front.documents)};
+      {_root(front.documents)}
       {"try_files /health.json =500;" if front.build else "error_page 503 /health.json;  return 503;"}
     }}
-    location = /health.json {{ root {_quoted(front.documents)}; }}
+    location = /health.json {{ {_root(front.documents)} }}
     error_page 404 @nothing;  # what is for ourselves alone
     location @nothing {{
       types {{ }}
@@ -197,7 +198,7 @@ def _vector(front: Front) -> str:
         front,
         f"""\
     location = /{VECTOR} {{ default_type application/json;  try_files /{VECTOR}.json @nothing;
-      root {_quoted(front.documents)}; }}
+      {_root(front.documents)} }}
     location ~ "^/(?<tms>tms/)?(?:{VECTOR}|global-mosaic)/{_NUMBERS}(?:\\.(?:mvt|pbf))?$" {{
       set $first {first};
       set $last {last};
@@ -209,11 +210,11 @@ def _vector(front: Front) -> str:
 
 
 def _raster(front: Front) -> str:
-    redirected = front.titiler.replace("{z}", "$z").replace("{x}", "$x").replace("{y}", "$row")
+    redirected = front.titiler.replace("{z}", "${z}").replace("{x}", "${x}").replace("{y}", "${row}")
     coverage = f"""\
       auth_request /probe;  # only what comes after it can see that the archive has no tile here
       auth_request_set $found $status;
-      root {_quoted(front.documents)};
+      {_root(front.documents)}
       try_files /empty/$found.png @coverage;
     }}
     location = /probe {{ internal;  proxy_pass http://martin/{RASTER}/$tile; }}
@@ -245,14 +246,14 @@ def _viewer(front: Front) -> str:
         root, public = front.public_files
         folder, index = Path(front.page).parent, Path(front.page).name
         files = f"""
-    location = "/{front.page}" {{ root {_quoted(root)};  try_files $uri @no_page; }}
+    location = "/{front.page}" {{ {_root(root)}  try_files $uri @no_page; }}
     location @no_page {{
       types {{ }}
       return 404 "The page is not published: build it (scripts/build-viewer), then publish.\\n";
     }}
     location = "/{folder}" {{ return 302 "{folder.name}/{index}$is_args$args"; }}
     location = "/{folder}/" {{ return 302 "{index}$is_args$args"; }}
-    location ~ "^/({public})$" {{ root {_quoted(root)}; }}"""
+    location ~ "^/({public})$" {{ {_root(root)} }}"""
     return f"""\
     location / {{ return 404; }}
     location = / {{ return 302 "{front.page}$is_args$args"; }}{files}"""
@@ -268,7 +269,7 @@ def _impossible(first: int, last: int) -> str:
 
 def _documents(front: Front) -> str:
     return f"""\
-    location / {{ root {_quoted(front.documents)};  try_files $uri @nothing; }}
+    location / {{ {_root(front.documents)}  try_files $uri @nothing; }}
     location ~ ^/viewer/?$ {{ return 302 "{urljoin(front.viewer + "/", front.page)}$is_args$args"; }}
 """
 
@@ -286,6 +287,11 @@ def _unless_empty(front: Front, locations: str) -> str:
 def _deeper(front: Front) -> str:
     last = front.raster_zooms[1] if front.raster_zooms else COVERAGE_ZOOM
     return "  ".join(f"{zoom} 1;" for zoom in range(last + 1, DEEPEST_TILE + 1))
+
+
+def _root(folder: Path) -> str:
+    """The directive for a folder of files; the only one with a path in which nginx looks for variables."""
+    return f"root {_quoted(folder).replace('$', '${dollar}')};"
 
 
 def _quoted(path: Path) -> str:

@@ -17,4 +17,9 @@ function tile(r) {
   return exists ? `${z}/${x}/${y}` : "";
 }
 
-export default { row, tile };
+// For paths with a dollar sign: where nginx looks for variables, it has no other way to write one.
+function dollar() {
+  return "$";
+}
+
+export default { row, tile, dollar };

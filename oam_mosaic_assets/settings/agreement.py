@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Final
 from oam_mosaic_assets.core.cron import problem_with
 from oam_mosaic_assets.core.product import MOSAIC, PRODUCTS
 from oam_mosaic_assets.core.release import Keys
-from oam_mosaic_assets.settings.values import KEY, MAILBOX, is_mail_server, is_plain_address, is_web_address
+from oam_mosaic_assets.settings.values import (
+    KEY,
+    MAILBOX,
+    is_mail_server,
+    is_plain_address,
+    is_web_address,
+    needs_escaping,
+)
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -64,6 +71,8 @@ def _store_problems(settings: Settings) -> list[str]:
     for name, address in (("S3_ENDPOINT", settings.s3_endpoint), ("S3_PUBLIC_URL", settings.s3_public_url)):
         if address is not None and "@" in address:
             problems.append(f"{name} must not contain a user name or password: it is shown to everyone")
+        if address is not None and needs_escaping(address):
+            problems.append(f"{name} must not contain spaces, control characters, quotes, $ or \\")
     if settings.mosaic_publish == "folder" and settings.names_s3:
         problems.append("MOSAIC_PUBLISH=folder contradicts S3_BUCKET or S3_ENDPOINT; keep one")
     return problems

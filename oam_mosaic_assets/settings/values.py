@@ -147,6 +147,11 @@ def is_web_address(text: str) -> bool:
         return False
 
 
+def needs_escaping(text: str) -> bool:
+    """Whether it holds a space, a control character, or one that programs take for something else."""
+    return re.search(r"""[\s\x00-\x1f\x7f"'`$\\]""", text) is not None
+
+
 def is_plain_address(text: str) -> bool:
     """Whether it is a web address with no password and nothing that needs escaping."""
     return re.fullmatch(r"https?://[A-Za-z0-9._~:/?!&()*+,=%-]+", text) is not None and is_web_address(text)

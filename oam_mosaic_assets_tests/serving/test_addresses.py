@@ -172,6 +172,29 @@ def test_the_raster_address(served: Serving, path: str, expected: str, method: s
             assert expected in answer.content.decode().lower()
 
 
+@pytest.mark.parametrize("tile", ["{z}_{x}_{y}", "z{z}x{x}y{y}", "{z}{x}{y}"])
+def test_titilers_address_may_have_anything_next_to_a_number(tmp_path: Path, mosaic: Path, tile: str) -> None:
+    release(FolderStore(tmp_path / "store"), BUILD, mosaic)
+    settings = {"MOSAIC_STORE": str(tmp_path / "store"), "TITILER_URL": f"https://t.org/{tile}.png"}
+    with serving(tmp_path / "serve", settings) as server:
+        server.serves(BUILD)
+        expected = f"https://t.org/{tile.format(z=16, x=1, y=2)}.png"
+        assert server.ask(RASTER, "/16/1/2.png").headers["location"] == expected
+
+
+@pytest.mark.parametrize("character", ["$", '"', "\\", " "])
+def test_folders_may_have_any_name(tmp_path: Path, mosaic: Path, raster: Path, character: str) -> None:
+    store = FolderStore(tmp_path / f"a{character}store")
+    release(store, BUILD, mosaic, raster)
+    with serving(tmp_path / f"a{character}server", {"MOSAIC_STORE": str(store.root)}) as server:
+        server.serves(BUILD)
+        assert json.loads(server.ask(VECTOR, "/globalcoverage").content)["build"] == BUILD
+        assert server.ask(RASTER, "/15/0/0.png").status == 200, "a file of the server's own"
+        assert server.ask(VECTOR, "/globalcoverage/0/0/0").status == 200
+        part = server.ask(VIEWER, f"/mosaic/builds/{BUILD}/global-mosaic.pmtiles", Range="bytes=0-6")
+        assert (part.status, part.content) == (206, b"PMTiles")
+
+
 @pytest.mark.parametrize(("which", "path"), [(VECTOR, "/globalcoverage/0/0/0"), (RASTER, "/0/0/0.png")])
 def test_a_tile_that_a_client_has_is_not_sent_again(served: Serving, which: int, path: str) -> None:
     first = served.ask(which, path, Accept_Encoding="gzip")

@@ -28,6 +28,7 @@ from oam_mosaic_assets.gateways.viewer import INDEX
 from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
+from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, Spoiled, running_s3_proxy
 from oam_mosaic_assets_tests.servers.tiles import JSON, SERVE, Answer, Serving, release, serving
@@ -340,6 +341,18 @@ def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> 
     assert refused.returncode == 2
     assert f"Cannot listen on port {server.ports[0]} of 127.0.0.1: Address already in use." in refused.stderr
     assert "emerg" not in refused.stderr
+
+
+def test_an_nginx_that_refuses_its_configuration_is_no_matter_of_ports(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "SERVE_CACHE_MB": "9" * 30}
+    environment |= {f"SERVE_{each}_PORT": str(free_port()) for each in ("VECTOR", "RASTER", "VIEWER")}
+    refused = subprocess.run(
+        [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert 'invalid max_size value "max_size=999' in refused.stderr
+    assert "nginx's own output says why" in refused.stderr
+    assert "another program" not in refused.stderr
 
 
 def settings_of(server: S3Server, bucket: str, endpoint: str) -> dict[str, str]:
