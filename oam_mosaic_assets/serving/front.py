@@ -95,6 +95,7 @@ class FrontServer:
         Raises:
             ServerMissing: it does not serve.
         """
+        self.kill()  # the workers of one that was killed while a release turned would keep the ports
         program = self._program = Program(
             "nginx",
             [self._nginx, "-e", "stderr", "-p", self._folder, "-c", self._configuration],
@@ -142,7 +143,7 @@ class FrontServer:
             self._program.stop(sign=signal.SIGQUIT, grace=SHUTDOWN_SECONDS + GRACE_SECONDS)
 
     def kill(self) -> None:
-        """Kill what `stop` has left."""
+        """Kill what `stop`, or a master that was killed, has left."""
         if self._program:
             self._program.kill()
 

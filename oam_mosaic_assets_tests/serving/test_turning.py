@@ -217,6 +217,24 @@ def test_a_server_that_was_killed_is_started_again(
     server.until(lambda: server.ask(0, f"/globalcoverage/{z_x_y}").status in {200, 204})
 
 
+def test_an_nginx_that_is_killed_while_the_release_turns_is_started_again(
+    tmp_path: Path, store: FolderStore, mosaic: Path, smaller_mosaic: Path
+) -> None:
+    master, is_armed, martin = tmp_path / "serve/scratch/serve/nginx.pid", tmp_path / "armed", tmp_path / "m"
+    kill = f'if [ -e "{is_armed}" ]; then rm "{is_armed}"; kill -KILL "$(cat "{master}")"; fi'
+    martin.write_text(f'#!/bin/sh\n{kill}\nexec "{shutil.which("martin")}" "$@"\n')
+    martin.chmod(0o755)
+    settings = {"MOSAIC_STORE": str(store.root), "MARTIN": str(martin)}
+    with serving(tmp_path / "serve", settings) as server:
+        release(store, FIRST, mosaic)
+        server.serves(FIRST)
+        is_armed.touch()
+        release(store, SECOND, smaller_mosaic)
+        server.serves(SECOND)
+        assert not is_armed.exists()
+        assert server.ask(0, TILE).content == tile_of(smaller_mosaic)
+
+
 def test_a_server_that_cannot_be_started_again_is_not_called_well(
     tmp_path: Path, store: FolderStore, mosaic: Path
 ) -> None:
