@@ -19,7 +19,7 @@ from typing import IO, Any, Final, Self
 
 from oam_mosaic_assets.core.product import EXACT, IMAGERY
 from oam_mosaic_assets.core.release import Pointer, is_build_name
-from oam_mosaic_assets.errors import MosaicError, ServerFailed, ServerMissing, StoreRefused
+from oam_mosaic_assets.errors import MosaicError, ServerFailed, ServerMissing, SettingsError, StoreRefused
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.front import FrontServer
@@ -68,7 +68,19 @@ class Supervisor:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        self._claim_folder()
+        """Start to serve, with nothing so far.
+
+        Raises:
+            SettingsError: `MOSAIC_SCRATCH` cannot be used.
+            ServerMissing: nginx does not serve, or another tile server uses the folder.
+        """
+        try:
+            self._claim_folder()
+        except OSError as fault:
+            raise SettingsError(
+                f"MOSAIC_SCRATCH, {self._folder.parent}, cannot be used: {fault.strerror}: {fault.filename}.",
+                hint="Set MOSAIC_SCRATCH to a folder that this user may write to.",
+            ) from None
         try:
             self._front.open(self._health_of(None))
         except BaseException:

@@ -351,6 +351,28 @@ def test_a_second_server_in_the_same_place_is_refused(server: Serving, tmp_path:
     assert "is running in" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("scratch", "fault"),
+    [
+        ("a-file", "Not a directory"),
+        ("a-file/below", "Not a directory"),
+        ("/proc/none", "No such file or directory"),
+        ("of-another", "Is a directory"),  # what nobody can write, root included
+    ],
+)
+def test_a_scratch_folder_that_cannot_be_used_is_named(tmp_path: Path, scratch: str, fault: str) -> None:
+    (tmp_path / "a-file").touch()
+    (tmp_path / "of-another" / "serve.lock").mkdir(parents=True)
+    environment = {"PATH": os.environ["PATH"], "MOSAIC_SCRATCH": scratch}
+    refused = subprocess.run(
+        [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert f"MOSAIC_SCRATCH, {tmp_path / scratch}, cannot be used: {fault}: " in refused.stderr
+    assert "Kind: SettingsError" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "SERVE_VECTOR_PORT": str(server.ports[0])}
     refused = subprocess.run(
