@@ -35,12 +35,13 @@ _TOLD_BY = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EV
 def repeat_failed_build(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Look at the newest build; those before it no longer matter."""
     newest = context.instance.get_run_records(dg.RunsFilter(job_name=global_mosaic.name), limit=1)
-    due = repeated_at(context.instance, newest[0]) if newest else None
+    if not newest or not newest[0].dagster_run.is_failure:
+        return dg.SkipReason("The newest build did not fail.")
+    failed, due = newest[0].dagster_run, repeated_at(context.instance, newest[0])
     if due is None:
-        return dg.SkipReason("The newest build is not one to be repeated.")
-    failed = newest[0].dagster_run
+        return dg.SkipReason(f"Run {failed.run_id} failed; it is not repeated: see how it ended.")
     if datetime.now(UTC) < due:
-        return dg.SkipReason(f"Run {failed.run_id} failed; it is repeated at {due:%H:%M} UTC.")
+        return dg.SkipReason(f"Run {failed.run_id} failed; it is repeated soon after {due:%H:%M} UTC.")
     change = {name: value for name, value in failed.tags.items() if name == CHANGE_TAG}
     return dg.RunRequest(run_key=failed.run_id, tags={REPEATS_TAG: _first_of(failed), **change})
 

@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     releases = commands.add_parser(
         "releases",
         help="list the published builds, and which of them is public",
-        description="Newest first, with each build's snapshot, publication, images and bytes, and whether it "
+        description="Newest first, with each build's publication, images and bytes, and whether it "
         "is the public one or the one before it.",
     )
     releases.add_argument("--json", action="store_true", help="print JSON")

@@ -63,6 +63,9 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     }
     if ask_catalogue and not is_asked:
         facts["remarks"].append("--catalogue: not compared, as TEST_MODE draws only a part of it.")
+    if is_asked and not compared:
+        why = "the public mosaic shows another source" if pointer else "nothing is public"
+        facts["remarks"].append(f"--catalogue: not compared, as {why}.")
     if compared and comparison is None:
         facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
     if pointer:

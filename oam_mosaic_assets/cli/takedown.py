@@ -57,8 +57,9 @@ def _see_whether_it_is_known(settings: Settings, name: str) -> None:
         ids = catalogue_of(settings).ids()
         if ids is None or name in ids:
             return
-    except MosaicError:
-        return  # the run will report it
+    except MosaicError:  # the run will report it
+        say("NOTE: the catalogue could not be asked for this id; if you mistyped it, --undo it")
+        return
     if settings.source == "sample":
         raise SettingsError(
             f"No catalogue is set, and the sample holds no image {name!r}.",
@@ -75,7 +76,11 @@ def _report(releases: Releases, name: str, found: Purged, *, advised: bool) -> N
     searched = f"{found.searched:,} objects in {releases.store.origin} were read"
     if found.left:
         advice = "" if advised else ". Fix the cause and run this again"
-        print(f"{searched}; it is still named in {', '.join(found.left)}{advice}")  # noqa: T201
+        is_public = not {*releases.keys.all_fixed()}.isdisjoint(found.left)
+        still = "the image is STILL PUBLIC, and" if is_public else "it is"
+        print(f"{searched}; {still} still named in {', '.join(found.left)}{advice}")  # noqa: T201
+    elif not found.deleted:
+        print(f"{searched}; none named it: if you mistyped the id, --undo it")  # noqa: T201
     else:
         print(f"{searched}; nothing that is left names it")  # noqa: T201
 

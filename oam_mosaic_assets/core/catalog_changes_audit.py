@@ -69,7 +69,11 @@ def examine_changes(
         wrong.append(f"it wrongly says since: {said.get('since')}")
     if not wrong and total <= LISTED:
         wrong = _misplaced(said, expected, before, now)
-    text = "there is no earlier build" if is_first else f"{total:,} changes lead from one build to the other"
+    text = (
+        "there is no earlier build"
+        if is_first
+        else f"the list of {total:,} changes turns one build into the other"
+    )
     return [
         Verdict.failing("changes_are_true", "; ".join(wrong[:NAMED]))
         if wrong

@@ -284,7 +284,6 @@ def _truth(wrong: Sequence[str], sums: Mapping[int, int], looked_at: int) -> Ver
     name = "cells_hold_what_lies_there"
     if wrong:
         return Verdict.failing(name, "; ".join(wrong[:NAMED]))
-    text = (
-        f"the cells of {len(sums)} zooms match a fresh count, and {looked_at} covered shares the footprints"
-    )
+    shares = f"the covered shares of {looked_at} of them match the footprints"
+    text = f"the cells of {len(sums)} zooms match a fresh count, and {shares}"
     return Verdict.passing(name, text)

@@ -244,7 +244,8 @@ def test_status_says_that_the_next_build_would_replace_what_another_source_made(
     assert json.loads(shell.run("status", "--json").stdout)["remarks"] == []
     stated = json.loads(shell.run("status", "--json", "--catalogue", STAC_ITEMS="").stdout)
     assert not {"lacking", "departed", "catalogued"} & stated.keys()
-    (remark,) = stated["remarks"]
+    remark, not_compared = stated["remarks"]
+    assert not_compared == "--catalogue: not compared, as the public mosaic shows another source."
     assert remark == (
         "The public mosaic was built from a file of items, but the settings name the made-up sample: "
         "the next build replaces it, however few images it has then."

@@ -233,12 +233,24 @@ def test_where_a_guard_holds_the_build_back_the_command_is_repeated_with_a_reaso
     assert "oam-mosaic takedown ID --reason REASON --confirm REASON" in told
     assert "oam-mosaic publish" not in told
     assert "Fix the cause" not in told
-    assert f"it is still named in {site.keys.footprints(before.build)}" in told
+    assert f"the image is STILL PUBLIC, and still named in {site.keys.footprints(before.build)}" in told
     assert not [key for key in naming(site, GONE) if key.startswith(site.keys.staging_root)]
 
     assert site.command("takedown", GONE, "--reason", WHY, "--confirm", "a campaign ended") == 0
     assert naming(site, GONE) == [site.keys.taken_down]
     assert Releases(site.store, site.keys).staged.waiting() == []
+
+
+def test_a_mistyped_id_is_told_of_though_the_catalogue_is_away(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    published(new_site)
+    new_site.environment |= {"STAC_ITEMS": "", "PG_DSN": "postgresql://nobody@127.0.0.1:9/none"}
+    assert new_site.command("takedown", f"{GONE}x", "--reason", WHY) == 0
+    told = "".join(capfd.readouterr())
+    assert "the catalogue could not be asked for this id" in told
+    assert "none named it: if you mistyped the id, --undo it" in told
+    assert new_site.command("takedown", "--undo", f"{GONE}x") == 0
 
 
 def test_where_an_object_of_others_holds_it_back_ui_and_alert_name_the_same_command(

@@ -57,15 +57,15 @@ export function countriesOf(countries: readonly Country[], places: readonly Plac
 
 export function countryList(found: readonly CountryWithPlaces[], choose: (country: CountryWithPlaces) => void): HTMLElement {
   if (found.length === 0) return make("p", { class: "quiet" }, "No imagery in view. Zoom out, or move the map.");
-  const most = found[0]!.places;
+  const most = Math.max(...found.map(({ places }) => places));
   const list = make("ul", { class: "countries" });
   for (const country of found) {
     const button = make("button", { type: "button", "data-key": country.name, "data-bounds": Object.values(country.bounds).join(" ") }, `${country.name} `, make("small", {}, count(country.places)));
-    button.style.setProperty("--share", `${Math.min(1, Math.sqrt(country.places / most))}`);
+    button.style.setProperty("--share", `${Math.sqrt(country.places / most)}`);
     button.addEventListener("click", () => choose(country));
     list.append(make("li", {}, button));
   }
-  return make("div", {}, make("p", { class: "quiet" }, "The number of places with images; the bars show its square root. Near borders and coasts, this is approximate."), list);
+  return make("div", {}, make("p", { class: "quiet" }, "The number of places with images; the bars grow with its square root. Near borders and coasts, this is approximate."), list);
 }
 
 export function inWords(found: readonly CountryWithPlaces[]): string {
