@@ -1,19 +1,27 @@
 """Makes the bucket of development where there is none, and lets maps on other sites read it.
 
 A bucket that is there already is left as it is, and so is every bucket on Amazon: what it is called, who may
-do what in it and what it forgets are decided by a person.
+do what in it and what it forgets are decided by a person. The server of development takes any key and forgets
+everything when it stops: another bucket there is production's, and its endpoint was left out.
 """
 
 import json
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+from oam_mosaic_assets.cli import explain
+from oam_mosaic_assets.errors import MosaicError, SettingsError
 from oam_mosaic_assets.gateways.s3_client import connect
 from oam_mosaic_assets.settings import Settings
 
 HERE = Path(__file__).parent
+
+HOST_OF_DEVELOPMENT = "s3.localhost"
+BUCKET_OF_DEVELOPMENT = "mosaic"
+"""Where `compose.yaml` publishes if nothing is set."""
 
 
 def prepare() -> str:
@@ -21,9 +29,16 @@ def prepare() -> str:
 
     Raises:
         ClientError: the server refuses.
+        SettingsError: another bucket than that of development is to be on its server.
     """
     settings = Settings.read()
     where = f"{settings.s3_bucket} on {settings.endpoint_url}"
+    is_of_development = settings.s3_bucket == BUCKET_OF_DEVELOPMENT
+    if urlsplit(settings.endpoint_url).hostname == HOST_OF_DEVELOPMENT and not is_of_development:
+        raise SettingsError(
+            f"{where}, the server of development, is gone when that server stops.",
+            hint="Set S3_ENDPOINT to where the bucket is, such as https://s3.us-east-1.amazonaws.com.",
+        )
     if settings.endpoint_url.endswith(("amazonaws.com", "amazonaws.com.cn")):
         return f"{where}: on Amazon's servers, and left as it is"
     access_key, secret_key = settings.s3_access_key, settings.s3_secret_key
@@ -53,4 +68,7 @@ def prepare() -> str:
 
 
 if __name__ == "__main__":
-    sys.stderr.write(f"{prepare()}\n")
+    try:
+        sys.stderr.write(f"{prepare()}\n")
+    except MosaicError as error:
+        sys.exit(explain(error))

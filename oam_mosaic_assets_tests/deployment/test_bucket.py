@@ -17,10 +17,13 @@ import requests
 
 from oam_mosaic_assets.core.product import PMTILES, PRODUCTS
 from oam_mosaic_assets.core.release import ARCHIVE, AUDIT, CLAIM, MANIFEST, TILEJSON, Keys
+from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets_tests.chain import REPOSITORY
 from oam_mosaic_assets_tests.deployment.production import DEPLOY
+from oam_mosaic_assets_tests.deployment.test_compose import SERVICES, settings_of
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer
+from oam_mosaic_assets_tests.servers.moto import running_moto
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 DOCUMENTS: Final = DEPLOY / "s3"
@@ -143,7 +146,7 @@ def test_maps_on_other_sites_may_read_ranges(ceph: CephServer) -> None:
     }
 
 
-def prepare(server: S3Server, bucket: str, folder: Path, **settings: str) -> str:
+def prepare(server: S3Server, bucket: str, folder: Path, *, exit_code: int = 0, **settings: str) -> str:
     """Prepare a bucket as the service `bucket` does, and return what it printed."""
     done = subprocess.run(
         [sys.executable, DOCUMENTS / "prepare_bucket.py"],
@@ -159,8 +162,9 @@ def prepare(server: S3Server, bucket: str, folder: Path, **settings: str) -> str
         capture_output=True,
         text=True,
         timeout=60,
-        check=True,
+        check=False,
     )
+    assert done.returncode == exit_code, done.stderr
     return done.stderr
 
 
@@ -177,3 +181,22 @@ def test_the_bucket_of_development_is_made_once(moto: S3Server, tmp_path: Path) 
 def test_a_bucket_on_amazon_is_left_alone(moto: S3Server, tmp_path: Path) -> None:
     said = prepare(moto, "of-development", tmp_path, S3_ENDPOINT="https://s3.eu-west-3.amazonaws.com")
     assert "left as it is" in said
+
+
+def test_only_the_bucket_of_development_is_made_on_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another is production's, whose endpoint was forgotten, and would be gone when the server stops."""
+    name = "S3_IGNORE_SUBDOMAIN_BUCKETNAME"
+    monkeypatch.setenv(name, SERVICES["s3"]["environment"][name])
+    of_development = settings_of("mosaicker")
+    with running_moto() as server:
+        # only compose's network knows the name; whatever is asked of a proxy reaches it
+        there = {"S3_ENDPOINT": of_development.endpoint_url, "HTTP_PROXY": server.endpoint}
+        assert prepare(server, of_development.s3_bucket, tmp_path, **there).endswith(": made\n")
+        told = prepare(server, DOCUMENTED_BUCKET, tmp_path, exit_code=SettingsError.exit_code, **there)
+        assert "Set S3_ENDPOINT" in told
+        made = [each["Name"] for each in client_of(server).list_buckets()["Buckets"]]
+    assert made == [of_development.s3_bucket]
+    for service in ("mosaicker", "code-server"):
+        assert SERVICES[service]["depends_on"]["bucket"] == {"condition": "service_completed_successfully"}
