@@ -71,7 +71,13 @@ class Passing(MosaicError):
 
 
 class CatalogueUnavailable(Passing):
-    """The catalogue cannot be reached, or stopped answering half-way."""
+    """The catalogue cannot be reached, or stopped answering half-way.
+
+    Attributes:
+        is_out_of_time: whether it is there, but did not answer in the time that it was given.
+    """
+
+    is_out_of_time: bool = False
 
 
 class StoreUnavailable(Passing):

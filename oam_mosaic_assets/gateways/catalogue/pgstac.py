@@ -281,7 +281,9 @@ class PgstacCatalogue:
             hint = "Find out what keeps the database busy, or raise PG_STATEMENT_TIMEOUT; then run again."
         if error.sqlstate == _OUTPACED:
             hint = "Read the primary, or raise max_standby_streaming_delay of this standby; then run again."
-        return CatalogueUnavailable(message, hint=hint)
+        failure = CatalogueUnavailable(message, hint=hint)
+        failure.is_out_of_time = error.sqlstate == _CANCELLED
+        return failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Final
 
-from oam_mosaic_assets.errors import MosaicError
+from oam_mosaic_assets.errors import CatalogueUnavailable, MosaicError
+from oam_mosaic_assets.gateways import from_settings
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue, Unreadable
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
-from oam_mosaic_assets.gateways.from_settings import catalogue_of, pgstac_of
 from oam_mosaic_assets.settings import Settings
 
 MOST_READ: Final = 10_000
@@ -39,10 +39,10 @@ def examine_source(settings: Settings) -> Generator[Finding, None, int | None]:
             return None
     began = time.monotonic()
     try:
-        catalogue = catalogue_of(settings, patient=False)
+        catalogue = from_settings.catalogue_of(settings, patient=False)
         images, text, unreadable = _count(catalogue)
     except MosaicError as error:
-        yield Finding.of("images", error)
+        yield _given_up(settings, error) or Finding.of("images", error)
         return None
     if unreadable and unreadable == images:
         yield Finding(
@@ -69,6 +69,19 @@ def _count(catalogue: Catalogue) -> tuple[int | None, str, int]:
         return images, f"{text} ({unreadable:,} unreadable)" if unreadable else text, unreadable
 
 
+def _given_up(settings: Settings, error: MosaicError) -> Finding | None:
+    """The finding if the database ran out of time here, but is given more in a build."""
+    limit, allowed = from_settings.HASTY_STATEMENT_SECONDS, settings.pg_statement_timeout
+    if isinstance(error, CatalogueUnavailable) and error.is_out_of_time and limit < allowed:
+        return Finding(
+            "images",
+            State.WARNING,
+            f"not counted within {limit} s; a build waits for up to {allowed} s",
+            "Find out what keeps the database busy.",
+        )
+    return None
+
+
 def _judge(settings: Settings, images: int | None, text: str, *, seconds: float) -> Finding:
     if images == 0:
         return Finding(
@@ -89,7 +102,7 @@ def _judge(settings: Settings, images: int | None, text: str, *, seconds: float)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    catalogue = pgstac_of(settings)
+    catalogue = from_settings.pgstac_of(settings)
     access = catalogue.access()
     pgstac = f" with pgSTAC {access.pgstac}" if access.pgstac else ""
     yield Finding("database", State.OK, f"{catalogue.database} answers: PostgreSQL {access.postgres}{pgstac}")

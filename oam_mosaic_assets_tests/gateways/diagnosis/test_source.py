@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from psycopg.sql import SQL, Identifier, Literal
 
+from oam_mosaic_assets.gateways import from_settings
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
 from oam_mosaic_assets.gateways.diagnosis.source import examine_source
 from oam_mosaic_assets.settings import Settings
@@ -204,6 +205,19 @@ def test_a_count_that_is_given_up_says_which_setting_it_was(database: PgstacData
     assert findings[-1].state is UNREACHABLE
     assert "statement timeout" in findings[-1].text
     assert "PG_STATEMENT_TIMEOUT" in findings[-1].hint
+
+
+def test_a_count_that_a_build_would_wait_for_is_a_warning(
+    database: PgstacDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_settings, "HASTY_STATEMENT_SECONDS", 1)
+    with database.connect() as connection, connection.transaction():
+        connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        findings, images = examined(**database.environment, PG_STATEMENT_TIMEOUT="600")
+
+    assert (findings[-1].subject, findings[-1].state, images) == ("images", WARNING, None)
+    assert "within 1 s; a build waits for up to 600 s" in findings[-1].text
+    assert "PG_STATEMENT_TIMEOUT" not in findings[-1].hint, "it would change nothing here"
 
 
 def test_a_stac_api_answers_or_not() -> None:
