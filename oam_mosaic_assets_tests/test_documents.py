@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from configparser import ConfigParser
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from oam_mosaic_assets.core.imagery.grey import LAST_GREY
 from oam_mosaic_assets.gateways import alerts, publisher_lock
 from oam_mosaic_assets.gateways.diagnosis import bucket
 from oam_mosaic_assets.settings import TEST_BOX
+from oam_mosaic_assets_tests.deployment.production import command_of
 
 ROOT = Path(__file__).parents[1]
 OPERATION = (ROOT / "docs" / "operation.md").read_text()
@@ -95,3 +97,17 @@ def test_a_number_that_a_document_promises_is_the_one_at_work(
     """Other tests import these numbers or shorten them, and would pass with any."""
     assert at_work == promised
     assert promise in " ".join((ROOT / document).read_text().split())
+
+
+def test_what_is_started_without_containers_faces_no_network_and_is_stopped_by_its_signal() -> None:
+    deployment = (ROOT / "docs" / "deployment.md").read_text()
+    section = deployment.partition("## Without containers\n")[2].partition("\n## ")[0]
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL))
+    unit = ConfigParser(interpolation=None)
+    unit.read_string(blocks["ini"])
+    assert unit["Service"]["WorkingDirectory"] == unit["Service"]["ReadWritePaths"]
+    commands = [line for line in blocks["sh"].splitlines() if not line.startswith("#")]
+    there = {"0.0.0.0": "127.0.0.1", "deploy/workspace.yaml": "/etc/oam-mosaic/workspace.yaml"}  # noqa: S104
+    for command, service in zip(commands, ("code-server", "webserver", "daemon"), strict=True):
+        program, *arguments = (there.get(word, word) for word in command_of(service))
+        assert command == " ".join(["exec", f"/opt/oam-mosaic/bin/{program}", *arguments])
