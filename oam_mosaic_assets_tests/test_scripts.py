@@ -291,6 +291,35 @@ def test_packages_that_cannot_be_installed_are_said_with_what_a_proxy_needs(tmp_
     assert "\x1b" not in told.stderr, "what is no terminal gets plain lines"
 
 
+@pytest.mark.parametrize(("lost", "links_to"), [("python", "/gone/python3"), ("oam-mosaic", None)])
+def test_an_environment_whose_interpreter_is_gone_is_made_anew(
+    tmp_path: Path, lost: str, links_to: str | None
+) -> None:
+    """After an upgrade removed the Python that it links to, or the folder was moved."""
+    locked = (REPOSITORY / "requirements-build.lock").read_text()
+    version = re.search(r"^uv==(\S+)", locked, re.MULTILINE)
+    assert version is not None
+    programs, kept, asked = tmp_path / "venv" / "bin", tmp_path / "kept", tmp_path / "asked"
+    made = f'[ "$1" != venv ] || mv -f {kept} {programs / lost}'
+    uv = f'[ "$1" != --version ] || exec echo "uv {version[1]}"; echo "$*" >>{asked}; {made}'
+    environment = prepared(tmp_path, {"uv": uv, "oam-mosaic": "exit 3"})
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    path = f"{programs}:{os.environ['PATH']}"
+    assert run("run", cwd=tmp_path, PATH=path, **environment).returncode == 3
+    assert not asked.exists(), "nothing is installed while it works"
+    (programs / lost).rename(kept)
+    if links_to:
+        (programs / lost).symlink_to(links_to)
+    else:
+        (programs / lost).write_text("#!/gone/venv/bin/python\n")
+        (programs / lost).chmod(0o755)
+    told = run("run", cwd=tmp_path, PATH=path, **environment)
+    assert told.returncode == 3, told.stderr
+    first, second, *_ = asked.read_text().splitlines()
+    assert re.fullmatch(rf"venv --quiet --clear --python \S+ {tmp_path / 'venv'}", first)
+    assert second.startswith("pip sync ")
+
+
 def test_a_second_ui_on_one_home_is_refused_for_as_long_as_the_first_runs(tmp_path: Path) -> None:
     notes = [tmp_path / "daemon", tmp_path / "webserver"]
     environment = {"PORT": "0", "OAM_MOSAIC_VENV": str(tmp_path / "venv")}

@@ -62,16 +62,27 @@ find_uv() {
   echo "$venv-uv/bin/uv"
 }
 
+# Whether the environment's programs can start. They name its interpreter by its path, so not after the folder was moved,
+# nor after an upgrade removed the Python that it links to.
+works() {
+  local first=
+  read -r first 2>/dev/null <"$venv/bin/oam-mosaic"
+  "$venv/bin/python" -I -S -c '' 2>/dev/null && { [ -z "$first" ] || [ -x "${first#\#!}" ]; }
+}
+
 # prepare requirements.lock | requirements-dev.lock: installs exactly what the file locks, unless that is done.
 prepare() {
   local lock=$root/$1 stamp=$venv/.prepared python uv
-  local wanted
+  local wanted broken=
   wanted=$(cat "$lock" "$root/pyproject.toml" | sha256sum | cut -d' ' -f1)
-  if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] && [ "$(cat "$stamp.dev" 2>/dev/null)" != "$wanted" ]; then
+  works || broken=yes
+  if [ -n "$broken" ] ||
+    { [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] && [ "$(cat "$stamp.dev" 2>/dev/null)" != "$wanted" ]; }; then
     python=$(find_python) || exit
     say "Installing the packages of $1 into ${venv#"$root"/}"
     uv=$(find_uv) || exit
-    [ -x "$venv/bin/python" ] || "$uv" venv --quiet --python "$python" "$venv"
+    # a folder that is no environment may hold anything, and uv refuses it unless it is to be cleared
+    [ -z "$broken" ] || "$uv" venv --quiet $([ ! -e "$venv/pyvenv.cfg" ] || echo --clear) --python "$python" "$venv"
     { VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock" && VIRTUAL_ENV=$venv "$uv" pip install --quiet \
       --no-deps --build-constraints "$root/requirements-build.lock" --editable "$root"; } ||
       fail "The packages could not be installed; see the output of uv above. $behind_a_proxy"
