@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -149,6 +150,19 @@ def test_a_click_shows_the_image_and_all_that_is_known_of_it(
     assert links["Preview"].endswith(f"/items/{ALONE}/preview.png?assets=visual")
     assert page.url.endswith(f"&image={ALONE}")
     expect(page.locator("#build")).to_contain_text(published.pointer.build)
+
+
+def test_a_preview_whose_address_has_a_query_is_asked_for_with_what_is_drawn(
+    stranger: Stranger, published: Published
+) -> None:
+    config = json.loads((published.store / "mosaic" / "viewer" / "config.json").read_text())
+    config["preview"] = "https://tiles.example.org/preview?item={id}"
+    stranger.page.route("**/config.json", lambda route: route.fulfill(json=config))
+    stranger.looks_at(ALONE, 14)
+    stranger.page.mouse.click(*stranger.middle())
+    preview = stranger.page.locator("#selection").get_by_role("link", name="Preview")
+    expected = f"https://tiles.example.org/preview?item={ALONE}&assets=visual"
+    expect(preview).to_have_attribute("href", expected)
 
 
 def test_the_tile_server_shows_the_page(browser: Browser, published: Published, tmp_path: Path) -> None:

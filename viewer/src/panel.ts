@@ -1,7 +1,7 @@
 // The words beside the map: the images at a place, one of them with its details, and what is in view.
 
 import type { Details, Image } from "./details";
-import { link, make } from "./dom";
+import { link, make, webAddress } from "./dom";
 import type { Config } from "./mosaic";
 import { bytes, date, images, resolution } from "./words";
 
@@ -71,11 +71,12 @@ function fill(template: string | null, id: string): string | null {
   return template?.replaceAll("{id}", encodeURIComponent(id)) ?? null;
 }
 
-/** TiTiler draws the asset as the catalogue says it is to be drawn. */
+/** TiTiler draws the asset as the catalogue says it is to be drawn. The address may have a query already. */
 function previewOf(image: Image, config: Config): string | null {
-  const filled = fill(config.preview, image.id);
+  const filled = webAddress(fill(config.preview, image.id));
   if (!filled) return null;
-  const query = new URLSearchParams(image.render_params);
-  if (!query.has("assets")) query.set("assets", image.asset_name ?? "visual");
-  return `${filled}?${query}`;
+  const address = new URL(filled);
+  for (const [name, value] of new URLSearchParams(image.render_params)) address.searchParams.append(name, value);
+  if (!address.searchParams.has("assets")) address.searchParams.set("assets", image.asset_name ?? "visual");
+  return address.href;
 }
