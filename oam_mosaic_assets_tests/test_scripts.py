@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from oam_mosaic_assets_tests.automation.forked import run_forked
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of
-from oam_mosaic_assets_tests.chain import REPOSITORY
+from oam_mosaic_assets_tests.chain import REPOSITORY, some_items, write_items
+from oam_mosaic_assets_tests.servers.ports import free_port
 
 AT_WORK = "exec sleep 600"
 PATIENCE_SECONDS = 120
@@ -198,6 +201,23 @@ def test_the_ui_says_of_wrong_settings_what_the_command_says(tmp_path: Path) -> 
     assert told.returncode == 2
     assert told.stderr.startswith("oam-mosaic: The settings are wrong:\n  - ZOOM_MAX: ")
     assert "\nWhat to do: " in told.stderr
+
+
+def test_a_build_elsewhere_leaves_the_ui_a_home_in_which_runs_are_watched_and_retried(tmp_path: Path) -> None:
+    """Such as cron's, which starts it in a folder that is none of the project's."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_items(items := tmp_path / "items.ndjson", some_items(3))
+    environment = environment_of(tmp_path, DAGSTER_HOME=str(home), STAC_ITEMS=str(items))
+    build = run_forked(["build"], environment=environment, folder=elsewhere)
+    assert build.returncode == 0, build.stderr
+    programs = prepared(tmp_path, {"dagster-daemon": "exit 3", "dagster-webserver": AT_WORK})
+    ui = run("ui", cwd=tmp_path, DAGSTER_HOME=str(home), PORT=str(free_port()), **programs)
+    assert ui.returncode == 3, ui.stderr
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        assert opened.run_monitoring_enabled
+        assert opened.run_retries_enabled
+        assert not opened.telemetry_enabled
 
 
 def test_the_ui_does_not_come_up_without_the_executor_that_is_asked_for(tmp_path: Path) -> None:

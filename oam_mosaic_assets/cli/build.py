@@ -43,8 +43,9 @@ LOCATION = "__repository__@oam-mosaic"
 BY_HAND: Mapping[str, str] = {LOCATION_TAG: LOCATION, MAX_RETRIES_TAG: "0"}
 """Tags of every run that a command starts. Its user sees it fail, so the daemon must not retry it."""
 
-PLAIN_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
-"""The instance's settings if the current folder has no `dagster.yaml`."""
+PLAIN_INSTANCE: Mapping[str, Any] = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
+"""The instance's settings if neither its home nor the current folder has a `dagster.yaml`. They are not kept
+there: a daemon needs more, and `scripts/ui` leaves a file that it finds as it is."""
 
 WRITTEN = (
     ".",
@@ -137,12 +138,12 @@ def instance_at(home: Path) -> dg.DagsterInstance:
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if not (home / "dagster.yaml").exists():
-            # Dagster reads its settings only from its home
-            stated = Path("dagster.yaml")
-            (home / "dagster.yaml").write_text(stated.read_text() if stated.exists() else PLAIN_INSTANCE)
+        kept, given = home / "dagster.yaml", Path("dagster.yaml")
+        if not kept.exists() and given.exists():  # Dagster reads its settings only from its home
+            kept.write_text(given.read_text())
         os.environ["DAGSTER_HOME"] = str(home)
-        ref = InstanceRef.from_dir(str(home), overrides=UNCAPTURED)
+        plain = {} if kept.exists() else PLAIN_INSTANCE
+        ref = InstanceRef.from_dir(str(home), overrides={**plain, **UNCAPTURED})
         keeps_records_here = ref.storage_data and ref.storage_data.class_name == "DagsterSqliteStorage"
         for path in map(home.joinpath, WRITTEN if keeps_records_here else ()):
             if path.exists() and not os.access(path, os.W_OK):
