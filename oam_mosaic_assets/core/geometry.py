@@ -49,6 +49,11 @@ _PAIRS_TOGETHER: Final = 2**20
 _HARDLY_AN_AREA: Final = 1e-9
 """Square degrees, about ten square metres. Only smaller parts can vanish when drawn on the map."""
 
+_THINNEST: Final = 2.0**-45
+"""Share of the map's side, about a micrometre: four of the steps to which `reach.polygons_of` rounds, as the
+width of a strip is twice its area over its perimeter. What is thinner may or may not touch a tile or a pixel
+beside it, as one or another way of finding out rounds it."""
+
 ROUND_THE_WORLD: Final = 360.0
 
 HALF_THE_WORLD: Final = 180.0
@@ -136,11 +141,12 @@ def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
 
 
 def _without_what_vanishes(whole: BaseGeometry) -> BaseGeometry:
-    """Drop parts so thin that rounding leaves them no area when they are projected to the map's square."""
+    """Drop parts so thin that rounding decides where they lie once they are projected to the map's square."""
     parts = shapely.get_parts(whole)
     if (shapely.area(parts) > _HARDLY_AN_AREA).all():
         return whole
-    return shapely.union_all(parts[shapely.area(project(parts, 0)) > 0.0])
+    projected = project(parts, 0)
+    return shapely.union_all(parts[shapely.area(projected) > shapely.length(projected) * _THINNEST])
 
 
 def _refuse_too_large(whole: BaseGeometry) -> None:

@@ -33,10 +33,7 @@ def polygons_of(areas: Geometries) -> Geometries:
     rounded, as projecting puts a corner on a tile's edge a little beside it: an image that is aligned with
     tiles, as web-optimised COGs are, must not overlap their neighbours by that.
     """
-    projected = project(areas, 0)
-    aligned = shapely.transform(projected, lambda points: np.rint(points * _STEPS) / _STEPS)
-    would_vanish = shapely.area(aligned) == 0.0
-    aligned[would_vanish] = projected[would_vanish]
+    aligned = shapely.transform(project(areas, 0), lambda points: np.rint(points * _STEPS) / _STEPS)
     parts = shapely.get_parts(mended(aligned))
     found: Geometries = parts[~shapely.is_empty(parts)]
     return found

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import shapely
 
+from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.coverage_audit import examine_coverage
 from oam_mosaic_assets.core.cutting import cut_to_square
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.footprint import Footprint
@@ -21,6 +23,7 @@ from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.pieces import cut_to_tile
 from oam_mosaic_assets.core.snapshot import as_drawn
 from oam_mosaic_assets.core.tiling import EXTENT, MITRE, TilingPlan
+from oam_mosaic_assets_tests.core.pictures import covered
 from oam_mosaic_assets_tests.core.scene import Scene, footprint, made_from, snapshot_of
 
 ELSEWHERE = [footprint(f"elsewhere {number}", number, 1.0, number + 0.01, 1.01) for number in range(6)]
@@ -73,6 +76,8 @@ VANISHING = {
     "a box as flat as rounding": [(12.0, 0.3), (12.4, 0.3), (12.4, 0.1 + 0.2), (12.0, 0.1 + 0.2)],
     "from west to east": [(10.0, 45.0), (10.3, 45.0), (10.2, math.nextafter(45.0, 46.0))],
     "from south to north": [(100.0, 5.0), (100.0, 5.3), (math.nextafter(100.0, 101.0), 5.2)],
+    "a tenth of a micrometre": [(30.0, 1.0), (31.0, 1.0), (30.5, 1.000000000001)],
+    "a hair along the edge of tiles": [(0.0, 10.0), (0.0, 10.2), (-1e-13, 10.1)],
 }
 
 
@@ -90,11 +95,23 @@ def test_what_vanishes_when_it_is_projected_has_no_area(ring: list[tuple[float, 
 def test_what_hardly_has_an_area_is_drawn_at_all_zooms(tmp_path: Path) -> None:
     thin = [
         shapely.Polygon([(0.1, 0.1), (0.2, 0.2), (0.3, 0.30000000000000004)]),
-        shapely.Polygon([(30.0, 1.0), (31.0, 1.0), (30.5, 1.000000000001)]),
+        shapely.Polygon([(30.0, 1.0), (31.0, 1.0), (30.5, 1.00000000005)]),
+        shapely.Polygon([(0.0, 10.0), (0.0, 10.2), (-5e-11, 10.1)]),
         shapely.Polygon([(100.0, 5.0), (100.000000001, 5.0), (100.0, 5.000000001)]),
     ]
     images = [image(f"thin {number}", each) for number, each in enumerate(thin)]
     assert faults(made_from([*images, *ELSEWHERE], tmp_path / "m", plan=TilingPlan(zoom_max=13))) == {}
+    plan = CoveragePlan(way="exact", zoom_max=13)
+    drawn = covered(images, tmp_path / "exact", plan, processes=1)
+    assert drawn.snapshot.bounds is not None
+    verdicts = examine_coverage(
+        drawn.archive,
+        drawn.footprints,
+        plan,
+        snapshot=drawn.snapshot.digest,
+        extent=drawn.snapshot.bounds,
+    )
+    assert [each.text for each in verdicts if not each.passed] == []
 
 
 def test_jagged_outlines_hold_nothing_up(tmp_path: Path) -> None:
