@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from threading import Event, Thread
 from types import SimpleNamespace
 
 import dagster as dg
@@ -24,9 +23,10 @@ from oam_mosaic_assets.core.product import DETAILS, EXACT, MOSAIC
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways import from_settings
+from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
 from oam_mosaic_assets.gateways.imagery_mosaic import ImageryPlan
-from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
 from oam_mosaic_assets.resources.watch import Watch
@@ -320,18 +320,22 @@ def test_a_change_whose_runs_fell_into_an_outage_is_asked_for_again_after_it(
 
 def test_a_look_that_waits_for_a_publisher_says_so(site: Site) -> None:
     assert site.run().success
-    is_at_work = Event()
+    lock, until = site.keys.lock, datetime.now(UTC) + timedelta(minutes=1)
 
-    def publish() -> None:
-        with PublisherLock(site.store, site.keys.lock, "another").held(lambda _: None):
-            is_at_work.set()
-            time.sleep(1.0)
+    class Publishing(FolderStore):
+        """The publisher is done once its lock has been looked at."""
 
-    publishing = Thread(target=publish)
-    publishing.start()
-    assert is_at_work.wait(30)
-    assert "waiting for another, which holds the publisher's lock" in site.run().log
-    publishing.join()
+        def get_bytes(self, key: str) -> tuple[bytes, StoredObject] | None:
+            found = super().get_bytes(key)
+            if key == lock and found:
+                site.store.delete([lock])
+            return found
+
+    held = json.dumps({"build": "another", "until": until.isoformat()}).encode()
+    site.store.put_bytes(lock, held, Headers("application/json"))
+    again = site.run(store=Publishing(site.settings.mosaic_store))
+    assert again.success
+    assert "waiting for another, which holds the publisher's lock" in again.log
 
 
 def test_the_sensor_waits_for_a_run_that_has_not_ended(site: Site) -> None:

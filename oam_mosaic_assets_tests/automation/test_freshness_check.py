@@ -242,13 +242,18 @@ def test_a_catalogue_that_does_not_say_how_much_it_holds_is_not_read_for_it(site
 
 
 def test_status_says_why_nothing_is_compared(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
-    sample = {**site.environment, "STAC_ITEMS": "", "MOSAIC_PREFIX": "made-up"}
+    sample = {**site.environment, "STAC_ITEMS": "", "MOSAIC_STORE": str(site.folder / "sample")}
     assert replace(site, environment=sample).run().success
     other = {**sample, "PG_DSN": "postgresql://nobody@127.0.0.1:9/none"}
     capfd.readouterr()
     assert replace(site, environment=other).command("status", "--catalogue") == 0
     assert "--catalogue: not compared, as the public mosaic shows another source." in capfd.readouterr().out
-    assert replace(site, environment={**other, "MOSAIC_PREFIX": "none"}).command("status", "--catalogue") == 1
+    assert (
+        replace(site, environment={**other, "MOSAIC_STORE": str(site.folder / "none")}).command(
+            "status", "--catalogue"
+        )
+        == 1
+    )
     assert "--catalogue: not compared, as nothing is public." in capfd.readouterr().out
 
 
