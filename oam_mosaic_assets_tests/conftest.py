@@ -11,6 +11,7 @@ from pathlib import Path
 
 import botocore.loaders
 import pytest
+from hypothesis import settings
 
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import ObjectStore
@@ -22,6 +23,10 @@ from oam_mosaic_assets_tests.servers.postgres import PostgresServer, running_pos
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 S3_SERVERS = ["moto", "ceph"]
+
+# the same examples in every run, however long each takes: flaky failures hit somebody who did not cause them
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

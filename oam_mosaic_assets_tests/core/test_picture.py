@@ -68,7 +68,7 @@ def test_an_image_glows_where_it_is_and_nowhere_else() -> None:
     assert not glowing[around(134.0, -25.0, reach=60)].any(), "Australia"
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(lon=st.floats(-180.0, 179.9), lat=st.floats(-85.0, 85.0))
 @example(lon=CUT, lat=0.0)
 @example(lon=CUT - 0.1, lat=60.0)
@@ -205,7 +205,6 @@ def test_land_has_one_colour_far_from_that_of_images() -> None:
     assert land[0] < land[2], "bluish, where images are reddish"
 
 
-@settings(deadline=None)
 @given(lon=st.floats(CUT, CUT + 358.0), lat=st.floats(-89.0, 87.0))
 def test_the_projection_keeps_areas_true(lon: float, lat: float) -> None:
     """A square of two degrees, compared with the area of the same piece of a sphere."""
