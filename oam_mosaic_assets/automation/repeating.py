@@ -1,5 +1,6 @@
 """A sensor that repeats a build that nobody watched and that failed for a reason that may pass by itself."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -49,19 +50,19 @@ def repeat_failed_build(context: dg.SensorEvaluationContext) -> dg.RunRequest | 
 def repeated_at(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime | None:
     """When a run is to be repeated, UTC; None if it is not, or has been already."""
     run = record.dagster_run
-    if not run.is_failure or not _is_unwatched(run) or is_repeated(instance, run):
+    if not run.is_failure or not _is_unwatched(run):
         return None
+    repeats = _repeats_of(instance, run)
     # a run whose process died is retried by Dagster, with the same tags, which is no attempt of its own
-    attempts = 1 + sum(not _is_retry(each) for each in _repeats_of(instance, _first_of(run)))
-    if attempts >= ATTEMPTS or not may_have_passed(instance, run.run_id):
+    attempts = 1 + sum(not _is_retry(each) for each in repeats)
+    if _has_later(repeats, run) or attempts >= ATTEMPTS or not may_have_passed(instance, run.run_id):
         return None
     return ended_at(record) + AGAIN_AFTER
 
 
 def is_repeated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether another run has been started in its place."""
-    repeats = _repeats_of(instance, _first_of(run))
-    return bool(repeats) and repeats[0].run_id != run.run_id
+    return _has_later(_repeats_of(instance, run), run)
 
 
 def ended_at(record: dg.RunRecord) -> datetime:
@@ -103,6 +104,11 @@ def _first_of(run: dg.DagsterRun) -> str:
     return run.tags.get(REPEATS_TAG, run.run_id)
 
 
-def _repeats_of(instance: dg.DagsterInstance, first: str) -> list[dg.DagsterRun]:
-    """The runs in the place of a first one, the newest first."""
-    return list(instance.get_runs(dg.RunsFilter(job_name=global_mosaic.name, tags={REPEATS_TAG: first})))
+def _repeats_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.DagsterRun]:
+    """The runs that repeat the first one, which this run is or repeats; the newest first."""
+    tags = {REPEATS_TAG: _first_of(run)}
+    return list(instance.get_runs(dg.RunsFilter(job_name=global_mosaic.name, tags=tags)))
+
+
+def _has_later(repeats: Sequence[dg.DagsterRun], run: dg.DagsterRun) -> bool:
+    return bool(repeats) and repeats[0].run_id != run.run_id

@@ -171,14 +171,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    """Text on one line, cut short if it is very long.
-
-    Without control characters, and the lone surrogates that UTF-8 cannot encode.
-    """
-    if not isinstance(value, str):
-        return None
-    text = " ".join(_UNWRITABLE.sub(" ", value).split())
+    """Text on one line, cut short if it is very long."""
+    text = _on_one_line(value) if isinstance(value, str) else ""
     return (text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…") or None
+
+
+def _on_one_line(text: str) -> str:
+    """The text without control characters and the lone surrogates that UTF-8 cannot encode."""
+    return " ".join(_UNWRITABLE.sub(" ", text).split())
 
 
 _UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -276,9 +276,8 @@ def _href(asset: object) -> str | None:
 
 def _address(value: object) -> str | None:
     """None also if it is very long: half an address leads nowhere."""
-    if not isinstance(value, str) or len(value) > LONGEST_ADDRESS:
-        return None
-    return " ".join(_UNWRITABLE.sub(" ", value).split()) or None
+    text = _on_one_line(value) if isinstance(value, str) and len(value) <= LONGEST_ADDRESS else ""
+    return text or None
 
 
 def _tms(item: Mapping[str, Any]) -> str | None:

@@ -35,10 +35,7 @@ def folder_in_use(root: Path) -> Iterator[Path]:
         root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, FileNotFoundError) as fault:  # a file, or below /proc
         what = "it is a file, not a folder" if root.is_file() else fault.strerror
-        raise SettingsError(
-            f"MOSAIC_SCRATCH, {root}, cannot be used: {what}.",
-            hint="Set MOSAIC_SCRATCH to a folder that this user may write to.",
-        ) from None
+        raise not_usable(root, what) from None
     _sweep(root)
     lock, descriptor = _new_lock(root)
     folder = lock.with_suffix("")
@@ -48,6 +45,14 @@ def folder_in_use(root: Path) -> Iterator[Path]:
     finally:
         _remove(folder, lock)
         os.close(descriptor)
+
+
+def not_usable(root: Path, why: str | None) -> SettingsError:
+    """The error if `MOSAIC_SCRATCH` cannot be used."""
+    return SettingsError(
+        f"MOSAIC_SCRATCH, {root}, cannot be used: {why}.",
+        hint="Set MOSAIC_SCRATCH to a folder that this user may write to.",
+    )
 
 
 def _new_lock(root: Path) -> tuple[Path, int]:

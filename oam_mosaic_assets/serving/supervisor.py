@@ -19,8 +19,9 @@ from typing import IO, Any, Final, Self
 
 from oam_mosaic_assets.core.product import EXACT, IMAGERY
 from oam_mosaic_assets.core.release import Pointer, is_build_name
-from oam_mosaic_assets.errors import MosaicError, ServerFailed, ServerMissing, SettingsError, StoreRefused
+from oam_mosaic_assets.errors import MosaicError, ServerFailed, ServerMissing, StoreRefused
 from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.scratch_folder import not_usable
 from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.front import FrontServer
 from oam_mosaic_assets.serving.generation import Generation, start_generation
@@ -77,10 +78,7 @@ class Supervisor:
         try:
             self._claim_folder()
         except OSError as fault:
-            raise SettingsError(
-                f"MOSAIC_SCRATCH, {self._folder.parent}, cannot be used: {fault.strerror}: {fault.filename}.",
-                hint="Set MOSAIC_SCRATCH to a folder that this user may write to.",
-            ) from None
+            raise not_usable(self._folder.parent, f"{fault.strerror}: {fault.filename}") from None
         try:
             self._front.open(self._health_of(None))
         except BaseException:

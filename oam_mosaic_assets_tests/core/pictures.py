@@ -23,7 +23,9 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
+from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.core.coverage_audit import examine_coverage
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.grid import project
 from oam_mosaic_assets.core.snapshot import Snapshot
@@ -70,6 +72,25 @@ def covered(
     shown = Shown(table=footprints, snapshot=snapshot.digest, bounds=snapshot.bounds)
     made = make_coverage(plan, shown, archive, before=before, **options)
     return Covered(plan=plan, snapshot=snapshot, footprints=footprints, archive=archive, made=made)
+
+
+def judged(
+    made: Covered,
+    archive: Path | None = None,
+    *,
+    before: Before | None = None,
+    plan: CoveragePlan | None = None,
+) -> list[Verdict]:
+    """The verdicts of the audit; other arguments than its own for what is wrong on purpose."""
+    assert made.snapshot.bounds is not None
+    return examine_coverage(
+        archive or made.archive,
+        made.footprints,
+        plan or made.plan,
+        snapshot=made.snapshot.digest,
+        extent=made.snapshot.bounds,
+        before=before,
+    )
 
 
 def bits_of(archive: Path) -> dict[Tile, Bits]:

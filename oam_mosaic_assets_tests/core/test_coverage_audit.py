@@ -12,7 +12,7 @@ import pytest
 from oam_mosaic_assets.core import splice
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_above, tiles_below
-from oam_mosaic_assets.core.coverage_audit import EXACT_CHECKS, WHOLE_CHECKS, examine_coverage
+from oam_mosaic_assets.core.coverage_audit import EXACT_CHECKS, WHOLE_CHECKS
 from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
@@ -21,7 +21,7 @@ from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.gateways import coverage
 from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
-from oam_mosaic_assets_tests.core.pictures import Covered, covered
+from oam_mosaic_assets_tests.core.pictures import Covered, covered, judged
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, footprint
 
 EXACT = CoveragePlan(way="exact", zoom_max=10)
@@ -53,15 +53,7 @@ def failures(
     before: Before | None = None,
     plan: CoveragePlan | None = None,
 ) -> dict[str, str]:
-    assert made.snapshot.bounds is not None
-    verdicts = examine_coverage(
-        archive or made.archive,
-        made.footprints,
-        plan or made.plan,
-        snapshot=made.snapshot.digest,
-        extent=made.snapshot.bounds,
-        before=before,
-    )
+    verdicts = judged(made, archive, before=before, plan=plan)
     assert [each.name for each in verdicts] == [*EXACT_CHECKS][: len(verdicts)]
     return {each.name: each.text for each in verdicts if not each.passed}
 

@@ -13,7 +13,6 @@ import pytest
 import shapely
 
 from oam_mosaic_assets.core.coverage import CoveragePlan
-from oam_mosaic_assets.core.coverage_audit import examine_coverage
 from oam_mosaic_assets.core.cutting import cut_to_square
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.footprint import Footprint
@@ -23,7 +22,7 @@ from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.pieces import cut_to_tile
 from oam_mosaic_assets.core.snapshot import as_drawn
 from oam_mosaic_assets.core.tiling import EXTENT, MITRE, TilingPlan
-from oam_mosaic_assets_tests.core.pictures import covered
+from oam_mosaic_assets_tests.core.pictures import covered, judged
 from oam_mosaic_assets_tests.core.scene import Scene, footprint, made_from, snapshot_of
 
 ELSEWHERE = [footprint(f"elsewhere {number}", number, 1.0, number + 0.01, 1.01) for number in range(6)]
@@ -101,17 +100,8 @@ def test_what_hardly_has_an_area_is_drawn_at_all_zooms(tmp_path: Path) -> None:
     ]
     images = [image(f"thin {number}", each) for number, each in enumerate(thin)]
     assert faults(made_from([*images, *ELSEWHERE], tmp_path / "m", plan=TilingPlan(zoom_max=13))) == {}
-    plan = CoveragePlan(way="exact", zoom_max=13)
-    drawn = covered(images, tmp_path / "exact", plan, processes=1)
-    assert drawn.snapshot.bounds is not None
-    verdicts = examine_coverage(
-        drawn.archive,
-        drawn.footprints,
-        plan,
-        snapshot=drawn.snapshot.digest,
-        extent=drawn.snapshot.bounds,
-    )
-    assert [each.text for each in verdicts if not each.passed] == []
+    drawn = covered(images, tmp_path / "exact", CoveragePlan(way="exact", zoom_max=13), processes=1)
+    assert [each.text for each in judged(drawn) if not each.passed] == []
 
 
 def test_jagged_outlines_hold_nothing_up(tmp_path: Path) -> None:
