@@ -17,7 +17,7 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
     kinds={"geojson", "polars"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="2",
+    code_version="3",
 )
 def details_geojson(
     context: dg.AssetExecutionContext,
@@ -30,7 +30,7 @@ def details_geojson(
     """Newline-delimited GeoJSON, one feature per line with title, licence, dates and addresses.
 
     The oldest come first, so that the newest are drawn on top. Unknown values are left out. Holds all
-    footprints, or only those that reach a tile in which something changed since the public build.
+    footprints, or only those that changed since the public build.
     """
     return write_lines(
         context,

@@ -17,7 +17,7 @@ from oam_mosaic_assets.resources.tippecanoe import TippecanoeResource
     kinds={"geojson", "polars"},
     owners=["team:openaerialmap"],
     hooks={discard_staged},
-    code_version="3",
+    code_version="4",
 )
 def footprints_geojson(
     context: dg.AssetExecutionContext,
@@ -29,7 +29,7 @@ def footprints_geojson(
 ) -> dg.MaterializeResult[Artifact]:
     """Newline-delimited GeoJSON, one feature per line, oldest first, so that the newest is drawn on top.
 
-    Holds all footprints, or only those that reach a tile in which something changed since the public build.
+    Holds all footprints, or only those that changed since the public build.
     """
     return write_lines(
         context,

@@ -40,7 +40,7 @@ def write_lines(
     tippecanoe: TippecanoeResource,
     scratch: Scratch,
 ) -> dg.MaterializeResult[Artifact]:
-    """Write tippecanoe's input: all footprints, or those near a change.
+    """Write tippecanoe's input: all footprints, or those that changed.
 
     Args:
         context: the context of the asset.
@@ -57,12 +57,12 @@ def write_lines(
         recipe = plan.digest(tippecanoe.version())
         before = public_build(context, releases, scratch, product, plan=recipe)
         splice, files = splice_from(before, footprints.path, plan), [geojson]
-        deepest = None
+        images = None
         if isinstance(splice, Splice):
-            deepest = splice.deepest
+            images = splice.images
             files.append(geojson.with_suffix(SPLICE))
             splice.save(files[-1])
-        widened = write_geojson(footprints.path, geojson, plan=plan, deepest=deepest)
+        widened = write_geojson(footprints.path, geojson, plan=plan, images=images)
     seconds = time.perf_counter() - clock
     how = f"made from scratch: {splice}" if isinstance(splice, str) else f"images changed: {splice.changed:,}"
     taken_over: dict[str, Any] = {"from": None, "images_changed": None, "why_anew": splice}
@@ -72,7 +72,7 @@ def write_lines(
     return dg.MaterializeResult(
         value=with_facts(footprints, *files, stage=stage, seconds=seconds, taken_over=taken_over),
         metadata={
-            "dagster/row_count": footprints.facts["images"],
+            "dagster/row_count": footprints.facts["images"] if images is None else len(images),
             "how": how,
             "widened to stay visible": widened,
             "seconds": round(seconds, 2),

@@ -27,6 +27,7 @@ from oam_mosaic_assets.core.grid import (
     project_mended,
     tile_ids,
     tiles_between,
+    zoom_of,
 )
 from oam_mosaic_assets.core.placement import UNIT
 from oam_mosaic_assets.core.snapshot import areas_of, as_drawn, frames_of, read_batches
@@ -143,65 +144,52 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
     return Stretches.of(np.concatenate([np.zeros(0, np.int64), *found]))
 
 
-def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan, first: int = 0) -> NDArray[np.int8]:
+def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan) -> NDArray[np.int8]:
     """The last zoom at which each image may be drawn in one of these tiles; -1 where there is none.
 
-    An image that reaches a tile also reaches the tile above it, so all zooms before are implied. An outline
-    is only examined where its frame comes near such a tile; for the zooms before the plan's `whole_from` the
-    frame alone decides.
+    An image that reaches a tile also reaches the tile above it, so all zooms before are implied, from the
+    plan's `whole_from` on; tiles of the low zooms do not count. An outline is only examined where its frame
+    comes near.
 
     Args:
         footprints: of all images, in drawing order.
         tiles: of any zooms.
         plan: how they are drawn.
-        first: the first zoom whose tiles matter.
     """
-    zooms = range(max(first, plan.zoom_min), plan.zoom_max + 1)
-    wanted = {zoom: some for zoom in zooms if len(some := tiles.within(zoom))}
-    low = {zoom: some for zoom, some in wanted.items() if zoom < plan.whole_from}
-    rest = Stretches.union([some for zoom, some in wanted.items() if zoom not in low])
-    closely = range(plan.whole_from, max(wanted, default=0) + 1)
-    # an outline is followed from tile to tile below, so those above wanted ones count as well
-    above = {zoom: rest.above(zoom, closely[-1]) for zoom in closely}
+    wanted = tiles.common(Stretches.of_zooms(plan.whole_from, plan.zoom_max))
     batches = (frames_of(each["bbox"]) for each in read_batches(footprints, ("bbox",)))
     frames = np.concatenate([np.zeros((0, 4)), *batches])
-    deepest, near = np.full(len(frames), -1, np.int8), [np.zeros(0, np.int64)]
-    by_frame = low | {zoom: above[zoom] for zoom in closely[:1]}
-    for start in range(0, len(frames), FRAMES_TOGETHER):
-        batch = slice(start, start + FRAMES_TOGETHER)
-        deepest[batch], images = _by_frames(frames[batch], by_frame, plan)
-        near.append(images + start)
-    for images, areas in areas_of(footprints, np.concatenate(near)) if closely else ():
+    deepest = np.full(len(frames), -1, np.int8)
+    if not len(wanted.begin):
+        return deepest
+    zooms = range(plan.whole_from, zoom_of(int(wanted.end[-1]) - 1) + 1)
+    # an outline is followed from tile to tile below, so those above wanted ones count as well
+    above = {zoom: wanted.above(zoom, zooms[-1]) for zoom in zooms}
+    starts = range(0, len(frames), FRAMES_TOGETHER)
+    near = [each + _near(frames[each : each + FRAMES_TOGETHER], above[zooms[0]], plan) for each in starts]
+    for images, areas in areas_of(footprints, np.concatenate(near)):
         parts, of = on_the_map(areas, plan)
-        for zoom, part, ids in _met(parts, _around(shapely.bounds(parts), closely[0]), closely, above):
-            drawn = images[of[part[rest.hold(ids)]]]
+        for zoom, part, ids in _met(parts, _around(shapely.bounds(parts), zooms[0]), zooms, above):
+            drawn = images[of[part[wanted.hold(ids)]]]
             deepest[drawn] = np.maximum(deepest[drawn], zoom)
     return deepest
 
 
-def _by_frames(
-    frames: NDArray[np.float64], tiles: Mapping[int, Stretches], plan: TilingPlan
-) -> tuple[NDArray[np.int8], Numbers]:
-    """The last low zoom at which each image may be drawn, -1 for none; and which images to look at closely.
+def _near(frames: NDArray[np.float64], tiles: Stretches, plan: TilingPlan) -> Numbers:
+    """Which images come near tiles of `whole_from`, as far as their frames tell.
 
     Args:
         frames: round the images, shape (n, 4): west, north, east, south, in tile coordinates of zoom 0.
-        tiles: the wanted ones by zoom; if any are of `whole_from`, those are to be looked at closely.
+        tiles: of `whole_from`.
+        plan: how images are drawn.
     """
     farther = (WIDENED + _TIPS) / 2.0**plan.whole_from
     frames = frames + farther * np.array([-1, -1, 1, 1])
     # those that may be on both sides of the map
-    is_anywhere = (frames[:, 0] <= REACH) | (frames[:, 2] >= 1.0 - REACH)
-    deepest, near = np.full(len(frames), -1, np.int8), np.arange(len(frames))
-    for zoom, wanted in tiles.items():
-        touches = is_anywhere[near]
-        others = np.flatnonzero(~touches)
-        which, x, y = _around(frames[near[others]], zoom)
-        touches[others[which[wanted.hold(tile_ids(zoom, x, y))]]] = True
-        near = near[touches]
-        if zoom < plan.whole_from:
-            deepest[near] = zoom
-    return deepest, near
+    is_near = (frames[:, 0] <= REACH) | (frames[:, 2] >= 1.0 - REACH)
+    which, x, y = _around(frames, plan.whole_from)
+    is_near[which[tiles.hold(tile_ids(plan.whole_from, x, y))]] = True
+    return np.flatnonzero(is_near)
 
 
 def _met(

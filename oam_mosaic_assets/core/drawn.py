@@ -324,14 +324,10 @@ class _Reading:
         """Keep what a run of tiles draws of the images whose outlines are wanted."""
         try:
             layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
-            for message, asked in zip(layer.features, self._images_of(layer), strict=True):
-                if asked not in self.outlined:  # most are not, and reading one is slow
+            for message, image in zip(layer.features, self._images_of(layer), strict=True):
+                if image not in self.outlined:  # most are not, and reading one is slow
                     continue
-                feature = read_feature(layer, message)
-                (image,) = self.ids.find([str(feature.properties.get(self.name, ""))]).tolist()
-                if image not in self.outlined:  # it has two names, and readers take the last
-                    continue
-                drawn = area(feature)
+                drawn = area(read_feature(layer, message))
                 for tile in range(tile_id, tile_id + run_length):
                     _, x, y = tileid_to_zxy(tile)
                     self.pieces[image].append(Piece(x, y, drawn))
@@ -369,5 +365,5 @@ def _with(mask: Mask, images: Numbers, count: int) -> Mask:
 
 
 def _value_in(tags: Sequence[int], key: int) -> int:
-    """The index of a feature's value for a key; -1 if it has none. Usually the key comes first."""
-    return tags[1] if tags[0] == key else dict(zip(tags[::2], tags[1::2], strict=False)).get(key, -1)
+    """The index of a feature's value for a key; -1 if it has none. Of several, readers take the last."""
+    return dict(zip(tags[::2], tags[1::2], strict=False)).get(key, -1)

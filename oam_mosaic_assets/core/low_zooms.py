@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,18 +24,16 @@ from oam_mosaic_assets.core.pieces import MARGIN, cut_to_tile, moved, on_the_gri
 from oam_mosaic_assets.core.snapshot import frames_of, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tile_writing import (
-    VARINT,
+    Counted,
     Features,
     Said,
     Tile,
     count_of_layer,
-    feature_of_layer,
-    head_of_layer,
     packed,
     said_of_image,
     shapes,
     shapes_of_rings,
-    tile_of_layer,
+    tile_of_images,
 )
 from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
 
@@ -54,11 +52,11 @@ _SQUARE: Final = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * _PIXEL
 """Corners of a pixel, clockwise on the screen."""
 
 
-class Reached(NamedTuple):
-    """Tiles, and the last zoom at which each image reaches any of them; -1 for none."""
+class Redrawn(NamedTuple):
+    """Some tiles, and the indices of the images whose outlines are drawn in them, ascending."""
 
     tiles: Stretches
-    deepest: NDArray[np.int8]
+    images: Numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +74,7 @@ class _Pieces:
     polygon: Geometries
 
 
-def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = None) -> Iterator[Tile]:
+def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Redrawn | None = None) -> Iterator[Tile]:
     """Draw the low zooms of a plan: those before `whole_from`, from which all images are drawn as themselves.
 
     Holds the middle and extent of each image and the tiles of all these zooms in memory, but only one batch
@@ -85,7 +83,7 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
     Args:
         footprints: the GeoParquet, in drawing order.
         plan: which zooms to draw, and which properties images have.
-        only: the tiles to draw, and the images that reach them; None draws all.
+        only: what to draw; squares stand for all small images nevertheless. None draws all.
 
     Returns:
         The tiles in the order of their PMTiles ids; the same footprints give the same bytes.
@@ -98,9 +96,11 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
         extent = np.maximum(east - west, south - north)
         middles.append(np.column_stack([west + east, north + south]) / 2.0)
         extents.append(extent)
-        deepest = np.full(len(batch), plan.whole_from) if only is None else only.deepest[start:][: len(batch)]
+        wanted = np.arange(len(batch))
+        if only is not None:
+            wanted = only.images[slice(*np.searchsorted(only.images, [start, start + len(batch)]))] - start
         start += len(batch)
-        wanted = np.flatnonzero(_is_wanted(extent, deepest, zooms))
+        wanted = wanted[is_shown(extent[wanted], zooms[-1])]
         areas = project(shapely.from_wkb(batch["geometry"].to_numpy()[wanted]), 0)
         parts, of = shapely.get_parts(areas, return_index=True)
         image = wanted[of]
@@ -110,10 +110,7 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
             if not shown.any():
                 break
             parts, image = shapely.simplify(parts[shown], _SIMPLIFIED / (EXTENT << zoom)), image[shown]
-            here = deepest[image] >= zoom
-            if here.any():
-                pieces = _wanted(_pieces(parts[here], image[here], zoom), zoom, only)
-                _add_outlines(sheets[zoom], pieces, said)
+            _add_outlines(sheets[zoom], _wanted(_pieces(parts, image, zoom), zoom, only), said)
     for zoom in zooms:
         counted = [middle[~is_shown(extent, zoom)] for middle, extent in zip(middles, extents, strict=True)]
         squares = _squares(np.concatenate(counted), zoom)
@@ -123,23 +120,14 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Reached | None = No
         yield from _finished(sheets.pop(zoom), squares, plan, zoom)
 
 
-def _is_wanted(
-    extent: NDArray[np.float64], deepest: NDArray[np.integer[Any]], zooms: range
-) -> NDArray[np.bool_]:
-    """Which images are drawn as themselves at any zoom at which they reach a wanted tile."""
-    last = np.minimum(deepest, zooms[-1])
-    shown: NDArray[np.bool_] = (last >= zooms[0]) & (extent * PIXELS * 2.0**last >= 1.0)
-    return shown
-
-
-def _wanted(pieces: _Pieces, zoom: int, only: Reached | None) -> _Pieces:
+def _wanted(pieces: _Pieces, zoom: int, only: Redrawn | None) -> _Pieces:
     if only is None:
         return pieces
     held = _held(pieces.tile, zoom, only)
     return _Pieces(pieces.tile[held], pieces.image[held], pieces.polygon[held])
 
 
-def _held(tile: Numbers, zoom: int, only: Reached) -> NDArray[np.bool_]:
+def _held(tile: Numbers, zoom: int, only: Redrawn) -> NDArray[np.bool_]:
     """Which of these tiles, row and column packed into one number, are wanted."""
     return only.tiles.hold(tile_ids(zoom, tile & (1 << zoom) - 1, tile >> zoom))
 
@@ -240,29 +228,24 @@ def _finished(
     tile = np.array(sorted({*sheets, *squares}), dtype=np.int64)
     x, y = tile & (1 << zoom) - 1, tile >> zoom
     for each in np.argsort(tile_ids(zoom, x, y)).tolist():
-        sheet, counted = sheets.get(int(tile[each])), squares.get(int(tile[each]))
-        # counts are drawn below images
-        keys = [*(plan.properties if sheet else ()), *(["count"] if counted else [])]
-        values = sheet.values if sheet else 0
-        below, counts = _counted(*counted, key=len(keys) - 1, values=values) if counted else ([], [])
-        layer = [head_of_layer(plan.layer, keys), *below, sheet.fields if sheet else b"", *counts]
-        yield Tile(zoom, int(x[each]), int(y[each]), packed(tile_of_layer(layer)))
+        images, counted = sheets[int(tile[each])], squares.get(int(tile[each]))
+        content = tile_of_images(
+            plan.layer, [*plan.properties], images, _counted(*counted) if counted else ()
+        )
+        yield Tile(zoom, int(x[each]), int(y[each]), packed(content))
 
 
-def _counted(corner: Numbers, count: Numbers, *, key: int, values: int) -> tuple[list[bytes], list[bytes]]:
-    """One feature for each distinct count, made of all pixels with that count; and the counts, encoded.
+def _counted(corner: Numbers, count: Numbers) -> list[Counted]:
+    """The squares of each distinct count.
 
     Args:
         corner: north-western corners of the pixels, in pixels.
         count: number of images in each pixel.
-        key: index of the `count` property among the layer's keys.
-        values: number of values that precede the counts in the layer.
     """
     order = np.argsort(count, kind="stable")
     corner, count = corner[order], count[order]
     points = (corner[:, None, :] * _PIXEL + _SQUARE).reshape(-1, 2)
     begins = np.flatnonzero(np.diff(count, prepend=0))
     drawn = shapes_of_rings(points, np.full(len(corner), len(_SQUARE)), begins)
-    tags = (VARINT[key] + VARINT[number] for number in range(values, values + len(begins)))
     counts = map(count_of_layer, count[begins].tolist())
-    return list(map(feature_of_layer, tags, drawn)), list(counts)
+    return list(map(Counted, counts, drawn))

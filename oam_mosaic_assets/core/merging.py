@@ -53,13 +53,19 @@ class Source:
 
     @classmethod
     def of_archive(
-        cls, archive: Archive, folder: Path | None = None, *, besides: Stretches | None = None
+        cls,
+        archive: Archive,
+        folder: Path | None = None,
+        *,
+        within: Stretches | None = None,
+        besides: Stretches | None = None,
     ) -> Source:
         """All tiles of an archive, or some.
 
         Args:
             archive: the archive.
             folder: where temporary files go that hold the entries; None holds them in memory.
+            within: the tiles wanted; None for all.
             besides: tiles to leave out.
 
         Raises:
@@ -67,6 +73,8 @@ class Source:
         """
         begin = archive.header["tile_data_offset"]
         parts = (each.shifted(begin) for each in archive.directories())
+        if within is not None:
+            parts = (within.cut(each)[0] for each in parts)
         if besides is not None:
             parts = (besides.cut(each)[1] for each in parts)
         return cls(archive.descriptor, joined([*parts]) if folder is None else in_files(parts, folder))

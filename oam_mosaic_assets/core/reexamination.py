@@ -197,7 +197,7 @@ class _Reading:
             looked_at,
             joined(parts),
             tiles,
-            deepest_zooms(footprints, looked_at, plan, plan.whole_from),
+            deepest_zooms(footprints, looked_at, plan),
             outlined,
             said_of(footprints, plan, [*names[np.union1d(changed, sampled)]]),
         )

@@ -243,7 +243,7 @@ def write_geojson(
     geojson: Path,
     *,
     plan: TilingPlan,
-    deepest: NDArray[np.int8] | None = None,
+    images: NDArray[np.int64] | None = None,
 ) -> int:
     """Write tippecanoe's input: one feature per line, in drawing order.
 
@@ -254,8 +254,7 @@ def write_geojson(
         footprints: the GeoParquet.
         geojson: path of the newline-delimited GeoJSON (RFC 7946) to write.
         plan: the zooms, which show every footprint from `whole_from` on, and the properties of each.
-        deepest: the last zoom at which each footprint is wanted, before `whole_from` if it is not wanted at
-            all; None for all footprints at every zoom.
+        images: indices of the footprints to write, ascending; None for all.
 
     Returns:
         How many of these footprints had to be widened for the last zoom.
@@ -263,41 +262,37 @@ def write_geojson(
     widened = start = 0
     with geojson.open("w", encoding="utf-8") as lines:
         for batch in read_batches(footprints, (*plan.columns, "geometry")):
-            last_zoom = np.full(len(batch), plan.zoom_max)
-            if deepest is not None:
-                last_zoom = deepest[start : start + len(batch)]
+            rows = batch
+            if images is not None:
+                some = slice(*np.searchsorted(images, [start, start + len(batch)]))
+                rows = batch[images[some] - start]
             start += len(batch)
-            wanted = last_zoom >= plan.whole_from
-            geometries = shapely.from_wkb(batch["geometry"].to_numpy()[wanted])
-            rows = batch.filter(wanted).select(plan.columns).iter_rows(named=True)
+            geometries = shapely.from_wkb(rows["geometry"].to_numpy())
             stated = [
-                json.dumps(plan.properties_of(row), ensure_ascii=False, separators=(",", ":")) for row in rows
+                json.dumps(plan.properties_of(row), ensure_ascii=False, separators=(",", ":"))
+                for row in rows.select(plan.columns).iter_rows(named=True)
             ]
             last = as_drawn(geometries, plan.thinnest)
             widened += int((last != geometries).sum())
-            image, zooms, areas = _by_zoom(geometries, last, plan)
-            ends = last_zoom[wanted][image].tolist()
-            for each, zoom, end, area in zip(image, zooms, ends, shapely.to_geojson(areas), strict=True):
-                limits = _limits(zoom, end, plan)
-                if limits is not None:
-                    lines.write(
-                        f'{{"type":"Feature",{limits}"properties":{stated[each]},"geometry":{area}}}\n'
-                    )
+            lines.writelines(
+                f'{{"type":"Feature",{_limits(zoom, plan)}"properties":{stated[image]},"geometry":{area}}}\n'
+                for image, zoom, area in _by_zoom(geometries, last, plan)
+            )
     return widened
 
 
-def _limits(zooms: tuple[int, int], deepest: int, plan: TilingPlan) -> str | None:
-    """The part of a line that limits the zooms at which it is drawn; None if none of them is wanted."""
-    first, last = zooms[0], min(zooms[1], deepest)
-    if (first, last) == (plan.whole_from, plan.zoom_max):
+def _limits(zooms: tuple[int, int], plan: TilingPlan) -> str:
+    """The part of a line that limits the zooms at which it is drawn."""
+    first, last = zooms
+    if zooms == (plan.whole_from, plan.zoom_max):
         return ""  # drawn at all zooms
-    return f'"tippecanoe":{{"minzoom":{first},"maxzoom":{last}}},' if first <= last else None
+    return f'"tippecanoe":{{"minzoom":{first},"maxzoom":{last}}},'
 
 
 def _by_zoom(
     geometries: NDArray[np.object_], last: NDArray[np.object_], plan: TilingPlan
-) -> tuple[list[int], list[tuple[int, int]], NDArray[np.object_]]:
-    """Image, first and last zoom, and area of each line; in the order of images."""
+) -> Iterator[tuple[int, tuple[int, int], str]]:
+    """Image, first and last zoom, and area in GeoJSON of each line; in the order of images."""
     lines: list[tuple[int, tuple[int, int]]] = []
     areas = [last]
     first = np.full(len(geometries), plan.whole_from)
@@ -310,11 +305,8 @@ def _by_zoom(
     own = [(image, (zoom, plan.zoom_max)) for image, zoom in enumerate(first.tolist())]
     lines = own + lines
     order = np.argsort([image for image, _ in lines], kind="stable").tolist()
-    return (
-        [lines[each][0] for each in order],
-        [lines[each][1] for each in order],
-        np.concatenate(areas)[order],
-    )
+    for each, area in zip(order, shapely.to_geojson(np.concatenate(areas)[order]), strict=True):
+        yield *lines[each], area
 
 
 def as_drawn(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:

@@ -1,23 +1,27 @@
-"""What is redrawn of an archive whose footprints changed, and what is taken over from the previous one."""
+"""What is redrawn of an archive whose footprints changed, and what is taken over from the previous one.
+
+The images that changed are drawn. Every tile that they reach or reached keeps the others as they were (see
+`patching`), and every other tile is taken over as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.archive import Archive
-from oam_mosaic_assets.core.changes import Changes, changes_between, deepest_zooms, reached_tiles
-from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.core.changes import Changes, changes_between, reached_tiles
+from oam_mosaic_assets.core.directory import Numbers
+from oam_mosaic_assets.core.snapshot import Names
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 
 LARGEST_SHARE: Final = 0.5
-"""The largest share of images that changed or reach a tile to redraw; above it, redrawing all is as fast."""
+"""The largest share of images that changed; above it, redrawing all is as fast."""
 
 
 class TooMuchChanged(Exception):
@@ -46,12 +50,14 @@ class Splice:
     Attributes:
         changed: number of images that were added, removed or altered.
         tiles: the tiles to redraw.
-        deepest: the last zoom at which each image of the new snapshot may be drawn in them; -1 for none.
+        images: indices of the images of the new snapshot that were added or altered, ascending.
+        gone: ids of the images that were removed or altered.
     """
 
     changed: int
     tiles: Stretches
-    deepest: NDArray[np.int8]
+    images: Numbers
+    gone: Collection[str]
 
     def save(self, path: Path) -> None:
         """Write it to a file, for another process."""
@@ -61,7 +67,8 @@ class Splice:
                 changed=self.changed,
                 begin=self.tiles.begin,
                 end=self.tiles.end,
-                deepest=self.deepest,
+                images=self.images,
+                gone=np.frombuffer(json.dumps([*self.gone]).encode(), np.uint8),
             )
 
     @classmethod
@@ -69,7 +76,8 @@ class Splice:
         """Read what `save` wrote."""
         with np.load(path) as stored:
             tiles = Stretches(stored["begin"], stored["end"])
-            return cls(changed=int(stored["changed"]), tiles=tiles, deepest=stored["deepest"])
+            gone = frozenset(json.loads(stored["gone"].tobytes()))
+            return cls(changed=int(stored["changed"]), tiles=tiles, images=stored["images"], gone=gone)
 
 
 def splice_from(before: Before | str, now: Path, plan: TilingPlan) -> Splice | str:
@@ -104,29 +112,13 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     """Find what has to be redrawn where the footprints `before` are drawn and `now` should be.
 
     Raises:
-        TooMuchChanged: too many images changed, or reach a tile to redraw.
+        TooMuchChanged: too many images changed.
     """
     changes = few_changes_between(before, now, plan.columns)
-    tiles = reached_tiles(changes.areas, plan)
-    deepest = deepest_zooms(now, tiles, plan)
-    near = int((deepest == plan.zoom_max).sum())
-    if near > LARGEST_SHARE * len(deepest):
-        raise TooMuchChanged(
-            f"{changes.images:,} images changed, and {near:,} of {len(deepest):,} are in the same tiles"
-        )
-    return Splice(changed=changes.images, tiles=tiles, deepest=deepest)
-
-
-def spliced(splice: Splice, *, before: Archive, made: Sequence[Source], folder: Path) -> list[Source]:
-    """The sources of the new archive: the redrawn tiles, and last those that are taken over.
-
-    Args:
-        before: the whole previous archive.
-        made: what was drawn; tiles that are not of the splice are ignored.
-        folder: for temporary files.
-
-    Raises:
-        BrokenArchive: a directory of the previous archive is broken.
-    """
-    fresh = [Source(each.descriptor, splice.tiles.cut(each.entries)[0]) for each in made]
-    return [*fresh, Source.of_archive(before, folder, besides=splice.tiles)]
+    (_, was), (_, images) = changes.places
+    return Splice(
+        changed=changes.images,
+        tiles=reached_tiles(changes.areas, plan),
+        images=images,
+        gone=frozenset(Names(before, was)),
+    )

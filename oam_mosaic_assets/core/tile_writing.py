@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -23,9 +23,9 @@ from oam_mosaic_assets.core.vector_tile import CLOSE_PATH, LINE_TO, MOVE_TO, POI
 Value = str | int | float
 """The value of a property."""
 
-Said = tuple[bytes, list[tuple[int, Value, bytes]]]
+Said = tuple[bytes, list[tuple[int, bytes]]]
 """The properties of an image: its name, encoded as a layer's value, empty if it has none; and for each other
-property that is known, the index of its key, its value, and the value encoded."""
+property that is known, the index of its key and its value, encoded likewise."""
 
 
 class Tile(NamedTuple):
@@ -100,9 +100,22 @@ def said_of_image(stated: Mapping[str, Value], properties: Iterable[str]) -> Sai
         properties: names of properties, in the order of the layer's keys; the first one names the image.
     """
     name, *others = properties
-    known = [(key, stated[other]) for key, other in enumerate(others, 1) if other in stated]
     written = value_of_layer(stated[name]) if name in stated else b""
-    return written, [(key, value, value_of_layer(value)) for key, value in known]
+    return written, [
+        (key, value_of_layer(stated[other])) for key, other in enumerate(others, 1) if other in stated
+    ]
+
+
+class Counted(NamedTuple):
+    """Squares that stand for the same number of images each.
+
+    Attributes:
+        value: that number, as `count_of_layer` encodes it.
+        shape: of all of them.
+    """
+
+    value: bytes
+    shape: bytes
 
 
 class Features:
@@ -118,7 +131,7 @@ class Features:
     def __init__(self) -> None:
         self.fields = bytearray()
         self.values = 0
-        self._shared: dict[Value, int] = {}  # values that images may share: all but names
+        self._shared: dict[bytes, int] = {}  # values that images may share: all but names
 
     def add(self, said: Said, shape: bytes) -> None:
         """Add an image on top of those added before."""
@@ -127,13 +140,31 @@ class Features:
             self.fields += name
             tags = VARINT[0] + VARINT[self.values]
             self.values += 1
-        for key, value, written in others:
+        for key, value in others:
             number = self._shared.setdefault(value, self.values)
             if number == self.values:
-                self.fields += written
+                self.fields += value
                 self.values += 1
             tags += VARINT[key] + VARINT[number]
         self.fields += feature_of_layer(tags, shape)
+
+
+def tile_of_images(
+    name: str, keys: Sequence[str], images: Features, counted: Sequence[Counted] = ()
+) -> bytes:
+    """An uncompressed tile of one layer: images, and below them the squares of those that are only counted.
+
+    Args:
+        name: of the layer.
+        keys: the properties of images; left out if there is none.
+        images: the images.
+        counted: the squares.
+    """
+    stated = [*(keys if images.fields else ()), *(["count"] if counted else ())]
+    tags = (VARINT[len(stated) - 1] + VARINT[images.values + number] for number in range(len(counted)))
+    below = [feature_of_layer(each, square.shape) for each, square in zip(tags, counted, strict=True)]
+    counts = [square.value for square in counted]
+    return tile_of_layer([head_of_layer(name, stated), *below, images.fields, *counts])
 
 
 def tile_of_layer(layer: Iterable[bytes | bytearray]) -> bytes:

@@ -37,8 +37,12 @@ _SCHEMA: Final = {
     "Layer": "1 name: string, 2 features: Feature*, 3 keys: string*, 4 values: Value*, 5 extent: uint32, "
     "15 version: uint32",
     "Tile": "3 layers: Layer*",
+    "RawFeature": "2 tags: uint32*, 3 type: uint32, 4 geometry: bytes",
+    "RawLayer": "1 name: string, 2 features: RawFeature*, 3 keys: string*, 4 values: bytes*",
+    "RawTile": "3 layers: RawLayer*",
 }
-"""The fields that are used, by message; a star marks repeated fields. Other fields are ignored."""
+"""The fields that are used, by message; a star marks repeated fields. Other fields are ignored. The raw
+messages are the same ones with values and geometries left encoded."""
 
 _NUMBERS: Final = frozenset({"float_value", "double_value", "int_value", "uint_value", "sint_value"})
 
@@ -113,7 +117,7 @@ def _messages() -> dict[str, Any]:
 
 
 MESSAGES: Final = _messages()
-"""The message classes that tiles consist of: `Tile`, `Layer`, `Feature` and `Value`."""
+"""The message classes that tiles consist of: `Tile`, `Layer`, `Feature`, `Value`, and the raw ones."""
 
 _TILE: Final = MESSAGES["Tile"]
 
@@ -180,14 +184,14 @@ def area(feature: Feature) -> BaseGeometry:
     outlines = [p for p in polygons if _clockwise_on_screen(p)]
     holes = [p for p in polygons if not _clockwise_on_screen(p)]
     try:
-        whole = shapely.union_all([shapely.make_valid(p) for p in outlines])
-        return (
-            shapely.difference(whole, shapely.union_all([shapely.make_valid(p) for p in holes]))
-            if holes
-            else whole
-        )
+        whole, *others = [shapely.make_valid(p) for p in outlines] or [shapely.Polygon()]
+        if others:
+            whole = shapely.union_all([whole, *others])
+        if holes:
+            whole = shapely.difference(whole, shapely.union_all([shapely.make_valid(p) for p in holes]))
     except shapely.errors.GEOSException as error:  # coordinates too far apart to be added
         raise BrokenTile(f"its rings do not form an area: {error}") from None
+    return whole
 
 
 def polygon_rings(

@@ -13,21 +13,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Final
 
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.fragment import Fragment
-from oam_mosaic_assets.core.low_zooms import Reached, low_zoom_tiles
+from oam_mosaic_assets.core.low_zooms import Redrawn, low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles
-from oam_mosaic_assets.core.merging import Place, write_archive
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.parts import parts_of, share_out
-from oam_mosaic_assets.core.splice import Splice, spliced
+from oam_mosaic_assets.core.splice import Splice
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways.control_groups import processors
 from oam_mosaic_assets.gateways.deep_zooms import deep_zooms, in_shares
+from oam_mosaic_assets.gateways.patching import patched
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 
 WORTH_PARTING: Final = 2**20
@@ -236,7 +238,7 @@ def make_low_zooms(plan: TilingPlan, table: Path, target: Path, splice: Splice |
         target: where they go; must not exist.
         splice: what to make; None for everything.
     """
-    only = None if splice is None else Reached(splice.tiles, splice.deepest)
+    only = None if splice is None else Redrawn(splice.tiles, splice.images)
     return Fragment.written(low_zoom_tiles(table, plan, only), target)
 
 
@@ -252,11 +254,13 @@ def merge_parts(
 ) -> Made:
     """Write one archive from the tiles made and the tiles taken over; see `make_mosaic`."""
     with ExitStack() as held:
+        if splice is not None and before is not None:
+            folder = Path(held.enter_context(TemporaryDirectory(dir=target.parent)))
+            made = patched(before, made, splice, footprints.table, plan, folder)
         fresh = sources = [each.opened(held) for each in made]
         if splice is not None and before is not None:
             archive = held.enter_context(open_archive(before))
-            sources = spliced(splice, before=archive, made=fresh, folder=target.parent)
-            fresh = sources[:-1]
+            sources = [*fresh, Source.of_archive(archive, target.parent, besides=splice.tiles)]
         place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=footprints.bounds)
         write_archive(target, sources, place, plan.metadata(tippecanoe.version(), footprints.snapshot))
     made_now, whole = (sum(int(each.entries.run_length.sum()) for each in some) for some in (fresh, sources))

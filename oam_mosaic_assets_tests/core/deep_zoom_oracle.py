@@ -51,13 +51,10 @@ class Drawn(NamedTuple):
     area: BaseGeometry
 
 
-def geojson_of(
-    images: Iterable[Footprint], folder: Path, plan: TilingPlan = PLAN, deepest: list[int] | None = None
-) -> Path:
+def geojson_of(images: Iterable[Footprint], folder: Path, plan: TilingPlan = PLAN) -> Path:
     snapshot_of(images, folder)
     lines = folder / "footprints.geojsonl"
-    last = None if deepest is None else np.array(deepest, np.int8)
-    write_geojson(folder / "footprints.parquet", lines, plan=plan, deepest=last)
+    write_geojson(folder / "footprints.parquet", lines, plan=plan)
     return lines
 
 

@@ -154,7 +154,7 @@ def made_from(
     archive = folder / "mosaic.pmtiles"
     splice = splice_from(before, footprints, plan)
     some = splice if isinstance(splice, Splice) else None
-    write_geojson(footprints, geojson, plan=plan, deepest=some.deepest if some else None)
+    write_geojson(footprints, geojson, plan=plan, images=some.images if some else None)
     assert snapshot.bounds is not None
     shown = Footprints(table=footprints, geojson=geojson, snapshot=snapshot.digest, bounds=snapshot.bounds)
     taken = before.archive if isinstance(before, Before) and some else None

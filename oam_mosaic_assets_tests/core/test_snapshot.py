@@ -15,7 +15,7 @@ import shapely
 
 from oam_mosaic_assets.core.footprint import SetAside
 from oam_mosaic_assets.core.grid import project
-from oam_mosaic_assets.core.snapshot import BATCH, as_drawn, frames_of, read_batches, write_geojson
+from oam_mosaic_assets.core.snapshot import BATCH, Names, as_drawn, frames_of, read_batches, write_geojson
 from oam_mosaic_assets.settings import TEST_BOX
 from oam_mosaic_assets_tests.core.scene import DIFFICULT, IMAGES, NOW, PLAN, UNIT, footprint, snapshot_of
 
@@ -126,6 +126,22 @@ def test_more_than_a_batch_is_read_back_in_order(tmp_path: Path) -> None:
     batches = list(read_batches(tmp_path / "s" / "footprints.parquet", ("id",)))
     assert [batch.height for batch in batches] == [BATCH, BATCH, 3]
     assert [name for batch in batches for name in batch["id"]] == [row.id for row in rows]
+
+
+@pytest.mark.parametrize("chosen", [[], [0], [2, 3, 5, 1500], [1023, 1024, 1025], range(2000)])
+def test_some_images_have_the_lines_that_they_have_among_all(tmp_path: Path, chosen: list[int]) -> None:
+    widths = UNIT * np.arange(1, 2001) / 9.0
+    rows = [footprint(f"{each:04}", 10.0, 10.0, 10.0 + width, 10.1) for each, width in enumerate(widths)]
+    snapshot_of(rows, tmp_path / "s")
+    table = tmp_path / "s" / "footprints.parquet"
+    whole, some = tmp_path / "all.geojsonl", tmp_path / "some.geojsonl"
+    write_geojson(table, whole, plan=PLAN)
+    write_geojson(table, some, plan=PLAN, images=np.array(chosen, np.int64))
+    names = {*Names(table)[np.array(chosen, np.int64)]}
+    lines = whole.read_text().splitlines()
+    assert some.read_text().splitlines() == [
+        line for line in lines if json.loads(line)["properties"]["id"] in names
+    ]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Undrawable
 from oam_mosaic_assets.core.grid import Geometries, tile_ids
 from oam_mosaic_assets.core.mbtiles import read_tiles
-from oam_mosaic_assets.core.snapshot import write_geojson
+from oam_mosaic_assets.core.snapshot import areas_of, write_geojson
 from oam_mosaic_assets.core.splice import TooMuchChanged, splice_between
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
@@ -319,7 +319,7 @@ def test_every_tile_that_draws_an_image_is_one_that_it_reaches(image: Footprint,
     walk=st.lists(drawn, min_size=1, max_size=20),
     changed=st.lists(st.integers(0, 100), min_size=1, max_size=3),
 )
-def test_frames_tell_nothing_of_an_image_that_a_closer_look_would_not(
+def test_an_image_is_found_in_the_tiles_that_it_reaches(
     tmp_path_factory: pytest.TempPathFactory,
     walk: list[tuple],  # type: ignore[type-arg]
     changed: list[int],
@@ -331,11 +331,12 @@ def test_frames_tell_nothing_of_an_image_that_a_closer_look_would_not(
     snapshot_of([*world.values()], folder)
     areas = [sorted(world.items())[each % len(world)][1].geometry for each in changed]
     tiles = reached_tiles(np.array(areas, dtype=object), PLAN)
-    # starting at zoom 0, whose one tile all frames touch, or at `whole_from`
-    closely = deepest_zooms(folder / "footprints.parquet", tiles, PLAN)
-    by_frames = deepest_zooms(folder / "footprints.parquet", tiles, PLAN, PLAN.whole_from)
+    ((_, all_areas),) = areas_of(folder / "footprints.parquet", np.arange(len(world)))
+    zooms = range(PLAN.whole_from, PLAN.zoom_max + 1)
+    shared = [reached_tiles(all_areas[[each]], PLAN).common(tiles) for each in range(len(world))]
+    last = [max((zoom for zoom in zooms if len(each.within(zoom))), default=-1) for each in shared]
 
-    assert np.array_equal(by_frames, np.where(closely < PLAN.whole_from, -1, closely))
+    assert deepest_zooms(folder / "footprints.parquet", tiles, PLAN).tolist() == last
 
 
 def test_an_image_beyond_the_buffer_is_not_needed(tmp_path: Path) -> None:

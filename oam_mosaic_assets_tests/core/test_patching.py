@@ -1,0 +1,154 @@
+"""Tiles put together from those of an earlier build and a drawing of the images that changed."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
+from oam_mosaic_assets.core.details import details_plan
+from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.merging import Place, Source, write_archive
+from oam_mosaic_assets.core.patching import patched_tiles
+from oam_mosaic_assets.core.splice import splice_between
+from oam_mosaic_assets.core.tile_writing import Tile
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.gateways import patching
+from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, Scene, footprint, made_from, snapshot_of
+
+PLANS = {"mosaic": TilingPlan(zoom_max=12, exact=11), "details": details_plan(11)}
+KNOWN: tuple[dict[str, Any], ...] = (
+    {"title": "A field", "license": "CC-BY-4.0", "gsd": 0.05, "file_size": 123_456_789_012},
+    {"title": "Größe “日本”", "provider": "A field", "gsd": 0.05},
+    {"title": "", "gsd": 0.0, "file_size": 0},
+    {},
+)
+"""Properties that images share, that are equal to another's of another name, or that are missing."""
+
+
+def crowd() -> list[Footprint]:
+    """Images on top of each other, in the tiles of one place; more than one byte can number."""
+    return [
+        footprint(
+            f"{number:03}",
+            10.0 + number / 1000,
+            10.0,
+            10.3 + number / 1000,
+            10.2,
+            acquired_to=NOW - timedelta(hours=number),
+            **KNOWN[number % len(KNOWN)],
+        )
+        for number in range(200)
+    ]
+
+
+@pytest.fixture(scope="module", params=PLANS)
+def first(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """The crowd, drawn by one of the plans."""
+    return made_from(crowd(), tmp_path_factory.mktemp("first") / "mosaic", plan=PLANS[request.param])
+
+
+def is_as_from_scratch(scene: Scene, images: Iterable[Footprint], folder: Path) -> bool:
+    anew = made_from(images, folder / "anew", plan=scene.plan)
+    return scene.archive.read_bytes() == anew.archive.read_bytes()
+
+
+@pytest.mark.parametrize("at", [0, 70, 199], ids=["newest", "amid others", "oldest"])
+@pytest.mark.parametrize("what", ["gone", "moved", "of another date", "of another title", "added"])
+def test_whatever_happens_to_an_image_the_others_stay(
+    first: Scene, tmp_path: Path, at: int, what: str
+) -> None:
+    after = crowd()
+    image = after[at]
+    match what:
+        case "gone":
+            del after[at]
+        case "moved":
+            after[at] = replace(footprint(image.id, 10.1, 9.9, 10.2, 10.0), acquired_to=image.acquired_to)
+        case "of another date":
+            after[at] = replace(image, acquired_to=NOW - timedelta(hours=100, minutes=30))
+        case "of another title":
+            after[at] = replace(image, title="Another", gsd=7.25)
+        case "added":
+            after.insert(at, replace(image, id=f"{image.id} again", license="CC0-1.0"))
+    then = made_from(after, tmp_path / "then", plan=first.plan, before=first.before)
+    is_shown = what != "of another title" or "title" in first.plan.properties
+    assert then.changed == int(is_shown)
+    assert is_as_from_scratch(then, after, tmp_path)
+
+
+def test_what_is_patched_again_and_again_stays_what_it_would_be(first: Scene, tmp_path: Path) -> None:
+    images, last = crowd(), first
+    for number in range(5):
+        images = [*images[1:], replace(images[0], id=f"new {number}", title="New")]
+        last = made_from(images, tmp_path / f"{number}", plan=first.plan, before=last.before)
+        assert last.changed == 2
+    assert is_as_from_scratch(last, images, tmp_path)
+
+
+def test_the_last_image_of_a_tile_takes_the_tile_with_it(first: Scene, tmp_path: Path) -> None:
+    images = [*crowd(), footprint("alone", 120.0, 10.0, 120.4, 10.3)]
+    more = made_from(images, tmp_path / "more", plan=first.plan, before=first.before)
+    then = made_from(crowd(), tmp_path / "then", plan=first.plan, before=more.before)
+    assert more.changed == then.changed == 1
+    assert more.archive.read_bytes() != then.archive.read_bytes() == first.archive.read_bytes()
+
+
+def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, after = TilingPlan(zoom_max=14), crowd()[1:]
+    first = made_from(crowd(), tmp_path / "first", plan=plan)
+    one = made_from(after, tmp_path / "one", plan=plan, before=first.before)
+    started = []
+    monkeypatch.setattr(patching, "WORTH_ASIDE", 0)
+    monkeypatch.setattr(patching, "processors", lambda: 2)
+    calling = patching.calling
+    monkeypatch.setattr(patching, "calling", lambda *stated: started.append(stated) or calling(*stated))
+    two = made_from(after, tmp_path / "two", plan=plan, before=first.before)
+    assert len(started) == 1
+    assert two.archive.read_bytes() == one.archive.read_bytes()
+    assert not [*(tmp_path / "two").glob("**/*.patched")]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no gzip at all", "does not come apart"),
+        (gzip.compress(b"\xff\xff no tile"), "does not come apart"),
+        (gzip.compress(b""), "does not come apart"),
+        (gzip.compress(b"\x1a\x0a\x12\x06\x12\x02\x00\x09\x18\x03"), "does not come apart"),
+    ],
+    ids=["not inflated", "not a tile", "no layer", "a feature with a value that is not there"],
+)
+def test_a_broken_tile_of_the_previous_archive_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    plan = TilingPlan(zoom_max=10)
+    first = made_from(IMAGES, tmp_path / "first", plan=plan)
+    snapshot_of(IMAGES[1:], tmp_path / "then")
+    broken = with_tiles(first, content, tmp_path / "broken.pmtiles")
+    with pytest.raises(BrokenArchive, match=f"tile .*/.*/.* {said}"):
+        taken_apart(broken, first, tmp_path / "then" / "footprints.parquet")
+
+
+def with_tiles(scene: Scene, content: bytes, target: Path) -> Path:
+    """The scene's archive, with this content for every tile."""
+    spool = scene.folder / "content"
+    spool.write_bytes(content)
+    with open_archive(scene.archive) as archive, spool.open("rb") as opened:
+        entries = Source.of_archive(archive).entries
+        zeros = np.zeros(len(entries), np.int64)
+        source = Source(opened.fileno(), replace(entries, length=zeros + len(content), offset=zeros))
+        place = Place(zoom_min=0, zoom_max=10, bounds=(-180.0, -85.0, 180.0, 85.0))
+        write_archive(target, [source], place, archive.metadata)
+    return target
+
+
+def taken_apart(archive: Path, scene: Scene, footprints: Path) -> list[Tile]:
+    splice = splice_between(scene.footprints, footprints, scene.plan)
+    with open_archive(archive) as opened:
+        return list(patched_tiles(opened, [], splice, footprints, scene.plan, range(11)))
