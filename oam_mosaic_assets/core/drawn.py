@@ -6,7 +6,7 @@ The audit compares it with the footprints.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
@@ -36,6 +36,8 @@ MVT_VERSION: Final = 2
 ID_ALONE: Final[Mapping[str, str]] = {"id": "String"}
 
 NOTHING: Final[Said] = {}
+
+NONE: Final[Mapping[str, int]] = {}
 
 NOBODY: Final = np.zeros(0, np.bool_)
 
@@ -130,7 +132,7 @@ def read_drawn(
     fields: Mapping[str, str] = ID_ALONE,
     whole: int = WHOLE_FROM,
     said: Said = NOTHING,
-    outlined: Collection[int] = (),
+    outlined: Mapping[str, int] = NONE,
     entries: Iterable[Directory] | None = None,
     zoom: int | None = None,
     in_order: bool = False,
@@ -147,7 +149,7 @@ def read_drawn(
             every image has.
         whole: the zoom from which all images are drawn as themselves; before it, features may be a `count`.
         said: the properties of some images; a tile that states others for one of them is a fault.
-        outlined: indices of the images whose `pieces` are wanted.
+        outlined: indices of the images whose `pieces` are wanted, by id.
         entries: of the tiles to read, in the order of tile ids; None reads all.
         zoom: the zoom of which `seen`, `pairs` and `pieces` are wanted; None for none.
         in_order: whether a tile from zoom `whole` on that draws images in another order than that of `ids` is
@@ -158,9 +160,7 @@ def read_drawn(
     Raises:
         BrokenArchive: a directory is broken. Single broken tiles are `faults`.
     """
-    reading = _Reading(
-        archive, ids, layer, fields, whole, said, frozenset(outlined), zoom, scratch, in_order=in_order
-    )
+    reading = _Reading(archive, ids, layer, fields, whole, said, outlined, zoom, scratch, in_order=in_order)
     return reading.drawn(archive.directories() if entries is None else entries, on_progress)
 
 
@@ -175,7 +175,7 @@ class _Reading:
         fields: Mapping[str, str],
         whole: int,
         said: Said,
-        outlined: frozenset[int],
+        outlined: Mapping[str, int],
         zoom: int | None,
         scratch: Path | None,
         *,
@@ -194,6 +194,7 @@ class _Reading:
         plan = TilingPlan(zoom_min=header["min_zoom"], zoom_max=header["max_zoom"], whole=whole)
         self.first_whole = first_tile_id(plan.whole_from)
         self.remembered: OrderedDict[Place, Numbers] = OrderedDict()
+        self.areas: dict[Place, list[tuple[int, BaseGeometry]]] = {}  # of what is remembered, if outlined
         self.pairs = Sorting(scratch)
         self.pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self.strangers: set[str] = set()
@@ -235,13 +236,19 @@ class _Reading:
             of = entry[some]
             image = np.concatenate([images[each] for each in of.tolist()])
             self.pairs.add(pairs_of(image, np.repeat(x, counts[of]), np.repeat(y, counts[of]), zoom))
-        if self.outlined:
-            for number, each in enumerate(images):
-                if not self.outlined.isdisjoint(each.tolist()):
-                    self._outline(*_stated(entries, number))
+        places = zip(entries.offset.tolist(), entries.length.tolist(), strict=True)
+        for number, place in enumerate(places) if self.areas else ():
+            for outlined, drawn in self.areas.get(place, ()):
+                first, run_length = int(entries.tile_id[number]), int(entries.run_length[number])
+                for tile in range(first, first + run_length):
+                    _, column, row = tileid_to_zxy(tile)
+                    self.pieces[outlined].append(Piece(column, row, drawn))
 
     def _images(self, entries: Directory) -> list[Numbers]:
         """The indices of the images that each of these tiles draws."""
+        while len(self.remembered) > REMEMBERED_TILES:
+            place, _ = self.remembered.popitem(last=False)
+            self.areas.pop(place, None)
         names, waiting = dict[Place, Sequence[Any]](), 0
         places = list(zip(entries.offset.tolist(), entries.length.tolist(), strict=True))
         tiles = zip(entries.tile_id.tolist(), entries.run_length.tolist(), places, strict=True)
@@ -253,10 +260,7 @@ class _Reading:
                     self._remember(names)
                     names, waiting = {}, 0
         self._remember(names)
-        images_of = [self.remembered[place] for place in places]
-        while len(self.remembered) > REMEMBERED_TILES:
-            self.remembered.popitem(last=False)
-        return images_of
+        return [self.remembered[place] for place in places]
 
     def _remember(self, names: Mapping[Place, Sequence[Any]]) -> None:
         """Look up the names in these tiles, all of them together."""
@@ -275,6 +279,8 @@ class _Reading:
         try:
             layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
             names = self._named(layer)
+            if not self.outlined.keys().isdisjoint(names):
+                self.areas[offset, length] = self._areas(layer)
             if self.in_order and tile_id >= self.first_whole:
                 self._check_order(layer)
         except (BrokenArchive, BrokenTile) as error:
@@ -320,19 +326,16 @@ class _Reading:
         is_named = self.name in of_images if of_images else bool(keys)
         return is_named and of_images <= self.fields.keys() and len({*keys}) == len(keys)
 
-    def _outline(self, tile_id: int, run_length: int, offset: int, length: int) -> None:
-        """Keep what a run of tiles draws of the images whose outlines are wanted."""
+    def _areas(self, layer: Layer) -> list[tuple[int, BaseGeometry]]:
+        """What a tile draws of the images whose outlines are wanted."""
+        key = list(layer.keys).index(self.name)
+        image_of = [*(self.outlined.get(str(value)) for value in layer.values), None]
         try:
-            layer = self._the_layer(tile_id, self.archive.tile(tile_id, offset, length))
-            for message, image in zip(layer.features, self._images_of(layer), strict=True):
-                if image not in self.outlined:  # most are not, and reading one is slow
-                    continue
-                drawn = area(read_feature(layer, message))
-                for tile in range(tile_id, tile_id + run_length):
-                    _, x, y = tileid_to_zxy(tile)
-                    self.pieces[image].append(Piece(x, y, drawn))
-        except (BrokenArchive, BrokenTile) as error:
-            self._blame(tile_id, run_length, error)
+            drawn = [(image_of[_value_in(each.tags, key)], each) for each in layer.features]
+        except IndexError as error:
+            raise BrokenTile(f"not a feature: {error}") from None
+        # most are not wanted, and reading one is slow
+        return [(image, area(read_feature(layer, each))) for image, each in drawn if image is not None]
 
     def _blame(self, tile_id: int, run_length: int, error: Exception) -> None:
         self.fault_count += run_length
@@ -342,13 +345,6 @@ class _Reading:
 
 def _in_batches(entries: Iterable[Directory]) -> Iterator[Directory]:
     return (each[start : start + _TOGETHER] for each in entries for start in range(0, len(each), _TOGETHER))
-
-
-def _stated(entries: Directory, number: int) -> tuple[int, int, int, int]:
-    """First tile, run length, offset and length of an entry."""
-    columns = (entries.tile_id, entries.run_length, entries.offset, entries.length)
-    tile_id, run_length, offset, length = (int(column[number]) for column in columns)
-    return tile_id, run_length, offset, length
 
 
 def _distinct(images: Sequence[Numbers]) -> Numbers:

@@ -94,7 +94,8 @@ def _seen(
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> _Seen:
     """Read the plan's last zoom, or all other zooms in the archive, and judge placement."""
-    outlined = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
+    chosen = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
+    outlined = dict(zip(names[np.array(chosen, np.int64)], chosen, strict=True))
     read = partial(
         read_drawn,
         opened,
@@ -102,7 +103,7 @@ def _seen(
         layer=plan.layer,
         fields=plan.fields,
         whole=plan.whole,
-        said=said_of(footprints, plan, [*names[np.array(outlined, np.int64)]]),
+        said=said_of(footprints, plan, outlined),
         scratch=opened.path.parent,
         on_progress=on_progress,
     )
@@ -112,10 +113,10 @@ def _seen(
     for zoom, entries in opened.by_zoom():
         if (zoom == plan.zoom_max) != is_last:
             continue
-        some = outlined if is_last or zoom in plan.deep_zooms else []
+        some = outlined if is_last or zoom in plan.deep_zooms else {}
         found = read(entries=entries, zoom=zoom, outlined=some, in_order=zoom in in_order)
         if plan.whole_from <= zoom <= plan.zoom_max:
-            placed.append(_placement(names, footprints, plan, found, zoom, some))
+            placed.append(_placement(names, footprints, plan, found, zoom, [*some.values()]))
         drawn = drawn.then(found)
     return _Seen(drawn, placed)
 

@@ -225,9 +225,10 @@ class _Reading:
             drawn = drawn.then(found)
         return _Seen(drawn.in_short(), undrawn, placed)
 
-    def _read(self, archive: Archive, zoom: int, images: Names, outlined: Sequence[int]) -> Drawn:
+    def _read(self, archive: Archive, zoom: int, images: Names, chosen: Sequence[int]) -> Drawn:
         """What the tiles of a zoom draw of these images, which are numbered by their position here."""
         of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(self.entries)
+        outlined = dict(zip(images[np.array(chosen, np.int64)], chosen, strict=True))
         read = self._reader(archive)
         return read(ids=ImageIds(images), outlined=outlined, entries=[of_zoom], zoom=zoom, in_order=True)
 

@@ -32,7 +32,7 @@ def everything(scene: Scene, scratch: Path) -> Drawn:
             archive,
             ImageIds(names),
             layer=PLAN.layer,
-            outlined=range(len(names)),
+            outlined={name: image for image, name in enumerate(names)},
             zoom=PLAN.zoom_max,
             scratch=scratch,
         )
