@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from oam_mosaic_assets.errors import SettingsError
+from oam_mosaic_assets.gateways.whole_file import NO_ROOM
 
 _LOCK: Final = ".lock"
 
@@ -28,16 +29,19 @@ def folder_in_use(root: Path) -> Iterator[Path]:
         root: `MOSAIC_SCRATCH`; created if missing.
 
     Raises:
-        SettingsError: it cannot be created.
+        SettingsError: it cannot be used.
+        OSError: the disk is full.
     """
     root = root.absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, FileNotFoundError) as fault:  # a file, or below /proc
+        _sweep(root)
+        lock, descriptor = _new_lock(root)
+    except OSError as fault:  # a file, below /proc, of another user, on a disk that cannot be written to
+        if fault.errno in NO_ROOM:
+            raise
         what = "it is a file, not a folder" if root.is_file() else fault.strerror
         raise not_usable(root, what) from None
-    _sweep(root)
-    lock, descriptor = _new_lock(root)
     folder = lock.with_suffix("")
     try:
         folder.mkdir(0o700)

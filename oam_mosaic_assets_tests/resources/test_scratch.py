@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
 from oam_mosaic_assets.resources.scratch import Scratch
 
@@ -55,6 +56,22 @@ def test_a_folder_that_is_being_made_is_not_swept_up(tmp_path: Path, monkeypatch
         assert folder.is_dir()
         a_folder_in(Path(shutil.copytree(root, dead)))  # as if killed now
     assert not [*root.iterdir(), *dead.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [
+        ("/sys", "MOSAIC_SCRATCH, /sys, cannot be used: .+[.]"),
+        ("/sys/none", "MOSAIC_SCRATCH, /sys/none, cannot be used: .+[.]"),
+        ("/proc/none", "MOSAIC_SCRATCH, /proc/none, cannot be used: No such file or directory"),
+        (__file__, "cannot be used: it is a file, not a folder"),
+    ],
+    ids=["nothing may be put there", "it may not be made", "it cannot be made", "a file"],
+)
+def test_a_place_that_cannot_be_used_is_named_with_the_setting(root: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as refused, folder_in_use(Path(root)):
+        pass
+    assert "Set MOSAIC_SCRATCH to a folder that this user may write to" in str(refused.value.hint)
 
 
 KILLED = """
