@@ -116,7 +116,7 @@ def make_tiles(
         recipe, taken_over = plan.digest(version), geojson.facts["taken_over"]
         splice = before = None
         if taken_over["from"]:
-            splice = Splice.load(geojson.file(geojson.path.with_suffix(SPLICE).name))
+            splice = _splice_beside(geojson)
             before = _taken_from(taken_over["from"], releases, scratch, product, recipe)
         archive = scratch.folder(product.asset) / product.name
         shown = shown_by(footprints, geojson)
@@ -136,6 +136,16 @@ def make_tiles(
         versions={"tippecanoe": version},
         clock=clock,
     )
+
+
+def _splice_beside(geojson: Artifact) -> Splice:
+    try:
+        return Splice.load(geojson.file(geojson.path.with_suffix(SPLICE).name))
+    except KeyError:  # a run may be re-executed from failure by other code
+        raise TilingFailed(
+            f"{geojson.path.name} was written by another version of this project.",
+            hint="Build again from the start: job `global_mosaic`, or `oam-mosaic build`.",
+        ) from None
 
 
 def shown_by(footprints: Artifact, geojson: Artifact) -> Footprints:

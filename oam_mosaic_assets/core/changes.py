@@ -1,4 +1,4 @@
-"""What changed between two snapshots, which tiles are affected, and which images those tiles draw.
+"""What changed between two snapshots, and which tiles are affected.
 
 A tile depends on the images that reach it, buffer included: on their areas, their order and their properties.
 The order is by acquisition end, then id, so two images that did not change never change places. No image is
@@ -7,9 +7,8 @@ left out at any zoom, so nothing else matters.
 
 from __future__ import annotations
 
-import math
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,19 +19,16 @@ import shapely
 from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.geometry import MERCATOR_LATITUDE
 from oam_mosaic_assets.core.grid import (
     Geometries,
     on_both_sides,
     project_mended,
     tile_ids,
-    tiles_between,
-    zoom_of,
 )
 from oam_mosaic_assets.core.placement import UNIT
-from oam_mosaic_assets.core.snapshot import areas_of, as_drawn, frames_of, read_batches
+from oam_mosaic_assets.core.snapshot import areas_of, as_drawn
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tiling import BUFFER, MITRE, TilingPlan
+from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
 
 WIDENED: Final = 32 * UNIT
 """In tiles: two pixels. Rounding, simplifying and widening move an outline no farther at any zoom, and the
@@ -41,15 +37,8 @@ middle of its frame, whose pixel it is counted in, lies no farther from it."""
 REACH: Final = BUFFER + WIDENED
 """In tiles: how far beyond a tile's edge an image may lie and still affect the tile."""
 
-_TIPS: Final = MITRE * 2 * UNIT / math.cos(math.radians(MERCATOR_LATITUDE))
-"""In tiles: how far the tips of a thin image may reach when it is widened. The widening is in degrees, which
-the map stretches towards the poles; hence the cosine."""
-
 TOGETHER: Final = 2**16
 """The most pairs of area and tile that are examined together: some 30 MB of boxes."""
-
-FRAMES_TOGETHER: Final = 2**14
-"""Images whose frames are compared with tiles together."""
 
 _PLACED: Final = ("id", "geometry", "acquired_to")
 """The columns that decide where and in which order images are drawn."""
@@ -135,77 +124,16 @@ def reached_tiles(areas: Geometries, plan: TilingPlan) -> Stretches:
         plan: how they are drawn.
     """
     parts, _ = on_the_map(areas, plan)
-    world = np.stack([np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)])
-    found = [
-        np.unique(ids)
-        for zoom, _, ids in _met(parts, world, range(plan.zoom_max + 1))
-        if zoom >= plan.zoom_min
-    ]
+    found = [ids for zoom, ids in _reached(parts, plan.zoom_max) if zoom >= plan.zoom_min]
     return Stretches.of(np.concatenate([np.zeros(0, np.int64), *found]))
 
 
-def deepest_zooms(footprints: Path, tiles: Stretches, plan: TilingPlan) -> NDArray[np.int8]:
-    """The last zoom at which each image may be drawn in one of these tiles; -1 where there is none.
-
-    An image that reaches a tile also reaches the tile above it, so all zooms before are implied, from the
-    plan's `whole_from` on; tiles of the low zooms do not count. An outline is only examined where its frame
-    comes near.
-
-    Args:
-        footprints: of all images, in drawing order.
-        tiles: of any zooms.
-        plan: how they are drawn.
-    """
-    wanted = tiles.common(Stretches.of_zooms(plan.whole_from, plan.zoom_max))
-    batches = (frames_of(each["bbox"]) for each in read_batches(footprints, ("bbox",)))
-    frames = np.concatenate([np.zeros((0, 4)), *batches])
-    deepest = np.full(len(frames), -1, np.int8)
-    if not len(wanted.begin):
-        return deepest
-    zooms = range(plan.whole_from, zoom_of(int(wanted.end[-1]) - 1) + 1)
-    # an outline is followed from tile to tile below, so those above wanted ones count as well
-    above = {zoom: wanted.above(zoom, zooms[-1]) for zoom in zooms}
-    starts = range(0, len(frames), FRAMES_TOGETHER)
-    near = [each + _near(frames[each : each + FRAMES_TOGETHER], above[zooms[0]], plan) for each in starts]
-    for images, areas in areas_of(footprints, np.concatenate(near)):
-        parts, of = on_the_map(areas, plan)
-        for zoom, part, ids in _met(parts, _around(shapely.bounds(parts), zooms[0]), zooms, above):
-            drawn = images[of[part[wanted.hold(ids)]]]
-            deepest[drawn] = np.maximum(deepest[drawn], zoom)
-    return deepest
-
-
-def _near(frames: NDArray[np.float64], tiles: Stretches, plan: TilingPlan) -> Numbers:
-    """Which images come near tiles of `whole_from`, as far as their frames tell.
-
-    Args:
-        frames: round the images, shape (n, 4): west, north, east, south, in tile coordinates of zoom 0.
-        tiles: of `whole_from`.
-        plan: how images are drawn.
-    """
-    farther = (WIDENED + _TIPS) / 2.0**plan.whole_from
-    frames = frames + farther * np.array([-1, -1, 1, 1])
-    # those that may be on both sides of the map
-    is_near = (frames[:, 0] <= REACH) | (frames[:, 2] >= 1.0 - REACH)
-    which, x, y = _around(frames, plan.whole_from)
-    is_near[which[tiles.hold(tile_ids(plan.whole_from, x, y))]] = True
-    return np.flatnonzero(is_near)
-
-
-def _met(
-    parts: Geometries, pairs: Numbers, zooms: range, held: Mapping[int, Stretches] | None = None
-) -> Iterator[tuple[int, Numbers, Numbers]]:
-    """The zoom of some tiles, the areas that reach them, and the ids of the tiles: a pair of these for each.
-
-    Args:
-        parts: the areas, polygons in tile coordinates of zoom 0.
-        pairs: those to begin with at the first zoom: shape (3, n), area, column, row.
-        zooms: without a gap.
-        held: tiles of each zoom; all others are left out, with those below them.
-    """
+def _reached(parts: Geometries, last: int) -> Iterator[tuple[int, Numbers]]:
+    """Ids of tiles of one zoom, up to the last one, that polygons in tile coordinates of zoom 0 reach."""
     shapely.prepare(parts)
     bounds = shapely.bounds(parts)
-    waiting = [(zooms[0], pairs)]
+    # the index of an area, column and row of a tile
+    waiting = [(0, np.stack([np.arange(len(parts)), *np.zeros((2, len(parts)), np.int64)]))]
     while waiting:  # always one of the deepest zoom, so that few wait
         zoom, pairs = waiting.pop()
         if pairs.shape[1] > TOGETHER:
@@ -213,15 +141,10 @@ def _met(
             waiting += [(zoom, each) for each in batches]
             continue
         pairs = pairs[:, _are_near(bounds, pairs, zoom)]
-        ids = tile_ids(zoom, *pairs[1:])
-        if held is not None:
-            are_held = held[zoom].hold(ids)
-            pairs, ids = pairs[:, are_held], ids[are_held]
-        meets = _meet(parts, bounds, pairs, zoom)
-        pairs, ids = pairs[:, meets], ids[meets]
+        pairs = pairs[:, _meet(parts, bounds, pairs, zoom)]
         if pairs.size:
-            yield zoom, pairs[0], ids
-            if zoom < zooms[-1]:
+            yield zoom, np.unique(tile_ids(zoom, *pairs[1:]))
+            if zoom < last:
                 waiting.append((zoom + 1, _below(pairs)))
 
 
@@ -257,14 +180,6 @@ def _below(pairs: Numbers) -> Numbers:
     part, x, y = np.repeat(pairs, 4, axis=1)
     corner = np.tile(np.arange(4), pairs.shape[1])
     return np.stack([part, 2 * x + corner % 2, 2 * y + corner // 2])
-
-
-def _around(frames: NDArray[np.float64], zoom: int) -> Numbers:
-    """The tiles that each frame may reach, as pairs of frame and tile."""
-    west, north, east, south = frames.T * 2.0**zoom
-    begin = np.clip(np.floor(np.stack([west, north]) - REACH), 0, 1 << zoom).astype(np.int64)
-    end = np.clip(np.floor(np.stack([east, south]) + REACH) + 1, 0, 1 << zoom).astype(np.int64)
-    return np.stack(tiles_between(*begin, *end))
 
 
 def on_the_map(areas: Geometries, plan: TilingPlan) -> tuple[Geometries, Numbers]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -20,7 +19,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive
-from oam_mosaic_assets.core.directory import Numbers, joined
+from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import tile_positions
 from oam_mosaic_assets.core.image_ids import ImageIds
 from oam_mosaic_assets.core.merging import Source
@@ -40,11 +39,8 @@ from oam_mosaic_assets.core.tile_writing import (
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
 from oam_mosaic_assets.core.vector_tile import MESSAGES, POLYGON
 
-_REMEMBERED: Final = 4096
-"""Small tiles whose content is remembered: in the midst of an image many are alike."""
-
-_SMALL: Final = 2**10
-"""Bytes of such a tile and what is drawn for it, as stored."""
+_TOGETHER: Final = 2**14
+"""Tiles that are looked up together."""
 
 _TILE: Final = MESSAGES["RawTile"]
 _VALUE: Final = MESSAGES["Value"]
@@ -60,6 +56,7 @@ def patched_tiles(
     footprints: Path,
     plan: TilingPlan,
     zooms: range,
+    scratch: Path,
 ) -> Iterator[Tile]:
     """The tiles of a splice at some zooms, put together.
 
@@ -71,27 +68,21 @@ def patched_tiles(
         footprints: the GeoParquet of all images.
         plan: how they are drawn.
         zooms: without a gap.
+        scratch: where temporary files go.
 
     Raises:
         BrokenArchive: a directory or a tile of the previous archive is broken.
     """
     wanted = splice.tiles.common(Stretches.of_zooms(zooms.start, zooms.stop - 1))
-    old = Source.of_archive(before, within=wanted)
-    new = [Source(each.descriptor, wanted.cut(each.entries)[0]) for each in made]
+    old = Source.of_archive(before, scratch, within=wanted)
     patch = _Patch.of(plan, footprints, splice.gone)
-    both = joined([each.entries for each in (old, *new)])
-    tiles = Stretches.union([Stretches(both.tile_id, both.tile_id + both.run_length)])
-    for zoom in zooms:
-        ids = tiles.of_zoom(zoom)
+    batches = ((zoom, ids) for zoom in zooms for ids in wanted.within(zoom).batches(_TOGETHER))
+    for zoom, ids in batches:
         x, y = (each.tolist() for each in tile_positions(ids, zoom))
-        patched = partial(patch.content, zoom)
-        remembered = lru_cache(_REMEMBERED)(patched)
-        contents = zip(_contents([old], ids), _contents(new, ids), strict=True)
-        for column, row, (was, drawn) in zip(x, y, contents, strict=True):
-            is_small = len(was) + len(drawn) <= _SMALL
+        for column, row, was, drawn in zip(x, y, _contents([old], ids), _contents(made, ids), strict=True):
             try:
-                content = remembered(was, drawn) if is_small else patched(was, drawn)
-            except (zlib.error, DecodeError, ValueError, IndexError) as error:
+                content = patch.content(zoom, was, drawn)
+            except (zlib.error, DecodeError, LookupError, ValueError) as error:
                 raise BrokenArchive(f"tile {zoom}/{column}/{row} does not come apart: {error}") from None
             if content:
                 yield Tile(zoom, column, row, content)

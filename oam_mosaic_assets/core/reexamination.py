@@ -1,8 +1,9 @@
-"""The audit of an archive that takes over tiles from an audited one: unchanged tiles are not decoded again.
+"""The audit of an archive that takes over what did not change from an audited one.
 
-Every tile where nothing changed is compared with the one before, byte for byte. The others are decoded, and
-so are those of some images chosen by digest, in case the comparison of the snapshots went wrong. The tiles
-that a change reaches are determined with `placement`, not with the code that chose which tiles to draw.
+Every tile where nothing changed is compared with the one before, byte for byte; in the others, so is every
+feature of an image that did not change. What is drawn of those that changed is compared with the footprints,
+and so are some images chosen by digest, in case the comparison of the snapshots went wrong. The tiles that a
+change reaches are determined with `placement`, not with the code that chose which tiles to draw.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
 from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
-from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between, deepest_zooms
+from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between
 from oam_mosaic_assets.core.directory import Directory, Numbers, joined
 from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.grid import Geometries
@@ -32,6 +32,7 @@ from oam_mosaic_assets.core.placement import (
     places_of,
     tiles_reached,
 )
+from oam_mosaic_assets.core.retained import Side, differing_features
 from oam_mosaic_assets.core.said import Said, said_of
 from oam_mosaic_assets.core.snapshot import Names, areas_of, as_drawn
 from oam_mosaic_assets.core.splice import Before
@@ -78,16 +79,16 @@ def reexamine(
         with open_archive(archive) as now, open_archive(before.archive) as then:
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those planned")]
-            reading = _Reading.of(now, footprints, plan, changes, snapshot)
-            changed = Changed(reading.affected, changes.names)
+            reading = _Reading.of(now, footprints, plan, changes, snapshot, before.archive)
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
-            others = begun(_before_the_deep_zooms, reading, changed)
-            last = reading.seen(now, plan.deep_zooms)
+            others = begun(_before_the_deep_zooms, reading)
+            last = reading.seen(now, then, plan.deep_zooms)
             on_progress(0.7)
             faults = differences(
                 *(Source.of_archive(each, archive.parent) for each in (now, then)), besides=reading.affected
             )
             first, low_zooms = others()
+            faults += first.differing + last.differing
             on_progress(1.0)
             drawn = reading.together([first, last], {each.zoom: each.to_draw for each in low_zooms})
             return [
@@ -117,19 +118,21 @@ class _Seen(NamedTuple):
     Attributes:
         drawn: what the tiles that were read draw.
         undrawn: the changed images that are missing, with the zoom.
-        placed: for each zoom that shows all images, the verdict on their placement.
+        placed: for each zoom that shows all images, the verdict on the placement of some.
+        differing: what is drawn otherwise of images that did not change, in words.
     """
 
     drawn: Drawn
     undrawn: list[str]
     placed: list[Verdict]
+    differing: list[str]
 
 
-def _before_the_deep_zooms(reading: _Reading, changed: Changed) -> tuple[_Seen, list[LowZoom]]:
-    plan = reading.plan
-    with open_archive(reading.archive) as archive:
-        seen = reading.seen(archive, range(plan.zoom_min, min(plan.deep_zooms.start, plan.zoom_max + 1)))
-        return seen, examine_low_zooms(archive, reading.footprints, plan, changed)
+def _before_the_deep_zooms(reading: _Reading) -> tuple[_Seen, list[LowZoom]]:
+    plan, changed = reading.plan, Changed(reading.affected, reading.come)
+    with open_archive(reading.archive) as now, open_archive(reading.before) as then:
+        seen = reading.seen(now, then, range(plan.zoom_min, min(plan.deep_zooms.start, plan.zoom_max + 1)))
+        return seen, examine_low_zooms(now, reading.footprints, plan, changed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,33 +141,45 @@ class _Reading:
 
     Attributes:
         archive: the archive.
+        before: the one before.
         footprints: the GeoParquet that it shows.
         plan: what was asked for.
+        come: ids of the images that were added or altered.
+        gone: ids of those that were removed or altered.
         changed: indices of the images that were added or altered.
         affected: the tiles in which something may have changed.
         looked_at: those and the tiles of the images chosen by digest.
         entries: of the tiles to read.
         tiles: the number of all tiles in the archive, by zoom.
-        deepest: the last zoom at which each image may be drawn in the tiles to read; -1 for none.
+        sampled: indices of the images chosen by digest.
         outlined: indices of the images whose outlines are compared, by zoom.
         said: the properties of all these images.
     """
 
     archive: Path
+    before: Path
     footprints: Path
     plan: TilingPlan
+    come: frozenset[str]
+    gone: frozenset[str]
     changed: Numbers
     affected: Stretches
     looked_at: Stretches
     entries: Directory
     tiles: Counter[int]
-    deepest: NDArray[np.int8]
+    sampled: Numbers
     outlined: Mapping[int, Numbers]
     said: Said
 
     @classmethod
     def of(
-        cls, archive: Archive, footprints: Path, plan: TilingPlan, changes: Changes, snapshot: str
+        cls,
+        archive: Archive,
+        footprints: Path,
+        plan: TilingPlan,
+        changes: Changes,
+        snapshot: str,
+        before: Path,
     ) -> Self:
         """What to read of this archive after these changes."""
         names = Names(footprints)
@@ -188,49 +203,57 @@ class _Reading:
             for each in directories:
                 tiles[zoom] += int(each.run_length.sum())
                 parts.append(looked_at.cut(each)[0])
+        (lay, was), _ = changes.places
         return cls(
             archive.path,
+            before,
             footprints,
             plan,
+            changes.names,
+            frozenset(Names(lay, was)),
             changed,
             affected,
             looked_at,
             joined(parts),
             tiles,
-            deepest_zooms(footprints, looked_at, plan),
+            sampled,
             outlined,
             said_of(footprints, plan, [*names[np.union1d(changed, sampled)]]),
         )
 
-    def seen(self, archive: Archive, zooms: range) -> _Seen:
+    def seen(self, now: Archive, then: Archive, zooms: range) -> _Seen:
         """What these zooms draw, which changed images are missing, and whether images are in their place."""
         names, low = Names(self.footprints), range(zooms.start, min(zooms.stop, self.plan.whole_from))
-        drawn, undrawn, placed = NOTHING_DRAWN, list[str](), list[Verdict]()
+        ids, drawn, undrawn, placed = ImageIds(names), NOTHING_DRAWN, list[str](), list[Verdict]()
         if low:
             entries, _ = Stretches.of_zooms(low[0], low[-1]).cut(self.entries)
-            drawn = self._reader(archive)(ids=ImageIds(names), entries=[entries])
+            drawn = self._reader(now)(ids=ids, entries=[entries])
         for zoom in zooms[len(low) :]:
-            nearby = np.flatnonzero(self.deepest >= zoom)
-            outlined = np.flatnonzero(np.isin(nearby, self.outlined[zoom])).tolist()
-            found = self._read(archive, zoom, names[nearby], outlined)
-            is_drawn = np.zeros(len(self.deepest), np.bool_)
-            if len(found.seen):
-                is_drawn[nearby[found.seen]] = True
-            missing = names[self.changed[~is_drawn[self.changed]]]
-            undrawn += [f"{name} at z{zoom}" for name in missing]
-            thinnest = self.plan.thinnest_at(zoom)
-            given = (as_drawn(areas, thinnest) for _, areas in areas_of(self.footprints, nearby))
-            places = places_of(given, found, zoom, outlined, within=self.looked_at)
-            placed.append(audit.judge_placement(names[nearby], places, zoom))
+            # the tiles of the images chosen by digest are read at the last zoom
+            some = np.union1d(self.changed, self.sampled) if zoom == self.plan.zoom_max else self.changed
+            outlined = dict(zip(names[self.outlined[zoom]], self.outlined[zoom].tolist(), strict=True))
+            entries, _ = Stretches.of_zooms(zoom, zoom).cut(self.entries)
+            read = self._reader(now)
+            found = read(ids=ids, outlined=outlined, entries=[entries], zoom=zoom, in_order=True)
+            is_drawn = np.zeros(len(names), np.bool_)
+            is_drawn[: len(found.seen)] = found.seen
+            undrawn += [f"{name} at z{zoom}" for name in names[self.changed[~is_drawn[self.changed]]]]
+            placed.append(self._placed(found, some, zoom))
             drawn = drawn.then(found)
-        return _Seen(drawn.in_short(), undrawn, placed)
+        tiles = self.affected.common(Stretches.of_zooms(zooms.start, zooms.stop - 1))
+        sides = Side.of(now, tiles, self.come), Side.of(then, tiles, self.gone)
+        name, *_ = self.plan.properties
+        return _Seen(drawn.in_short(), undrawn, placed, differing_features(*sides, tiles, name))
 
-    def _read(self, archive: Archive, zoom: int, images: Names, chosen: Sequence[int]) -> Drawn:
-        """What the tiles of a zoom draw of these images, which are numbered by their position here."""
-        of_zoom, _ = Stretches.of_zooms(zoom, zoom).cut(self.entries)
-        outlined = dict(zip(images[np.array(chosen, np.int64)], chosen, strict=True))
-        read = self._reader(archive)
-        return read(ids=ImageIds(images), outlined=outlined, entries=[of_zoom], zoom=zoom, in_order=True)
+    def _placed(self, drawn: Drawn, images: Numbers, zoom: int) -> Verdict:
+        """Whether a zoom draws some images where they lie."""
+        of_these = drawn.only(images, zoom)
+        given = (
+            as_drawn(areas, self.plan.thinnest_at(zoom)) for _, areas in areas_of(self.footprints, images)
+        )
+        outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
+        places = places_of(given, of_these, zoom, outlined, within=self.looked_at)
+        return audit.judge_placement(Names(self.footprints)[images], places, zoom)
 
     def _reader(self, archive: Archive) -> Callable[..., Drawn]:
         return partial(
@@ -254,7 +277,7 @@ class _Reading:
         return replace(
             reduce(Drawn.then, (each.drawn for each in found)),
             tiles=self.tiles,
-            images={**images, **dict.fromkeys(whole, len(self.deepest))},
+            images={**images, **dict.fromkeys(whole, len(Names(self.footprints)))},
         )
 
     def completeness(self, drawn: Drawn, undrawn: Sequence[str]) -> Verdict:
@@ -269,7 +292,7 @@ class _Reading:
             strangers = sorted(drawn.strangers)[: audit.NAMED]
             text = f"{len(drawn.strangers)} ids are drawn where they have no image, first {strangers}"
             return Verdict.failing(name, text, images_by_zoom=by_zoom)
-        drawn_now, changed = len(self.deepest), len(self.changed)
+        drawn_now, changed = len(Names(self.footprints)), len(self.changed)
         text = f"all {drawn_now:,} images are drawn; {changed:,} changed and were looked for"
         return Verdict.passing(name, text, images_by_zoom=by_zoom)
 

@@ -73,7 +73,7 @@ class Splice:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote. Raises KeyError if another version did."""
         with np.load(path) as stored:
             tiles = Stretches(stored["begin"], stored["end"])
             gone = frozenset(json.loads(stored["gone"].tobytes()))

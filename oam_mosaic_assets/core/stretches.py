@@ -5,7 +5,7 @@ The ids of a zoom follow those of the zoom before, so a stretch may span several
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -77,6 +77,15 @@ class Stretches:
         before = np.cumsum(lengths) - lengths
         ids: Numbers = np.arange(len(self)) + np.repeat(self.begin - before, lengths)
         return ids
+
+    def batches(self, size: int) -> Iterator[Numbers]:
+        """The same, `size` at a time."""
+        after = np.cumsum(self.end - self.begin)
+        for start in range(0, len(self), size):
+            number = np.arange(start, min(start + size, len(self)))
+            which = np.searchsorted(after, number, side="right")
+            ids = np.asarray(self.end[which] - after[which] + number, np.int64)
+            yield ids
 
     def of_zoom(self, zoom: int) -> Numbers:
         """The tile ids of one zoom, ascending."""

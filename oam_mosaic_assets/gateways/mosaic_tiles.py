@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Final
 
-from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
 from oam_mosaic_assets.core.fragment import Fragment
 from oam_mosaic_assets.core.low_zooms import Redrawn, low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles
@@ -256,7 +256,13 @@ def merge_parts(
     with ExitStack() as held:
         if splice is not None and before is not None:
             folder = Path(held.enter_context(TemporaryDirectory(dir=target.parent)))
-            made = patched(before, made, splice, footprints.table, plan, folder)
+            try:
+                made = patched(before, made, splice, footprints.table, plan, folder)
+            except BrokenArchive as error:
+                raise TilingFailed(
+                    f"Tiles cannot be taken over from the public build: {error}.",
+                    hint="Make all tiles anew: `oam-mosaic build --anew`.",
+                ) from None
         fresh = sources = [each.opened(held) for each in made]
         if splice is not None and before is not None:
             archive = held.enter_context(open_archive(before))

@@ -59,4 +59,6 @@ def _some(
 ) -> Fragment:
     with ExitStack() as held, open_archive(before) as archive:
         sources = [each.opened(held) for each in made]
-        return Fragment.written(patched_tiles(archive, sources, splice, footprints, plan, zooms), target)
+        return Fragment.written(
+            patched_tiles(archive, sources, splice, footprints, plan, zooms, target.parent), target
+        )

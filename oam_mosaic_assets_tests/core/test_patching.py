@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
+from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.details import details_plan
+from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.footprint import Footprint
+from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.patching import patched_tiles
-from oam_mosaic_assets.core.splice import splice_between
-from oam_mosaic_assets.core.tile_writing import Tile
+from oam_mosaic_assets.core.splice import Splice
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways import patching
-from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, Scene, footprint, made_from, snapshot_of
+from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, Scene, footprint, made_from
 
 PLANS = {"mosaic": TilingPlan(zoom_max=12, exact=11), "details": details_plan(11)}
 KNOWN: tuple[dict[str, Any], ...] = (
@@ -117,22 +122,46 @@ def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    "content",
     [
-        (b"no gzip at all", "does not come apart"),
-        (gzip.compress(b"\xff\xff no tile"), "does not come apart"),
-        (gzip.compress(b""), "does not come apart"),
-        (gzip.compress(b"\x1a\x0a\x12\x06\x12\x02\x00\x09\x18\x03"), "does not come apart"),
+        b"no gzip at all",
+        gzip.compress(b"\xff\xff no tile"),
+        gzip.compress(b""),
+        gzip.compress(b"\x1a\x0a\x12\x06\x12\x02\x00\x09\x18\x03"),
     ],
     ids=["not inflated", "not a tile", "no layer", "a feature with a value that is not there"],
 )
-def test_a_broken_tile_of_the_previous_archive_is_named(tmp_path: Path, content: bytes, said: str) -> None:
-    plan = TilingPlan(zoom_max=10)
-    first = made_from(IMAGES, tmp_path / "first", plan=plan)
-    snapshot_of(IMAGES[1:], tmp_path / "then")
+def test_a_broken_tile_of_the_previous_archive_is_named(tmp_path: Path, content: bytes) -> None:
+    first = made_from(IMAGES, tmp_path / "first")
     broken = with_tiles(first, content, tmp_path / "broken.pmtiles")
-    with pytest.raises(BrokenArchive, match=f"tile .*/.*/.* {said}"):
-        taken_apart(broken, first, tmp_path / "then" / "footprints.parquet")
+    before = replace(first.before, archive=broken)
+    with pytest.raises(TilingFailed, match=r"tile \d+/\d+/\d+ does not come apart") as failed:
+        made_from(IMAGES[1:], tmp_path / "then", before=before)
+    assert "oam-mosaic build --anew" in str(failed.value.hint)
+
+
+def test_memory_does_not_depend_on_how_many_tiles_are_put_together(first: Scene, tmp_path: Path) -> None:
+    """200,000 tiles: the places of all of them, as Python numbers, would be 80 MB."""
+    plan, tiles = replace(first.plan, zoom_max=11), 200_000
+    spool = tmp_path / "content"
+    with open_archive(first.archive) as archive, spool.open("w+b") as opened:
+        source = Source.of_archive(archive)
+        opened.write(source.content(int(source.entries.offset[-1]), int(source.entries.length[-1])))
+        opened.flush()
+        ids = first_tile_id(11) + 2 * np.arange(tiles)
+        zeros = np.zeros(tiles, np.int64)
+        length = zeros + int(source.entries.length[-1])
+        place = Place(zoom_min=0, zoom_max=11, bounds=(-180.0, -85.0, 180.0, 85.0))
+        many = Source(opened.fileno(), Directory(ids, zeros + 1, length, zeros))
+        write_archive(tmp_path / "many.pmtiles", [many], place, archive.metadata)
+    splice = Splice(changed=1, tiles=Stretches.of_zooms(11, 11), images=zeros[:0], gone=["000"])
+    with open_archive(tmp_path / "many.pmtiles") as archive:
+        tracemalloc.start()
+        patched = patched_tiles(archive, [], splice, first.footprints, plan, range(11, 12), tmp_path)
+        assert sum(1 for _ in islice(patched, 1000)) == 1000
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 24 * 2**20
 
 
 def with_tiles(scene: Scene, content: bytes, target: Path) -> Path:
@@ -146,9 +175,3 @@ def with_tiles(scene: Scene, content: bytes, target: Path) -> Path:
         place = Place(zoom_min=0, zoom_max=10, bounds=(-180.0, -85.0, 180.0, 85.0))
         write_archive(target, [source], place, archive.metadata)
     return target
-
-
-def taken_apart(archive: Path, scene: Scene, footprints: Path) -> list[Tile]:
-    splice = splice_between(scene.footprints, footprints, scene.plan)
-    with open_archive(archive) as opened:
-        return list(patched_tiles(opened, [], splice, footprints, scene.plan, range(11)))

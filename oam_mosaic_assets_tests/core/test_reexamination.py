@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from oam_mosaic_assets.core.grid import to_tiles
 from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import EXTENT
+from oam_mosaic_assets.core.vector_tile import MESSAGES
 from oam_mosaic_assets.gateways.calls import calling
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, PLAN, Scene, footprint, made_from
@@ -127,6 +130,72 @@ def test_an_order_that_is_stale_is_found(scene: Scene, tmp_path: Path) -> None:
     assert "older image is drawn over" in found["archive_is_whole"]
 
 
+def town_lost(layer: Any) -> None:
+    at = [each.string_value for each in layer.values].index("a town")
+    kept = [each for each in layer.features if at not in each.tags[1::2]]
+    assert len(kept) == len(layer.features) - 1
+    for feature in kept:
+        feature.tags[:] = [
+            number - (place % 2 == 1 and number > at) for place, number in enumerate(feature.tags)
+        ]
+    del layer.features[:], layer.values[at]
+    layer.features.extend(kept)
+
+
+def town_reshaped(layer: Any) -> None:
+    town, other = feature_of(layer, "a town"), feature_of(layer, "a river")
+    assert town.geometry != other.geometry
+    town.geometry[:] = other.geometry
+
+
+def town_below_another(layer: Any) -> None:
+    """Below an older one, so in another order among those that did not change."""
+    features = [*layer.features]
+    town, river = feature_of(layer, "a town"), feature_of(layer, "a river")
+    one, other = features.index(town), features.index(river)
+    features[one], features[other] = features[other], features[one]
+    del layer.features[:]
+    layer.features.extend(features)
+
+
+def feature_of(layer: Any, name: str) -> Any:
+    at = [each.string_value for each in layer.values].index(name)
+    (found,) = [each for each in layer.features if [*each.tags[:2]] == [0, at]]
+    return found
+
+
+def spoilt(pieces: Pieces, zoom: int, spoil: Callable[[Any], None]) -> None:
+    """Change the tile in which an image was added above others."""
+    entry = pieces.at(zoom, *place_of(10.3, 10.25, zoom))
+    tile = MESSAGES["Tile"].FromString(gzip.decompress(pieces.packed(entry)))
+    spoil(tile.layers[0])
+    pieces.replace(entry, gzip.compress(tile.SerializeToString()))
+
+
+@pytest.mark.parametrize("zoom", [4, 8, 9, 10])
+@pytest.mark.parametrize("spoil", [town_lost, town_reshaped, town_below_another])
+def test_an_image_that_did_not_change_is_as_before_in_tiles_that_did(
+    scene: Scene, after: Scene, tmp_path: Path, zoom: int, spoil: Callable[[Any], None]
+) -> None:
+    found = failures(after, scene.before, changed(after, tmp_path, lambda it: spoilt(it, zoom, spoil)))
+    tile = "/".join(map(str, (zoom, *place_of(10.3, 10.25, zoom))))
+    said = f"draw images that did not change otherwise than before, first {tile}"
+    if spoil is town_below_another and zoom >= PLAN.whole_from:
+        said = f"{tile}: an older image is drawn over a newer one"
+    assert said in found["archive_is_whole"]
+
+
+@pytest.mark.parametrize("zoom", [4, 8, 9, 10])
+def test_an_image_that_a_tile_draws_twice_is_found(
+    scene: Scene, after: Scene, tmp_path: Path, zoom: int
+) -> None:
+    def repeated(layer: Any) -> None:
+        layer.features.add().CopyFrom(feature_of(layer, "one more"))
+
+    found = failures(after, scene.before, changed(after, tmp_path, lambda it: spoilt(it, zoom, repeated)))
+    assert "features draw" in found["archive_is_whole"]
+
+
 def test_an_image_that_should_have_gone_is_found(scene: Scene, tmp_path: Path) -> None:
     """The previous archive, passed off as the new one."""
     less = made_from(
@@ -191,6 +260,31 @@ def test_what_is_said_of_images_that_did_not_change_is_looked_at_as_well(
     blind = Before(build="before", archive=told.archive, footprints=retold.footprints)
     after = made_from((*RETOLD, MORE), tmp_path / "after", plan=told.plan, before=blind)
     assert "the properties of a hill are not" in failures(after, blind)["archive_is_whole"]
+
+
+@pytest.mark.parametrize("zoom", [4, 9])
+def test_what_is_said_of_an_image_that_did_not_change_is_as_before(
+    told: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zoom: int
+) -> None:
+    def renamed(layer: Any) -> None:
+        (value,) = [each for each in layer.values if each.string_value == "A title"]
+        value.string_value = "Another title"
+
+    monkeypatch.setattr(reexamination, "SAMPLED", 0)
+    near = footprint("near the hill", 30.1, -20.0, 30.2, -19.9, acquired_to=NOW)
+    images = (*PLAIN[:3], TOLD, *IMAGES[4:], near)
+    more = made_from(images, tmp_path / "more", plan=told.plan, before=told.before)
+    entry_of = place_of(30.2, -19.9, zoom)
+
+    def spoil(pieces: Pieces) -> None:
+        entry = pieces.at(zoom, *entry_of)
+        tile = MESSAGES["Tile"].FromString(gzip.decompress(pieces.packed(entry)))
+        renamed(tile.layers[0])
+        pieces.replace(entry, gzip.compress(tile.SerializeToString()))
+
+    assert failures(more, told.before) == {}
+    found = failures(more, told.before, changed(more, tmp_path, spoil))
+    assert "draw images that did not change otherwise" in found["archive_is_whole"]
 
 
 def place_of(lon: float, lat: float, zoom: int) -> tuple[int, int]:

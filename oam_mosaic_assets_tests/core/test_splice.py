@@ -16,17 +16,16 @@ from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, all_tiles
 
 from oam_mosaic_assets.core import changes as changes_module
-from oam_mosaic_assets.core.changes import changes_between, deepest_zooms, reached_tiles
+from oam_mosaic_assets.core.changes import changes_between, reached_tiles
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Undrawable
 from oam_mosaic_assets.core.grid import Geometries, tile_ids
 from oam_mosaic_assets.core.mbtiles import read_tiles
-from oam_mosaic_assets.core.snapshot import areas_of, write_geojson
+from oam_mosaic_assets.core.snapshot import write_geojson
 from oam_mosaic_assets.core.splice import TooMuchChanged, splice_between
-from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
+from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.gateways import mosaic_tiles
 from oam_mosaic_assets.gateways.tippecanoe import Tippecanoe
 from oam_mosaic_assets_tests.core.scene import (
@@ -289,16 +288,6 @@ def test_the_tiles_reached_are_the_same_however_few_are_examined_together(
     assert max(together) <= 10
 
 
-def test_images_found_in_tiles_are_the_same_however_few_are_examined_together(
-    start: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiles = reached_tiles(np.array([each.geometry for each in IMAGES[::3]], dtype=object), PLAN)
-    deepest = deepest_zooms(start.footprints, tiles, PLAN)
-    monkeypatch.setattr(changes_module, "TOGETHER", 2)
-    assert np.array_equal(deepest_zooms(start.footprints, tiles, PLAN), deepest)
-    assert 0 < (deepest == PLAN.zoom_max).sum() < len(deepest)
-
-
 @pytest.mark.parametrize("image", DIFFICULT, ids=lambda each: each.id)
 def test_every_tile_that_draws_an_image_is_one_that_it_reaches(image: Footprint, tmp_path: Path) -> None:
     snapshot_of([image], tmp_path / "one")
@@ -311,44 +300,3 @@ def test_every_tile_that_draws_an_image_is_one_that_it_reaches(image: Footprint,
 
     assert reached.hold(drawn_in).all()
     assert len(reached) <= len(drawn_in) + 8 * (PLAN.zoom_max + 1)
-    assert deepest_zooms(table, reached, PLAN).tolist() == [PLAN.zoom_max]
-
-
-@examples(50)
-@given(
-    walk=st.lists(drawn, min_size=1, max_size=20),
-    changed=st.lists(st.integers(0, 100), min_size=1, max_size=3),
-)
-def test_an_image_is_found_in_the_tiles_that_it_reaches(
-    tmp_path_factory: pytest.TempPathFactory,
-    walk: list[tuple],  # type: ignore[type-arg]
-    changed: list[int],
-) -> None:
-    folder = tmp_path_factory.mktemp("frames")
-    world = {each.id: each for each in (*IMAGES, *DIFFICULT)}
-    for change in walk:
-        walked(world, change)
-    snapshot_of([*world.values()], folder)
-    areas = [sorted(world.items())[each % len(world)][1].geometry for each in changed]
-    tiles = reached_tiles(np.array(areas, dtype=object), PLAN)
-    ((_, all_areas),) = areas_of(folder / "footprints.parquet", np.arange(len(world)))
-    zooms = range(PLAN.whole_from, PLAN.zoom_max + 1)
-    shared = [reached_tiles(all_areas[[each]], PLAN).common(tiles) for each in range(len(world))]
-    last = [max((zoom for zoom in zooms if len(each.within(zoom))), default=-1) for each in shared]
-
-    assert deepest_zooms(folder / "footprints.parquet", tiles, PLAN).tolist() == last
-
-
-def test_an_image_beyond_the_buffer_is_not_needed(tmp_path: Path) -> None:
-    tile = 360.0 / 2**PLAN.zoom_max
-    there = footprint("there", 0.1 * tile, 0.1 * tile, 0.2 * tile, 0.2 * tile)
-    near = footprint("near", 1.001 * tile, 0.1 * tile, 1.1 * tile, 0.2 * tile)
-    far = footprint("far", (1.01 + BUFFER) * tile, 0.1 * tile, 1.5 * tile, 0.2 * tile)
-    snapshot_of([there, near, far], tmp_path)
-    one = tile_ids(
-        PLAN.zoom_max, np.array([2 ** (PLAN.zoom_max - 1)]), np.array([2 ** (PLAN.zoom_max - 1) - 1])
-    )
-
-    deepest = deepest_zooms(tmp_path / "footprints.parquet", Stretches.of(one), PLAN)
-
-    assert deepest.tolist() == [-1, PLAN.zoom_max, PLAN.zoom_max]  # far, near, there: in the order of ids
