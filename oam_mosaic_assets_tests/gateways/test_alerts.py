@@ -118,7 +118,8 @@ def test_a_server_that_takes_too_long_is_not_waited_for(
 
 @pytest.mark.parametrize("begin", [b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\nA: "], ids=["status", "headers"])
 def test_a_server_that_drips_is_not_waited_for(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oam_mosaic_assets.gateways.alerts.CONVERSATION_SECONDS", 0.5)
+    # a busy machine has begun by then
+    monkeypatch.setattr("oam_mosaic_assets.gateways.alerts.CONVERSATION_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -136,7 +137,7 @@ def test_a_server_that_drips_is_not_waited_for(begin: bytes, monkeypatch: pytest
             slow.send(MESSAGE)  # the status came in time: the alert was accepted
         else:
             assert "ALERT_WEBHOOK_URL did not accept the alert" in refusal(slow)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 @pytest.fixture(scope="module")
