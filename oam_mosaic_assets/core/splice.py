@@ -23,6 +23,12 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 LARGEST_SHARE: Final = 0.5
 """The largest share of images that changed; above it, redrawing all is as fast."""
 
+PATCHED_SHARE: Final = 0.1
+"""The same where tiles are put together and compared feature by feature, which takes longer."""
+
+FEW_TILES: Final = 2**14
+"""So many tiles are always put together: it takes a second or two."""
+
 
 class TooMuchChanged(Exception):
     """Everything has to be redrawn; the message says how much changed."""
@@ -104,8 +110,12 @@ def few_changes_between(before: Path, now: Path, columns: Sequence[str] = ()) ->
     """
     changes = changes_between(before, now, columns)
     if changes.images > LARGEST_SHARE * changes.of:
-        raise TooMuchChanged(f"{changes.images:,} images are new, gone or changed; {changes.of:,} are drawn")
+        raise _too_much(changes)
     return changes
+
+
+def _too_much(changes: Changes) -> TooMuchChanged:
+    return TooMuchChanged(f"{changes.images:,} images are new, gone or changed; {changes.of:,} are drawn")
 
 
 def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
@@ -116,9 +126,7 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     """
     changes = few_changes_between(before, now, plan.columns)
     (_, was), (_, images) = changes.places
-    return Splice(
-        changed=changes.images,
-        tiles=reached_tiles(changes.areas, plan),
-        images=images,
-        gone=frozenset(Names(before, was)),
-    )
+    tiles = reached_tiles(changes.areas, plan)
+    if changes.images > PATCHED_SHARE * changes.of and len(tiles) > FEW_TILES:
+        raise _too_much(changes)
+    return Splice(changed=changes.images, tiles=tiles, images=images, gone=frozenset(Names(before, was)))

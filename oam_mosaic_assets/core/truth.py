@@ -185,7 +185,10 @@ class _Reading:
                 case _:
                     raise BrokenTile(f"a feature has neither an id nor a count: {said}")
         known = self.ids.find(names)
-        self.seen[known[known >= 0]] = True
+        known = known[known >= 0]
+        if (np.diff(known) <= 0).any():
+            raise BrokenTile("an image is drawn twice, or an older one over a newer one")
+        self.seen[known] = True
         row, west, east = touched(points * (PIXELS / EXTENT), sizes, of)
         # what is drawn in a tile's buffer is not shown
         is_inside = (row >= 0) & (row < PIXELS)

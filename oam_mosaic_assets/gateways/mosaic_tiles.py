@@ -50,6 +50,13 @@ WORTH_A_CUTTER: Final = 2**14
 
 LOW_ZOOMS: Final = "low-zooms.tiles"
 
+_ACROSS: Final = (
+    '{"type":"Feature","tippecanoe":{"minzoom":31},"properties":{},"geometry":{"type":"Polygon",'
+    '"coordinates":[[[-181,0],[-179,0],[-179,1],[-181,0]]]}}\n'
+)
+"""A line that crosses the antimeridian but is never drawn. If all others lie in one tile at the map's western
+edge, tippecanoe begins with that tile and does not draw them in the buffers at the eastern edge."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprints:
@@ -184,10 +191,12 @@ def make_parts(
         TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
     """
     simplified = {folder / f"{each.path.stem}.mbtiles": each for each in parts if plan.simplified_zooms}
-    calls = [
-        plan.arguments(source=str(each.path), target=str(target), temporary=str(folder))
-        for target, each in simplified.items()
-    ]
+    across = folder / "across.geojsonl"
+    across.write_text(_ACROSS)
+    calls = []
+    for target, each in simplified.items():
+        *options, lines = plan.arguments(source=str(each.path), target=str(target), temporary=str(folder))
+        calls.append([*options, str(across), lines])
     cut = {each: _targets(plan, each, folder) for each in parts}
     cutters = [
         each for part, targets in cut.items() for each in in_shares(plan, part.path, part.tiles, targets)

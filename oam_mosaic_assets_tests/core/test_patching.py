@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oam_mosaic_assets.core import patching as core_patching
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.directory import Directory
@@ -26,7 +27,8 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways import patching
-from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, Scene, footprint, made_from
+from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, Scene, footprint, made_from
+from oam_mosaic_assets_tests.core.test_reexamination import failures
 
 PLANS = {"mosaic": TilingPlan(zoom_max=12, exact=11), "details": details_plan(11)}
 KNOWN: tuple[dict[str, Any], ...] = (
@@ -175,3 +177,69 @@ def with_tiles(scene: Scene, content: bytes, target: Path) -> Path:
         place = Place(zoom_min=0, zoom_max=10, bounds=(-180.0, -85.0, 180.0, 85.0))
         write_archive(target, [source], place, archive.metadata)
     return target
+
+
+STACK = tuple(
+    footprint(f"layer {number}", 11.4 + number / 100, 0.2, 11.8 + number / 100, 0.6) for number in range(6)
+)
+"""Images on top of each other, within one tile of z9: where one of them is missing, others are drawn."""
+
+AFTER = (*STACK[:3], footprint(STACK[3].id, 11.45, 0.25, 11.85, 0.65), *STACK[4:], *PLAIN)
+"""One of them has moved a little."""
+
+AUDITED = {"mosaic": TilingPlan(zoom_max=10), "details": details_plan(10)}
+
+content, in_order = core_patching._Patch.content, core_patching._Patch._in_order
+
+
+def lose_one(patch: Any, kept: list[Any], fresh: list[Any]) -> list[Any]:
+    """Lose an image that did not change."""
+    return in_order(patch, [kept[0], *kept[2:]], fresh)
+
+
+def swap_two(patch: Any, kept: list[Any], fresh: list[Any]) -> list[Any]:
+    first, second, *others = in_order(patch, kept, fresh)
+    return [second, first, *others]
+
+
+def keep_what_is_stale(patch: Any, zoom: int, old: bytes, new: bytes) -> bytes:
+    """Keep the image that moved where it was as well."""
+    return content(replace(patch, gone=frozenset()), zoom, old, new)
+
+
+@pytest.mark.parametrize("plan", AUDITED.values(), ids=AUDITED)
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [("_in_order", lose_one), ("_in_order", swap_two), ("content", keep_what_is_stale)],
+    ids=["lost", "swapped", "stale"],
+)
+@pytest.mark.parametrize("at", [5, 8, 9, 10])
+def test_the_audit_finds_what_is_put_together_wrongly_at_one_zoom(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plan: TilingPlan,
+    method: str,
+    wrong: Callable[..., Any],
+    at: int,
+) -> None:
+    def spoiled(patch: Any, zoom: int, old: bytes, new: bytes) -> bytes:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(core_patching._Patch, "content", content)
+            if zoom == at:
+                patched.setattr(core_patching._Patch, method, wrong)
+            found: bytes = patch.content(zoom, old, new)
+        return found
+
+    start = made_from([*STACK, *PLAIN], tmp_path / "start", plan=plan)
+    monkeypatch.setattr(core_patching._Patch, "content", spoiled)
+    then = made_from(AFTER, tmp_path / "then", plan=plan, before=start.before)
+    assert then.changed == 1
+    assert failures(then, start.before)
+
+
+@pytest.mark.parametrize("plan", AUDITED.values(), ids=AUDITED)
+def test_the_audit_finds_nothing_where_all_is_put_together_rightly(tmp_path: Path, plan: TilingPlan) -> None:
+    start = made_from([*STACK, *PLAIN], tmp_path / "start", plan=plan)
+    then = made_from(AFTER, tmp_path / "then", plan=plan, before=start.before)
+    assert then.changed == 1
+    assert failures(then, start.before) == {}
