@@ -81,8 +81,8 @@ def reexamine(
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those planned")]
             reading = _Reading.of(now, footprints, plan, changes, snapshot, before.archive)
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
-            others = begun(_before_the_deep_zooms, reading)
-            last = reading.seen(now, then, plan.deep_zooms)
+            others = begun(_at_low_zooms, reading)
+            last = reading.seen(now, then, range(plan.whole_from, plan.zoom_max + 1))
             on_progress(0.7)
             faults = differences(
                 *(Source.of_archive(each, archive.parent) for each in (now, then)), besides=reading.affected
@@ -128,10 +128,10 @@ class _Seen(NamedTuple):
     differing: list[str]
 
 
-def _before_the_deep_zooms(reading: _Reading) -> tuple[_Seen, list[LowZoom]]:
+def _at_low_zooms(reading: _Reading) -> tuple[_Seen, list[LowZoom]]:
     plan, changed = reading.plan, Changed(reading.affected, reading.come)
     with open_archive(reading.archive) as now, open_archive(reading.before) as then:
-        seen = reading.seen(now, then, range(plan.zoom_min, min(plan.deep_zooms.start, plan.zoom_max + 1)))
+        seen = reading.seen(now, then, range(plan.zoom_min, plan.whole_from))
         return seen, examine_low_zooms(now, reading.footprints, plan, changed)
 
 
