@@ -107,13 +107,13 @@ def plot(figures: list[dict[str, Any]], target: Path) -> None:
         sorted(figures, key=lambda each: each["case"]), lambda each: each["case"]
     ):
         of_case = sorted(runs, key=lambda each: each["count"])
-        counts = [each["count"] for each in of_case]
+        counts = [each["count"] / 1000 for each in of_case]
         time.plot(counts, [each["wall"] for each in of_case], marker="o", label=case)
         memory.plot(
             counts, [each["python_mib"] + each["tippecanoe_mib"] for each in of_case], marker="o", label=case
         )
     for axes, unit in ((time, "wall time, s"), (memory, "all processes, MiB")):
-        axes.set(xlabel="images", ylabel=unit, ylim=(0, None), xlim=(0, None))
+        axes.set(xlabel="images, thousands", ylabel=unit, ylim=(0, None), xlim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(target)

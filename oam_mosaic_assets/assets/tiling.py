@@ -116,7 +116,7 @@ def make_tiles(
         recipe, taken_over = plan.digest(version), geojson.facts["taken_over"]
         splice = before = None
         if taken_over["from"]:
-            splice = _splice_beside(geojson)
+            splice = splice_beside(geojson)
             before = _taken_from(taken_over["from"], releases, scratch, product, recipe)
         archive = scratch.folder(product.asset) / product.name
         shown = shown_by(footprints, geojson)
@@ -138,7 +138,12 @@ def make_tiles(
     )
 
 
-def _splice_beside(geojson: Artifact) -> Splice:
+def splice_beside(geojson: Artifact) -> Splice:
+    """What `write_lines` left beside the lines.
+
+    Raises:
+        TilingFailed: another version of this project wrote it.
+    """
     try:
         return Splice.load(geojson.file(geojson.path.with_suffix(SPLICE).name))
     except KeyError:  # a run may be re-executed from failure by other code

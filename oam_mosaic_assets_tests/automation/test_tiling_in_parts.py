@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
+from oam_mosaic_assets.assets.tiling import SPLICE, splice_beside
 from oam_mosaic_assets.automation.chain import BRANCHES, IN_PARTS
+from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways import mosaic_tiles
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets.resources.scratch import Scratch
@@ -172,6 +176,14 @@ def test_parts_of_another_plan_are_not_merged(site: Site, tmp_path: Path) -> Non
     assert "footprints.part-1.geojsonl was made by a different plan" in f"{failure.step_failure_data}"
     assert public_mosaic_is_whole(site.store, site.keys) == before
     site.recovers(before)
+
+
+def test_lines_that_another_version_wrote_are_refused(tmp_path: Path) -> None:
+    """As one that listed the images near a change."""
+    lines, before = tmp_path / "footprints.geojsonl", tmp_path / f"footprints{SPLICE}"
+    np.savez_compressed(before, changed=1, begin=[], end=[], deepest=[])
+    with pytest.raises(TilingFailed, match=f"{lines.name} was written by another version"):
+        splice_beside(Artifact(build="b", files=(lines, before)))
 
 
 @pytest.mark.parametrize("asset", IN_PARTS.values(), ids=lambda each: each.key.to_user_string())

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, all_tiles
 
 from oam_mosaic_assets.core import changes as changes_module
+from oam_mosaic_assets.core import splice as splice_module
 from oam_mosaic_assets.core.changes import changes_between, reached_tiles
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.directory import Numbers
@@ -268,6 +269,22 @@ def test_too_much_changed_is_made_anew(start: Scene, tmp_path: Path) -> None:
     after = made_from(others, tmp_path / "after", plan=PLAN, before=start.before)
     assert "images are new, gone or changed" in str(after.splice)
     assert after.made.tiles_reused == 0
+
+
+def test_so_is_a_tenth_if_it_reaches_many_tiles(
+    start: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenth = len(IMAGES) // 10
+    snapshot_of(IMAGES[tenth:], tmp_path / "fewer")
+    snapshot_of(IMAGES[tenth + 1 :], tmp_path / "fewer still")
+    now = [tmp_path / each / "footprints.parquet" for each in ("fewer", "fewer still")]
+    reached = len(splice_between(start.footprints, now[1], PLAN).tiles)
+    monkeypatch.setattr(splice_module, "FEW_TILES", reached)
+    assert splice_between(start.footprints, now[1], PLAN).changed == tenth + 1
+    monkeypatch.setattr(splice_module, "FEW_TILES", reached - 1)
+    assert splice_between(start.footprints, now[0], PLAN).changed == tenth
+    with pytest.raises(TooMuchChanged, match=f"{tenth + 1} images are new, gone or changed"):
+        splice_between(start.footprints, now[1], PLAN)
 
 
 def test_the_tiles_reached_are_the_same_however_few_are_examined_together(

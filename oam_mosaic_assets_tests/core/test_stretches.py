@@ -94,3 +94,10 @@ def test_above_reaches_down_to_the_deepest_zoom(zoom: int) -> None:
     deepest = tile_ids(18, corners, corners)
     above = set(tile_ids(zoom, corners >> 18 - zoom, corners >> 18 - zoom).tolist())
     assert set_of(Stretches.of(deepest).above(zoom, 18)) == above
+
+
+@given(chosen=st.sets(IDS), size=st.integers(1, 7))
+def test_batches_are_all_tiles_in_their_order(chosen: set[int], size: int) -> None:
+    batches = [each.tolist() for each in stretches_of(chosen).batches(size)]
+    assert [tile for each in batches for tile in each] == sorted(chosen)
+    assert all(len(each) == size for each in batches[:-1])
