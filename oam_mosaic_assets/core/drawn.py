@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, of_one_zoom
 from oam_mosaic_assets.core.directory import Directory, Numbers
-from oam_mosaic_assets.core.grid import apart, first_tile_id, pairs_of, tile_name, tile_positions
+from oam_mosaic_assets.core.grid import first_tile_id, pairs_of, tile_name, tile_positions
 from oam_mosaic_assets.core.image_ids import AnyIds, Ids
 from oam_mosaic_assets.core.said import Said, names_in
 from oam_mosaic_assets.core.sorting import Sorting
@@ -114,11 +114,14 @@ class Drawn:
             images: the images.
             zoom: the one that was asked for.
         """
-        image, x, y = apart(self.pairs, zoom)
-        wanted, place = np.isin(image, images), {each: number for number, each in enumerate(images.tolist())}
-        pairs = pairs_of(np.searchsorted(images, image[wanted]), x[wanted], y[wanted], zoom)
-        pieces = {place[each]: some for each, some in self.pieces.items() if each in place}
-        return replace(self, pairs=pairs, pieces=pieces)
+        bits = 2 * zoom  # of a pair, for the tile; see `pairs_of`
+        begins, ends = (np.searchsorted(self.pairs, each << bits).tolist() for each in (images, images + 1))
+        found, pieces = [NOTHING_DRAWN.pairs], dict[int, Sequence[Piece]]()
+        for place, (image, begin, end) in enumerate(zip(images.tolist(), begins, ends, strict=True)):
+            found.append(self.pairs[begin:end] - (image - place << bits))
+            if image in self.pieces:
+                pieces[place] = self.pieces[image]
+        return replace(self, pairs=np.concatenate(found), pieces=pieces)
 
     def in_short(self) -> Drawn:
         """This without the much that only placement needs, for another process or zoom."""
@@ -303,8 +306,8 @@ class _Reading:
     def _named(self, layer: Layer) -> Sequence[Any]:
         """The distinct names of a layer's images, without the counts of those that are only counted."""
         names = layer.values if len(self.fields) == 1 else names_in(layer, self.fields, self.said)
-        if not 0 < len(names) == len(layer.features):
-            raise BrokenTile(f"{len(layer.features)} features draw {len(names)} images and counts")
+        if not 0 < len({*names}) == len(layer.features):  # not all writers store equal names once
+            raise BrokenTile(f"{len(layer.features)} features draw {len({*names})} images and counts")
         return [name for name in names if not isinstance(name, int)] if "count" in layer.keys else names
 
     def _check_order(self, layer: Layer) -> None:

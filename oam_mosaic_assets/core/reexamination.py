@@ -2,8 +2,8 @@
 
 Every tile where nothing changed is compared with the one before, byte for byte; in the others, so is every
 feature of an image that did not change. What is drawn of those that changed is compared with the footprints,
-and so are some images chosen by digest, in case the comparison of the snapshots went wrong. The tiles that a
-change reaches are determined with `placement`, not with the code that chose which tiles to draw.
+and so are some images chosen by digest. That no other image changed is checked row by row, and the tiles that
+a change reaches are determined with `placement`, not with the code that chose which tiles to draw.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from oam_mosaic_assets.core.placement import (
     places_of,
     tiles_reached,
 )
-from oam_mosaic_assets.core.retained import Side, differing_features
+from oam_mosaic_assets.core.retained import Side, differing_features, differing_rows
 from oam_mosaic_assets.core.said import Said, said_of
 from oam_mosaic_assets.core.snapshot import Names, areas_of, as_drawn
 from oam_mosaic_assets.core.splice import Before
@@ -81,7 +81,7 @@ def reexamine(
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those planned")]
             reading = _Reading.of(now, footprints, plan, changes, snapshot, before.archive)
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
-            others = begun(_at_low_zooms, reading)
+            others = begun(_low_zooms_and_rows, reading)
             last = reading.seen(now, then, range(plan.whole_from, plan.zoom_max + 1))
             on_progress(0.7)
             faults = differences(
@@ -128,11 +128,13 @@ class _Seen(NamedTuple):
     differing: list[str]
 
 
-def _at_low_zooms(reading: _Reading) -> tuple[_Seen, list[LowZoom]]:
+def _low_zooms_and_rows(reading: _Reading) -> tuple[_Seen, list[LowZoom]]:
     plan, changed = reading.plan, Changed(reading.affected, reading.come)
     with open_archive(reading.archive) as now, open_archive(reading.before) as then:
         seen = reading.seen(now, then, range(plan.zoom_min, plan.whole_from))
-        return seen, examine_low_zooms(now, reading.footprints, plan, changed)
+        found = examine_low_zooms(now, reading.footprints, plan, changed)
+    others = differing_rows(*reading.places, plan.columns)
+    return seen._replace(differing=seen.differing + others), found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +146,7 @@ class _Reading:
         before: the one before.
         footprints: the GeoParquet that it shows.
         plan: what was asked for.
+        places: the footprints before and now, each with the indices of those that changed.
         come: ids of the images that were added or altered.
         gone: ids of those that were removed or altered.
         changed: indices of the images that were added or altered.
@@ -160,6 +163,7 @@ class _Reading:
     before: Path
     footprints: Path
     plan: TilingPlan
+    places: tuple[tuple[Path, Numbers], tuple[Path, Numbers]]
     come: frozenset[str]
     gone: frozenset[str]
     changed: Numbers
@@ -209,6 +213,7 @@ class _Reading:
             before,
             footprints,
             plan,
+            changes.places,
             changes.names,
             frozenset(Names(lay, was)),
             changed,
@@ -241,8 +246,8 @@ class _Reading:
             placed.append(self._placed(found, some, zoom))
             drawn = drawn.then(found)
         tiles = self.affected.common(Stretches.of_zooms(zooms.start, zooms.stop - 1))
-        sides = Side.of(now, tiles, self.come), Side.of(then, tiles, self.gone)
-        name, *_ = self.plan.properties
+        folder, (name, *_) = self.archive.parent, self.plan.properties
+        sides = Side.of(now, folder, tiles, self.come), Side.of(then, folder, tiles, self.gone)
         return _Seen(drawn.in_short(), undrawn, placed, differing_features(*sides, tiles, name))
 
     def _placed(self, drawn: Drawn, images: Numbers, zoom: int) -> Verdict:

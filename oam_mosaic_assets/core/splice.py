@@ -126,7 +126,9 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
     """
     changes = few_changes_between(before, now, plan.columns)
     (_, was), (_, images) = changes.places
-    tiles = reached_tiles(changes.areas, plan)
-    if changes.images > PATCHED_SHARE * changes.of and len(tiles) > FEW_TILES:
-        raise _too_much(changes)
+    tiles = Stretches.union([])
+    for areas in changes.batches():
+        tiles = Stretches.union([tiles, reached_tiles(areas, plan)])
+        if changes.images > PATCHED_SHARE * changes.of and len(tiles) > FEW_TILES:
+            raise _too_much(changes)
     return Splice(changed=changes.images, tiles=tiles, images=images, gone=frozenset(Names(before, was)))

@@ -191,9 +191,9 @@ def make_parts(
         TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
     """
     simplified = {folder / f"{each.path.stem}.mbtiles": each for each in parts if plan.simplified_zooms}
-    across = folder / "across.geojsonl"
-    across.write_text(_ACROSS)
-    calls = []
+    across, calls = folder / "across.geojsonl", []
+    if simplified:
+        across.write_text(_ACROSS)
     for target, each in simplified.items():
         *options, lines = plan.arguments(source=str(each.path), target=str(target), temporary=str(folder))
         calls.append([*options, str(across), lines])
@@ -224,6 +224,7 @@ def make_parts(
     for target, part in simplified.items():
         made = _spooled(target)
         fragments.append(Fragment(made.tiles, part.tiles.cut(made.entries)[0]))
+    across.unlink(missing_ok=True)
     return fragments
 
 

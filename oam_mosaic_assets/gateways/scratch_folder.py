@@ -6,6 +6,7 @@ that a folder has a lock at whatever moment its process is killed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from oam_mosaic_assets.errors import SettingsError
-from oam_mosaic_assets.gateways.whole_file import NO_ROOM
+from oam_mosaic_assets.gateways.folder_store import REFUSALS
 
 _LOCK: Final = ".lock"
 
@@ -29,18 +30,19 @@ def folder_in_use(root: Path) -> Iterator[Path]:
         root: `MOSAIC_SCRATCH`; created if missing.
 
     Raises:
-        SettingsError: it cannot be used.
-        OSError: the disk is full.
+        SettingsError: it is no place for this user's files.
+        OSError: anything else, which may pass.
     """
     root = root.absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
         _sweep(root)
         lock, descriptor = _new_lock(root)
-    except OSError as fault:  # a file, below /proc, of another user, on a disk that cannot be written to
-        if fault.errno in NO_ROOM:
+    except OSError as fault:
+        if fault.errno not in REFUSALS | {errno.ENOENT}:  # the latter below /proc
             raise
-        what = "it is a file, not a folder" if root.is_file() else fault.strerror
+        # unlike `Path.is_file`, this raises nothing if a folder above may not be entered
+        what = "it is a file, not a folder" if os.path.isfile(root) else fault.strerror  # noqa: PTH113
         raise not_usable(root, what) from None
     folder = lock.with_suffix("")
     try:

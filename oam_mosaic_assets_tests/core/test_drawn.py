@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ from pmtiles.tile import Entry
 from oam_mosaic_assets.core import drawn as reading
 from oam_mosaic_assets.core import sorting
 from oam_mosaic_assets.core.archive import open_archive
-from oam_mosaic_assets.core.drawn import Drawn, read_drawn
+from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.examination import examine
-from oam_mosaic_assets.core.grid import first_tile_id
+from oam_mosaic_assets.core.grid import apart, first_tile_id
 from oam_mosaic_assets.core.image_ids import ImageIds
 from oam_mosaic_assets.core.snapshot import Names
 from oam_mosaic_assets.core.vector_tile import MESSAGES
 from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
-from oam_mosaic_assets_tests.core.scene import PLAN, Scene
+from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, Scene
 
 MIB = 2**20
 
@@ -56,6 +57,28 @@ def test_what_is_found_does_not_depend_on_what_is_read_together(
         for found in (once, parted)
     ]
     assert areas[0] == areas[1]
+
+
+def test_some_images_are_numbered_by_their_position(scene: Scene, tmp_path: Path) -> None:
+    found, some = everything(scene, tmp_path), np.array([1, 2, 5, 17, len(IMAGES) - 1])
+    image, x, y = apart(found.pairs, PLAN.zoom_max)
+    wanted = [pair for pair in zip(image.tolist(), x.tolist(), y.tolist(), strict=True) if pair[0] in some]
+    only = found.only(some, PLAN.zoom_max)
+    image, x, y = apart(only.pairs, PLAN.zoom_max)
+    assert (np.diff(only.pairs) > 0).all()
+    assert [*zip(some[image].tolist(), x.tolist(), y.tolist(), strict=True)] == wanted
+    assert {int(some[each]): pieces for each, pieces in only.pieces.items()} == {
+        each: found.pieces[each] for each in some.tolist()
+    }
+
+
+def test_few_of_many_images_take_little_memory() -> None:
+    many = replace(NOTHING_DRAWN, pairs=np.arange(5_000_000) << 8)
+    tracemalloc.start()
+    assert len(many.only(np.array([7, 4_000_000]), 4).pairs) == 2
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < MIB
 
 
 def test_a_feature_with_two_names_is_the_image_that_readers_take_it_for(scene: Scene, tmp_path: Path) -> None:

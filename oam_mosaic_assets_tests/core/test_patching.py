@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from oam_mosaic_assets.core import audit, reexamination
 from oam_mosaic_assets.core import patching as core_patching
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.details import details_plan
@@ -235,6 +236,26 @@ def test_the_audit_finds_what_is_put_together_wrongly_at_one_zoom(
     then = made_from(AFTER, tmp_path / "then", plan=plan, before=start.before)
     assert then.changed == 1
     assert failures(then, start.before)
+
+
+def test_the_audit_finds_what_is_stale_where_no_outline_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = TilingPlan(zoom_max=14)
+    start = made_from([*STACK, *PLAIN], tmp_path / "start", plan=plan)
+
+    def spoiled(patch: Any, zoom: int, old: bytes, new: bytes) -> bytes:
+        return (keep_what_is_stale if zoom == 13 else content)(patch, zoom, old, new)
+
+    monkeypatch.setattr(core_patching._Patch, "content", spoiled)
+    then = made_from(AFTER, tmp_path / "then", plan=plan, before=start.before)
+    for module, name in (
+        (reexamination, "OUTLINED"),
+        (reexamination, "SAMPLED"),
+        (audit, "COMPARED_OUTLINES"),
+    ):
+        monkeypatch.setattr(module, name, 0)
+    assert "features draw" in failures(then, start.before)["archive_is_whole"]
 
 
 @pytest.mark.parametrize("plan", AUDITED.values(), ids=AUDITED)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import dagster as dg
@@ -72,6 +75,35 @@ def test_a_place_that_cannot_be_used_is_named_with_the_setting(root: str, said: 
     with pytest.raises(SettingsError, match=said) as refused, folder_in_use(Path(root)):
         pass
     assert "Set MOSAIC_SCRATCH to a folder that this user may write to" in str(refused.value.hint)
+
+
+def test_a_folder_that_may_not_be_entered_is_named_too(tmp_path: Path) -> None:
+    """As another user's home is; root may enter any."""
+    (tmp_path / "of-another").mkdir(0)
+    root = tmp_path / "of-another" / "scratch"
+    call = f"""
+import os
+from pathlib import Path
+from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
+if os.getuid() == 0:
+    os.setuid(65534)
+with folder_in_use(Path({str(root)!r})):
+    pass
+"""
+    refused = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert f"SettingsError: MOSAIC_SCRATCH, {root}, cannot be used: Permission denied" in refused.stderr
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOSPC])
+def test_a_fault_that_may_pass_is_not_one_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(tempfile, "mkstemp", failing)
+    with pytest.raises(OSError, match=os.strerror(fault)), folder_in_use(tmp_path):
+        pass
 
 
 KILLED = """
