@@ -26,7 +26,7 @@ from oam_mosaic_assets.core.grid import (
     tile_ids,
 )
 from oam_mosaic_assets.core.placement import UNIT
-from oam_mosaic_assets.core.snapshot import areas_of, as_drawn
+from oam_mosaic_assets.core.snapshot import Names, areas_of, as_drawn
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, TilingPlan
 
@@ -68,6 +68,11 @@ class Changes:
     def images(self) -> int:
         """How many images changed."""
         return self.added + self.removed + self.altered
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """Ids of those that were removed or altered; read whenever it is asked for."""
+        return frozenset(Names(*self.places[0]))
 
     @property
     def areas(self) -> Geometries:

@@ -79,7 +79,7 @@ def reexamine(
         with open_archive(archive) as now, open_archive(before.archive) as then:
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those planned")]
-            reading = _Reading.of(now, footprints, plan, changes, snapshot, before.archive)
+            reading = _Reading.of(now, before.archive, footprints, plan, changes, snapshot)
             begun = aside if len(reading.affected) >= WORTH_ASIDE else here
             others = begun(_low_zooms_and_rows, reading)
             last = reading.seen(now, then, range(plan.whole_from, plan.zoom_max + 1))
@@ -129,11 +129,11 @@ class _Seen(NamedTuple):
 
 
 def _low_zooms_and_rows(reading: _Reading) -> tuple[_Seen, list[LowZoom]]:
-    plan, changed = reading.plan, Changed(reading.affected, reading.come)
+    plan, changed = reading.plan, Changed(reading.affected, reading.changes.names)
     with open_archive(reading.archive) as now, open_archive(reading.before) as then:
         seen = reading.seen(now, then, range(plan.zoom_min, plan.whole_from))
         found = examine_low_zooms(now, reading.footprints, plan, changed)
-    others = differing_rows(*reading.places, plan.columns)
+    others = differing_rows(*reading.changes.places, plan.columns)
     return seen._replace(differing=seen.differing + others), found
 
 
@@ -146,9 +146,7 @@ class _Reading:
         before: the one before.
         footprints: the GeoParquet that it shows.
         plan: what was asked for.
-        places: the footprints before and now, each with the indices of those that changed.
-        come: ids of the images that were added or altered.
-        gone: ids of those that were removed or altered.
+        changes: how the footprints differ from those before.
         changed: indices of the images that were added or altered.
         affected: the tiles in which something may have changed.
         looked_at: those and the tiles of the images chosen by digest.
@@ -163,9 +161,7 @@ class _Reading:
     before: Path
     footprints: Path
     plan: TilingPlan
-    places: tuple[tuple[Path, Numbers], tuple[Path, Numbers]]
-    come: frozenset[str]
-    gone: frozenset[str]
+    changes: Changes
     changed: Numbers
     affected: Stretches
     looked_at: Stretches
@@ -179,15 +175,14 @@ class _Reading:
     def of(
         cls,
         archive: Archive,
+        before: Path,
         footprints: Path,
         plan: TilingPlan,
         changes: Changes,
         snapshot: str,
-        before: Path,
     ) -> Self:
         """What to read of this archive after these changes."""
-        names = Names(footprints)
-        changed = np.sort(ImageIds(names).find([*changes.names]))
+        names, (_, (_, changed)) = Names(footprints), changes.places
 
         def some(count: int) -> Numbers:
             chosen: Numbers = changed[chosen_by_digest(names[changed], snapshot, count)]
@@ -207,15 +202,12 @@ class _Reading:
             for each in directories:
                 tiles[zoom] += int(each.run_length.sum())
                 parts.append(looked_at.cut(each)[0])
-        (lay, was), _ = changes.places
         return cls(
             archive.path,
             before,
             footprints,
             plan,
-            changes.places,
-            changes.names,
-            frozenset(Names(lay, was)),
+            changes,
             changed,
             affected,
             looked_at,
@@ -247,7 +239,8 @@ class _Reading:
             drawn = drawn.then(found)
         tiles = self.affected.common(Stretches.of_zooms(zooms.start, zooms.stop - 1))
         folder, (name, *_) = self.archive.parent, self.plan.properties
-        sides = Side.of(now, folder, tiles, self.come), Side.of(then, folder, tiles, self.gone)
+        come, gone = self.changes.names, self.changes.gone
+        sides = Side.of(now, folder, tiles, come), Side.of(then, folder, tiles, gone)
         return _Seen(drawn.in_short(), undrawn, placed, differing_features(*sides, tiles, name))
 
     def _placed(self, drawn: Drawn, images: Numbers, zoom: int) -> Verdict:

@@ -16,7 +16,6 @@ import numpy as np
 
 from oam_mosaic_assets.core.changes import Changes, changes_between, reached_tiles
 from oam_mosaic_assets.core.directory import Numbers
-from oam_mosaic_assets.core.snapshot import Names
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 
@@ -125,10 +124,10 @@ def splice_between(before: Path, now: Path, plan: TilingPlan) -> Splice:
         TooMuchChanged: too many images changed.
     """
     changes = few_changes_between(before, now, plan.columns)
-    (_, was), (_, images) = changes.places
     tiles = Stretches.union([])
     for areas in changes.batches():
         tiles = Stretches.union([tiles, reached_tiles(areas, plan)])
         if changes.images > PATCHED_SHARE * changes.of and len(tiles) > FEW_TILES:
             raise _too_much(changes)
-    return Splice(changed=changes.images, tiles=tiles, images=images, gone=frozenset(Names(before, was)))
+    _, (_, images) = changes.places
+    return Splice(changed=changes.images, tiles=tiles, images=images, gone=changes.gone)
