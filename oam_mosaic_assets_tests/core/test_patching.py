@@ -68,7 +68,7 @@ def is_as_from_scratch(scene: Scene, images: Iterable[Footprint], folder: Path) 
     return scene.archive.read_bytes() == anew.archive.read_bytes()
 
 
-@pytest.mark.parametrize("at", [0, 70, 199], ids=["newest", "amid others", "oldest"])
+@pytest.mark.parametrize("at", [0, 70], ids=["newest", "amid others"])
 @pytest.mark.parametrize("what", ["gone", "moved", "of another date", "of another title", "added"])
 def test_whatever_happens_to_an_image_the_others_stay(
     first: Scene, tmp_path: Path, at: int, what: str
@@ -214,7 +214,7 @@ def keep_what_is_stale(patch: Any, zoom: int, old: bytes, new: bytes) -> bytes:
     [("_in_order", lose_one), ("_in_order", swap_two), ("content", keep_what_is_stale)],
     ids=["lost", "swapped", "stale"],
 )
-@pytest.mark.parametrize("at", [5, 8, 9, 10])
+@pytest.mark.parametrize("at", [5, 8, 9])
 def test_the_audit_finds_what_is_put_together_wrongly_at_one_zoom(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
