@@ -168,8 +168,8 @@ class _Patch:
         keys, values = list(layer.keys), list(layer.values)
         found = []
         for each in layer.features:
-            tags = iter(each.tags)
-            stated = [(keys[key], values[value]) for key, value in zip(tags, tags, strict=True)]
+            tags = each.tags
+            stated = [(keys[tags[at]], values[tags[at + 1]]) for at in range(0, len(tags), 2)]
             key, name = stated[0]
             if key != self.name:  # usually it comes first
                 name = dict(stated).get(self.name, b"")

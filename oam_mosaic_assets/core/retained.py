@@ -116,8 +116,8 @@ class Side:
         for layer in _TILE.FromString(zlib.decompress(content, _GZIP)).layers if content else ():
             keys, values = list(layer.keys), list(layer.values)
             for feature in layer.features:
-                tags = iter(feature.tags)
-                said = {keys[key]: values[value] for key, value in zip(tags, tags, strict=True)}
+                tags = feature.tags
+                said = {keys[tags[at]]: values[tags[at + 1]] for at in range(0, len(tags), 2)}
                 if name in said and said[name] not in self.ignored:
                     found.append((said, feature.type, feature.geometry))
         return found
