@@ -40,7 +40,7 @@ REACH: Final = BUFFER + WIDENED
 TOGETHER: Final = 2**16
 """The most pairs of area and tile that are examined together: some 30 MB of boxes."""
 
-_PLACED: Final = ("id", "geometry", "acquired_to")
+PLACED: Final = ("id", "geometry", "acquired_to")
 """The columns that decide where and in which order images are drawn."""
 
 
@@ -93,7 +93,7 @@ def changes_between(before: Path, now: Path, columns: Sequence[str] = ()) -> Cha
         now: the footprints of the snapshot to be drawn.
         columns: those that become properties in tiles, besides those that place images.
     """
-    drawn = list(dict.fromkeys([*_PLACED, *columns]))
+    drawn = list(dict.fromkeys([*PLACED, *columns]))
     rows = [pl.scan_parquet(path, glob=False, row_index_name="row") for path in (before, now)]
     # most rows have not changed at all; of the others, only a hash is held until it is known which are drawn
     # differently, as may be none of them although all digests changed

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from oam_mosaic_assets.core.grid import Geometries, project, tile_ids, tiles_between
 from oam_mosaic_assets.core.pieces import MARGIN, cut_to_tile, moved, on_the_grid
-from oam_mosaic_assets.core.snapshot import frames_of, read_batches
-from oam_mosaic_assets.core.stretches import Stretches
+from oam_mosaic_assets.core.snapshot import frames_of, read_batches, rows_in
+from oam_mosaic_assets.core.splice import Splice
 from oam_mosaic_assets.core.tile_writing import (
     Counted,
     Features,
@@ -52,13 +52,6 @@ _SQUARE: Final = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * _PIXEL
 """Corners of a pixel, clockwise on the screen."""
 
 
-class Redrawn(NamedTuple):
-    """Some tiles, and the indices of the images whose outlines are drawn in them, ascending."""
-
-    tiles: Stretches
-    images: Numbers
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pieces:
     """The pieces of images that tiles draw: polygons in tile units.
@@ -74,7 +67,7 @@ class _Pieces:
     polygon: Geometries
 
 
-def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Redrawn | None = None) -> Iterator[Tile]:
+def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Splice | None = None) -> Iterator[Tile]:
     """Draw the low zooms of a plan: those before `whole_from`, from which all images are drawn as themselves.
 
     Holds the middle and extent of each image and the tiles of all these zooms in memory, but only one batch
@@ -83,7 +76,8 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Redrawn | None = No
     Args:
         footprints: the GeoParquet, in drawing order.
         plan: which zooms to draw, and which properties images have.
-        only: what to draw; squares stand for all small images nevertheless. None draws all.
+        only: the tiles to draw, and the images whose outlines are; squares stand for all small images
+            nevertheless. None draws all.
 
     Returns:
         The tiles in the order of their PMTiles ids; the same footprints give the same bytes.
@@ -96,9 +90,7 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Redrawn | None = No
         extent = np.maximum(east - west, south - north)
         middles.append(np.column_stack([west + east, north + south]) / 2.0)
         extents.append(extent)
-        wanted = np.arange(len(batch))
-        if only is not None:
-            wanted = only.images[slice(*np.searchsorted(only.images, [start, start + len(batch)]))] - start
+        wanted = np.arange(len(batch)) if only is None else rows_in(only.images, start, batch)
         start += len(batch)
         wanted = wanted[is_shown(extent[wanted], zooms[-1])]
         areas = project(shapely.from_wkb(batch["geometry"].to_numpy()[wanted]), 0)
@@ -120,14 +112,14 @@ def low_zoom_tiles(footprints: Path, plan: TilingPlan, only: Redrawn | None = No
         yield from _finished(sheets.pop(zoom), squares, plan, zoom)
 
 
-def _wanted(pieces: _Pieces, zoom: int, only: Redrawn | None) -> _Pieces:
+def _wanted(pieces: _Pieces, zoom: int, only: Splice | None) -> _Pieces:
     if only is None:
         return pieces
     held = _held(pieces.tile, zoom, only)
     return _Pieces(pieces.tile[held], pieces.image[held], pieces.polygon[held])
 
 
-def _held(tile: Numbers, zoom: int, only: Redrawn) -> NDArray[np.bool_]:
+def _held(tile: Numbers, zoom: int, only: Splice) -> NDArray[np.bool_]:
     """Which of these tiles, row and column packed into one number, are wanted."""
     return only.tiles.hold(tile_ids(zoom, tile & (1 << zoom) - 1, tile >> zoom))
 

@@ -27,6 +27,7 @@ from oam_mosaic_assets.core.snapshot import Names
 from oam_mosaic_assets.core.splice import Splice
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tile_writing import (
+    IS_POLYGON,
     VARINT,
     Counted,
     Features,
@@ -37,7 +38,7 @@ from oam_mosaic_assets.core.tile_writing import (
     tile_of_layer,
 )
 from oam_mosaic_assets.core.tiling import EXTENT, TilingPlan
-from oam_mosaic_assets.core.vector_tile import MESSAGES, POLYGON
+from oam_mosaic_assets.core.vector_tile import MESSAGES
 
 _TOGETHER: Final = 2**14
 """Tiles that are looked up together."""
@@ -45,8 +46,6 @@ _TOGETHER: Final = 2**14
 _TILE: Final = MESSAGES["RawTile"]
 _VALUE: Final = MESSAGES["Value"]
 _GZIP: Final = zlib.MAX_WBITS | 16
-_IS_POLYGON: Final = b"\x18" + VARINT[POLYGON]
-"""The field of a feature that states its type."""
 
 
 def patched_tiles(
@@ -194,7 +193,7 @@ class _Patch:
             tags = [
                 VARINT[keys.setdefault(key, len(keys))] + VARINT[number[value]] for key, value in each.stated
             ]
-            features.append(field(2, _IS_POLYGON + field(2, b"".join(tags)) + field(4, each.geometry)))
+            features.append(field(2, IS_POLYGON + field(2, b"".join(tags)) + field(4, each.geometry)))
         head = [b"\x78" + VARINT[2], field(1, self.plan.layer.encode()), b"\x28" + VARINT[EXTENT]]
         stated = [*(field(3, key.encode()) for key in keys), *(field(4, value) for value in values)]
         return tile_of_layer([*head, *stated, *features])
@@ -218,4 +217,4 @@ def _encoded(name: str) -> bytes:
 
 def _shape(geometry: bytes) -> bytes:
     """Type and geometry as `tile_writing` encodes them."""
-    return _IS_POLYGON + field(4, geometry)
+    return IS_POLYGON + field(4, geometry)

@@ -147,7 +147,6 @@ class _Reading:
         footprints: the GeoParquet that it shows.
         plan: what was asked for.
         changes: how the footprints differ from those before.
-        changed: indices of the images that were added or altered.
         affected: the tiles in which something may have changed.
         looked_at: those and the tiles of the images chosen by digest.
         entries: of the tiles to read.
@@ -162,7 +161,6 @@ class _Reading:
     footprints: Path
     plan: TilingPlan
     changes: Changes
-    changed: Numbers
     affected: Stretches
     looked_at: Stretches
     entries: Directory
@@ -208,7 +206,6 @@ class _Reading:
             footprints,
             plan,
             changes,
-            changed,
             affected,
             looked_at,
             joined(parts),
@@ -217,6 +214,12 @@ class _Reading:
             outlined,
             said_of(footprints, plan, [*names[np.union1d(changed, sampled)]]),
         )
+
+    @property
+    def changed(self) -> Numbers:
+        """Indices of the images that were added or altered."""
+        _, (_, changed) = self.changes.places
+        return changed
 
     def seen(self, now: Archive, then: Archive, zooms: range) -> _Seen:
         """What these zooms draw, which changed images are missing, and whether images are in their place."""

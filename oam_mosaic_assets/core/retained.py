@@ -18,10 +18,11 @@ import polars as pl
 from google.protobuf.message import DecodeError
 
 from oam_mosaic_assets.core.archive import Archive
+from oam_mosaic_assets.core.changes import PLACED
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.grid import tile_name
 from oam_mosaic_assets.core.merging import Source
-from oam_mosaic_assets.core.snapshot import read_batches
+from oam_mosaic_assets.core.snapshot import read_batches, rows_in
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.vector_tile import MESSAGES
 
@@ -46,7 +47,7 @@ def differing_rows(
         now: the footprints now, and the indices of those that were added or altered.
         columns: those that become properties in tiles; besides those that place images.
     """
-    columns = list(dict.fromkeys(["id", "geometry", "acquired_to", *columns]))
+    columns = list(dict.fromkeys([*PLACED, *columns]))
     others = _kept(*now, columns)
     left = pl.DataFrame()
     for rows in _kept(*then, columns):
@@ -69,8 +70,7 @@ def _kept(footprints: Path, images: Numbers, columns: Sequence[str]) -> Iterator
     start = 0
     for batch in read_batches(footprints, columns):
         is_kept = np.ones(len(batch), np.bool_)
-        some = slice(*np.searchsorted(images, [start, start + len(batch)]))
-        is_kept[images[some] - start] = False
+        is_kept[rows_in(images, start, batch)] = False
         start += len(batch)
         if is_kept.any():
             yield batch.filter(is_kept)

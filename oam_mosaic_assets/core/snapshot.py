@@ -155,6 +155,17 @@ def read_batches(footprints: Path, columns: Iterable[str]) -> Iterator[pl.DataFr
         yield from rows.slice(start, ROW_GROUP).collect().iter_slices(BATCH)
 
 
+def rows_in(images: NDArray[np.int64], start: int, batch: pl.DataFrame) -> NDArray[np.int64]:
+    """The rows of a batch that are some images.
+
+    Args:
+        images: indices of the images, ascending.
+        start: index of the batch's first image.
+        batch: the batch.
+    """
+    return images[slice(*np.searchsorted(images, [start, start + len(batch)]))] - start
+
+
 def areas_of(
     footprints: Path, images: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.object_]]]:
@@ -262,10 +273,7 @@ def write_geojson(
     widened = start = 0
     with geojson.open("w", encoding="utf-8") as lines:
         for batch in read_batches(footprints, (*plan.columns, "geometry")):
-            rows = batch
-            if images is not None:
-                some = slice(*np.searchsorted(images, [start, start + len(batch)]))
-                rows = batch[images[some] - start]
+            rows = batch if images is None else batch[rows_in(images, start, batch)]
             start += len(batch)
             geometries = shapely.from_wkb(rows["geometry"].to_numpy())
             stated = [

@@ -57,6 +57,10 @@ VARINT: Final = _Varints()
 """The bytes of a non-negative integer as a varint."""
 
 
+IS_POLYGON: Final = b"\x18" + VARINT[POLYGON]
+"""The field of a feature that states its type."""
+
+
 def field(number: int, content: bytes) -> bytes:
     """A field of a message that holds bytes, text or another message."""
     return VARINT[number << 3 | 2] + VARINT[len(content)] + content
@@ -208,7 +212,7 @@ def shapes_of_rings(
     commands, bounds = _commands(points, sizes, begins)
     written, ends = _varints(commands)
     places = np.append(0, ends)[bounds].tolist()
-    kind = b"\x18" + VARINT[POLYGON] + b"\x22"
+    kind = IS_POLYGON + b"\x22"
     return [kind + VARINT[stop - start] + written[start:stop] for start, stop in pairwise(places)]
 
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from oam_mosaic_assets.core.archive import BrokenArchive, open_archive
 from oam_mosaic_assets.core.fragment import Fragment
-from oam_mosaic_assets.core.low_zooms import Redrawn, low_zoom_tiles
+from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.mbtiles import BrokenTiles, read_tiles
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.parts import parts_of, share_out
@@ -248,8 +248,7 @@ def make_low_zooms(plan: TilingPlan, table: Path, target: Path, splice: Splice |
         target: where they go; must not exist.
         splice: what to make; None for everything.
     """
-    only = None if splice is None else Redrawn(splice.tiles, splice.images)
-    return Fragment.written(low_zoom_tiles(table, plan, only), target)
+    return Fragment.written(low_zoom_tiles(table, plan, splice), target)
 
 
 def merge_parts(
@@ -263,6 +262,7 @@ def merge_parts(
     before: Path | None = None,
 ) -> Made:
     """Write one archive from the tiles made and the tiles taken over; see `make_mosaic`."""
+    kept = list[Source]()
     with ExitStack() as held:
         if splice is not None and before is not None:
             folder = Path(held.enter_context(TemporaryDirectory(dir=target.parent)))
@@ -273,10 +273,10 @@ def merge_parts(
                     f"Tiles cannot be taken over from the public build: {error}.",
                     hint="Make all tiles anew: `oam-mosaic build --anew`.",
                 ) from None
-        fresh = sources = [each.opened(held) for each in made]
-        if splice is not None and before is not None:
             archive = held.enter_context(open_archive(before))
-            sources = [*fresh, Source.of_archive(archive, target.parent, besides=splice.tiles)]
+            kept.append(Source.of_archive(archive, target.parent, besides=splice.tiles))
+        fresh = [each.opened(held) for each in made]
+        sources = [*fresh, *kept]
         place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=footprints.bounds)
         write_archive(target, sources, place, plan.metadata(tippecanoe.version(), footprints.snapshot))
     made_now, whole = (sum(int(each.entries.run_length.sum()) for each in some) for some in (fresh, sources))
