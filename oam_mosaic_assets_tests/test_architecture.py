@@ -40,7 +40,7 @@ ALLOWED = {
 }
 """What each room may import from the project; definitions and cli may import everything."""
 
-CORE_LIBRARIES = {"numpy", "shapely", "polars", "antimeridian", "pmtiles", "PIL", "google"}
+CORE_LIBRARIES = {"cmap", "numpy", "shapely", "polars", "antimeridian", "pmtiles", "PIL", "google"}
 """Of google, only Protocol Buffers are installed."""
 
 DAGSTER_ROOMS = {"resources", "io_managers", "assets", "checks", "automation", "definitions", "cli"}

@@ -1,15 +1,14 @@
 """What the bands of an image mean: which are red, green and blue, how bright they are, what is transparent.
 
-In order of precedence: what the catalogue says (the STAC render extension), what the file says (colour table,
-colour interpretation, nodata, mask, alpha), and what is usual in this catalogue. Three or more bands start
-with red, green and blue; of fewer, the first is grey. Without any other mask, pixels whose bands are all 0
-are transparent (except in floating-point images), as collars look like that. Values other than bytes are
-stretched between the 2nd and 98th percentiles.
+In order of precedence: what the catalogue says (the STAC render extension, as `core.rendering` reads it),
+what the file says (colour table, colour interpretation, nodata, mask, alpha), and what is usual in this
+catalogue. Three or more bands start with red, green and blue; of fewer, the first is grey. Without any other
+mask, pixels whose bands are all 0 are transparent, as collars look like that (except in floating-point images
+and where values are classes). Values other than bytes are stretched between the 2nd and 98th percentiles.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as BandWindow
 
+from oam_mosaic_assets.core.imagery.colour_table import ColourTable, named_table, stated_table
 from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
 from oam_mosaic_assets.core.imagery.pixels import Pixels, premultiplied
 
@@ -48,7 +48,7 @@ class Colours:
         mask: reads the mask of the file; None where it has none.
         nodata: the value of all bands of a transparent pixel; None where every value is valid.
         ranges: for each band, the values that become black and white; None where values are used as they are.
-        table: red, green, blue and alpha for each value of a single band; None where it has no table.
+        table: the colours of the values of a single band, as stretched; None where it has no table.
     """
 
     bands: tuple[int, ...]
@@ -57,7 +57,7 @@ class Colours:
     mask: Mask | None = None
     nodata: float | None = None
     ranges: NDArray[np.float64] | None = None
-    table: NDArray[np.uint8] | None = None
+    table: ColourTable | None = None
 
     @classmethod
     def of(
@@ -91,18 +91,17 @@ class Colours:
         own_mask = mask if MaskFlags.per_dataset in flags and alpha is None else None
         are_bytes = types == {"uint8"}
         are_fractions = all(np.dtype(each).kind == "f" for each in types)
-        table = None
-        if len(bands) == 1 and are_bytes:
-            table = _stated_table(stated) if "colormap" in stated else _own_table(base, bands[0])
+        table = _table(base, bands[0], stated) if len(bands) == 1 else None
+        is_brightness = table is None or table.is_scale
         nodata = _nodata(base, stated)
-        if nodata is None and table is None and alpha is None and own_mask is None and not are_fractions:
+        if nodata is None and is_brightness and alpha is None and own_mask is None and not are_fractions:
             nodata = 0.0
         opaque = float(_FULL) if alpha is None or are_bytes else _opaque(coarsest(), alpha)
         found = cls(bands=bands, alpha=alpha, opaque=opaque, mask=own_mask, nodata=nodata, table=table)
-        if table is not None or (are_bytes and "rescale" not in stated):
-            return found
         ranges = _stated_ranges(stated, len(bands))
         if ranges is None:
+            if not is_brightness or (are_bytes and "rescale" not in stated):
+                return found
             sampled = coarsest()
             count(sampled.width * sampled.height)
             ranges = found.percentiles(sampled)
@@ -112,12 +111,12 @@ class Colours:
         """The pixels in a window of the image, or of one of its overviews."""
         values = opened.read(self.bands, window=window)
         seen = self._seen(opened, values, window)
-        if self.table is not None:
-            straight = self.table[values[0]]
-            straight[..., 3] = np.minimum(straight[..., 3], seen)
-            return premultiplied(straight)
         if self.ranges is not None:
             values = _stretched(values, self.ranges)
+        if self.table is not None:
+            straight = self.table.of(values[0])
+            straight[..., 3] = np.minimum(straight[..., 3], seen)
+            return premultiplied(straight)
         colours = values if len(values) == _THREE else np.repeat(values[:1], _THREE, axis=0)
         return premultiplied(np.stack([*colours, seen], axis=-1))
 
@@ -197,28 +196,14 @@ def _nodata(base: Any, stated: dict[str, list[str]]) -> float | None:
         return None if found is None else float(found)
 
 
-def _own_table(base: Any, band: int) -> NDArray[np.uint8] | None:
+def _table(base: Any, band: int, stated: dict[str, list[str]]) -> ColourTable | None:
+    """The colour table that is stated, by its entries or by its name, else the file's own."""
+    for name, table_of in (("colormap", stated_table), ("colormap_name", named_table)):
+        if name in stated and (table := table_of(stated[name][0])) is not None:
+            return table
     if base.colorinterp[band - 1] is not ColorInterp.palette:
         return None
-    table = np.zeros((_FULL + 1, 4), np.uint8)
-    for value, colour in base.colormap(band).items():
-        if 0 <= value <= _FULL:
-            table[value] = colour
-    return table
-
-
-def _stated_table(stated: dict[str, list[str]]) -> NDArray[np.uint8] | None:
-    """A TiTiler colour table with an entry per value; None if what is stated is not one."""
-    try:
-        told = json.loads(stated["colormap"][0])
-        table = np.zeros((_FULL + 1, 4), np.uint8)
-        for value, colour in told.items():
-            if isinstance(colour, str):
-                colour = [*bytes.fromhex(colour.removeprefix("#"))]  # noqa: PLW2901
-            table[int(value)] = [*colour, _FULL][:4]
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
-        return None
-    return table
+    return ColourTable.of_values(base.colormap(band))
 
 
 def _stated_ranges(stated: dict[str, list[str]], bands: int) -> NDArray[np.float64] | None:

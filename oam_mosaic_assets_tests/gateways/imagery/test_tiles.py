@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from oam_mosaic_assets.core.imagery.blocks import in_pixels
 from oam_mosaic_assets.core.imagery.outcome import Unreadable
 from oam_mosaic_assets.core.imagery.pixels import TILE
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.core.rendering import render_query
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
@@ -25,7 +27,7 @@ from oam_mosaic_assets.gateways.imagery.hosts import Hosts
 from oam_mosaic_assets.gateways.imagery.source import Limits
 from oam_mosaic_assets.gateways.imagery.tiles import Tiles
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, Bench, drone, plain
-from oam_mosaic_assets_tests.images import scene, utm
+from oam_mosaic_assets_tests.images import Writing, scene, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 from oam_mosaic_assets_tests.servers.titiler import TILES, running_titiler
 
@@ -99,6 +101,53 @@ def test_render_params_reach_titiler(titiler: str, nginx: Nginx, tmp_path: Path)
     bench.build([image])
     (seen,) = bench.seen_at(np.array([image.footprint.centroid.coords[0]]))
     assert np.abs(seen.astype(int) - (50, 100, 200, 255)).max() < 8
+
+
+RENDERED: dict[str, tuple[str, dict[str, Any]]] = {
+    "named": ("uint8", {"colormap_name": "viridis"}),
+    "reversed": ("uint8", {"colormap_name": "rdylgn_r"}),
+    "stretched-named": ("int16", {"rescale": [[-900, 1900]], "colormap_name": "terrain"}),
+    "classes": ("uint8", {"colormap": {"7": [200, 100, 50, 255], "8": "#3264c8ff"}}),
+    "classes-beyond-a-byte": (
+        "uint16",
+        {"colormap": {"7": [200, 100, 50, 255], "1008": [50, 100, 200, 255]}},
+    ),
+    "ranges": (
+        "float32",
+        {"colormap": [[[0, 500], [200, 100, 50, 255]], [[500, 1e9], [50, 100, 200, 255]]]},
+    ),
+    "stretched-ranges": ("uint16", {"rescale": [[0, 2000]], "colormap": [[[0, 90], [200, 100, 50, 255]]]}),
+}
+"""The type of an image, and the rendering that the catalogue states."""
+
+
+@pytest.mark.parametrize("kind", RENDERED)
+def test_colour_tables_mean_what_they_mean_to_titiler(
+    titiler: str, nginx: Nginx, tmp_path: Path, kind: str
+) -> None:
+    (dtype, render), place = RENDERED[kind], utm(33, 640_000, 5_100_000, 3.0, (1024, 768))
+    rows, columns = np.indices((768, 1024)) // 256
+    which = rows * 4 + columns  # twelve fields of one value each
+    values = np.where(which < 6, which + 2, which * 126.0) if dtype != "uint8" else which * 20.0 + 5
+    if "classes" in kind:
+        values = np.array([7, 8 if dtype == "uint8" else 1008, 9])[rows]
+    write_image(nginx.root / f"{kind}.tif", place, Writing(bands=values[None].astype(dtype)))
+    query = render_query({"properties": {"renders": {"visual": render}}}, "visual", [])
+    image = Image(
+        id=kind, footprint=place.footprint(), asset=nginx.address(f"{kind}.tif"), render_params=query
+    )
+    bench, itself = bench_on(titiler, nginx, tmp_path), Bench(tmp_path / "itself", nginx.host)
+    west, south, east, north = image.footprint.bounds
+    middles = [((column + 0.5) / 4, (row + 0.5) / 3) for row in range(3) for column in range(4)]
+    points = np.array([[west + (east - west) * x, south + (north - south) * y] for x, y in middles])
+    for each in (bench, itself):
+        assert each.build([image]).read == 1
+    wanted, shown = bench.seen_at(points).astype(int), itself.seen_at(points).astype(int)
+    is_seen = wanted[:, 3] > 0
+    assert (shown[:, 3] == wanted[:, 3]).all()
+    assert is_seen.sum() >= 4
+    assert len(np.unique(wanted[is_seen], axis=0)) > 1 or "stretched" in kind
+    assert np.abs(shown - wanted)[is_seen].max() < 8
 
 
 def test_images_that_titiler_cannot_read_are_told_and_seen_in_grey(
