@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 LONGEST: Final = 2048
-"""Characters; longer URLs do not work everywhere."""
+"""Characters; longer URLs do not work everywhere, so a `colormap` that makes one longer is left out."""
 
 
 def render_query(item: Mapping[str, Any], asset_name: str | None, unknown: list[str]) -> str | None:
@@ -27,14 +27,15 @@ def render_query(item: Mapping[str, Any], asset_name: str | None, unknown: list[
     if render is None:
         return None
     try:
-        query = urlencode(list(_parameters(render)), safe=",")
+        stated = list(_parameters(render))
     except (TypeError, ValueError, LookupError, ArithmeticError):
         unknown.append("renders: unreadable")
         return None
-    if len(query) > LONGEST:
+    query = urlencode(stated, safe=",")
+    if len(query) > LONGEST:  # a colour table of more than some sixty classes
         unknown.append("renders: too long")
-        return None
-    return query or None
+        query = urlencode([each for each in stated if each[0] != "colormap"], safe=",")
+    return query if 0 < len(query) <= LONGEST else None
 
 
 def _of_asset(item: Mapping[str, Any], asset_name: str | None) -> Mapping[str, Any] | None:

@@ -93,7 +93,7 @@ class ImageryPlan:
     @property
     def recipe(self) -> Recipe:
         """How blocks are made, with everything that affects their pixels."""
-        libraries = (f"{each} {importlib.metadata.version(each)}" for each in ("rasterio", "pillow"))
+        libraries = (f"{each} {importlib.metadata.version(each)}" for each in ("rasterio", "pillow", "cmap"))
         return Recipe(
             order=self.order,
             kind=self.kind,

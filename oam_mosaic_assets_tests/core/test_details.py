@@ -266,6 +266,7 @@ def test_the_render_extension_is_read_as_titilers_query(item: dict[str, Any], qu
         {"colormap": 5},
         {"colormap": {"1": float("nan")}},
         {"colormap": {"1": "x" * 5000}},
+        {"colormap_name": "x" * 5000},
     ],
 )
 def test_a_rendering_that_cannot_be_read_is_unknown(render: dict[str, Any]) -> None:
@@ -273,6 +274,15 @@ def test_a_rendering_that_cannot_be_read_is_unknown(render: dict[str, Any]) -> N
     assert isinstance(read, Footprint)
     assert read.render_params is None
     assert [each.split(":")[0] for each in read.unknown] == ["renders"]
+
+
+def test_a_colour_table_that_is_too_long_costs_nothing_else() -> None:
+    colours = {str(value): [value, value, value, 255] for value in range(256)}
+    stated = {"bidx": [2], "rescale": [[0, 3000]], "nodata": -9999, "colormap": colours}
+    read = read_item(_item({"renders": {"visual": stated}}), row=1, now=NOW)
+    assert isinstance(read, Footprint)
+    assert read.render_params == "bidx=2&rescale=0,3000&nodata=-9999"
+    assert read.unknown == ("renders: too long",)
 
 
 def _item(properties: dict[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class Colours:
         values = opened.read(self.bands, window=window)
         seen = self._seen(opened, values, window)
         if self.ranges is not None:
-            values = _stretched(values, self.ranges)
+            # TiTiler cuts off, rather than rounds, what it looks up
+            values = _stretched(values, self.ranges, rounding=0.5 if self.table is None else 0.0)
         if self.table is not None:
             straight = self.table.of(values[0])
             straight[..., 3] = np.minimum(straight[..., 3], seen)
@@ -197,13 +198,16 @@ def _nodata(base: Any, stated: dict[str, list[str]]) -> float | None:
 
 
 def _table(base: Any, band: int, stated: dict[str, list[str]]) -> ColourTable | None:
-    """The colour table that is stated, by its entries or by its name, else the file's own."""
-    for name, table_of in (("colormap", stated_table), ("colormap_name", named_table)):
+    """The colour table that is stated, by its name or by its entries, else the file's own."""
+    for name, table_of in (("colormap_name", named_table), ("colormap", stated_table)):
         if name in stated and (table := table_of(stated[name][0])) is not None:
             return table
     if base.colorinterp[band - 1] is not ColorInterp.palette:
         return None
-    return ColourTable.of_values(base.colormap(band))
+    try:
+        return ColourTable.of_values(base.colormap(band))
+    except ValueError:  # the band is said to be a palette, but there is none
+        return None
 
 
 def _stated_ranges(stated: dict[str, list[str]], bands: int) -> NDArray[np.float64] | None:
@@ -219,8 +223,8 @@ def _stated_ranges(stated: dict[str, list[str]], bands: int) -> NDArray[np.float
     return whole if good else None
 
 
-def _stretched(values: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _stretched(values: NDArray[Any], ranges: NDArray[np.float64], *, rounding: float) -> NDArray[np.uint8]:
     low = ranges[:, :1, None].astype(np.float32)
     high = ranges[:, 1:, None].astype(np.float32)
     share = (np.nan_to_num(values.astype(np.float32)) - low) / (high - low)
-    return (np.clip(share, 0.0, 1.0) * _FULL + 0.5).astype(np.uint8)
+    return (np.clip(share, 0.0, 1.0) * _FULL + rounding).astype(np.uint8)

@@ -360,6 +360,20 @@ def test_a_colour_table_of_the_catalogue_is_looked_up(nginx: Nginx) -> None:
     assert np.unique(pixels[pixels[..., 3] == 255], axis=0).tolist() == [[200, 100, 50, 255]]
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32"])
+def test_a_palette_without_colours_is_grey(nginx: Nginx, kind: str) -> None:
+    bands = grey(PLACE).astype(kind)
+    writing = Writing(bands=bands, colours=(ColorInterp.palette,), profile=None)
+    write_image(nginx.root / f"blank-{kind}.tif", PLACE, writing)
+    with rasterio.open(nginx.root / f"blank-{kind}.tif") as made:
+        assert made.colorinterp == (ColorInterp.palette,)
+    with opened(nginx, f"blank-{kind}.tif") as cog:
+        _, pixels = seen(cog, PLACE.footprint())
+    shown = pixels[pixels[..., 3] == 255]
+    assert len(np.unique(shown[:, 0])) > 50
+    assert (shown[:, :1] == shown[:, :3]).all()
+
+
 @pytest.mark.parametrize("kind", ["uint16", "int16", "float32"])
 def test_values_beyond_a_byte_are_stretched_by_their_percentiles(nginx: Nginx, kind: str) -> None:
     bands = (grey(PLACE).astype(np.float64) * 11 - 100).astype(kind)

@@ -117,6 +117,7 @@ RENDERED: dict[str, tuple[str, dict[str, Any]]] = {
         {"colormap": [[[0, 500], [200, 100, 50, 255]], [[500, 1e9], [50, 100, 200, 255]]]},
     ),
     "stretched-ranges": ("uint16", {"rescale": [[0, 2000]], "colormap": [[[0, 90], [200, 100, 50, 255]]]}),
+    "both": ("uint8", {"colormap_name": "viridis", "colormap": {"5": [200, 100, 50, 255]}}),
 }
 """The type of an image, and the rendering that the catalogue states."""
 
