@@ -202,11 +202,11 @@ class ImageryMosaic:
         self._store.put_bytes(self._keys.imagery_report, content, Headers("application/json"))
         return content
 
-    def unread(self, build: str) -> Unread:
-        """What a build has not read, from its report; nothing if that is not there."""
+    def unread(self, build: str) -> Unread | None:
+        """What a build has not read, from its report; None if that is gone, or another build's by now."""
         told = self._reported()
         if told.get("build") != build:
-            return Unread()
+            return None
         skipped = (each["id"] for each in told["skipped"] if each["reason"] != Reason.ELSEWHERE)
         return Unread(
             failed=frozenset(skipped),

@@ -76,7 +76,7 @@ def examine_imagery(
     snapshot: str,
     extent: tuple[float, float, float, float],
     tally: Mapping[str, Any],
-    unread: Unread = ALL_READ,
+    unread: Unread | None = ALL_READ,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Verdict]:
     """Audit an imagery archive.
@@ -87,7 +87,7 @@ def examine_imagery(
         snapshot: the digest of the snapshot.
         extent: bounds of all its footprints: west, south, east, north, degrees.
         tally: what became of the images, in numbers, and the archive's kind.
-        unread: what was not read.
+        unread: what was not read; None if that is unknown.
         on_progress: called now and then with the share of tiles checked, 0 to 1.
     """
     try:
@@ -220,20 +220,14 @@ def _placement(archive: Archive, tiles: Directory, footprints: Path, tally: Mapp
 
 
 def _holes(
-    archive: Archive, tiles: Directory, footprints: Path, snapshot: str, kind: str, unread: Unread
+    archive: Archive, tiles: Directory, footprints: Path, snapshot: str, kind: str, unread: Unread | None
 ) -> Verdict:
     name = "no_image_is_a_hole"
     if kind == "imagery":
         return Verdict.passing(name, "nothing is grey, as asked for")
-    missing, count, there = set[int](), 0, set(tiles.tile_id.tolist())
-    for rows in read_batches(footprints, ("id", "geometry")):
-        for image, geometry in zip(rows["id"].to_list(), rows["geometry"].to_list(), strict=True):
-            if image not in unread.failed and image not in unread.waiting:
-                continue
-            count += 1
-            bare = set(_surely_seen(shapely.from_wkb(geometry))) - there
-            # an image that waits may show nothing in a block that was finished
-            missing |= bare & (unread.grey if image in unread.failed else unread.unfinished)
+    if unread is None:  # another build, or a takedown, has taken the place of its report
+        return Verdict.failing(name, "the report of what this build did not read is gone")
+    count, missing = _missing(footprints, set(tiles.tile_id.tolist()), unread)
     wrong = []
     if missing:
         tile = tile_name(min(missing))
@@ -250,6 +244,20 @@ def _holes(
         return Verdict.failing(name, "; ".join(wrong))
     above = f", and z0-{LAST_GREY} show all images" if kind == "hybrid" else ""
     return Verdict.passing(name, f"all {count:,} images that were not read are grey{above}")
+
+
+def _missing(footprints: Path, there: Collection[int], unread: Unread) -> tuple[int, set[int]]:
+    """How many images were not read, and the tiles of `BLOCK_ZOOM` that should be grey but are not there."""
+    count, missing = 0, set[int]()
+    for rows in read_batches(footprints, ("id", "geometry")):
+        for image, geometry in zip(rows["id"].to_list(), rows["geometry"].to_list(), strict=True):
+            if image not in unread.failed and image not in unread.waiting:
+                continue
+            count += 1
+            bare = set(_surely_seen(shapely.from_wkb(geometry))).difference(there)
+            # an image that waits may show nothing in a block that was finished
+            missing |= bare & (unread.grey if image in unread.failed else unread.unfinished)
+    return count, missing
 
 
 def _surely_seen(footprint: Area) -> list[int]:

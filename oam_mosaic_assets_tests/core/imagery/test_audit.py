@@ -52,7 +52,7 @@ def verdicts(
     extent: tuple[float, float, float, float] = EXTENT,
     zooms: tuple[int, int] = (0, FINEST),
     cut: bool = False,
-    unread: Unread = ALL_READ,
+    unread: Unread | None = ALL_READ,
     says: str = "",
 ) -> set[str]:
     """The names of the checks that fail."""
@@ -192,6 +192,13 @@ LOST = Unread(failed=frozenset("a"), grey={each.id(BLOCK_ZOOM) for each in PLACE
 
 def test_an_image_that_is_not_read_and_not_grey_fails(tmp_path: Path) -> None:
     assert verdicts(tmp_path, {}, tally=UNREAD, unread=LOST) == {"no_image_is_a_hole"}
+
+
+def test_without_its_report_nobody_knows_what_must_be_grey(tmp_path: Path) -> None:
+    for folder in ("hints", "imagery"):
+        (tmp_path / folder).mkdir()
+    assert verdicts(tmp_path / "hints", tiles(), unread=None) == {"no_image_is_a_hole"}
+    assert not verdicts(tmp_path / "imagery", tiles(), tally=NAMED | {"kind": "imagery"}, unread=None)
 
 
 def test_an_image_that_was_read_elsewhere_need_not_be_grey_there(tmp_path: Path) -> None:
