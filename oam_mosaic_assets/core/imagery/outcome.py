@@ -32,7 +32,7 @@ class Reason(StrEnum):
 
 WORDS: Final = {
     Reason.NO_ASSET: "the item names no image",
-    Reason.BAD_ADDRESS: "its address is not http, https or s3",
+    Reason.BAD_ADDRESS: "its address is not http, https or s3, or is not valid, or too long",
     Reason.REFUSED_ADDRESS: "its address leads to a host that is not public",
     Reason.UNKNOWN_HOST: "its host name cannot be resolved",
     Reason.UNREACHABLE: "its host does not answer",

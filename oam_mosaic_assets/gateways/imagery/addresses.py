@@ -105,7 +105,7 @@ def target_of(address: str, rules: Rules) -> Target:
         port = parts.port  # raises if it is not one
     except ValueError as error:
         raise Unreadable(Reason.BAD_ADDRESS, str(error)) from None
-    host = parts.hostname or ""
+    host = (parts.hostname or "").rstrip(".")  # with a dot, it is another name for the same host
     if parts.scheme not in _PORTS:
         raise Unreadable(Reason.BAD_ADDRESS, f"scheme {parts.scheme[:20]!r}")
     if parts.username is not None or parts.password is not None:

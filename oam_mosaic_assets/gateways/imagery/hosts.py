@@ -94,10 +94,16 @@ class _Place:
 
 
 class Hosts:
-    """Sends requests, and keeps connections to the last few hosts."""
+    """Sends requests, and keeps connections to the last few hosts.
+
+    Attributes:
+        rules: which addresses may be requested.
+        received: bytes of all answers so far, whether they came to their end or not.
+    """
 
     def __init__(self, rules: Rules = Rules(), *, resolve: Resolve = resolved) -> None:  # noqa: B008
         self.rules = rules
+        self.received = 0
         self._resolve = resolve
         self._places: OrderedDict[tuple[str, str, int], _Place] = OrderedDict()
 
@@ -186,13 +192,14 @@ class Hosts:
             if stated is None or int(stated[1]) != start:
                 raise Unreadable(Reason.SERVER_FAULT, "a different range than was requested")
             size: int | None = int(stated[3])
-            content = _read(response, min(end, int(stated[3])) - start, deadline, must_be_whole=True)
+            content = self._read(response, min(end, int(stated[3])) - start, deadline, must_be_whole=True)
         elif status == HTTPStatus.OK:
-            length = headers.get("Content-Length", "")
-            size = int(length) if re.fullmatch(r"\d{1,18}", length, re.ASCII) else None
+            told = headers.get("Content-Length", "")
+            size = int(told) if re.fullmatch(r"\d{1,18}", told, re.ASCII) else None
             if size is not None and size > whole_most:
                 raise Unreadable(Reason.NO_RANGES, f"{size} bytes")
-            content = _read(response, whole_most + 1 if size is None else size, deadline, size is not None)
+            length = whole_most + 1 if size is None else size
+            content = self._read(response, length, deadline, must_be_whole=size is not None)
             if len(content) > whole_most:
                 raise Unreadable(Reason.NO_RANGES, f"more than {whole_most} bytes")
             start, size = 0, len(content)
@@ -201,6 +208,29 @@ class Hosts:
         etag = headers.get("ETag") or headers.get("Last-Modified") or ""
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return Answer(content, start, size, etag[:200], kind, target)
+
+    def _read(
+        self, response: urllib3.BaseHTTPResponse, length: int, deadline: float, *, must_be_whole: bool
+    ) -> bytes:
+        """Up to `length` bytes of the body, piece by piece, so that a trickle is noticed."""
+        pieces: list[bytes] = []
+        missing = length
+        try:
+            while missing > 0 and (piece := response.read1(min(_PIECE, missing))):
+                pieces.append(piece)
+                missing -= len(piece)
+                self.received += len(piece)
+                if time.monotonic() > deadline:
+                    raise Unreadable(Reason.SLOW, "its bytes arrive too slowly")
+            if response.length_remaining == 0:
+                response.read1(1)  # returns nothing, and frees the connection for the next request
+        except ReadTimeoutError:
+            raise Unreadable(Reason.SLOW, "its bytes stopped arriving") from None
+        except (HTTPError, OSError) as error:
+            raise Unreadable(Reason.TRUNCATED, str(error)) from None
+        if missing > 0 and must_be_whole:
+            raise Unreadable(Reason.TRUNCATED, f"{missing} bytes fewer than the host announced")
+        return b"".join(pieces)
 
     def _pool(self, target: Target) -> urllib3.HTTPConnectionPool:
         place = self._places.pop(_key(target), None)
@@ -237,27 +267,6 @@ def _refusal(status: int) -> Unreadable:
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return Unreadable(Reason.TRUNCATED, "it ends before the bytes that were requested")
     return Unreadable(Reason.SERVER_FAULT, f"status {status}")
-
-
-def _read(response: urllib3.BaseHTTPResponse, length: int, deadline: float, must_be_whole: bool) -> bytes:  # noqa: FBT001
-    """Up to `length` bytes of the body, piece by piece, so that a trickle is noticed."""
-    pieces: list[bytes] = []
-    missing = length
-    try:
-        while missing > 0 and (piece := response.read1(min(_PIECE, missing))):
-            pieces.append(piece)
-            missing -= len(piece)
-            if time.monotonic() > deadline:
-                raise Unreadable(Reason.SLOW, "its bytes arrive too slowly")
-        if response.length_remaining == 0:
-            response.read1(1)  # returns nothing, and frees the connection for the next request
-    except ReadTimeoutError:
-        raise Unreadable(Reason.SLOW, "its bytes stopped arriving") from None
-    except (HTTPError, OSError) as error:
-        raise Unreadable(Reason.TRUNCATED, str(error)) from None
-    if missing > 0 and must_be_whole:
-        raise Unreadable(Reason.TRUNCATED, f"{missing} bytes fewer than the host announced")
-    return b"".join(pieces)
 
 
 def _pool_at(address: str, target: Target) -> urllib3.HTTPConnectionPool:

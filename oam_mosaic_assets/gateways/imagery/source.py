@@ -81,7 +81,7 @@ class Source:
     Attributes:
         failure: what went wrong while GDAL read; None where nothing did.
         requests: sent so far, including those that failed.
-        bytes: received so far.
+        bytes: received so far, including those of requests that failed.
     """
 
     def __init__(
@@ -149,6 +149,11 @@ class Source:
         yield
         self._is_pinning = False
         self._passing.clear()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a host has answered, so that its `etag` costs no request."""
+        return self._known is not None
 
     @property
     def etag(self) -> str:
@@ -250,10 +255,10 @@ class Source:
             end = min(end, self._known.size)
             if self._known.start == 0 and len(self._known.content) == self._known.size:
                 return self._known.content[start:end]  # all of it came with the first answer
-        if self.bytes - self._bytes_before + end - start > self._limits.bytes:
-            raise Unreadable(Reason.TOO_LARGE, f"more than {self._limits.bytes} bytes")
         attempt = 0
         while True:
+            if self.bytes - self._bytes_before + end - start > self._limits.bytes:
+                raise Unreadable(Reason.TOO_LARGE, f"more than {self._limits.bytes} bytes")
             try:
                 return self._once(start, end)
             except Unreadable as failure:
@@ -266,16 +271,20 @@ class Source:
 
     def _once(self, start: int, end: int) -> bytes:
         self.requests += 1
+        before = self._hosts.received
+        answer: Answer | None = None
         try:
             answer = self._hosts.ask(
                 self._target, start, end, deadline=self._deadline, whole_most=self._limits.whole
             )
         except Unreadable as failure:
-            if self._target != self._first and failure.reason in {Reason.FORBIDDEN, Reason.MISSING}:
-                self._target = self._first  # the redirect was valid only for a while
-                return self._once(start, end)
-            raise
-        self.bytes += len(answer.content)
+            if self._target == self._first or failure.reason not in {Reason.FORBIDDEN, Reason.MISSING}:
+                raise
+        finally:
+            self.bytes += self._hosts.received - before
+        if answer is None:  # the redirect was valid only for a while
+            self._target = self._first
+            return self._once(start, end)
         known = self._known
         if known is None:
             self._known = answer

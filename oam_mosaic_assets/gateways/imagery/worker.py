@@ -144,7 +144,7 @@ class Reader:
                     image = None
                 if failure.reason is Reason.CHANGED and attempt == 0:
                     continue  # start over with the new version
-                etag = source.etag if source and source.bytes else ""  # without a request for it
+                etag = source.etag if isinstance(source, Source) and source.is_known else ""
                 outcome = {"reason": failure.reason, "detail": failure.detail, "etag": etag}
             else:
                 outcome = {"reason": "", "detail": "", "etag": source.etag}

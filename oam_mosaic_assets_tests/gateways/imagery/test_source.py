@@ -32,6 +32,7 @@ from oam_mosaic_assets_tests.servers.image_hosts import (
 )
 
 CONTENT = b"II*\x00" + bytes(range(256)) * 4096
+LARGE = CONTENT * 4
 QUICK = Limits(wait=0.0, seconds=20.0)
 
 
@@ -341,6 +342,38 @@ def test_a_host_that_always_hangs_up_early_gives_a_truncated_image(host: Scripte
     assert why(source_of(host)) is Reason.TRUNCATED
 
 
+def hangs_up(request: Request) -> None:
+    """Give the header; of whatever else is asked for, a megabyte less than announced."""
+    start, end = request.range
+    if start == 0:
+        request.give(LARGE)
+        return
+    stated = f"Content-Range: bytes {start}-{end - 1}/{len(LARGE)}"
+    request.answer("206 Partial Content", LARGE[start : end - 2**20], stated, 'ETag: "1"', length=end - start)
+    request.connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_bytes_count_even_if_the_host_hangs_up_then(host: ScriptedHost) -> None:
+    host.script = hangs_up
+    source = source_of(host, limits=Limits(wait=0.0, attempts=3))
+    source.opened()
+    with pytest.raises(Unreadable) as refused:
+        source.read_ranges([2**20], [2**21])
+    assert refused.value.reason is Reason.TRUNCATED
+    assert source.requests == 4
+    assert FIRST + 2 * 2**20 < source.bytes <= FIRST + 3 * 2**20
+
+
+def test_what_was_received_in_vain_counts_towards_the_limit(host: ScriptedHost) -> None:
+    host.script = hangs_up
+    source = source_of(host, limits=Limits(wait=0.0, attempts=9, bytes=2**22))
+    source.opened()
+    with pytest.raises(Unreadable) as refused:
+        source.read_ranges([2**20], [2**21])
+    assert refused.value.reason is Reason.TOO_LARGE
+    assert source.bytes <= 2**22
+
+
 def test_a_redirect_to_what_is_no_address_is_the_hosts_fault(host: ScriptedHost) -> None:
     host.script = lambda request: request.answer("302 Found", b"", "Location: http://[::1")
     assert why(source_of(host)) is Reason.SERVER_FAULT
@@ -393,7 +426,9 @@ def test_bytes_that_drip_end_when_the_time_is_up(host: ScriptedHost) -> None:
 
     host.script = script
     begun = time.monotonic()
-    assert why(source_of(host, limits=Limits(seconds=1.0))) is Reason.SLOW
+    source = source_of(host, limits=Limits(seconds=1.0))
+    assert why(source) is Reason.SLOW
+    assert 4 < source.bytes < 100
     assert time.monotonic() - begun < 15.0  # a whole page, byte by byte, would take half an hour
 
 
