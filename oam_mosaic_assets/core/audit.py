@@ -199,13 +199,14 @@ def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
     return Verdict.passing(name, text, **numbers)
 
 
-def judge_placement(names: Sequence[str], places: Places, zoom: int) -> Verdict:
+def judge_placement(names: Sequence[str], places: Places, zoom: int, *, which: str = "") -> Verdict:
     """Fail when an image is not drawn where its footprint lies.
 
     Args:
-        names: ids of all images.
+        names: ids of these images.
         places: how the zoom draws them.
         zoom: of these tiles.
+        which: these images in words; empty if they are all.
     """
     name, found = "images_lie_where_they_should", []
     for what, tiles in (("missing from", places.missing), ("wrongly drawn in", places.stray)):
@@ -220,7 +221,8 @@ def judge_placement(names: Sequence[str], places: Places, zoom: int) -> Verdict:
         )
     if found:
         return Verdict.failing(name, "; ".join(found), outlines_compared=places.outlined)
-    text = f"all {len(names):,} images are drawn in the tiles they reach; {places.outlined} outlines match"
+    said = which or f"all {len(names):,} images"
+    text = f"{said} are drawn in the tiles they reach; {places.outlined} outlines match"
     return Verdict.passing(name, text, outlines_compared=places.outlined)
 
 

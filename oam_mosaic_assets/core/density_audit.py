@@ -96,7 +96,7 @@ def examine_density(
                 _wholeness(case.faults, case.tiles, before),
                 _as_asked(opened, metadata, case.tiles, bounds_of_cells(images)),
                 _counted(case.sums, images.images, sum(excluded.values()), catalogued),
-                _truth(case.wrong, case.sums, looked_at),
+                _truth(case.wrong, case.sums, looked_at, before),
             ]
     except BrokenArchive as error:
         return [Verdict.failing("archive_is_whole", f"the archive is broken: {error}")]
@@ -280,10 +280,10 @@ def _counted(sums: Mapping[int, int], images: int, excluded: int, catalogued: in
     return Verdict.passing(name, text, **numbers)
 
 
-def _truth(wrong: Sequence[str], sums: Mapping[int, int], looked_at: int) -> Verdict:
+def _truth(wrong: Sequence[str], sums: Mapping[int, int], looked_at: int, before: Before | None) -> Verdict:
     name = "cells_hold_what_lies_there"
     if wrong:
         return Verdict.failing(name, "; ".join(wrong[:NAMED]))
-    shares = f"the covered shares of {looked_at} of them match the footprints"
-    text = f"the cells of {len(sums)} zooms match a fresh count, and {shares}"
-    return Verdict.passing(name, text)
+    where = "" if before is None else " where something changed"
+    shares = f", and the covered shares of {looked_at} of them match the footprints" if looked_at else ""
+    return Verdict.passing(name, f"the cells of {len(sums)} zooms match a fresh count{where}{shares}")

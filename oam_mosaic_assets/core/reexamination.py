@@ -254,7 +254,8 @@ class _Reading:
         )
         outlined = np.flatnonzero(np.isin(images, self.outlined[zoom])).tolist()
         places = places_of(given, of_these, zoom, outlined, within=self.looked_at)
-        return audit.judge_placement(Names(self.footprints)[images], places, zoom)
+        which = f"the {len(images):,} images that changed or were chosen by digest"
+        return audit.judge_placement(Names(self.footprints)[images], places, zoom, which=which)
 
     def _reader(self, archive: Archive) -> Callable[..., Drawn]:
         return partial(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from oam_mosaic_assets.core import splice
 from oam_mosaic_assets.core.archive import open_archive
+from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.density_audit import examine_density
 from oam_mosaic_assets.core.density_changes import changed_sheets
 from oam_mosaic_assets.core.density_recount import differences_between, placed_images
@@ -87,7 +88,12 @@ def assert_same(grid: Grid, anew: Grid) -> None:
 
 def failures(first: Grid, second: Grid, archive: Path | None = None) -> dict[str, str]:
     """The text of each check that fails for a grid that took over from another."""
-    found = examine_density(
+    return {each.name: each.text for each in examined(first, second, archive) if not each.passed}
+
+
+def examined(first: Grid, second: Grid, archive: Path | None = None) -> list[Verdict]:
+    """The verdicts on a grid that took over from another."""
+    return examine_density(
         archive or second.archive,
         second.footprints,
         snapshot=second.snapshot.digest,
@@ -96,7 +102,6 @@ def failures(first: Grid, second: Grid, archive: Path | None = None) -> dict[str
         catalogued=second.snapshot.catalogued,
         before=Before(build="the public one", archive=first.archive, footprints=first.footprints),
     )
-    return {each.name: each.text for each in found if not each.passed}
 
 
 def followed(
@@ -146,9 +151,11 @@ def test_whatever_changed_the_bytes_are_those_of_a_build_from_nothing(
 
 
 def test_what_did_not_change_is_neither_counted_nor_drawn_again(tmp_path: Path) -> None:
-    _, grid = followed(HARD, HARD, tmp_path)
+    first, grid = followed(HARD, HARD, tmp_path)
     assert (grid.sheets, grid.made) == (0, 0)
     assert grid.reused > 0
+    *_, truth = examined(first, grid)
+    assert truth.text == "the cells of 14 zooms match a fresh count where something changed"
 
 
 def test_one_image_makes_the_tiles_anew_that_it_counts_in(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from oam_mosaic_assets.core import audit, reexamination
 from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.details import details_plan
 from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets.core.placement import chosen_by_digest
 from oam_mosaic_assets.core.reexamination import reexamine
+from oam_mosaic_assets.core.snapshot import Names
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.tiling import EXTENT
 from oam_mosaic_assets.core.vector_tile import MESSAGES
@@ -45,6 +47,12 @@ def after(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 def failures(
     after: Scene, before: Before, archive: Path | None = None, aside: Aside = here
 ) -> dict[str, str]:
+    return {each.name: each.text for each in reexamined(after, before, archive, aside) if not each.passed}
+
+
+def reexamined(
+    after: Scene, before: Before, archive: Path | None = None, aside: Aside = here
+) -> list[audit.Verdict]:
     assert after.snapshot.bounds is not None
     verdicts = reexamine(
         archive or after.archive,
@@ -56,7 +64,7 @@ def failures(
         aside=aside,
     )
     assert {each.name for each in verdicts} <= set(audit.CHECKS) - audit.GUARDS
-    return {each.name: each.text for each in verdicts if not each.passed}
+    return verdicts
 
 
 def changed(after: Scene, tmp_path: Path, change: Callable[[Pieces], None]) -> Path:
@@ -68,6 +76,24 @@ def changed(after: Scene, tmp_path: Path, change: Callable[[Pieces], None]) -> P
 def test_a_mosaic_that_took_tiles_over_passes(scene: Scene, after: Scene) -> None:
     assert failures(after, scene.before) == {}
     assert after.made.tiles_reused > 0
+
+
+def test_it_says_which_images_were_looked_at(
+    scene: Scene, after: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reexamination, "SAMPLED", 10)
+    said = {each.name: each.text for each in reexamined(after, scene.before)}["images_lie_where_they_should"]
+    looked_at = len({MORE.id, MOVED.id, *by_digest(after, 10)})
+    assert 10 < looked_at < len(AFTER)
+    assert said == (
+        f"the {looked_at} images that changed or were chosen by digest are drawn in the tiles they reach; "
+        f"{looked_at} outlines match"
+    )
+
+
+def by_digest(scene: Scene, count: int) -> list[str]:
+    names = [*Names(scene.footprints)]
+    return [names[index] for index in chosen_by_digest(names, scene.snapshot.digest, count)]
 
 
 def test_so_does_one_that_was_made_anew(scene: Scene, after: Scene, tmp_path: Path) -> None:
