@@ -109,6 +109,8 @@ def write_sample(images: int, output: Path | None) -> int:
             # a row that is no item is written as a real file would have it
             text = item.text if isinstance(item, Unreadable) else json.dumps(item, ensure_ascii=False)
             target.write(f"{text}\n")
+    if output:
+        say(f"Wrote {images:,} made-up items to {output}")
     return 0
 
 

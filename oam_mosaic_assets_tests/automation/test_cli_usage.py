@@ -125,7 +125,8 @@ def test_the_sample_is_always_the_same(shell: Shell) -> None:
     again = shell.run("sample", "--images", "300", "--output", "sample.ndjson")
     assert (first.returncode, again.returncode) == (0, 0)
     assert first.stdout == (shell.folder / "sample.ndjson").read_text()
-    assert again.stdout == ""
+    assert (first.stderr, again.stdout) == ("", "")
+    assert again.stderr == "Wrote 300 made-up items to sample.ndjson\n"
     assert len(first.stdout.splitlines()) == 300
 
 
@@ -145,6 +146,7 @@ def test_what_cannot_be_written_is_said_in_a_sentence(shell: Shell, arguments: l
     assert "What to do: " in told.stderr
     assert "Traceback" not in told.stderr
     assert "Exception ignored" not in told.stderr
+    assert "Wrote" not in told.stderr
 
 
 def test_every_setting_may_be_absent(shell: Shell) -> None:
