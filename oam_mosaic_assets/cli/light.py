@@ -163,12 +163,14 @@ def show_archive(path: Path, *, as_json: bool) -> int:
 
 def _read_footprints(archive: Archive) -> tuple[Mapping[int, int], bool, dict[str, Any]]:
     """Tiles by zoom, whether all are intact, and what else to print about them."""
-    from oam_mosaic_assets.core.archive import fields_of  # noqa: PLC0415
+    from oam_mosaic_assets.core.archive import counts_images, fields_of  # noqa: PLC0415
     from oam_mosaic_assets.core.drawn import read_drawn  # noqa: PLC0415
 
     drawn = read_drawn(archive, None, layer=TilingPlan().layer, fields=fields_of(archive))
+    low = {"low_zooms": "count small images instead of drawing each"} if counts_images(archive) else {}
     told = {
         "images_by_zoom": drawn.images,
+        **low,
         "broken_tiles": drawn.fault_count,
         "faults": [*drawn.faults],
     }

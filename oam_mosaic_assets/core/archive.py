@@ -263,12 +263,21 @@ def fields_of(archive: Archive) -> dict[str, str]:
 
     `count` is left out: only features that count images have it, no image does.
     """
+    stated = {name: kind for name, kind in _stated_fields(archive).items() if name != "count"}
+    return stated or {"id": "String"}
+
+
+def counts_images(archive: Archive) -> bool:
+    """Whether low zooms count small images instead of drawing them, as the metadata states."""
+    return "count" in _stated_fields(archive)
+
+
+def _stated_fields(archive: Archive) -> dict[str, str]:
     try:
         fields = archive.metadata["vector_layers"][0]["fields"]
-        stated = {str(name): str(kind) for name, kind in fields.items() if name != "count"}
+        return {str(name): str(kind) for name, kind in fields.items()}
     except (KeyError, IndexError, TypeError, AttributeError):
-        stated = {}
-    return stated or {"id": "String"}
+        return {}
 
 
 def is_vector(archive: Archive) -> bool:

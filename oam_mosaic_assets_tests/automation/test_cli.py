@@ -299,6 +299,8 @@ def test_validate_tells_what_a_good_archive_holds(shell: Shell) -> None:
     assert stated["whole"] is True
     assert stated["images_by_zoom"]["10"] == IMAGES - 1
     assert sum(stated["tiles_by_zoom"].values()) == stated["tiles"]
+    assert stated["images_by_zoom"]["0"] < IMAGES - 1
+    assert stated["low_zooms"] == "count small images instead of drawing each"
     assert stated["faults"] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 import tracemalloc
 from collections.abc import Callable
@@ -16,7 +17,14 @@ from hypothesis import strategies as st
 from pmtiles.reader import MemorySource, Reader, all_tiles
 from pmtiles.tile import Compression, Entry, TileType, zxy_to_tileid
 
-from oam_mosaic_assets.core.archive import Archive, BrokenArchive, is_vector, open_archive
+from oam_mosaic_assets.core.archive import (
+    Archive,
+    BrokenArchive,
+    counts_images,
+    fields_of,
+    is_vector,
+    open_archive,
+)
 from oam_mosaic_assets.core.drawn import read_drawn
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, in_leaves, packed_directory, pieces_of
 from oam_mosaic_assets_tests.core.scene import PLAN, Scene
@@ -205,6 +213,19 @@ def test_broken_metadata_are_named(pieces: Pieces, tmp_path: Path, metadata: byt
 
     with pytest.raises(BrokenArchive, match=message), open_archive(path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts"),
+    [({"id": "String", "count": "Number"}, True), ({"id": "String"}, False), ([], False)],
+)
+def test_whether_low_zooms_count_images_is_in_the_metadata(
+    pieces: Pieces, tmp_path: Path, fields: object, *, counts: bool
+) -> None:
+    metadata = gzip.compress(json.dumps({"vector_layers": [{"fields": fields}]}).encode())
+    with open_archive(assembled(replace(pieces, metadata=metadata), tmp_path / "a.pmtiles")) as archive:
+        assert counts_images(archive) is counts
+        assert fields_of(archive) == {"id": "String"}
 
 
 def entry(tile_id: int, offset: int = 0, length: int = 100, run_length: int = 1) -> Entry:
