@@ -17,7 +17,7 @@
     │   ├── RollbackRefused         the build to roll back to is not there, is public, or is not whole
     │   ├── TippecanoeMissing       the program is missing, or is not tippecanoe
     │   ├── ServerMissing           Martin or nginx is missing, or cannot listen
-    │   └── ArchiveUnreadable       a file that is not a PMTiles archive, or a broken one
+    │   └── ArchiveUnreadable       a file that cannot be read, or is not a PMTiles archive
     └── Refused             the audit or a guard said no; a person must decide (exit code 3)
         ├── EmptyCatalogue          an empty catalogue never replaces a mosaic
         ├── AuditFailed             the archive does not show what the catalogue holds
@@ -148,7 +148,7 @@ class ServerMissing(Standing):
 
 
 class ArchiveUnreadable(Standing):
-    """A file that is not a PMTiles archive, or a broken one."""
+    """A file that cannot be read, or is not a PMTiles archive."""
 
 
 class Refused(MosaicError):

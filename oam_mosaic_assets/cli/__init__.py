@@ -239,8 +239,8 @@ def _parser() -> argparse.ArgumentParser:
         "validate",
         help="read an entire mosaic archive and say what it contains",
         description="Opens a PMTiles archive, reads every directory and every tile, and lists tiles and "
-        "images by zoom. Exits with 3 if tiles are broken or missing, with 2 if the file is cut short or is "
-        "no archive of this project.",
+        "images by zoom. Exits with 3 if tiles are broken or missing or the file is cut short, with 2 if it "
+        "is no PMTiles archive.",
     )
     validate.add_argument("file", type=_local, metavar="FILE", help="a PMTiles archive of this project")
     validate.add_argument("--json", action="store_true", help="print JSON")

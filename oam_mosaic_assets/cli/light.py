@@ -128,7 +128,12 @@ def _written(path: Path) -> Iterator[TextIO]:
 
 def show_archive(path: Path, *, as_json: bool) -> int:
     """Read a whole archive and print what it holds; returns 3 if something in it is broken."""
-    from oam_mosaic_assets.core.archive import BrokenArchive, is_vector, open_archive  # noqa: PLC0415
+    from oam_mosaic_assets.core.archive import (  # noqa: PLC0415
+        BrokenArchive,
+        NoArchive,
+        is_vector,
+        open_archive,
+    )
     from oam_mosaic_assets.core.density_reading import is_density  # noqa: PLC0415
 
     try:
@@ -137,11 +142,14 @@ def show_archive(path: Path, *, as_json: bool) -> int:
             tiles_by_zoom, whole, held = (_read_density if is_density(archive) else read)(archive)
             metadata, bounds, size = archive.metadata, archive.bounds, archive.size
             stated = archive.header["addressed_tiles_count"]
-    except (BrokenArchive, OSError) as error:
+    except (NoArchive, OSError) as error:
         said = getattr(error, "strerror", None) or error  # without `[Errno 2]` and the path again
         raise ArchiveUnreadable(
-            f"{path} cannot be read: {said}.", hint="Give a complete PMTiles archive of this project."
+            f"{path} cannot be read: {said}.", hint="Give a PMTiles archive of this project."
         ) from None
+    except BrokenArchive as error:
+        _print({"whole": False, "faults": [str(error)]}, as_json=as_json)
+        return 3
     tiles = sum(tiles_by_zoom.values())
     whole &= tiles == stated
     if tiles != stated:

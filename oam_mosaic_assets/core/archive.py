@@ -54,6 +54,10 @@ class BrokenArchive(ValueError):
     """The file is not a PMTiles archive, or its parts contradict each other; the message says where."""
 
 
+class NoArchive(BrokenArchive):
+    """The file does not begin like a PMTiles archive that this project can read."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Archive:
     """An open archive. Made by `open_archive`.
@@ -213,7 +217,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Open an archive and check that its sections lie within the file.
 
     Raises:
-        BrokenArchive: it is not a complete PMTiles archive of version 3, or not of a supported kind.
+        NoArchive: it is not a PMTiles archive of version 3, or not of a supported kind.
+        BrokenArchive: it is not complete.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -223,7 +228,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
             if header[f"{section}_offset"] + header[f"{section}_length"] > size:
                 raise BrokenArchive(f"its {section.replace('_', ' ')} ends beyond the file: it is cut short")
         if header["tile_compression"] not in (Compression.GZIP, Compression.NONE):
-            raise BrokenArchive(f"tiles compressed with {header['tile_compression'].name} are not supported")
+            raise NoArchive(f"tiles compressed with {header['tile_compression'].name} are not supported")
         packed = os.pread(descriptor, header["metadata_length"], header["metadata_offset"])
         content = _inflated(packed, "its metadata", most=LARGEST_TILE)
         try:
@@ -241,20 +246,20 @@ def read_header(head: bytes) -> dict[str, Any]:
     """The header from a file's first bytes, as `Archive.header`.
 
     Raises:
-        BrokenArchive: it is not the header of a version 3 archive, or of one that is not supported here.
+        NoArchive: it is not the header of a version 3 archive, or of one that is not supported here.
     """
     try:
         header: dict[str, Any] = dict(deserialize_header(head.ljust(HEADER_LENGTH, b"\0")))
     except MagicNumberNotFound:
-        raise BrokenArchive("it does not begin like a PMTiles archive") from None
+        raise NoArchive("it does not begin like a PMTiles archive") from None
     except SpecVersionUnsupported:
-        raise BrokenArchive("it is a PMTiles archive, but not of version 3") from None
+        raise NoArchive("it is a PMTiles archive, but not of version 3") from None
     except ValueError as error:  # an unknown compression or tile type, or no text where "PMTiles" should be
-        raise BrokenArchive(f"its header does not decode: {error}") from None
+        raise NoArchive(f"its header does not decode: {error}") from None
     if header["max_zoom"] > DEEPEST_ZOOM:
-        raise BrokenArchive(f"its header says zoom {header['max_zoom']}; the deepest is {DEEPEST_ZOOM}")
+        raise NoArchive(f"its header says zoom {header['max_zoom']}; the deepest is {DEEPEST_ZOOM}")
     if header["internal_compression"] is not Compression.GZIP:
-        raise BrokenArchive("its directories are not gzipped")
+        raise NoArchive("its directories are not gzipped")
     return header
 
 

@@ -317,11 +317,18 @@ def test_validate_exits_with_3_where_a_tile_is_broken(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("built")
-def test_validate_exits_with_2_where_there_is_no_archive(shell: Shell) -> None:
+def test_validate_exits_with_3_where_the_file_is_cut_short(shell: Shell) -> None:
     content = (shell.store / "global-mosaic.pmtiles").read_bytes()
-    for name, held in {"cut.pmtiles": content[: len(content) // 2], "text.pmtiles": b"no tiles"}.items():
-        (shell.folder / name).write_bytes(held)
-    for name in ("cut.pmtiles", "text.pmtiles", "missing.pmtiles"):
+    (shell.folder / "cut.pmtiles").write_bytes(content[: len(content) // 2])
+    told = shell.run("validate", "cut.pmtiles")
+    assert told.returncode == REFUSED
+    lines = ["whole   no", "faults  its tile data ends beyond the file: it is cut short"]
+    assert (told.stdout.splitlines(), told.stderr) == (lines, "")
+
+
+def test_validate_exits_with_2_where_there_is_no_archive(shell: Shell) -> None:
+    (shell.folder / "text.pmtiles").write_bytes(b"no tiles")
+    for name in ("text.pmtiles", "missing.pmtiles"):
         told = shell.run("validate", name)
         assert told.returncode == WRONG, name
         assert f"{name} cannot be read" in told.stderr
