@@ -143,8 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     releases = commands.add_parser(
         "releases",
         help="list the published builds, and which of them is public",
-        description="Newest first, with each build's publication, images and bytes, and whether it "
-        "is the public one or the one before it.",
+        description="Newest first, with each build's publication, images and bytes, and its state: it is "
+        "public, was so before that one, earlier, or until a rollback; or its publication is unfinished.",
     )
     releases.add_argument("--json", action="store_true", help="print JSON")
     releases.set_defaults(command=_releases)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from oam_mosaic_assets.core.history import Release, Retention, one_before
-from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.core.history import Retention, one_before
 from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
-from oam_mosaic_assets.gateways.history import read_releases
+from oam_mosaic_assets.gateways.history import read_releases, were_public
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.settings import Settings
 
@@ -54,7 +54,7 @@ def show_releases(*, as_json: bool) -> int:
     current, hold = releases.current(), releases.holds.present()
     there = read_releases(releases.store, releases.keys)
     public = current[0].build if current else ""
-    before = one_before(public, there)
+    before, earlier = one_before(public, there), were_public(releases.store, releases.keys, there)
     listed = [
         {
             "build": each.build,
@@ -62,7 +62,7 @@ def show_releases(*, as_json: bool) -> int:
             "published": each.published_at.isoformat(),
             "images": each.pointer and each.pointer.images,
             "bytes": each.pointer and each.pointer.size,
-            "state": _state(each, current[0], before) if current else "",
+            "state": _state(each.build, public, before, earlier) if current else "",
         }
         for each in there
     ]
@@ -81,15 +81,15 @@ def show_releases(*, as_json: bool) -> int:
     return 0
 
 
-def _state(release: Release, public: Pointer, before: str) -> str:
+def _state(build: str, public: str, before: str, earlier: Collection[str]) -> str:
     """What a release is to the public one, in a word or two."""
-    if release.build == public.build:
+    if build == public:
         return "public"
-    if release.build == before:
+    if build == before:
         return "before it"
-    # one that was left by a killed publisher came after the pointer was last turned
-    was_public = release.published_at < datetime.fromisoformat(public.published_at)
-    return "rolled back" if release.build > public.build and was_public else ""
+    if build not in earlier:
+        return "unfinished"
+    return "rolled back" if build > public else "earlier"
 
 
 def _show(listed: list[dict[str, Any]]) -> None:

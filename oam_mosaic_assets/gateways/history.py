@@ -42,6 +42,16 @@ def read_releases(
     return sorted(found, key=lambda each: each.build, reverse=True)
 
 
+def were_public(store: ObjectStore, keys: Keys, releases: Collection[Release]) -> set[str]:
+    """The builds that became public. A publisher that was killed leaves a release that never did.
+
+    Footprints are kept once a build is public, and each release names the one that was public before it.
+    """
+    with_footprints = {each.key for each in store.keys(keys.footprints())}
+    kept = {each.build for each in releases if keys.footprints(each.build) in with_footprints}
+    return kept | {each.previous for each in releases}
+
+
 def delete_releases(store: ObjectStore, keys: Keys, builds: Collection[str]) -> None:
     """Delete releases and their tables; the manifests, which make them releases, go first."""
     if not builds:

@@ -84,7 +84,27 @@ def test_the_build_before_is_public_again_until_somebody_resumes(
     seen = listed(site, capfd)
     assert seen["held"] is None
     states = {each["build"]: each["state"] for each in seen["releases"]}
-    assert states == {third.build: "public", second.build: "", first.build: "before it"}
+    assert states == {third.build: "public", second.build: "earlier", first.build: "before it"}
+
+
+def test_a_build_that_never_was_public_is_not_called_rolled_back(
+    any_new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site = any_new_site
+    first, second, third = (published(site, IMAGES + more) for more in range(3))
+    write_items(site.items, some_items(IMAGES + 3))
+    with failing_at(site.store, site.keys.pointer, for_good=True):  # as if its publisher was killed there
+        assert not site.run().success
+
+    def states() -> list[str]:
+        return [each["state"] for each in listed(site, capfd)["releases"]]
+
+    assert states() == ["unfinished", "public", "before it", "earlier"]
+    assert rolled_back(
+        site, second.build, releases=Releases(site.store, site.keys, lock_lifetime=BRIEF)
+    ).success
+    assert states() == ["unfinished", "rolled back", "public", "before it"]
+    assert first.build < second.build < third.build
 
 
 def test_a_rollback_stands_in_the_lineage_with_its_reason(new_site: Site) -> None:
