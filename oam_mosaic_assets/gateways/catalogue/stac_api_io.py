@@ -6,8 +6,9 @@ Separate from `stac_api` because importing pystac-client takes most of a second.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pystac import Link
@@ -39,6 +40,22 @@ class NotThere(CatalogueRefused):
     """The API has nothing at this address (404)."""
 
 
+class _SaidOnce(Retry):
+    """Retries that say so at a request's first failure, as all of them together may take half a minute."""
+
+    def increment(self, *request: Any, **failure: Any) -> Self:
+        following = super().increment(*request, **failure)
+        if not self.history:
+            response, error = failure.get("response"), failure.get("error")
+            what = f"does not answer: {_trouble(error) or type(error).__name__}"
+            if response is not None:
+                what = f"answers with status {response.status}"
+            logging.getLogger(__name__).warning(
+                "the STAC API %s; trying again, attempts left: %s", what, self.total
+            )
+        return following
+
+
 class OneHostIO(StacApiIO):
     """Reads JSON from one STAC API and from nowhere else.
 
@@ -61,7 +78,7 @@ class OneHostIO(StacApiIO):
     ) -> None:
         super().__init__(
             timeout=timeout_seconds,
-            max_retries=Retry(
+            max_retries=_SaidOnce(
                 retries,
                 status_forcelist=PASSING_STATUSES,
                 allowed_methods=None,  # a search by POST changes nothing

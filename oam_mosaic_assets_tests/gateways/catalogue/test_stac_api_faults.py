@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
+from oam_mosaic_assets.gateways.catalogue import stac_api_io
 from oam_mosaic_assets.gateways.catalogue.source import Holdings, Unreadable
 from oam_mosaic_assets.gateways.catalogue.stac_api import PAGES_WITHOUT_NEWS, StacApiCatalogue
 from oam_mosaic_assets_tests.gateways.catalogue.items import an_item, everything_told
@@ -24,6 +25,7 @@ from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import (
     scripted_api,
 )
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION
+from oam_mosaic_assets_tests.servers.ports import free_port
 
 
 def catalogue_of(api: ScriptedApi, **how: Any) -> StacApiCatalogue:
@@ -39,9 +41,26 @@ def read(catalogue: StacApiCatalogue) -> list[Any]:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_request_is_repeated_when_the_status_is_a_passing_one(status: int) -> None:
+def test_a_request_is_repeated_when_the_status_is_a_passing_one(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     with scripted_api(Answer("busy", status), Answer("busy", status), a_page(an_item("a"))) as api:
         assert read(catalogue_of(api)) == [an_item("a")]
+    said = f"the STAC API answers with status {status}; trying again, attempts left: 5"
+    assert said_here(caplog) == [said], "once"
+
+
+def said_here(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.name == stac_api_io.__name__]
+
+
+def test_that_an_api_is_away_is_said_when_it_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    away = StacApiCatalogue(f"http://127.0.0.1:{free_port()}", COLLECTION, backoff_seconds=0)
+    with pytest.raises(CatalogueUnavailable, match="Connection refused"):
+        away.count()
+    assert said_here(caplog) == [
+        "the STAC API does not answer: Connection refused; trying again, attempts left: 5"
+    ]
 
 
 def test_a_server_does_not_decide_how_long_a_run_waits() -> None:
@@ -102,10 +121,11 @@ def test_a_server_that_does_not_speak_tls_is_refused() -> None:
     assert refused.value.hint.endswith("a server without TLS begins with http://.")
 
 
-def test_an_answer_that_takes_too_long_is_given_up() -> None:
+def test_an_answer_that_takes_too_long_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     slow = Answer({}, seconds=0.5)
     with scripted_api(slow) as api, pytest.raises(CatalogueUnavailable, match="Read timed out"):
         read(catalogue_of(api, timeout_seconds=0.1, retries=0))
+    assert not said_here(caplog), "it is not tried again"
 
 
 # Inconsistent and malformed pages
