@@ -6,7 +6,8 @@ Which pixels they touch is found for each image by itself, not for their union.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +17,20 @@ import shapely
 from oam_mosaic_assets.core.coverage import CoveragePlan, tiles_below
 from oam_mosaic_assets.core.coverage_tiles import read_tiles
 from oam_mosaic_assets.core.directory import Directory
-from oam_mosaic_assets.core.grid import Geometries, apart, first_tile_id, tile_ids, tile_name, tile_positions
+from oam_mosaic_assets.core.grid import (
+    Geometries,
+    apart,
+    first_tile_id,
+    project_mended,
+    tile_ids,
+    tile_name,
+    tile_positions,
+)
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.placement import pairs_reached
 from oam_mosaic_assets.core.reach import cells_reached, gather, parts_on_the_map, where_images_lie
+from oam_mosaic_assets.core.snapshot import read_batches
 from oam_mosaic_assets.core.stretches import Stretches
 
 NEAR: Final = 1e-9
@@ -125,7 +135,7 @@ def pixels_differ(source: Source, footprints: Path, plan: CoveragePlan, zoom: in
     """
     lies = where_images_lie(footprints, plan.pixels << zoom)
     shown = _covered(source, plan, zoom, tiles_of(source.entries).of_zoom(zoom), lies.side)
-    return _difference(lies, shown, f"z{zoom}")
+    return _difference(lies, shown, f"z{zoom}", partial(_image_at, footprints, float(lies.side), (0, 0)))
 
 
 def pixels_of_blocks_differ(
@@ -143,13 +153,15 @@ def pixels_of_blocks_differ(
             some = parts[part[reached == blocks[which]]]
             origin = int(columns[which]) * side, int(rows[which]) * side
             gather(lies[int(blocks[which])], pixels_touched(some, side, scale=scale, origin=origin))
-    found = []
+    found = list[str]()
     for block, column, row in zip(blocks.tolist(), columns.tolist(), rows.tolist(), strict=True):
         first = (block - first_tile_id(plan.block_zoom)) * tiles**2 + first_tile_id(zoom)
         ids = np.arange(first, first + tiles**2)
         shown = _covered(source, plan, zoom, ids, side, corner=(column * tiles, row * tiles))
         name = f"z{zoom} in {plan.block_zoom}/{column}/{row}"
-        found += _difference(Pixels.union(side, lies[block]), shown, name)
+        # all footprints are read to name an image, so only the first is named
+        image_at = None if found else partial(_image_at, footprints, scale, (column * side, row * side))
+        found += _difference(Pixels.union(side, lies[block]), shown, name, image_at)
     return found
 
 
@@ -181,14 +193,37 @@ def _covered(
     return Pixels.union(side, found)
 
 
-def _difference(lies: Pixels, shown: Pixels, where: str) -> list[str]:
-    found = []
-    for what, pixels in (
-        ("empty, though there are images", lies.outside(shown.grown())),
-        ("covered, though no image is near", shown.outside(lies.grown())),
-    ):
-        if pixels:
-            found.append(f"{where}: {len(pixels)} runs of pixels are {what}, first {pixels[0]}")
+def _image_at(footprints: Path, scale: float, origin: tuple[int, int], pixel: tuple[int, int]) -> str:
+    """The id of the first image in drawing order that lies in a pixel.
+
+    Args:
+        footprints: the GeoParquet.
+        scale: pixels along the side of the world.
+        origin: the pixel that others are counted from.
+        pixel: column and row.
+    """
+    x, y = np.add(origin, pixel).tolist()
+    box = shapely.box(*(np.array([x, y, x + 1, y + 1]) / scale))
+    for batch in read_batches(footprints, ("id", "geometry")):
+        areas = project_mended(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
+        near = np.flatnonzero(shapely.dwithin(areas, box, NEAR))
+        if len(near):
+            return str(batch["id"][int(near[0])])
+    return "unknown"
+
+
+def _difference(
+    lies: Pixels, shown: Pixels, where: str, image_at: Callable[[tuple[int, int]], str] | None
+) -> list[str]:
+    found = list[str]()
+    bare, astray = lies.outside(shown.grown()), shown.outside(lies.grown())
+    if bare:
+        of = f" in image {image_at(bare[0])}" if image_at else ""
+        text = f"{where}: {len(bare)} runs of pixels are empty, though there are images, first {bare[0]}{of}"
+        found.append(text)
+    if astray:
+        text = f"{where}: {len(astray)} runs of pixels are covered, though no image is near"
+        found.append(f"{text}, first {astray[0]}")
     both = len(Pixels.union(lies.side, [lies, shown]))
     differing = 2 * both - len(lies) - len(shown)
     if not found and differing > max(FEW, MAY_DIFFER * len(lies)):
