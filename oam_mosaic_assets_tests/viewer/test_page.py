@@ -524,7 +524,6 @@ def test_every_address_is_copied(stranger: Stranger, published: Published) -> No
     wanted = {
         "PMTiles": f"{stranger.root}global-mosaic.pmtiles",
         "PMTiles, this build": f"{stranger.root}{published.pointer.archive}",
-        "TileJSON": f"{stranger.root}global-mosaic.json",
         "PMTiles, raster coverage": f"{stranger.root}global-coverage-exact.pmtiles",
         "PMTiles, imagery": f"{stranger.root}global-imagery.pmtiles",
         "Vector tiles (XYZ)": VECTOR_TILES,
@@ -539,6 +538,17 @@ def test_every_address_is_copied(stranger: Stranger, published: Published) -> No
         page.get_by_role("button", name=f"Copy the address for {client}", exact=True).click()
         expect(page.locator("#live")).to_have_text(f"Copied the address for {client}")
         assert page.evaluate("navigator.clipboard.readText()") == address
+
+
+def test_the_tilejson_of_a_bucket_is_offered(stranger: Stranger, published: Published) -> None:
+    """That of a folder is not: the archive's address in it is that of a file."""
+    config = json.loads((published.store / "mosaic" / "viewer" / "config.json").read_text())
+    config["public"] = "https://bucket.example.org/"
+    stranger.page.route("**/config.json", lambda route: route.fulfill(json=config))
+    stranger.opens()
+    stranger.page.get_by_role("heading", name="Use it in your map").click()
+    offered = stranger.page.locator("#addresses li", has=stranger.page.get_by_text("TileJSON", exact=True))
+    expect(offered.locator("code")).to_have_text("https://bucket.example.org/global-mosaic.json")
 
 
 def test_an_address_that_may_not_be_copied_is_marked(stranger: Stranger) -> None:

@@ -21,12 +21,14 @@ export function addresses({ config, pointer, coverage, imagery }: Mosaic): Addre
       how: "Never changes: for maps that stay open, and for whoever quotes it.",
       address: publicAddress(config, pointer.archive),
     },
-    {
+  ];
+  if (config.public !== null) {  // in a folder it names the archive as a file of the machine that built it
+    found.push({
       client: "TileJSON",
       how: "Zooms, bounds and fields, for maps that read PMTiles.",
       address: publicAddress(config, config.tilejson),
-    },
-  ];
+    });
+  }
   if (coverage !== null) {
     found.push({
       client: "PMTiles, raster coverage",
