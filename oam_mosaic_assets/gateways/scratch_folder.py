@@ -21,6 +21,9 @@ from oam_mosaic_assets.gateways.folder_store import REFUSALS
 
 _LOCK: Final = ".lock"
 
+UNUSABLE: Final = REFUSALS | {errno.ENOENT}  # the latter below /proc
+"""What an `OSError` says of a folder that is no place for this user's files; anything else may pass."""
+
 
 @contextmanager
 def folder_in_use(root: Path) -> Iterator[Path]:
@@ -39,7 +42,7 @@ def folder_in_use(root: Path) -> Iterator[Path]:
         _sweep(root)
         lock, descriptor = _new_lock(root)
     except OSError as fault:
-        if fault.errno not in REFUSALS | {errno.ENOENT}:  # the latter below /proc
+        if fault.errno not in UNUSABLE:
             raise
         # unlike `Path.is_file`, this raises nothing if a folder above may not be entered
         what = "it is a file, not a folder" if os.path.isfile(root) else fault.strerror  # noqa: PTH113

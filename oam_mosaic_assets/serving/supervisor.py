@@ -19,9 +19,10 @@ from typing import IO, Any, Final, Self
 
 from oam_mosaic_assets.core.product import EXACT, IMAGERY
 from oam_mosaic_assets.core.release import Pointer, is_build_name
-from oam_mosaic_assets.errors import MosaicError, ServerFailed, ServerMissing, StoreRefused
+from oam_mosaic_assets.errors import DiskFull, MosaicError, ServerFailed, ServerMissing, StoreRefused
 from oam_mosaic_assets.gateways.object_store import ObjectStore
-from oam_mosaic_assets.gateways.scratch_folder import not_usable
+from oam_mosaic_assets.gateways.scratch_folder import UNUSABLE, not_usable
+from oam_mosaic_assets.gateways.whole_file import NO_ROOM
 from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.front import FrontServer
 from oam_mosaic_assets.serving.generation import Generation, start_generation
@@ -72,17 +73,24 @@ class Supervisor:
         """Start to serve, with nothing so far.
 
         Raises:
-            SettingsError: `MOSAIC_SCRATCH` cannot be used.
+            SettingsError: `MOSAIC_SCRATCH` is no place for this user's files.
+            DiskFull: there is no room in it.
             ServerMissing: nginx does not serve, or another tile server uses the folder.
         """
         try:
             self._claim_folder()
+            try:
+                self._front.open(self._health_of(None))
+            except BaseException:
+                self._stop()
+                raise
         except OSError as fault:
-            raise not_usable(self._folder.parent, f"{fault.strerror}: {fault.filename}") from None
-        try:
-            self._front.open(self._health_of(None))
-        except BaseException:
-            self._stop()
+            place = self._folder.parent
+            if fault.errno in NO_ROOM:
+                hint = "Free some space, or set MOSAIC_SCRATCH to a folder on a larger disk."
+                raise DiskFull(f"{place} cannot be written to: {fault.strerror}.", hint=hint) from None
+            if fault.errno in UNUSABLE:
+                raise not_usable(place, f"{fault.strerror}: {fault.filename}") from None
             raise
         vector, raster, viewer = self._settings.serve_ports
         if os.geteuid() == 0:

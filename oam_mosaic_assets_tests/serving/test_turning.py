@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import logging
 import os
 import shutil
 import signal
@@ -25,6 +27,8 @@ from oam_mosaic_assets.core.release import ARCHIVE, Keys
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.viewer import INDEX
+from oam_mosaic_assets.serving.supervisor import Supervisor
+from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
@@ -371,6 +375,35 @@ def test_a_scratch_folder_that_cannot_be_used_is_named(tmp_path: Path, scratch: 
     assert f"MOSAIC_SCRATCH, {tmp_path / scratch}, cannot be used: {fault}: " in refused.stderr
     assert "Kind: SettingsError" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_scratch_folder_without_room_is_no_wrong_setting(tmp_path: Path) -> None:
+    with a_small_disk() as disk:
+        fill(disk, room=0)
+        environment = {"PATH": os.environ["PATH"], "MOSAIC_SCRATCH": str(disk)}
+        ended = subprocess.run(
+            [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert f"oam-mosaic: {disk} cannot be written to: No space left on device." in ended.stderr
+    assert "Kind: DiskFull" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_fault_of_the_scratch_folder_that_may_pass_is_no_wrong_setting(
+    tmp_path: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(Path, "mkdir", failing)
+    settings = Settings.read({"MOSAIC_SCRATCH": str(tmp_path)})
+    with (
+        pytest.raises(OSError, match=os.strerror(fault)),
+        Supervisor(settings, store, logging.getLogger("serve")),
+    ):
+        pass
 
 
 def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> None:
