@@ -24,8 +24,8 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
         confirm: why the new build may pass the guards.
 
     Returns:
-        0 if nothing in this place names the image any more, even if the build failed; else the build's exit
-        code, or 1 if the build succeeded.
+        0 if nothing in this place can hold the image any more, even if the build failed; else the build's
+        exit code, or 1 if the build succeeded.
 
     Raises:
         SettingsError: `name` cannot be an id, or no catalogue that may hold it is set.
@@ -43,13 +43,13 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
         code = run_job("global_mosaic", confirm=confirm, is_takedown=True)
         with folder_in_use(settings.mosaic_scratch) as folder:  # for copies of archives
             found = purge(releases, name, folder=folder, say=say)
-        if not found.left:
+        if found.is_gone:
             releases.takedowns.mark_gone(name)
     except BaseException:
         say(f"{name} is on the takedown list, but may still be public: run the same command again")
         raise
     _report(releases, name, found, advised=code == Refused.exit_code)
-    return (code or Passing.exit_code) if found.left else 0
+    return 0 if found.is_gone else (code or Passing.exit_code)
 
 
 def _see_whether_it_is_known(settings: Settings, name: str) -> None:
@@ -83,6 +83,11 @@ def _report(releases: Releases, name: str, found: Purged, *, advised: bool) -> N
         print(f"{searched}; none named it: if you mistyped the id, --undo it")  # noqa: T201
     else:
         print(f"{searched}; nothing that is left names it")  # noqa: T201
+    if found.unnamed:
+        print(  # noqa: T201
+            f"nothing tells whether it is in {', '.join(found.unnamed)}, which another machine may be about "
+            "to use, or a killed build left. Run this again in an hour"
+        )
 
 
 def list_takedowns(*, as_json: bool) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.release import RUN_LOGS, is_build_name
 from oam_mosaic_assets.gateways.history import delete_releases
-from oam_mosaic_assets.gateways.imagery.partition import UNJOINED, read_state
+from oam_mosaic_assets.gateways.imagery.partition import LEFT_BEHIND, UNJOINED, read_state
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.ownership import FOREIGN
 from oam_mosaic_assets.gateways.releases import Releases
@@ -23,11 +24,19 @@ class Purged:
         searched: how many objects were read.
         deleted: the builds, and keys of other objects, that held it; they are gone.
         left: keys of objects that hold it, but are public or belong to no build, so were not deleted.
+        unnamed: keys of archives of imagery, younger than `LEFT_BEHIND`, that no partition's state names:
+            another machine is saving them, or a killed build left them. Nothing tells which images they show.
     """
 
     searched: int
     deleted: tuple[str, ...]
     left: tuple[str, ...]
+    unnamed: tuple[str, ...]
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing that is left can hold the image."""
+        return not self.left and not self.unnamed
 
 
 def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], None]) -> Purged:
@@ -76,11 +85,18 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
                 delete_releases(store, keys, [build])
                 releases.staged.discard(build)
                 deleted.add(build)
-        if unnamed := _unnamed(releases):
-            store.delete(unnamed)
-            deleted.update(unnamed)
+        unnamed = _unnamed(releases)
+        # one that is younger may be what another machine is saving: its state would name what is gone
+        old = [each.key for each in unnamed if datetime.now(UTC) - each.written_at > LEFT_BEHIND]
+        store.delete(old)
+        deleted.update(old)
         store.abandon_uploads(keys.releases_root, older_than_seconds=0.0)
-    return Purged(searched=searched, deleted=tuple(sorted(deleted)), left=tuple(left))
+    return Purged(
+        searched=searched,
+        deleted=tuple(sorted(deleted)),
+        left=tuple(left),
+        unnamed=tuple(each.key for each in unnamed if each.key not in deleted),
+    )
 
 
 def _objects(releases: Releases) -> Iterator[StoredObject]:
@@ -93,16 +109,16 @@ def _objects(releases: Releases) -> Iterator[StoredObject]:
     yield from (each for each in fixed if each is not None)
 
 
-def _unnamed(releases: Releases) -> list[str]:
-    """Archives of imagery that no partition's state names: a killed build's, and pixels bear no names."""
+def _unnamed(releases: Releases) -> list[StoredObject]:
+    """Archives of imagery that no partition's state names: pixels bear no ids, so any image may be there."""
     store, root = releases.store, releases.keys.imagery
-    there = [each.key for each in store.keys(root) if each.key.endswith(".pmtiles")]
+    there = [each for each in store.keys(root) if each.key.endswith(".pmtiles")]
     named = set[str]()
-    for partition in {f"{key.rpartition('/')[0]}/" for key in there}:
+    for partition in {f"{each.key.rpartition('/')[0]}/" for each in there}:
         state, _ = read_state(store, partition)
         named |= {f"{partition}{state.tiles}", f"{partition}{state.lossless}"}
     # blocks that are not packed yet name their images themselves
-    return [key for key in there if key not in named and f"/{UNJOINED}" not in key]
+    return [each for each in there if each.key not in named and f"/{UNJOINED}" not in each.key]
 
 
 def _owner(releases: Releases, key: str) -> str:

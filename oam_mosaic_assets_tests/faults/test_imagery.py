@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import dagster as dg
@@ -20,6 +21,8 @@ from oam_mosaic_assets.core.imagery.grey import GREY_PLAN
 from oam_mosaic_assets.core.imagery.pixels import TILE, decoded, straightened
 from oam_mosaic_assets.core.product import IMAGERY, MOSAIC
 from oam_mosaic_assets.definitions import build_definitions
+from oam_mosaic_assets.gateways.imagery.partition import STATE
+from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.takedowns import Takedowns
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
@@ -239,6 +242,31 @@ def test_an_image_that_is_taken_down_is_in_no_partition_and_no_tile(pictured: Si
         content = pictured.store.get_bytes(each.key)
         assert content is not None
         assert gone["id"].encode() not in content[0], each.key
+
+
+def test_a_takedown_is_not_finished_while_another_machine_may_be_saving_the_image(
+    pictured: Site, nginx: Nginx, capfd: pytest.CaptureFixture[str]
+) -> None:
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    gone = items(nginx)[0]["id"]
+    state = next(each.key for each in pictured.store.keys(pictured.keys.imagery) if each.key.endswith(STATE))
+    archive = f"{state.removesuffix(STATE)}0123456789abcdef-tiles.pmtiles"
+    pictured.store.put_bytes(archive, b"its pixels", Headers("application/vnd.pmtiles"))
+    capfd.readouterr()
+
+    assert pictured.command("takedown", gone, "--reason", "asked for") == 1
+
+    told = capfd.readouterr().out
+    assert f"nothing tells whether it is in {archive}" in told
+    assert "Run this again in an hour" in told
+    assert pictured.store.head(archive) is not None
+    assert pictured.command("takedown", "--list") == 0
+    assert "not gone yet" in capfd.readouterr().out
+
+    os.utime(pictured.folder / "store" / archive, (0, 0))
+    assert pictured.command("takedown", gone, "--reason", "asked for") == 0
+    assert pictured.store.head(archive) is None
 
 
 def test_partitions_are_named_as_dagster_shows_them(pictured: Site) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -24,16 +24,21 @@ from oam_mosaic_assets.core.imagery.state import Looked, Skipped, Tally, looked_
 from oam_mosaic_assets.gateways.imagery.asking import Asking
 from oam_mosaic_assets.gateways.imagery.cutting import Cutting, InWork, name_of, next_of
 from oam_mosaic_assets.gateways.imagery.packing import LOSSLESS, TILES, metadata_of, pack
-from oam_mosaic_assets.gateways.imagery.partition import STATE, UNJOINED, Budget, Kept, Overtaken, read_state
+from oam_mosaic_assets.gateways.imagery.partition import (
+    LEFT_BEHIND,
+    STATE,
+    UNJOINED,
+    Budget,
+    Kept,
+    Overtaken,
+    read_state,
+)
 from oam_mosaic_assets.gateways.imagery.workers import Job, Workers
 from oam_mosaic_assets.gateways.object_store import Headers, PreconditionFailed, StoredObject
 
 _ARCHIVE: Final = Headers("application/vnd.pmtiles")
 _JSON: Final = Headers("application/json")
 _LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
-
-LEFT_BEHIND: Final = timedelta(hours=1)
-"""How old an archive must be that no state names, to be a killed build's: others name theirs at once."""
 
 
 class Building:

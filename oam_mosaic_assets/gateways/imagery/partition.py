@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -26,6 +26,9 @@ STATE: Final = "state.json"
 
 UNJOINED: Final = "work/"
 """Below a partition's prefix in the store: blocks that are finished but not yet packed into its archives."""
+
+LEFT_BEHIND: Final = timedelta(hours=1)
+"""How old an archive must be that no state names, to be a killed build's: others name theirs at once."""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -26,10 +28,10 @@ from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.coverage import Shown
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.imagery.packing import LOSSLESS, TILES
-from oam_mosaic_assets.gateways.imagery.partition import STATE, Budget
+from oam_mosaic_assets.gateways.imagery.partition import LEFT_BEHIND, STATE, Budget
 from oam_mosaic_assets.gateways.imagery_mosaic import COLUMNS, ByPartition, ImageryMosaic, ImageryPlan
 from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
-from oam_mosaic_assets.gateways.purge import purge
+from oam_mosaic_assets.gateways.purge import Purged, purge
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.gateways.imagery.bench import ROOT, Bench, drone
 from oam_mosaic_assets_tests.images import ImageOf, Writing, write_image
@@ -287,14 +289,44 @@ def test_a_takedown_finds_the_pixels_that_a_killed_build_left(
     with pytest.raises(KeyboardInterrupt):
         bench.build(flights[1:])
     assert before <= {each.key for each in store.keys(ROOT)}
+    long_ago = time.time() - LEFT_BEHIND.total_seconds() - 1
+    for each in before:
+        os.utime(tmp_path / "store" / each, (long_ago, long_ago))
     (folder := tmp_path / "purged").mkdir()
 
     found = purge(Releases(store, Keys()), flights[0].id, folder=folder, say=lambda _: None)
 
     assert {*found.deleted} == before
-    assert not found.left
+    assert found.is_gone
     assert not before & {each.key for each in store.keys(ROOT)}
     assert bench.build(flights[1:]).made == 0
+
+
+def test_a_takedown_spares_what_another_machine_is_saving(
+    nginx: Nginx, flights: list[Image], tmp_path: Path
+) -> None:
+    """Its archives are there and no state names them yet; which images they show, nothing tells."""
+    bench = Bench(tmp_path, nginx.host)
+    bench.build(flights[:2])
+    bench.store = store = Shared(tmp_path / "store")
+    before = {each.key for each in store.keys(ROOT) if each.key.endswith(".pmtiles")}
+    (folder := tmp_path / "purged").mkdir()
+    found: list[Purged] = []
+
+    def take_down() -> None:
+        releases = Releases(FolderStore(tmp_path / "store"), Keys())
+        found.append(purge(releases, "of another partition", folder=folder, say=lambda _: None))
+
+    store.when, store.happens = "state.json", take_down
+
+    assert bench.build(flights).read == len(flights)
+
+    assert alphas(bench, flights) == [255] * len(flights)
+    (purged,) = found
+    archives = {each.key for each in store.keys(ROOT) if each.key.endswith(".pmtiles")}
+    assert archives - before == {*purged.unnamed}
+    assert (purged.deleted, purged.is_gone) == ((), False)
+    assert purge(Releases(store, Keys()), "of another partition", folder=folder, say=lambda _: None).is_gone
 
 
 def test_an_image_that_failed_in_one_partition_may_show_nothing_in_another(
