@@ -52,11 +52,11 @@ def global_imagery_pmtiles(
     with failing_clearly():
         snapshot = stac_footprints.facts["snapshot"]
         with ByPartition(stac_footprints.path, scratch.folder("imagery_snapshot")) as images:
-            tiles = images.tiles()
-            tally = bring_up_to_date(
-                context, imagery, images, tiles, scratch, progress, budget=imagery.plan.budget()
-            )
+            tiles, budget = images.tiles(), imagery.plan.budget()
+            tally = bring_up_to_date(context, imagery, images, tiles, scratch, progress, budget=budget)
             imagery.report(tally, stac_footprints.build)
+            # what a host that is down puts off is not tried again before the next day
+            joined = imagery.joined(tiles, tally.left if budget.is_spent else 0)
             archive = scratch.folder(IMAGERY.asset) / IMAGERY.name
             imagery.write(
                 archive,
@@ -77,6 +77,7 @@ def global_imagery_pmtiles(
         plan=imagery.plan.name,
         imagery={"kind": imagery.plan.kind, **_numbers(tally)},
         partitions=[each.partition for each in tiles],
+        joined=joined,
     )
 
 

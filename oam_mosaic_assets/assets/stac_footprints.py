@@ -13,12 +13,14 @@ from oam_mosaic_assets import __version__
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.footprint import NAMELESS, Footprint, SetAside
+from oam_mosaic_assets.core.product import IMAGERY
 from oam_mosaic_assets.core.release import Pointer, counts
 from oam_mosaic_assets.core.rereading import reading_digest
 from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA, TABLE, write_snapshot
 from oam_mosaic_assets.core.snapshot import Snapshot as Found
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, EmptyCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
+from oam_mosaic_assets.gateways.imagery_mosaic import ImageryMosaic
 from oam_mosaic_assets.gateways.last_build import BEFORE
 from oam_mosaic_assets.gateways.reading import footprints as footprints_of
 from oam_mosaic_assets.gateways.releases import Releases
@@ -101,12 +103,14 @@ def stac_footprints(
     releases: dg.ResourceParam[Releases],
     progress: dg.ResourceParam[Progress],
     watch: dg.ResourceParam[Watch],
+    imagery: dg.ResourceParam[ImageryMosaic],
     scratch: Scratch,
 ) -> Iterator[dg.MaterializeResult[Artifact]]:
     """Every image's footprint, from one snapshot of the catalogue, as GeoParquet (EPSG:4326).
 
     Images that cannot be drawn are set aside in a separate table, with the reason and the offending value. If
-    the catalogue's watermark shows that nothing changed since the public build, nothing is read or built.
+    the catalogue's watermark shows that nothing changed since the public build, nothing is read or built;
+    except if there is more imagery to show: other machines read some, or a spent budget left some over.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
     for remark in mosaic_plan.remarks:
@@ -117,7 +121,13 @@ def stac_footprints(
         taken_down = releases.takedowns.ids()
         basis = watch.basis(snapshot, taken_down)
         if not MUST_BUILD.intersection(context.run.tags):
-            pointer = note_unchanged(releases, basis, taken_at=snapshot.taken_at, say=context.log.info)
+            pointer = note_unchanged(
+                releases,
+                basis,
+                imagery=imagery if IMAGERY in releases.keys.products else None,
+                taken_at=snapshot.taken_at,
+                say=context.log.info,
+            )
             if pointer is not None:
                 _say_unchanged(context, pointer, releases)
                 return

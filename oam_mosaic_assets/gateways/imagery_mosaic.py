@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import pickle
 import resource
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,7 +38,7 @@ from oam_mosaic_assets.core.tiling import ATTRIBUTION
 from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.coverage import Shown, make_coverage
 from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
-from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets.gateways.imagery.partition import STATE, Budget
 from oam_mosaic_assets.gateways.imagery.workers import Workers
 from oam_mosaic_assets.gateways.imagery_blocks import Partition
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
@@ -201,6 +202,37 @@ class ImageryMosaic:
         content = json.dumps({"build": build, **stated}, ensure_ascii=False, indent=1).encode()
         self._store.put_bytes(self._keys.imagery_report, content, Headers("application/json"))
         return content
+
+    def joined(self, tiles: Collection[Tile], left: int) -> dict[str, Any]:
+        """What a build's manifest states for `has_more`.
+
+        To be asked before it joins the partitions: what another machine builds meanwhile counts as more.
+
+        Args:
+            tiles: the partitions.
+            left: how many of their blocks are left because its budget was spent.
+        """
+        return {"partitions": self._built({each.partition for each in tiles}), "left": left}
+
+    def has_more(self, joined: Mapping[str, Any]) -> bool:
+        """Whether a build of the same images would show more than one that stated this; see `joined`.
+
+        It would if another machine has built partitions since, or if it may go on where that one's budget
+        ended.
+        """
+        goes_on = bool(joined.get("left")) and not self.plan.budget().is_spent
+        return goes_on or joined.get("partitions") != self._built()
+
+    def _built(self, names: Set[str] | None = None) -> str:
+        """A digest of the states of these partitions, or of all, as they are now."""
+        root = self._keys.imagery
+        states = [
+            (name, each.etag)
+            for each in self._store.keys(root)
+            for name, _, rest in [each.key.removeprefix(root).partition("/")]
+            if rest == STATE and (names is None or name in names)
+        ]
+        return hashlib.sha256(json.dumps(states).encode()).hexdigest()[:32]
 
     def unread(self, build: str) -> Unread | None:
         """What a build has not read, from its report; None if that is gone, or another build's by now."""

@@ -193,6 +193,11 @@ def _is(digest: object, path: Path) -> bool:
     return bool(sha256_of(path) == digest)
 
 
+def stated_of_imagery(releases: Releases, build: str) -> Mapping[str, Any]:
+    """What a build's manifest says of its imagery, see `ImageryMosaic.joined`; empty if it says nothing."""
+    return _stated(_manifest(releases, build), "imagery") or {}
+
+
 def _manifest(releases: Releases, build: str) -> Any:
     """The manifest of a build that is or was public; None if it is gone or cannot be read."""
     found = releases.store.get_bytes(releases.keys.release(build, MANIFEST))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -28,6 +29,8 @@ from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx
+from oam_mosaic_assets_tests.servers.pgstac_items import load_items
+from oam_mosaic_assets_tests.servers.postgres import PRODUCTION_PGSTAC, PgstacDatabase, PostgresServer
 
 FLIGHTS = 3
 HOSTILE = [
@@ -43,6 +46,16 @@ def pictured(new_site: Site, nginx: Nginx) -> Site:
     new_site.environment |= {"MOSAIC_PRODUCTS": "imagery", "IMAGERY_PRIVATE_HOSTS": nginx.host}
     write_items(new_site.items, items(nginx))
     return new_site
+
+
+@pytest.fixture
+def database(pictured: Site, nginx: Nginx, postgres: PostgresServer) -> Iterator[PgstacDatabase]:
+    """The same catalogue as a database, which can tell that nothing changed; the installation reads it."""
+    created = postgres.create_pgstac("imagery", PRODUCTION_PGSTAC)
+    load_items(created, items(nginx))
+    pictured.environment |= {**created.environment, "STAC_ITEMS": ""}
+    yield created
+    postgres.drop(created.name)
 
 
 def items(nginx: Nginx) -> list[dict[str, Any]]:
@@ -217,6 +230,7 @@ def test_an_image_that_is_being_taken_down_is_read_in_no_partition(pictured: Sit
     assert outcome.success, outcome.log
 
 
+@pytest.mark.usefixtures("database")
 def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured: Site, nginx: Nginx) -> None:
     """The partitions' job works from the store alone; the next build assembles what it finds there."""
     pictured.environment["IMAGERY_BUDGET_HOURS"] = "0"
@@ -225,9 +239,41 @@ def test_what_the_budget_leaves_is_read_in_partitions_by_other_machines(pictured
     assert [alpha_at(pictured, each) for each in items(nginx)] == [102] * len(items(nginx))  # all grey
     del pictured.environment["IMAGERY_BUDGET_HOURS"]
     read_all_partitions(pictured)
-    outcome = pictured.run({"IMAGERY_BUDGET_HOURS": "0"}, tags={ANEW_TAG: "yes"})
+    outcome = pictured.run({"IMAGERY_BUDGET_HOURS": "0"})
     assert outcome.success, outcome.log
     assert [alpha_at(pictured, each) for each in items(nginx)[:FLIGHTS]] == [255] * FLIGHTS
+    assert "Nothing changed since" in pictured.run().log
+
+
+@pytest.mark.usefixtures("database")
+def test_a_build_goes_on_where_the_budget_of_the_last_one_ended(pictured: Site, nginx: Nginx) -> None:
+    outcome = pictured.run({"IMAGERY_BUDGET_HOURS": "0"})
+    assert outcome.success, outcome.log
+    assert "Nothing changed since" in pictured.run({"IMAGERY_BUDGET_HOURS": "0"}).log, "it may read nothing"
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    assert [alpha_at(pictured, each) for each in items(nginx)[:FLIGHTS]] == [255] * FLIGHTS
+    assert "Nothing changed since" in pictured.run().log
+
+
+def test_where_no_partition_was_built_since_nothing_is_made(pictured: Site, database: PgstacDatabase) -> None:
+    """Not even after a build whose publication deleted the partition of an image that left the catalogue."""
+    pictured.environment["MAX_SHRINK_SHARE"] = "1"
+    before = pictured.published()
+    *_, gone = some_items(FLIGHTS + len(HOSTILE))  # far from all flights
+    with database.connect() as connection:
+        connection.execute("DELETE FROM items WHERE id = %s", [gone["id"]])
+    partitions = pictured.instance.get_dynamic_partitions("imagery")
+    assert pictured.run().success
+    assert len(pictured.instance.get_dynamic_partitions("imagery")) < len(partitions)
+    public = pictured.stays_whole()
+    assert public.build != before.build
+
+    again = pictured.run()
+
+    assert again.success, again.log
+    assert f"Nothing changed since {public.build}" in again.log
+    assert pictured.stays_whole().build == public.build
 
 
 def test_an_image_that_is_taken_down_is_in_no_partition_and_no_tile(pictured: Site, nginx: Nginx) -> None:
