@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from oam_mosaic_assets.core.geometry import Area, Undrawable, drawable, shortened
+from oam_mosaic_assets.core.geometry import Area, Undrawable, drawable
 from oam_mosaic_assets.core.rendering import render_query
+from oam_mosaic_assets.core.shortened import shortened
 
 FINEST_GSD: Final = 0.001
 """Metres. Smaller values are degrees per pixel (1.9e-07) that were mistaken for metres."""

@@ -20,6 +20,7 @@ from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.grid import project
+from oam_mosaic_assets.core.shortened import shortened
 
 MERCATOR_LATITUDE: Final = 85.0511287798065
 """Where Web Mercator ends, degrees north and south: atan(sinh(pi)), which makes its world a square; rounded
@@ -40,8 +41,18 @@ LARGEST_FRAME: Final = 1 / 50
 """Share of the map that a bounding box may take up, so that long diagonal strips pass."""
 
 MOST_CROSSINGS: Final = 50_000
-"""How often an outline may cross itself. Repairing one that does takes a second and 100 MB, and four times as
-much of both for twice as many corners of a tangle."""
+"""How often an outline may cross itself, or parts and holes each other. Repairing one that does takes a
+second and 100 MB, and four times as much of both for twice as many corners of a tangle."""
+
+_OWN_NEIGHBOURS: Final = 3
+"""The sides that each side of an outline meets without crossing any: itself, and one at each end."""
+
+_NEIGHBOURS: Final = 30
+"""The same for sides of parts that share corners and sides: more than in any regular mesh."""
+
+MOST_HOPS: Final = 100
+"""How often an outline round a pole may pass the antimeridian; a coast may do so some ten times. Finding the
+way takes quadratic time, and nests as many calls."""
 
 _PAIRS_TOGETHER: Final = 2**20
 """The most pairs of sides of an outline that are examined together."""
@@ -127,7 +138,7 @@ def drawable(geometry: object) -> Area:
 
 
 def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
-    whole: BaseGeometry = shapely.union_all(parts) if len(parts) != 1 else parts[0]
+    whole: BaseGeometry = _united(parts) if len(parts) != 1 else parts[0]
     bounds = shapely.bounds(whole)  # NaN if it is empty
     if bounds[1] < -MERCATOR_LATITUDE or bounds[3] > MERCATOR_LATITUDE:
         whole = _areas_only(
@@ -260,11 +271,19 @@ def _unwrapped(rings: Sequence[list[tuple[float, float]]]) -> Iterator[BaseGeome
 
 
 def _round_a_pole(rings: Sequence[list[tuple[float, float]]]) -> BaseGeometry:
+    if sum(map(_hops, rings)) > MOST_HOPS:
+        raise Undrawable("no_way_round", f"its rings pass the antimeridian more than {MOST_HOPS} times")
     try:
         polygon = antimeridian.fix_polygon(_polygon(rings), fix_winding=True, great_circle=False)
     except (ValueError, AssertionError) as error:  # it asserts that every hole has an outline
         raise Undrawable("no_way_round", str(error) or "its rings cannot be joined") from None
     return _areas_only(polygon)
+
+
+def _hops(ring: Sequence[tuple[float, float]]) -> int:
+    """How often a ring passes the antimeridian, if each side takes the shorter way."""
+    longitudes = (np.array([lon for lon, _ in ring]) + ANTIMERIDIAN) % ROUND_THE_WORLD
+    return int((np.abs(np.diff(longitudes)) > HALF_THE_WORLD).sum())
 
 
 def _reach(ring: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -285,13 +304,20 @@ def _enclosed(rings: Sequence[list[tuple[float, float]]]) -> BaseGeometry:
         return polygon
     # ring by ring, because make_valid takes a hole outside its outline for an outline of its own
     outline, *holes = [_areas_only(Polygon(ring)) for ring in rings if ring]
+    _refuse_tangled([outline, *holes], _NEIGHBOURS)
     return _areas_only(shapely.difference(outline, shapely.union_all(holes)))
+
+
+def _united(parts: Sequence[BaseGeometry]) -> BaseGeometry:
+    _refuse_tangled(parts, _NEIGHBOURS)
+    whole: BaseGeometry = shapely.union_all(parts)
+    return whole
 
 
 def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
     """The geometry made valid, without any points and lines left over."""
     if not geometry.is_valid:
-        _refuse_tangled(geometry)
+        _refuse_tangled([geometry], _OWN_NEIGHBOURS)
         # "structure" keeps what an outline encloses; "linework" would turn overlapping rings inside out
         geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
     if isinstance(geometry, Polygon | MultiPolygon):
@@ -299,25 +325,16 @@ def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
     return shapely.union_all([part for part in shapely.get_parts(geometry) if part.area > 0.0])
 
 
-def _refuse_tangled(geometry: BaseGeometry) -> None:
-    corners, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(geometry)), return_index=True)
-    sides = shapely.linestrings(np.stack([corners[:-1], corners[1:]], axis=1)[ring[:-1] == ring[1:]])
-    tree, step, met = shapely.STRtree(sides), max(1, _PAIRS_TOGETHER // max(1, len(sides))), 0
+def _refuse_tangled(areas: Sequence[BaseGeometry], neighbours: int) -> None:
+    rings = shapely.get_rings(shapely.get_parts(areas))
+    corners, ring = shapely.get_coordinates(rings, return_index=True)
+    ends = np.stack([corners[:-1], corners[1:]], axis=1)[ring[:-1] == ring[1:]]
+    if len(ends) ** 2 < 2 * MOST_CROSSINGS:
+        return
+    sides = shapely.linestrings(ends)
+    tree, step, met = shapely.STRtree(sides), max(1, _PAIRS_TOGETHER // len(sides)), 0
     for start in range(0, len(sides), step):
         some = sides[start : start + step]
-        # each meets itself and its neighbours, and each crossing is met from both sides
-        met += tree.query(some, predicate="intersects").shape[1] - 3 * len(some)
-        if met > 2 * MOST_CROSSINGS:
+        met += tree.query(some, predicate="intersects").shape[1] - neighbours * len(some)
+        if met > 2 * MOST_CROSSINGS:  # each is met from both sides
             raise Undrawable("beyond_repair", f"it crosses itself more than {MOST_CROSSINGS:,} times")
-
-
-def shortened(value: object) -> str:
-    """The offending value as text, cut to a length that fits a table."""
-    try:
-        text = value if isinstance(value, str) and value.isprintable() else repr(value)
-    except (RecursionError, ValueError):  # nested too deeply, or more digits than Python converts
-        text = "something that cannot be shown"
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
-
-
-_SHORT: Final = 160

@@ -6,14 +6,17 @@ import json
 import math
 from pathlib import Path
 from random import Random
+from time import process_time
 from typing import Any
 
+import numpy as np
 import pytest
 import shapely
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from oam_mosaic_assets.core.geometry import MERCATOR_LATITUDE, REASONS, Area, Undrawable, drawable, shortened
+from oam_mosaic_assets.core.geometry import MERCATOR_LATITUDE, REASONS, Area, Undrawable, drawable
+from oam_mosaic_assets.core.shortened import shortened
 from oam_mosaic_assets_tests.core.strategies import clean_areas, examples, geometries, misshapen
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
@@ -168,6 +171,79 @@ def test_a_tangle_is_refused_before_its_repair_takes_all_memory() -> None:
         drawable(polygon(tangle))
     assert refused.value.reason == "beyond_repair"
     assert refused.value.value == "it crosses itself more than 50,000 times"
+
+
+def strips(count: int) -> list[list[list[float]]]:
+    """Rings: as many strips from west to east as from north to south, within one degree."""
+
+    def strip(west: float, south: float, east: float, north: float) -> list[list[float]]:
+        return [[west, south], [east, south], [east, north], [west, north]]
+
+    places = [(number / count, (number + 1 / 3) / count) for number in range(count)]
+    return [*(strip(at, 0, to, 1) for at, to in places), *(strip(0, at, 1, to) for at, to in places)]
+
+
+AROUND = [[-1, -1], [2, -1], [2, 2], [-1, 2]]
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "MultiPolygon", "coordinates": [[each] for each in strips(400)]},
+        {"type": "GeometryCollection", "geometries": [polygon(each) for each in strips(400)]},
+        polygon(AROUND, *strips(400)),
+        polygon([*AROUND[:2], *([2 - at / 500, 3 * (at % 2) - 1] for at in range(1500))], *strips(400)[400:]),
+    ],
+    ids=["parts", "members", "holes", "an outline and its holes"],
+)
+def test_so_is_a_tangle_of_several_rings(geometry: dict[str, Any]) -> None:
+    clock = process_time()
+    with pytest.raises(Undrawable) as refused:
+        drawable(geometry)
+    assert refused.value.reason == "beyond_repair"
+    assert refused.value.value == "it crosses itself more than 50,000 times"
+    assert process_time() - clock < 3.0
+
+
+def test_parts_that_share_their_sides_are_no_tangle() -> None:
+    """A mesh of squares, and one of triangles, of which up to eight meet in a corner."""
+    places = [(x / 80, y / 80) for x in range(80) for y in range(80)]
+    squares = [[[x, y], [x + 1 / 80, y], [x + 1 / 80, y + 1 / 80], [x, y + 1 / 80]] for x, y in places]
+    triangles = [
+        [corner, each[number - 1], [(each[0][0] + each[2][0]) / 2, (each[0][1] + each[2][1]) / 2]]
+        for each in squares
+        for number, corner in enumerate(each)
+    ]
+    for mesh in (squares, triangles):
+        whole = drawable({"type": "MultiPolygon", "coordinates": [[each] for each in mesh]})
+        assert whole.area == pytest.approx(1.0)
+
+
+CAP = [[-170, 84.9], [-90, 84.9], [0, 84.9], [90, 84.9], [170, 84.9]]
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        polygon([*CAP, *([179 if at % 2 else -179, 84.9 + at / 40_000] for at in range(4000))]),
+        polygon([[at * 100 % 360 - 180, 84.9 + at / 40_000] for at in range(4000)]),
+        polygon(CAP, *([[179, at], [-179, at], [180, at + 0.00001]] for at in np.linspace(84.95, 85, 2000))),
+    ],
+    ids=["a zigzag", "hops", "holes"],
+)
+def test_an_outline_that_passes_the_antimeridian_all_the_time_is_refused(geometry: dict[str, Any]) -> None:
+    clock = process_time()
+    with pytest.raises(Undrawable) as refused:
+        drawable(geometry)
+    assert refused.value.reason == "no_way_round"
+    assert refused.value.value == "its rings pass the antimeridian more than 100 times"
+    assert process_time() - clock < 3.0
+
+
+def test_an_outline_round_a_pole_may_pass_it_some_times() -> None:
+    beyond_the_map = [[lon, 86] for lon, _ in CAP]
+    ragged = [*beyond_the_map, *([179.9 if at % 2 else -179.9, 84.9 + at / 4000] for at in range(1, 10))]
+    assert_drawable(drawable(polygon(ragged)))
 
 
 def test_nesting_beyond_all_measure_is_refused() -> None:
