@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
+from oam_mosaic_assets.core.shortened import shortened
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.geoparquet import StacGeoparquet
 from oam_mosaic_assets.gateways.catalogue.json_rows import SHOWN_CHARACTERS, object_in
@@ -159,7 +160,7 @@ class ItemsFile:
                 any_is_ours = True
                 yield item
             elif len(others) <= NAMED:
-                others[str(item["collection"])[:SHOWN_CHARACTERS]] = None
+                others[shortened(item["collection"])] = None
         if others and not any_is_ours:
             named = ", ".join(list(others)[:NAMED]) + (", …" if len(others) > NAMED else "")
             raise CatalogueRefused(

@@ -17,6 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
+from oam_mosaic_assets.core.shortened import shortened
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable, MosaicError
 from oam_mosaic_assets.gateways.catalogue.pgstac_rows import Rows, Templates
 from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable, numbered
@@ -226,7 +227,7 @@ class PgstacCatalogue:
             )
         found = ask(_TEMPLATE, collection=self._collection)
         if not found:
-            others = ", ".join(name for (name,) in ask(_COLLECTIONS, limit=COLLECTIONS_NAMED))
+            others = ", ".join(shortened(name) for (name,) in ask(_COLLECTIONS, limit=COLLECTIONS_NAMED))
             raise CatalogueRefused(
                 f"{self.database} has no collection {self._collection!r}; available: {others or 'none'}",
                 hint="Set COLLECTION to one of these.",

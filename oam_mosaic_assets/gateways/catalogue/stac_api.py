@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
+from oam_mosaic_assets.core.shortened import shortened
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 from oam_mosaic_assets.gateways.catalogue.json_rows import SHOWN_CHARACTERS
 from oam_mosaic_assets.gateways.catalogue.source import Holdings, Item, Unreadable
@@ -124,7 +125,7 @@ class StacApiCatalogue:
         if api.is_there(f"{collections}/{quote(self._collection, safe='')}"):
             return
         others = _listed(self._understood(lambda: api.read_json(collections)).get("collections"))
-        names = [str(_mapping(each).get("id")) for each in others[:COLLECTIONS_NAMED]]
+        names = [shortened(_mapping(each).get("id")) for each in others[:COLLECTIONS_NAMED]]
         raise CatalogueRefused(
             f"{self._address.geturl()} has no collection {self._collection!r}; available:"
             f" {', '.join(names) or 'none'}",

@@ -18,6 +18,7 @@ from pystac_client.stac_api_io import StacApiIO
 from requests import TooManyRedirects
 from urllib3 import Retry
 
+from oam_mosaic_assets.core.shortened import shortened
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 
 PASSING_STATUSES: Final = (429, 500, 502, 503, 504)
@@ -120,16 +121,17 @@ class OneHostIO(StacApiIO):
         except APIError as error:
             cause = error.__context__
             status: int | None = getattr(error, "status_code", None)
-            told = " ".join(str(error).split())[:SHOWN_CHARACTERS]
+            told = " ".join(str(error).split())
+            shown = shortened(told, SHOWN_CHARACTERS)
         if isinstance(cause, TooManyRedirects):
             raise self._redirected(href, cause)
         if status is None:
-            message = f"{self._address.netloc} does not answer: {_trouble(cause) or told}"
+            message = f"{self._address.netloc} does not answer: {_trouble(cause) or shown}"
             for sign, hint in OF_TLS.items():
                 if sign in told:
                     raise CatalogueRefused(message, hint=hint)
         else:
-            message = f"{href.partition('?')[0]} answered with status {status}: {told}"
+            message = f"{href.partition('?')[0]} answered with status {status}: {shown}"
             if status not in PASSING_STATUSES:
                 refusal = NotThere if status == NOT_FOUND else CatalogueRefused
                 raise refusal(message, hint="Check STAC_API_URL and the permission to read it.")

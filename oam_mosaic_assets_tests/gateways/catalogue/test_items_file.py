@@ -171,6 +171,13 @@ def test_where_all_items_are_of_other_collections_these_are_named(path: Path) ->
         read(path, "mine")
 
 
+def test_their_names_command_no_terminal(path: Path) -> None:
+    path.write_bytes(lines_of(an_item("a", collection="x\u001b[2J\u001b]0;owned\u0007")))
+    with pytest.raises(CatalogueRefused, match="owned") as refused:
+        read(path, "mine")
+    assert refused.value.message.isprintable()
+
+
 def test_a_catalogue_is_called_by_the_path_and_the_collection() -> None:
     assert ItemsFile("data/items.ndjson").origin == "file data/items.ndjson"
     assert ItemsFile(Path("data/items.ndjson"), "oam").origin == "file data/items.ndjson, collection oam"

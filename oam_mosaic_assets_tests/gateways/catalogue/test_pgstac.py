@@ -245,6 +245,13 @@ def test_an_unknown_collection_is_refused_and_ten_others_named(database: PgstacD
     assert [f"collection-{n:02}" in refused.value.message for n in range(12)] == [True] * 10 + [False] * 2
 
 
+def test_the_name_of_a_collection_commands_no_terminal(database: PgstacDatabase) -> None:
+    load_items(database, [an_item("a", collection="x\u001b[2J\u001b]0;owned\u0007")])
+    with pytest.raises(CatalogueRefused, match="owned") as refused:
+        PgstacCatalogue(database.dsn, "openaerialmop").count()
+    assert refused.value.message.isprintable()
+
+
 @pytest.mark.parametrize("version", ["0.8.6", "0.11.0", "1.0.0", "unreleased"])
 def test_a_version_of_pgstac_that_is_not_known_is_refused_by_name(
     database: PgstacDatabase, version: str

@@ -297,6 +297,28 @@ def test_links_to_other_hosts_and_to_files_are_not_followed(link: str, rel: str)
         assert elsewhere.asked == []
 
 
+ESCAPES = "x\u001b[2J\u001b]0;owned\u0007"
+"""Clears a terminal and renames its window."""
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {
+            "/collections/openaerialmap": Answer({}, 404),
+            "/collections": Answer({"collections": [{"id": ESCAPES}]}),
+        },
+        {"/collections/openaerialmap": Answer(ESCAPES, 403)},
+    ],
+    ids=["the name of a collection", "the text of an error"],
+)
+def test_what_the_api_says_commands_no_terminal(others: dict[str, Answer]) -> None:
+    with scripted_api(a_page(), others=others) as api, pytest.raises(CatalogueRefused) as refused:
+        read(catalogue_of(api))
+    assert "owned" in refused.value.message
+    assert refused.value.message.isprintable()
+
+
 @pytest.mark.parametrize("search", ["search", "./search", "/search"])
 def test_links_without_a_host_lead_to_the_api(search: str) -> None:
     landing = LANDING | {"links": [{"rel": "search", "method": "POST", "href": search}]}
