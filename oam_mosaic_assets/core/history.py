@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer, in_pointer
+
+THINNED_AFTER_DAYS: Final = 1.0
+"""From this age on, only the last release of each day counts as young: there may be one every few minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +19,8 @@ class Retention:
 
     Attributes:
         builds: how many of the newest are kept, whatever their age.
-        days: for how many days after its publication any release is kept.
+        days: for how many days after its publication the last release of a day (UTC) is kept. The others are
+            kept for one day, or for as long if that is less.
     """
 
     builds: int = 7
@@ -102,8 +106,12 @@ def outlived(
         now: UTC.
     """
     newest = sorted((each.build for each in releases), reverse=True)[: retention.builds]
-    return [
-        each.build
-        for each in releases
-        if each.build not in {*newest, *spared} and now - each.published_at > timedelta(days=retention.days)
-    ]
+    in_order = sorted(releases, key=lambda each: (each.published_at, each.build))
+    last_of_day = {each.published_at.date(): each.build for each in in_order}
+    kept, lasting = {*newest, *spared}, set(last_of_day.values())
+
+    def is_young(each: Release) -> bool:
+        days = retention.days if each.build in lasting else min(retention.days, THINNED_AFTER_DAYS)
+        return now - each.published_at <= timedelta(days=days)
+
+    return [each.build for each in releases if each.build not in kept and not is_young(each)]

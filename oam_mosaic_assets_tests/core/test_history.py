@@ -46,6 +46,47 @@ def test_what_is_needed_is_kept_whatever_its_age() -> None:
     assert found == ["b"]
 
 
+@pytest.mark.parametrize("hour", [0, 12, 23])
+def test_of_a_release_every_five_minutes_older_days_keep_their_last(hour: int) -> None:
+    now = NOW + timedelta(hours=hour)
+    moments = [now - timedelta(minutes=5 * count) for count in range(288 * 30)]
+    there = [
+        Release(build=f"{moment:%Y%m%dT%H%M%SZ}-3f9c2a7d41be", published_at=moment)
+        for moment in reversed(moments)
+    ]
+    retention, spared = Retention(builds=7, days=30), {there[0].build, there[4000].build, there[-1].build}
+
+    gone = set(outlived(there, retention, spared=spared, now=now))
+
+    kept = [each for each in there if each.build not in gone]
+    assert len(kept) <= 7 + 288 + 30
+    assert {each.build for each in kept} >= spared | {each.build for each in there[-7:]}
+    assert there[-288:] == kept[-288:], "those of one day"
+    lasts = {each.published_at.date(): each for each in there}
+    assert lasts == {each.published_at.date(): each for each in kept}
+    older = [each for each in kept[:-289] if each.build not in spared]
+    assert set(older) <= set(lasts.values()), "of a day that is over, one is enough"
+    # so it is for those who come later: what was the last of its day stays that until it is too old
+    assert not outlived(kept, retention, spared=spared, now=now)
+    ten_days_on = set(outlived(kept, retention, spared=(), now=now + timedelta(days=10)))
+    assert [each for each in kept if each.build not in ten_days_on] == [
+        each
+        for each in kept
+        if (each in lasts.values() and now - each.published_at <= timedelta(days=20)) or each in there[-7:]
+    ]
+
+
+def test_of_releases_of_the_same_second_the_newer_build_is_the_last_of_its_day() -> None:
+    assert outlived(releases(9, 9, 5), Retention(builds=1, days=30), spared=(), now=NOW) == ["a"]
+    assert outlived(releases(9, 9, 5), Retention(builds=1, days=9), spared=(), now=NOW) == ["a"]
+
+
+def test_releases_of_one_day_are_kept_for_no_longer_than_any() -> None:
+    there = releases(0.75, 0.7, 0.3, 0.2)
+    assert outlived(there, Retention(builds=1, days=0.5), spared=(), now=NOW) == ["a", "b"]
+    assert not outlived(there, Retention(builds=1, days=30), spared=(), now=NOW)
+
+
 def test_the_one_before_is_what_was_public_then() -> None:
     there = [*releases(3, 2), Release(build="c", published_at=NOW, previous="a")]
     assert one_before("c", there) == "a"
