@@ -18,13 +18,14 @@ from rich.console import Console
 from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, PUBLISHED
 from oam_mosaic_assets.assets.rollback import REASON_TAG
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNCHANGED
-from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, rollback
+from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, imagery_partitions, rollback
 from oam_mosaic_assets.automation.processes import this_process
 from oam_mosaic_assets.automation.run_launcher import PROCESS_TAG
 from oam_mosaic_assets.cli import kind_of
 from oam_mosaic_assets.cli.releases import announcement
 from oam_mosaic_assets.cli.terminal import LinesAbove, TerminalProgress
 from oam_mosaic_assets.core.audit import GUARDS
+from oam_mosaic_assets.core.product import IMAGERY
 from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsError
@@ -99,6 +100,7 @@ def run_job(
         TAKEDOWN_TAG: "yes" if is_takedown else None,
         ANEW_TAG: "yes" if anew else None,
         PROCESS_TAG: this_process(),
+        dg.MAX_RUNTIME_SECONDS_TAG: "0" if _reads_without_limit(settings, job) else None,
     }
     tags = {**BY_HAND, **{name: value for name, value in stated.items() if value}}
     # a stream of its own: line-buffered and UTF-8, however standard error is set up
@@ -156,6 +158,15 @@ def instance_at(home: Path) -> dg.DagsterInstance:
             hint="Give this user write access there, or set DAGSTER_HOME to another folder.",
         ) from None
     return dg.DagsterInstance.from_ref(ref)
+
+
+def _reads_without_limit(settings: Settings, job: str) -> bool:
+    """Whether it may read images for as long as it takes, so that the daemon's time limit must not end it.
+
+    Other runs keep that limit: nothing else ends one whose command was killed where the daemon cannot see it.
+    """
+    reads_images = IMAGERY in settings.keys.products and job in {global_mosaic.name, imagery_partitions.name}
+    return reads_images and settings.imagery_budget_hours is None
 
 
 def _progress(console: Console) -> AbstractContextManager[Progress]:

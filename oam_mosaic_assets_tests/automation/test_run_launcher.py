@@ -6,6 +6,9 @@ import json
 import logging
 import socket
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
-from dagster._daemon.monitoring.run_monitoring import monitor_started_run
+from dagster._daemon.monitoring import run_monitoring
 
 from oam_mosaic_assets.automation.run_launcher import CodeServerRunLauncher, is_deserted
 from oam_mosaic_assets_tests.automation.live_dagster import until
@@ -55,16 +58,8 @@ def test_the_embedded_instance_is_told_so_within_half_a_minute(tmp_path: Path) -
 
 
 def test_a_build_whose_command_was_killed_is_marked_as_failed(site: Site) -> None:
-    number = site.folder / "number"
-    command, environment = site.command_line("build")
-    environment |= {"TIPPECANOE": slow_tippecanoe(site.folder, number)}
-    with subprocess.Popen(command, env=environment, cwd=site.folder, stderr=subprocess.DEVNULL) as build:
-        try:
-            until(lambda: build.poll() is not None or number.exists(), lambda: "it does not tile")
-            assert build.poll() is None
-            while_it_runs = monitored(site.instance)
-        finally:
-            build.kill()
+    with tiling(site):
+        while_it_runs = monitored(site.instance)
 
     after = monitored(site.instance)
 
@@ -75,11 +70,45 @@ def test_a_build_whose_command_was_killed_is_marked_as_failed(site: Site) -> Non
     assert site.run().success, "nothing waits for it"
 
 
+@pytest.mark.parametrize(
+    ("products", "hours", "status"),
+    [
+        ("mosaic,imagery", "none", dg.DagsterRunStatus.STARTED),
+        ("mosaic,imagery", "4", dg.DagsterRunStatus.FAILURE),
+        ("mosaic", "none", dg.DagsterRunStatus.FAILURE),
+    ],
+)
+def test_a_command_that_may_read_images_for_as_long_as_it_takes_is_not_ended_after_six_hours(
+    site: Site, monkeypatch: pytest.MonkeyPatch, products: str, hours: str, status: dg.DagsterRunStatus
+) -> None:
+    budget = {"IMAGERY_BUDGET_HOURS": hours, "IMAGERY_BUDGET_GB": "0"}
+    with tiling(site, MOSAIC_PRODUCTS=products, **budget):
+        assert monitored(site.instance).status is dg.DagsterRunStatus.STARTED
+        monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: time.time() + 7 * 3600)
+        assert monitored(site.instance).status is status
+
+
+@contextmanager
+def tiling(site: Site, **settings: str) -> Iterator[None]:
+    """Run the command `build`, which is killed at the end of the block, while it tiles."""
+    number = site.folder / "number"
+    number.unlink(missing_ok=True)
+    command, environment = site.command_line("build", "--anew")
+    environment |= {"TIPPECANOE": slow_tippecanoe(site.folder, number), **settings}
+    with subprocess.Popen(command, env=environment, cwd=site.folder, stderr=subprocess.DEVNULL) as build:
+        try:
+            until(lambda: build.poll() is not None or number.exists(), lambda: "it does not tile")
+            assert build.poll() is None
+            yield
+        finally:
+            build.kill()
+
+
 def monitored(instance: dg.DagsterInstance) -> dg.DagsterRun:
     """The newest run, once the daemon's monitoring has looked at it."""
     (record,) = instance.get_run_records(limit=1)
     workspace: Any = None  # only needed to resume a run
-    monitor_started_run(instance, workspace, record, logging.getLogger(__name__))
+    run_monitoring.monitor_started_run(instance, workspace, record, logging.getLogger(__name__))
     run = instance.get_run_by_id(record.dagster_run.run_id)
     assert run is not None
     return run
