@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 import dagster as dg
-from dagster._core.storage.tags import PARENT_RUN_ID_TAG  # identifies a retry; not exported
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, WILL_RETRY_TAG  # not exported
 
 from oam_mosaic_assets.core.audit import GUARDS
 from oam_mosaic_assets.errors import HeldBack, MosaicError
@@ -91,10 +91,15 @@ def _is_stopped(run: dg.DagsterRun, instance: dg.DagsterInstance) -> bool:
 
 
 def _is_retried(run: str, instance: dg.DagsterInstance) -> bool:
-    """Whether a retry replaces this run: Dagster took it for dead, and the retry uses what is staged."""
+    """Whether a retry replaces this run, or will: it uses what is staged.
+
+    Dagster took the run for dead, or ended it at its time limit; the daemon starts the retry later.
+    """
     known = instance.get_run_by_id(run)
     if known is None or not known.is_failure:
         return False
+    if known.tags.get(WILL_RETRY_TAG) == "true":
+        return True
     return bool(instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run}), limit=1))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import PARENT_RUN_ID_TAG
+from dagster._core.storage.tags import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.test_utils import create_run_for_test
 
 from oam_mosaic_assets.errors import StoreUnavailable
@@ -44,8 +44,40 @@ def test_what_a_retry_works_on_with_is_not_taken_away_by_the_run_that_counts_as_
     with quick_folder() as folder, dagster_instance() as instance:
         site = Site({"STAC_ITEMS": str(folder / "items.ndjson")}, instance, folder)
         write_items(site.items, some_items(30))
-        outcome = site.run(progress=TakenForDead(instance, is_retried))
+        progress = TakenForDead(instance, is_retried)
+        outcome = site.run(progress=progress, tags={MAX_RETRIES_TAG: "0"})
         assert "the store is gone" in outcome.text
         staged = [each.key for each in site.store.keys(site.keys.staging_root)]
     assert any(key.endswith("/global-mosaic.pmtiles") for key in staged) is is_retried
     assert bool(staged) is is_retried
+
+
+@dataclass(slots=True)
+class EndedByTheDaemon:
+    """Marks the run as failed while it is publishing, and interrupts it, as the daemon does in the end."""
+
+    instance: dg.DagsterInstance
+
+    def step(self, log: logging.Logger, stage: str, share: float | None, text: str) -> None:  # noqa: ARG002
+        if stage != "publishing":
+            return
+        (run,) = self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        self.instance.report_run_failed(run, "Exceeded maximum runtime of 21600 seconds.")
+        raise dg.DagsterExecutionInterruptedError
+
+
+@pytest.mark.parametrize(("retries", "will_be_retried"), [("1", "true"), ("0", "false")])
+def test_what_a_run_had_staged_that_is_ended_at_its_time_limit_is_left_to_the_retry_to_come(
+    retries: str, will_be_retried: str
+) -> None:
+    with quick_folder() as folder, dagster_instance() as instance:
+        site = Site({"STAC_ITEMS": str(folder / "items.ndjson")}, instance, folder)
+        write_items(site.items, some_items(30))
+        outcome = site.run(progress=EndedByTheDaemon(instance), tags={MAX_RETRIES_TAG: retries})
+        run = instance.get_run_by_id(outcome.run_id)
+        assert run is not None
+        assert (run.status, run.tags[WILL_RETRY_TAG]) == (dg.DagsterRunStatus.FAILURE, will_be_retried)
+        staged = [each.key for each in site.store.keys(site.keys.staging_root)]
+    is_kept = will_be_retried == "true"
+    assert any(key.endswith("/global-mosaic.pmtiles") for key in staged) is is_kept
+    assert bool(staged) is is_kept
