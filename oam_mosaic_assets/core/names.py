@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, is_vector, open_archive
 from oam_mosaic_assets.core.vector_tile import BrokenTile, read_layers
+
+BLOCK_BYTES: Final = 2**20
+"""How much text is searched at a time: a foreign file may be large, and all on one line."""
 
 
 def names_any(path: Path, ids: Collection[str]) -> bool:
@@ -34,9 +38,7 @@ def names_any(path: Path, ids: Collection[str]) -> bool:
             return _table_names(path, ids)
     except (BrokenArchive, pl.exceptions.PolarsError):
         pass  # not readable as what it seems to be: searched as text
-    with path.open("rb") as lines:
-        wanted = _quoted(ids)
-        return any(each in line for line in lines for each in wanted)
+    return _text_file_names(path, ids)
 
 
 def text_names_any(text: str, ids: Collection[str]) -> bool:
@@ -75,6 +77,18 @@ def _table_names(path: Path, ids: Collection[str]) -> bool:
         return False
     found = table.select(pl.any_horizontal(pl.col(texts).is_in(list(ids))).any()).collect(engine="streaming")
     return bool(found.item())
+
+
+def _text_file_names(path: Path, ids: Collection[str]) -> bool:
+    wanted = _quoted(ids)
+    longest = max(map(len, wanted), default=1)
+    text = b""
+    with path.open("rb") as content:
+        while block := content.read(BLOCK_BYTES):
+            text = text[-longest:] + block  # the end of the last one, as what is wanted may lie across both
+            if any(each in text for each in wanted):
+                return True
+    return False
 
 
 def _quoted(ids: Collection[str]) -> set[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from oam_mosaic_assets.core import names
 from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.names import names_any, text_names_any
@@ -92,3 +94,30 @@ def test_text_names_what_stands_in_quotes(name: str, tmp_path: Path) -> None:
     path.write_text(f"a {name} that is part of something", encoding="utf-8")
     assert not names_any(path, {name})
     assert text_names_any(name, {name})
+
+
+def test_text_without_line_breaks_takes_no_more_memory_than_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b'{"type": "FeatureCollection", "features": [')
+    os.truncate(path, 64 * names.BLOCK_BYTES)
+    tracemalloc.start()
+    try:
+        assert not names_any(path, {"a field"})
+        with path.open("ab") as content:
+            content.write(b'{"id": "a field"}]}')
+        assert names_any(path, {"a field"})
+        assert tracemalloc.get_traced_memory()[1] < 4 * names.BLOCK_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 64])
+def test_text_names_what_lies_across_blocks(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "BLOCK_BYTES", size)
+    path = tmp_path / "text"
+    for before in range(70):
+        path.write_text("." * before + '"a field"' + "." * 9)
+        assert names_any(path, {"a field", "b"}), before
+        assert not names_any(path, {"a fiel", "field", "b"}), before
