@@ -1,6 +1,7 @@
 """Whether what is public is what we published, and recent enough; asks the store, not the event log."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import dagster as dg
@@ -15,6 +16,7 @@ from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN
 from oam_mosaic_assets.resources.failures import WHAT_TO_DO, failing_clearly
+from oam_mosaic_assets.resources.scratch import Scratch
 
 WHAT_HELPS: Final = (
     "Find out why no newer build was published (Dagster's UI shows it), or who else writes to the bucket; "
@@ -33,6 +35,7 @@ def mosaic_is_fresh(
     mosaic_plan: dg.ResourceParam[MosaicPlan],
     releases: dg.ResourceParam[Releases],
     catalogue: dg.ResourceParam[Catalogue],
+    scratch: Scratch,
 ) -> dg.AssetCheckResult:
     """Look at pointer, objects and catalogue. Blocking, so that a stale mosaic fails its run."""
     with failing_clearly():
@@ -45,7 +48,7 @@ def mosaic_is_fresh(
         context.log.info("The public mosaic shows another source, so it is not compared with the one set")
     elif pointer and mosaic_plan.box is None:  # the images in the box are not the whole catalogue
         try:
-            comparison = compare(catalogue, releases, pointer)
+            comparison = compare(catalogue, releases, pointer, scratch=Path(scratch.root))
             if comparison is None:
                 context.log.info("How many images the catalogue now holds is unknown: its API does not say")
         except MosaicError as error:

@@ -40,7 +40,8 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     catalogue = catalogue_of(settings)
     is_asked = ask_catalogue and not settings.test_mode  # that shows only part of it
     compared = pointer if is_asked and pointer and pointer.is_comparable(catalogue.kind) else None
-    comparison = compare(catalogue, releases, compared) if compared else None
+    scratch = settings.mosaic_scratch
+    comparison = compare(catalogue, releases, compared, scratch=scratch) if compared else None
     verdict = judge_freshness(
         pointer,
         differences=differences,

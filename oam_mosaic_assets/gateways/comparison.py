@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from oam_mosaic_assets.core.freshness import Comparison, compare_counts
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
 
 
-def compare(catalogue: Catalogue, releases: Releases, pointer: Pointer) -> Comparison | None:
+def compare(
+    catalogue: Catalogue, releases: Releases, pointer: Pointer, *, scratch: Path
+) -> Comparison | None:
     """What the public mosaic lacks, and what has left the catalogue since; None if that is unknown.
+
+    Args:
+        scratch: `MOSAIC_SCRATCH`, for copies of the footprints and of what was set aside.
 
     Raises:
         CatalogueUnavailable, CatalogueRefused, StoreUnavailable, StoreRefused: see `errors`.
+        SettingsError: the scratch folder cannot be used.
     """
     ids = catalogue.ids()
     if ids is None:
@@ -23,8 +29,8 @@ def compare(catalogue: Catalogue, releases: Releases, pointer: Pointer) -> Compa
     from oam_mosaic_assets.core.comparison import compare_ids, known_ids  # noqa: PLC0415  # polars is slow
 
     store, keys = releases.store, releases.keys
-    with TemporaryDirectory(prefix="oam-mosaic-") as folder:
-        footprints, set_aside = Path(folder, "footprints.parquet"), Path(folder, "set_aside.parquet")
+    with folder_in_use(scratch) as folder:
+        footprints, set_aside = folder / "footprints.parquet", folder / "set_aside.parquet"
         if (
             store.get_file(keys.footprints(pointer.build), footprints) is None
             or store.get_file(keys.set_aside(pointer.build), set_aside) is None

@@ -15,6 +15,7 @@ from threading import Event, Thread
 import dagster as dg
 import pytest
 
+from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.releases import Releases
@@ -239,6 +240,22 @@ def test_a_catalogue_that_does_not_say_how_much_it_holds_is_not_read_for_it(site
     assert outcome.success
     assert "lacking" not in evaluation.metadata
     assert "How many images the catalogue now holds is unknown: its API does not say" in outcome.log
+
+
+def test_what_is_compared_is_copied_to_the_scratch_folder_if_that_can_be_used(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site.published()
+    elsewhere = replace(site, environment={**site.environment, "MOSAIC_SCRATCH": "/proc/none"})
+    unusable = "MOSAIC_SCRATCH, /proc/none, cannot be used"
+    outcome, evaluation = look(elsewhere)
+    assert outcome.success
+    assert "lacking" not in evaluation.metadata
+    assert f"How many images the catalogue now holds is unknown: {unusable}" in outcome.log
+    capfd.readouterr()
+    assert elsewhere.command("status", "--catalogue") == SettingsError.exit_code
+    assert unusable in capfd.readouterr().err
+    assert elsewhere.command("status") == 0
 
 
 def test_status_says_why_nothing_is_compared(site: Site, capfd: pytest.CaptureFixture[str]) -> None:

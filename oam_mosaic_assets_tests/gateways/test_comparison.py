@@ -12,7 +12,8 @@ from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
 from oam_mosaic_assets.gateways.catalogue.source import Unreadable
 from oam_mosaic_assets.gateways.catalogue.stac_api import StacApiCatalogue
 from oam_mosaic_assets.gateways.comparison import compare
-from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 from oam_mosaic_assets.gateways.releases import Releases
 
 IMAGES = 300
@@ -57,7 +58,7 @@ def test_what_was_drawn_or_set_aside_is_not_lacking(store: ObjectStore, tmp_path
     releases, pointer = publish_sample(store, tmp_path)
 
     assert pointer.set_aside > 0
-    assert compare(SampleCatalogue(IMAGES), releases, pointer) == Comparison(
+    assert compare(SampleCatalogue(IMAGES), releases, pointer, scratch=tmp_path) == Comparison(
         catalogued=IMAGES, lacking=0, departed=0
     )
 
@@ -65,7 +66,7 @@ def test_what_was_drawn_or_set_aside_is_not_lacking(store: ObjectStore, tmp_path
 def test_another_catalogue_of_the_same_size_is_another_catalogue(store: ObjectStore, tmp_path: Path) -> None:
     releases, pointer = publish_sample(store, tmp_path)
 
-    found = compare(SampleCatalogue(IMAGES, seed=2), releases, pointer)
+    found = compare(SampleCatalogue(IMAGES, seed=2), releases, pointer, scratch=tmp_path)
 
     assert found.catalogued == IMAGES
     assert found.lacking > IMAGES / 2
@@ -79,7 +80,26 @@ def test_of_an_api_only_the_number_is_asked(store: ObjectStore, tmp_path: Path) 
 
     releases, pointer = publish_sample(store, tmp_path)
 
-    found = compare(CountingApi("https://stac.invalid", "openaerialmap"), releases, pointer)
+    found = compare(CountingApi("https://stac.invalid", "openaerialmap"), releases, pointer, scratch=tmp_path)
 
     assert (found.lacking, found.departed) == (5, 0)
     assert found.only_counted == "this source cannot list ids cheaply"
+
+
+def test_copies_lie_in_the_scratch_folder_for_as_long_as_they_are_needed(tmp_path: Path) -> None:
+    """The machine's own folder for temporary files may be memory."""
+    copies = list[Path]()
+
+    class Noting(FolderStore):
+        def get_file(self, key: str, path: Path) -> StoredObject | None:
+            copies.append(path)
+            return super().get_file(key, path)
+
+    scratch = tmp_path / "scratch"
+    releases, pointer = publish_sample(Noting(tmp_path / "store"), tmp_path)
+
+    assert compare(SampleCatalogue(IMAGES), releases, pointer, scratch=scratch)
+
+    assert {each.name for each in copies} == {"footprints.parquet", "set_aside.parquet"}
+    assert all(each.is_relative_to(scratch) for each in copies)
+    assert not list(scratch.iterdir())
