@@ -186,9 +186,7 @@ class FrontServer:
         vector: Any = served.vector if served else {"minzoom": 0, "maxzoom": COVERAGE_ZOOM}
         raster = served.raster if served else None
         page = f"{settings.keys.viewer}{INDEX}"
-        local = (
-            None if settings.publishes_to_s3 else (settings.mosaic_store.absolute(), _public_files(settings))
-        )
+        local = (settings.mosaic_store.absolute(), _public_files(settings))
         return Front(
             folder=self._folder,
             documents=self._documents,

@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
-from oam_mosaic_assets.automation.schedules import daily_mosaic
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.settings import Settings
@@ -44,11 +43,6 @@ def test_what_is_public_is_looked_at_every_hour() -> None:
 def test_a_wrong_cron_expression_is_a_settings_error_that_names_its_variable(cron: str) -> None:
     with pytest.raises(SettingsError, match="MOSAIC_CRON"):
         build_definitions(Settings.read({"MOSAIC_CRON": cron}))
-
-
-def test_a_schedule_that_is_made_of_a_wrong_expression_says_what_is_right() -> None:
-    with pytest.raises(SettingsError, match=r"0 3 \* \* \*"):
-        daily_mosaic("61 3 * * *")
 
 
 @pytest.mark.parametrize(
