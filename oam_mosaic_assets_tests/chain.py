@@ -33,6 +33,7 @@ from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.gateways.from_settings import store_of
 from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.publisher_lock import holder_of
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets.resources.failures import EXIT_CODE
 from oam_mosaic_assets.settings import Settings
@@ -266,7 +267,7 @@ def nothing_left_behind(store: ObjectStore, keys: Keys, scratch: Path) -> None:
     """Check that no run left anything that is neither public nor kept on purpose."""
     staged = [each.key for each in store.keys(keys.staging_root)]
     assert not staged, f"staged objects are left: {staged}"
-    assert store.head(keys.lock) is None, "the publisher's lock is left"
+    assert holder_of(store, keys.lock) is None, "the publisher's lock is left"
     present = [each.key for each in store.keys(keys.releases_root)]
     builds = {key.removeprefix(keys.releases_root).split("/", 1)[0] for key in present}
     halves = [each for each in builds if keys.release(each, MANIFEST) not in present]

@@ -1,7 +1,9 @@
 """The publisher's lock: among publishers that share nothing but the store, only one is at work at a time.
 
 It expires soon after its publisher dies. The holder renews it while at work, each time by a write conditional
-on the last one, so it never takes back a lock that another publisher took over.
+on the last one, so it never takes back a lock that another publisher took over. It is released by such a
+write too, never deleted: a deletion knows no condition that all servers honour, and is sent again where the
+answer was lost, by when the lock may be another publisher's.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ PATIENCE: Final = 1.25
 
 WRONG_CLOCKS: Final = timedelta(minutes=15)
 """By how much two publishers' clocks may differ: S3 refuses those whose clock is further out."""
+
+RELEASED: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The end that a released lock states: so long past that anybody takes it at once, whatever the clocks."""
 
 LOOKS: Final = 60
 """How often to look at another publisher's lock, per lifetime."""
@@ -110,7 +115,8 @@ class PublisherLock:
             Thread(target=self._keep, name="publisher-lock", daemon=True).start()
             yield self
         finally:
-            with suppress(MosaicError):  # the outcome of the block must be seen; the lock expires by itself
+            # the outcome of the block must be seen; the lock expires by itself, or is another publisher's
+            with suppress(MosaicError, PreconditionFailed):
                 self._release()
 
     def renew(self) -> None:
@@ -135,16 +141,18 @@ class PublisherLock:
         """Take the lock if there is none or its publisher is dead; wait to find out."""
         lifetime = self._lifetime.total_seconds()
         began, holder, watched = time.monotonic(), "", Watched(self._lifetime)
+        is_told = False
         while True:
             found = self._store.get_bytes(self._key)
             with suppress(PreconditionFailed):  # somebody was faster: look again
                 if found is None:
                     return self._write(if_absent=True)
-                is_first_look, holder = not holder, _stated(found[0]).build
+                holder = _stated(found[0]).build
                 if watched.is_dead(*found):
                     return self._write(if_match=found[1].etag)
-                if is_first_look:
+                if not is_told:
                     say(f"waiting for {holder}, which holds the publisher's lock, or for the lock to expire")
+                    is_told = True
             if time.monotonic() > began + PATIENCE * lifetime:
                 raise PublicationLost(
                     f"{holder} holds the lock {self._key} and keeps renewing it.",
@@ -166,35 +174,42 @@ class PublisherLock:
         with self._renewing:
             found = self._store.get_bytes(self._key)
             if found is not None and self._is_ours(found[0]):
-                self._store.delete([self._key])
+                self._store.put_bytes(
+                    self._key, self._content(until=RELEASED), HEADERS, if_match=found[1].etag
+                )
 
     def _write(self, *, if_match: str | None = None, if_absent: bool = False) -> None:
         now = datetime.now(UTC)
         if not self._etag:
             self._since = now.isoformat(timespec="seconds")
-        until = (now + self._lifetime).isoformat()
-        content = as_json(
-            {"build": self._build, "writer": self._writer, "since": self._since, "until": until}
-        )
+        content = self._content(until=now + self._lifetime)
         self._etag = self._store.put_bytes(
             self._key, content, HEADERS, if_match=if_match, if_absent=if_absent
         ).etag
+
+    def _content(self, *, until: datetime) -> bytes:
+        stated = {"build": self._build, "writer": self._writer, "since": self._since}
+        return as_json({**stated, "until": until.isoformat()})
 
     def _is_ours(self, content: bytes) -> bool:
         return f'"{self._writer}"'.encode() in content
 
 
 def holder_of(store: ObjectStore, key: str) -> Holder | None:
-    """The holder of a lock, even if expired; None if there is no lock. Raises as `ObjectStore.get_bytes`."""
+    """The holder of a lock, even if expired; None if nobody took it, or its holder has released it.
+
+    Raises: as `ObjectStore.get_bytes`.
+    """
     found = store.get_bytes(key)
-    return None if found is None else _stated(found[0])
+    holder = None if found is None else _stated(found[0])
+    return None if holder is None or holder.until == RELEASED else holder
 
 
 def _stated(lock: bytes) -> Holder:
-    """What a lock says; an unreadable one counts as expired."""
+    """What a lock says; an unreadable one counts as released."""
     try:
         stated = json.loads(lock)
         until = datetime.fromisoformat(stated["until"]).astimezone(UTC)
         return Holder(str(stated["build"]), str(stated.get("since", "")), until)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return Holder("an unknown publisher", "", datetime(1970, 1, 1, tzinfo=UTC))
+        return Holder("an unknown publisher", "", RELEASED)

@@ -78,7 +78,7 @@ def test_a_build_that_finds_nothing_changed_makes_nothing_and_is_fresh(
     assert after.checked_at > before.checked_at, "it was seen to be up to date"
     assert after.published_at == before.published_at
     changed = {each.key for each in site.store.keys("") if objects.get(each.key) != each.etag}
-    assert changed == {site.keys.pointer}
+    assert changed == {site.keys.pointer, site.keys.lock}
     event = site.instance.get_latest_materialization_event(PUBLISHED)
     assert event is not None
     assert event.run_id == again.run_id, "Dagster's own freshness counts from here"

@@ -14,6 +14,7 @@ import psutil
 
 from oam_mosaic_assets.core.release import MANIFEST, Keys, Pointer
 from oam_mosaic_assets.gateways.from_settings import store_of
+from oam_mosaic_assets.gateways.publisher_lock import holder_of
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
@@ -143,7 +144,7 @@ class Lane:
             "process": self._processes(),
             "scratch folder": {each.with_suffix("") for each in self.scratch.glob("*")},  # or its lock
             "staged object": staged,
-            "lock": [each for each in present if each == keys.lock],
+            "lock": [keys.lock] if holder_of(store, keys.lock) else [],
             "half release": halves,
             "unfinished upload": uploads,
         }

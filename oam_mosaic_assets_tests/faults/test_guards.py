@@ -20,7 +20,7 @@ from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue
 from oam_mosaic_assets.gateways.catalogue.sample_dirt import DIRT, MARK
 from oam_mosaic_assets.gateways.catalogue.source import Unreadable
 from oam_mosaic_assets.gateways.object_store import Headers
-from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock, holder_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import (
     Outcome,
@@ -177,7 +177,7 @@ def test_a_publication_that_is_stopped_leaves_the_build_that_waits(site: Site) -
         )
         publication.terminate()
         assert publication.wait(60) == 128 + signal.SIGTERM
-        assert site.store.head(site.keys.lock) is not None
+        assert holder_of(site.store, site.keys.lock) is not None
 
     unchanged(site, before)
     assert site.run(job="publish_held_build", tags=confirmation(held)).success
@@ -289,7 +289,7 @@ def unchanged(site: Site, before: Pointer) -> None:
     """Check that the last mosaic is still public, and that only the held build is staged."""
     assert public_mosaic_is_whole(site.store, site.keys) == before
     assert len({key.split("/")[2] for key in staged_keys(site)}) == 1
-    assert site.store.head(site.keys.lock) is None
+    assert holder_of(site.store, site.keys.lock) is None
     assert not list(site.settings.mosaic_scratch.iterdir())
 
 

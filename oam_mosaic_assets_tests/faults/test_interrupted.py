@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 
 from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.gateways.publisher_lock import holder_of
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import (
     Site,
@@ -127,7 +128,7 @@ def test_a_build_that_is_stopped_while_it_publishes_leaves_the_mosaic(
 
     leaves(site, before, sign)
     if sign is signal.SIGKILL:
-        assert site.store.head(site.keys.lock) is not None
+        assert holder_of(site.store, site.keys.lock) is not None
         brief = Releases(site.store, site.keys, lock_lifetime=timedelta(seconds=2))
         assert site.run(releases=brief).success
         before = site.stays_whole()

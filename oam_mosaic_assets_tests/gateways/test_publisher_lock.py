@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread, Timer
@@ -15,8 +15,11 @@ import pytest
 from oam_mosaic_assets.errors import PublicationLost, StoreUnavailable
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
-from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
+from oam_mosaic_assets.gateways.publisher_lock import PublisherLock, holder_of
 from oam_mosaic_assets_tests.faults.stores import Meddled
+from oam_mosaic_assets_tests.servers.buckets import store_in
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+from oam_mosaic_assets_tests.servers.s3_proxy import Spoiled, running_s3_proxy
 
 KEY = "mosaic/publisher.lock"
 JSON = Headers("application/json")
@@ -40,17 +43,50 @@ def in_an_hour() -> str:
     return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 
-def test_it_is_there_for_the_block_and_gone_after_it(store: ObjectStore) -> None:
-    with lock(store).held(silent):
+def test_it_is_held_for_the_block_and_free_after_it(store: ObjectStore) -> None:
+    said: list[str] = []
+    with lock(store).held(said.append):
         found = store.get_bytes(KEY)
         assert found is not None
         assert json.loads(found[0])["build"] == "ours"
         assert store.read_publicly(KEY) is None
 
-    assert store.head(KEY) is None
-    with suppress(KeyboardInterrupt), lock(store).held(silent):
+    assert holder_of(store, KEY) is None
+    with suppress(KeyboardInterrupt), lock(store).held(said.append):
         raise KeyboardInterrupt
-    assert store.head(KEY) is None
+    assert holder_of(store, KEY) is None
+    assert said == []
+
+
+def test_a_release_whose_answer_is_lost_leaves_the_next_publisher_its_lock(
+    s3_server: S3Server, bucket: str
+) -> None:
+    """The request is sent again, and by then the lock is the next publisher's."""
+    rival = lock(store_in(s3_server, bucket), "rival")
+    with running_s3_proxy(s3_server.endpoint) as proxy, ExitStack() as at_work:
+
+        def take() -> None:
+            at_work.enter_context(rival.held(silent))
+
+        far_store = store_in(s3_server, bucket, endpoint=proxy.endpoint)
+        with lock(far_store, lifetime=timedelta(minutes=2)).held(silent):
+            # whether it is released by a write or by a deletion
+            proxy.spoil("[DP]*", "*", Spoiled(after=take, cut_answer=True, times=1))
+        assert proxy.spoiled == 1
+        rival.renew()
+    assert holder_of(store_in(s3_server, bucket), KEY) is None
+
+
+def test_who_is_beaten_to_a_released_one_says_whom_it_waits_for(tmp_path: Path) -> None:
+    said: list[str] = []
+    with lock(FolderStore(tmp_path)).held(silent):
+        pass
+    with ExitStack() as at_work:
+        rival = lock(FolderStore(tmp_path), "rival")
+        store = Meddled(tmp_path, KEY, lambda: at_work.enter_context(rival.held(silent)))
+        with pytest.raises(PublicationLost, match="rival holds the lock"), lock(store).held(said.append):
+            pass
+    assert said == ["waiting for rival, which holds the publisher's lock, or for the lock to expire"]
 
 
 def test_it_outlives_its_lifetime_while_its_publisher_is_at_work(store: ObjectStore) -> None:
@@ -63,10 +99,10 @@ def test_it_outlives_its_lifetime_while_its_publisher_is_at_work(store: ObjectSt
             lock(store, "rival", lifetime).held(said.append),
         ):
             pass
-        assert store.head(KEY) is not None
+        assert holder_of(store, KEY) is not None
 
     assert said == ["waiting for ours, which holds the publisher's lock, or for the lock to expire"]
-    assert store.head(KEY) is None
+    assert holder_of(store, KEY) is None
 
 
 def test_its_end_is_waited_for(store: ObjectStore) -> None:
@@ -92,7 +128,7 @@ def test_one_of_a_dead_publisher_is_taken_over(store: ObjectStore, until: Callab
         found = store.get_bytes(KEY)
         assert found is not None
         assert json.loads(found[0])["build"] == "ours"
-    assert store.head(KEY) is None
+    assert holder_of(store, KEY) is None
 
 
 def test_one_that_is_renewed_is_left_alone_though_its_publishers_clock_is_behind(tmp_path: Path) -> None:
@@ -131,7 +167,7 @@ def test_who_lost_it_is_told_and_leaves_it_alone(store: ObjectStore, how: str) -
         with pytest.raises(PublicationLost, match="was lost while it was held for ours"):
             ours.renew()
 
-    assert (store.head(KEY) is None) == (how == "deleted")
+    assert (holder_of(store, KEY) is None) == (how == "deleted")
 
 
 def test_a_store_that_is_silent_for_a_moment_costs_no_lock(tmp_path: Path) -> None:
@@ -145,7 +181,7 @@ def test_a_store_that_is_silent_for_a_moment_costs_no_lock(tmp_path: Path) -> No
             while store.happens:
                 time.sleep(0.01)
             ours.renew()
-    assert store.head(KEY) is None
+    assert holder_of(store, KEY) is None
 
 
 def silent_store() -> None:

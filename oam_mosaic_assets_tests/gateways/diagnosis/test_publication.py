@@ -79,6 +79,7 @@ def test_a_publisher_at_work_is_named(store: ObjectStore) -> None:
     assert said == f"held for {BUILD}"
     taken = datetime.fromisoformat(since.split(";")[0])
     assert began <= taken <= datetime.now(UTC)
+    assert examined(store)["publisher's lock"].text == "nobody is publishing", "it was released"
 
 
 def test_since_when_a_lock_is_held_does_not_change_when_it_is_renewed(store: ObjectStore) -> None:
