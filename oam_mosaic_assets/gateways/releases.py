@@ -290,10 +290,7 @@ class Releases:
         """
         build = candidate.pointer.build
         is_public = before == build
-        history = {
-            "published_at": datetime.now(UTC).isoformat(),
-            "previous": self._stated_before(build) if is_public else before,
-        }
+        history = self._history(candidate, before)
         address = self.store.public_address(candidate.pointer.archive)
         try:
             released = [self._copied(each, build, before, say) for each in candidate.parts]
@@ -365,13 +362,26 @@ class Releases:
             hint="Build again; if it happens again, check who else deletes in this place.",
         )
 
-    def _stated_before(self, build: str) -> str:
-        """What the manifest of a public build says was public before it."""
+    def _history(self, candidate: Candidate, before: str) -> dict[str, Any]:
+        """When the build was published, after which other, and on whose word.
+
+        If a publication of it that was killed, or failed after the pointer was turned, left a manifest, that
+        tells: caches may go on answering with it, and the content of a release never changes.
+
+        Args:
+            before: the public build; empty if there is none.
+        """
+        build = candidate.pointer.build
+        history = {
+            "published_at": datetime.now(UTC).isoformat(),
+            "previous": before if before != build else "",
+            "confirmed": candidate.manifest.get("confirmed"),
+        }
         found = self.store.get_bytes(self.keys.release(build, MANIFEST))
-        try:
-            return str(json.loads(found[0])["previous"]) if found else ""
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return ""
+        with suppress(ValueError, TypeError, KeyError, RecursionError):  # of another version, or not ours
+            stated = json.loads(found[0]) if found else history
+            return {name: stated[name] for name in history}
+        return history
 
     def _keep_tables(self, candidate: Candidate) -> None:
         """Keep the tables that later snapshots are compared with."""

@@ -13,7 +13,7 @@ import pytest
 
 from oam_mosaic_assets.core.product import MOSAIC, PMTILES, Product
 from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer, in_pointer
-from oam_mosaic_assets.errors import HeldBack, NotAsPublished, RollbackRefused
+from oam_mosaic_assets.errors import HeldBack, NotAsPublished, RollbackRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PublicHead
 from oam_mosaic_assets.gateways.public_keys import Part
@@ -79,6 +79,7 @@ def built(releases: Releases, letter: str, *products: Product) -> Candidate:
         "set_aside": {},
         "archive": archive,
         "products": described,
+        "confirmed": None,
     }
     return Candidate(
         parts=parts,
@@ -132,6 +133,24 @@ def unreadable(monkeypatch: pytest.MonkeyPatch, store: ObjectStore, key: str) ->
         return None if asked == key else real(self, asked)
 
     monkeypatch.setattr(kind, "head_publicly", head_publicly)
+
+
+def kept_by_a_cache(monkeypatch: pytest.MonkeyPatch, releases: Releases) -> None:
+    """Let strangers see of every release what they saw of it first."""
+    kind, kept = type(releases.store), dict[Any, Any]()
+
+    def through(name: str) -> None:
+        real = getattr(kind, name)
+
+        def ask(self: Any, key: str, **part: Any) -> Any:
+            if not key.startswith(releases.keys.releases_root):
+                return real(self, key, **part)
+            return kept.setdefault((name, key, *part.items()), real(self, key, **part))
+
+        monkeypatch.setattr(kind, name, ask)
+
+    through("head_publicly")
+    through("read_publicly")
 
 
 def test_all_products_of_a_build_turn_together_and_back(releases: Releases, tmp_path: Path) -> None:
@@ -195,6 +214,53 @@ def test_a_build_that_could_not_be_turned_to_is_no_release(
         with pytest.raises(NotAsPublished):
             releases.publish(built(releases, "b", *BOTH))
     assert [each.build for each in read_releases(releases.store, releases.keys)] == [first.build]
+
+
+def test_a_publication_that_was_killed_is_repeated_behind_a_cache(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if a person gives a reason now, as for a build that is held back."""
+    first = published(releases, "a", *BOTH)
+    kept_by_a_cache(monkeypatch, releases)
+    candidate = built(releases, "b", *BOTH)
+    with releases.lock("killed").held(lambda _: None) as lock:
+        releases._release(candidate, lock, lambda _: None, before=first.build)
+    manifest = releases.store.get_bytes(candidate.pointer.manifest)
+    assert manifest is not None
+    assert json.loads(manifest[0])["previous"] == first.build
+
+    reason = "it is as it should be"
+    confirmed = replace(candidate, manifest={**candidate.manifest, "confirmed": reason})
+    releases.publish(confirmed, confirmed=reason)
+
+    shows(releases, "b", *BOTH)
+    again = releases.store.get_bytes(candidate.pointer.manifest)
+    assert again is not None
+    assert again[0] == manifest[0]
+
+
+def test_a_public_build_that_is_published_again_keeps_its_manifest(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its publication was killed once the pointer was turned, before it had tidied up."""
+    published(releases, "a", *BOTH)
+    candidate = built(releases, "b", *BOTH)
+
+    def keep_tables(_: Candidate) -> None:
+        raise StoreUnavailable("the store is gone", hint="Run again.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(releases, "_keep_tables", keep_tables)
+        releases.publish(candidate)
+    manifest = releases.store.get_bytes(candidate.pointer.manifest)
+    assert manifest is not None
+
+    releases.publish(candidate)
+
+    shows(releases, "b", *BOTH)
+    again = releases.store.get_bytes(candidate.pointer.manifest)
+    assert again is not None
+    assert again[0] == manifest[0]
 
 
 def test_a_pointer_that_cannot_be_read_back_costs_a_public_build_nothing(
