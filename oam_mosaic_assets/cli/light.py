@@ -59,7 +59,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         "text": verdict.text,
         **verdict.numbers,
         "held": hold and asdict(hold) if as_json else str(hold or "no"),
-        "waiting": releases.staged.waiting(),
+        "waiting": releases.staged.held(),
         "remarks": [*settings.remarks(), *settings.replaces(pointer), *remarks],
     }
     if ask_catalogue and not is_asked:

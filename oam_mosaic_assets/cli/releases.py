@@ -66,7 +66,7 @@ def show_releases(*, as_json: bool) -> int:
         }
         for each in there
     ]
-    waiting = releases.staged.waiting()
+    waiting = releases.staged.held()
     if as_json:
         document = {"held": hold and asdict(hold), "waiting": waiting, "releases": listed}
         print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201

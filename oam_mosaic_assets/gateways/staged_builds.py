@@ -60,7 +60,7 @@ class StagedBuilds:
         ]
 
     def waiting(self) -> list[str]:
-        """The staged and audited builds, oldest first: those that a person may publish."""
+        """The staged and audited builds, oldest first; some may be under way, or left by a killed run."""
         return [build for build, each in self.objects() if each.key == self.keys.staging(build, AUDIT)]
 
     def held(self) -> list[str]:
@@ -88,7 +88,8 @@ class StagedBuilds:
         found = self.store.get_bytes(self.keys.staging(build, AUDIT))
         with suppress(ValueError, TypeError, KeyError):  # of another version
             verdicts = json.loads(found[0])["verdicts"] if found else []
-            return any(each["name"] in GUARDS and not each["passed"] for each in verdicts)
+            failed = {each["name"] for each in verdicts if not each["passed"]}
+            return bool(failed) and failed <= GUARDS
         return False
 
     def objects(self) -> Iterator[tuple[str, StoredObject]]:

@@ -226,19 +226,29 @@ def test_of_builds_that_are_held_back_only_the_newest_waits(site: Site) -> None:
 def test_a_build_that_is_on_its_way_is_left_alone_when_another_is_held_back(site: Site) -> None:
     site.published()
     staged = Releases(site.store, site.keys).staged
-    underway = staged.name_build(datetime.now(UTC), "0" * 64, run="another")
-    audit = {
-        "sha256": "0",
-        "seconds": 1.0,
-        "verdicts": [{"name": "catalogue_did_not_shrink", "passed": True}],
-    }
-    site.store.put_bytes(site.keys.staging(underway, AUDIT), as_json(audit), Headers("application/json"))
+    underway = audited(site, catalogue_did_not_shrink=True)
     write_items(site.items, some_items(IMAGES - 10))
 
     held = site.run()
 
     assert staged.waiting() == [underway, held.build]
     staged.discard(underway)
+
+
+def test_only_a_build_that_a_person_can_confirm_is_listed_as_waiting(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither one that is being published, or was left by a killed run, nor one that failed its audit too."""
+    site.published()
+    write_items(site.items, some_items(IMAGES - 10))
+    held = site.run()
+    audited(site, archive_is_whole=True, catalogue_did_not_shrink=True)
+    audited(site, archive_is_whole=False, catalogue_did_not_shrink=False)
+    capfd.readouterr()
+
+    for command in ("releases", "status"):
+        site.command(command, "--json")
+        assert json.loads(capfd.readouterr().out)["waiting"] == [held.build]
 
 
 def test_the_list_of_those_set_aside_is_kept_in_private_with_each_release(
@@ -283,6 +293,15 @@ def test_the_first_of_those_set_aside_are_shown_as_they_are(site: Site) -> None:
     assert isinstance(shown, dg.TableMetadataValue), "its cells are text to the UI, never markup"
     assert len(shown.records) == 20
     assert shown.records[0].data == {"id": hostile, "reason": "no_geometry", "value": "None"}
+
+
+def audited(site: Site, **passed: bool) -> str:
+    """Another run's build, of which this audit is staged."""
+    build = Releases(site.store, site.keys).staged.name_build(datetime.now(UTC), "0" * 64, run="another")
+    verdicts = [{"name": name, "passed": is_passed} for name, is_passed in passed.items()]
+    audit = as_json({"sha256": "0", "seconds": 1.0, "verdicts": verdicts})
+    site.store.put_bytes(site.keys.staging(build, AUDIT), audit, Headers("application/json"))
+    return build
 
 
 def unchanged(site: Site, before: Pointer) -> None:
