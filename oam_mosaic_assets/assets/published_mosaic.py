@@ -116,7 +116,10 @@ def _keep_partitions(context: dg.AssetExecutionContext, staged: Artifact, imager
 def _page(context: dg.AssetExecutionContext, viewer: Viewer, build: str) -> dict[str, Any]:
     """Publish the viewer page and link to it; the mosaic is public even if this fails."""
     if not viewer.is_built:
-        context.log.info("no page is published, as the viewer is not built; scripts/build-viewer builds it")
+        context.log.info(
+            "no page is published, as the folder SERVE_VIEWER holds no built viewer; "
+            "scripts/build-viewer builds it into viewer/dist"
+        )
         return {}
     try:
         viewer.publish()

@@ -18,6 +18,7 @@ from oam_mosaic_assets.gateways.public_keys import FIXED_CACHING
 from oam_mosaic_assets.settings import Settings
 
 INDEX: Final = "index.html"
+LICENCES: Final = "licences.txt"
 CONFIG: Final = "config.json"
 ASSETS: Final = "assets/"
 ASSET_CACHING: Final = "public, max-age=31536000, immutable"
@@ -48,8 +49,8 @@ class Viewer:
 
     @property
     def is_built(self) -> bool:
-        """Whether there is a page to publish."""
-        return (self._folder / INDEX).is_file()
+        """Whether there is a page to publish: the folder of its sources has an index.html, too."""
+        return (self._folder / INDEX).is_file() and (self._folder / ASSETS).is_dir()
 
     @property
     def is_public(self) -> bool:
@@ -67,23 +68,23 @@ class Viewer:
     def publish(self) -> int:
         """Write what is new or changed, the page itself last; returns how many files were written.
 
+        Whatever else lies in the folder is not part of a page and stays private.
+
         Raises: as `ObjectStore`.
         """
-        files = {
-            path.relative_to(self._folder).as_posix(): path
-            for path in self._folder.rglob("*")
-            if path.is_file()
+        assets = {
+            f"{ASSETS}{path.name}": path for path in (self._folder / ASSETS).iterdir() if path.is_file()
         }
-        assets = {name for name in files if name.startswith(ASSETS)}
         there = {found.key: found.size for found in self._store.keys(self._key(ASSETS))}
         written = 0
         for name in sorted(assets):
-            if there.get(self._key(name)) != files[name].stat().st_size:
+            if there.get(self._key(name)) != assets[name].stat().st_size:
                 self._store.put_file(
-                    self._key(name), files[name], Headers(_type_of(name), ASSET_CACHING), public=True
+                    self._key(name), assets[name], Headers(_type_of(name), ASSET_CACHING), public=True
                 )
                 written += 1
-        pages = {name: files[name].read_bytes() for name in files.keys() - assets} | {CONFIG: self._config}
+        pages = {name: (self._folder / name).read_bytes() for name in (INDEX, LICENCES)}
+        pages[CONFIG] = self._config
         stored = {name: self._store.get_bytes(self._key(name)) for name in pages}
         before = {name: found[0] for name, found in stored.items() if found}
         if not written and before.get(INDEX) == pages[INDEX]:  # public since an earlier publication

@@ -128,8 +128,9 @@ def test_a_rollback_stands_in_the_lineage_with_its_reason(new_site: Site) -> Non
 
 def test_a_rollback_links_the_page_at_the_build_that_is_public_again(new_site: Site, tmp_path: Path) -> None:
     site = new_site
-    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "assets").mkdir(parents=True)
     (tmp_path / "page" / "index.html").write_text("<!doctype html><title>page</title>")
+    (tmp_path / "page" / "licences.txt").write_text("none")
     site.environment["SERVE_VIEWER"] = str(tmp_path / "page")
     first, _ = published(site, IMAGES), published(site, IMAGES)
 

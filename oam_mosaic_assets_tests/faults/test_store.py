@@ -39,7 +39,7 @@ PUBLISHER = "hotosm-oam-global-mosaic-upload"
 def test_a_page_that_is_built_anew_meanwhile_costs_no_publication(
     new_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "assets").mkdir(parents=True)
     (tmp_path / "page" / "index.html").write_text("<!doctype html><title>page</title>")
     new_site.environment["SERVE_VIEWER"] = str(tmp_path / "page")
 

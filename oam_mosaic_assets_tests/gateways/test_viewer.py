@@ -13,6 +13,7 @@ from oam_mosaic_assets.gateways.viewer import Viewer, config_of
 from oam_mosaic_assets.settings import Settings
 
 KEYS = Keys()
+PAGES = {"config.json", "index.html", "licences.txt"}
 S3 = {"S3_BUCKET": "a-bucket", "PGHOST": "db"}
 
 
@@ -21,6 +22,7 @@ def built(tmp_path: Path) -> Path:
     folder = tmp_path / "dist"
     (folder / "assets").mkdir(parents=True)
     (folder / "index.html").write_text("<p>first")
+    (folder / "licences.txt").write_text("BSD-2-Clause")
     (folder / "assets" / "index-1.js").write_text("1")
     (folder / "assets" / "land.json").write_text("{}")
     return folder
@@ -39,7 +41,7 @@ def test_strangers_read_the_page_and_only_what_changed_is_written_again(
 ) -> None:
     page = viewer(store, built, root="../../")
     assert (page.is_built, page.is_public) == (True, False)
-    assert page.publish() == 4
+    assert page.publish() == 5
     assert page.is_public
     assert store.read_publicly("mosaic/viewer/index.html") == b"<p>first"
     assert json.loads(store.read_publicly("mosaic/viewer/config.json") or b"") == {"root": "../../"}
@@ -58,7 +60,7 @@ def test_an_earlier_pages_files_stay_until_the_publication_after(store: ObjectSt
     viewer(store, built).publish()
     assert {"assets/index-1.js", "assets/index-2.js"} < names(store)
     assert viewer(store, built).publish() == 0
-    assert names(store) == {"assets/index-2.js", "assets/land.json", "config.json", "index.html"}
+    assert names(store) == {"assets/index-2.js", "assets/land.json"} | PAGES
 
 
 def test_a_publication_that_was_killed_before_the_page_costs_the_old_page_no_file(
@@ -76,8 +78,19 @@ def test_a_publication_that_was_killed_before_the_page_costs_the_old_page_no_fil
     assert "assets/index-1.js" not in names(store)
 
 
-def test_a_page_that_was_not_built_is_none(store: ObjectStore, tmp_path: Path) -> None:
-    assert not viewer(store, tmp_path / "dist").is_built
+def test_what_else_lies_in_its_folder_stays_private(store: ObjectStore, built: Path) -> None:
+    for other in (".env", "package.json", "node_modules/vite/index.js", "assets/node_modules/vite.js"):
+        (built / other).parent.mkdir(parents=True, exist_ok=True)
+        (built / other).write_text("PGPASSWORD=secret")
+    viewer(store, built).publish()
+    assert names(store) == {"assets/index-1.js", "assets/land.json"} | PAGES
+
+
+def test_a_page_that_was_not_built_is_none(store: ObjectStore, built: Path) -> None:
+    sources = built.parent
+    (sources / "index.html").write_text("<script src=src/main.ts>")
+    assert not viewer(store, sources).is_built
+    assert not viewer(store, sources / "nothing").is_built
 
 
 def test_the_page_finds_the_store_from_where_it_lies() -> None:
