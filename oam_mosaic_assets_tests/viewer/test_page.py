@@ -212,6 +212,15 @@ def test_images_in_view_are_listed_as_the_mosaic_draws_them(stranger: Stranger) 
     assert ids == [SPECKS[2], SPECKS[0], SCENE, SPECKS[1]], "of one day, by id; without a date, last"
 
 
+@pytest.mark.parametrize("stranger", [{"viewport": {"width": 3840, "height": 2160}}], indirect=True)
+@pytest.mark.parametrize("zoom", [7, 12])
+def test_images_on_a_large_screen_are_listed_by_title(stranger: Stranger, zoom: int) -> None:
+    stranger.looks_at(STACK[0], zoom)
+    expect(stranger.page.locator("#in-view-title")).to_have_text("4 images in view, the newest first")
+    names = stranger.page.locator("#in-view-body button span").all_inner_texts()
+    assert names == ["Palace 2023", "Palace 2022", "Palace 2021", "Palace 2019"]
+
+
 @pytest.mark.parametrize("zoom", [2, 8])
 def test_a_click_on_what_is_too_small_to_be_chosen_goes_closer(stranger: Stranger, zoom: int) -> None:
     stranger.looks_at(TINY, zoom)

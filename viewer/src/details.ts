@@ -6,7 +6,7 @@ import type { Bounds } from "./bounds";
 import { columnOf, rowOf } from "./grid";
 
 const SHALLOWEST = 6; // where images are listed; at each zoom, tiles hold those that the mosaic draws as themselves
-const MOST_TILES = 24;
+const MOST_TILES = 64; // a map on a screen of 3840 by 2160 pixels shows up to 48
 
 export interface Image {
   id: string;
