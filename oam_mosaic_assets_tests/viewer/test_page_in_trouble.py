@@ -6,12 +6,13 @@ import re
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Route, expect
 from pmtiles.reader import MemorySource, Reader
 
 from oam_mosaic_assets.core.grid import to_tiles
 from oam_mosaic_assets_tests.viewer.site import (
     ALONE,
+    BESIDE,
     PLACES,
     SMALL,
     STACK,
@@ -235,23 +236,7 @@ def test_a_build_whose_archive_is_gone_says_so_and_keeps_its_addresses(browser: 
 def test_while_the_map_loads_nothing_is_counted(browser: Browser, root: str, published: Published) -> None:
     context, stranger = open_page(browser, root)
     longitude, latitude, _ = PLACES[TINY]  # it lies within one tile
-    column, row = to_tiles(np.array([[longitude, latitude]]), 14)[0].astype(int)
-    archive, read = MemorySource((published.store / "global-mosaic.pmtiles").read_bytes()), list[int]()
-
-    def noted(at: int, size: int) -> bytes:
-        read.append(at)
-        return archive(at, size)
-
-    assert Reader(noted).get(14, column, row)
-    held: list[Route] = []
-
-    def hold_tile(route: Route) -> None:
-        if route.request.headers["range"].startswith(f"bytes={read[-1]}-"):
-            held.append(route)
-        else:
-            route.continue_()
-
-    context.route("**/global-mosaic.pmtiles", hold_tile)
+    held = _hold_tile(context, published, TINY)
     stranger.opens(f"14/{latitude}/{longitude}", waits=False)
     expect(stranger.page.locator("#in-view-title")).to_have_text("Looking for images…")
     expect(stranger.page.locator("#live")).not_to_contain_text("0 images")
@@ -281,3 +266,38 @@ def test_a_store_that_fails_later_is_told_and_what_stood_there_is_not_left(
     expect(stranger.page.locator("#in-view-title")).to_have_text("4 images in view, the newest first")
     expect(stranger.page.locator(".notice")).to_have_count(0)
     context.close()
+
+
+def test_a_link_to_an_image_is_followed_though_a_tile_never_comes(
+    browser: Browser, root: str, published: Published
+) -> None:
+    context, stranger = open_page(browser, root)
+    longitude, latitude, _ = PLACES[STACK[0]]
+    held = _hold_tile(context, published, STACK[0])
+    stranger.opens(f"14/{latitude}/{longitude}&layer=coverage&image={BESIDE}", waits=False)
+    expect(stranger.page.locator("#selection-title")).to_have_text("Palace 2019")
+    expect(stranger.page.get_by_role("radio", name="Raster coverage")).to_be_checked()
+    assert held
+    context.close()
+
+
+def _hold_tile(context: BrowserContext, published: Published, name: str) -> list[Route]:
+    """Requests for the z14 tile in the middle of an image, which are not answered."""
+    column, row = to_tiles(np.array([PLACES[name][:2]]), 14)[0].astype(int)
+    archive, read = MemorySource((published.store / "global-mosaic.pmtiles").read_bytes()), list[int]()
+
+    def noted(at: int, size: int) -> bytes:
+        read.append(at)
+        return archive(at, size)
+
+    assert Reader(noted).get(14, column, row)
+    held: list[Route] = []
+
+    def hold_tile(route: Route) -> None:
+        if route.request.headers["range"].startswith(f"bytes={read[-1]}-"):
+            held.append(route)
+        else:
+            route.continue_()
+
+    context.route("**/global-mosaic.pmtiles", hold_tile)
+    return held

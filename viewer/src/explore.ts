@@ -51,7 +51,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   };
   const showChosen = (id: string): void => {
     seen = stage.boundsOf(id) ?? seen;
-    const unknown = "The map shows no image with this id here. It may have been removed, or lie elsewhere.";
+    const unknown = map.loaded() ? "The map shows no image with this id here. It may have been removed, or lie elsewhere." : "Looking for the image…";
     show(nameOf(details.of(id)), seen || details.has(id) ? imageDetails(details.of(id), mosaic.config) : make("p", {}, unknown));
   };
   /** With what became known since. */
@@ -129,7 +129,10 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     });
     showSelection();
   };
+  let isFollowed = false; // the address, at the first look: a map of which a tile does not come is not idle
   const refresh = async (): Promise<void> => {
+    if (!isFollowed) followAddress();
+    isFollowed = true;
     if (map.loaded() && !stage.isUnread()) notice("tiles", null);
     showAll();
     if (map.getZoom() < OUTLINES_FROM) return;
@@ -186,7 +189,6 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     if (id !== null && id !== chosen) void choose(id);
   };
   window.addEventListener("hashchange", followAddress);
-  map.once("idle", followAddress);
 }
 
 function approachPlace({ map, places }: Stage, x: number, y: number, say: (text: string) => void): void {
