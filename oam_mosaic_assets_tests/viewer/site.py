@@ -114,10 +114,13 @@ HOSTILE_DETAILS: Final[Mapping[str, str]] = {
 HOSTILE_ARCHIVE: Final = "hostile-data.pmtiles"
 """Key of that archive."""
 
+DEEP_ARCHIVE: Final = "deep-mosaic.pmtiles"
+"""Key of a mosaic of `ALONE` that begins at z13, as one made with `ZOOM_MIN=13`."""
+
 
 @contextmanager
 def published_site(folder: Path) -> Iterator[Published]:
-    """Build the page and publish a mosaic, and put `HOSTILE_ARCHIVE` beside it."""
+    """Build the page and publish a mosaic; put `HOSTILE_ARCHIVE` and `DEEP_ARCHIVE` beside it."""
     subprocess.run([REPOSITORY / "scripts" / "build-viewer"], check=True)
     settings = {
         "STAC_ITEMS": str(folder / "items.ndjson"),
@@ -139,7 +142,8 @@ def published_site(folder: Path) -> Iterator[Published]:
         outcome = site.run()
         assert outcome.success, outcome.log
         pointer = site.stays_whole()
-        _tile_hostile_details(folder / "details.ndjson", folder / "store" / HOSTILE_ARCHIVE)
+        _tile(HOSTILE, HOSTILE_DETAILS, folder / "store" / HOSTILE_ARCHIVE)
+        _tile(ALONE, {"id": ALONE}, folder / "store" / DEEP_ARCHIVE, first_zoom=13)
         yield Published(folder / "store", pointer, site, outcome.run_id)
 
 
@@ -188,10 +192,12 @@ def _item(name: str) -> dict[str, Any]:
     }
 
 
-def _tile_hostile_details(features: Path, archive: Path) -> None:
-    geometry = {"type": "Polygon", "coordinates": [_ring(HOSTILE)]}
-    write_items(features, [{"type": "Feature", "properties": HOSTILE_DETAILS, "geometry": geometry}])
-    command = [find_tippecanoe(), "-q", "-f", "-o", archive, "-l", "globalcoverage", "-Z0", "-z13", features]
+def _tile(name: str, properties: Mapping[str, str], archive: Path, *, first_zoom: int = 0) -> None:
+    features = archive.with_suffix(".ndjson")
+    geometry = {"type": "Polygon", "coordinates": [_ring(name)]}
+    write_items(features, [{"type": "Feature", "properties": properties, "geometry": geometry}])
+    zooms = [f"-Z{first_zoom}", "-z13"]
+    command = [find_tippecanoe(), "-q", "-f", "-o", archive, "-l", "globalcoverage", *zooms, features]
     subprocess.run(command, check=True)
 
 

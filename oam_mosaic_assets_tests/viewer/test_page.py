@@ -21,6 +21,7 @@ from oam_mosaic_assets_tests.viewer.site import (
     BESIDE,
     COLOUR,
     DATELINE,
+    DEEP_ARCHIVE,
     FAR,
     HOSTILE,
     HOSTILE_ARCHIVE,
@@ -515,6 +516,20 @@ def test_an_image_too_small_to_be_drawn_as_itself_is_counted(stranger: Stranger)
     expect(page.locator("#in-view-title")).to_have_text("1 image in view, too small to list")
     expect(page.locator("#in-view-body")).to_have_text("Zoom in, or choose a mark on the map.")
     stranger.looks_at(TINY, 14)
+    expect(page.locator("#in-view-title")).to_have_text("1 image in view")
+
+
+def test_a_mosaic_that_begins_far_in_says_where(stranger: Stranger) -> None:
+    page = stranger.page
+    deep = f"{stranger.root}{DEEP_ARCHIVE}"
+    page.route("**/global-mosaic.pmtiles", lambda route: route.continue_(url=deep))
+    for zoom in (2, 8):
+        stranger.looks_at(ALONE, zoom)
+        expect(page.locator("#in-view-title")).to_have_text("Too far out to see images")
+        expect(page.locator("#in-view-body")).to_have_text(
+            "This mosaic begins at zoom 13. Zoom in to see its images."
+        )
+    stranger.looks_at(ALONE, 13)
     expect(page.locator("#in-view-title")).to_have_text("1 image in view")
 
 

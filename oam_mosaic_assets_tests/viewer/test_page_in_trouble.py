@@ -177,6 +177,23 @@ def test_a_directory_that_could_not_be_read_once_is_read_again(
     context.close()
 
 
+def test_of_places_that_could_not_be_read_no_country_is_made_up(
+    browser: Browser, root: str, published: Published
+) -> None:
+    write_with_leaves(published.store / "global-mosaic.pmtiles", published.store / "leaves.pmtiles")
+    context, stranger = open_page(browser, root)
+
+    def answer(route: Route) -> None:
+        is_root = route.request.headers["range"].startswith("bytes=0-")
+        route.continue_(url=f"{root}leaves.pmtiles") if is_root else route.abort()
+
+    context.route("**/global-mosaic.pmtiles", answer)
+    stranger.opens("2/10/20")
+    expect(stranger.page.locator("#in-view-body")).to_contain_text("Countries cannot be listed")
+    expect(stranger.page.locator(".notice", has_text="The borders or the dots")).to_be_visible()
+    context.close()
+
+
 def test_pictures_that_could_not_be_read_leave_the_footprints_and_can_be_asked_for_again(
     browser: Browser, root: str
 ) -> None:

@@ -32,15 +32,18 @@ export function showInView(stage: Stage, details: Details, sayAny: (text: string
     const countries = stage.countries(), places = stage.places();
     if (!countries || !places) return wait();
     const title = "Where there are images";
-    if (countries.length === 0 || places.length === 0) {
+    if (countries.length === 0 || stage.arePlacesUnread()) {
       const why = "Countries cannot be listed, since a part of the map could not be read.";
       return show(title, quiet(`${why} Choose a mark on the map.`), why);
     }
-    const found = countriesOf(countries, places, stage.bounds());
-    const list = countryList(found, ({ bounds: { west, south, east, north } }) =>
-      map.fitBounds([west, south, east, north], { padding: 40, maxZoom: COUNTRY_ZOOM }));
-    return show(title, list, `${inWords(found)} in view`);
+    if (places.length > 0) {
+      const found = countriesOf(countries, places, stage.bounds());
+      const list = countryList(found, ({ bounds: { west, south, east, north } }) =>
+        map.fitBounds([west, south, east, north], { padding: 40, maxZoom: COUNTRY_ZOOM }));
+      return show(title, list, `${inWords(found)} in view`);
+    }
   }
+  if (map.getZoom() < stage.firstZoom) return tell("Too far out to see images", quiet(`This mosaic begins at zoom ${stage.firstZoom}. Zoom in to see its images.`));
   const ids = stage.inView(), small = stage.small(), isUnread = stage.isUnread("mosaic");
   if (ids.length + small === 0 && !map.loaded()) return wait();
   if (ids.length === 0 && small > 0) return tell(`${images(small)} in view, too small to list`, quiet("Zoom in, or choose a mark on the map."));

@@ -29,6 +29,8 @@ export interface Stage {
   map: MapLibreMap;
   countries: () => readonly Country[] | null; // null while they are read, none where that failed
   places: () => readonly Place[] | null;
+  arePlacesUnread: () => boolean; // whether they are none because that failed
+  firstZoom: number; // of the mosaic's tiles
   pick: (point: { x: number; y: number }) => string[];
   inView: () => string[];
   small: (point?: { x: number; y: number }) => number; // images there or in view that are too small to be drawn as themselves
@@ -124,6 +126,7 @@ export async function stageOf(
 
   let countries: readonly Country[] | null = null;
   let found: Place[] | null = null;
+  let arePlacesUnread = false;
   const show = ({ land, borders, ...read }: Land): void => {
     countries = read.countries;
     setData(map, "land", land);
@@ -147,6 +150,7 @@ export async function stageOf(
     });
   }).catch((trouble: Error) => {
     found = [];
+    arePlacesUnread = true;
     failed(trouble);
   });
 
@@ -167,6 +171,8 @@ export async function stageOf(
     map,
     countries: () => countries,
     places: () => found,
+    arePlacesUnread: () => arePlacesUnread,
+    firstZoom: header.minZoom,
     pick: (point) => {
       if (map.getZoom() < OUTLINES_FROM) return [];
       const exact = query([point.x, point.y]);

@@ -16,7 +16,7 @@ export interface Place extends Bounds {
   latitude: number;
 }
 
-/** The tiles of one zoom that hold imagery: z12, or the deepest zoom that has few enough of them. */
+/** The tiles of one zoom that hold imagery: z12, or the deepest zoom that has few enough of them. None of a mosaic that begins deeper. */
 export async function places(archive: PMTiles): Promise<Place[]> {
   const header = await archive.getHeader();
   const { cache } = archive;
