@@ -46,8 +46,8 @@ _ECCENTRICITY: Final = 0.0818191908426215
 _WORLD_KM2: Final = 510_065_621.724
 """The area of the WGS84 ellipsoid, whose authalic radius is 6,371.0072 km."""
 
-_LONGEST_SIDE: Final = 5.0
-"""Degrees; along shorter sides Simpson's rule is accurate to seven digits."""
+_LONGEST_SIDE: Final = 1.0
+"""Degrees; along such a side Simpson's rule is wrong by some square metres at most."""
 
 TOGETHER: Final = 16_384
 """Pieces dissolved at a time, at most; and after how many pieces the sheets so far are yielded."""
@@ -147,7 +147,8 @@ class Ground:
 def covered_km2(sheets: list[Sheet]) -> dict[int, float]:
     """The covered area of each sheet in square kilometres, by its cell."""
     cells = np.array([each.cell for each in sheets], np.int64)
-    ground = np.array([each.ground for each in sheets], dtype=object)
+    longest = _LONGEST_SIDE / 360.0 * (1 << SHEET_ZOOM)  # no sheet is higher than wide, in degrees
+    ground = shapely.segmentize(np.array([each.ground for each in sheets], dtype=object), longest)
     covered = _shares(ground, cells, SHEET_ZOOM) * cells_km2(cells, SHEET_ZOOM)
     return dict(zip(cells.tolist(), covered.tolist(), strict=True))
 

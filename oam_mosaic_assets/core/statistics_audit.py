@@ -40,7 +40,7 @@ _TEXTS: Final = (("generated_at",), ("collection",), ("build",), ("watermark",))
 _TOO_MUCH: Final = 2**63
 _CLOSE: Final = 10.0**-KM2_DECIMALS
 _NEARLY: Final = 1e-6
-"""Relative tolerance of areas: the pieces of an area cut into tiles add up to it to some seven digits."""
+"""Relative tolerance of areas: more than rounding costs where areas are cut into tiles and dissolved."""
 
 LOOKED_AT: Final = 8
 """Sheets whose covered area is worked out again; chosen by digest."""

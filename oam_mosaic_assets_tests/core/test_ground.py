@@ -63,6 +63,12 @@ ALL_BUT_TOUCHING_CELLS = {
 }
 """The same at the cells of zooms 7 and 8."""
 
+WITH_LONG_SIDES = {
+    "from corner to corner of a tile": [(16.925, 21.993), (19.9875, 24.201), (22.45, 27.009)],
+    "a sliver almost five degrees long": [(17.0, 22.0), (17.26, 24.3), (17.5, 26.95)],
+}
+"""Rings in EPSG:4326 within one z6 tile, along whose sides the authalic latitude is far from linear."""
+
 
 def sheets_of(outline: shapely.Polygon, folder: Path) -> list[Sheet]:
     with Ground(folder / "ground.sqlite") as ground:
@@ -82,6 +88,14 @@ def test_what_all_but_touches_a_tile_covers_as_much_as_it_is_large(
     outline = shapely.Polygon(ring)
     covered = covered_km2(sheets_of(outline, tmp_path))
     assert sum(covered.values()) == pytest.approx(area_of(outline), rel=1e-4)
+
+
+@pytest.mark.parametrize("ring", WITH_LONG_SIDES.values(), ids=WITH_LONG_SIDES)
+def test_long_sides_cost_no_accuracy(ring: list[tuple[float, float]], tmp_path: Path) -> None:
+    outline = shapely.Polygon(ring)
+    true = pytest.approx(area_of(shapely.segmentize(outline, 0.1)), rel=0.0, abs=5e-4)
+    assert area_of(outline) == true
+    assert sum(covered_km2(sheets_of(outline, tmp_path)).values()) == true
 
 
 @pytest.mark.parametrize("ring", ALL_BUT_TOUCHING_CELLS.values(), ids=ALL_BUT_TOUCHING_CELLS)
