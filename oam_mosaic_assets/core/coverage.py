@@ -29,7 +29,7 @@ from oam_mosaic_assets.core.pixels import Numbers, Pixels, pixels_touched
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import ATTRIBUTION
 
-RECIPE: Final = 2
+RECIPE: Final = 3
 """Incremented whenever the same footprints give different bytes for a reason that the plan does not show."""
 
 BLOCK: Final = 8192
@@ -121,7 +121,8 @@ def tiles_above(blocks: Numbers, zoom: int, plan: CoveragePlan) -> Numbers:
 
 def is_covered(parts: Geometries, column: int, row: int, plan: CoveragePlan) -> bool:
     """Whether a single one of these polygons covers the whole block; see `block_drawn`."""
-    box = _box(column, row, plan)
+    scale = float(1 << plan.block_zoom)
+    box = shapely.box(column / scale, row / scale, (column + 1) / scale, (row + 1) / scale)
     return bool(shapely.covers(parts, box).any())
 
 
@@ -148,17 +149,15 @@ def _pixels_of_block(parts: Geometries, column: int, row: int, plan: CoveragePla
     """The covered pixels at the last zoom, counted from the block's north-western corner."""
     side = plan.pixels << (plan.zoom_max - plan.block_zoom)
     scale = float(1 << plan.block_zoom)
-    box = _box(column, row, plan)
+    # to join polygons, GEOS may have to move corners by 1e-12 of the largest coordinate. Counted from the
+    # map's corner, not the block's, that would take a side that lies along a pixel's across it.
+    corner = np.array([column, row]) / scale
+    parts = shapely.transform(parts, lambda points: points - corner)
+    box = shapely.box(0.0, 0.0, 1.0 / scale, 1.0 / scale)
     shapely.prepare(box)
     inside = shapely.contains_properly(box, parts)
     parts = _dissolved([*parts[inside], *shapely.intersection(parts[~inside], box)])
-    return pixels_touched(parts, side, scale=scale * side, origin=(column * side, row * side))
-
-
-def _box(column: int, row: int, plan: CoveragePlan) -> shapely.Polygon:
-    """A block in tile coordinates of zoom 0."""
-    scale = float(1 << plan.block_zoom)
-    return shapely.box(column / scale, row / scale, (column + 1) / scale, (row + 1) / scale)
+    return pixels_touched(parts, side, scale=scale * side)
 
 
 def _dissolved(parts: Sequence[shapely.Geometry]) -> Geometries:

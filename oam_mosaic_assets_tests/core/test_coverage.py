@@ -115,6 +115,33 @@ def test_an_image_aligned_with_tiles_covers_them_and_not_their_neighbours(
     assert all(each.passed for each in judged(made))
 
 
+def test_images_that_all_but_coincide_cover_no_pixels_beside_them(tmp_path: Path) -> None:
+    """Along the sides of pixels, and so near each other that GEOS joins them only by moving corners."""
+    rings = [
+        [
+            (11.399087905883789, -0.9453821337743133),
+            (11.4347505569458, -0.9453821337743133),
+            (11.4347505569458, -0.9584695072575005),
+            (11.399087905883789, -0.9584695072575005),
+        ],
+        [
+            (11.39908790588052, -0.9453821337686386),
+            (11.434750556950348, -0.9453821337768711),
+            (11.434750556944238, -0.9584695072573407),
+            (11.399087905877906, -0.9584695072524653),
+        ],
+        [
+            (11.399087905877508, -0.9453821337668803),
+            (11.434750556947364, -0.9453821337751126),
+            (11.434750556941253, -0.9584695072555824),
+            (11.399087905874921, -0.958469507250707),
+        ],
+    ]
+    images = [Footprint(id=f"{n}", geometry=shapely.Polygon(ring)) for n, ring in enumerate(rings)]
+    made = covered(images, tmp_path / "it", CoveragePlan(way="exact"))
+    assert [each.text for each in judged(made) if not each.passed] == []
+
+
 def test_the_thinnest_image_there_may_be_survives_rounding() -> None:
     threads = [shapely.box(west, 3.0, west + 3e-11, 4.0) for west in np.linspace(0.0, 1e-9, 100)]
     parts = polygons_of(np.array([drawable(json.loads(shapely.to_geojson(each))) for each in threads]))
