@@ -32,9 +32,13 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.gateways.children import run_together
 from oam_mosaic_assets.gateways.control_groups import processors
 from oam_mosaic_assets.gateways.coverage_shares import drawn_by, program_of
+from oam_mosaic_assets.gateways.open_files import more_files
 
 WORTH_A_PROCESS: Final = 40
 """The fewest blocks for each process: fewer take less time to draw than a process takes to start."""
+
+_FILES_OF_A_PROCESS: Final = 64
+"""Files that stay open of what a process drew, at most: the columns of each zoom's entries count twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ class _Run:
                 )
         programs = [program_of(self.plan, self.folder, each, shares) for each in range(shares)]
         run_together(programs, at_once=shares, on_progress=self.on_progress)
+        self.held.enter_context(more_files(shares * _FILES_OF_A_PROCESS))
         return [source for each in range(shares) for source in drawn_by(self.plan, each, self._left_behind)]
 
     def _scratch_files(self, kind: str) -> Opened:

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import pickle
-import resource
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
@@ -42,6 +41,7 @@ from oam_mosaic_assets.gateways.imagery.partition import STATE, Budget
 from oam_mosaic_assets.gateways.imagery.workers import Workers
 from oam_mosaic_assets.gateways.imagery_blocks import Partition
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.open_files import more_files
 from oam_mosaic_assets.gateways.takedowns import Takedowns
 
 COLUMNS: Final = ("id", "geometry", "asset", "gsd", "acquired_to", "updated", "render_params")
@@ -54,9 +54,6 @@ _SHOWS: Final[Mapping[Kind, str]] = {
     "hints": "What they show; in grey, where those lie that are not read.",
     "hybrid": f"To z{LAST_GREY} where they lie, in grey; from there on what they show.",
 }
-
-_SPARE_FILES: Final = 256
-"""Files that a process may have open besides the archives of partitions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +274,7 @@ class ImageryMosaic:
                 snapshot.
         """
         roots: dict[Tile, bytes] = {}
-        with ExitStack() as stack, _many_files(len(tiles)):
+        with ExitStack() as stack, more_files(len(tiles)):
             sources = []
             for tile in tiles:
                 if (found := self.partition(tile).archives(folder)) is None:
@@ -336,20 +333,6 @@ def _root(path: Path, tile: Tile) -> bytes | None:
 
 def _further(on_progress: Callable[[int, int, Tally], None], whole: Tally, blocks: int, done: int) -> None:
     on_progress(whole.blocks + done, blocks, whole)
-
-
-@contextmanager
-def _many_files(count: int) -> Iterator[None]:
-    """Let this process have this many archives open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(soft, count + _SPARE_FILES)
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class ByPartition:

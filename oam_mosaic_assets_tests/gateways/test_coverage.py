@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -151,6 +152,21 @@ def test_several_processes_draw_what_one_does(tmp_path: Path, monkeypatch: pytes
     assert shares[-1] == 1.0
     assert len(shares) > 20
     assert len(started) == 3
+
+
+def test_as_many_processes_as_there_are_processors_need_no_higher_limit_on_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coverage, "WORTH_A_PROCESS", 1)
+    one = covered(MANY[:16], tmp_path / "one", EXACT, processes=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        eight = covered(MANY[:16], tmp_path / "eight", EXACT, processes=8)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert eight.archive.read_bytes() == one.archive.read_bytes()
 
 
 def test_a_footprint_that_geos_cannot_join_is_drawn_by_itself(
