@@ -41,6 +41,10 @@ COMPARED_CORNERS: Final = 1000
 CANDIDATES: Final = 20_000
 """Pairs of image and tile that are tested in one batch."""
 
+_BLOCK: Final = 32
+"""Edge of a block, in tiles. Of an image with a larger frame, only blocks that it reaches are examined: the
+frame of a long diagonal strip may hold many thousand times as many tiles as the strip."""
+
 Tile = tuple[int, int, int]
 """Image index, column, row."""
 
@@ -206,19 +210,11 @@ def pairs_reached(
     """
     # By parts, as the halves of an image at the antimeridian lie a world apart.
     parts, image = shapely.get_parts(projected, return_index=True)
-    last = 2**zoom - 1
     bounds = np.floor(shapely.bounds(parts) + np.array([-1, -1, 1, 1]) * margin).astype(np.int64)
-    west, north, east, south = np.clip(bounds, 0, last).T
-    columns = east - west + 1
-    ends = np.cumsum(columns * (south - north + 1))
     shapely.prepare(parts)
-    # Candidates are numbered across all images, so that even the largest image is split into batches.
-    for start in range(0, int(ends[-1]), CANDIDATES):
-        number = np.arange(start, min(start + CANDIDATES, int(ends[-1])))
-        which = np.searchsorted(ends, number, side="right")
-        ordinal = number - np.where(which > 0, ends[which - 1], 0)
-        x = west[which] + ordinal % columns[which]
-        y = north[which] + ordinal // columns[which]
+    frames, of = _in_blocks(parts, np.clip(bounds, 0, 2**zoom - 1), margin)
+    for frame, column, row in _cells(frames):
+        which, x, y = of[frame], column, row
         if within is not None:
             matters = within.hold(tile_ids(zoom, x, y))
             which, x, y = which[matters], x[matters], y[matters]
@@ -229,8 +225,48 @@ def pairs_reached(
         yield pairs_of(image[which[hit]] + first, x[hit], y[hit], zoom)
 
 
-def _boxes(x: NDArray[np.int64], y: NDArray[np.int64], margin: float) -> Geometries:
-    boxes: Geometries = shapely.box(x - margin, y - margin, x + 1 + margin, y + 1 + margin)
+def _in_blocks(parts: Geometries, frames: Numbers, margin: float) -> tuple[Numbers, Numbers]:
+    """The frames of polygons, large ones as those of their blocks that the polygon reaches.
+
+    Args:
+        parts: in tile coordinates.
+        frames: first column and row of each, then last column and row.
+        margin: how far a tile reaches beyond its edges, in tiles.
+
+    Returns:
+        Frames, and the index of the polygon that each is of.
+    """
+    is_large = (frames[:, 2:] - frames[:, :2] >= _BLOCK).any(axis=1)
+    large = np.flatnonzero(is_large)
+    found, of = [frames[~is_large]], [np.flatnonzero(~is_large)]
+    for which, column, row in _cells(frames[large] // _BLOCK):
+        part, first = large[which], np.column_stack([column, row]) * _BLOCK
+        hit = shapely.intersects(parts[part], _boxes(first[:, 0], first[:, 1], margin, _BLOCK))
+        part, first = part[hit], first[hit]
+        begin, end = frames[part, :2], frames[part, 2:]
+        found.append(np.hstack([np.maximum(begin, first), np.minimum(end, first + _BLOCK - 1)]))
+        of.append(part)
+    return np.concatenate(found), np.concatenate(of)
+
+
+def _cells(frames: Numbers) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
+    """All cells of frames, in batches: index of the frame, column, row.
+
+    They are numbered across all frames, so that even the largest is split into batches.
+    """
+    west, north, east, south = frames.T
+    columns = east - west + 1
+    ends = np.cumsum(columns * (south - north + 1))
+    total = int(ends[-1]) if len(ends) else 0
+    for start in range(0, total, CANDIDATES):
+        number = np.arange(start, min(start + CANDIDATES, total))
+        which = np.searchsorted(ends, number, side="right")
+        ordinal = number - np.where(which > 0, ends[which - 1], 0)
+        yield which, west[which] + ordinal % columns[which], north[which] + ordinal // columns[which]
+
+
+def _boxes(x: NDArray[np.int64], y: NDArray[np.int64], margin: float, side: int = 1) -> Geometries:
+    boxes: Geometries = shapely.box(x - margin, y - margin, x + side + margin, y + side + margin)
     return boxes
 
 

@@ -17,11 +17,12 @@ from oam_mosaic_assets.core.cutting import cut_to_square
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Undrawable, drawable
-from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets.core.grid import project_mended, tile_ids, tiles_between, to_tiles
 from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.pieces import cut_to_tile
+from oam_mosaic_assets.core.placement import TOLERANCE, tiles_reached
 from oam_mosaic_assets.core.snapshot import as_drawn
-from oam_mosaic_assets.core.tiling import EXTENT, MITRE, TilingPlan
+from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, MITRE, TilingPlan
 from oam_mosaic_assets_tests.core.pictures import covered, judged
 from oam_mosaic_assets_tests.core.scene import Scene, footprint, made_from, snapshot_of
 
@@ -238,3 +239,35 @@ def test_a_thin_outline_of_many_corners_is_drawn_where_it_lies_and_nowhere_else(
     scene = made_from([Footprint(id="many corners", geometry=area), *ELSEWHERE], tmp_path / "m", plan=plan)
     assert faults(scene) == {}
     assert time.process_time() - clock < SECONDS
+
+
+STRIP = shapely.Polygon([(-24.0, -24.0), (-23.99, -24.0), (24.01, 24.0), (24.0, 24.0)])
+"""As long as an image may be, and a kilometre wide."""
+
+LONG = {
+    "a strip": STRIP,
+    "a bend": shapely.Polygon([(-20.0, 5.0), (0.0, -30.0), (20.0, 5.0), (0.0, -29.98)]),
+    "a frame": shapely.box(10.0, 0.0, 40.0, 20.0).boundary.buffer(0.01),
+    "just east of the edge of a tile": shapely.box(0.002, 1.0, 30.0, 1.1),
+    "two strips side by side": shapely.MultiPolygon(
+        [STRIP, shapely.transform(STRIP, lambda p: p + np.array([1, 0]))]
+    ),
+}
+
+
+@pytest.mark.parametrize("outline", LONG.values(), ids=LONG)
+def test_what_has_a_large_frame_is_looked_for_in_all_tiles_that_it_reaches(outline: shapely.Geometry) -> None:
+    given, zoom, margin = np.array([outline], dtype=object), 11, BUFFER + TOLERANCE
+    (area,) = project_mended(given, zoom)
+    shapely.prepare(area)
+    west, north, east, south = np.floor(area.bounds).astype(np.int64)
+    _, x, y = tiles_between(*(np.array([side]) for side in (west - 1, north - 1, east + 2, south + 2)))
+    near = shapely.intersects(area, shapely.box(x - margin, y - margin, x + 1 + margin, y + 1 + margin))
+    assert tiles_reached(given, zoom).tolist() == sorted(tile_ids(zoom, x[near], y[near]).tolist())
+
+
+def test_a_long_strip_is_not_looked_for_in_its_whole_frame() -> None:
+    """It holds 20 million tiles, and four times as many with each zoom more; all used to be examined."""
+    clock = time.process_time()
+    assert 13_000 < len(tiles_reached(np.array([STRIP], dtype=object), 15)) < 14_000
+    assert time.process_time() - clock < 2.0
