@@ -46,7 +46,7 @@ def test_each_public_object_may_be_kept_as_long_as_the_contract_says(
 ) -> None:
     store, keys = store_in(s3_server, bucket), Keys(products=PRODUCTS, aliases=("old.pmtiles",))
     (tmp_path / "assets").mkdir()
-    for name in ("index.html", "assets/index-1.js"):
+    for name in ("index.html", "licences.txt", "assets/index-1.js"):
         (tmp_path / name).write_text("1")
     releases = Releases(store, keys, patience_seconds=0.0)
     build = releases.publish(built(releases, "a", *PRODUCTS)).build
