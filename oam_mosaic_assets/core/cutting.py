@@ -1,15 +1,24 @@
-"""Areas clipped to a square, correctly even where GEOS' fast clipping to a rectangle goes wrong."""
+"""Areas clipped to a square, correctly even where GEOS' fast clipping goes wrong, or cut into pieces."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.errors import GEOSException
+from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.grid import Geometries, mended
+
+MOST_CORNERS: Final = 500
+"""What has more is widened in pieces: moved out, each of its sides may meet all the others, and then twice as
+many corners take four times as long, and four times the memory."""
+
+_MOST_OF_A_DOT: Final = 100
+"""The same for what is so small that all its sides meet then."""
 
 _NEAR: Final = 2.0**-32
 """Share of a square's side: far more than any rounding error, far less than any detail drawn."""
@@ -65,3 +74,28 @@ def _clipped(areas: Geometries, square: shapely.Polygon) -> Geometries:
         else:
             found = np.concatenate([_clipped(some, square) for some in np.array_split(areas, 2)])
     return found
+
+
+def cut_up(area: BaseGeometry, dot: float) -> Iterator[BaseGeometry]:
+    """An area as it is if it has few corners, else in pieces that have; a dot becomes its hull.
+
+    Args:
+        area: valid, in any unit.
+        dot: what is no larger than this, in x and y, is a dot.
+    """
+    west, south, east, north = area.bounds
+    corners = shapely.get_num_coordinates(area)
+    if max(east - west, north - south) <= dot:
+        yield area if corners <= _MOST_OF_A_DOT else area.convex_hull
+    elif corners <= MOST_CORNERS:
+        yield area
+    else:
+        x, y = (west + east) / 2.0, (south + north) / 2.0
+        is_wide = east - west > north - south
+        for half in (
+            (west, south, x, north) if is_wide else (west, south, east, y),
+            (x, south, east, north) if is_wide else (west, y, east, north),
+        ):
+            piece = area.intersection(shapely.box(*half))
+            if not piece.is_empty:
+                yield from cut_up(piece, dot)

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from oam_mosaic_assets.core.cutting import cut_to_square
+from oam_mosaic_assets.core.cutting import MOST_CORNERS, cut_to_square, cut_up
 from oam_mosaic_assets.core.grid import Geometries, mended
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
 
@@ -24,6 +24,9 @@ _WIDENED: Final = 2.0
 _MITRE: Final = 1.25
 """Mitre limit of that widening: rounding may move tips a unit farther, and an outline may stray at most four
 units from its footprint."""
+
+_DOT: Final = 1.0
+"""Tile units: what is no larger may be widened as its hull, and still stray no farther."""
 
 DRAWN: Final = shapely.box(-MARGIN, -MARGIN, EXTENT + MARGIN, EXTENT + MARGIN)
 """The area that a tile draws, which is also the piece of an image that covers it."""
@@ -56,10 +59,25 @@ def on_the_grid(local: Geometries, *, spikes: bool = False) -> tuple[Geometries,
     if not spikes:
         rounded[folded] = shapely.set_precision(mended(polygon[folded]), 1.0)
         lost = shapely.is_empty(rounded)
-    wide = shapely.buffer(polygon[lost], _WIDENED, join_style="mitre", mitre_limit=_MITRE)
-    rounded[lost] = shapely.set_precision(wide, 1.0)
+    rounded[lost] = _widened(polygon[lost])
     polygon, again = polygons_of(rounded)
     return polygon, of[again]
+
+
+def _widened(polygons: Geometries) -> Geometries:
+    """Polygons, widened and put on the grid."""
+    found, many = polygons.copy(), shapely.get_num_coordinates(polygons) > MOST_CORNERS
+    found[~many] = shapely.set_precision(_moved_out(polygons[~many]), 1.0)
+    for which in np.flatnonzero(many).tolist():
+        (area,) = mended(polygons[[which]])
+        pieces = np.array([*cut_up(area, _DOT)], dtype=object)
+        found[which] = shapely.union_all(_moved_out(pieces), grid_size=1.0)
+    return found
+
+
+def _moved_out(areas: Geometries) -> Geometries:
+    wide: Geometries = shapely.buffer(areas, _WIDENED, join_style="mitre", mitre_limit=_MITRE)
+    return wide
 
 
 def united(polygons: Geometries, of: NDArray[np.int64]) -> tuple[Geometries, NDArray[np.int64]]:

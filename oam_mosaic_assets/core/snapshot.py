@@ -21,8 +21,8 @@ import numpy as np
 import polars as pl
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
+from oam_mosaic_assets.core.cutting import cut_up
 from oam_mosaic_assets.core.drawing_order import SCHEMA, SIDES, DrawingOrder
 from oam_mosaic_assets.core.footprint import NAMELESS, Footprint, SetAside
 from oam_mosaic_assets.core.geoparquet import geo_metadata, reach_of
@@ -38,10 +38,6 @@ ROW_GROUP: Final = 8 * BATCH
 
 _JAGGED: Final = 100
 """An outline with more corners is simplified before its edge is moved in or out."""
-
-_MOST_JAGGED: Final = 500
-"""An outline with more corners even when simplified is widened in pieces; a dot already above `_JAGGED`
-by its hull."""
 
 _JAG: Final = 1 / 16
 """Tolerance of that simplification, as a share of `thinnest`; an eighth of a tile unit."""
@@ -356,29 +352,9 @@ def _plain(thin: NDArray[np.object_], thinnest: float) -> tuple[NDArray[np.objec
     lines = shapely.simplify(shapely.boundary(parts[lost]), thinnest * _JAG, preserve_topology=False)
     for which, line in zip(jagged[of[lost]].tolist(), lines, strict=True):
         whole[which].append(line)
-    pieces = [[piece for area in each for piece in _cut_up(area, thinnest)] for each in whole]
+    pieces = [[piece for area in each for piece in cut_up(area, thinnest)] for each in whole]
     of = np.repeat(np.arange(len(thin)), [len(each) for each in pieces])
     return np.array([piece for each in pieces for piece in each], dtype=object), of
-
-
-def _cut_up(area: BaseGeometry, thinnest: float) -> Iterator[BaseGeometry]:
-    """An area as it is if it has few corners, else in pieces that have; a dot becomes its hull."""
-    west, south, east, north = area.bounds
-    corners = shapely.get_num_coordinates(area)
-    if max(east - west, north - south) <= thinnest:
-        yield area if corners <= _JAGGED else area.convex_hull
-    elif corners <= _MOST_JAGGED:
-        yield area
-    else:
-        x, y = (west + east) / 2.0, (south + north) / 2.0
-        is_wide = east - west > north - south
-        for half in (
-            (west, south, x, north) if is_wide else (west, south, east, y),
-            (x, south, east, north) if is_wide else (west, y, east, north),
-        ):
-            piece = area.intersection(shapely.box(*half))
-            if not piece.is_empty:
-                yield from _cut_up(piece, thinnest)
 
 
 def _without_jags(geometries: NDArray[np.object_], thinnest: float) -> NDArray[np.object_]:

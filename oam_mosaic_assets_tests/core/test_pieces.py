@@ -40,6 +40,18 @@ def test_what_rounding_would_lose_is_drawn_and_no_farther_than_four_units_away(s
         assert shapely.within(polygon[0], dot.buffer(4.0 + 0.5**0.5))
 
 
+@pytest.mark.parametrize("long", [20.0, 2000.0])
+def test_a_zigzag_of_many_corners_is_widened_in_pieces_that_leave_no_gap(long: float) -> None:
+    chance, along = np.random.default_rng(5), np.linspace(1000.0, 1000.0 + long, 600)
+    side = np.column_stack([along, 2000.0 + long * chance.uniform(0.0, 0.1, 600)])
+    zigzag = shapely.Polygon([*side, *(side + np.array([0.0, 0.3]))[::-1]])
+    assert zigzag.is_valid
+    polygon, _ = on_the_grid(array(zigzag), spikes=True)
+    drawn = shapely.union_all(polygon)
+    assert shapely.covers(drawn, zigzag)
+    assert shapely.difference(drawn, zigzag.buffer(4.0 + 0.5**0.5)).is_empty
+
+
 def test_parts_that_touch_become_one_and_others_do_not() -> None:
     left, right, away = shapely.box(0, 0, 10, 10), shapely.box(10, 0, 20, 10), shapely.box(30, 0, 40, 10)
     polygon, of = united(array(away, left, away, right), np.array([4, 7, 7, 7]))
