@@ -66,7 +66,7 @@ _SIDE: Final = EXTENT // _ACROSS
 _CELLS: Final = 1 << 2 * FINER
 """Cells in a tile."""
 
-_RECIPE: Final = 5
+_RECIPE: Final = 6
 """Increment whenever the same snapshot gives different tables or tiles."""
 
 

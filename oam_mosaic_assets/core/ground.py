@@ -206,11 +206,26 @@ def _within(parents: Geometries, of_parent: Shares, cells: Numbers, zoom: int) -
     here, is_south = (top - middle) / (top - bottom), row % 2
     corner = np.column_stack([column % 2 / 2.0, here * is_south])
     side = np.column_stack([np.full(len(row), 0.5), np.where(is_south == 1, 1.0 - here, here)])
-    points, of = shapely.get_coordinates(parents[partly], return_index=True)
-    local = shapely.set_coordinates(parents[partly], (points - corner[of]) / side[of])
-    ground[partly] = cut_to_square(local, 0.0, 1.0)
+    # A square as large as the parent, with a corner in its middle. Along the parent's own edges its ground is
+    # cut already, and has corners, where cutting again is slow.
+    square = np.where(corner > 0.0, corner, side - 1.0)
+    beside = mended(cut_to_square(_moved(parents[partly], -square, np.ones_like(side)), 0.0, 1.0))
+    ground[partly] = _moved(beside, square - corner, side)
     share[partly] = np.minimum(_shares(ground[partly], cells[partly], zoom), 1.0)
     return ground, share
+
+
+def _moved(areas: Geometries, by: Shares, unit: Shares) -> Geometries:
+    """Areas moved, then scaled.
+
+    Args:
+        areas: in any unit.
+        by: to the east and to the south, for each area; shape (n, 2).
+        unit: the new units of x and y, for each area, measured in the old one; shape (n, 2).
+    """
+    points, of = shapely.get_coordinates(areas, return_index=True)
+    moved: Geometries = shapely.set_coordinates(areas.copy(), (points + by[of]) / unit[of])
+    return moved
 
 
 def _shares(ground: Geometries, cells: Numbers, zoom: int) -> Shares:

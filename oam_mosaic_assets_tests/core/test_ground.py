@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import shapely
 
+from oam_mosaic_assets.core.grid import Geometries
 from oam_mosaic_assets.core.ground import (
     SHEETS,
     Ground,
@@ -107,3 +108,40 @@ def test_what_all_but_touches_a_cell_covers_as_much_of_all_cells_of_a_zoom(
         for zoom, cells, shares in shares_below([sheet], lambda _, first, last: np.arange(first, last), 8):
             covered[zoom] += float(shares @ cells_km2(cells, zoom))
     assert covered == pytest.approx(dict.fromkeys((6, 7, 8), area_of(outline)), rel=1e-4)
+
+
+@pytest.mark.parametrize("corner", [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_a_hole_that_touches_the_corner_of_a_tile_is_a_hole_at_each_zoom(
+    corner: tuple[float, float],
+) -> None:
+    hole = [corner, (0.3, 0.2), (0.2, 0.4)]
+    sheet = Sheet(3424, shapely.Polygon(shapely.box(0.0, 0.0, 1.0, 1.0).exterior, [hole]))
+    covered = Counter[int]()
+    for zoom, cells, shares in shares_below([sheet], lambda _, first, last: np.arange(first, last), 9):
+        covered[zoom] += float(shares @ cells_km2(cells, zoom))
+    expected = covered_km2([sheet])[sheet.cell]
+    assert covered == pytest.approx(dict.fromkeys((6, 7, 8, 9), expected), rel=1e-5)
+
+
+def test_a_jagged_outline_is_not_cut_slowly_at_each_zoom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What crosses the edge of a cell has corners on it, at which GEOS' fast clipping may go wrong."""
+    corners = 20_000
+    turn = np.linspace(0.0, 2.0 * np.pi, corners, endpoint=False)
+    away = np.where(np.arange(corners) % 2, 2.0, 2.1)
+    outline = shapely.Polygon(np.column_stack([20.0 + away * np.cos(turn), 5.0 + away * np.sin(turn)]))
+    sheets = sheets_of(outline, tmp_path)
+    intersection, slow = shapely.intersection, 0
+
+    def counted(areas: Geometries, others: shapely.Geometry) -> Geometries:
+        nonlocal slow
+        slow += int(shapely.get_num_coordinates(areas).sum())
+        found: Geometries = intersection(areas, others)
+        return found
+
+    monkeypatch.setattr(shapely, "intersection", counted)
+    for sheet in sheets:
+        for _ in shares_below([sheet], lambda _, first, last: np.arange(first, last), 10):
+            pass
+    assert slow < corners
