@@ -18,7 +18,7 @@ WHOLE_FROM: Final = 8
 
 def _moment(value: datetime) -> str:
     """ISO 8601, UTC, whole seconds: readers compare moments as text, so all have the same form."""
-    return f"{value:%Y-%m-%dT%H:%M:%SZ}" if value.year > 999 else value.isoformat()  # noqa: PLR2004
+    return f"{value:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _address(value: str) -> str | None:
