@@ -81,9 +81,6 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
             made = {each: staged[each.asset] for each in products}
             with open_archive(made[MOSAIC].path) as archive:
                 candidate = _candidate(releases, archive, made, stac_footprints, audits, confirmed)
-            if IMAGERY in made:
-                stated = {"imagery": made[IMAGERY].facts["joined"]}
-                candidate = replace(candidate, manifest={**candidate.manifest, **stated})
             for name in counted:
                 refuse_mixture(staged[name], stac_footprints)
                 candidate = _with_density(candidate, staged[name], releases)
@@ -208,6 +205,7 @@ def _candidate(
         "images_by_zoom": audit.number("images_by_zoom"),
         "audit": mosaic["audit"],
         "products": products,
+        **({"imagery": made[IMAGERY].facts["joined"]} if IMAGERY in made else {}),
         "confirmed": confirmed,
         "seconds": _seconds(made, audits),
         "versions": {
