@@ -135,6 +135,12 @@ def unreadable(monkeypatch: pytest.MonkeyPatch, store: ObjectStore, key: str) ->
     monkeypatch.setattr(kind, "head_publicly", head_publicly)
 
 
+def manifest_of(releases: Releases, candidate: Candidate) -> bytes:
+    found = releases.store.get_bytes(candidate.pointer.manifest)
+    assert found is not None
+    return found[0]
+
+
 def kept_by_a_cache(monkeypatch: pytest.MonkeyPatch, releases: Releases) -> None:
     """Let strangers see of every release what they saw of it first."""
     kind, kept = type(releases.store), dict[Any, Any]()
@@ -225,18 +231,15 @@ def test_a_publication_that_was_killed_is_repeated_behind_a_cache(
     candidate = built(releases, "b", *BOTH)
     with releases.lock("killed").held(lambda _: None) as lock:
         releases._release(candidate, lock, lambda _: None, before=first.build)
-    manifest = releases.store.get_bytes(candidate.pointer.manifest)
-    assert manifest is not None
-    assert json.loads(manifest[0])["previous"] == first.build
+    manifest = manifest_of(releases, candidate)
+    assert json.loads(manifest)["previous"] == first.build
 
     reason = "it is as it should be"
     confirmed = replace(candidate, manifest={**candidate.manifest, "confirmed": reason})
     releases.publish(confirmed, confirmed=reason)
 
     shows(releases, "b", *BOTH)
-    again = releases.store.get_bytes(candidate.pointer.manifest)
-    assert again is not None
-    assert again[0] == manifest[0]
+    assert manifest_of(releases, candidate) == manifest
 
 
 def test_a_public_build_that_is_published_again_keeps_its_manifest(
@@ -252,15 +255,12 @@ def test_a_public_build_that_is_published_again_keeps_its_manifest(
     with monkeypatch.context() as patch:
         patch.setattr(releases, "_keep_tables", keep_tables)
         releases.publish(candidate)
-    manifest = releases.store.get_bytes(candidate.pointer.manifest)
-    assert manifest is not None
+    manifest = manifest_of(releases, candidate)
 
     releases.publish(candidate)
 
     shows(releases, "b", *BOTH)
-    again = releases.store.get_bytes(candidate.pointer.manifest)
-    assert again is not None
-    assert again[0] == manifest[0]
+    assert manifest_of(releases, candidate) == manifest
 
 
 def test_a_pointer_that_cannot_be_read_back_costs_a_public_build_nothing(

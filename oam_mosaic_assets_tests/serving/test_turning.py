@@ -341,16 +341,16 @@ def test_no_secret_reaches_another_process(tmp_path: Path, store: FolderStore, m
             assert path.is_dir() or b"of-mine" not in path.read_bytes()
 
 
-def test_a_second_server_in_the_same_place_is_refused(server: Serving, tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "MOSAIC_SCRATCH": str(server.scratch)}
-    refused = subprocess.run(
-        [SERVE, "serve"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+def tried(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The command in a folder, with these settings alone: what it said as it ended."""
+    stated = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(
+        [SERVE, "serve"], cwd=folder, env=stated, capture_output=True, text=True, check=False
     )
+
+
+def test_a_second_server_in_the_same_place_is_refused(server: Serving, tmp_path: Path) -> None:
+    refused = tried(tmp_path, {"MOSAIC_SCRATCH": str(server.scratch)})
     assert refused.returncode == 2
     assert "is running in" in refused.stderr
 
@@ -367,10 +367,7 @@ def test_a_second_server_in_the_same_place_is_refused(server: Serving, tmp_path:
 def test_a_scratch_folder_that_cannot_be_used_is_named(tmp_path: Path, scratch: str, fault: str) -> None:
     (tmp_path / "a-file").touch()
     (tmp_path / "of-another" / "serve.lock").mkdir(parents=True)
-    environment = {"PATH": os.environ["PATH"], "MOSAIC_SCRATCH": scratch}
-    refused = subprocess.run(
-        [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    refused = tried(tmp_path, {"MOSAIC_SCRATCH": scratch})
     assert refused.returncode == 2
     assert f"MOSAIC_SCRATCH, {tmp_path / scratch}, cannot be used: {fault}: " in refused.stderr
     assert "Kind: SettingsError" in refused.stderr
@@ -380,10 +377,7 @@ def test_a_scratch_folder_that_cannot_be_used_is_named(tmp_path: Path, scratch: 
 def test_a_scratch_folder_without_room_is_no_wrong_setting(tmp_path: Path) -> None:
     with a_small_disk() as disk:
         fill(disk, room=0)
-        environment = {"PATH": os.environ["PATH"], "MOSAIC_SCRATCH": str(disk)}
-        ended = subprocess.run(
-            [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        ended = tried(tmp_path, {"MOSAIC_SCRATCH": str(disk)})
     assert ended.returncode == 1
     assert f"oam-mosaic: {disk} cannot be written to: No space left on device." in ended.stderr
     assert "Kind: DiskFull" in ended.stderr
@@ -407,21 +401,16 @@ def test_a_fault_of_the_scratch_folder_that_may_pass_is_no_wrong_setting(
 
 
 def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "SERVE_VECTOR_PORT": str(server.ports[0])}
-    refused = subprocess.run(
-        [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    refused = tried(tmp_path, {"SERVE_VECTOR_PORT": str(server.ports[0])})
     assert refused.returncode == 2
     assert f"Cannot listen on port {server.ports[0]} of 127.0.0.1: Address already in use." in refused.stderr
     assert "emerg" not in refused.stderr
 
 
 def test_an_nginx_that_refuses_its_configuration_is_no_matter_of_ports(tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "SERVE_CACHE_MB": "9" * 30}
+    environment = {"SERVE_CACHE_MB": "9" * 30}
     environment |= {f"SERVE_{each}_PORT": str(free_port()) for each in ("VECTOR", "RASTER", "VIEWER")}
-    refused = subprocess.run(
-        [SERVE, "serve"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    refused = tried(tmp_path, environment)
     assert refused.returncode == 2
     assert 'invalid max_size value "max_size=999' in refused.stderr
     assert "nginx's own output says why" in refused.stderr
