@@ -8,12 +8,13 @@ everything when it stops: another bucket there is production's, and its endpoint
 import json
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from oam_mosaic_assets.cli import explain
-from oam_mosaic_assets.errors import MosaicError, SettingsError
+from oam_mosaic_assets.errors import MosaicError, SettingsError, StoreUnavailable
 from oam_mosaic_assets.gateways.s3_client import connect
 from oam_mosaic_assets.settings import Settings
 
@@ -28,18 +29,18 @@ def prepare() -> str:
     """Prepare the bucket that the environment names; what was done.
 
     Raises:
-        ClientError: the server refuses.
         SettingsError: another bucket than that of development is to be on its server.
+        StoreUnavailable: the server refuses, or cannot be reached.
     """
     settings = Settings.read()
     where = f"{settings.s3_bucket} on {settings.endpoint_url}"
-    is_of_development = settings.s3_bucket == BUCKET_OF_DEVELOPMENT
-    if urlsplit(settings.endpoint_url).hostname == HOST_OF_DEVELOPMENT and not is_of_development:
+    host = urlsplit(settings.endpoint_url).hostname or ""
+    if host == HOST_OF_DEVELOPMENT and settings.s3_bucket != BUCKET_OF_DEVELOPMENT:
         raise SettingsError(
             f"{where}, the server of development, is gone when that server stops.",
             hint="Set S3_ENDPOINT to where the bucket is, such as https://s3.us-east-1.amazonaws.com.",
         )
-    if settings.endpoint_url.endswith(("amazonaws.com", "amazonaws.com.cn")):
+    if host.endswith(("amazonaws.com", "amazonaws.com.cn")):
         return f"{where}: on Amazon's servers, and left as it is"
     access_key, secret_key = settings.s3_access_key, settings.s3_secret_key
     client = connect(
@@ -54,17 +55,28 @@ def prepare() -> str:
         attempts=5,
     )
     try:
-        client.head_bucket(Bucket=settings.s3_bucket)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "404":
-            raise
-    else:
-        return f"{where}: there already, and left as it is"
-    client.create_bucket(Bucket=settings.s3_bucket)
-    client.put_bucket_cors(
-        Bucket=settings.s3_bucket, CORSConfiguration=json.loads((HERE / "cors.json").read_text())
-    )
+        if _is_there(client, settings.s3_bucket):
+            return f"{where}: there already, and left as it is"
+        client.create_bucket(Bucket=settings.s3_bucket)
+        client.put_bucket_cors(
+            Bucket=settings.s3_bucket, CORSConfiguration=json.loads((HERE / "cors.json").read_text())
+        )
+    except (BotoCoreError, ClientError) as error:
+        raise StoreUnavailable(
+            f"{where}: neither there nor made: {error}",
+            hint="Start the server, or check S3_ENDPOINT, S3_BUCKET, S3_ACCESS_KEY and S3_SECRET_KEY.",
+        ) from None
     return f"{where}: made"
+
+
+def _is_there(client: Any, bucket: str) -> bool:
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "404":
+            return False
+        raise
+    return True
 
 
 if __name__ == "__main__":

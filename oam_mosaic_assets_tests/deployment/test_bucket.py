@@ -17,7 +17,7 @@ import requests
 
 from oam_mosaic_assets.core.product import PMTILES, PRODUCTS
 from oam_mosaic_assets.core.release import ARCHIVE, AUDIT, CLAIM, MANIFEST, TILEJSON, Keys
-from oam_mosaic_assets.errors import SettingsError
+from oam_mosaic_assets.errors import SettingsError, StoreUnavailable
 from oam_mosaic_assets_tests.chain import REPOSITORY
 from oam_mosaic_assets_tests.deployment.production import DEPLOY
 from oam_mosaic_assets_tests.deployment.test_compose import SERVICES, settings_of
@@ -178,9 +178,22 @@ def test_the_bucket_of_development_is_made_once(moto: S3Server, tmp_path: Path) 
         client_of(moto).get_bucket_cors(Bucket="of-development")
 
 
-def test_a_bucket_on_amazon_is_left_alone(moto: S3Server, tmp_path: Path) -> None:
-    said = prepare(moto, "of-development", tmp_path, S3_ENDPOINT="https://s3.eu-west-3.amazonaws.com")
-    assert "left as it is" in said
+@pytest.mark.parametrize("end", ["", "/", ":443", ":443/"])
+def test_a_bucket_on_amazon_is_left_alone(moto: S3Server, tmp_path: Path, end: str) -> None:
+    endpoint = f"https://s3.eu-west-3.amazonaws.com{end}"
+    # should it ask all the same, nobody answers
+    said = prepare(moto, "mistyped", tmp_path, S3_ENDPOINT=endpoint, HTTPS_PROXY="http://127.0.0.1:9")
+    assert said.endswith("on Amazon's servers, and left as it is\n")
+
+
+def test_a_server_that_refuses_or_is_away_is_named(ceph: CephServer, tmp_path: Path) -> None:
+    code = StoreUnavailable.exit_code
+    told = prepare(ceph, "mosaic", tmp_path, exit_code=code, S3_SECRET_KEY="another")
+    assert "neither there nor made" in told
+    assert "403" in told
+    told = prepare(ceph, "mosaic", tmp_path, exit_code=code, S3_ENDPOINT="http://127.0.0.1:9")
+    assert "Start the server" in told
+    assert "Traceback" not in told
 
 
 def test_only_the_bucket_of_development_is_made_on_its_server(
