@@ -16,7 +16,7 @@ FIRST: Final = {"dagster/priority": "10"}
 PLAIN_LOG: dict[str, Any] = {"loggers": {"console": {}}}
 """Selects our console logger; by default, Dagster writes all of its own events to standard error."""
 
-# runs on the executor of the definitions, which BUILD_EXECUTOR names
+# these two run on the executor of the definitions, which BUILD_EXECUTOR names
 global_mosaic = dg.define_asset_job(
     "global_mosaic",
     selection=dg.AssetSelection.assets(PUBLISHED).upstream(),
@@ -26,6 +26,13 @@ global_mosaic = dg.define_asset_job(
     tags=FIRST,
 )
 
+imagery_partitions = dg.define_asset_job(
+    "imagery_partitions",
+    selection=dg.AssetSelection.assets(imagery_blocks),
+    description="Read the images of some partitions, on any machine: start it as a backfill.",
+    config=PLAIN_LOG,
+)
+
 publish_held_build = dg.define_asset_job(
     "publish_held_build",
     selection=dg.AssetSelection.assets(PUBLISHED),
@@ -33,15 +40,6 @@ publish_held_build = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
     tags=FIRST,
-)
-
-
-imagery_partitions = dg.define_asset_job(
-    "imagery_partitions",
-    selection=dg.AssetSelection.assets(imagery_blocks),
-    description="Read the images of some partitions, on any machine: start it as a backfill.",
-    executor_def=dg.in_process_executor,
-    config=PLAIN_LOG,
 )
 
 

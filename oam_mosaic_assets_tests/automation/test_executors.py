@@ -252,10 +252,10 @@ def test_an_executor_is_found_by_its_name() -> None:
     assert executor_of("in_process", 2) is dg.in_process_executor
     assert executor_of("multiprocess", 3).name == dg.multiprocess_executor.name
     assert executor_of("dagster:multiprocess_executor", 2) is dg.multiprocess_executor
-    job = build_definitions(Settings.read({"BUILD_EXECUTOR": "multiprocess"})).resolve_job_def(
-        "global_mosaic"
-    )
-    assert job.executor_def.name == dg.multiprocess_executor.name
+    settings = Settings.read({"BUILD_EXECUTOR": "multiprocess", "MOSAIC_PRODUCTS": "imagery"})
+    for name in ("global_mosaic", "imagery_partitions"):
+        job = build_definitions(settings).resolve_job_def(name)
+        assert job.executor_def.name == dg.multiprocess_executor.name
 
 
 @pytest.mark.parametrize(
