@@ -112,6 +112,26 @@ def test_imagery_is_published_with_the_mosaic_and_says_what_it_could_not_read(
     assert (again["requests"], again["made"], again["read"]) == (0, 0, 3)
 
 
+def test_what_is_skipped_is_shown_in_dagster_as_plain_text(pictured: Site, nginx: Nginx) -> None:
+    hostile = "a\\|![x](https://example.org/seen.png) [Sign in](https://example.org)"
+    *read, last = items(nginx)
+    write_items(pictured.items, [*read, {**last, "id": hostile}])
+
+    outcome = pictured.run()
+
+    assert outcome.success, outcome.log
+    (told,) = [
+        event.dagster_event.step_materialization_data.materialization.metadata
+        for event in pictured.instance.all_logs(outcome.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
+        if event.step_key == "global_imagery_pmtiles" and event.dagster_event
+    ]
+    shown = told["first 50 skipped"]
+    assert isinstance(shown, dg.TableMetadataValue), "its cells are text to the UI, never markup"
+    assert hostile in [each.data["image"] for each in shown.records]
+    texts = [str(each.value) for each in told.values() if isinstance(each, dg.MarkdownMetadataValue)]
+    assert not any("example.org" in each for each in texts)
+
+
 def test_a_catalogue_that_answers_with_a_part_of_its_images_costs_no_imagery(
     pictured: Site, nginx: Nginx
 ) -> None:
