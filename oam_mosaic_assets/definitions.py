@@ -20,8 +20,9 @@ from oam_mosaic_assets.automation.jobs import (
     publish_held_build,
     rollback,
 )
+from oam_mosaic_assets.automation.old_runs import old_runs
 from oam_mosaic_assets.automation.repeating import repeat_failed_build
-from oam_mosaic_assets.automation.schedules import daily_mosaic, hourly_freshness
+from oam_mosaic_assets.automation.schedules import daily_mosaic, daily_tidying, hourly_freshness
 from oam_mosaic_assets.checks.mosaic_freshness import mosaic_is_fresh
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.details import details_plan
@@ -128,9 +129,10 @@ def build_definitions(
             publish_held_build,
             rollback,
             mosaic_freshness,
+            old_runs,
             *([imagery_partitions] if partitioned else []),
         ],
-        schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness],
+        schedules=[daily_mosaic(settings.mosaic_cron), hourly_freshness, daily_tidying],
         sensors=[
             repeat_failed_build,
             catalogue_sensor(is_on=settings.follow_catalogue),

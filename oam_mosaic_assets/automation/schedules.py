@@ -1,8 +1,9 @@
-"""The schedules, in UTC: the chain once a day by default, the freshness check once an hour."""
+"""The schedules, in UTC: the chain and tidying up once a day by default, the freshness check every hour."""
 
 import dagster as dg
 
 from oam_mosaic_assets.automation.jobs import global_mosaic, mosaic_freshness
+from oam_mosaic_assets.automation.old_runs import old_runs
 
 
 def daily_mosaic(cron: str) -> dg.ScheduleDefinition:
@@ -30,4 +31,13 @@ hourly_freshness = dg.ScheduleDefinition(
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Reports a public mosaic that was deleted or overwritten, or is no longer rebuilt.",
+)
+
+daily_tidying = dg.ScheduleDefinition(
+    name="daily_tidying",
+    job=old_runs,
+    cron_schedule="45 1 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Deletes Dagster's records of runs that ended more than 90 days ago.",
 )

@@ -73,7 +73,7 @@ def test_every_asset_check_and_job_is_described() -> None:
     for key in graph.asset_check_keys:
         assert graph.get_check_spec(key).description, key
         assert graph.get_check_spec(key).blocking, key
-    for name in ("global_mosaic", "publish_held_build", "rollback", "mosaic_freshness"):
+    for name in ("global_mosaic", "publish_held_build", "rollback", "mosaic_freshness", "old_runs"):
         assert definitions.resolve_job_def(name).description, name
 
 

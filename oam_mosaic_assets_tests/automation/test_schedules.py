@@ -22,7 +22,7 @@ def schedule(name: str, **environment: str) -> dg.ScheduleDefinition:
     return found
 
 
-@pytest.mark.parametrize("name", ["daily_mosaic", "hourly_freshness"])
+@pytest.mark.parametrize("name", ["daily_mosaic", "hourly_freshness", "daily_tidying"])
 def test_schedules_run_without_anybody_starting_them_and_in_utc(name: str) -> None:
     found = schedule(name)
     assert found.default_status is dg.DefaultScheduleStatus.RUNNING
@@ -46,7 +46,12 @@ def test_a_wrong_cron_expression_is_a_settings_error_that_names_its_variable(cro
 
 
 @pytest.mark.parametrize(
-    ("name", "job"), [("daily_mosaic", "global_mosaic"), ("hourly_freshness", "mosaic_freshness")]
+    ("name", "job"),
+    [
+        ("daily_mosaic", "global_mosaic"),
+        ("hourly_freshness", "mosaic_freshness"),
+        ("daily_tidying", "old_runs"),
+    ],
 )
 def test_a_tick_asks_for_one_run_of_its_job(instance: dg.DagsterInstance, name: str, job: str) -> None:
     found = schedule(name)
