@@ -248,7 +248,7 @@ class Releases:
                 lock.renew()
                 current = self.current()
                 if current and current[0].build != build and not self.differences(current[0]):
-                    delete_releases(self.store, self.keys, [build])
+                    self._delete(build)
             raise
 
     def _refuse_taken_down(self, candidate: Candidate) -> None:
@@ -321,6 +321,15 @@ class Releases:
             holder = holder_of(self.store, self.keys.lock)
             if (holder and holder.build == build) or self.store.head(self.keys.release(build, MANIFEST)):
                 return
+        self._delete(build)
+
+    def _delete(self, build: str) -> None:
+        """Delete a release that did not become public; its manifest stays with what is staged of the build.
+
+        A build that a person confirmed remains staged. Its publication may be repeated.
+        """
+        if manifest := self.store.get_bytes(self.keys.release(build, MANIFEST)):
+            self.store.put_bytes(self.keys.staging(build, MANIFEST), manifest[0], Headers(JSON))
         delete_releases(self.store, self.keys, [build])
 
     def _copied(self, part: Part, build: str, public: str, say: Callable[[str], None]) -> Part:
@@ -365,8 +374,8 @@ class Releases:
     def _history(self, candidate: Candidate, before: str) -> dict[str, Any]:
         """When the build was published, after which other, and on whose word.
 
-        If a publication of it that was killed, or failed after the pointer was turned, left a manifest, that
-        tells: caches may go on answering with it, and the content of a release never changes.
+        If a publication of it that was killed or failed left a manifest, that tells: caches may go on
+        answering with it, and the content of a release never changes.
 
         Args:
             before: the public build; empty if there is none.
@@ -377,7 +386,8 @@ class Releases:
             "previous": before if before != build else "",
             "confirmed": candidate.manifest.get("confirmed"),
         }
-        found = self.store.get_bytes(self.keys.release(build, MANIFEST))
+        released, staged = self.keys.release(build, MANIFEST), self.keys.staging(build, MANIFEST)
+        found = self.store.get_bytes(released) or self.store.get_bytes(staged)
         with suppress(ValueError, TypeError, KeyError, RecursionError):  # of another version, or not ours
             stated = json.loads(found[0]) if found else history
             return {name: stated[name] for name in history}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from oam_mosaic_assets.core.product import MOSAIC, PMTILES, Product
-from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, Keys, Pointer, in_pointer
+from oam_mosaic_assets.core.release import ARCHIVE, MANIFEST, TILEJSON, Keys, Pointer, in_pointer
 from oam_mosaic_assets.errors import HeldBack, NotAsPublished, RollbackRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PublicHead
@@ -22,6 +22,7 @@ from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.releases import Candidate, Releases
 from oam_mosaic_assets.gateways.rollback import roll_back
 from oam_mosaic_assets.gateways.unchanged import note_unchanged
+from oam_mosaic_assets_tests.faults.stores import failing_at
 
 JSON = "application/json"
 OTHER = Product(word="other", name="other.json", content_type=JSON, asset="other")
@@ -240,6 +241,26 @@ def test_a_publication_that_was_killed_is_repeated_behind_a_cache(
 
     shows(releases, "b", *BOTH)
     assert manifest_of(releases, candidate) == manifest
+
+
+@pytest.mark.parametrize("key", [Keys().release("*", TILEJSON), Keys().pointer])
+def test_a_publication_that_failed_is_repeated_behind_a_cache(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Its release was deleted, but strangers may already have seen the manifest."""
+    published(releases, "a", *BOTH)
+    kept_by_a_cache(monkeypatch, releases)
+    candidate = built(releases, "b", *BOTH)
+    build = candidate.pointer.build
+    with failing_at(releases.store, key.replace("*", build)), pytest.raises(StoreUnavailable):
+        releases.publish(candidate)
+    assert list(releases.store.keys(releases.keys.release(build))) == []
+    shows(releases, "a", *BOTH)
+
+    releases.publish(candidate)
+
+    shows(releases, "b", *BOTH)
+    assert list(releases.staged.objects()) == []
 
 
 def test_a_public_build_that_is_published_again_keeps_its_manifest(
