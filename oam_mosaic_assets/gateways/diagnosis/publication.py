@@ -63,12 +63,12 @@ def _waiting(releases: Releases) -> Iterator[Finding]:
             yield Finding("takedown", State.WARNING, not_gone(unfinished), FINISH_TAKEDOWN)
     except MosaicError as error:
         yield Finding.of("takedown", error)
-    for build in releases.staged.waiting():
-        why = releases.staged.why_held(build) or "a guard held it back, or it is being published"
+    for build in releases.staged.held():
+        why = releases.staged.why_held(build) or "a guard held it back"
         yield Finding(
             "held build",
             State.WARNING,
-            f"{build} is audited but not public: {why}",
+            f"{build} waits for a person: {why}",
             f"If it is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON.",
         )
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from oam_mosaic_assets.core.release import AUDIT, Keys, Pointer
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
 from oam_mosaic_assets.gateways.diagnosis.publication import examine_publication
@@ -47,6 +49,12 @@ def publish(store: ObjectStore) -> None:
     pointer = a_pointer(**{KEYS.archive: written.etag})
     store.put_bytes(pointer.archive, b"ours", JSON, public=True)
     store.put_bytes(KEYS.pointer, pointer.to_json(), JSON, public=True)
+
+
+def stage(store: ObjectStore, build: str, *, failed: str) -> None:
+    """Leave the audit of a build that failed one check; empty if it failed none."""
+    verdicts = [{"name": failed, "passed": False}] if failed else []
+    store.put_bytes(KEYS.staging(build, AUDIT), json.dumps({"verdicts": verdicts}).encode(), JSON)
 
 
 def test_an_empty_store_waits_for_the_first_build(store: ObjectStore) -> None:
@@ -148,7 +156,7 @@ def test_a_takedown_that_was_stopped_midway_is_said_until_nothing_is_left(store:
 
 def test_what_keeps_the_next_build_from_being_public_is_said(store: ObjectStore) -> None:
     Holds(store, KEYS).place("the islands are missing")
-    store.put_bytes(KEYS.staging(BUILD, AUDIT), b"{}", JSON)
+    stage(store, BUILD, failed="catalogue_did_not_shrink")
 
     found = examined(store)
 
@@ -156,6 +164,13 @@ def test_what_keeps_the_next_build_from_being_public_is_said(store: ObjectStore)
     assert "the islands are missing" in found["hold"].text
     assert found["held build"].text.startswith(BUILD)
     assert f"oam-mosaic publish {BUILD} --confirm REASON" in found["held build"].hint
-    assert "a guard held it back" in found["held build"].text
+    assert found["held build"].text.endswith("a guard held it back")
     Releases(store, KEYS).staged.mark_held(BUILD, "coverage/old.pmtiles holds what no build wrote")
     assert examined(store)["held build"].text.endswith("coverage/old.pmtiles holds what no build wrote")
+
+
+@pytest.mark.parametrize("failed", ["", "low_zooms_are_true"], ids=["being published", "failed its audit"])
+def test_a_build_that_no_person_can_confirm_does_not_wait_for_one(store: ObjectStore, failed: str) -> None:
+    stage(store, BUILD, failed=failed)
+
+    assert "held build" not in examined(store)
