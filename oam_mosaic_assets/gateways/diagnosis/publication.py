@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from datetime import UTC, datetime
 
 from oam_mosaic_assets.core.release import Keys, Pointer
@@ -16,12 +16,12 @@ from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN, not_gone
 
 
 def examine_publication(
-    store: ObjectStore, keys: Keys, remarks_on: Callable[[Pointer | None], list[str]] = lambda _: []
+    store: ObjectStore, keys: Keys, compared: Callable[[Pointer | None], Iterable[Finding]] = lambda _: ()
 ) -> Generator[Finding, None, int | None]:
     """What is public, who is publishing right now, and what holds up the next publication.
 
     Args:
-        remarks_on: warnings about what the next build does to what is public.
+        compared: warnings about what the next build does to what is public.
 
     Returns:
         Bytes of all public products together; None where there are none, or the store failed.
@@ -44,8 +44,7 @@ def examine_publication(
             )
         else:
             yield Finding("public mosaic", State.OK, text or "none yet: the first build will create it")
-        for remark in remarks_on(pointer):
-            yield Finding("source", State.WARNING, remark, "Check that no variable is missing.")
+        yield from compared(pointer)
         yield from _waiting(releases)
         yield _lock(store, keys)
         yield from _foreign(store, keys, pointer.etags if pointer else ())
