@@ -215,25 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(command=_status)
 
-    sample = commands.add_parser(
-        "sample",
-        help="write the sample catalogue as newline-delimited STAC items",
-        description="It is made up, always the same, and shaped like OpenAerialMap's: clusters of drone "
-        "flights under large satellite scenes, islands on the antimeridian, and a few of each kind of "
-        "bad item.",
-    )
-    sample.add_argument(
-        "--images",
-        type=int,
-        default=2000,
-        metavar="N",
-        help="how many (default 2000, at least 172); 21 of them are bad, so a guard holds back samples of "
-        "fewer than 1050",
-    )
-    sample.add_argument(
-        "--output", type=Path, metavar="FILE", help="write to this file, not to standard output"
-    )
-    sample.set_defaults(command=_sample)
+    _add_sample(commands)
 
     validate = commands.add_parser(
         "validate",
@@ -258,6 +240,29 @@ def _parser() -> argparse.ArgumentParser:
     _add_imagery(commands)
     _add_alerts(commands)
     return parser
+
+
+def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sample = commands.add_parser(
+        "sample",
+        help="write the sample catalogue as newline-delimited STAC items",
+        description="It is made up, always the same, and shaped like OpenAerialMap's: clusters of drone "
+        "flights under large satellite scenes, islands on the antimeridian, and a few of each kind of "
+        "bad item.",
+    )
+    sample.add_argument(
+        "--images",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="how many (default 2000, at least 172); 21 of them are bad, so a guard holds back samples of "
+        "fewer than 1050",
+    )
+    sample.add_argument(
+        "--output", type=Path, metavar="FILE", help="write to this new file, not to standard output"
+    )
+    sample.add_argument("--force", action="store_true", help="with --output: overwrite a file that is there")
+    sample.set_defaults(command=_sample)
 
 
 def _add_alerts(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -403,7 +408,7 @@ def _status(stated: argparse.Namespace) -> int:
 def _sample(stated: argparse.Namespace) -> int:
     from oam_mosaic_assets.cli.light import write_sample  # noqa: PLC0415
 
-    return write_sample(stated.images, stated.output)
+    return write_sample(stated.images, stated.output, may_overwrite=stated.force)
 
 
 def _validate(stated: argparse.Namespace) -> int:

@@ -96,8 +96,8 @@ def _takedowns(releases: Releases) -> tuple[int, list[str]]:
     return len(names), [f"Takedown: {not_gone(names)}. {FINISH_TAKEDOWN}"] if names else []
 
 
-def write_sample(images: int, output: Path | None) -> int:
-    """Write the sample catalogue, one item per line."""
+def write_sample(images: int, output: Path | None, *, may_overwrite: bool) -> int:
+    """Write the sample catalogue, one item per line; over a file that is there only if that may be."""
     from oam_mosaic_assets.gateways.catalogue.sample import SampleCatalogue  # noqa: PLC0415
     from oam_mosaic_assets.gateways.catalogue.source import Unreadable  # noqa: PLC0415
 
@@ -105,6 +105,10 @@ def write_sample(images: int, output: Path | None) -> int:
         catalogue = SampleCatalogue(images)
     except ValueError as error:
         raise SettingsError(f"--images: {error}.", hint="Give a larger number.") from None
+    if output and output.is_file() and not may_overwrite:
+        raise SettingsError(
+            f"--output: {output} is there already.", hint="Name another file, or add --force to overwrite it."
+        )
     with catalogue.snapshot() as snapshot, _written(output) if output else standard_output() as target:
         for item in snapshot.items():
             # a row that is no item is written as a real file would have it

@@ -130,6 +130,21 @@ def test_the_sample_is_always_the_same(shell: Shell) -> None:
     assert len(first.stdout.splitlines()) == 300
 
 
+def test_a_file_that_is_there_is_overwritten_only_on_request(shell: Shell) -> None:
+    mine = shell.folder / "mine.ndjson"
+    write_items(mine, some_items(1))
+    before = mine.read_text()
+
+    refused = shell.run("sample", "--images", "300", "--output", mine)
+
+    assert refused.returncode == WRONG
+    assert f"--output: {mine} is there already." in refused.stderr
+    assert "add --force" in refused.stderr
+    assert mine.read_text() == before
+    assert shell.run("sample", "--images", "300", "--output", mine, "--force").returncode == 0
+    assert len(mine.read_text().splitlines()) == 300
+
+
 def test_a_reader_of_the_sample_may_stop_early(shell: Shell) -> None:
     line = f"{program('oam-mosaic')} sample | head -1"
     first = shell.execute("bash", "-o", "pipefail", "-c", line, timeout=60)

@@ -217,6 +217,14 @@ def test_every_command_of_ours_is_there_and_every_file_that_it_names() -> None:
     assert (REPOSITORY / mounted.removeprefix("/")).is_file()
 
 
+def test_the_sample_is_written_again_when_everything_is_started_again(tmp_path: Path) -> None:
+    shell = SERVICES["sample"]["command"][2].replace("/here/", f"{tmp_path}/here/")
+    shell = shell.replace("/data/", f"{tmp_path}/").replace("oam-mosaic", program("oam-mosaic"))
+    for _ in range(2):
+        assert subprocess.run(["sh", "-c", shell], check=False).returncode == 0
+        assert (tmp_path / "items.ndjson").is_file()
+
+
 def test_the_image_is_built_from_one_base_and_from_files_that_its_build_is_given() -> None:
     text = (REPOSITORY / "Dockerfile").read_text()
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
