@@ -66,7 +66,7 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
             splice=splice,
             before=before,
             processes=self.processes or max(1, processors() // PROCESSORS_EACH),
-            on_progress=_telling(progress, log, plan),
+            on_progress=_telling(progress, log, plan, plan.zoom_min),
         )
 
     def make_part(
@@ -77,7 +77,7 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         Raises:
             TippecanoeMissing, TilingFailed, DiskFull: see `errors`.
         """
-        tell = _telling(progress, log, plan)
+        tell = _telling(progress, log, plan, plan.whole_from)
         return make_parts(self._tippecanoe(), plan, [part], folder, on_progress=tell)
 
     def merge(self, plan: TilingPlan, footprints: Footprints, target: Path, made: Sequence[Fragment]) -> Made:
@@ -92,6 +92,8 @@ class TippecanoeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # 
         return Tippecanoe(Path(self.program) if self.program else None)
 
 
-def _telling(progress: Progress, log: logging.Logger, plan: TilingPlan) -> Callable[[float], None]:
-    words = f"{plan.name}, z{plan.whole_from}-{plan.zoom_max}"
+def _telling(
+    progress: Progress, log: logging.Logger, plan: TilingPlan, zoom_min: int
+) -> Callable[[float], None]:
+    words = f"{plan.name}, z{zoom_min}-{plan.zoom_max}"
     return lambda share: progress.step(log, "tiling", share, words)

@@ -98,6 +98,7 @@ def test_what_is_no_terminal_gets_plain_lines(built: subprocess.CompletedProcess
     logged = {step for step, _ in lines}
     (named,) = {build.strip() for step, build in lines if step != "stac_footprints"}
     assert f"Published {named}: " in built.stderr, "each says of which build it speaks"
+    assert re.search(r"tiling: .*OpenAerialMap global mosaic, z0-10$", built.stderr, re.MULTILINE)
     assert {"stac_footprints", "global_mosaic_pmtiles", "mosaic_audit", "published_mosaic"} <= logged
     assert built.stdout == "", "what a script reads is not mixed with the log"
 
