@@ -6,8 +6,11 @@ import logging
 import time
 from typing import Protocol
 
+SOON_SECONDS = 3.0
+"""Least time between the first two log lines on a stage: in a small build, few stages take longer."""
+
 INTERVAL_SECONDS = 10.0
-"""Least time between two log lines on one stage; each line is a row in Dagster's database."""
+"""The same between all later ones; each line is a row in Dagster's database."""
 
 
 class Progress(Protocol):
@@ -26,15 +29,16 @@ class Progress(Protocol):
 
 
 class LoggedProgress:
-    """Logs a line now and then."""
+    """Logs a line when a stage begins, and then now and then."""
 
     def __init__(self) -> None:
-        self._last = ("", 0.0)
+        self._stage, self._next = "", 0.0
 
     def step(self, log: logging.Logger, stage: str, share: float | None, text: str) -> None:
-        last_stage, last_time = self._last
-        now = time.monotonic()
-        if stage == last_stage and now - last_time < INTERVAL_SECONDS:
+        now, begins = time.monotonic(), stage != self._stage
+        if not begins and now < self._next:
             return
-        self._last = (stage, now)
-        log.info("%s: %s", stage, text if share is None else f"{share:.0%}, {text}")
+        self._stage, self._next = stage, now + (SOON_SECONDS if begins else INTERVAL_SECONDS)
+        percent = None if share is None else f"{share:.0%}"
+        is_bare = percent is None or (begins and percent == "0%")
+        log.info("%s: %s", stage, text if is_bare else f"{percent}, {text}")
