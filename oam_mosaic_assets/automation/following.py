@@ -1,12 +1,13 @@
 """A sensor that follows the catalogue: it starts a build soon after something changed there."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from oam_mosaic_assets.automation.jobs import global_mosaic
-from oam_mosaic_assets.automation.repeating import CHANGE_TAG, ended_at, may_have_passed
+from oam_mosaic_assets.automation.repeating import CHANGE_TAG, ended_at, may_have_passed, told_by
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.errors import MosaicError, PublicationHeld
 from oam_mosaic_assets.resources.failures import stated_in
@@ -74,18 +75,17 @@ def _asked_for(instance: dg.DagsterInstance, change: str) -> dg.RunRequest | dg.
     if not had:
         return dg.RunRequest(run_key=change, tags=tags)
     last, due = had[0].dagster_run, ended_at(had[0]) + MUCH_LATER
-    may_help = last.is_failure and may_have_passed(instance, last.run_id)
-    if _was_held(instance, last.run_id) or (may_help and datetime.now(UTC) >= due):
+    told = told_by(instance, last.run_id)
+    may_help = last.is_failure and may_have_passed(told)
+    if _was_held(told) or (may_help and datetime.now(UTC) >= due):
         return dg.RunRequest(run_key=f"{change} after {last.run_id}", tags=tags)
     later = f" It is built again at {due:%H:%M} UTC, if not before." if may_help else ""
     return dg.SkipReason(f"Run {last.run_id} was for this change; see how it ended.{later}")
 
 
-def _was_held(instance: dg.DagsterInstance, run: str) -> bool:
+def _was_held(told: Iterable[dg.DagsterEvent]) -> bool:
     """Whether a hold was what stopped a run."""
-    failures = instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE)
-    said = (stated_in(each.dagster_event) for each in failures if each.dagster_event)
-    return any(each is not None and each.kind == PublicationHeld.__name__ for each in said)
+    return any(each is not None and each.kind == PublicationHeld.__name__ for each in map(stated_in, told))
 
 
 def _waits(context: dg.SensorEvaluationContext, public: Pointer | None, basis: str) -> str:

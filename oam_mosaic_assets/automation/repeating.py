@@ -1,6 +1,6 @@
 """A sensor that repeats a build that nobody watched and that failed for a reason that may pass by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -55,7 +55,7 @@ def repeated_at(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime 
     repeats = _repeats_of(instance, run)
     # a run whose process died is retried by Dagster, with the same tags, which is no attempt of its own
     attempts = 1 + sum(not _is_retry(each) for each in repeats)
-    if _has_later(repeats, run) or attempts >= ATTEMPTS or not may_have_passed(instance, run.run_id):
+    if _has_later(repeats, run) or attempts >= ATTEMPTS or not may_have_passed(told_by(instance, run.run_id)):
         return None
     return ended_at(record) + AGAIN_AFTER
 
@@ -70,16 +70,23 @@ def ended_at(record: dg.RunRecord) -> datetime:
     return datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
 
 
-def may_have_passed(instance: dg.DagsterInstance, run: str) -> bool:
-    """Whether nothing that a run failed for needs a person."""
+def told_by(instance: dg.DagsterInstance, run: str) -> list[dg.DagsterEvent]:
+    """The events that tell what a run failed for."""
+    return [each.dagster_event for each in instance.all_logs(run, of_type=_TOLD_BY) if each.dagster_event]
+
+
+def may_have_passed(told: Iterable[dg.DagsterEvent]) -> bool:
+    """Whether nothing that a run failed for needs a person.
+
+    Args:
+        told: what `told_by` found of that run.
+    """
     said = list[bool]()
-    for each in instance.all_logs(run, of_type=_TOLD_BY):
-        if each.dagster_event is None:
-            continue
-        if each.dagster_event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            if is_refusal(each.dagster_event.asset_check_evaluation_data):
+    for each in told:
+        if each.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            if is_refusal(each.asset_check_evaluation_data):
                 return False
-        elif stated := stated_in(each.dagster_event):
+        elif stated := stated_in(each):
             said.append(stated.rerun_may_help)
     return bool(said) and all(said)
 

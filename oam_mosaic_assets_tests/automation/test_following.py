@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -316,6 +317,22 @@ def test_a_change_whose_runs_fell_into_an_outage_is_asked_for_again_after_it(
     assert again.run_key != asked.run_key
     assert site.run(tags=again.tags).success
     assert "is up to date" in str(tick(site, cursor)[0])
+
+
+def test_a_tick_reads_the_records_of_a_failed_run_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, cursor = tick(site)
+    asked, _ = tick(site, cursor)
+    assert isinstance(asked, dg.RunRequest)
+    failed = site.run({"PGPORT": "9"}, tags=asked.tags)
+    read, all_logs = [], dg.DagsterInstance.all_logs
+
+    def counted(self: dg.DagsterInstance, run: str, *rest: Any, **options: Any) -> Any:
+        read.append(run)
+        return all_logs(self, run, *rest, **options)
+
+    monkeypatch.setattr(dg.DagsterInstance, "all_logs", counted)
+    assert "It is built again at" in str(tick(site, cursor)[0])
+    assert read == [failed.run_id]
 
 
 def test_a_look_that_waits_for_a_publisher_says_so(site: Site) -> None:
