@@ -44,6 +44,9 @@ LOCATION = "__repository__@oam-mosaic"
 BY_HAND: Mapping[str, str] = {LOCATION_TAG: LOCATION, MAX_RETRIES_TAG: "0"}
 """Tags of every run that a command starts. Its user sees it fail, so the daemon must not retry it."""
 
+LONGEST_PARTITION = "604800"
+"""A week, in seconds: longer than it takes to read a partition from slow hosts."""
+
 PLAIN_INSTANCE: Mapping[str, Any] = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
 """The instance's settings if neither its home nor the current folder has a `dagster.yaml`. They are not kept
 there: a daemon needs more, and `scripts/ui` leaves a file that it finds as it is."""
@@ -100,7 +103,7 @@ def run_job(
         TAKEDOWN_TAG: "yes" if is_takedown else None,
         ANEW_TAG: "yes" if anew else None,
         PROCESS_TAG: this_process(),
-        dg.MAX_RUNTIME_SECONDS_TAG: "0" if _reads_without_limit(settings, job) else None,
+        dg.MAX_RUNTIME_SECONDS_TAG: _time_limit(settings, job),
     }
     tags = {**BY_HAND, **{name: value for name, value in stated.items() if value}}
     # a stream of its own: line-buffered and UTF-8, however standard error is set up
@@ -160,13 +163,17 @@ def instance_at(home: Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.from_ref(ref)
 
 
-def _reads_without_limit(settings: Settings, job: str) -> bool:
-    """Whether it may read images for as long as it takes, so that the daemon's time limit must not end it.
+def _time_limit(settings: Settings, job: str) -> str | None:
+    """The seconds after which the daemon ends this run, `0` for never; None leaves that to its own limit.
 
-    Other runs keep that limit: nothing else ends one whose command was killed where the daemon cannot see it.
+    That is too short for a run that may read images for as long as it takes: a build without a budget, or a
+    partition, to which none applies. Others keep it: nothing else ends a run whose command was killed where
+    the daemon cannot see it.
     """
-    reads_images = IMAGERY in settings.keys.products and job in {global_mosaic.name, imagery_partitions.name}
-    return reads_images and settings.imagery_budget_hours is None
+    if job == imagery_partitions.name:
+        return LONGEST_PARTITION
+    reads_images = IMAGERY in settings.keys.products and job == global_mosaic.name
+    return "0" if reads_images and settings.imagery_budget_hours is None else None
 
 
 def _progress(console: Console) -> AbstractContextManager[Progress]:

@@ -20,7 +20,14 @@ from dagster._daemon.monitoring import run_monitoring
 
 from oam_mosaic_assets.automation.run_launcher import CodeServerRunLauncher, is_deserted
 from oam_mosaic_assets_tests.automation.live_dagster import until
-from oam_mosaic_assets_tests.chain import REPOSITORY, Site, slow_tippecanoe
+from oam_mosaic_assets_tests.chain import (
+    REPOSITORY,
+    Site,
+    quick_folder,
+    slow_tippecanoe,
+    some_items,
+    write_items,
+)
 
 
 def run_at(path: Path) -> dg.DagsterRun:
@@ -86,6 +93,31 @@ def test_a_command_that_may_read_images_for_as_long_as_it_takes_is_not_ended_aft
         assert monitored(site.instance).status is dg.DagsterRunStatus.STARTED
         monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: time.time() + 7 * 3600)
         assert monitored(site.instance).status is status
+
+
+def test_a_partition_that_is_read_by_hand_is_not_ended_after_six_hours(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the budget of builds is."""
+    with quick_folder() as folder, socket.create_server(("127.0.0.1", 0)) as silent:
+        host, (item,) = f"127.0.0.1:{silent.getsockname()[1]}", some_items(1)
+        item["assets"]["visual"]["href"] = f"http://{host}/image.tif"
+        settings = {"MOSAIC_PRODUCTS": "mosaic,imagery", "IMAGERY_PRIVATE_HOSTS": host}
+        site = Site({"STAC_ITEMS": str(folder / "items.ndjson"), **settings}, instance, folder)
+        write_items(site.items, [item])
+        assert site.run({"IMAGERY_BUDGET_HOURS": "0"}).success
+        command, environment = site.command_line("imagery")
+        with subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.DEVNULL) as reading:
+            try:
+                silent.settimeout(60)
+                with silent.accept()[0]:  # and never answer
+                    assert monitored(instance).status is dg.DagsterRunStatus.STARTED
+                    later = time.time() + 7 * 3600
+                    monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: later)
+                    run = monitored(instance)
+            finally:
+                reading.kill()
+    assert (run.job_name, run.status) == ("imagery_partitions", dg.DagsterRunStatus.STARTED)
 
 
 @contextmanager
