@@ -29,8 +29,8 @@ def turn_back(
 ) -> None:
     """Switch fixed keys, TileJSON, aliases and pointer to the build that the run's tag names.
 
-    Without that tag, it is the build that was public before the current one. Recorded as a materialisation of
-    `published_mosaic`.
+    Without that tag, it is the build that was public before the current one; see `roll_back`. Recorded as a
+    materialisation of `published_mosaic`.
     """
     tags = context.run.tags
     with failing_clearly():

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG  # not exported
 
 from oam_mosaic_assets.assets.imagery_blocks import imagery_blocks
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
@@ -47,7 +48,7 @@ publish_held_build = dg.define_asset_job(
     description="Make an earlier build public again and hold publication: `oam-mosaic rollback`.",
     executor_def=dg.in_process_executor,
     config=PLAIN_LOG,
-    tags=FIRST,
+    tags={**FIRST, MAX_RETRIES_TAG: "0"},  # a person looks first at what a killed one left
 )
 def rollback() -> None:
     """Roll back in an op that belongs to no asset, since nothing is rebuilt."""

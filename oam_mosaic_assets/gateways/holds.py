@@ -51,6 +51,11 @@ class Holds:
         except (ValueError, TypeError, KeyError, RecursionError):
             return Hold(found[1].written_at.isoformat(), f"of a reason that {self._key} does not state")
 
+    def gives(self, reason: str) -> bool:
+        """Whether there is a hold with this reason, alone or among others."""
+        hold = self.present()
+        return hold is not None and _names(hold, reason)
+
     def refuse(self) -> None:
         """Raise `PublicationHeld` if there is a hold."""
         hold = self.present()
@@ -69,7 +74,7 @@ class Holds:
         hold = self.present()
         if hold is None:
             hold = Hold(datetime.now(UTC).isoformat(), reason)
-        elif reason not in hold.reason.split(_AND):
+        elif not _names(hold, reason):
             hold = Hold(hold.since, f"{hold.reason}{_AND}{reason}")
         self.put_back(hold)
         return hold
@@ -80,3 +85,8 @@ class Holds:
             self._store.delete([self._key])
         else:
             self._store.put_bytes(self._key, as_json(asdict(hold)), _HEADERS)
+
+
+def _names(hold: Hold, reason: str) -> bool:
+    # not split: a person's reason may contain the same words
+    return f"{_AND}{reason}{_AND}" in f"{_AND}{hold.reason}{_AND}"

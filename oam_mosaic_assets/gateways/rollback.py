@@ -44,7 +44,8 @@ def roll_back(
 
     Args:
         build: its name; None for the one that was public before. The public one only if something public is
-            not as it was published.
+            not as it was published. Without a name, a rollback for the same reason as that to the public
+            one is its repetition, as it may have been killed at its end: it goes no further back.
         reason: a person's, for the hold.
         folder: empty, for a copy of each of its products.
         say: called with what is being done.
@@ -65,12 +66,18 @@ def roll_back(
         if before is None:
             lost = releases.differences(None)
             raise _refused(lost[0] if lost else "Nothing has been published here yet", [])
+        is_repeated = build is None and releases.holds.gives(_why(before[0].build, reason))
+        if is_repeated:
+            build = before[0].build
         is_shown_again = build == before[0].build and bool(releases.differences(before[0]))
+        if is_repeated and not is_shown_again:
+            say(f"{build} is public already, for the same reason; to go further back, name a build")
+            public.see(before[0], warn)
+            return before[0], _left_for(before[0].build, there)
         target = _target(build, "" if is_shown_again else before[0].build, there)
         others = [each for each in there if each.build not in {target.build, before[0].build}]
         found = _whole(releases, target, others, folder)
         lock.renew()
-        why = f"of a rollback to {target.build}: {reason}"
         keep_foreign(
             releases.store,
             releases.keys,
@@ -80,7 +87,9 @@ def roll_back(
             say=say,
         )
         with (
-            _held_or_as_before(releases, lock, why, before[0].build, target.build, say),
+            _held_or_as_before(
+                releases, lock, _why(target.build, reason), before[0].build, target.build, say
+            ),
             public.or_as_before(found.parts, lock),
         ):
             stated = before[0] if is_shown_again else found.pointer  # it may have been checked since
@@ -88,6 +97,16 @@ def roll_back(
         public.see(pointer, warn)
     say(f"{target.build} is public again at {releases.store.public_address(releases.keys.archive)}")
     return pointer, before[0].build
+
+
+def _why(build: str, reason: str) -> str:
+    """The hold's reason after a rollback to this build."""
+    return f"of a rollback to {build}: {reason}"
+
+
+def _left_for(public: str, there: Sequence[Release]) -> str:
+    """The newest build from which a rollback leads to the public one; if there is none, that one itself."""
+    return next((each.build for each in there if one_before(each.build, there) == public), public)
 
 
 @contextmanager

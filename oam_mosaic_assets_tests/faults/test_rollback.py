@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.gateways.object_store import Headers
@@ -35,6 +38,14 @@ def published(site: Site, images: int) -> Pointer:
 def rolled_back(site: Site, build: str = "", **resources: Any) -> Outcome:
     tags = {"oam-mosaic/reason": WHY} | ({"oam-mosaic/build": build} if build else {})
     return site.run(job="rollback", tags=tags, **resources)
+
+
+def metadata_of(site: Site, outcome: Outcome) -> dict[str, Any]:
+    """What the lineage says of the rollback that this run made."""
+    record = site.instance.fetch_materializations(dg.AssetKey("published_mosaic"), limit=1).records[0]
+    assert record.run_id == outcome.run_id
+    assert record.asset_materialization is not None
+    return {name: each.value for name, each in record.asset_materialization.metadata.items()}
 
 
 def listed(site: Site, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -113,10 +124,7 @@ def test_a_rollback_stands_in_the_lineage_with_its_reason(new_site: Site) -> Non
     outcome = rolled_back(site)
 
     assert outcome.success, outcome.log
-    record = site.instance.fetch_materializations(dg.AssetKey("published_mosaic"), limit=1).records[0]
-    assert record.run_id == outcome.run_id
-    assert record.asset_materialization is not None
-    told = {name: each.value for name, each in record.asset_materialization.metadata.items()}
+    told = metadata_of(site, outcome)
     assert told["build"] == first.build
     assert told["rolled back from"] == second.build
     assert told["reason"] == WHY
@@ -191,6 +199,61 @@ def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(any_new_site: Site,
     assert site.run(job="mosaic_freshness").success
     assert site.store.head(site.keys.hold) is None
     assert site.recovers(before).images == IMAGES + 1
+
+
+@dataclass(slots=True)
+class KilledAtItsEnd:
+    """Marks the run as failed once the pointer is turned, as the daemon does, and ends it unrecorded."""
+
+    instance: dg.DagsterInstance
+
+    def step(self, log: logging.Logger, stage: str, share: float | None, text: str) -> None:  # noqa: ARG002
+        if (stage, share) != ("rolling back", 1.0):
+            return
+        (run,) = self.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        self.instance.report_run_failed(run)
+        raise dg.DagsterExecutionInterruptedError
+
+
+@pytest.mark.parametrize("is_overwritten", [True, False])
+def test_a_rollback_that_is_repeated_goes_no_further_back(
+    any_new_site: Site,
+    is_overwritten: bool,  # noqa: FBT001  # pytest passes it by name
+) -> None:
+    site = any_new_site
+    first, second, third = (published(site, IMAGES + more) for more in range(3))
+    assert not rolled_back(site, progress=KilledAtItsEnd(site.instance)).success
+    killed = site.stays_whole()
+    assert killed.build == second.build
+    if is_overwritten:
+        site.store.put_bytes(site.keys.archive, b"another job's", BINARY, public=True)
+
+    repeated = rolled_back(site)
+
+    assert repeated.success, repeated.log
+    after = site.stays_whole()
+    assert after.build == second.build
+    hold = Releases(site.store, site.keys).holds.present()
+    assert hold is not None
+    assert hold.reason == f"of a rollback to {second.build}: {WHY}"
+    if not is_overwritten:
+        assert after == killed
+        assert "to go further back, name a build" in repeated.log
+        assert metadata_of(site, repeated)["rolled back from"] == third.build
+    assert rolled_back(site, first.build).success, "it is named"
+    assert site.stays_whole().build == first.build
+
+
+def test_the_daemon_repeats_no_rollback(new_site: Site) -> None:
+    """A person may have done something else by then."""
+    site = new_site
+    published(site, IMAGES), published(site, IMAGES + 1)
+
+    outcome = rolled_back(site, progress=KilledAtItsEnd(site.instance))
+
+    run = site.instance.get_run_by_id(outcome.run_id)
+    assert run is not None
+    assert (run.status, run.tags[WILL_RETRY_TAG]) == (dg.DagsterRunStatus.FAILURE, "false")
 
 
 def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(any_new_site: Site) -> None:
