@@ -29,14 +29,11 @@ from oam_mosaic_assets.gateways.public_keys import Part
 from oam_mosaic_assets.gateways.read_back import Expected
 from oam_mosaic_assets.gateways.releases import Candidate, Releases
 from oam_mosaic_assets.gateways.viewer import Viewer
+from oam_mosaic_assets.io_managers.object_store import CONFIRM_TAG
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import failing_clearly
 from oam_mosaic_assets.resources.progress import Progress
 from oam_mosaic_assets.resources.staging import discard_staged
-
-CONFIRM_TAG = "oam-mosaic/confirm"
-"""Tag of a run whose build a person confirmed despite the guards; holds the reason."""
-
 
 PUBLISHED = dg.AssetKey("published_mosaic")
 

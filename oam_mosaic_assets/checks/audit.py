@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
-from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, refuse_mixture
+from oam_mosaic_assets.assets.published_mosaic import refuse_mixture
 from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.audit import Verdict
@@ -14,6 +14,7 @@ from oam_mosaic_assets.core.sizes import size_in_words
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.gateways.last_build import BEFORE, last_build
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.io_managers.object_store import CONFIRM_TAG
 from oam_mosaic_assets.resources.auditor import Audit, Auditor
 from oam_mosaic_assets.resources.failures import WHAT_TO_DO, failing_clearly
 from oam_mosaic_assets.resources.progress import Progress

@@ -15,7 +15,7 @@ from dagster._core.instance.ref import InstanceRef  # `DagsterInstance.get` take
 from dagster._core.storage.tags import MAX_RETRIES_TAG  # not exported
 from rich.console import Console
 
-from oam_mosaic_assets.assets.published_mosaic import CONFIRM_TAG, PUBLISHED
+from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
 from oam_mosaic_assets.assets.rollback import REASON_TAG
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG, TAKEDOWN_TAG, UNCHANGED
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG, global_mosaic, imagery_partitions, rollback
@@ -31,7 +31,7 @@ from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import AuditFailed, HeldBack, Passing, SettingsError
 from oam_mosaic_assets.gateways.from_settings import store_of
 from oam_mosaic_assets.gateways.imagery_mosaic import PARTITIONS
-from oam_mosaic_assets.io_managers.object_store import BUILD_TAG
+from oam_mosaic_assets.io_managers.object_store import BUILD_TAG, CONFIRM_TAG
 from oam_mosaic_assets.resources.failures import INTERRUPTED, WHAT_TO_DO, cause_of, stated_in
 from oam_mosaic_assets.resources.progress import LoggedProgress, Progress
 from oam_mosaic_assets.resources.records import recording_clearly

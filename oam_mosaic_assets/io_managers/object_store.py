@@ -19,7 +19,13 @@ from dagster._core.events import HandledOutputData  # what such an event holds; 
 
 from oam_mosaic_assets.core.artifact import Artifact, sha256_of
 from oam_mosaic_assets.core.release import MANIFEST, Keys, as_json, is_overtaken
-from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused, StoreUnavailable
+from oam_mosaic_assets.errors import (
+    MosaicError,
+    PublicationLost,
+    SettingsError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.resources.failures import failing_clearly
@@ -30,6 +36,9 @@ BUILD: Final = "build"
 
 BUILD_TAG: Final = "oam-mosaic/build"
 """Tag of a run that works on an earlier build."""
+
+CONFIRM_TAG: Final = "oam-mosaic/confirm"
+"""Tag of a run whose build a person confirmed despite the guards; holds the reason."""
 
 _CONTENT_TYPES: Final = {
     ".parquet": "application/vnd.apache.parquet",
@@ -144,6 +153,12 @@ class ObjectStoreIOManager(dg.IOManager):
             return tagged
         if recorded := next(self._recorded(context), None):
             return recorded
+        if CONFIRM_TAG in run.tags:
+            raise SettingsError(
+                f"A confirmation needs a build: the run has no tag {BUILD_TAG}.",
+                hint="Name the one that was looked at: oam-mosaic publish BUILD --confirm REASON, or set the "
+                "tag in the launchpad.",
+            )
         wanted = context.asset_key.to_user_string() if context.has_asset_key else _upstream(context).step_key
         raise StoreRefused(
             f"{wanted} has never been materialised here.",
@@ -153,7 +168,8 @@ class ObjectStoreIOManager(dg.IOManager):
     def _recorded(self, context: dg.InputContext) -> Iterator[str]:
         """The builds that the input was made for, as Dagster recorded them.
 
-        This run's own comes first, then that of the runs it retries.
+        This run's own comes first, then that of the runs it retries. No others count if a person confirmed
+        the run without naming a build, as nobody may have looked at them.
         """
         if not context.has_asset_key:
             yield from _handed_on(context)
@@ -161,6 +177,8 @@ class ObjectStoreIOManager(dg.IOManager):
         run = context.step_context.dagster_run
         mine = [run.run_id, run.parent_run_id, run.root_run_id]
         records = context.instance.fetch_materializations(context.asset_key, limit=_LOOKED_BACK).records
+        if CONFIRM_TAG in run.tags and BUILD_TAG not in run.tags:
+            records = [each for each in records if each.run_id in mine]
         for record in sorted(
             records, key=lambda each: mine.index(each.run_id) if each.run_id in mine else len(mine)
         ):

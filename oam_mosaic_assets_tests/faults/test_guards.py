@@ -223,6 +223,26 @@ def test_of_builds_that_are_held_back_only_the_newest_waits(site: Site) -> None:
     assert site.stays_whole().build == newest.build
 
 
+def test_a_confirmation_that_names_no_build_approves_none(site: Site) -> None:
+    """The newest may not be the one that the person looked at."""
+    before = site.published()
+    write_items(site.items, some_items(IMAGES - 10))
+    site.run()
+    write_items(site.items, some_items(IMAGES - 20))
+    newest = site.run()
+    tags = confirmation(newest)
+    build = tags.pop("oam-mosaic/build")
+
+    outcome = site.run(job="publish_held_build", tags=tags)
+
+    assert (outcome.kind, outcome.exit_code) == ("SettingsError", 2)
+    assert "the run has no tag oam-mosaic/build" in outcome.text
+    unchanged(site, before)
+    assert site.run(job="publish_held_build", tags={**tags, "oam-mosaic/build": build}).success
+    write_items(site.items, some_items(IMAGES - 25))
+    assert site.run(tags=tags).success, "it made the build itself"
+
+
 def test_a_build_that_is_on_its_way_is_left_alone_when_another_is_held_back(site: Site) -> None:
     site.published()
     staged = Releases(site.store, site.keys).staged
