@@ -15,6 +15,8 @@ KEPT: Final = {"oam-mosaic/staged": "kept"}
 """Tag of a step whose failure leaves what is staged: other steps have done much of the asset's work, and a
 run re-executed from the failure continues with it. Otherwise, the next publication sweeps it up."""
 
+PLANNED: Final = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+
 CANCELLED: Final = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
@@ -37,16 +39,16 @@ def discard_at_the_end(context: dg.InitResourceContext) -> None:
     """Delete the same where no hook does: the run was stopped by a signal or from the UI, or an audit failed.
 
     Until then, the audits of other products may still need it. If a guard holds the build back instead,
-    delete those that were held back before it. To be called when the run's resources are torn down.
+    delete those that were held back before it. To be called when the run's resources are torn down: if steps
+    are processes, after each of them.
     """
     if context.run is None or context.instance is None:
         return
     run, instance = context.run.run_id, context.instance
-    evaluations = [
-        event.asset_check_evaluation_data
-        for each in instance.all_logs(run, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
-        if (event := each.dagster_event)
-    ]
+    logged = instance.all_logs(run, of_type={PLANNED, dg.DagsterEventType.ASSET_CHECK_EVALUATION})
+    events = [each.dagster_event for each in logged if each.dagster_event]
+    planned = [each.asset_check_planned_data for each in events if each.event_type is PLANNED]
+    evaluations = [each.asset_check_evaluation_data for each in events if each.event_type is not PLANNED]
     is_wrong = any(
         each.blocking and not each.passed and each.check_name not in GUARDS and "build" in each.metadata
         for each in evaluations
@@ -55,6 +57,10 @@ def discard_at_the_end(context: dg.InitResourceContext) -> None:
     if is_wrong or _is_cancelled(run, instance) or _is_stopped(context.run, instance):
         _discard(run, instance, releases, context.log)
         return
+    products = {dg.AssetKey(each.asset) for each in releases.keys.products}
+    audits = {each.asset_check_key for each in planned if each.asset_key in products}
+    if not audits <= {each.asset_check_key for each in evaluations}:
+        return  # a product may turn out to be wrong, or fail, which ends the build that is held back
     for each in evaluations:
         if each.blocking and not each.passed and each.check_name in GUARDS:
             _let_wait_alone(str(each.metadata["build"].value), releases, context.log)

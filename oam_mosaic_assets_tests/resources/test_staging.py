@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import create_execution_plan, execute_plan
 from dagster._core.storage.tags import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.test_utils import create_run_for_test
 
+from oam_mosaic_assets.automation.jobs import PLAIN_LOG
+from oam_mosaic_assets.core.audit import Verdict
+from oam_mosaic_assets.core.details import details_plan
+from oam_mosaic_assets.core.product import DETAILS, MOSAIC
+from oam_mosaic_assets.core.tiling import TilingPlan
+from oam_mosaic_assets.definitions import build_definitions
 from oam_mosaic_assets.errors import StoreUnavailable
+from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.resources.auditor import Auditor, of_footprints
+from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, some_items, write_items
 
 
@@ -81,3 +93,43 @@ def test_what_a_run_had_staged_that_is_ended_at_its_time_limit_is_left_to_the_re
     is_kept = will_be_retried == "true"
     assert any(key.endswith("/global-mosaic.pmtiles") for key in staged) is is_kept
     assert bool(staged) is is_kept
+
+
+def run_by_steps(site: Site, *steps: str, **resources: Any) -> None:
+    """Make a build step by step, each with resources of its own, as if each were a process."""
+    job = build_definitions(Settings.read(site.environment), **resources).resolve_job_def("global_mosaic")
+    run = site.instance.create_run_for_job(job, run_config=PLAIN_LOG)
+    for each in steps:
+        plan = create_execution_plan(job, run_config=PLAIN_LOG, step_keys_to_execute=[each])
+        execute_plan(plan, InMemoryJob(job), site.instance, run, run_config=PLAIN_LOG)
+
+
+@pytest.mark.parametrize("is_broken", [True, False])
+def test_a_build_that_waits_goes_only_for_one_that_waits_in_its_place(
+    is_broken: bool,  # noqa: FBT001  # pytest passes it by name
+) -> None:
+    """Where steps are processes, a guard holds a build back before its other audits are made."""
+    with quick_folder() as folder, dagster_instance() as instance:
+        environment = {"STAC_ITEMS": str(folder / "items.ndjson"), "MOSAIC_PRODUCTS": "mosaic,details"}
+        site = Site(environment, instance, folder)
+        write_items(site.items, some_items(30))
+        site.published()
+        write_items(site.items, some_items(20))
+        older = site.run()
+        releases, plan = Releases(site.store, site.keys), TilingPlan(zoom_max=site.settings.zoom_max)
+        assert releases.staged.held() == [older.build]
+
+        def unhappy(*_: Any, **__: Any) -> list[Verdict]:
+            return [Verdict.failing("archive_is_whole", "something is broken")]
+
+        details = unhappy if is_broken else of_footprints(details_plan(plan.zoom_max))
+        examiners = {MOSAIC.name: of_footprints(plan), DETAILS.name: details}
+        run_by_steps(
+            site,
+            *("stac_footprints", "footprints_geojson", "global_mosaic_pmtiles"),
+            *("details_geojson", "details_pmtiles", "mosaic_audit", "details_audit"),
+            auditor=Auditor(releases, examiners, max_set_aside_share=0.1, max_shrink_share=0.1),
+        )
+
+        (waiting,) = releases.staged.held()
+        assert (waiting == older.build) is is_broken
