@@ -228,7 +228,8 @@ def _candidate(
         manifest=manifest,
         tilejson=_tilejson_of(archive, build),
         names_any=lambda ids: (
-            not ids.isdisjoint(changed) or any(names_any(path, ids) for path in footprints.files)
+            not ids.isdisjoint(changed)
+            or any(names_any(path, ids, is_ours=True) for path in footprints.files)
         ),
     )
 

@@ -1,7 +1,7 @@
 """Whether a file names an image: archive tiles are inflated, Parquet is read, the rest is searched as text.
 
 An id is opaque and may be a single letter. So only an exact match counts: the value of a property, a table
-cell, or a quoted string.
+cell, or a quoted string. Another image may have it as its title, so in what builds wrote only ids count.
 """
 
 from __future__ import annotations
@@ -15,27 +15,32 @@ import numpy as np
 import polars as pl
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, is_vector, open_archive
-from oam_mosaic_assets.core.vector_tile import BrokenTile, read_layers
+from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, read_feature, read_layers
+
+ID_FIELDS: Final = ("id", "_id")
+"""Where builds write the ids of images: columns of tables, properties of features."""
 
 BLOCK_BYTES: Final = 2**20
 """How much text is searched at a time: a foreign file may be large, and all on one line."""
 
 
-def names_any(path: Path, ids: Collection[str]) -> bool:
+def names_any(path: Path, ids: Collection[str], *, is_ours: bool = False) -> bool:
     """Whether the file names any of these images.
 
     Args:
         path: a file of any kind, recognised by its first bytes.
         ids: ids of the images.
+        is_ours: whether a build wrote it. Of a table or an archive, only `ID_FIELDS` are searched then: other
+            texts are what a catalogue says, and those in the metadata are the same in all builds.
     """
     with path.open("rb") as content:
         head = content.read(8)
     try:
         if head.startswith(b"PMTiles"):
             with open_archive(path) as archive:
-                return _archive_names(archive, frozenset(ids))
+                return _archive_names(archive, frozenset(ids), is_ours=is_ours)
         if head.startswith(b"PAR1"):
-            return _table_names(path, ids)
+            return _table_names(path, ids, is_ours=is_ours)
     except (BrokenArchive, pl.exceptions.PolarsError):
         pass  # not readable as what it seems to be: searched as text
     return _text_file_names(path, ids)
@@ -46,9 +51,9 @@ def text_names_any(text: str, ids: Collection[str]) -> bool:
     return text in ids or any(each in text.encode(errors="replace") for each in _quoted(ids))
 
 
-def _archive_names(archive: Archive, ids: frozenset[str]) -> bool:
-    wanted = _quoted(ids)
-    if any(each in json.dumps(archive.metadata, ensure_ascii=False).encode() for each in wanted):
+def _archive_names(archive: Archive, ids: frozenset[str], *, is_ours: bool) -> bool:
+    metadata = json.dumps(archive.metadata, ensure_ascii=False).encode()
+    if not is_ours and any(each in metadata for each in _quoted(ids)):
         return True
     if not is_vector(archive):
         return False
@@ -58,21 +63,29 @@ def _archive_names(archive: Archive, ids: frozenset[str]) -> bool:
         some = directory[np.sort(firsts)]
         columns = (some.tile_id, some.offset, some.length)
         for tile_id, offset, length in zip(*(each.tolist() for each in columns), strict=True):
-            if _tile_names(archive.tile(tile_id, offset, length), ids):
+            if _tile_names(archive.tile(tile_id, offset, length), ids, is_ours=is_ours):
                 return True
     return False
 
 
-def _tile_names(tile: bytes, ids: frozenset[str]) -> bool:
+def _tile_names(tile: bytes, ids: frozenset[str], *, is_ours: bool) -> bool:
     try:
-        return any(not ids.isdisjoint(layer.values) for layer in read_layers(tile))
+        found = [layer for layer in read_layers(tile) if not ids.isdisjoint(layer.values)]
+        return any(_layer_draws(layer, ids) for layer in found) if is_ours else bool(found)
     except BrokenTile:
         return any(each.encode() in tile for each in ids)
 
 
-def _table_names(path: Path, ids: Collection[str]) -> bool:
+def _layer_draws(layer: Layer, ids: frozenset[str]) -> bool:
+    drawn = (read_feature(layer, each).properties for each in layer.features)
+    return any(not ids.isdisjoint(map(properties.get, ID_FIELDS)) for properties in drawn)
+
+
+def _table_names(path: Path, ids: Collection[str], *, is_ours: bool) -> bool:
     table = pl.scan_parquet(path, glob=False)
     texts = [name for name, kind in table.collect_schema().items() if kind == pl.String()]
+    if is_ours:
+        texts = [name for name in texts if name in ID_FIELDS]
     if not texts:
         return False
     found = table.select(pl.any_horizontal(pl.col(texts).is_in(list(ids))).any()).collect(engine="streaming")

@@ -57,7 +57,7 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
     searched, deleted, left = 0, set[str](), []
     with releases.lock("a takedown").held(say) as lock:
         current = releases.current()
-        public = current[0].build if current else ""
+        public, written = (current[0].build, current[0].etags) if current else ("", {})
         # a build's tables come first: if they name the image, its archive need not be read
         tables = f"{keys.prefix}cache/"
         for each in sorted(_objects(releases), key=lambda each: not each.key.startswith(tables)):
@@ -65,7 +65,8 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
             if build in deleted:
                 continue
             searched += 1
-            if not _names(releases, each, name, folder):
+            is_ours = bool(build) or written.get(each.key) == each.etag
+            if not _names(releases, each, name, folder, is_ours=is_ours):
                 continue
             lock.renew()
             if each.key.startswith((keys.releases_root + FOREIGN, RUN_LOGS)) or (
@@ -131,10 +132,10 @@ def _owner(releases: Releases, key: str) -> str:
     return ""
 
 
-def _names(releases: Releases, each: StoredObject, name: str, folder: Path) -> bool:
+def _names(releases: Releases, each: StoredObject, name: str, folder: Path, *, is_ours: bool) -> bool:
     path = folder / "searched"
     if releases.store.get_file(each.key, path) is None:
         return False  # deleted in the meantime
-    found = names_any(path, {name})
+    found = names_any(path, {name}, is_ours=is_ours)
     path.unlink()
     return found

@@ -178,7 +178,7 @@ def _part(releases: Releases, pointer: Pointer, name: str, others: Sequence[Rele
     if sha256_of(path) != stated["sha256"]:
         raise _refused(f"{pointer.build} is not intact: {key} is not what its manifest says", others)
     taken_down = releases.takedowns.ids()
-    if taken_down and names_any(path, taken_down):
+    if taken_down and names_any(path, taken_down, is_ours=True):
         raise _refused(f"{pointer.build} shows an image that has been taken down since", others)
     expected = Expected.of_file(path, stated["content_type"])
     path.unlink()

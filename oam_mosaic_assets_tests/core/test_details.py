@@ -162,6 +162,9 @@ def test_from_afar_an_image_has_what_is_known_of_it_or_is_counted(details: Scene
 def test_an_image_is_found_in_it_by_its_name(details: Scene) -> None:
     assert names_any(details.archive, {KNOWN.id})
     assert not names_any(details.archive, {"nobody's"})
+    assert names_any(details.archive, {KNOWN.id}, is_ours=True)
+    assert names_any(details.archive, {"A mapper"})
+    assert not names_any(details.archive, {"A mapper"}, is_ours=True)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,18 @@ def test_a_table_names_what_a_cell_is(column: str, tmp_path: Path) -> None:
     assert not names_any(path, {"1"})
 
 
+def test_of_what_a_build_wrote_only_ids_count(scene: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    pl.DataFrame({"id": ["x"], "title": ["y"]}).write_parquet(path)
+    assert names_any(path, {"x"}, is_ours=True)
+    assert names_any(path, {"y"})
+    assert not names_any(path, {"y"}, is_ours=True)
+    pl.DataFrame({"title": ["y"]}).write_parquet(path)
+    assert not names_any(path, {"y"}, is_ours=True)
+    assert names_any(scene.archive, {"a field"}, is_ours=True)
+    assert not names_any(scene.archive, {scene.snapshot.digest, scene.plan.layer}, is_ours=True)
+
+
 @pytest.mark.parametrize("name", ["a", "it's", 'say "é"', "back\\slash", "\u2028"])
 def test_text_names_what_stands_in_quotes(name: str, tmp_path: Path) -> None:
     path = tmp_path / "text"

@@ -15,6 +15,8 @@ import pytest
 from pmtiles.reader import MemorySource, Reader, all_tiles
 
 from oam_mosaic_assets.automation.conditions import conditions_of
+from oam_mosaic_assets.core.names import names_any
+from oam_mosaic_assets.core.product import DETAILS
 from oam_mosaic_assets.core.release import RUN_LOGS, Keys, Pointer
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers
@@ -158,6 +160,30 @@ def test_where_no_catalogue_is_set_nothing_is_taken_down_but_what_the_sample_hol
     assert "with the settings of the builds" in told
     assert public_mosaic_is_whole(site.store, site.keys) == before
     assert site.store.get_bytes(site.keys.taken_down) is None
+
+
+def test_another_image_may_have_the_id_as_its_title(
+    new_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Or whoever uploads one could stop all publication, and keep an image public that is taken down."""
+    site = new_site
+    site.environment["MOSAIC_PRODUCTS"] = "mosaic,details"
+    gone, another, *others = some_items(IMAGES)
+    entitled = {"title": GONE, "oam:producer_name": GONE}
+    write_items(site.items, [gone, another | {"properties": another["properties"] | entitled}, *others])
+    published(site)
+
+    assert site.command("takedown", GONE, "--reason", WHY) == 0
+
+    first = site.stays_whole()
+    assert first.images == IMAGES - 1
+    assert names_any(site.settings.mosaic_store / DETAILS.name, {GONE}), "as a title"
+    second = site.recovers(first)
+    capfd.readouterr()
+    assert site.command("takedown", GONE, "--reason", WHY) == 0
+    assert "none named it" in capfd.readouterr().out
+    assert site.command("rollback", second.build, "--reason", WHY) == 0
+    assert site.stays_whole().build == second.build
 
 
 def test_a_build_that_read_the_catalogue_before_is_not_published(any_new_site: Site) -> None:
