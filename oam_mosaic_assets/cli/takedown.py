@@ -93,6 +93,7 @@ def _report(releases: Releases, name: str, found: Purged, *, advised: bool) -> N
 def list_takedowns(*, as_json: bool) -> int:
     """List what was taken down."""
     releases = announced()
+    unfinished = releases.takedowns.unfinished()
     those = [
         {
             "id": each.id,
@@ -106,8 +107,11 @@ def list_takedowns(*, as_json: bool) -> int:
         print(json.dumps(those, ensure_ascii=False, indent=2))  # noqa: T201
         return 0
     for each in those:
-        gone = f"gone {_minute(each['gone'])}" if each["gone"] else "not gone yet: run the takedown again"
-        print(f"{each['id']}  {_minute(each['since'])}  {gone}  {each['reason']}")  # noqa: T201
+        if each["gone"]:
+            state = f"gone {_minute(each['gone'])}"
+        else:
+            state = "not gone yet: run the takedown again" if each["id"] in unfinished else "not shown here"
+        print(f"{each['id']}  {_minute(each['since'])}  {state}  {each['reason']}")  # noqa: T201
     if not those:
         print("nothing has been taken down")  # noqa: T201
     return 0

@@ -25,6 +25,9 @@ HELD: Final = "held.json"
 RUN_LOGS: Final = "mosaic/logs/"
 """Where `deploy/dagster.yaml` keeps the logs of runs, private: a fixed place, whatever the prefix."""
 
+SAMPLE: Final = "sample"
+"""The folder of the store that the sample goes to on S3."""
+
 TABLES: Final = ("footprints", "set_aside", "density_cells", "density_kinds", "density_sheets")
 """Tables that are kept of a build besides what it publishes, for later builds."""
 
@@ -105,6 +108,11 @@ class Keys:
     def taken_down(self) -> str:
         """The private list of images that no build may show; builds in TEST_MODE obey the same list."""
         return f"{self.shared or self.prefix}taken_down.json"
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether this is the sample's place on S3, where builds show no catalogue's images."""
+        return self.prefix.startswith(f"{SAMPLE}/")
 
     @property
     def staging_root(self) -> str:

@@ -27,12 +27,14 @@ class Takedown:
         reason: a person's.
         since: UTC, ISO 8601.
         gone: when a place was last found not to name the image, by the place's prefix.
+        begun: prefixes of the places in which it was taken down; earlier versions did not state them.
     """
 
     id: str
     reason: str
     since: str
     gone: dict[str, str] = field(default_factory=dict)
+    begun: tuple[str, ...] = ()
 
 
 def not_gone(names: Sequence[str]) -> str:
@@ -47,6 +49,7 @@ class Takedowns:
         self._store = store
         self._key = keys.taken_down
         self._place = keys.prefix
+        self._is_sample = keys.is_sample
 
     def all(self) -> list[Takedown]:
         """All of them, the one added last at the end. Raises `StoreRefused` if the list cannot be read."""
@@ -58,16 +61,18 @@ class Takedowns:
 
     def unfinished(self) -> list[str]:
         """The ids that may still be public or kept in this place. Raises as `all` does."""
-        return [each.id for each in self.all() if self._place not in each.gone]
+        return [each.id for each in self.all() if self._place not in each.gone and self._may_show(each)]
 
     def add(self, name: str, reason: str) -> None:
-        """Put an image on the list; one that is on it already keeps its date."""
-        now = datetime.now(UTC).isoformat()
+        """Put an image on the list; one that is on it already keeps its date, and is as gone elsewhere."""
+        new = Takedown(id=name, reason=reason, since=datetime.now(UTC).isoformat())
 
         def added(those: list[Takedown]) -> list[Takedown]:
-            since = next((each.since for each in those if each.id == name), now)
+            before = next((each for each in those if each.id == name), new)
             others = [each for each in those if each.id != name]
-            return [*others, Takedown(id=name, reason=reason, since=since)]
+            elsewhere = {place: since for place, since in before.gone.items() if place != self._place}
+            begun = tuple(sorted({*before.begun, self._place}))
+            return [*others, replace(before, reason=reason, gone=elsewhere, begun=begun)]
 
         self._change(added)
 
@@ -85,6 +90,10 @@ class Takedowns:
         there = name in self.ids()
         self._change(lambda those: [each for each in those if each.id != name])
         return there
+
+    def _may_show(self, image: Takedown) -> bool:
+        """Whether this place may have shown the image: the sample's shows no catalogue's."""
+        return not self._is_sample or self._place in image.begun
 
     def _change(self, change: Callable[[list[Takedown]], list[Takedown]]) -> None:
         for _ in range(_ATTEMPTS):
@@ -113,6 +122,7 @@ class Takedowns:
                     reason=str(each["reason"]),
                     since=str(each["since"]),
                     gone=dict(each["gone"]),
+                    begun=tuple(each.get("begun", ())),
                 )
                 for each in json.loads(found[0])["images"]
             ]

@@ -24,10 +24,10 @@ from pydantic import (
 
 from oam_mosaic_assets.core.imagery.recipe import WIDEST_FEATHER, Kind, Order
 from oam_mosaic_assets.core.product import BY_DEFAULT
-from oam_mosaic_assets.core.release import Keys, Pointer
+from oam_mosaic_assets.core.release import SAMPLE, Keys, Pointer
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.errors import SettingsError
-from oam_mosaic_assets.settings.agreement import SAMPLE, TEST, disagreements
+from oam_mosaic_assets.settings.agreement import TEST, disagreements
 from oam_mosaic_assets.settings.environment import env_file, near_misses
 from oam_mosaic_assets.settings.values import (
     AnyPath,

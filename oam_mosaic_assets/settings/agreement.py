@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from oam_mosaic_assets.core.cron import problem_with
 from oam_mosaic_assets.core.product import MOSAIC, PRODUCTS
-from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.core.release import SAMPLE, Keys
 from oam_mosaic_assets.settings.values import (
     KEY,
     MAILBOX,
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from oam_mosaic_assets.settings import Settings
-
-SAMPLE: Final = "sample"
-"""The folder of the store that the sample goes to on S3."""
 
 TEST: Final = "test"
 """The folder that `TEST_MODE` builds go to."""

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,21 @@ def test_where_no_catalogue_is_set_nothing_is_taken_down_but_what_the_sample_hol
     assert "with the settings of the builds" in told
     assert public_mosaic_is_whole(site.store, site.keys) == before
     assert site.store.get_bytes(site.keys.taken_down) is None
+
+
+def test_the_samples_place_in_a_bucket_has_nothing_to_do_for_the_catalogues_images(
+    moto_site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """There the command would be refused."""
+    environment = {name: value for name, value in moto_site.environment.items() if name != "STAC_ITEMS"}
+    sample = replace(moto_site, environment=environment)
+    takedowns = Releases(moto_site.store, moto_site.keys).takedowns
+    takedowns.add(GONE, WHY)
+    for site, said in ((moto_site, "not gone yet"), (sample, "not shown here")):
+        capfd.readouterr()
+        assert site.command("takedown", "--list") == 0
+        assert said in capfd.readouterr().out
+    takedowns.remove(GONE)
 
 
 def test_another_image_may_have_the_id_as_its_title(
