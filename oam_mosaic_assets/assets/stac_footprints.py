@@ -240,7 +240,9 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefu
         what = f"{found.catalogued + found.outside:,} read: {', '.join(reasons)}"
     first = pl.read_parquet(set_aside, n_rows=1, glob=False).rows(named=True)
     quoted = "".join(
-        f" (the first: {row['id']}, {row['reason']}, {row['value'][:QUOTED]!r})" for row in first
+        f" (the first: {row['id'] if row['reason'] in NAMELESS else repr(row['id'])}, {row['reason']}, "
+        f"{row['value'][:QUOTED]!r})"
+        for row in first
     )
     if found.set_aside and not found.outside and found.set_aside.keys() <= NAMELESS:
         return CatalogueRefused(

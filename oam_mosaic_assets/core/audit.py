@@ -212,7 +212,7 @@ def judge_placement(names: Sequence[str], places: Places, zoom: int, *, which: s
     for what, tiles in (("missing from", places.missing), ("wrongly drawn in", places.stray)):
         if tiles:
             image, x, y = tiles[0]
-            first = f"{names[image]} in {zoom}/{x}/{y}"
+            first = f"{names[image]!r} in {zoom}/{x}/{y}"
             found.append(f"{len(tiles)} times an image is {what} a tile, first {first}")
     if places.differing:
         named = [names[image] for image in places.differing[:NAMED]]

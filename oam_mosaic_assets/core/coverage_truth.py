@@ -194,7 +194,7 @@ def _covered(
 
 
 def _image_at(footprints: Path, scale: float, origin: tuple[int, int], pixel: tuple[int, int]) -> str:
-    """The id of the first image in drawing order that lies in a pixel.
+    """The id, in quotes, of the first image in drawing order that lies in a pixel.
 
     Args:
         footprints: the GeoParquet.
@@ -208,7 +208,7 @@ def _image_at(footprints: Path, scale: float, origin: tuple[int, int], pixel: tu
         areas = project_mended(shapely.from_wkb(batch["geometry"].to_numpy()), 0)
         near = np.flatnonzero(shapely.dwithin(areas, box, NEAR))
         if len(near):
-            return str(batch["id"][int(near[0])])
+            return repr(batch["id"][int(near[0])])
     return "unknown"
 
 

@@ -237,7 +237,7 @@ class _Reading:
             found = read(ids=ids, outlined=outlined, entries=[entries], zoom=zoom, in_order=True)
             is_drawn = np.zeros(len(names), np.bool_)
             is_drawn[: len(found.seen)] = found.seen
-            undrawn += [f"{name} at z{zoom}" for name in names[self.changed[~is_drawn[self.changed]]]]
+            undrawn += [f"{name!r} at z{zoom}" for name in names[self.changed[~is_drawn[self.changed]]]]
             placed.append(self._placed(found, some, zoom))
             drawn = drawn.then(found)
         tiles = self.affected.common(Stretches.of_zooms(zooms.start, zooms.stop - 1))
@@ -287,7 +287,7 @@ class _Reading:
         name = "every_image_is_drawn"
         by_zoom = {str(zoom): images for zoom, images in drawn.images.items()}
         if undrawn:
-            first = list(undrawn[: audit.NAMED])
+            first = ", ".join(undrawn[: audit.NAMED])
             text = f"{len(undrawn)} times an image that changed is not drawn, first {first}"
             return Verdict.failing(name, text, images_by_zoom=by_zoom)
         if drawn.strangers:

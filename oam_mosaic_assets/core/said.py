@@ -67,7 +67,7 @@ def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | 
     for each in features:
         image = layer.values[each[named]] if named in each else None
         if image in said and said[str(image)] != _in_short(_properties(layer, each)):
-            raise BrokenTile(f"the properties of {image} are not those in the footprints")
+            raise BrokenTile(f"the properties of {image!r} are not those in the footprints")
     return names
 
 

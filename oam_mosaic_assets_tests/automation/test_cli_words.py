@@ -29,6 +29,7 @@ IMAGES = 30
 NEVER_STAGED = "20260115T030000Z-3f9c2a7d41be"
 PATIENCE_SECONDS = 120
 STOPPED = "oam-mosaic: stopped in global_mosaic_pmtiles; whatever is public stays public and intact."
+SHAPELESS = {**some_items(1)[0], "geometry": None}
 
 
 @pytest.fixture
@@ -164,8 +165,8 @@ def test_what_nohup_started_goes_on_when_its_terminal_is_closed() -> None:
             "holds no STAC items; 1 read: no_id 1 (the first: row 1, no_id,",
         ),
         (
-            ["no item", {**some_items(1)[0], "geometry": None}],
-            "holds no image that can be drawn; 2 read: no_geometry 1, not_an_item 1",
+            ["no item", SHAPELESS],
+            f"drawn; 2 read: no_geometry 1, not_an_item 1 (the first: {SHAPELESS['id']!r}, no_geometry,",
         ),
         ([], "holds no image that can be drawn; nothing was read"),
     ],

@@ -120,7 +120,7 @@ def test_a_block_that_was_not_drawn_again_is_found(
 
     said = failures(made, before=exact.before)["pixels_are_those_of_images"]
     assert re.search(
-        r"z10 in 5/18/17: .* are empty, though there are images, first \(\d+, \d+\) in image a hill;", said
+        r"z10 in 5/18/17: .* are empty, though there are images, first \(\d+, \d+\) in image 'a hill';", said
     )
 
 

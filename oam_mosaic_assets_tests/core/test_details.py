@@ -193,7 +193,7 @@ def test_a_property_that_is_not_what_the_footprints_say_fails_the_audit(tmp_path
     found = made(tmp_path / "another", another, SCRIPT)
     right = made(tmp_path / "right", KNOWN, SCRIPT)
     verdicts = failures(replace(found, footprints=right.footprints))
-    assert "the properties of all is known are not those in the footprints" in verdicts["archive_is_whole"]
+    assert "the properties of 'all is known' are not those in the footprints" in verdicts["archive_is_whole"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,8 @@ def test_a_lost_tile_is_found_and_its_image_named(scene: Scene, tmp_path: Path) 
         pieces.entries.remove(lost)
         pieces.header["addressed_tiles_count"] -= lost.run_length
 
-    assert "missing from" in failures(scene, changed(scene, tmp_path, lose))["images_lie_where_they_should"]
+    said = failures(scene, changed(scene, tmp_path, lose))["images_lie_where_they_should"]
+    assert re.search(rf"missing from a tile, first ('[^']+') in {PLAN.zoom_max}/", said)
 
 
 def test_an_image_lost_at_a_zoom_before_the_last_is_found(scene: Scene, tmp_path: Path) -> None:

@@ -231,6 +231,11 @@ def test_an_image_that_should_have_gone_is_found(scene: Scene, tmp_path: Path) -
     assert "every_image_is_drawn" in failures(less, scene.before, scene.archive)
 
 
+def test_an_image_that_was_not_added_is_found_and_named(scene: Scene, after: Scene) -> None:
+    said = failures(after, scene.before, scene.archive)["every_image_is_drawn"]
+    assert f"an image that changed is not drawn, first {MORE.id!r} at z{PLAN.whole_from}" in said
+
+
 TOLD = replace(PLAIN[3], title="A title", license="CC-BY-NC-4.0")
 RETOLD = (*PLAIN[:3], replace(TOLD, title="Another title", license="CC-BY-4.0"), *IMAGES[4:])
 
@@ -276,7 +281,7 @@ def test_a_tile_that_says_what_was_said_before_is_found(
         pieces.replace(pieces.at(zoom, column, row), before.packed(before.at(zoom, column, row)))
 
     found = failures(retold, told.before, changed(retold, tmp_path, forget))
-    assert f"{zoom}/{column}/{row}: the properties of a hill are not" in found["archive_is_whole"]
+    assert f"{zoom}/{column}/{row}: the properties of 'a hill' are not" in found["archive_is_whole"]
 
 
 def test_what_is_said_of_images_that_did_not_change_is_looked_at_as_well(
@@ -285,7 +290,7 @@ def test_what_is_said_of_images_that_did_not_change_is_looked_at_as_well(
     """As if the comparison of the snapshots had missed the changed title."""
     blind = Before(build="before", archive=told.archive, footprints=retold.footprints)
     after = made_from((*RETOLD, MORE), tmp_path / "after", plan=told.plan, before=blind)
-    assert "the properties of a hill are not" in failures(after, blind)["archive_is_whole"]
+    assert "the properties of 'a hill' are not" in failures(after, blind)["archive_is_whole"]
 
 
 @pytest.mark.parametrize("zoom", [4, 9])
