@@ -193,6 +193,8 @@ def _candidate(
         "images": pointer.images,
         "set_aside": facts["set_aside"],
         "set_aside_list": keys.set_aside(build),
+        # of the footprints and the list above, for the next build
+        "tables": {"sha256": {path.stem: footprints.digests[path.name] for path in footprints.files}},
         "unknown_values": facts["unknown_values"],
         "outside_test_box": facts["outside_test_box"],
         # the mosaic's own, where readers found it before there were other products

@@ -123,18 +123,31 @@ def kept_tables(releases: Releases, pointer: Pointer, folder: Path) -> KeptTable
     tables = KeptTables(
         footprints=folder / f"{build}.footprints.parquet", set_aside=folder / f"{build}.set_aside.parquet"
     )
+    if tables.footprints.exists():  # fetched last
+        return tables
+    digests = _stated(_manifest(releases, build), "tables", "sha256")
 
-    def are_shown(footprints: Path) -> bool:
-        try:
-            return snapshot_digest(footprints, tables.set_aside) == pointer.digest
-        except pl.exceptions.PolarsError:
-            return False
+    def is_kept(name: str, path: Path) -> bool:
+        if digests is not None:
+            return _is(_stated(digests, name), path)
+        # a build of a version whose manifests do not state them
+        return name == "set_aside" or _shows(pointer.digest, path, tables.set_aside)
 
     return (
-        _fetched(releases, keys.set_aside(build), tables.set_aside)
-        or _fetched(releases, keys.footprints(build), tables.footprints, is_right=are_shown)
+        _fetched(releases, keys.set_aside(build), tables.set_aside, is_right=partial(is_kept, "set_aside"))
+        or _fetched(
+            releases, keys.footprints(build), tables.footprints, is_right=partial(is_kept, "footprints")
+        )
         or tables
     )
+
+
+def _shows(digest: str, footprints: Path, set_aside: Path) -> bool:
+    """Whether the rows say that they are those of a snapshot; what else is in the files is not compared."""
+    try:
+        return snapshot_digest(footprints, set_aside) == digest
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # damaged
+        return False
 
 
 def _fetched(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,18 @@ def built(home: Path, instance: dg.DagsterInstance, items: list[Any], **environm
     why = manifest["taken_over"]["why_anew"]
     assert why is None or f"all made from scratch: {why}" in log
     return manifest
+
+
+def footprints_of(home: Path, manifest: dict[str, Any]) -> Path:
+    return home / f"store/mosaic/cache/footprints/{manifest['build']}.parquet"
+
+
+def forget_digests(home: Path, manifest: dict[str, Any]) -> None:
+    """Leave the manifest that earlier versions wrote, which did not state the digests of tables."""
+    path = home / f"store/mosaic/builds/{manifest['build']}/manifest.json"
+    stated = json.loads(path.read_bytes())
+    del stated["tables"]
+    path.write_text(json.dumps(stated))
 
 
 def test_only_what_changed_is_made_and_the_bytes_are_those_of_a_build_from_nothing(
@@ -65,11 +80,10 @@ def test_another_plan_makes_everything_anew(home: Path, instance: dg.DagsterInst
 
 def test_what_is_gone_or_not_what_it_was_is_not_taken_over(home: Path, instance: dg.DagsterInstance) -> None:
     first = built(home, instance, ITEMS[:-1])
-    kept = home / f"store/mosaic/cache/footprints/{first['build']}.parquet"
+    kept = footprints_of(home, first)
     pl.read_parquet(kept).head(5).write_parquet(kept)
     second = built(home, instance, ITEMS)
-    kept = home / f"store/mosaic/cache/footprints/{second['build']}.parquet"
-    kept.unlink()
+    footprints_of(home, second).unlink()
     third = built(home, instance, ITEMS[1:])
     archive = home / "store" / third["archive"]["key"]
     archive.write_bytes(archive.read_bytes()[:-1] + b"x")
@@ -78,3 +92,30 @@ def test_what_is_gone_or_not_what_it_was_is_not_taken_over(home: Path, instance:
     assert "is not what was stored there" in second["taken_over"]["why_anew"]
     assert "is not in" in third["taken_over"]["why_anew"]
     assert "is not what was stored there" in fourth["taken_over"]["why_anew"]
+
+
+def test_a_build_of_an_earlier_version_is_taken_over_if_its_rows_are_those_of_its_snapshot(
+    home: Path, instance: dg.DagsterInstance
+) -> None:
+    first = built(home, instance, ITEMS[:-1])
+    forget_digests(home, first)
+    second = built(home, instance, ITEMS)
+    forget_digests(home, second)
+    kept = footprints_of(home, second)
+    pl.read_parquet(kept).head(29).write_parquet(kept)
+    third = built(home, instance, ITEMS[1:])
+    forget_digests(home, third)
+    spoil_schema(footprints_of(home, third))
+    fourth = built(home, instance, ITEMS)
+
+    assert second["taken_over"]["from"] == first["build"]
+    assert "is not what was stored there" in third["taken_over"]["why_anew"]
+    assert "is not what was stored there" in fourth["taken_over"]["why_anew"], "not even a table any more"
+
+
+def spoil_schema(table: Path) -> None:
+    """Damage a table so that reading it makes Polars panic, which is no `Exception`: a bad time zone does."""
+    whole = table.read_bytes()
+    schema = max(re.findall(rb"[A-Za-z0-9+/]+=*", whole), key=len)
+    spoilt = base64.b64encode(base64.b64decode(schema).replace(b"UTC", b"UT!"))
+    table.write_bytes(whole.replace(schema, spoilt))
