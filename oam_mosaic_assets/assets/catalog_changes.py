@@ -10,7 +10,7 @@ import polars as pl
 
 from oam_mosaic_assets.assets.staged import staged
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.catalog_changes import changes_of, named_in
+from oam_mosaic_assets.core.catalog_changes import changes_of, named_in, unnamed_digest
 from oam_mosaic_assets.core.product import CHANGES
 from oam_mosaic_assets.core.release import Pointer, as_json
 from oam_mosaic_assets.gateways.last_build import BEFORE, kept_tables
@@ -66,6 +66,7 @@ def catalog_changes(
         images_before,
         clock=clock,
         since=stated["since"],
+        hidden=sorted(map(unnamed_digest, hidden)),
         metadata={
             **changes["counts"],
             "since": stated["since"]["build"] if stated["since"] else "no earlier build",

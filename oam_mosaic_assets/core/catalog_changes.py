@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -45,6 +46,11 @@ def named_in(document: Path) -> frozenset[str]:
     """The ids that a document names."""
     stated = json.loads(document.read_bytes())
     return frozenset(str(each["id"]) for name in LISTS for each in stated[name])
+
+
+def unnamed_digest(name: str) -> str:
+    """What stands for the id of an image that nothing may name."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _compared(

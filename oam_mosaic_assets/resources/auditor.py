@@ -12,6 +12,7 @@ from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.aside import here
 from oam_mosaic_assets.core.audit import Verdict
+from oam_mosaic_assets.core.catalog_changes import unnamed_digest
 from oam_mosaic_assets.core.catalog_changes_audit import examine_changes
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.coverage_audit import examine_coverage
@@ -181,16 +182,20 @@ def of_statistics(collection: str) -> Examiner:
 
 
 def of_changes(releases: Releases) -> Examiner:
-    """Judges the list of changes, given what has been taken down by then."""
+    """Judges the list of changes, given what had been taken down when it was made.
+
+    What was taken down since is no fault of the list: publication refuses it, and the next build is right.
+    """
 
     def examined(staged: Artifact, footprints: Artifact, **_unused: object) -> list[Verdict]:
         _, images_before = staged.files
+        hidden = frozenset(staged.facts["hidden"])
         snapshot = footprints.facts["snapshot"]
         return examine_changes(
             staged.path,
             images_before,
             footprints.path,
-            taken_down=releases.takedowns.ids(),
+            taken_down={each for each in releases.takedowns.ids() if unnamed_digest(each) in hidden},
             stated={
                 "build": footprints.build,
                 "watermark": snapshot["digest"],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from oam_mosaic_assets.assets import catalog_changes
 from oam_mosaic_assets.automation.chain import BRANCHES
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.audit import Verdict
@@ -21,6 +22,7 @@ from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
 
 GONE = some_items(1)[0]["id"]
+ADDED = some_items(1, first=IMAGES)[0]["id"]
 
 
 @pytest.fixture
@@ -213,3 +215,34 @@ def test_a_build_whose_changes_name_who_was_taken_down_since_is_not_published(co
     assert not outcome.success
     assert "shows an image that was taken down since its snapshot" in outcome.text
     assert site.store.head(before.archive) is not None
+
+
+@pytest.mark.parametrize(
+    ("images", "name", "call"),
+    [
+        pytest.param(some_items(IMAGES)[1:], GONE, "as_json", id="removed; once the list is made"),
+        pytest.param(some_items(IMAGES + 1), ADDED, "kept_tables", id="added; before the list is made"),
+    ],
+)
+def test_who_is_taken_down_while_changes_are_listed_calls_for_another_build(
+    counted: Site, monkeypatch: pytest.MonkeyPatch, images: list[dict[str, Any]], name: str, call: str
+) -> None:
+    site = counted
+    before = site.published()
+    write_items(site.items, images)
+    real = getattr(catalog_changes, call)
+
+    def taking_down(*rest: Any, **options: Any) -> Any:
+        Releases(site.store, site.keys).takedowns.add(name, "the pilot asked for it")
+        return real(*rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog_changes, call, taking_down)
+        outcome = site.run()
+
+    assert not outcome.failed_checks
+    assert outcome.kind == "PublicationLost"
+    assert "shows an image that was taken down since its snapshot" in outcome.text
+    assert site.stays_whole() == before
+    assert site.run().success, "the next build leaves it out"
+    assert name not in json.dumps(read(site, CHANGES))
