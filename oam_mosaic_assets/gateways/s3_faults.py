@@ -38,7 +38,7 @@ PASSING: Final = frozenset(
 )
 
 DENIED: Final = frozenset({"AccessDenied", "403"})
-RIGHTS: Final = {
+RIGHTS: Final = {  # of S3's own operations: all others are requests for credentials
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "CompleteMultipartUpload": "s3:PutObject",
     "CopyObject": "s3:GetObject and s3:PutObject",
@@ -73,6 +73,7 @@ HINTS: Final = {
     ),
     "AuthorizationHeaderMalformed": _ELSEWHERE,
     "ExpiredToken": _OLD_TOKEN,
+    "ExpiredTokenException": _OLD_TOKEN,
     "IllegalLocationConstraint": _ELSEWHERE,
     "IllegalLocationConstraintException": _ELSEWHERE,
     "InvalidAccessKeyId": _WRONG_KEY,
@@ -91,6 +92,7 @@ _OF_TLS = (
     "Check S3_ENDPOINT: the address of a server without TLS begins with http://; if its certificate is from "
     "an authority of your own, name that authority's file in AWS_CA_BUNDLE."
 )
+_NO_ROLE = "Check the role, its trust policy and its token: it gives this program no credentials."
 _NO_CREDENTIALS = "Set S3_ACCESS_KEY and S3_SECRET_KEY, or provide a profile or a role; check S3_BUCKET."
 UNASKED: Final = {"InvalidRegionError": _NO_REGION, "ParamValidationError": _NO_NAME}
 """Hints for botocore's own errors, raised before any request."""
@@ -145,16 +147,17 @@ def _read_answer(fault: ClientError, what: str, *, public: bool) -> MosaicError 
         return StoreUnavailable(said, hint="The server is busy or failing; run again later.")
     if code in HINTS:
         return StoreRefused(said, hint=HINTS[code])
+    rights = RIGHTS.get(fault.operation_name)
+    if code in DENIED and (reason := fault.response["Error"].get("Message")):
+        said = f"{said}: {reason}"  # Amazon names user, permission and policy
+    if rights is None:
+        return StoreRefused(said, hint=_NO_ROLE)
     if code in DENIED:
-        reason = fault.response["Error"].get("Message")  # Amazon names user, permission and policy
-        return StoreRefused(
-            f"{said}: {reason}" if reason else said, hint=_name_rights(fault.operation_name, public=public)
-        )
+        return StoreRefused(said, hint=_name_rights(rights, public=public))
     return StoreRefused(said, hint="Check that S3_ENDPOINT, S3_REGION and S3_BUCKET belong together.")
 
 
-def _name_rights(operation: str, *, public: bool) -> str:
-    rights = RIGHTS[operation]
+def _name_rights(rights: str, *, public: bool) -> str:
     if public:
         return (
             f"Grant the user {rights} and, since the object is made public, s3:PutObjectAcl; the bucket's "

@@ -204,6 +204,31 @@ def test_an_answer_says_whether_a_rerun_helps(
     assert hint in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        ("403 Forbidden", "AccessDenied", "Check the role, its trust policy and its token"),
+        ("400 Bad Request", "InvalidIdentityToken", "Check the role, its trust policy and its token"),
+        ("400 Bad Request", "ExpiredTokenException", "Renew the temporary credentials"),
+    ],
+)
+def test_a_role_that_gives_no_credentials_is_named_and_not_a_right_in_the_bucket(
+    moto: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch, status: str, code: str, hint: str
+) -> None:
+    with running_proxy(moto.endpoint) as sts:
+        error = f"<Error><Code>{code}</Code><Message>Not for you.</Message></Error>"
+        sts.set_fault(Fault(answer=http_answer(status, f"<ErrorResponse>{error}</ErrorResponse>")))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.endpoint)
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/publisher")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(folder / "token"))
+        (folder / "token").write_text("a token")
+        store = store_in(moto, "bucket", access_key=None, secret_key=None)
+
+        with pytest.raises(StoreRefused, match=f"AssumeRoleWithWebIdentity was answered with {code}") as told:
+            store.put_bytes("a", b"1", ARCHIVE, public=True)
+    assert hint in told.value.hint
+
+
 @every_use
 def test_a_server_that_is_no_s3_is_not_believed(
     moto: S3Server, folder: Path, use: Callable[[S3Store, Path], object]
