@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -63,6 +64,7 @@ def global_imagery_pmtiles(
                 images,
                 tiles,
                 scratch.folder("imagery_partitions"),
+                holding=set(tally.partitions),
                 shown=Shown(stac_footprints.path, snapshot["digest"], tuple(snapshot["bounds"])),
             )
     with open_archive(archive) as opened:
@@ -106,14 +108,15 @@ def keep_partitions_of(staged: Artifact, imagery: ImageryMosaic, instance: dg.Da
     """Delete the partitions that a build has no images in, and offer only its own in the UI.
 
     Not before the build is public: a catalogue that answered with part of its images fails the guards, and
-    what was read of all the others must not be gone by then.
+    what was read of all the others must not be gone by then. What a newer build has just read stays, too.
     """
     names = set(staged.facts["partitions"])
     there = set(instance.get_dynamic_partitions(PARTITIONS))
     instance.add_dynamic_partitions(PARTITIONS, sorted(names - there))
     for gone in sorted(there - names):
         instance.delete_dynamic_partition(PARTITIONS, gone)
-    imagery.sweep(names)
+    taken_at = datetime.fromisoformat(staged.facts["snapshot"]["taken_at"])
+    imagery.sweep(names, snapshot_taken_at=taken_at)
 
 
 def in_words(tally: Tally, before: str) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -40,8 +41,9 @@ from oam_mosaic_assets.gateways.imagery.addresses import AMAZON, Rules
 from oam_mosaic_assets.gateways.imagery.partition import STATE, Budget
 from oam_mosaic_assets.gateways.imagery.workers import Workers
 from oam_mosaic_assets.gateways.imagery_blocks import Partition
-from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 from oam_mosaic_assets.gateways.open_files import more_files
+from oam_mosaic_assets.gateways.publisher_lock import WRONG_CLOCKS
 from oam_mosaic_assets.gateways.takedowns import Takedowns
 
 COLUMNS: Final = ("id", "geometry", "asset", "gsd", "acquired_to", "updated", "render_params")
@@ -181,21 +183,29 @@ class ImageryMosaic:
         left = {Tile(x, y) for x, y in np.unique(places, axis=0).tolist()}
         return sorted(tiles, key=lambda each: each not in left)
 
-    def sweep(self, named: Set[str]) -> None:
-        """Delete all partitions but these: they no longer hold any imagery."""
-        root = self._keys.imagery
-        self._store.delete(
-            [
-                each.key
-                for each in self._store.keys(root)
-                if (rest := each.key.removeprefix(root)).count("/") and rest.split("/")[0] not in named
-            ]
-        )
+    def sweep(self, named: Set[str], *, snapshot_taken_at: datetime) -> None:
+        """Delete all partitions but these: they no longer hold any imagery.
+
+        Those that were written to since the snapshot stay until the next sweep: a build of a newer one may be
+        reading their images.
+
+        Args:
+            named: the partitions of a build that is public.
+            snapshot_taken_at: when its snapshot was, UTC.
+        """
+        root, others = self._keys.imagery, dict[str, list[StoredObject]]()
+        for each in self._store.keys(root):
+            name, _, rest = each.key.removeprefix(root).partition("/")
+            if rest and name not in named:
+                others.setdefault(name, []).append(each)
+        since = snapshot_taken_at - WRONG_CLOCKS  # the store's clock may be behind the catalogue's
+        gone = [there for there in others.values() if all(each.written_at < since for each in there)]
+        self._store.delete([each.key for there in gone for each in there])
 
     def report(self, tally: Tally, build: str) -> bytes:
         """Store the report of what was read and what was not, and return it."""
         stated = asdict(tally)
-        del stated["shown"]
+        del stated["shown"], stated["partitions"]
         content = json.dumps({"build": build, **stated}, ensure_ascii=False, indent=1).encode()
         self._store.put_bytes(self._keys.imagery_report, content, Headers("application/json"))
         return content
@@ -258,6 +268,7 @@ class ImageryMosaic:
         tiles: Sequence[Tile],
         folder: Path,
         *,
+        holding: Set[str],
         shown: Shown,
     ) -> None:
         """Merge all partitions into one archive.
@@ -267,17 +278,20 @@ class ImageryMosaic:
             snapshot: the images.
             tiles: the partitions; those that hold nothing yet are skipped.
             folder: empty, for copies of their archives.
+            holding: names of those that held something when they were brought up to date.
             shown: the footprints.
 
         Raises:
             StoreUnavailable: another machine has built a partition meanwhile, of images that are not in the
-                snapshot.
+                snapshot, or what it held is gone.
         """
         roots: dict[Tile, bytes] = {}
         with ExitStack() as stack, more_files(len(tiles)):
             sources = []
             for tile in tiles:
                 if (found := self.partition(tile).archives(folder)) is None:
+                    if tile.partition in holding:
+                        raise self._emptied(tile)
                     continue
                 archive, exact, state = found
                 _refuse_others(state, snapshot, tile)
@@ -301,6 +315,14 @@ class ImageryMosaic:
                 "snapshot": shown.snapshot,
             }
             write_tiles(target, sources, made, told, zooms=(0, FINEST), bounds=shown.bounds)
+
+    def _emptied(self, tile: Tile) -> StoreUnavailable:
+        """The error for what this build has read and its archive would lack: no audit would notice."""
+        return StoreUnavailable(
+            f"The partition {tile.partition} in {self._store.origin} was deleted after this build had "
+            "brought it up to date.",
+            hint="Build again: the partition is read again. If this recurs, check who else deletes there.",
+        )
 
 
 def _refuse_others(state: State, snapshot: ByPartition, tile: Tile) -> None:

@@ -17,9 +17,11 @@ import pytest
 import shapely
 from rasterio.transform import from_bounds
 
+from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.imagery.audit import examine_imagery
 from oam_mosaic_assets.core.imagery.blocks import FINEST, PARTITION_ZOOM
 from oam_mosaic_assets.core.imagery.fragment import write_tiles
+from oam_mosaic_assets.core.imagery.laid import laid_in
 from oam_mosaic_assets.core.imagery.pixels import TILE, encoded
 from oam_mosaic_assets.core.imagery.recipe import Image
 from oam_mosaic_assets.core.imagery.state import State
@@ -31,6 +33,7 @@ from oam_mosaic_assets.gateways.imagery.packing import LOSSLESS, TILES
 from oam_mosaic_assets.gateways.imagery.partition import LEFT_BEHIND, STATE, Budget
 from oam_mosaic_assets.gateways.imagery_mosaic import COLUMNS, ByPartition, ImageryMosaic, ImageryPlan
 from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
+from oam_mosaic_assets.gateways.publisher_lock import WRONG_CLOCKS
 from oam_mosaic_assets.gateways.purge import Purged, purge
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.gateways.imagery.bench import ROOT, Bench, drone
@@ -205,16 +208,52 @@ def test_a_partition_that_shows_an_image_of_another_snapshot_is_not_joined(
         footprints = footprints_of(images, tmp_path / f"{name}.parquet")
         with ByPartition(footprints, scratch("sorted")) as snapshot:
             tiles = snapshot.tiles()
+            holding = set[str]()
             if reading:
-                mosaic.bring_up_to_date(snapshot, tiles, scratch, Budget(), on_progress=lambda *_: None)
+                tally = mosaic.bring_up_to_date(
+                    snapshot, tiles, scratch, Budget(), on_progress=lambda *_: None
+                )
+                holding.update(tally.partitions)
             shown = Shown(footprints, "digest", (10.0, 40.0, 20.0, 50.0))
-            mosaic.write(tmp_path / f"{name}.pmtiles", snapshot, tiles, scratch("copies"), shown=shown)
+            target = tmp_path / f"{name}.pmtiles"
+            mosaic.write(target, snapshot, tiles, scratch("copies"), holding=holding, shown=shown)
 
     write(flights[:2], "before", reading=True)
     with pytest.raises(StoreUnavailable, match=r"6-35-22 meanwhile, of images .+ \(1\)"):
         write(flights[1:], "after", reading=False)
     assert not (tmp_path / "after.pmtiles").exists()
     write(flights[:3], "more", reading=False)
+
+
+def test_what_a_build_has_read_is_in_its_archive_though_an_older_one_is_published_meanwhile(
+    nginx: Nginx, flights: list[Image], tmp_path: Path
+) -> None:
+    """The older one has no images there, and deletes partitions that hold none."""
+    mosaic = ImageryMosaic(
+        FolderStore(tmp_path / "store"), Keys(), ImageryPlan(private_hosts=(nginx.host,), processes=1)
+    )
+    scratch, target = folders_in(tmp_path), tmp_path / "imagery.pmtiles"
+    footprints = footprints_of(flights, tmp_path / "footprints.parquet")
+    shown = Shown(footprints, "digest", (10.0, 40.0, 20.0, 50.0))
+    with ByPartition(footprints, scratch("sorted")) as snapshot:
+        tiles = snapshot.tiles()
+
+        def write(copies: str) -> None:
+            mosaic.write(target, snapshot, tiles, scratch(copies), holding=holding, shown=shown)
+
+        tally = mosaic.bring_up_to_date(snapshot, tiles, scratch, Budget(), on_progress=lambda *_: None)
+        holding = set(tally.partitions)
+        before = datetime.now(UTC) + WRONG_CLOCKS - timedelta(minutes=1)  # the store's clock is behind
+        mosaic.sweep(set(), snapshot_taken_at=before)
+        write("copies")
+        with open_archive(target) as archive:
+            assert len(laid_in(archive)) > 0
+        target.unlink()
+
+        mosaic.sweep(set(), snapshot_taken_at=before + timedelta(minutes=2))
+        with pytest.raises(StoreUnavailable, match=r"The partition 6-35-22 .+ was deleted"):
+            write("more copies")
+    assert not target.exists()
 
 
 def test_joining_many_partitions_takes_little_memory(tmp_path: Path) -> None:
@@ -243,7 +282,8 @@ def test_joining_many_partitions_takes_little_memory(tmp_path: Path) -> None:
         shown = Shown(footprints, "digest", (-177.0, 1.0, 177.05, 41.05))
         tracemalloc.start()
         try:
-            mosaic.write(tmp_path / "imagery.pmtiles", snapshot, tiles, scratch("copies"), shown=shown)
+            target = tmp_path / "imagery.pmtiles"
+            mosaic.write(target, snapshot, tiles, scratch("copies"), holding=set(), shown=shown)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -368,7 +408,9 @@ def test_an_image_that_failed_in_one_partition_may_show_nothing_in_another(
         tally = mosaic.bring_up_to_date(images, places, scratch, Budget(), on_progress=lambda *_: None)
         mosaic.report(tally, "a build")
         shown = Shown(footprints, "digest", extent)
-        mosaic.write(tmp_path / "imagery.pmtiles", images, places, scratch("copies"), shown=shown)
+        target, holding = tmp_path / "imagery.pmtiles", {*tally.partitions}
+        mosaic.write(target, images, places, scratch("copies"), holding=holding, shown=shown)
+    assert holding == {each.partition for each in places}
     assert len(places) == 2
     assert [each.reason for each in tally.skipped] == ["server_fault"]
 
