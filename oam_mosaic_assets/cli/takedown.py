@@ -82,7 +82,13 @@ def _report(releases: Releases, name: str, found: Purged, *, advised: bool) -> N
     elif not found.deleted:
         print(f"{searched}; none named it: if you mistyped the id, --undo it")  # noqa: T201
     else:
-        print(f"{searched}; nothing that is left names it")  # noqa: T201
+        what_is_left = "nothing that is left and can be read" if found.unreadable else "nothing that is left"
+        print(f"{searched}; {what_is_left} names it")  # noqa: T201
+    if found.unreadable:
+        print(  # noqa: T201
+            f"nothing tells whether it is in {', '.join(found.unreadable)}, which cannot be read. "
+            "Delete that if nobody needs it, and run this again"
+        )
     if found.unnamed:
         print(  # noqa: T201
             f"nothing tells whether it is in {', '.join(found.unnamed)}, which another machine may be about "

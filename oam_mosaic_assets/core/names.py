@@ -6,8 +6,11 @@ cell, or a quoted string. Another image may have it as its title, so in what bui
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Collection
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +23,15 @@ from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, read_feature, 
 ID_FIELDS: Final = ("id", "_id")
 """Where builds write the ids of images: columns of tables, properties of features."""
 
+_NOT_INFLATED: Final = (gzip.BadGzipFile, zlib.error, EOFError)
+"""What reading a damaged gzip file raises."""
+
 BLOCK_BYTES: Final = 2**20
 """How much text is searched at a time: a foreign file may be large, and all on one line."""
 
 
-def names_any(path: Path, ids: Collection[str], *, is_ours: bool = False) -> bool:
-    """Whether the file names any of these images.
+def names_any(path: Path, ids: Collection[str], *, is_ours: bool = False) -> bool | None:
+    """Whether the file names any of these images; None if nothing tells, as it cannot be read.
 
     Args:
         path: a file of any kind, recognised by its first bytes.
@@ -41,9 +47,14 @@ def names_any(path: Path, ids: Collection[str], *, is_ours: bool = False) -> boo
                 return _archive_names(archive, frozenset(ids), is_ours=is_ours)
         if head.startswith(b"PAR1"):
             return _table_names(path, ids, is_ours=is_ours)
-    except (BrokenArchive, pl.exceptions.PolarsError):
-        pass  # not readable as what it seems to be: searched as text
-    return _text_file_names(path, ids)
+        if head.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as content:
+                return _text_names(content, ids)
+    except (BrokenArchive, pl.exceptions.PolarsError, pl.exceptions.PanicException, *_NOT_INFLATED):
+        with path.open("rb") as content:  # what is not compressed may name one
+            return _text_names(content, ids) or None
+    with path.open("rb") as content:
+        return _text_names(content, ids)
 
 
 def text_names_any(text: str, ids: Collection[str]) -> bool:
@@ -92,15 +103,14 @@ def _table_names(path: Path, ids: Collection[str], *, is_ours: bool) -> bool:
     return bool(found.item())
 
 
-def _text_file_names(path: Path, ids: Collection[str]) -> bool:
+def _text_names(content: BufferedIOBase, ids: Collection[str]) -> bool:
     wanted = _quoted(ids)
     longest = max(map(len, wanted), default=1)
     text = b""
-    with path.open("rb") as content:
-        while block := content.read(BLOCK_BYTES):
-            text = text[-longest:] + block  # the end of the last one, as what is wanted may lie across both
-            if any(each in text for each in wanted):
-                return True
+    while block := content.read(BLOCK_BYTES):
+        text = text[-longest:] + block  # the end of the last one, as what is wanted may lie across both
+        if any(each in text for each in wanted):
+            return True
     return False
 
 

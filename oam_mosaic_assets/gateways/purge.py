@@ -24,6 +24,7 @@ class Purged:
         searched: how many objects were read.
         deleted: the builds, and keys of other objects, that held it; they are gone.
         left: keys of objects that hold it, but are public or belong to no build, so were not deleted.
+        unreadable: keys of other objects that cannot be read, so that nothing tells whether they hold it.
         unnamed: keys of archives of imagery, younger than `LEFT_BEHIND`, that no partition's state names:
             another machine is saving them, or a killed build left them. Nothing tells which images they show.
     """
@@ -31,19 +32,21 @@ class Purged:
     searched: int
     deleted: tuple[str, ...]
     left: tuple[str, ...]
+    unreadable: tuple[str, ...]
     unnamed: tuple[str, ...]
 
     @property
     def is_gone(self) -> bool:
         """Whether nothing that is left can hold the image."""
-        return not self.left and not self.unnamed
+        return not self.left and not self.unreadable and not self.unnamed
 
 
 def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], None]) -> Purged:
     """Delete every build that holds an image, except the public one: its release, tables and staged objects.
 
     Every object below the prefix and under the fixed keys is read, except the lock, the list of takedowns,
-    and the remaining objects of builds that are deleted.
+    and the remaining objects of builds that are deleted. A copy of a foreign object that cannot be read is
+    deleted as well.
 
     Args:
         name: the image's id.
@@ -54,7 +57,7 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
         PublicationLost: another publisher is at work.
     """
     store, keys = releases.store, releases.keys
-    searched, deleted, left = 0, set[str](), []
+    searched, deleted, left, unreadable = 0, set[str](), list[str](), list[str]()
     with releases.lock("a takedown").held(say) as lock:
         current = releases.current()
         public, written = (current[0].build, current[0].etags) if current else ("", {})
@@ -66,7 +69,8 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
                 continue
             searched += 1
             is_ours = bool(build) or written.get(each.key) == each.etag
-            if not _names(releases, each, name, folder, is_ours=is_ours):
+            is_named = _names(releases, each, name, folder, is_ours=is_ours)
+            if is_named is False:
                 continue
             lock.renew()
             if each.key.startswith((keys.releases_root + FOREIGN, RUN_LOGS)) or (
@@ -74,6 +78,8 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
             ):
                 store.delete([each.key])
                 deleted.add(each.key)
+            elif is_named is None:
+                unreadable.append(each.key)
             elif each.key.startswith(keys.imagery):
                 # the partition's state names the image; its pixels are in the objects beside it
                 partition = f"{each.key.rpartition('/')[0]}/"
@@ -96,6 +102,7 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
         searched=searched,
         deleted=tuple(sorted(deleted)),
         left=tuple(left),
+        unreadable=tuple(each for each in unreadable if _owner(releases, each) not in deleted),
         unnamed=tuple(each.key for each in unnamed if each.key not in deleted),
     )
 
@@ -132,7 +139,7 @@ def _owner(releases: Releases, key: str) -> str:
     return ""
 
 
-def _names(releases: Releases, each: StoredObject, name: str, folder: Path, *, is_ours: bool) -> bool:
+def _names(releases: Releases, each: StoredObject, name: str, folder: Path, *, is_ours: bool) -> bool | None:
     path = folder / "searched"
     if releases.store.get_file(each.key, path) is None:
         return False  # deleted in the meantime

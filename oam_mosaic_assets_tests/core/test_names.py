@@ -69,7 +69,7 @@ def test_what_is_cut_short_is_searched_as_it_is(scene: Scene, tmp_path: Path) ->
     assert names_any(broken, {"a field"})
     broken.write_bytes(b"PAR1" + b'{"id": "a field"}')
     assert names_any(broken, {"a field"})
-    assert not names_any(broken, {"a"})
+    assert names_any(broken, {"a"}) is None, "compressed text may name it"
 
 
 @pytest.mark.parametrize("column", ["id", "value"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
@@ -312,6 +313,16 @@ def test_where_an_object_of_others_holds_it_back_ui_and_alert_name_the_same_comm
         assert "oam-mosaic publish" not in advice
     assert site.command("takedown", GONE, "--reason", WHY, "--confirm", "nobody needs it") == 0
     assert naming(site, GONE) == [site.keys.taken_down]
+
+
+def test_an_object_that_cannot_be_read_is_told_of(new_site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    published(new_site)
+    strange = f"{new_site.keys.prefix}strange.json.gz"
+    new_site.store.put_bytes(strange, gzip.compress(b"{}")[:-1], Headers("application/gzip"))
+    assert new_site.command("takedown", GONE, "--reason", WHY) == 1
+    told = capfd.readouterr().out
+    assert "nothing that is left and can be read names it" in told
+    assert f"nothing tells whether it is in {strange}, which cannot be read" in told
 
 
 def test_one_that_is_stopped_says_that_the_image_may_still_be_public(
