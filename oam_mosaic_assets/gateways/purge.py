@@ -93,6 +93,7 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
                 releases.staged.discard(build)
                 deleted.add(build)
         unnamed = _unnamed(releases)
+        lock.renew()  # or another publisher's uploads would be aborted
         # one that is younger may be what another machine is saving: its state would name what is gone
         old = [each.key for each in unnamed if datetime.now(UTC) - each.written_at > LEFT_BEHIND]
         store.delete(old)

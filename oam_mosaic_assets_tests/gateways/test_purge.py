@@ -15,9 +15,13 @@ from pmtiles.writer import Writer
 from oam_mosaic_assets.core.audit import judge_placement
 from oam_mosaic_assets.core.placement import Places
 from oam_mosaic_assets.core.release import RUN_LOGS, Keys
-from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
+from oam_mosaic_assets.errors import PublicationLost
+from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 from oam_mosaic_assets.gateways.purge import Purged, purge
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.s3_store import S3Store
+from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
+from oam_mosaic_assets_tests.servers.ceph import CephServer
 
 KEYS = Keys()
 HEADERS = Headers("application/octet-stream")
@@ -76,6 +80,26 @@ def test_compressed_text_is_searched(store: ObjectStore, tmp_path: Path) -> None
     store.put_bytes(KEYS.tilejson, gzip.compress(b'{"id": "nobody\'s"}'), HEADERS)
     found = purged(store, tmp_path)
     assert (found.deleted, found.left, found.unreadable) == ((COPY,), (KEYS.archive,), ())
+
+
+def test_an_upload_of_a_publisher_that_took_the_lock_over_stays(
+    ceph: CephServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search of a large place takes longer than the lock lasts if its holder is suspended."""
+    client, bucket = client_of(ceph), new_bucket(ceph)
+    store, others = store_in(ceph, bucket), KEYS.release("20260115T030000Z-3f9c2a7d41be", "a.pmtiles")
+    store.put_bytes(f"{KEYS.prefix}searched.json", b"{}", HEADERS)
+    client.create_multipart_upload(Bucket=bucket, Key=others)
+    get_file = S3Store.get_file
+
+    def overtaken(self: S3Store, key: str, path: Path) -> StoredObject | None:
+        self.put_bytes(KEYS.lock, b'{"build": "another"}', HEADERS)
+        return get_file(self, key, path)
+
+    monkeypatch.setattr(S3Store, "get_file", overtaken)
+    with pytest.raises(PublicationLost):
+        purged(store, tmp_path)
+    assert [each["Key"] for each in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [others]
 
 
 def test_a_log_of_an_audit_that_failed_is_found(store: ObjectStore, tmp_path: Path) -> None:
