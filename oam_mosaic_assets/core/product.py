@@ -103,6 +103,9 @@ IMAGERY: Final = Product(
 PRODUCTS: Final = (MOSAIC, DETAILS, EXACT, WHOLE, DENSITY, STATISTICS, CHANGES, IMAGERY)
 """All products in the order in which they are published; the mandatory one first."""
 
+PICTURES: Final = (EXACT, WHOLE, IMAGERY)
+"""The products whose tiles are pictures: they name no image."""
+
 BY_DEFAULT: Final = tuple(each for each in PRODUCTS if each is not IMAGERY)
 """What is published by default: all but the imagery, whose first build takes hours."""
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from oam_mosaic_assets.core.names import names_any
-from oam_mosaic_assets.core.release import RUN_LOGS, is_build_name
+from oam_mosaic_assets.core.product import PICTURES
+from oam_mosaic_assets.core.release import RUN_LOGS, Keys, is_build_name
 from oam_mosaic_assets.gateways.history import delete_releases
 from oam_mosaic_assets.gateways.imagery.partition import LEFT_BEHIND, UNJOINED, read_state
 from oam_mosaic_assets.gateways.object_store import StoredObject
@@ -45,8 +46,8 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
     """Delete every build that holds an image, except the public one: its release, tables and staged objects.
 
     Every object below the prefix and under the fixed keys is read, except the lock, the list of takedowns,
-    and the remaining objects of builds that are deleted. A copy of a foreign object that cannot be read is
-    deleted as well.
+    the remaining objects of builds that are deleted, and pictures: what is beside them names their images.
+    A copy of a foreign object that cannot be read is deleted as well.
 
     Args:
         name: the image's id.
@@ -65,10 +66,10 @@ def purge(releases: Releases, name: str, *, folder: Path, say: Callable[[str], N
         tables = f"{keys.prefix}cache/"
         for each in sorted(_objects(releases), key=lambda each: not each.key.startswith(tables)):
             build = _owner(releases, each.key)
-            if build in deleted:
+            is_ours = bool(build) or written.get(each.key) == each.etag
+            if build in deleted or _is_picture(keys, each.key, build=build, is_ours=is_ours):
                 continue
             searched += 1
-            is_ours = bool(build) or written.get(each.key) == each.etag
             is_named = _names(releases, each, name, folder, is_ours=is_ours)
             if is_named is False:
                 continue
@@ -116,6 +117,14 @@ def _objects(releases: Releases) -> Iterator[StoredObject]:
     current = releases.current()  # it may show products that are no longer made
     fixed = map(store.head, dict.fromkeys((*keys.all_fixed(), *(current[0].etags if current else ()))))
     yield from (each for each in fixed if each is not None)
+
+
+def _is_picture(keys: Keys, key: str, *, build: str, is_ours: bool) -> bool:
+    """Whether an object is an archive of pictures that a build or a partition's state accounts for."""
+    if key.startswith(keys.imagery):
+        return key.endswith(".pmtiles") and f"/{UNJOINED}" not in key
+    product = key.rpartition("/")[2] if build else keys.product_at(key)
+    return is_ours and product in {each.name for each in PICTURES}
 
 
 def _unnamed(releases: Releases) -> list[StoredObject]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,17 +16,20 @@ from pmtiles.writer import Writer
 
 from oam_mosaic_assets.core.audit import judge_placement
 from oam_mosaic_assets.core.placement import Places
+from oam_mosaic_assets.core.product import EXACT, IMAGERY, MOSAIC, PICTURES, PRODUCTS, WHOLE
 from oam_mosaic_assets.core.release import RUN_LOGS, Keys
 from oam_mosaic_assets.errors import PublicationLost
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 from oam_mosaic_assets.gateways.purge import Purged, purge
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.s3_store import S3Store
+from oam_mosaic_assets_tests.core.test_release import POINTER
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 
 KEYS = Keys()
 HEADERS = Headers("application/octet-stream")
+BUILD = "20260115T030000Z-3f9c2a7d41be"
 COPY = "mosaic/builds/foreign-20250801/old"
 GONE = "5f1c0c2bd1c7c3000756f1f2"
 TEXT = gzip.compress(json.dumps({"id": GONE}).encode())
@@ -87,7 +92,7 @@ def test_an_upload_of_a_publisher_that_took_the_lock_over_stays(
 ) -> None:
     """The search of a large place takes longer than the lock lasts if its holder is suspended."""
     client, bucket = client_of(ceph), new_bucket(ceph)
-    store, others = store_in(ceph, bucket), KEYS.release("20260115T030000Z-3f9c2a7d41be", "a.pmtiles")
+    store, others = store_in(ceph, bucket), KEYS.release(BUILD, "a.pmtiles")
     store.put_bytes(f"{KEYS.prefix}searched.json", b"{}", HEADERS)
     client.create_multipart_upload(Bucket=bucket, Key=others)
     get_file = S3Store.get_file
@@ -100,6 +105,33 @@ def test_an_upload_of_a_publisher_that_took_the_lock_over_stays(
     with pytest.raises(PublicationLost):
         purged(store, tmp_path)
     assert [each["Key"] for each in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == [others]
+
+
+def test_no_picture_of_ours_is_read(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the largest objects, and others wait for the lock meanwhile."""
+    named = replace(KEYS, named={WHOLE.name: "maps/whole.pmtiles"}, products=PRODUCTS)
+    work = f"{KEYS.imagery}6-1-1/work/a.pmtiles"
+    pictures = [
+        *(at(BUILD, each.name) for at in (named.release, named.staging) for each in PICTURES),
+        *(named.fixed(each.name)[0] for each in (WHOLE, IMAGERY)),
+        f"{KEYS.imagery}6-1-1/a.pmtiles",
+    ]
+    others = [named.fixed(EXACT.name)[0], named.release(BUILD, MOSAIC.name), COPY, work]
+    etags = {key: store.put_bytes(key, b"pixels", HEADERS).etag for key in (*pictures, *others)}
+    written = {each: etags[each] for each in (*named.fixed(WHOLE.name), *named.fixed(IMAGERY.name))}
+    store.put_bytes(KEYS.pointer, replace(POINTER, etags=written).to_json(), HEADERS)
+    read: list[str] = []
+    get_file = type(store).get_file
+
+    def noted(self: Any, key: str, path: Path) -> StoredObject | None:
+        read.append(key)
+        return get_file(self, key, path)
+
+    monkeypatch.setattr(type(store), "get_file", noted)
+    purge(Releases(store, named), GONE, folder=tmp_path, say=lambda _: None)
+    assert set(read) == {*others, KEYS.pointer}
 
 
 def test_a_log_of_an_audit_that_failed_is_found(store: ObjectStore, tmp_path: Path) -> None:
