@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from oam_mosaic_assets.assets.stac_footprints import TAKEDOWN_TAG
 from oam_mosaic_assets.assets.staged import staged
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.artifact import Artifact
@@ -53,7 +54,10 @@ def global_imagery_pmtiles(
     with failing_clearly():
         snapshot = stac_footprints.facts["snapshot"]
         with ByPartition(stac_footprints.path, scratch.folder("imagery_snapshot")) as images:
-            tiles, budget = images.tiles(), imagery.plan.budget()
+            is_takedown = TAKEDOWN_TAG in context.run.tags
+            # blocks that show the image go at once; reading the others would keep it public meanwhile
+            budget = Budget(bytes=0) if is_takedown else imagery.plan.budget()
+            tiles = images.tiles()
             tally = bring_up_to_date(context, imagery, images, tiles, scratch, progress, budget=budget)
             imagery.report(tally, stac_footprints.build)
             # what a host that is down puts off is not tried again before the next day

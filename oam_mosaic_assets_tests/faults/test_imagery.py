@@ -326,6 +326,45 @@ def test_an_image_that_is_taken_down_is_in_no_partition_and_no_tile(pictured: Si
         assert gone["id"].encode() not in content[0], each.key
 
 
+def test_a_takedown_does_not_wait_for_images_that_are_still_to_be_read(pictured: Site, nginx: Nginx) -> None:
+    outcome = pictured.run({"IMAGERY_BUDGET_HOURS": "0"})
+    assert outcome.success, outcome.log
+    gone, *others = items(nginx)
+
+    assert pictured.command("takedown", gone["id"], "--reason", "asked for") == 0
+
+    pictured.stays_whole()
+    report = pictured.store.get_bytes(pictured.keys.imagery_report)
+    assert report is not None
+    told = json.loads(report[0])
+    assert (told["requests"], told["made"]) == (0, 0)
+    assert told["left"] > 0
+    assert alpha_at(pictured, gone) == 0
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    assert [alpha_at(pictured, each) for each in others[: FLIGHTS - 1]] == [255] * (FLIGHTS - 1)
+
+
+@pytest.mark.parametrize(("kind", "meanwhile"), [("hints", 102), ("imagery", 0)])
+def test_what_was_below_an_image_that_is_taken_down_is_shown_by_the_next_build(
+    pictured: Site, nginx: Nginx, kind: str, meanwhile: int
+) -> None:
+    pictured.environment["IMAGERY_KIND"] = kind
+    gone, below, *others = items(nginx)
+    below |= {"geometry": gone["geometry"], "bbox": gone["bbox"]}
+    below["assets"]["visual"]["href"] = gone["assets"]["visual"]["href"]
+    write_items(pictured.items, [gone, below, *others])
+    pictured.published()
+    assert alpha_at(pictured, below) == 255
+
+    assert pictured.command("takedown", gone["id"], "--reason", "asked for") == 0
+
+    assert [alpha_at(pictured, each) for each in (below, others[0])] == [meanwhile, 255]
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    assert alpha_at(pictured, below) == 255
+
+
 def test_a_takedown_is_not_finished_while_another_machine_may_be_saving_the_image(
     pictured: Site, nginx: Nginx, capfd: pytest.CaptureFixture[str]
 ) -> None:
