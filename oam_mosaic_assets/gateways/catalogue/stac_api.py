@@ -117,7 +117,7 @@ class StacApiCatalogue:
         by_method = {str(link.get("method", "GET")): link.get("href") for link in links}
         for method in ("POST", "GET"):
             if isinstance(url := by_method.get(method), str):
-                return urljoin(self._landing, url), method
+                return self._joined(self._landing, url), method
         raise self._no_api("its landing page has no link to an item search")
 
     def _check_collection(self, api: OneHostIO) -> None:
@@ -134,23 +134,32 @@ class StacApiCatalogue:
 
     def _holdings(self, api: OneHostIO, url: str, method: str) -> Holdings:
         seen: set[str] = set()
-        following: str | None = f"{self._address.geturl()}/collections"
-        while following:
+        place, link = f"{self._address.geturl()}/collections", ""
+        while True:
             try:
-                page = self._understood(partial(api.read_json, following))
+                place = self._joined(place, link)
+                page = self._understood(partial(api.read_json, place))
             except CatalogueRefused:  # item search is all that is required of an API
                 break
             names = {str(_mapping(each).get("id")) for each in _listed(page.get("collections"))}
             if names <= seen:  # the links go in a circle, or no collection is listed
                 break
             seen |= names
-            following = urljoin(following, link) if (link := _next_page(page)) else None
+            if not (link := _next_page(page)):
+                break
         found = self._understood(lambda: next(api.get_pages(url, method, {"limit": 1})))
         return Holdings(collections=max(1, len(seen)), items=_matched(found))
 
     def _pages(self, pages: Iterator[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
         while page := self._understood(lambda: next(pages, {})):
             yield page
+
+    def _joined(self, page: str, link: str) -> str:
+        """Where a link of a page leads."""
+        try:
+            return urljoin(page, link)
+        except ValueError as error:  # brackets without an address in them
+            raise self._no_api("one of its links is not an address") from error
 
     def _understood(self, call: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
         """Read an answer that may be anything, such as the HTML page of a proxy."""
@@ -257,12 +266,13 @@ def _matched(page: Mapping[str, Any]) -> int | None:
     return matched if isinstance(matched, int) else None
 
 
-def _next_page(page: Mapping[str, Any]) -> str | None:
+def _next_page(page: Mapping[str, Any]) -> str:
+    """The link to the next page; empty if there is none."""
     links = (_mapping(each) for each in _listed(page.get("links")))
     found = [
         href for each in links if each.get("rel") == "next" and isinstance(href := each.get("href"), str)
     ]
-    return found[0] if found else None
+    return found[0] if found else ""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

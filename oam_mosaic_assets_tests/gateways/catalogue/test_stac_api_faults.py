@@ -355,6 +355,23 @@ def test_a_file_is_not_read_whatever_leads_to_it(where: str, tmp_path: Path) -> 
         assert str(file) in [path.partition("?")[0] for _, path, *_ in api.asked]
 
 
+@pytest.mark.parametrize("where", ["search", "next", "collections"])
+def test_a_link_that_is_no_address_is_refused(where: str) -> None:
+    broken = [{"rel": "search" if where == "search" else "next", "href": "http://[::1"}]
+    pages = {
+        "/": Answer(LANDING | ({"links": broken} if where == "search" else {})),
+        "/collections": Answer({"collections": [{"id": "a"}], "links": broken}),
+    }
+    page = a_page(an_item("a"), leads_to=broken[0]["href"] if where == "next" else None)
+    with scripted_api(a_page(), page, others=pages) as api:
+        if where == "collections":  # which need not be listed at all
+            with catalogue_of(api).snapshot() as snapshot:
+                assert snapshot.holdings().collections == 1
+        else:
+            with pytest.raises(CatalogueRefused, match="does not answer like a STAC API"):
+                read(catalogue_of(api))
+
+
 def test_links_with_the_scheme_and_port_behind_a_proxy_lead_to_the_address_that_was_given() -> None:
     pages = [
         a_page(an_item("a"), leads_to="https://127.0.0.1:8080/search?2"),
