@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import tracemalloc
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +73,20 @@ def test_what_is_cut_short_is_searched_as_it_is(scene: Scene, tmp_path: Path) ->
     broken.write_bytes(b"PAR1" + b'{"id": "a field"}')
     assert names_any(broken, {"a field"})
     assert names_any(broken, {"a"}) is None, "compressed text may name it"
+
+
+def test_a_table_that_makes_its_reader_panic_is_searched_as_it_is(tmp_path: Path) -> None:
+    """What Polars then raises is not an `Exception`; here a bad time zone in the Arrow schema causes it."""
+    path = tmp_path / "table"
+    rows = pl.DataFrame({"told": ['"a field"'], "at": [datetime(2026, 1, 1, tzinfo=UTC)]})
+    rows.write_parquet(path, compression="uncompressed")
+    whole = path.read_bytes()
+    schema = max(re.findall(rb"[A-Za-z0-9+/]+=*", whole), key=len)
+    path.write_bytes(
+        whole.replace(schema, base64.b64encode(base64.b64decode(schema).replace(b"UTC", b"UT!")))
+    )
+    assert names_any(path, {"a field"})
+    assert not names_any(path, {"a"})
 
 
 @pytest.mark.parametrize("column", ["id", "value"])
