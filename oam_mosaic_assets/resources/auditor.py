@@ -189,7 +189,7 @@ def of_changes(releases: Releases) -> Examiner:
 
     def examined(staged: Artifact, footprints: Artifact, **_unused: object) -> list[Verdict]:
         _, images_before = staged.files
-        hidden = frozenset(staged.facts["hidden"])
+        hidden = frozenset(staged.facts.get("hidden", ()))  # absent if staged before an upgrade
         snapshot = footprints.facts["snapshot"]
         return examine_changes(
             staged.path,
