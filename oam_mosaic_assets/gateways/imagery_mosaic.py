@@ -219,7 +219,8 @@ class ImageryMosaic:
             tiles: the partitions.
             left: how many of their blocks are left because its budget was spent.
         """
-        return {"partitions": self._built({each.partition for each in tiles}), "left": left}
+        names = {each.partition for each in tiles}
+        return {"names": sorted(names), "partitions": self._built(names), "left": left}
 
     def has_more(self, joined: Mapping[str, Any]) -> bool:
         """Whether a build of the same images would show more than one that stated this; see `joined`.
@@ -228,9 +229,11 @@ class ImageryMosaic:
         ended.
         """
         goes_on = bool(joined.get("left")) and not self.plan.budget().is_spent
-        return goes_on or joined.get("partitions") != self._built()
+        # others may be there that a sweep has spared; manifests of earlier versions have no names
+        names = set(joined["names"]) if "names" in joined else None
+        return goes_on or joined.get("partitions") != self._built(names)
 
-    def _built(self, names: Set[str] | None = None) -> str:
+    def _built(self, names: Set[str] | None) -> str:
         """A digest of the states of these partitions, or of all, as they are now."""
         root = self._keys.imagery
         states = [

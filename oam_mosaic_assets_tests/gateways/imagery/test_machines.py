@@ -256,6 +256,25 @@ def test_what_a_build_has_read_is_in_its_archive_though_an_older_one_is_publishe
     assert not target.exists()
 
 
+def test_a_partition_that_a_sweep_has_spared_is_no_reason_to_build_again(
+    nginx: Nginx, flights: list[Image], tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    mosaic = ImageryMosaic(store, Keys(), ImageryPlan(private_hosts=(nginx.host,), processes=1))
+    footprints = footprints_of(flights, tmp_path / "footprints.parquet")
+    scratch = folders_in(tmp_path)
+    with ByPartition(footprints, scratch("sorted")) as snapshot:
+        tiles = snapshot.tiles()
+        mosaic.bring_up_to_date(snapshot, tiles, scratch, Budget(), on_progress=lambda *_: None)
+    left, its = mosaic.joined([], 0), mosaic.joined(tiles, 0)
+    mosaic.sweep(set(), snapshot_taken_at=datetime.now(UTC))
+    assert not mosaic.has_more(left)
+    assert not mosaic.has_more(its)
+
+    mosaic.sweep(set(), snapshot_taken_at=datetime.now(UTC) + timedelta(days=1))
+    assert mosaic.has_more(its)
+
+
 def test_joining_many_partitions_takes_little_memory(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
     mosaic = ImageryMosaic(store, Keys(), ImageryPlan())
