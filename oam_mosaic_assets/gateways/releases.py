@@ -375,7 +375,8 @@ class Releases:
         """When the build was published, after which other, and on whose word.
 
         If a publication of it that was killed or failed left a manifest, that tells: caches may go on
-        answering with it, and the content of a release never changes.
+        answering with it, and the content of a release never changes. Unless something else has become
+        public meanwhile: a rollback must lead to that.
 
         Args:
             before: the public build; empty if there is none.
@@ -390,7 +391,8 @@ class Releases:
         found = self.store.get_bytes(released) or self.store.get_bytes(staged)
         with suppress(ValueError, TypeError, KeyError, RecursionError):  # of another version, or not ours
             stated = json.loads(found[0]) if found else history
-            return {name: stated[name] for name in history}
+            if stated["previous"] == history["previous"] or before == build:
+                return {name: stated[name] for name in history}
         return history
 
     def _keep_tables(self, candidate: Candidate) -> None:

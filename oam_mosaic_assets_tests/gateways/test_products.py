@@ -263,6 +263,24 @@ def test_a_publication_that_failed_is_repeated_behind_a_cache(
     assert list(releases.staged.objects()) == []
 
 
+def test_a_publication_that_failed_and_is_repeated_later_follows_what_is_public_by_then(
+    releases: Releases,
+) -> None:
+    """What was public at first may have been found to be bad; a rollback must not lead back to it."""
+    published(releases, "a", *BOTH)
+    candidate = built(releases, "b", *BOTH)
+    with failing_at(releases.store, releases.keys.pointer), pytest.raises(StoreUnavailable):
+        releases.publish(candidate)
+    current = releases.current()
+    assert current is not None
+    meanwhile = replace(current[0], build="20260115T020000Z-0123456789ab")
+    releases.store.put_bytes(releases.keys.pointer, meanwhile.to_json(), Headers(JSON))
+
+    releases.publish(candidate)
+
+    assert json.loads(manifest_of(releases, candidate))["previous"] == meanwhile.build
+
+
 def test_a_public_build_that_is_published_again_keeps_its_manifest(
     releases: Releases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
