@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -29,11 +31,14 @@ from oam_mosaic_assets_tests.chain import (
     public_mosaic_is_whole,
     quick_folder,
     site_on,
+    some_items,
+    write_items,
 )
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 
-IMAGES = 3_600
-"""Their GeoJSON is larger than 1 MiB; below that, the map is not cut into parts."""
+IMAGES = 300
+CORNERS = 120
+"""Of each image's outline: with so many, the GeoJSON is larger than 1 MiB; below that, the map is not cut."""
 
 AT_ONCE = 2
 NEVER = "0 0 29 2 *"
@@ -58,7 +63,20 @@ def site(ceph: CephServer) -> Iterator[Site]:
             "BUILD_PROCESSES": f"{AT_ONCE}",
             "MOSAIC_CRON": NEVER,
         }
+        write_items(made.items, map(rounded, some_items(IMAGES)))
         yield made
+
+
+def rounded(item: dict[str, Any]) -> dict[str, Any]:
+    """The same image with a circle within its square as its outline."""
+    west, south, east, north = item["bbox"]
+    radius = (east - west) / 2
+    angles = (2 * math.pi * each / CORNERS for each in range(CORNERS))
+    ring = [
+        [(west + east) / 2 + radius * math.cos(angle), (south + north) / 2 + radius * math.sin(angle)]
+        for angle in angles
+    ]
+    return {**item, "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}}
 
 
 @pytest.fixture
