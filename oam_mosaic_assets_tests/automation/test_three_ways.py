@@ -20,7 +20,8 @@ from oam_mosaic_assets_tests.automation.live_dagster import (
     LiveDagster,
     environment_of,
     program,
-    running_dagster,
+    running_daemon,
+    running_webserver,
     until,
 )
 from oam_mosaic_assets_tests.chain import (
@@ -79,22 +80,23 @@ def installation() -> Iterator[Installation]:
             MOSAIC_CRON="* * * * *",
             MAX_SET_ASIDE_SHARE="0.1",
         )
-        with running_dagster(folder, environment) as dagster:
-            yield Installation(dagster, environment)
+        with running_webserver(folder, environment) as dagster:
+            # at their times, they would start runs of their own, and one evaluates a check
+            for schedule in ("hourly_freshness", "daily_tidying"):
+                stop(dagster, schedule)
+            with running_daemon(folder, environment):
+                yield Installation(dagster, environment)
 
 
-@pytest.fixture(scope="module")
-def ticked_run(installation: Installation) -> str:
-    """The run started by the schedule's first tick; the schedule is then stopped, as more would interfere."""
-    dagster = installation.dagster
-    run = dagster.wait_for_run(schedule_name="daily_mosaic")
-    schedule = dagster.ask(
+def stop(dagster: LiveDagster, schedule: str) -> None:
+    """Stop a schedule, as the UI's switch does."""
+    state = dagster.ask(
         """
         query Schedule($selector: ScheduleSelector!) {
           scheduleOrError(scheduleSelector: $selector) { ... on Schedule { scheduleState { id } } }
         }
         """,
-        selector={**LOCATION, "scheduleName": "daily_mosaic"},
+        selector={**LOCATION, "scheduleName": schedule},
     )["scheduleOrError"]["scheduleState"]["id"]
     stopped = dagster.ask(
         """
@@ -102,9 +104,17 @@ def ticked_run(installation: Installation) -> str:
           stopRunningSchedule(id: $schedule) { ... on ScheduleStateResult { scheduleState { status } } }
         }
         """,
-        schedule=schedule,
+        schedule=state,
     )
     assert stopped["stopRunningSchedule"]["scheduleState"]["status"] == "STOPPED"
+
+
+@pytest.fixture(scope="module")
+def ticked_run(installation: Installation) -> str:
+    """The run started by the schedule's first tick; the schedule is then stopped, as more would interfere."""
+    dagster = installation.dagster
+    run = dagster.wait_for_run(schedule_name="daily_mosaic")
+    stop(dagster, "daily_mosaic")
     for each in dagster.runs(schedule_name="daily_mosaic"):
         dagster.finished(each)
     return run
