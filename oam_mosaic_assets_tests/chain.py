@@ -21,6 +21,8 @@ from typing import Any, Final
 
 import dagster as dg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
@@ -61,7 +63,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance like a maintainer's, with its own `DAGSTER_HOME`: its `root_directory`."""
     with quick_folder() as home:
         (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
-        with _engines_kept(), dg.DagsterInstance.from_config(str(home)) as instance:
+        with _engines_kept(), _revisions_kept(), dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
 
 
@@ -83,6 +85,25 @@ def _engines_kept() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite_event_log, "create_engine", kept_or_made)
+        yield
+
+
+@contextmanager
+def _revisions_kept() -> Iterator[None]:
+    """Make Alembic read Dagster's revisions once, not for the event file of each run, for the block.
+
+    Reading them, which are the same each time, is a twentieth of a small run's work.
+    """
+    read, kept = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
+
+    def kept_or_read(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in kept:
+            kept[place] = read(config)
+        return kept[place]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", kept_or_read)
         yield
 
 
