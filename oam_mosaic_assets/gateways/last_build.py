@@ -150,9 +150,7 @@ def _shows(digest: str, footprints: Path, set_aside: Path) -> bool:
         return False
 
 
-def _fetched(
-    releases: Releases, key: str, path: Path, *, is_right: Callable[[Path], bool] = lambda _: True
-) -> str:
+def _fetched(releases: Releases, key: str, path: Path, *, is_right: Callable[[Path], bool]) -> str:
     """Fetch an object, if it is what it should be; otherwise say why not. A file that is there is trusted."""
     if path.exists():
         return ""
