@@ -19,6 +19,7 @@ from oam_mosaic_assets.core.placement import Places
 from oam_mosaic_assets.core.product import EXACT, IMAGERY, MOSAIC, PICTURES, PRODUCTS, WHOLE
 from oam_mosaic_assets.core.release import RUN_LOGS, Keys
 from oam_mosaic_assets.errors import PublicationLost
+from oam_mosaic_assets.gateways.imagery.partition import UNJOINED
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 from oam_mosaic_assets.gateways.purge import Purged, purge
 from oam_mosaic_assets.gateways.releases import Releases
@@ -112,13 +113,13 @@ def test_no_picture_of_ours_is_read(
 ) -> None:
     """They are the largest objects, and others wait for the lock meanwhile."""
     named = replace(KEYS, named={WHOLE.name: "maps/whole.pmtiles"}, products=PRODUCTS)
-    work = f"{KEYS.imagery}6-1-1/work/a.pmtiles"
+    unjoined = f"{KEYS.imagery}6-1-1/{UNJOINED}a.pmtiles"
     pictures = [
         *(at(BUILD, each.name) for at in (named.release, named.staging) for each in PICTURES),
         *(named.fixed(each.name)[0] for each in (WHOLE, IMAGERY)),
         f"{KEYS.imagery}6-1-1/a.pmtiles",
     ]
-    others = [named.fixed(EXACT.name)[0], named.release(BUILD, MOSAIC.name), COPY, work]
+    others = [named.fixed(EXACT.name)[0], named.release(BUILD, MOSAIC.name), COPY, unjoined]
     etags = {key: store.put_bytes(key, b"pixels", HEADERS).etag for key in (*pictures, *others)}
     written = {each: etags[each] for each in (*named.fixed(WHOLE.name), *named.fixed(IMAGERY.name))}
     store.put_bytes(KEYS.pointer, replace(POINTER, etags=written).to_json(), HEADERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,14 +13,25 @@ from oam_mosaic_assets.resources.progress import LoggedProgress
 LOG = logging.getLogger(__name__)
 
 
-def test_a_stage_says_that_it_begins_soon_how_far_it_is_and_then_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def progress(caplog: pytest.LogCaptureFixture) -> LoggedProgress:
     caplog.set_level(logging.INFO)
-    progress = LoggedProgress()
-    for second in range(30):
+    return LoggedProgress()
+
+
+def steps(
+    monkeypatch: pytest.MonkeyPatch, progress: LoggedProgress, stage: str, shares: Sequence[float], text: str
+) -> None:
+    """Tell it how far a stage is, once a second."""
+    for second, share in enumerate(shares):
         monkeypatch.setattr(time, "monotonic", lambda second=second: 1000.0 + second)
-        progress.step(LOG, "tiling", second / 30, "a mosaic")
+        progress.step(LOG, stage, share, text)
+
+
+def test_a_stage_says_that_it_begins_soon_how_far_it_is_and_then_now_and_then(
+    progress: LoggedProgress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps(monkeypatch, progress, "tiling", [second / 30 for second in range(30)], "a mosaic")
     progress.step(LOG, "publishing", None, "copying")
 
     assert caplog.messages == [
@@ -32,12 +44,8 @@ def test_a_stage_says_that_it_begins_soon_how_far_it_is_and_then_now_and_then(
 
 
 def test_a_stage_that_gets_nowhere_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    progress: LoggedProgress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
-    progress = LoggedProgress()
-    for second in range(4):
-        monkeypatch.setattr(time, "monotonic", lambda second=second: 1000.0 + second)
-        progress.step(LOG, "reading", 0.0, "images")
+    steps(monkeypatch, progress, "reading", [0.0] * 4, "images")
 
     assert caplog.messages == ["reading: images", "reading: 0%, images"]
