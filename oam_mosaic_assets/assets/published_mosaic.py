@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +71,8 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
         clock = time.perf_counter()
         confirmed, is_takedown = context.run.tags.get(CONFIRM_TAG), TAKEDOWN_TAG in context.run.tags
         audits: dict[str, Audit] = {}
-        with failing_clearly():
+        with ThreadPoolExecutor(max_workers=1) as beside, failing_clearly():
+            picture = beside.submit(_picture, stac_footprints.path)  # publishing is mostly waiting
             for each in products:
                 refuse_mixture(staged[each.asset], stac_footprints)
                 audits[each.name] = auditor.of(each, staged[each.asset], stac_footprints)
@@ -94,7 +96,7 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
         progress.step(context.log, "publishing", 1.0, pointer.build)
         seconds = {**candidate.manifest["seconds"], "published_mosaic": round(time.perf_counter() - clock, 2)}
         return dg.MaterializeResult(
-            metadata=_metadata(releases, candidate, pointer, stac_footprints.path, seconds) | page
+            metadata=_metadata(releases, candidate, pointer, picture.result(), seconds) | page
         )
 
     return published_mosaic
@@ -291,20 +293,23 @@ def _tilejson_of(archive: Archive, build: str) -> Callable[[str], Mapping[str, A
     return document
 
 
-def _metadata(
-    releases: Releases, candidate: Candidate, pointer: Pointer, footprints: Path, seconds: Mapping[str, float]
-) -> dict[str, Any]:
-    """What a maintainer wants to know about a publication; numbers are plotted over time."""
-    batches = (
+def _picture(footprints: Path) -> bytes:
+    return world_picture(
         shapely.from_wkb(rows["geometry"].to_numpy()) for rows in read_batches(footprints, ("geometry",))
     )
+
+
+def _metadata(
+    releases: Releases, candidate: Candidate, pointer: Pointer, picture: bytes, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """What a maintainer wants to know about a publication; numbers are plotted over time."""
     in_words = counts(pointer.images, pointer.set_aside, candidate.manifest["outside_test_box"])
-    picture = as_markdown(world_picture(batches), f"Build {pointer.build}. {in_words}. {LEGEND}")
+    coverage = as_markdown(picture, f"Build {pointer.build}. {in_words}. {LEGEND}")
     public = releases.store.public_address
     address = public(releases.keys.archive)
     others = {name: each for name, each in pointer.products.items() if name != MOSAIC.name}
     return {
-        "coverage": dg.MetadataValue.md(picture),
+        "coverage": dg.MetadataValue.md(coverage),
         "counts": in_words,
         "address": dg.MetadataValue.url(address),
         "dagster/uri": address,

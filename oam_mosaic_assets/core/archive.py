@@ -28,6 +28,7 @@ from pmtiles.tile import (
 
 from oam_mosaic_assets.core.directory import BrokenDirectory, Directory, joined
 from oam_mosaic_assets.core.grid import first_tile_id, zoom_of
+from oam_mosaic_assets.core.stretches import Stretches
 
 HEADER_LENGTH: Final = 127
 
@@ -97,8 +98,11 @@ class Archive:
                 break
         return joined(found)
 
-    def directories(self) -> Iterator[Directory]:
+    def directories(self, within: Stretches | None = None) -> Iterator[Directory]:
         """All tile entries in the order of tile ids, one directory at a time.
+
+        Args:
+            within: leaf directories that hold none of these tiles are not read; None reads all.
 
         Raises:
             BrokenArchive: a directory cannot be decoded, is out of order, or points outside its section; or
@@ -108,7 +112,13 @@ class Archive:
         root = self._directory(self.header["root_offset"], self.header["root_length"])
         is_leaf = root.run_length == 0
         bounds = np.flatnonzero(is_leaf | np.roll(is_leaf, 1))  # each leaf, and each entry after one
+        is_skipped = np.zeros(len(root), np.bool_)
+        if within is not None:
+            ends = np.append(root.tile_id[1:], _ENDS_OF_ZOOMS[-1:])[: len(root)]
+            is_skipped = is_leaf & ~within.reach(root.tile_id, ends)
         for start, stop in pairwise(sorted({0, *bounds.tolist(), len(root)})):
+            if is_skipped[start]:
+                continue
             found = self._leaf(root, start, last) if is_leaf[start] else root[start:stop]
             last = _checked(found, last, self.header["tile_data_length"])
             tiles += int(found.run_length.sum())

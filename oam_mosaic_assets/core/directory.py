@@ -163,9 +163,10 @@ def _decoded(content: bytes) -> Numbers:
     lengths = ends - begins + 1
     if len(lengths) and lengths.max() > _LONGEST:
         raise BrokenDirectory("it holds a number of more than 63 bits")
-    numbers = np.zeros(len(ends), np.int64)
-    for place in range(int(lengths.max(initial=0))):
-        longer = lengths > place
+    numbers: Numbers = octets[begins].astype(np.int64) & 0x7F
+    longer = np.arange(len(ends))
+    for place in range(1, int(lengths.max(initial=0))):
+        longer = longer[lengths[longer] > place]
         bits = octets[begins[longer] + place].astype(np.int64) & 0x7F
         numbers[longer] |= bits << (_BITS * place)
     return numbers
@@ -173,13 +174,15 @@ def _decoded(content: bytes) -> Numbers:
 
 def _encoded(numbers: Numbers) -> bytes:
     """The inverse of `_decoded`."""
-    lengths = np.ones(len(numbers), np.int64)
+    lengths, longer = np.ones(len(numbers), np.int64), np.arange(len(numbers))
     for place in range(1, _LONGEST):
-        lengths += numbers >= 1 << (_BITS * place)
-    ends = np.cumsum(lengths)
+        longer = longer[numbers[longer] >= 1 << (_BITS * place)]
+        lengths[longer] += 1
+    begins = np.cumsum(lengths) - lengths
     octets = np.zeros(int(lengths.sum()), np.uint8)
+    longer = np.arange(len(numbers))
     for place in range(int(lengths.max(initial=0))):
-        longer = lengths > place
+        longer = longer[lengths[longer] > place]
         more = np.where(lengths[longer] > place + 1, 0x80, 0)
-        octets[(ends - lengths)[longer] + place] = (numbers[longer] >> (_BITS * place) & 0x7F) | more
+        octets[begins[longer] + place] = (numbers[longer] >> (_BITS * place) & 0x7F) | more
     return octets.tobytes()

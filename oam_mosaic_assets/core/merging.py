@@ -72,7 +72,7 @@ class Source:
             BrokenArchive: a directory is broken.
         """
         begin = archive.header["tile_data_offset"]
-        parts = (each.shifted(begin) for each in archive.directories())
+        parts = (each.shifted(begin) for each in archive.directories(within))
         if within is not None:
             parts = (within.cut(each)[0] for each in parts)
         if besides is not None:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 
 from oam_mosaic_assets.core import audit
-from oam_mosaic_assets.core.archive import Archive, BrokenArchive, open_archive
+from oam_mosaic_assets.core.archive import Archive, BrokenArchive, of_one_zoom, open_archive
 from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.changes import WIDENED, Changes, changes_between
@@ -44,8 +44,8 @@ from oam_mosaic_assets.core.truth import Changed, LowZoom, examine_low_zooms
 SAMPLED: Final = 50
 """Images that are checked at the last zoom whether they changed or not; chosen by digest."""
 
-WORTH_ASIDE: Final = 256
-"""With fewer tiles in which something may have changed, a process takes longer to start than it saves."""
+_TOGETHER: Final = 2**16
+"""Entries of a directory that are looked at in one batch."""
 
 OUTLINED: Final = 20
 """Changed images whose outlines are compared at the zooms before the last, chosen by digest."""
@@ -79,14 +79,13 @@ def reexamine(
         with open_archive(archive) as now, open_archive(before.archive) as then:
             if (now.header["min_zoom"], now.header["max_zoom"]) != (plan.zoom_min, plan.zoom_max):
                 return [Verdict.failing("archive_is_as_asked", "its zooms are not those planned")]
-            reading = _Reading.of(now, before.archive, footprints, plan, changes, snapshot)
-            begun = aside if len(reading.affected) >= WORTH_ASIDE else here
-            others = begun(_low_zooms_and_rows, reading)
+            all_now = Source.of_archive(now, archive.parent)
+            reading = _Reading.of(now, all_now.entries, before.archive, footprints, plan, changes, snapshot)
+            others = aside(_low_zooms_and_rows, reading)
             last = reading.seen(now, then, range(plan.whole_from, plan.zoom_max + 1))
             on_progress(0.7)
-            faults = differences(
-                *(Source.of_archive(each, archive.parent) for each in (now, then)), besides=reading.affected
-            )
+            all_then = Source.of_archive(then, archive.parent)
+            faults = differences(all_now, all_then, besides=reading.affected)
             first, low_zooms = others()
             faults += first.differing + last.differing
             on_progress(1.0)
@@ -173,13 +172,14 @@ class _Reading:
     def of(
         cls,
         archive: Archive,
+        placed: Directory,
         before: Path,
         footprints: Path,
         plan: TilingPlan,
         changes: Changes,
         snapshot: str,
     ) -> Self:
-        """What to read of this archive after these changes."""
+        """What to read of this archive, whose tiles are placed like this in its file, after these changes."""
         names, (_, (_, changed)) = Names(footprints), changes.places
 
         def some(count: int) -> Numbers:
@@ -196,10 +196,10 @@ class _Reading:
         ]
         looked_at = Stretches.of(np.concatenate([affected.tile_ids, *reached]))
         tiles, parts = Counter[int](), list[Directory]()
-        for zoom, directories in archive.by_zoom():
-            for each in directories:
-                tiles[zoom] += int(each.run_length.sum())
-                parts.append(looked_at.cut(each)[0])
+        batches = (placed[start : start + _TOGETHER] for start in range(0, len(placed), _TOGETHER))
+        for zoom, each in of_one_zoom(batches):
+            tiles[zoom] += int(each.run_length.sum())
+            parts.append(looked_at.cut(each)[0])
         return cls(
             archive.path,
             before,
@@ -208,7 +208,7 @@ class _Reading:
             changes,
             affected,
             looked_at,
-            joined(parts),
+            joined(parts).shifted(-archive.header["tile_data_offset"]),
             tiles,
             sampled,
             outlined,

@@ -102,6 +102,11 @@ class Stretches:
         held: NDArray[np.bool_] = np.searchsorted(self._bounds, tile_ids, side="right") % 2 == 1
         return held
 
+    def reach(self, begin: Numbers, end: Numbers) -> NDArray[np.bool_]:
+        """Which ranges of tile ids, from `begin` up to but excluding `end`, hold a tile of the set."""
+        reached: NDArray[np.bool_] = self.end.searchsorted(begin, side="right") < self.begin.searchsorted(end)
+        return reached
+
     def cut(self, entries: Directory) -> tuple[Directory, Directory]:
         """Entries of tiles in the set, and those of other tiles. Runs are cut where they cross over."""
         if not len(entries):

@@ -15,17 +15,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from traceback import format_exc
-from typing import IO, Any, ParamSpec, TypeVar, cast
+from typing import IO, Any, Final, ParamSpec, TypeVar, cast
 from uuid import uuid4
 
 from oam_mosaic_assets.core.aside import Aside, Result
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
 from oam_mosaic_assets.gateways.children import Program, Running, running
+
+_AHEAD: Final = "--ahead"
+"""Argument of a process that loads a module, then reads the path of its call's file from stdin."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,21 +77,32 @@ def call(name: str, folder: Path, function: Callable[P, Any], *args: P.args, **k
 
 
 @contextmanager
-def calling(name: str, folder: Path) -> Iterator[Aside]:
+def calling(name: str, folder: Path, *, ahead: str = "") -> Iterator[Aside]:
     """Make each call in a process of its own; those still running when the block ends are stopped.
 
     Args:
         name: what errors call such a process.
         folder: for intermediate files.
+        ahead: a module. The first call's process is started at once, and loads it while the caller prepares
+            the call.
 
     Raises:
         TilingFailed, DiskFull: see `run_together`.
     """
     with TemporaryDirectory(dir=folder) as place, ExitStack() as held:
+        ready = list[Running]()
+        if ahead:
+            program = Program(name, [sys.executable, "-m", __name__, _AHEAD, ahead])
+            ready.append(held.enter_context(running(program, is_asked=True)))
 
         def begun(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Result[T]:
             made = call(name, Path(place), function, *args, **kwargs)
-            finish = held.enter_context(running(made.program)).finish
+            if ready:
+                process = ready.pop()
+                _tell_which(process, made.asked)
+            else:
+                process = held.enter_context(running(made.program))
+            finish = process.finish
 
             def result() -> T:
                 try:
@@ -178,13 +193,26 @@ def tell(share: float) -> None:
     print(json.dumps({"progress": 100.0 * share}), file=sys.stderr, flush=True)  # noqa: T201
 
 
+def _tell_which(process: Running, asked: Path) -> None:
+    """Give a process that was started ahead its call; if it has failed already, its `finish` says why."""
+    to = cast("IO[bytes]", process.stdin)
+    with suppress(BrokenPipeError), to:
+        to.write(bytes(asked))
+
+
 def main() -> None:
     """Make the call in the file given as argument; without one, those requested on stdin."""
     give_back_freed_memory()
     if not sys.argv[1:]:
         _answer_all()
-        return
-    asked = Path(sys.argv[1])
+    elif sys.argv[1] == _AHEAD:
+        import_module(sys.argv[2])
+        _answer_one(Path(os.fsdecode(sys.stdin.buffer.read())))
+    else:
+        _answer_one(Path(sys.argv[1]))
+
+
+def _answer_one(asked: Path) -> None:
     function, args, kwargs = pickle.loads(asked.read_bytes())  # noqa: S301  # written by `call` above
     try:
         result = function(*args, **kwargs)

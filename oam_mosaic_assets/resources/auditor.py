@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import Artifact
-from oam_mosaic_assets.core.aside import here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.catalog_changes import unnamed_digest
 from oam_mosaic_assets.core.catalog_changes_audit import examine_changes
@@ -84,12 +83,13 @@ def of_footprints(plan: TilingPlan) -> Examiner:
     """Judges an archive that was tiled from the footprints by this plan."""
 
     def judge(archive: Path, table: Path, *, before: Before | None, **stated: Any) -> list[Verdict]:
-        with calling("A process that audits", archive.parent) as elsewhere:
-            is_much = archive.stat().st_size > WORTH_A_PROCESS
-            aside = elsewhere if is_much and processors() > 1 else here
-            if before is None:
-                return examine(archive, table, plan, aside=aside, **stated)
-            return reexamine(archive, table, plan, before, aside=aside, **stated)
+        function = examine if before is None else partial(reexamine, before=before)
+        judged = partial(function, archive, table, plan, **stated)
+        if processors() == 1 or archive.stat().st_size <= WORTH_A_PROCESS:
+            return judged()
+        module = examine.__module__ if before is None else reexamine.__module__
+        with calling("A process that audits", archive.parent, ahead=module) as aside:
+            return judged(aside=aside)
 
     return _of_archive(judge)
 

@@ -26,6 +26,7 @@ from oam_mosaic_assets.core.archive import (
     open_archive,
 )
 from oam_mosaic_assets.core.drawn import read_drawn
+from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, in_leaves, packed_directory, pieces_of
 from oam_mosaic_assets_tests.core.scene import PLAN, Scene
 from oam_mosaic_assets_tests.core.strategies import examples
@@ -323,6 +324,25 @@ def test_a_root_may_name_tiles_and_leaves_side_by_side(pieces: Pieces, tmp_path:
 
     with open_archive(path) as archive:
         assert list(map(str, entries_of(archive))) == list(map(str, pieces.entries))
+
+
+@pytest.mark.parametrize("leaf_size", [1, 7, 50])
+def test_only_leaves_that_may_hold_a_wanted_tile_are_read(
+    pieces: Pieces, tmp_path: Path, leaf_size: int
+) -> None:
+    root, leaves = in_leaves(pieces.entries, leaf_size)
+    path = assembled(pieces, tmp_path / "a.pmtiles", root=root, leaves=leaves)
+    with open_archive(path) as archive:
+        whole = archive.entries()
+        for number in (0, len(whole) // 2, len(whole) - 1):
+            some = whole[number : number + 1]
+            wanted = Stretches(some.tile_id, some.tile_id + some.run_length)
+            (found,) = archive.directories(wanted)
+            assert len(found) <= leaf_size
+            assert wanted.cut(found)[0].offset == some.offset
+        beyond = Stretches.of(whole.tile_id[-1:] + 10**6)
+        assert sum(map(len, archive.directories(beyond))) <= leaf_size
+        assert not [*archive.directories(Stretches.of(beyond.tile_ids[:0]))]
 
 
 @pytest.mark.parametrize(

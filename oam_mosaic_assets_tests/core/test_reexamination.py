@@ -263,10 +263,9 @@ def test_details_that_took_tiles_over_pass(told: Scene, retold: Scene) -> None:
 
 
 def test_what_is_said_of_images_is_the_same_in_another_process(
-    told: Scene, retold: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: Scene, retold: Scene, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reexamination, "WORTH_ASIDE", 0)
-    with calling("A process that audits", tmp_path) as elsewhere:
+    with calling("A process that audits", tmp_path, ahead=reexamination.__name__) as elsewhere:
         assert failures(retold, told.before, aside=elsewhere) == {}
 
 

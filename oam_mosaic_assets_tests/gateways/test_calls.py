@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,10 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def loaded(module: str) -> bool:
+    return module in sys.modules
+
+
 def larger(size: int) -> bytes:
     return bytes(size)
 
@@ -62,6 +67,38 @@ def test_it_is_made_in_another_process_while_this_one_goes_on(tmp_path: Path) ->
         assert len({one(), os.getpid()}) == 2
         assert two() == bytes(10)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_is_started_ahead_loads_what_it_will_need(tmp_path: Path) -> None:
+    module = "colorsys"  # which nothing else loads
+    with calling(NAME, tmp_path, ahead=module) as aside:
+        (ready,) = at_work()
+        made = [aside(loaded, module), aside(process), aside(loaded, module)]
+        found = [each() for each in made]
+    assert found[0] is True
+    assert found[1] != ready.pid
+    assert found[2] is False
+
+
+def test_a_process_that_is_started_ahead_is_ended_if_nobody_asks_it(tmp_path: Path) -> None:
+    with calling(NAME, tmp_path, ahead="colorsys"):
+        (ready,) = at_work()
+    assert not ready.is_running()
+
+
+def test_a_process_that_cannot_load_what_it_will_need_is_explained(tmp_path: Path) -> None:
+    with calling(NAME, tmp_path, ahead="no_such_module") as aside:
+        (ready,) = at_work()
+        while ready.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        made = aside(process)
+        with pytest.raises(TilingFailed, match="No module named 'no_such_module'"):
+            made()
+
+
+def test_a_process_that_is_started_ahead_raises_here_what_is_raised_there(tmp_path: Path) -> None:
+    with calling(NAME, tmp_path, ahead="colorsys") as aside, pytest.raises(BrokenArchive, match="is broken"):
+        aside(fail, "no archive")()
 
 
 def test_here_it_is_made_when_it_is_asked_for() -> None:
