@@ -43,6 +43,9 @@ from oam_mosaic_assets.core.vector_tile import MESSAGES
 _TOGETHER: Final = 2**14
 """Tiles that are looked up together."""
 
+_REMEMBERED: Final = 2**16
+"""Images whose places in drawing order are remembered, a few more or less: some ten megabytes."""
+
 _TILE: Final = MESSAGES["RawTile"]
 _VALUE: Final = MESSAGES["Value"]
 _GZIP: Final = zlib.MAX_WBITS | 16
@@ -76,13 +79,16 @@ def patched_tiles(
     old = Source.of_archive(before, scratch, within=wanted)
     patch = _Patch.of(plan, footprints, splice.gone)
     batches = ((zoom, ids) for zoom in zooms for ids in wanted.within(zoom).batches(_TOGETHER))
+    last, content = (-1, b"", b""), b""
     for zoom, ids in batches:
         x, y = (each.tolist() for each in tile_positions(ids, zoom))
         for column, row, was, drawn in zip(x, y, _contents([old], ids), _contents(made, ids), strict=True):
-            try:
-                content = patch.content(zoom, was, drawn)
-            except (zlib.error, DecodeError, LookupError, ValueError) as error:
-                raise BrokenArchive(f"tile {zoom}/{column}/{row} does not come apart: {error}") from None
+            if (zoom, was, drawn) != last:  # within an image, neighbours are equal
+                last = zoom, was, drawn
+                try:
+                    content = patch.content(*last)
+                except (zlib.error, DecodeError, LookupError, ValueError) as error:
+                    raise BrokenArchive(f"tile {zoom}/{column}/{row} does not come apart: {error}") from None
             if content:
                 yield Tile(zoom, column, row, content)
 
@@ -125,6 +131,7 @@ class _Patch:
         name: the property that names an image.
         ids: of all images of the new snapshot.
         gone: names of images whose features are left out, encoded as values of a layer.
+        places: in drawing order, of images that were looked up lately, by their names encoded likewise.
     """
 
     plan: TilingPlan
@@ -132,13 +139,14 @@ class _Patch:
     name: str
     ids: ImageIds
     gone: Collection[bytes]
+    places: dict[bytes, int]
 
     @classmethod
     def of(cls, plan: TilingPlan, footprints: Path, gone: Iterable[str]) -> Self:
         """What is done once these images are gone and those of the footprints are drawn."""
         keys = {key: place for place, key in enumerate(plan.properties)}
         name, *_ = keys
-        return cls(plan, keys, name, ImageIds(Names(footprints)), frozenset(map(_encoded, gone)))
+        return cls(plan, keys, name, ImageIds(Names(footprints)), frozenset(map(_encoded, gone)), {})
 
     def content(self, zoom: int, old: bytes, new: bytes) -> bytes:
         """The gzipped tile; empty if nothing is left.
@@ -180,8 +188,12 @@ class _Patch:
         if not kept or not fresh:
             return kept or fresh
         images = [*kept, *fresh]
-        index = self.ids.find([_VALUE.FromString(each.name).string_value for each in images])
-        return [images[each] for each in np.argsort(index, kind="stable").tolist()]
+        if len(self.places) > _REMEMBERED:
+            self.places.clear()
+        unknown = [each.name for each in images if each.name not in self.places]
+        found = self.ids.find([_VALUE.FromString(each).string_value for each in unknown])
+        self.places.update(zip(unknown, found.tolist(), strict=True))
+        return sorted(images, key=lambda each: self.places[each.name])
 
     def _as_tippecanoe(self, images: Sequence[_Feature]) -> bytes:
         """An uncompressed tile as tippecanoe writes it: keys in the order of their use, values sorted."""
