@@ -137,7 +137,7 @@ def _wholeness(archive: Archive, case: _Case, before: Before | None) -> Verdict:
         with open_archive(before.archive) as opened:
             faults += differences(case.source, Source.of_archive(opened), besides=case.affected.tiles)
     picture, full = case.plan.picture, case.plan.picture.full()
-    for each in np.unique(read.offset, return_index=True)[1].tolist():
+    for each in read.distinct().tolist():
         content = case.source.content(int(read.offset[each]), int(read.length[each]))
         try:
             fault = "" if picture.decoded(content).any() else "it covers nothing"

@@ -72,6 +72,13 @@ class Directory:
         found: Numbers = np.where((index >= 0) & (tile_ids < ends), index, -1)
         return found
 
+    def distinct(self) -> Numbers:
+        """The index of the first entry of each content, in file order; equal places are equal contents."""
+        order = np.lexsort([self.length, self.offset])
+        places = np.column_stack([self.offset, self.length])[order]
+        found: Numbers = order[np.diff(places, axis=0, prepend=-1).any(axis=1)]
+        return found
+
     def shifted(self, by: int) -> Directory:
         """The same entries for a file in which everything lies `by` bytes further on."""
         return Directory(self.tile_id, self.run_length, self.length, self.offset + by)

@@ -69,9 +69,7 @@ def _archive_names(archive: Archive, ids: frozenset[str], *, is_ours: bool) -> b
     if not is_vector(archive):
         return False
     for directory in archive.directories():
-        places = np.column_stack([directory.offset, directory.length])
-        _, firsts = np.unique(places, axis=0, return_index=True)  # equal tiles are stored once
-        some = directory[np.sort(firsts)]
+        some = directory[np.sort(directory.distinct())]  # equal tiles are stored once
         columns = (some.tile_id, some.offset, some.length)
         for tile_id, offset, length in zip(*(each.tolist() for each in columns), strict=True):
             if _tile_names(archive.tile(tile_id, offset, length), ids, is_ours=is_ours):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
-import numpy as np
 from PIL import Image
 
 from oam_mosaic_assets.core.archive import HEADER_LENGTH, Archive, BrokenArchive, read_header
@@ -65,7 +64,7 @@ def read_pictures(archive: Archive) -> Pictures:
     if kind not in Image.OPEN:
         found.faults.append(f"tiles of type {kind} cannot be read")
         return found
-    for each in np.unique(entries.offset, return_index=True)[1].tolist():
+    for each in entries.distinct().tolist():
         tile_id, offset, length = (int(c[each]) for c in (entries.tile_id, entries.offset, entries.length))
         try:
             with Image.open(BytesIO(archive.tile(tile_id, offset, length)), formats=[kind]) as picture:

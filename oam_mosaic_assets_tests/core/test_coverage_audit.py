@@ -21,7 +21,7 @@ from oam_mosaic_assets.core.pixels import Numbers
 from oam_mosaic_assets.core.splice import Before
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.gateways import coverage
-from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
+from oam_mosaic_assets_tests.core.archives import assembled, pieces_of, with_short_repeats
 from oam_mosaic_assets_tests.core.pictures import Covered, covered, judged
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, footprint
 
@@ -171,6 +171,13 @@ def test_a_picture_that_is_broken_or_another_is_found(exact: Covered, tmp_path: 
         assert "1 faults, first 10/" in found["archive_is_whole"]
     another = replace(EXACT, colour=(1, 2, 3))
     assert "not a PNG of the planned size and palette" in failures(exact, plan=another)["archive_is_whole"]
+
+
+@pytest.mark.parametrize("plan", [EXACT, WHOLE], ids=["exact", "whole"])
+def test_tiles_that_share_a_picture_but_not_all_of_it_are_found(plan: CoveragePlan, tmp_path: Path) -> None:
+    made = covered(IMAGES, tmp_path / "it", plan)
+    found = failures(made, with_short_repeats(made.archive, tmp_path / "short.pmtiles"))
+    assert found["archive_is_whole"]
 
 
 def test_whole_tiles_that_are_not_covered_all_over_are_found(exact: Covered) -> None:

@@ -12,7 +12,7 @@ from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.merging import Place, Source, write_archive
 from oam_mosaic_assets.core.picture_tiles import read_pictures
-from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
+from oam_mosaic_assets_tests.core.archives import assembled, pieces_of, with_short_repeats
 from oam_mosaic_assets_tests.core.pictures import Covered, bits_of, covered
 from oam_mosaic_assets_tests.core.scene import PLAIN
 
@@ -42,6 +42,15 @@ def test_a_broken_picture_is_named(
 
     assert main(["validate", str(broken)]) == 3
     assert "10/" in capsys.readouterr().out
+
+
+def test_a_picture_that_is_whole_only_where_it_is_named_first_is_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = covered(PLAIN, tmp_path / "it", CoveragePlan(way="whole", zoom_max=10))
+    short = with_short_repeats(whole.archive, tmp_path / "short.pmtiles")
+    assert main(["validate", str(short)]) == 3
+    assert "truncated" in capsys.readouterr().out
 
 
 def test_tiles_of_no_known_kind_are_a_fault(

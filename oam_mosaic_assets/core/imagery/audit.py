@@ -109,7 +109,7 @@ def _looked_through(
 ) -> tuple[Directory, list[str]]:
     """Check all tiles; returns their entries, one per tile in the order of ids, and the faults found."""
     tiles = laid_in(archive)
-    _, which = np.unique(tiles.offset, return_index=True)
+    which = tiles.distinct()
     closely = set(chosen_by_digest([str(each) for each in which.tolist()], snapshot, DECODED))
     faults = []
     for number, index in enumerate(which.tolist()):

@@ -28,6 +28,7 @@ from oam_mosaic_assets.core.imagery.grey import GREY_PLAN, LAST_GREY
 from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.pixels import decoded
 from oam_mosaic_assets.core.snapshot import write_snapshot
+from oam_mosaic_assets_tests.core.archives import with_short_repeats
 from oam_mosaic_assets_tests.core.pictures import covered
 
 FOOTPRINT = shapely.box(15.0, 44.95, 15.02, 44.97)
@@ -52,6 +53,7 @@ def verdicts(
     extent: tuple[float, float, float, float] = EXTENT,
     zooms: tuple[int, int] = (0, FINEST),
     cut: bool = False,
+    short: bool = False,
     unread: Unread | None = ALL_READ,
     says: str = "",
 ) -> set[str]:
@@ -62,6 +64,8 @@ def verdicts(
     if cut:
         whole = archive.read_bytes()
         archive.write_bytes(whole[: HEADER_LENGTH + (len(whole) - HEADER_LENGTH) // 2])
+    if short:
+        with_short_repeats(archive, archive)
     rows: Iterable[Footprint] = [Footprint(id="a", geometry=FOOTPRINT)]
     (folder / "sorting").mkdir()
     write_snapshot(
@@ -95,6 +99,10 @@ def test_an_archive_of_no_tiles_passes_where_nothing_was_read(tmp_path: Path) ->
 
 def test_an_archive_that_is_cut_short_fails(tmp_path: Path) -> None:
     assert verdicts(tmp_path, tiles(), cut=True) == {"archive_is_whole"}
+
+
+def test_tiles_that_share_a_picture_but_not_all_of_it_fail(tmp_path: Path) -> None:
+    assert verdicts(tmp_path, tiles(), short=True) == {"archive_is_whole"}
 
 
 @pytest.mark.parametrize(
