@@ -177,11 +177,15 @@ def judge_low_zooms(found: Sequence[LowZoom]) -> Verdict:
         said = f"z{each.zoom}: "
         if each.faults:
             wrong.append(f"{said}{len(each.faults)} tiles are broken, first {each.faults[0]}")
-        for what, pixels in (("empty where images are", each.bare), ("drawn where none are", each.astray)):
+        for what, pixels in (
+            ("runs of pixels are empty where images are", each.bare),
+            ("runs of pixels are drawn where none are", each.astray),
+            ("pixels are counted otherwise than they hold images", each.miscounted),
+        ):
             if pixels:
                 x, y = pixels[0]
                 place = f"{each.zoom}/{x // PIXELS}/{y // PIXELS}"
-                wrong.append(f"{said}{len(pixels)} runs of pixels are {what}, first in {place}")
+                wrong.append(f"{said}{len(pixels)} {what}, first in {place}")
         for what, images in (("not drawn", each.undrawn), ("drawn though too small", each.needless)):
             if len(images):
                 wrong.append(f"{said}{len(images)} images are {what}, first {[*images[:NAMED]]}")

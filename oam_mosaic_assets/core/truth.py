@@ -6,10 +6,11 @@ of the eight around it, and vice versa. Every image must be drawn as itself or c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import shapely
@@ -28,6 +29,18 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, polygon_rings, read_feature, read_layers
 
+_PIXEL: Final = EXTENT // PIXELS
+"""Edge of a pixel, tile units."""
+
+_CORNERS: Final = 4
+"""Points of a square's ring."""
+
+_MOST: Final = 2**32
+"""More images than there are; a larger count is as wrong, but might overflow."""
+
+_ON_EDGE: Final = 2.0**-16
+"""In pixels; a middle so near a pixel's edge may be found on either side of it."""
+
 Pixel = tuple[int, int]
 """Column and row on the grid of a zoom."""
 
@@ -41,6 +54,7 @@ class LowZoom:
         to_draw: number of images that should be, in all tiles.
         counted: number of images that squares stand for.
         to_count: number of images that squares should stand for in the tiles that were read.
+        miscounted: pixels whose square stands for another number of images than have their middle there.
         undrawn: ids of images that should be drawn as themselves but are not.
         bare: where images lie but nothing is drawn near: the first pixel of each run.
         astray: where something is drawn but no image lies near, likewise.
@@ -53,6 +67,7 @@ class LowZoom:
     to_draw: int
     counted: int
     to_count: int
+    miscounted: list[Pixel]
     undrawn: Sequence[str]
     bare: list[Pixel]
     astray: list[Pixel]
@@ -134,13 +149,26 @@ class _Images:
         middle = np.column_stack([west + east, north + south]) / 2.0
         return cls(footprints, extent, middle, Pixels.union(side, found), changed)
 
-    def to_count(self, zoom: int, changed: Changed | None) -> int:
-        """How many images in the tiles that were read are too small to be drawn as themselves."""
-        small = self.middle[~is_shown(self.extent, zoom)]
-        x, y = np.clip(
-            np.floor(small * float(PIXELS << zoom)).astype(np.int64) // PIXELS, 0, (1 << zoom) - 1
-        ).T
-        return len(x) if changed is None else int(changed.tiles.hold(tile_ids(zoom, x, y)).sum())
+    def to_count(self, zoom: int, changed: Changed | None) -> tuple[Numbers, Numbers]:
+        """The pixels that hold the middles of images too small to be drawn, in the tiles that were read.
+
+        Returns:
+            The number of each such image's pixel, row after row; and the numbers of all pixels that touch a
+            middle which lies on their edge, so that rounding decides which of them holds it.
+        """
+        side = PIXELS << zoom
+        small = self.middle[~is_shown(self.extent, zoom)] * float(side)
+        around = [
+            _pixels_at(small + np.array(each), side)
+            for each in itertools.product((-_ON_EDGE, _ON_EDGE), repeat=2)
+        ]
+        numbers = _pixels_at(small, side)
+        on_edge = np.logical_or.reduce([each != numbers for each in around])
+        open_ = np.concatenate([each[on_edge] for each in around])
+        if changed is not None:
+            x, y = numbers % side // PIXELS, numbers // side // PIXELS
+            numbers = numbers[changed.tiles.hold(tile_ids(zoom, x, y))]
+        return numbers, open_
 
     def undrawn(self, zoom: int, drawn: NDArray[np.bool_]) -> Names:
         """Which images, of all or of those that changed, are large enough but not drawn."""
@@ -160,7 +188,7 @@ class _Reading:
         self.side = PIXELS << zoom
         self.drawn: list[Pixels] = []
         self.seen = np.zeros(len(ids), np.bool_)
-        self.counted = 0
+        self.squares = [np.zeros((0, 2), np.int64)]  # each one's pixel, and how many images it stands for
         self.faults: list[str] = []
         self.largest = 0
 
@@ -174,16 +202,18 @@ class _Reading:
 
     def _add(self, layer: Layer, tiles: range) -> None:
         points, sizes, of = polygon_rings(layer.features)
-        squares = np.bincount(of, minlength=len(layer.features)).tolist()
-        names = []
-        for message, rings in zip(layer.features, squares, strict=True):
+        names, counts = list[str](), np.zeros(len(layer.features), np.int64)
+        for number, message in enumerate(layer.features):
             match (said := read_feature(layer, message).properties).get(self.name), said.get("count"):
                 case str(name), None:
                     names.append(name)
                 case None, int(count) if len(said) == 1:
-                    self.counted += count * rings * len(tiles)
+                    if names:
+                        raise BrokenTile(f"a count, {count}, lies above an image")
+                    counts[number] = min(count, _MOST)
                 case _:
                     raise BrokenTile(f"a feature has neither an id nor a count: {said}")
+        corner, counted = _squares(points, sizes, counts[of])
         known = self.ids.find(names)
         known = known[known >= 0]
         if (np.diff(known) <= 0).any():
@@ -195,6 +225,8 @@ class _Reading:
         row, west, east = row[is_inside], *np.clip((west[is_inside], east[is_inside]), 0, PIXELS)
         for tile in tiles:
             _, x, y = tileid_to_zxy(tile)
+            pixel = (corner[:, 1] + PIXELS * y) * self.side + corner[:, 0] + PIXELS * x
+            self.squares.append(np.column_stack([pixel, counted]))
             shown = Pixels.of_runs(self.side, row + PIXELS * y, west + PIXELS * x, east + PIXELS * x)
             gather(self.drawn, shown)
 
@@ -207,18 +239,56 @@ class _Reading:
             # tiles beyond them were not read; what they draw may be what a pixel at the edge needs
             near = Pixels.union(self.side, [drawn, looked_at.grown().without(looked_at)])
         to_draw = is_shown(images.extent, self.zoom)
+        pixel, count = np.concatenate(self.squares).T
+        to_count, open_ = images.to_count(self.zoom, changed)
         return LowZoom(
             zoom=self.zoom,
             needless=Names(images.footprints, np.flatnonzero(self.seen & ~to_draw)),
             to_draw=int(to_draw.sum()),
-            counted=self.counted,
-            to_count=images.to_count(self.zoom, changed),
+            counted=int(count.sum()),
+            to_count=len(to_count),
+            miscounted=_differing(pixel, count, to_count, open_, self.side),
             undrawn=images.undrawn(self.zoom, self.seen),
             bare=there.outside(near.grown()),
             astray=drawn.outside(lies.grown()),
             faults=self.faults,
             largest=self.largest,
         )
+
+
+def _squares(points: Points, sizes: Numbers, counts: Numbers) -> tuple[Numbers, Numbers]:
+    """The pixels of a tile that are drawn with a count: column and row of each, and its count.
+
+    Args:
+        points: of all rings, in tile units.
+        sizes: number of points of each ring.
+        counts: how many images each ring stands for; 0 for those of images.
+    """
+    is_square = counts > 0
+    if not is_square.any():
+        return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+    starts = np.cumsum(sizes) - sizes
+    least, most = (
+        np.minimum.reduceat(points, starts)[is_square],
+        np.maximum.reduceat(points, starts)[is_square],
+    )
+    if (least % _PIXEL).any() or (most - least != _PIXEL).any() or (sizes[is_square] != _CORNERS).any():
+        raise BrokenTile("a count is drawn otherwise than in squares of a pixel")
+    return (least // _PIXEL).astype(np.int64), counts[is_square]
+
+
+def _pixels_at(points: Points, side: int) -> Numbers:
+    """The number of the pixel that holds each point, row after row."""
+    x, y = np.clip(np.floor(points).astype(np.int64), 0, side - 1).T
+    return np.asarray(y * side + x, np.int64)
+
+
+def _differing(pixel: Numbers, count: Numbers, to_count: Numbers, open_: Numbers, side: int) -> list[Pixel]:
+    """Pixels that are counted otherwise than they hold middles, but for those that rounding decides."""
+    numbers, of = np.unique(np.concatenate([pixel, to_count]), return_inverse=True)
+    sums = np.bincount(of, np.concatenate([count, np.full(len(to_count), -1)]), len(numbers))
+    wrong = numbers[(sums != 0) & ~np.isin(numbers, open_)]
+    return [divmod(each, side)[::-1] for each in wrong.tolist()]
 
 
 def _pixels_of(tiles: Stretches, zoom: int) -> Pixels:

@@ -208,6 +208,25 @@ def draw_too(layer: Any) -> None:
     drawn.tags[:] = [len(layer.keys) - 1, len(layer.values) - 1]
 
 
+def exchange(layer: Any) -> None:
+    one, other = [each for each in layer.features if layer.keys[each.tags[0]] == "count"]
+    one.tags[1], other.tags[1] = other.tags[1], one.tags[1]
+
+
+def turn_over(layer: Any) -> None:
+    features = [*layer.features][::-1]
+    del layer.features[:]
+    layer.features.extend(features)
+
+
+def shift_by_half(layer: Any) -> None:
+    layer.features[0].geometry[1] += EXTENT // PIXELS
+
+
+def say_many(layer: Any) -> None:
+    layer.values[layer.features[0].tags[1]].uint_value = 2**64 - 1
+
+
 def cut(layer: Any) -> None:
     del layer.features[0].geometry[-1]
 
@@ -223,6 +242,10 @@ LIES = pytest.mark.parametrize(
         ((8, 142, 110), repeat, "z8: 7 images are counted, not 6"),
         ((8, 142, 110), draw_too, f"1 images are drawn though too small, first {[LONELY.id]}"),
         ((8, 142, 110), say_nothing, "neither an id nor a count"),
+        ((8, 142, 110), say_many, "images are counted, not "),
+        ((3, 4, 3), exchange, "z3: 2 pixels are counted otherwise than they hold images, first in 3/4/3"),
+        ((0, 0, 0), turn_over, "0/0/0: a count, 5, lies above an image"),
+        ((0, 0, 0), shift_by_half, "0/0/0: a count is drawn otherwise than in squares of a pixel"),
         ((8, 142, 110), cut, "do not draw polygons"),
         ((6, 42, 39), lose_first, "empty where images are, first in 6/42/39"),
         ((6, 42, 39), shift, "drawn where none are"),
@@ -246,6 +269,19 @@ def test_it_is_found_where_only_that_tile_is_looked_at(
     assert found.startswith(f"z{tile[0]}: ")
     assert f"z{tile[0] - 1}" not in found
     assert not spoiled(sparse, tmp_path, tile, change, alone(2, 1, 1))
+
+
+def test_rounding_may_decide_which_pixel_counts_an_image_whose_middle_is_on_an_edge(
+    tmp_path: Path,
+) -> None:
+    """The middle is on the equator and the meridian of Greenwich; its square is moved one pixel west."""
+    made = made_from([footprint("null island", -4e-4, -4e-4, 4e-4, 4e-4), SCENE], tmp_path / "edge")
+    assert text(made) == ""
+
+    def to_the_west(layer: Any) -> None:
+        layer.features[0].geometry[1] -= 2 * EXTENT // PIXELS
+
+    assert "counted" not in spoiled(made, tmp_path, (0, 0, 0), to_the_west)
 
 
 @pytest.mark.parametrize("names", [None, {ISLAND.id}])
