@@ -108,13 +108,13 @@ def _seen(
         on_progress=on_progress,
     )
     drawn, placed = NOTHING_DRAWN, list[Verdict]()
-    # a fifth of the time at each zoom; so only at the first one of each of the two that draw
-    in_order = {plan.whole_from, *plan.deep_zooms[:1]}
+    # a third of the time at each zoom; so only at the first one of each of the two that draw
+    closely = {plan.whole_from, *plan.deep_zooms[:1]}
     for zoom, entries in opened.by_zoom():
         if (zoom == plan.zoom_max) != is_last:
             continue
         some = outlined if is_last or zoom in plan.deep_zooms else {}
-        found = read(entries=entries, zoom=zoom, outlined=some, in_order=zoom in in_order)
+        found = read(entries=entries, zoom=zoom, outlined=some, closely=zoom in closely)
         if plan.whole_from <= zoom <= plan.zoom_max:
             placed.append(_placement(names, footprints, plan, found, zoom, [*some.values()]))
         drawn = drawn.then(found)

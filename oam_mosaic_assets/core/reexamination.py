@@ -234,7 +234,7 @@ class _Reading:
             outlined = dict(zip(names[self.outlined[zoom]], self.outlined[zoom].tolist(), strict=True))
             entries, _ = Stretches.of_zooms(zoom, zoom).cut(self.entries)
             read = self._reader(now)
-            found = read(ids=ids, outlined=outlined, entries=[entries], zoom=zoom, in_order=True)
+            found = read(ids=ids, outlined=outlined, entries=[entries], zoom=zoom, closely=True)
             is_drawn = np.zeros(len(names), np.bool_)
             is_drawn[: len(found.seen)] = found.seen
             undrawn += [f"{name!r} at z{zoom}" for name in names[self.changed[~is_drawn[self.changed]]]]

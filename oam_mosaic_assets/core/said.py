@@ -36,7 +36,7 @@ def said_of(footprints: Path, plan: TilingPlan, names: Collection[str]) -> Said:
 
 
 def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | int | None]:
-    """The distinct names of a layer's images, and the distinct counts of images that are only counted.
+    """What each feature of a layer shows, in drawing order: an image's name, or how many it counts.
 
     Args:
         layer: the layer; each feature has these properties, or only a `count`.
@@ -53,7 +53,7 @@ def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | 
     features = [_stated(feature.tags) for feature in layer.features]
     if not all(named in each or each.keys() == {counted} for each in features):
         raise BrokenTile(f"a feature has no {name}")
-    kinds, names = {**fields, "count": "Number"}, list[str | int | None]()
+    kinds = {**fields, "count": "Number"}
     for key, value in set().union(*(each.items() for each in features)):
         if key >= len(keys) or value >= len(layer.values):
             raise BrokenTile("a feature has a property that its layer does not have")
@@ -62,13 +62,11 @@ def names_in(layer: Layer, fields: Mapping[str, str], said: Said) -> list[str | 
         kind, asked = "String" if is_text else kind_of(layer.stated[value]), kinds[keys[key]]
         if kind != asked:
             raise BrokenTile(f"{keys[key]} is {kind or 'nothing'}, not {asked}")
-        if key in (named, counted):
-            names.append(layer.values[value])
-    for each in features:
-        image = layer.values[each[named]] if named in each else None
+    shown = [layer.values[each[named] if named in each else each[counted]] for each in features]
+    for image, each in zip(shown, features, strict=True):
         if image in said and said[str(image)] != _in_short(_properties(layer, each)):
             raise BrokenTile(f"the properties of {image!r} are not those in the footprints")
-    return names
+    return shown
 
 
 def _stated(tags: Sequence[int]) -> dict[int, int]:

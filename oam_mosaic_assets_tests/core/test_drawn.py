@@ -83,7 +83,7 @@ def test_few_of_many_images_take_little_memory() -> None:
 
 def test_a_feature_with_two_names_is_the_image_that_readers_take_it_for(scene: Scene, tmp_path: Path) -> None:
     pieces, renamed = pieces_of(scene.archive), 0
-    for entry in [*pieces.of_zoom(9), *pieces.of_zoom(PLAN.zoom_max)]:
+    for entry in pieces.of_zoom(PLAN.zoom_max):
         tile = MESSAGES["Tile"].FromString(gzip.decompress(pieces.packed(entry)))
         (layer,) = tile.layers
         values = [each.string_value for each in layer.values]
@@ -106,6 +106,33 @@ def test_a_feature_with_two_names_is_the_image_that_readers_take_it_for(scene: S
     (failure,) = [each for each in found if not each.passed]
     assert failure.name == "images_lie_where_they_should"
     assert "outlines differ" in failure.text
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ([[0, 0], [0, 0]], "2 features draw 1 images"),
+        ([[], [0, 1]], "not one property"),
+        ([[0, 0], [0, 1, 0, 0]], "not one property"),
+        ([[0, 0], [0, 2]], "its layer does not have"),
+        ([[0, 0], [1, 1]], "its layer does not have"),
+        ([[0, 1], [0, 0]], "an older image is drawn over a newer one"),
+    ],
+    ids=["twice", "nameless", "two names", "no such value", "no such key", "the older one above"],
+)
+def test_each_feature_is_one_image(scene: Scene, tmp_path: Path, tags: list[list[int]], said: str) -> None:
+    pieces, names = pieces_of(scene.archive), Names(scene.footprints)
+    tile = MESSAGES["Tile"]()
+    layer = tile.layers.add(name=PLAN.layer, version=2, keys=["id"])
+    for number, stated in enumerate(tags):
+        layer.values.add(string_value=names[number])
+        layer.features.add(tags=stated, type=3)
+    pieces.entries = [Entry(first_tile_id(9), 0, 0, 1)]
+    pieces.replace(pieces.entries[0], gzip.compress(tile.SerializeToString()))
+    with open_archive(assembled(pieces, tmp_path / "a.pmtiles")) as archive:
+        found = read_drawn(archive, ImageIds(names), layer=PLAN.layer, closely=True)
+    assert found.fault_count == 1
+    assert said in found.faults[0]
 
 
 def test_a_small_file_does_not_fill_memory_however_often_it_names_an_image(
