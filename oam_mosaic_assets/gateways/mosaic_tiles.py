@@ -268,13 +268,13 @@ def merge_parts(
             folder = Path(held.enter_context(TemporaryDirectory(dir=target.parent)))
             try:
                 made = patched(before, made, splice, footprints.table, plan, folder)
+                archive = held.enter_context(open_archive(before))
+                kept.append(Source.of_archive(archive, target.parent, besides=splice.tiles))
             except BrokenArchive as error:
                 raise TilingFailed(
                     f"Tiles cannot be taken over from the public build: {error}.",
                     hint="Make all tiles anew: `oam-mosaic build --anew`.",
                 ) from None
-            archive = held.enter_context(open_archive(before))
-            kept.append(Source.of_archive(archive, target.parent, besides=splice.tiles))
         fresh = [each.opened(held) for each in made]
         sources = [*fresh, *kept]
         place = Place(zoom_min=plan.zoom_min, zoom_max=plan.zoom_max, bounds=footprints.bounds)

@@ -28,6 +28,7 @@ from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import TilingFailed
 from oam_mosaic_assets.gateways import patching
+from oam_mosaic_assets_tests.core.archives import assembled, in_leaves, pieces_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, Scene, footprint, made_from
 from oam_mosaic_assets_tests.core.test_reexamination import failures
 
@@ -141,6 +142,18 @@ def test_a_broken_tile_of_the_previous_archive_is_named(tmp_path: Path, content:
     with pytest.raises(TilingFailed, match=r"tile \d+/\d+/\d+ does not come apart") as failed:
         made_from(IMAGES[1:], tmp_path / "then", before=before)
     assert "oam-mosaic build --anew" in str(failed.value.hint)
+
+
+def test_a_broken_directory_of_the_previous_archive_is_named_wherever_it_is(tmp_path: Path) -> None:
+    first = made_from(IMAGES, tmp_path / "first")
+    pieces = pieces_of(first.archive)
+    root, leaves = in_leaves(pieces.entries, 10)
+    for leaf in root:
+        broken = leaves[: leaf.offset] + bytes(leaf.length) + leaves[leaf.offset + leaf.length :]
+        archive = assembled(pieces, tmp_path / "broken.pmtiles", root=root, leaves=broken)
+        with pytest.raises(TilingFailed, match="Tiles cannot be taken over") as failed:
+            made_from(IMAGES[1:], tmp_path / f"{leaf.offset}", before=replace(first.before, archive=archive))
+        assert "oam-mosaic build --anew" in str(failed.value.hint)
 
 
 def test_memory_does_not_depend_on_how_many_tiles_are_put_together(first: Scene, tmp_path: Path) -> None:
