@@ -53,6 +53,11 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def noisy(size: int) -> int:
+    print("." * size)  # noqa: T201
+    return size
+
+
 def loaded(module: str) -> bool:
     return module in sys.modules
 
@@ -99,6 +104,12 @@ def test_a_process_that_cannot_load_what_it_will_need_is_explained(tmp_path: Pat
 def test_a_process_that_is_started_ahead_raises_here_what_is_raised_there(tmp_path: Path) -> None:
     with calling(NAME, tmp_path, ahead="colorsys") as aside, pytest.raises(BrokenArchive, match="is broken"):
         aside(fail, "no archive")()
+
+
+@pytest.mark.parametrize("ahead", ["", "colorsys"])
+def test_what_a_library_prints_stops_nobody(tmp_path: Path, ahead: str) -> None:
+    with calling(NAME, tmp_path, ahead=ahead) as aside:
+        assert aside(noisy, 2**20)() == 2**20  # more than a pipe holds
 
 
 def test_here_it_is_made_when_it_is_asked_for() -> None:
