@@ -42,6 +42,9 @@ Numbers = NDArray[np.int64]
 _PIXEL: Final = EXTENT // PIXELS
 """Edge of a pixel, tile units."""
 
+_ROUNDING: Final = 2.0**-20
+"""In pixels; errors of rounding are far smaller."""
+
 _SIMPLIFIED: Final = 1.0
 """Tolerance of simplification, tile units; the same as tippecanoe's."""
 
@@ -131,7 +134,9 @@ def is_shown(extent: NDArray[np.float64], zoom: int) -> NDArray[np.bool_]:
         extent: the longer side of each image's bounding box, where the map is the unit square.
         zoom: below the plan's `whole_from`.
     """
-    shown: NDArray[np.bool_] = extent * float(PIXELS << zoom) >= 1.0
+    # many images are as large as a pixel of a web map; whether one is shown must not depend on the last bit
+    # of its extent, which differs from processor to processor
+    shown: NDArray[np.bool_] = extent * float(PIXELS << zoom) >= 1.0 - _ROUNDING
     return shown
 
 

@@ -26,7 +26,7 @@ MITRE: Final = 5.0
 PIXELS: Final = 256
 """Pixels along a tile's edge; low zooms are true to a pixel."""
 
-RECIPE: Final = 6
+RECIPE: Final = 7
 """Incremented whenever the same footprints give different tiles for a reason that no argument of tippecanoe
 shows: `core.low_zooms` or `core.deep_zooms` draws differently, or GeoJSON or a property is written
 differently. Nothing is taken over then."""

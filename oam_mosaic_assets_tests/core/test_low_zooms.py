@@ -19,7 +19,7 @@ from oam_mosaic_assets.core.drawn import read_drawn
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import drawable
 from oam_mosaic_assets.core.grid import first_tile_id, tile_ids
-from oam_mosaic_assets.core.low_zooms import Tile, low_zoom_tiles
+from oam_mosaic_assets.core.low_zooms import Tile, is_shown, low_zoom_tiles
 from oam_mosaic_assets.core.stretches import Stretches
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, PIXELS, WHOLE_FROM
 from oam_mosaic_assets.core.truth import Changed, examine_low_zooms
@@ -85,6 +85,14 @@ def test_an_image_is_drawn_from_the_zoom_at_which_it_reaches_a_pixel(tmp_path: P
     assert properties(tiles[4, 8, 7]) == [{"id": "wide"}]
     assert properties(tiles[4, 8, 8]) == [{"count": 1}]
     assert properties(tiles[5, 16, 16]) == [{"id": "narrow"}]
+
+
+@pytest.mark.parametrize("off", [-1.0, 0.0, 1.0])
+def test_an_image_as_large_as_a_pixel_is_drawn_however_its_size_is_rounded(off: float) -> None:
+    for zoom in range(WHOLE_FROM):
+        pixel = 1.0 / float(PIXELS << zoom)
+        assert is_shown(np.array([pixel + off * 16 * np.spacing(1.0)]), zoom).all()
+        assert not is_shown(np.array([pixel * 0.999]), zoom).any()
 
 
 def test_smaller_ones_are_counted_by_the_pixel_of_their_middle(tmp_path: Path) -> None:
