@@ -427,6 +427,12 @@ def test_relative_paths_in_the_environment_count_from_the_callers_folder(
     assert store_at_the_root(tmp_path, stated) == meant.format(here=tmp_path)
 
 
+@pytest.mark.parametrize("stated", ["~", "~/store", "~somebody/store"])
+def test_a_home_folder_is_left_to_the_command_which_knows_where_it_is(tmp_path: Path, stated: str) -> None:
+    """As in a service's file of variables, in which no shell puts it in."""
+    assert store_at_the_root(tmp_path, stated) == stated
+
+
 def test_an_address_does_not_become_a_path_which_would_be_accepted(tmp_path: Path) -> None:
     assert store_at_the_root(tmp_path, "s3://my-bucket") == "s3://my-bucket"
 

@@ -23,7 +23,7 @@ go_to_root() {
   for name in STAC_ITEMS MOSAIC_STORE MOSAIC_SCRATCH DAGSTER_HOME TIPPECANOE SERVE_VIEWER; do
     value=${!name-}
     case $value in
-    /* | *://*) ;; # an address is refused later, with advice
+    /* | "~"* | *://*) ;; # a home folder is put in later, as in .env; an address is refused, with advice
     *[![:space:]]*) export "$name=$PWD/$value" ;;
     esac
   done
