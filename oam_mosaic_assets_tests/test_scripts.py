@@ -311,6 +311,28 @@ def test_packages_that_cannot_be_installed_are_said_with_what_a_proxy_needs(tmp_
     assert "\x1b" not in told.stderr, "what is no terminal gets plain lines"
 
 
+def test_an_installation_that_failed_half_way_does_not_pass_for_the_one_before_it(tmp_path: Path) -> None:
+    locked = (REPOSITORY / "requirements-build.lock").read_text()
+    version = re.search(r"^uv==(\S+)", locked, re.MULTILINE)
+    assert version is not None
+    project, asked, is_broken = a_project(tmp_path), tmp_path / "asked", tmp_path / "is_broken"
+    shutil.copyfile(REPOSITORY / "requirements-build.lock", project / "requirements-build.lock")
+    uv = f'[ "$1" != --version ] || exec echo "uv {version[1]}"; echo "$*" >>{asked}; [ ! -e {is_broken} ]'
+    environment = prepared(tmp_path, {"uv": uv, "oam-mosaic": "exit 3"})
+    path = f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}"
+    lock, script = project / "requirements.lock", project / "scripts" / "run"
+    with lock.open("a") as upgraded:
+        upgraded.write("# another\n")
+    is_broken.touch()
+    assert run(script, cwd=tmp_path, PATH=path, **environment).returncode == 2
+    assert len(asked.read_text().splitlines()) == 1
+
+    is_broken.unlink()
+    shutil.copyfile(REPOSITORY / "requirements.lock", lock)
+    assert run(script, cwd=tmp_path, PATH=path, **environment).returncode == 3
+    assert asked.read_text().splitlines()[1].startswith("pip sync ")
+
+
 @pytest.mark.parametrize(("lost", "links_to"), [("python", "/gone/python3"), ("oam-mosaic", None)])
 def test_an_environment_whose_interpreter_is_gone_is_made_anew(
     tmp_path: Path, lost: str, links_to: str | None

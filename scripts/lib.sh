@@ -83,10 +83,10 @@ prepare() {
     uv=$(find_uv) || exit
     # a folder that is no environment may hold anything, and uv refuses it unless it is to be cleared
     [ -z "$broken" ] || "$uv" venv --quiet $([ ! -e "$venv/pyvenv.cfg" ] || echo --clear) --python "$python" "$venv"
+    rm -f "$stamp" "$stamp.dev" # before the first change, as this may be interrupted at any moment
     { VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes "$lock" && VIRTUAL_ENV=$venv "$uv" pip install --quiet \
       --no-deps --build-constraints "$root/requirements-build.lock" --editable "$root"; } ||
       fail "The packages could not be installed; see the output of uv above. $behind_a_proxy"
-    rm -f "$stamp" "$stamp.dev"
     # the development environment also has all that a run needs
     case $1 in *-dev.lock) wanted_for_run=$(cat "$root/requirements.lock" "$root/pyproject.toml" | sha256sum | cut -d' ' -f1)
       printf '%s' "$wanted_for_run" >"$stamp"; printf '%s' "$wanted" >"$stamp.dev" ;;
