@@ -51,7 +51,7 @@ def publication_of(products: Sequence[Product]) -> dg.AssetsDefinition:
         ins={name: dg.AssetIn() for name in (*(each.asset for each in products), *counted)},
         hooks={discard_staged},
         code_version="1",
-        pool="publication",  # limited in production only, where the slot of a killed run is freed
+        pool="publication",  # limited in production, for runs of the daemon: see decision 10
     )
     def published_mosaic(
         context: dg.AssetExecutionContext,

@@ -70,6 +70,11 @@ UNCAPTURED: Mapping[str, Any] = {
 """Turns off Dagster's capture of standard output and error: a command's output is for its user, and each of
 the processes that Dagster starts to capture it would print a traceback at Ctrl-C."""
 
+UNPOOLED: Mapping[str, Any] = {"concurrency": {"pools": {"granularity": "run"}}}
+"""Makes Dagster look at pools only when it takes a run from its queue, where no command's run ever is. A slot
+that a command held would stay taken for hours if the command was killed where the daemon cannot see it, and
+nothing else could be published; the lock in the store keeps publishers apart, and expires by itself."""
+
 
 def run_job(
     job: str,
@@ -148,7 +153,7 @@ def instance_at(home: Path) -> dg.DagsterInstance:
             kept.write_text(given.read_text())
         os.environ["DAGSTER_HOME"] = str(home)
         plain = {} if kept.exists() else PLAIN_INSTANCE
-        ref = InstanceRef.from_dir(str(home), overrides={**plain, **UNCAPTURED})
+        ref = InstanceRef.from_dir(str(home), overrides={**plain, **UNCAPTURED, **UNPOOLED})
         keeps_records_here = ref.storage_data and ref.storage_data.class_name == "DagsterSqliteStorage"
         for path in map(home.joinpath, WRITTEN if keeps_records_here else ()):
             if path.exists() and not os.access(path, os.W_OK):

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 import pytest
+import yaml
+from dagster._core.test_utils import create_run_for_test
 
 from oam_mosaic_assets_tests.automation.forked import run_forked
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
-from oam_mosaic_assets_tests.chain import quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.chain import REPOSITORY, quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import a_page, scripted_api
 
 IMAGES = 30
@@ -159,6 +162,30 @@ def test_a_build_that_a_guard_holds_back_exits_with_3_and_a_person_lets_it_pass(
     stated = json.loads(shell.run("status", "--json").stdout)
     manifest = json.loads(Path(stated["manifest"].removeprefix("file://")).read_text())
     assert manifest["confirmed"] == "one of thirty is known to be broken"
+
+
+@pytest.mark.usefixtures("built")
+def test_a_build_publishes_though_a_run_that_seems_to_go_on_holds_the_slot_for_it(
+    shell: Shell, tmp_path: Path
+) -> None:
+    """Such as one that was killed where the daemon cannot see it."""
+    ours, production = (
+        yaml.safe_load((folder / "dagster.yaml").read_text())
+        for folder in (REPOSITORY, REPOSITORY / "deploy")
+    )
+    limited = {**ours, "concurrency": production["concurrency"]}
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(limited))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        killed = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+        events = instance.event_log_storage
+        events.initialize_concurrency_limit_to_default("publication")
+        events.claim_concurrency_slot("publication", killed.run_id, "published_mosaic")
+        done = shell.run_forked("build", "--anew", DAGSTER_HOME=str(tmp_path))
+        (pool,) = events.get_pool_limits()
+        holders = events.get_concurrency_info("publication").active_run_ids
+    assert done.returncode == PUBLISHED, done.stderr
+    assert (pool.name, pool.limit, pool.from_default) == ("publication", 1, True)
+    assert holders == {killed.run_id}
 
 
 @pytest.mark.usefixtures("built")
