@@ -168,7 +168,7 @@ class FolderStore:
         latest = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         removed = 0
         with self._faults("clean up", prefix), self._lock():
-            for path in list(self._files_near(prefix)):
+            for path in list(self._files_near(prefix, below=not exactly)):
                 if (partial := PARTIAL.fullmatch(path.name)) is None:
                     continue
                 key = path.with_name(partial["name"]).relative_to(self.root).as_posix()
@@ -286,15 +286,22 @@ class FolderStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _files_near(self, prefix: str) -> Iterator[Path]:
-        """Walk the files in the deepest folder that holds every key of the prefix, the store's own too."""
+    def _files_near(self, prefix: str, *, below: bool = True) -> Iterator[Path]:
+        """Walk the files in the deepest folder that holds every key of the prefix, the store's own too.
+
+        Args:
+            prefix: of the keys.
+            below: also in the folders below that one; at the root of a volume they may be another user's.
+        """
         folder = prefix.rpartition("/")[0]
 
         def fail(fault: OSError) -> None:  # or `os.walk` skips what it cannot read
             if not isinstance(fault, FileNotFoundError | NotADirectoryError):
                 raise fault
 
-        for place, _, names in os.walk(self._path(folder) if folder else self.root, onerror=fail):
+        for place, folders, names in os.walk(self._path(folder) if folder else self.root, onerror=fail):
+            if not below:
+                folders.clear()
             yield from (Path(place, name) for name in names)
 
     def _remove_empty_folders_above(self, path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Fixtures for those gateway tests that run the whole chain."""
+"""Fixtures for those gateway tests that run the whole chain, or run as an unprivileged user."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,14 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def home() -> Iterator[Path]:
     with quick_folder() as folder:
         yield folder
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Run a test as an unprivileged user, as root may read and write everywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)

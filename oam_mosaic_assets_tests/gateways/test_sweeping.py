@@ -17,6 +17,8 @@ from oam_mosaic_assets.gateways import s3_store
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, StoredObject
 from oam_mosaic_assets.gateways.sweeping import sweep
+from oam_mosaic_assets.gateways.whole_file import partial_beside
+from oam_mosaic_assets_tests.chain import quick_folder
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 
@@ -69,3 +71,16 @@ def test_tables_that_another_publisher_adds_meanwhile_are_not_taken_away(tmp_pat
 
     kept = {each.key for each in store.keys("mosaic/cache/")}
     assert kept == {*KEYS.tables(PUBLIC), *KEYS.tables(NEXT)}
+
+
+@pytest.mark.usefixtures("nobody")
+def test_what_a_killed_publisher_left_goes_though_a_folder_beside_it_may_not_be_read() -> None:
+    """As `lost+found`, if the store is the root of a volume."""
+    with quick_folder() as volume:
+        left = partial_beside(volume / KEYS.archive)
+        left.touch()
+        (volume / "lost+found").mkdir(mode=0)
+
+        sweep(FolderStore(volume), KEYS, PUBLIC, Retention())
+
+        assert not left.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -143,17 +142,6 @@ def test_what_is_known_best_says_how_large_an_archive_will_be(
     published: int | None, images: int | None, size: int, basis: str
 ) -> None:
     assert ArchiveSize.expected(published=published, images=images) == ArchiveSize(size, basis)
-
-
-@pytest.fixture
-def nobody() -> Iterator[None]:
-    """Run a test as an unprivileged user, as root may write everywhere."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    yield
-    os.seteuid(0)
 
 
 @pytest.mark.usefixtures("nobody")
