@@ -6,6 +6,7 @@ from pathlib import Path
 
 from oam_mosaic_assets.core.freshness import Comparison, compare_counts
 from oam_mosaic_assets.core.release import Pointer
+from oam_mosaic_assets.errors import DiskFull
 from oam_mosaic_assets.gateways.catalogue.source import Catalogue
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
@@ -26,18 +27,36 @@ def compare(
     ids = catalogue.ids()
     if ids is None:
         return _counts(catalogue, pointer, why="this source cannot list ids cheaply")
-    from oam_mosaic_assets.core.comparison import compare_ids, known_ids  # noqa: PLC0415  # polars is slow
+    known = _kept_ids(releases, pointer.build, scratch)
+    if isinstance(known, str):
+        return _counts(catalogue, pointer, why=known)
+    from oam_mosaic_assets.core.comparison import compare_ids  # noqa: PLC0415  # polars is slow
+
+    return compare_ids(ids, known, taken_down=releases.takedowns.ids())
+
+
+def _kept_ids(releases: Releases, build: str, scratch: Path) -> set[str] | str:
+    """The ids that a build accounts for; otherwise say why they are unknown."""
+    from polars.exceptions import PanicException, PolarsError  # noqa: PLC0415  # polars is slow
+
+    from oam_mosaic_assets.core.comparison import known_ids  # noqa: PLC0415
 
     store, keys = releases.store, releases.keys
-    with folder_in_use(scratch) as folder:
-        footprints, set_aside = folder / "footprints.parquet", folder / "set_aside.parquet"
-        if (
-            store.get_file(keys.footprints(pointer.build), footprints) is None
-            or store.get_file(keys.set_aside(pointer.build), set_aside) is None
-        ):
-            return _counts(catalogue, pointer, why="the ids of this build were not kept")
-        known = known_ids(footprints, set_aside)
-    return compare_ids(ids, known, taken_down=releases.takedowns.ids())
+    try:
+        with folder_in_use(scratch) as folder:
+            footprints, set_aside = folder / "footprints.parquet", folder / "set_aside.parquet"
+            if (
+                store.get_file(keys.footprints(build), footprints) is None
+                or store.get_file(keys.set_aside(build), set_aside) is None
+            ):
+                return "the ids of this build were not kept"
+            return known_ids(footprints, set_aside)
+    except (PolarsError, PanicException):  # damaged
+        return "the kept ids cannot be read"
+    except DiskFull as error:
+        return error.message
+    except OSError as fault:  # it may pass, unlike those of a folder that cannot be used at all
+        return f"a folder in {scratch} cannot be used: {fault.strerror}"
 
 
 def _counts(catalogue: Catalogue, pointer: Pointer, *, why: str) -> Comparison | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -21,6 +25,7 @@ from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.automation.conftest import IMAGES
 from oam_mosaic_assets_tests.chain import Outcome, Site, quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import HERE, a_page, scripted_api
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket
 from oam_mosaic_assets_tests.servers.s3 import S3Server
@@ -217,6 +222,57 @@ def test_where_the_ids_were_not_kept_it_counts_and_says_so(site: Site) -> None:
     assert (evaluation.metadata["lacking"].value, evaluation.metadata["departed"].value) == (1, 0)
     assert evaluation.description is not None
     assert "(only counted: the ids of this build were not kept)" in evaluation.description
+
+
+def test_where_the_kept_ids_are_damaged_it_counts_and_says_so(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = site.keys.footprints(site.published().build)
+    kept = site.store.get_bytes(key)
+    assert kept is not None
+    type_ = Headers("application/vnd.apache.parquet")
+    site.store.put_bytes(key, kept[0][:-9], type_)
+    try:
+        outcome, evaluation = look(site)
+        assert site.command("status", "--catalogue") == 0
+    finally:
+        site.store.put_bytes(key, kept[0], type_)
+    assert outcome.success
+    counted = "the catalogue still has as many images (only counted: the kept ids cannot be read)"
+    assert counted in str(evaluation.description)
+    assert counted in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO])
+def test_where_scratch_cannot_take_a_copy_of_the_ids_it_counts_and_says_so(
+    site: Site, fault: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    site.published()
+    mkstemp = tempfile.mkstemp
+
+    def failing(**named: Any) -> tuple[int, str]:
+        if named.get("prefix") == "run-":
+            raise OSError(fault, os.strerror(fault))
+        return mkstemp(**named)
+
+    monkeypatch.setattr(tempfile, "mkstemp", failing)
+    outcome, evaluation = look(site)
+    assert outcome.success
+    scratch = site.settings.mosaic_scratch
+    counted = f"as many images (only counted: a folder in {scratch} cannot be used: {os.strerror(fault)})"
+    assert counted in str(evaluation.description)
+    assert site.command("status", "--catalogue") == 0
+    assert counted in capfd.readouterr().out
+
+
+def test_a_full_scratch_disk_does_not_hide_the_mosaic(site: Site) -> None:
+    site.published()
+    with a_small_disk() as disk:
+        fill(disk, room=0)
+        full = replace(site, environment={**site.environment, "MOSAIC_SCRATCH": str(disk)})
+        outcome, evaluation = look(full)
+    assert outcome.success
+    assert f"(only counted: no space left for {disk}/" in str(evaluation.description)
 
 
 def test_a_catalogue_that_cannot_be_asked_does_not_hide_the_mosaic(site: Site) -> None:
