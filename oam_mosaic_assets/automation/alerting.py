@@ -6,7 +6,9 @@ not send is retried a minute later, by that channel alone.
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Protocol
 
 import dagster as dg
@@ -18,7 +20,7 @@ from oam_mosaic_assets.errors import AlertNotSent
 INTERVAL_SECONDS: Final = 60
 
 SENDING_SECONDS: Final = 20.0
-"""After this, a tick sends nothing more: Dagster ends a tick after a minute, and its cursor is lost."""
+"""After this, a tick begins no message more: Dagster ends a tick after a minute, and its cursor is lost."""
 
 
 class Channel(Protocol):
@@ -57,24 +59,39 @@ def alerts_sensor(channels: Sequence[Channel], *, ui: str) -> dg.SensorDefinitio
         ledger = Ledger.from_text(context.cursor)
         ledger.see(conditions, [channel.name for channel in channels])
         said = [f"{key} since {since:%Y-%m-%d %H:%M} UTC" for key, since in ledger.standing.items()]
+        untold = [
+            ledger.untold(channel.name, conditions, now=now, ui=ui.removesuffix("/")) for channel in channels
+        ]
         end = time.monotonic() + SENDING_SECONDS
-        for channel in channels:
-            for message in ledger.untold(channel.name, conditions, now=now, ui=ui.removesuffix("/")):
-                if time.monotonic() > end:
-                    break
-                try:
-                    remark = channel.send(message)
-                except AlertNotSent as error:
-                    context.log.error("%s: %s", channel.name, error)  # noqa: TRY400  # the trace says no more
-                    said.append(f"{error.message} It will be retried.")
-                    break
-                except Exception as error:  # noqa: BLE001  # a failed tick forgets whom it has told
-                    context.log.error("%s: %s", channel.name, type(error).__name__)  # noqa: TRY400  # may hold a secret
-                    said.append(f"{channel.name} failed with {type(error).__name__}. It will be retried.")
-                    break
+        with ThreadPoolExecutor(len(channels)) as at_once:  # or one that is slow to fail keeps others waiting
+            outcomes = [*at_once.map(partial(_send, end=end), channels, untold)]
+        for channel, (sent, error) in zip(channels, outcomes, strict=True):
+            for message, remark in sent:
                 ledger.note(channel.name, message)
                 context.log.info("%s: %s. %s", channel.name, message.title, remark)
+            if isinstance(error, AlertNotSent):
+                context.log.error("%s: %s", channel.name, error)
+                said.append(f"{error.message} It will be retried.")
+            elif error is not None:
+                kind = type(error).__name__  # its text may hold a secret
+                context.log.error("%s: %s", channel.name, kind)
+                said.append(f"{channel.name} failed with {kind}. It will be retried.")
         context.update_cursor(ledger.to_text())
         return dg.SkipReason("; ".join(said) or "All is well.")
 
     return alerts
+
+
+def _send(
+    channel: Channel, messages: Sequence[Message], *, end: float
+) -> tuple[list[tuple[Message, str]], Exception | None]:
+    """Send messages until one fails or time is up; returns those sent, with their remarks, and the error."""
+    sent: list[tuple[Message, str]] = []
+    for message in messages:
+        if time.monotonic() > end:
+            break
+        try:
+            sent.append((message, channel.send(message)))
+        except Exception as error:  # noqa: BLE001  # a failed tick forgets whom it has told
+            return sent, error
+    return sent, None

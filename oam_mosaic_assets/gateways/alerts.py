@@ -12,13 +12,15 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager, suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, make_msgid
+from functools import partial
 from http import HTTPStatus
-from threading import Event, Timer
-from typing import TYPE_CHECKING, Any, Final
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from oam_mosaic_assets.core.alerts import Message
@@ -28,13 +30,19 @@ if TYPE_CHECKING:
     import requests
 
 SECONDS: Final = 5.0
-"""Timeout for connecting, and for each read."""
+"""Timeout for connecting to an address, and for each read."""
 
 CONVERSATION_SECONDS: Final = 15.0
-"""Timeout for a whole exchange, however slowly the server answers: Dagster ends a tick after a minute."""
+"""Timeout for a whole exchange, however many addresses the server has and however slowly it answers: Dagster
+ends a tick after a minute."""
+
+ENDING_SECONDS: Final = 2.0
+"""Time for an exchange to notice that it was cut off."""
 
 Noting = Callable[[socket.socket], socket.socket]
 """Is given each connection as it is opened, and gives it back."""
+
+_Outcome = TypeVar("_Outcome")
 
 _PORTS: Final = {"smtp": 587, "smtps": 465}
 
@@ -62,17 +70,7 @@ class Webhook:
         import requests  # noqa: PLC0415  # slow to import, seldom needed
 
         try:
-            with _unlogged("urllib3.connection", "urllib3.connectionpool"), _brief_session() as session:
-                session.auth = self._credentials or _as_it_is  # or requests would read ~/.netrc
-                answer = session.post(
-                    self._address,
-                    data=json.dumps(self._write(message)),
-                    headers={"Content-Type": "application/json"},
-                    timeout=SECONDS,
-                    allow_redirects=False,
-                    stream=True,
-                )
-                answer.close()
+            answer = _in_time(partial(self._post, json.dumps(self._write(message))))
         except (requests.RequestException, OSError, ValueError) as error:
             trouble = type(error).__name__  # its text contains the address
         else:
@@ -85,6 +83,20 @@ class Webhook:
             f"The address in {self._variable} did not accept the alert: {trouble}.",
             hint=f"Check {self._variable} and the service behind it; oam-mosaic test-alerts tries it.",
         )
+
+    def _post(self, content: str, noting: Noting) -> requests.Response:
+        with _unlogged("urllib3.connection", "urllib3.connectionpool"), _session(noting) as session:
+            session.auth = self._credentials or _as_it_is  # or requests would read ~/.netrc
+            answer = session.post(
+                self._address,
+                data=content,
+                headers={"Content-Type": "application/json"},
+                timeout=SECONDS,
+                allow_redirects=False,
+                stream=True,
+            )
+            answer.close()
+            return answer
 
 
 class Email:
@@ -113,11 +125,7 @@ class Email:
 
     def send(self, message: Message) -> str:
         try:
-            with _cut_off() as noting, closing(self._connect(noting)) as server:
-                self._introduce(server)
-                refused = server.send_message(self._letter(message), self._sender, self._recipients)
-                with suppress(smtplib.SMTPException, OSError):  # it was accepted, whatever happens now
-                    server.quit()
+            refused = _in_time(partial(self._deliver, self._letter(message)))
         except smtplib.SMTPResponseException as error:
             trouble = f"{type(error).__name__} {error.smtp_code}"  # its text comes from the server
         except (smtplib.SMTPException, OSError, ValueError) as error:
@@ -128,6 +136,15 @@ class Email:
             f"The mail server in ALERT_SMTP_URL did not accept the alert: {trouble}.",
             hint="Check ALERT_SMTP_URL, ALERT_EMAIL_FROM, ALERT_EMAIL_TO; oam-mosaic test-alerts tries them.",
         )
+
+    def _deliver(self, letter: EmailMessage, noting: Noting) -> Mapping[str, Any]:
+        """Hand a letter to the server; returns the recipients that it refused."""
+        with closing(self._connect(noting)) as server:
+            self._introduce(server)
+            refused = server.send_message(letter, self._sender, self._recipients)
+            with suppress(smtplib.SMTPException, OSError):  # it was accepted, whatever happens now
+                server.quit()
+        return refused
 
     def _connect(self, noting: Noting) -> smtplib.SMTP:
         class Noted(smtplib.SMTP):
@@ -176,14 +193,23 @@ def _as_it_is(request: Any) -> Any:
     return request
 
 
-@contextmanager
-def _cut_off() -> Iterator[Noting]:
-    """Shut down connections that take too long; reads and writes then fail as if the server were gone.
+def _in_time(exchange: Callable[[Noting], _Outcome]) -> _Outcome:
+    """Make an exchange that is given up if it takes too long, whatever it is waiting for.
 
-    Yields a function that notes each connection, before anything is read from it.
+    Its connections are then shut down, also one that is opened later: reads and writes fail as if the server
+    were gone. It is made in a thread, as nothing ends the search for a host's addresses, nor the attempts to
+    connect to one after the other.
+
+    Args:
+        exchange: is given a function that notes each connection, before anything is read from it.
+
+    Raises:
+        TimeoutError: it is given up, and not even connected.
+        Exception: what the exchange raises.
     """
     lines: list[socket.socket] = []
     is_over = Event()
+    outcome: Future[_Outcome] = Future()
 
     def cut() -> None:
         is_over.set()
@@ -197,20 +223,26 @@ def _cut_off() -> Iterator[Noting]:
             cut()
         return line
 
-    timer = Timer(CONVERSATION_SECONDS, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield noting
-    finally:
-        timer.cancel()
-        for line in lines:
-            line.close()
+    def make() -> None:
+        try:
+            outcome.set_result(exchange(noting))
+        except Exception as error:  # noqa: BLE001  # it is raised where the exchange is waited for
+            outcome.set_exception(error)
+        finally:
+            for line in lines:
+                line.close()
+
+    Thread(target=make, daemon=True).start()
+    wait([outcome], CONVERSATION_SECONDS)
+    if not outcome.done():
+        cut()
+        wait([outcome], ENDING_SECONDS)
+    return outcome.result(timeout=0)
 
 
 @contextmanager
-def _brief_session() -> Iterator[requests.Session]:
-    """A session that is cut off as a whole; the timeout of requests applies to each read alone."""
+def _session(noting: Noting) -> Iterator[requests.Session]:
+    """A session that notes its connections; the timeout of requests applies to each read alone."""
     import requests  # noqa: PLC0415
     from requests.adapters import HTTPAdapter  # noqa: PLC0415
 
@@ -225,7 +257,7 @@ def _brief_session() -> Iterator[requests.Session]:
             pool.ConnectionCls = Connection
             return pool
 
-    with _cut_off() as noting, requests.Session() as session:
+    with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, Noted())
         yield session
@@ -234,15 +266,16 @@ def _brief_session() -> Iterator[requests.Session]:
 @contextmanager
 def _unlogged(*names: str) -> Iterator[None]:
     """Silence these loggers: they quote addresses, whatever the server answers."""
+
+    def nothing(record: logging.LogRecord) -> bool:  # noqa: ARG001  # required by logging
+        return False
+
+    # a filter of its own: another channel's, which may be done sooner, goes with that
     logs = [logging.getLogger(name) for name in names]
     for log in logs:
-        log.addFilter(_nothing)
+        log.addFilter(nothing)
     try:
         yield
     finally:
         for log in logs:
-            log.removeFilter(_nothing)
-
-
-def _nothing(record: logging.LogRecord) -> bool:  # noqa: ARG001  # required by logging
-    return False
+            log.removeFilter(nothing)

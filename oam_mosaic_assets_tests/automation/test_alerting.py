@@ -149,6 +149,24 @@ def test_a_channel_that_is_down_is_tried_again_until_it_takes_the_alert_once(wat
     assert len(watched.told(SLACK)) == len(watched.mail.letters) == 1
 
 
+def test_channels_that_are_slow_to_fail_keep_no_other_from_its_alert(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oam_mosaic_assets.gateways.alerts.SECONDS", 2.0)
+    monkeypatch.setattr("oam_mosaic_assets.automation.alerting.SENDING_SECONDS", 0.5)
+    watched.site.run(BROKEN)
+    watched.web.others[HOOK] = watched.web.others[SLACK] = Answer("ok", seconds=4)
+    watched.tick()
+    for variable in ("ALERT_WEBHOOK_URL", "ALERT_SLACK_URL"):
+        assert f"{variable} did not accept the alert: ReadTimeout" in watched.said[-1]
+    assert len(watched.mail.letters) == 1
+
+    watched.web.others[HOOK] = watched.web.others[SLACK] = Answer("ok")
+    watched.tick(2)
+    assert len(watched.told()) == len(watched.told(SLACK)) == 2
+    assert len(watched.mail.letters) == 1
+
+
 def test_a_channel_that_fails_in_an_unforeseen_way_does_not_let_the_others_be_told_again(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

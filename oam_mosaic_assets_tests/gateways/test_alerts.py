@@ -9,10 +9,10 @@ import ssl
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -108,6 +108,31 @@ def test_no_log_shows_the_address_whatever_the_server_answers(caplog: pytest.Log
     assert SECRET not in caplog.text
 
 
+def test_no_log_shows_the_address_of_one_when_another_is_done_sooner(
+    web: ScriptedApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    was_asked, may_answer = Event(), Event()
+    with socket.create_server(("127.0.0.1", 0)) as server, caplog.at_level(logging.DEBUG):
+
+        def answer() -> None:
+            with server.accept()[0] as taken:
+                taken.recv(65536)
+                was_asked.set()
+                assert may_answer.wait(4)
+                taken.sendall(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n")
+
+        slow = webhook(f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}")
+        threads = [Thread(target=answer), Thread(target=slow.send, args=[MESSAGE])]
+        for thread in threads:
+            thread.start()
+        assert was_asked.wait(4)
+        webhook(f"{web.address}/{SECRET}").send(MESSAGE)
+        may_answer.set()
+        for thread in threads:
+            thread.join()
+    assert SECRET not in caplog.text
+
+
 def test_a_server_that_takes_too_long_is_not_waited_for(
     web: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +163,34 @@ def test_a_server_that_drips_is_not_waited_for(begin: bytes, monkeypatch: pytest
         else:
             assert "ALERT_WEBHOOK_URL did not accept the alert" in refusal(slow)
     assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a host with five addresses, none of which answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as queue:
+        while True:  # until no more connections are let in
+            line = queue.enter_context(socket.socket())
+            line.settimeout(0.2)
+            try:
+                line.connect(server.getsockname())
+            except TimeoutError:
+                break
+        found = socket.getaddrinfo(*server.getsockname(), type=socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found * 5)
+        yield f"{SECRET}.example.org:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("scheme", ["http", "smtp"])
+def test_a_host_with_many_dead_addresses_is_not_waited_for(
+    dead: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oam_mosaic_assets.gateways.alerts.CONVERSATION_SECONDS", 0.5)
+    address = f"{scheme}://{dead}"
+    slow = webhook(address) if scheme == "http" else Email(address, sender=SENDER, recipients=PEOPLE)
+    began = time.monotonic()
+    assert "did not accept the alert: TimeoutError" in refusal(slow)
+    assert time.monotonic() - began < 4
 
 
 @pytest.fixture(scope="module")
