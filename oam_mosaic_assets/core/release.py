@@ -210,6 +210,10 @@ class Keys:
         return by_key.get(fixed, fixed.removeprefix(self.root))
 
 
+class NewerFormat(ValueError):
+    """The pointer was written by a newer version; the message says which format it has."""
+
+
 _JSON_TYPES: Final = {
     "str": str,
     "int": int,
@@ -272,6 +276,7 @@ class Pointer:
         """Parse a stored pointer.
 
         Raises:
+            NewerFormat: it is of a format that only newer versions read.
             ValueError: it is not a pointer of this format, or names what cannot be an object.
         """
         try:
@@ -281,7 +286,10 @@ class Pointer:
         if not isinstance(stated, dict) or "format" not in stated:
             raise ValueError("it is not a pointer: it states no format")
         if stated["format"] != FORMAT:  # first, as another format may have other fields
-            raise ValueError(f"it is of format {stated['format']!r}, but this version reads format {FORMAT}")
+            is_newer = isinstance(stated["format"], int) and stated["format"] > FORMAT
+            raise (NewerFormat if is_newer else ValueError)(
+                f"it is of format {stated['format']!r}, but this version reads format {FORMAT}"
+            )
         try:
             pointer = cls(**stated)
         except TypeError as error:

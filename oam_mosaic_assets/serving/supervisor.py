@@ -12,13 +12,14 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from oam_mosaic_assets.core.product import EXACT, IMAGERY
-from oam_mosaic_assets.core.release import Pointer, is_build_name
+from oam_mosaic_assets.core.release import NewerFormat, Pointer, is_build_name
 from oam_mosaic_assets.errors import DiskFull, MosaicError, ServerFailed, ServerMissing, StoreRefused
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.gateways.scratch_folder import UNUSABLE, not_usable
@@ -120,22 +121,35 @@ class Supervisor:
             time.sleep(TICK)
 
     def look(self) -> None:
-        """Ask the store what is public, and switch to it if it is another release."""
-        try:
-            pointer = self._public()
-            current = self._current
-            if pointer is None and current:
-                raise StoreRefused(
-                    "The store no longer says what is public.", hint="Check what happened to the pointer."
-                )
-            if pointer and (current is None or pointer.build != current.pointer.build):
-                self._turn(pointer)
-            if self._is_running:  # else `watch` has a word to say
-                self._see_a_tile()
-                self._say_trouble("")
-        except (MosaicError, OSError) as error:  # such as a full disk
-            self._say_trouble(str(error))
+        """Ask the store what is public, switch to it if it is another release, and check what is served."""
+        troubles = self._troubles_of(self._follow)
+        if self._is_running:  # whatever became of the pointer
+            troubles += self._troubles_of(self._see_a_tile)
+        if troubles or self._is_running:  # else `watch` has a word to say
+            self._say_trouble("\n".join(troubles))
         self._tell()
+
+    def _troubles_of(self, step: Callable[[], None]) -> list[str]:
+        """Take a step; returns what went wrong, if anything did."""
+        try:
+            step()
+        except (MosaicError, OSError) as error:  # such as a full disk
+            return [str(error)]
+        return []
+
+    def _follow(self) -> None:
+        """Switch to what the pointer names, if it is another release.
+
+        Raises: `MosaicError` or `OSError`; what is served then stays.
+        """
+        pointer = self._public()
+        current = self._current
+        if pointer is None and current:
+            raise StoreRefused(
+                "The store no longer says what is public.", hint="Check what happened to the pointer."
+            )
+        if pointer and (current is None or pointer.build != current.pointer.build):
+            self._turn(pointer)
 
     def _see_a_tile(self) -> None:
         """Check that Martin gives tiles; stop one that has said nothing for long, so that it is restarted.
@@ -207,7 +221,9 @@ class Supervisor:
         except ValueError as error:
             raise StoreRefused(
                 f"The pointer {key} in {self._store.origin} cannot be read: {error}.",
-                hint="Find out who wrote it; `oam-mosaic status` says more.",
+                hint="A newer version published it: upgrade this tile server."
+                if isinstance(error, NewerFormat)
+                else "Find out who wrote it; `oam-mosaic status` says more.",
             ) from None
         return pointer
 

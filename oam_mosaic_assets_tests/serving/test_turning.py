@@ -169,6 +169,7 @@ def test_a_broken_pointer_leaves_the_last_good_release(
     store.put_bytes(KEYS.pointer, broken, JSON, public=True)
     server.until(lambda: server.health()["status"] == "degraded")
     assert "cannot be read" in server.health()["trouble"]
+    assert ("upgrade this tile server" in server.health()["trouble"]) == (b"99" in broken)
     assert server.ask(0, TILE).content == tile_of(mosaic)
     store.put_bytes(KEYS.pointer, pointer.to_json(), JSON, public=True)
     server.until(lambda: server.health()["status"] == "ok")
@@ -272,6 +273,25 @@ def test_a_martin_that_hangs_is_said_to_and_started_again(
     server.until(lambda: "Martin does not answer" in str(server.health()["trouble"]))
     server.until(lambda: server.health()["status"] == "ok")
     assert hanging.pid not in psutil.pids()
+    assert server.ask(0, "/globalcoverage/5/16/15").status in {200, 204}
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_martin_that_hangs_is_started_again_whatever_the_pointer_says(
+    server: Serving, store: FolderStore, mosaic: Path, *, is_readable: bool
+) -> None:
+    pointer = release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    hanging = children_of(server, "martin")[0]
+    of_nothing = replace(pointer, build=SECOND, archive=KEYS.release(SECOND, ARCHIVE)).to_json()
+    store.put_bytes(KEYS.pointer, of_nothing if is_readable else b"{", JSON, public=True)
+    server.until(lambda: server.health()["status"] == "degraded")
+    of_the_pointer = server.health()["trouble"]
+    hanging.suspend()
+    server.until(lambda: "Martin does not answer" in server.health()["trouble"])
+    assert of_the_pointer.splitlines()[0] in server.health()["trouble"], "both are said"
+    server.until(lambda: not psutil.pid_exists(hanging.pid))
+    server.until(lambda: server.health()["trouble"] == of_the_pointer)
     assert server.ask(0, "/globalcoverage/5/16/15").status in {200, 204}
 
 
