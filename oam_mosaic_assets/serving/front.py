@@ -32,7 +32,7 @@ EVERYWHERE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # 
 
 
 class FrontServer:
-    """nginx in front of one generation; before the first, it answers that nothing is published."""
+    """nginx in front of one generation; before the first, it answers that nothing can be served."""
 
     def __init__(self, settings: Settings, store: ObjectStore, folder: Path, log: logging.Logger) -> None:
         """Find the program; nothing is started yet.

@@ -36,7 +36,7 @@ class Front:
         folder: nginx's own, for its files; absolute.
         documents: the folder of one release's documents, with `health.json` in it, and `empty/204.png`.
         number: counts configurations; each has its own cache.
-        build: the release's name; empty while nothing is published and every tile is a 503.
+        build: the release's name; empty while there is none to serve and every tile is a 503.
         martin_port: on the loopback interface.
         zooms: first and last zoom of the vector tiles.
         raster_zooms: first and last zoom of the pictures, coverage or imagery; None if the release has none.
@@ -280,7 +280,7 @@ def _unless_empty(front: Front, locations: str) -> str:
     return """\
     location ~ "/(?<z>\\d+)/\\d+/\\d+" {
       types { }
-      return 503 "Nothing is published yet; try again later.\\n";
+      return 503 "Nothing can be served yet; try again later.\\n";
     }"""
 
 

@@ -148,7 +148,13 @@ class Supervisor:
             raise StoreRefused(
                 "The store no longer says what is public.", hint="Check what happened to the pointer."
             )
-        if pointer and (current is None or pointer.build != current.pointer.build):
+        if pointer is None:
+            raise StoreRefused(
+                f"{self._settings.keys.pointer} in {self._store.origin} is not there, "
+                "or the public may not read it.",
+                hint="If a build was published, check that anyone may read what is public.",
+            )
+        if current is None or pointer.build != current.pointer.build:
             self._turn(pointer)
 
     def _see_a_tile(self) -> None:
@@ -258,7 +264,7 @@ class Supervisor:
     def _health_of(self, generation: Generation | None) -> dict[str, Any]:
         pointer = generation.pointer if generation else None
         return {
-            "status": ("ok" if not self._trouble else "degraded") if pointer else "nothing published yet",
+            "status": ("ok" if not self._trouble else "degraded") if pointer else "nothing can be served yet",
             "pointer": f"{self._settings.keys.pointer} in {self._store.origin}",
             "build": pointer.build if pointer else None,
             "snapshot_taken_at": pointer.snapshot_taken_at if pointer else None,

@@ -35,7 +35,7 @@ from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, Spoiled, running_s3_proxy
-from oam_mosaic_assets_tests.servers.tiles import JSON, SERVE, Answer, Serving, release, serving
+from oam_mosaic_assets_tests.servers.tiles import JSON, POLL_SECONDS, SERVE, Answer, Serving, release, serving
 
 FIRST = "20260115T030000Z-3f9c2a7d41be"
 SECOND = "20260116T030000Z-aaaaaaaaaaaa"
@@ -73,12 +73,14 @@ def test_nothing_is_served_until_something_is_published(
 ) -> None:
     answer = server.ask(0, TILE)
     assert (answer.status, answer.headers["retry-after"]) == (503, "10")
-    assert answer.content == b"Nothing is published yet; try again later.\n"
+    assert answer.content == b"Nothing can be served yet; try again later.\n"
     assert answer.headers["access-control-allow-origin"] == "*"
     assert server.ask(1, "/3/1/1.png").status == 503
     health = server.ask(0, "/health")
     assert health.status == 503
-    assert b"nothing published yet" in health.content
+    assert b"nothing can be served yet" in health.content
+    server.until(lambda: "latest.json in " in str(server.health()["trouble"]))
+    assert "is not there, or the public may not read it." in server.health()["trouble"]
     release(store, FIRST, mosaic)
     server.serves(FIRST)
     assert server.ask(0, TILE).content == tile_of(mosaic)
@@ -487,6 +489,36 @@ def test_a_bucket_is_served_without_a_key_and_through_its_outage(
         server.until(lambda: server.health()["status"] == "ok")
         release(store, SECOND, mosaic)
         server.serves(SECOND)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [
+        (Spoiled(status="403 Forbidden", code="AccessDenied"), "or the public may not read it."),
+        (Spoiled(status="503 Slow Down", code="SlowDown"), "does not answer"),
+    ],
+)
+def test_why_nothing_can_be_served_from_the_start_is_said(
+    tmp_path: Path,
+    moto: S3Server,
+    in_s3: tuple[str, ObjectStore],
+    proxy: S3Proxy,
+    mosaic: Path,
+    spoiled: Spoiled,
+    said: str,
+) -> None:
+    bucket, store = in_s3
+    release(store, FIRST, mosaic)
+    proxy.spoil("ReadAnonymously", KEYS.pointer, spoiled)
+    with serving(tmp_path / "serve", settings_of(moto, bucket, proxy.endpoint)) as server:
+        server.until(lambda: said in str(server.health()["trouble"]))
+        assert KEYS.pointer in server.health()["trouble"]
+        assert server.health()["status"] == "nothing can be served yet"
+        time.sleep(3 * POLL_SECONDS)
+        assert server.log.read_text().count(said) == 1
+        proxy.forget()
+        server.until(lambda: server.health()["status"] == "ok")
+        assert server.health()["build"] == FIRST
 
 
 @pytest.mark.parametrize("which", [ARCHIVE, EXACT.name])
