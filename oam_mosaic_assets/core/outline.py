@@ -46,7 +46,8 @@ def outline_of(read: Read, *, largest: int = LARGEST_OUTLINE) -> Mapping[str, An
         None if the archive has no tiles up to `DEEPEST_OUTLINE`, or none of its outlines fits.
 
     Raises:
-        BrokenArchive: the header or a directory cannot be read.
+        NoArchive: it begins like none that can be read here.
+        BrokenArchive: a directory cannot be read.
     """
     entries = _entries(read)
     for zoom in range(DEEPEST_OUTLINE, -1, -1):
@@ -90,6 +91,8 @@ def _entries(read: Read) -> Directory:
     end = first_tile_id(DEEPEST_OUTLINE + 1)
     parts = [root[root.run_length > 0]]
     for leaf in np.flatnonzero((root.run_length == 0) & (root.tile_id < end)):
+        if not root.length[leaf]:
+            raise BrokenArchive(f"the directory of tile {root.tile_id[leaf]} has no bytes")
         begin = header["leaf_directory_offset"] + int(root.offset[leaf])
         parts.append(_directory(read(begin, int(root.length[leaf]))))
     columns = ("tile_id", "run_length", "length", "offset")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from oam_mosaic_assets.core.archive import BrokenArchive
+from oam_mosaic_assets.core.archive import BrokenArchive, NoArchive
 from oam_mosaic_assets.core.outline import Read, outline_of, some_tile
 from oam_mosaic_assets.core.picture_tiles import tile_pixels
 from oam_mosaic_assets.core.product import EXACT, IMAGERY
@@ -103,7 +103,8 @@ def start_generation(
 
     Raises:
         StoreUnavailable, StoreRefused: the release could not be read; nothing of the generation is left.
-        ServerFailed: Martin did not open an archive; nothing of the generation is left.
+        ServerFailed: Martin did not open an archive, or the mosaic is broken; nothing of the generation is
+            left.
     """
     folder, port = parent / f"{number}-{pointer.build}", free_port()
     documents = folder / "documents"
@@ -183,9 +184,14 @@ def _outline(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> Mappi
     """The coverage's outline; None, with a warning, if the archive is one that only Martin can read."""
     try:
         return outline_of(_reader(store, pointer.archive))
-    except BrokenArchive as error:
+    except NoArchive as error:
         log.warning("the entry for map editors is made without an outline: %s", error)
         return None
+    except BrokenArchive as error:
+        raise ServerFailed(
+            f"The archive {pointer.archive} is broken: {error}.",
+            hint="Publish another build, or roll back to an earlier one.",
+        ) from None
 
 
 def _described(program: Program, port: int, source: str) -> Mapping[str, Any]:

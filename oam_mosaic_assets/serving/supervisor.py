@@ -130,17 +130,22 @@ class Supervisor:
         self._tell()
 
     def _troubles_of(self, step: Callable[[], None]) -> list[str]:
-        """Take a step; returns what went wrong, if anything did."""
+        """Take a step; returns what went wrong, if anything did. Nothing that goes wrong ends the server."""
         try:
             step()
         except (MosaicError, OSError) as error:  # such as a full disk
             return [str(error)]
+        except Exception as error:  # noqa: BLE001  # such as one that a broken archive causes in a library
+            trouble = f"An unexpected {type(error).__name__}; the log says where."
+            if trouble not in self._trouble:
+                self._log.exception("unexpected")
+            return [trouble]
         return []
 
     def _follow(self) -> None:
         """Switch to what the pointer names, if it is another release.
 
-        Raises: `MosaicError` or `OSError`; what is served then stays.
+        Whatever it raises, what is served stays.
         """
         pointer = self._public()
         current = self._current
@@ -181,10 +186,8 @@ class Supervisor:
 
     def _tell(self) -> None:
         """Update what `/health` answers, if it can be written; nothing else depends on it."""
-        try:
-            self._front.tell(self._health_of(self._current))
-        except OSError as error:
-            self._say_trouble(f"The health status cannot be written: {error}.")
+        for trouble in self._troubles_of(lambda: self._front.tell(self._health_of(self._current))):
+            self._say_trouble(f"The health status cannot be written: {trouble}")
 
     def watch(self) -> None:
         """Restart what died, with growing pauses, and end the generations whose time is up."""
@@ -192,22 +195,25 @@ class Supervisor:
         for due, generation in [each for each in self._retiring if each[0] <= now]:
             generation.end()
             self._retiring.remove((due, generation))
-        front, current = self._front, self._current
         if self._is_running or now < self._not_before:
             return
         self._failures += 1
         self._not_before = now + min(LONGEST_PAUSE, 0.5 * 2 ** min(self._failures, 10))
-        try:
-            if not front.is_running:
-                self._log.error("%s; restarting it", front.end)
-                front.start()
-            if current and not current.martin.is_running:
-                self._log.error("%s; restarting it", current.martin.end)
-                self._turn(current.pointer)
-            self._failures = 0
-        except (MosaicError, OSError) as error:
-            self._say_trouble(str(error))
+        if troubles := self._troubles_of(self._restart):
+            self._say_trouble("\n".join(troubles))
             self._tell()
+        else:
+            self._failures = 0
+
+    def _restart(self) -> None:
+        """Restart what died. Whatever it raises, it may be tried again."""
+        front, current = self._front, self._current
+        if not front.is_running:
+            self._log.error("%s; restarting it", front.end)
+            front.start()
+        if current and not current.martin.is_running:
+            self._log.error("%s; restarting it", current.martin.end)
+            self._turn(current.pointer)
 
     @property
     def _is_running(self) -> bool:
@@ -244,7 +250,7 @@ class Supervisor:
         )
 
     def _turn(self, pointer: Pointer) -> None:
-        """Switch to this release. Raises `MosaicError` if that fails; everything then stays as it was."""
+        """Switch to this release. Whatever it raises, everything then stays as it was."""
         started = time.monotonic()
         self._number += 1
         new = start_generation(

@@ -13,7 +13,7 @@ from shapely import affinity
 
 from oam_mosaic_assets.core.archive import BrokenArchive
 from oam_mosaic_assets.core.outline import LARGEST_OUTLINE, outline_of, some_tile
-from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
+from oam_mosaic_assets_tests.core.archives import assembled, in_leaves, pieces_of
 from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, TILE, Scene
 
 METRE = 1e-5
@@ -104,6 +104,15 @@ def test_a_leaf_that_is_cut_short_is_said(scene: Scene, tmp_path: Path) -> None:
     whole = reader(archive.read_bytes())
     with pytest.raises(BrokenArchive, match="a directory cannot be read"):
         outline_of(lambda start, length: whole(start, length if start == 0 else length - 3))
+
+
+def test_a_leaf_without_bytes_is_said(scene: Scene, tmp_path: Path) -> None:
+    pieces = pieces_of(scene.archive)
+    root, leaves = in_leaves(pieces.entries, 20)
+    root[1].length = 0
+    content = assembled(pieces, tmp_path / "x.pmtiles", root=root, leaves=leaves).read_bytes()
+    with pytest.raises(BrokenArchive, match=f"the directory of tile {root[1].tile_id} has no bytes"):
+        outline_in(content)
 
 
 @pytest.mark.parametrize("leaf_size", [None, 7])

@@ -29,7 +29,7 @@ from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.viewer import INDEX
 from oam_mosaic_assets.serving.supervisor import Supervisor
 from oam_mosaic_assets.settings import Settings
-from oam_mosaic_assets_tests.core.archives import assembled, pieces_of
+from oam_mosaic_assets_tests.core.archives import assembled, in_leaves, pieces_of
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ports import free_port
@@ -206,6 +206,59 @@ def test_a_release_whose_archive_cannot_be_served_leaves_the_last_good_one(
     server.until(lambda: server.health()["status"] == "degraded")
     assert "Martin does not serve" in server.health()["trouble"]
     assert server.health()["build"] == FIRST
+    assert server.ask(0, TILE).content == tile_of(mosaic)
+    release(store, SECOND, mosaic)
+    server.serves(SECOND)
+
+
+@pytest.mark.parametrize("fault", ["a leaf without bytes", "a tile beyond all zooms"])
+def test_a_release_that_martin_opens_although_it_is_broken_leaves_the_last_good_one(
+    server: Serving, store: FolderStore, mosaic: Path, tmp_path: Path, fault: str
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    pieces = pieces_of(mosaic)
+    root, leaves = in_leaves(pieces.entries, 200)
+    if fault == "a leaf without bytes":
+        root[0].length = 0
+        said = "has no bytes"
+    else:
+        root[-1].tile_id = 2**63 - 2**61
+        said = "An unexpected OverflowError; the log says where."
+    release(store, SECOND, assembled(pieces, tmp_path / "broken.pmtiles", root=root, leaves=leaves))
+    server.until(lambda: said in str(server.health()["trouble"]))
+    assert (server.health()["status"], server.health()["build"]) == ("degraded", FIRST)
+    assert server.ask(0, TILE).content == tile_of(mosaic)
+    time.sleep(3 * POLL_SECONDS)
+    assert server.log.read_text().count("Traceback") == (fault == "a tile beyond all zooms"), "said once"
+    release(store, SECOND, mosaic)
+    server.serves(SECOND)
+    server.until(lambda: server.health()["status"] == "ok")
+
+
+def test_an_unforeseen_fault_while_martin_is_restarted_does_not_end_the_server(
+    server: Serving, store: FolderStore, mosaic: Path, tmp_path: Path
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    pieces = pieces_of(mosaic)
+    root, leaves = in_leaves(pieces.entries, 200)
+    root[-1].tile_id = 2**63 - 2**61
+    release(store, FIRST, assembled(pieces, tmp_path / "broken.pmtiles", root=root, leaves=leaves))
+    children_of(server, "martin")[0].kill()
+    server.until(lambda: "An unexpected OverflowError" in str(server.health()["trouble"]))
+    release(store, FIRST, mosaic)
+    server.until(lambda: server.health()["status"] == "ok")
+    assert server.ask(0, TILE).content == tile_of(mosaic)
+
+
+def test_a_pointer_that_cannot_be_told_of_does_not_end_the_server(
+    server: Serving, store: FolderStore, mosaic: Path
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+    store.put_bytes(KEYS.pointer, b'{"format": 1, "\\ud800": 1}', JSON, public=True)  # half a character
+    server.until(lambda: "The health status cannot be written" in server.log.read_text())
     assert server.ask(0, TILE).content == tile_of(mosaic)
     release(store, SECOND, mosaic)
     server.serves(SECOND)
