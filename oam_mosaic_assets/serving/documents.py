@@ -109,11 +109,14 @@ def documents_of(
         pictures: what the raster address shows.
     """
     build = pointer.build
+    last = DEEPEST_TILE
+    if raster is not None and pictures.pixels != SMALL_TILE:  # those redirected to are of the usual size
+        last = int(raster["maxzoom"])
     tilejson = as_json(mended_tilejson(vector, build=build, tiles=addresses.vector_template))
     documents = {
         f"{VECTOR}.json": tilejson,
         "global-mosaic.json": tilejson,
-        "WMTSCapabilities.xml": wmts_capabilities(addresses, pictures),
+        "WMTSCapabilities.xml": wmts_capabilities(addresses, pictures, last),
         "josm.xml": josm_imagery(addresses, pictures),
         "qgis.xml": qgis_connections(addresses, pictures),
         "qgis-vector.xml": qgis_vector_connections(addresses, int(vector["minzoom"]), int(vector["maxzoom"])),
@@ -128,11 +131,16 @@ def documents_of(
     return documents
 
 
-def wmts_capabilities(addresses: Addresses, pictures: Pictures) -> bytes:
+def wmts_capabilities(addresses: Addresses, pictures: Pictures, last: int) -> bytes:
     """WMTS 1.0.0 capabilities, REST only, of the raster address in the grid that all web maps share.
 
     The well-known scale set of that grid assumes 256-pixel tiles. Larger tiles have finer pixels, and so a
     matrix set of their own.
+
+    Args:
+        addresses: the servers' addresses as clients see them.
+        pictures: what the raster address shows.
+        last: the deepest zoom whose tiles are as large as `pictures` says.
     """
     pixels = pictures.pixels
     scale = SCALE_OF_ZOOM_0 * SMALL_TILE / pixels
@@ -153,7 +161,7 @@ def wmts_capabilities(addresses: Addresses, pictures: Pictures) -> bytes:
       <MatrixWidth>{2**zoom}</MatrixWidth>
       <MatrixHeight>{2**zoom}</MatrixHeight>
     </TileMatrix>"""
-        for zoom in range(DEEPEST_TILE + 1)
+        for zoom in range(last + 1)
     )
     own = quoteattr(f"{addresses.raster}/WMTSCapabilities.xml")
     template = quoteattr(f"{addresses.raster}/{{TileMatrix}}/{{TileCol}}/{{TileRow}}.png")

@@ -62,6 +62,9 @@ def test_every_client_is_told(pixels: int) -> None:
     capabilities = documents["WMTSCapabilities.xml"]
     for side in ("Width", "Height"):
         assert {*text_of(capabilities, f".//w:TileMatrix/w:Tile{side}", WMTS)} == {f"{pixels}"}
+    zooms = text_of(capabilities, ".//w:TileMatrix/ows:Identifier", WMTS)
+    # deeper tiles are TiTiler's, of 256 pixels
+    assert zooms == [f"{zoom}" for zoom in range(23 if pixels == 256 else 16)]
     for zoom, scale in enumerate(text_of(capabilities, ".//w:ScaleDenominator", WMTS)):
         assert float(scale) * PIXEL * pixels * 2**zoom == pytest.approx(2 * HALF_WORLD)
     (linked,) = text_of(capabilities, ".//w:TileMatrixSetLink/w:TileMatrixSet", WMTS)
