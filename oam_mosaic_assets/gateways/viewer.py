@@ -129,6 +129,7 @@ def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
         "raster_shows": settings.serve_raster,
         "stac_item": None if is_sample else settings.stac_item_url,
         "preview": None if is_sample else settings.preview_url,
+        "zoom_min": settings.zoom_min,
         "zoom_max": settings.zoom_max,
         "fresh_warn_hours": settings.fresh_warn_hours,
         "fresh_fail_hours": settings.fresh_fail_hours,

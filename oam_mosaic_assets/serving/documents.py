@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 from xml.sax.saxutils import escape, quoteattr
 
@@ -36,6 +36,7 @@ class Pictures:
         description: one sentence.
         format: of the tiles served here (not those redirected to), as TileJSON names it.
         pixels: along the edge of such a tile.
+        first: the first zoom.
     """
 
     word: str
@@ -43,6 +44,7 @@ class Pictures:
     description: str
     format: str
     pixels: int = SMALL_TILE
+    first: int = 0
 
 
 COVERAGE: Final = Pictures(
@@ -106,12 +108,14 @@ def documents_of(
         raster: Martin's TileJSON of the pictures; None if the release has none.
         outline: the coverage's outline as GeoJSON; None if it has none.
         addresses: the servers' addresses as clients see them.
-        pictures: what the raster address shows.
+        pictures: what the raster address shows; its first zoom is taken from `raster`.
     """
     build = pointer.build
     last = DEEPEST_TILE
-    if raster is not None and pictures.pixels != SMALL_TILE:  # those redirected to are of the usual size
-        last = int(raster["maxzoom"])
+    if raster is not None:
+        pictures = replace(pictures, first=int(raster["minzoom"]))
+        if pictures.pixels != SMALL_TILE:  # those redirected to are of the usual size
+            last = int(raster["maxzoom"])
     tilejson = as_json(mended_tilejson(vector, build=build, tiles=addresses.vector_template))
     documents = {
         f"{VECTOR}.json": tilejson,
@@ -135,7 +139,7 @@ def wmts_capabilities(addresses: Addresses, pictures: Pictures, last: int) -> by
     """WMTS 1.0.0 capabilities, REST only, of the raster address in the grid that all web maps share.
 
     The well-known scale set of that grid assumes 256-pixel tiles. Larger tiles have finer pixels, and so a
-    matrix set of their own.
+    matrix set of their own. Sets that lack its first zooms do not conform to it (OGC 07-057r7, clause 6.2).
 
     Args:
         addresses: the servers' addresses as clients see them.
@@ -147,7 +151,7 @@ def wmts_capabilities(addresses: Addresses, pictures: Pictures, last: int) -> by
     name = "GoogleMapsCompatible" if pixels == SMALL_TILE else f"GoogleMapsCompatible{pixels}"
     well_known = (
         "\n      <WellKnownScaleSet>urn:ogc:def:wkss:OGC:1.0:GoogleMapsCompatible</WellKnownScaleSet>"
-        if pixels == SMALL_TILE
+        if pixels == SMALL_TILE and pictures.first == 0
         else ""
     )
     matrices = "".join(
@@ -161,7 +165,7 @@ def wmts_capabilities(addresses: Addresses, pictures: Pictures, last: int) -> by
       <MatrixWidth>{2**zoom}</MatrixWidth>
       <MatrixHeight>{2**zoom}</MatrixHeight>
     </TileMatrix>"""
-        for zoom in range(last + 1)
+        for zoom in range(pictures.first, last + 1)
     )
     own = quoteattr(f"{addresses.raster}/WMTSCapabilities.xml")
     template = quoteattr(f"{addresses.raster}/{{TileMatrix}}/{{TileCol}}/{{TileRow}}.png")
@@ -210,7 +214,7 @@ def josm_imagery(addresses: Addresses, pictures: Pictures) -> bytes:
     <type>tms</type>
     <url>{escape(template)}</url>
     <description lang="en">{pictures.description}</description>
-    <min-zoom>0</min-zoom>
+    <min-zoom>{pictures.first}</min-zoom>
     <max-zoom>{DEEPEST_TILE}</max-zoom>
     <tile-size>{pictures.pixels}</tile-size>
     <category>photo</category>
@@ -228,7 +232,7 @@ def qgis_connections(addresses: Addresses, pictures: Pictures) -> bytes:
 <!DOCTYPE connections>
 <qgsXYZTilesConnections version="1.0">
   <xyztiles name={quoteattr(pictures.name)} url={quoteattr(addresses.raster_template)}
-      zmin="0" zmax="{DEEPEST_TILE}" authcfg="" username="" password="" referer=""
+      zmin="{pictures.first}" zmax="{DEEPEST_TILE}" authcfg="" username="" password="" referer=""
       tilePixelRatio="{pictures.pixels // SMALL_TILE}"/>
 </qgsXYZTilesConnections>
 """.encode()
@@ -260,7 +264,7 @@ def editor_layer(outline: Mapping[str, Any] | None, addresses: Addresses, pictur
             "name": pictures.name,
             "type": "tms",
             "url": addresses.raster_template.replace("{z}", "{zoom}"),
-            "min_zoom": 0,
+            "min_zoom": pictures.first,
             "max_zoom": DEEPEST_TILE,
             "overlay": True,
             "category": "photo",

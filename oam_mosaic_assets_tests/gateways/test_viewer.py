@@ -112,6 +112,11 @@ def test_the_page_names_the_tile_servers_that_are_set() -> None:
     assert named["raster_tiles"] == "https://tiles.example.org/{z}/{x}/{y}.png"
 
 
+def test_the_page_knows_the_zooms_that_are_set() -> None:
+    config = config_of(Settings.read({"ZOOM_MIN": "5", "ZOOM_MAX": "12"}), None)
+    assert (config["zoom_min"], config["zoom_max"]) == (5, 12)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -1,4 +1,4 @@
-"""Clients are told the actual size of the raster coverage's tiles: 256 or 512 pixels."""
+"""Clients are told what the raster coverage's tiles are: their size, 256 or 512 pixels, and their zooms."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ POINTER = Pointer(
 )  # fmt: skip
 
 
-def told(pixels: int) -> dict[str, bytes]:
+def told(pixels: int, first: int = 0) -> dict[str, bytes]:
     addresses = Addresses(vector="http://v", raster="http://r", viewer="http://p")
-    described = {"minzoom": 0, "maxzoom": 15}
+    described = {"minzoom": first, "maxzoom": 15}
     return documents_of(POINTER, described, described, None, addresses, replace(COVERAGE, pixels=pixels))
 
 
@@ -75,6 +75,23 @@ def test_every_client_is_told(pixels: int) -> None:
     assert json.loads(documents["raster.json"])["tileSize"] == pixels
     (connection,) = ElementTree.fromstring(documents["qgis.xml"])  # noqa: S314
     assert connection.get("tilePixelRatio") == f"{pixels // 256}"
+
+
+@pytest.mark.parametrize("pixels", [256, 512])
+def test_every_client_is_told_the_first_zoom(pixels: int) -> None:
+    documents = told(pixels, first=5)
+    capabilities = documents["WMTSCapabilities.xml"]
+    assert text_of(capabilities, ".//w:TileMatrix/ows:Identifier", WMTS)[0] == "5"
+    scale = float(text_of(capabilities, ".//w:ScaleDenominator", WMTS)[0])
+    assert scale * PIXEL * pixels * 2**5 == pytest.approx(2 * HALF_WORLD)
+    # the well-known scale set begins at z0
+    assert text_of(capabilities, ".//w:WellKnownScaleSet", WMTS) == []
+    assert text_of(documents["josm.xml"], ".//j:min-zoom", JOSM) == ["5"]
+    assert json.loads(documents["editor-layer-index.geojson"])["properties"]["min_zoom"] == 5
+    assert json.loads(documents["raster.json"])["minzoom"] == 5
+    for name in ("qgis.xml", "qgis-vector.xml"):
+        (connection,) = ElementTree.fromstring(documents[name])  # noqa: S314
+        assert connection.get("zmin") == "5"
 
 
 @pytest.mark.parametrize("pixels", [256, 512])

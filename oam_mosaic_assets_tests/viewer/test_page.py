@@ -575,6 +575,25 @@ def test_the_tilejson_of_a_bucket_is_offered(stranger: Stranger, published: Publ
     expect(offered.locator("code")).to_have_text("https://bucket.example.org/global-mosaic.json")
 
 
+@pytest.mark.parametrize(("shows", "first"), [("coverage", 5), ("imagery", 0)])
+def test_the_first_zoom_of_what_each_client_reads_is_said(
+    stranger: Stranger, published: Published, shows: str, first: int
+) -> None:
+    config = json.loads((published.store / "mosaic" / "viewer" / "config.json").read_text())
+    config |= {"zoom_min": 5, "raster_shows": shows}
+    stranger.page.route("**/config.json", lambda route: route.fulfill(json=config))
+    stranger.opens()
+    stranger.page.get_by_role("heading", name="Use it in your map").click()
+    for client, said in {
+        "PMTiles, raster coverage": "zooms 5 to 15.",
+        "QGIS, vector": "Zooms 5 to 15.",
+        "QGIS, raster": f"Zooms {first} to 22.",
+        "JOSM": f"tms[{first},22]:",
+    }.items():
+        offered = stranger.page.locator("#addresses li", has=stranger.page.get_by_text(client, exact=True))
+        expect(offered).to_contain_text(said)
+
+
 def test_an_address_that_may_not_be_copied_is_marked(stranger: Stranger) -> None:
     stranger.page.add_init_script("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
     stranger.opens()  # once the map is drawn it says what is in view, in the same place

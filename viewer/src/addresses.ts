@@ -32,7 +32,7 @@ export function addresses({ config, pointer, coverage, imagery }: Mosaic): Addre
   if (coverage !== null) {
     found.push({
       client: "PMTiles, raster coverage",
-      how: `The newest, as pictures, zooms 0 to ${config.zoom_max}.`,
+      how: `The newest, as pictures, zooms ${config.zoom_min} to ${config.zoom_max}.`,
       address: publicAddress(config, config.coverage_archive),
     });
   }
@@ -46,27 +46,28 @@ export function addresses({ config, pointer, coverage, imagery }: Mosaic): Addre
   return [...found, ...vector(config), ...raster(config)];
 }
 
-function vector({ vector_tiles: template, zoom_max }: Config): Address[] {
+function vector({ vector_tiles: template, zoom_min, zoom_max }: Config): Address[] {
   if (!template) return [];
   return [
     { client: "Vector tiles (XYZ)", how: "For clients that read vector tiles one by one.", address: template },
-    { client: "QGIS, vector", how: `Layer, Add Layer, Add Vector Tile Layer, New Generic Connection: the URL. Zooms 0 to ${zoom_max}.`, address: template },
+    { client: "QGIS, vector", how: `Layer, Add Layer, Add Vector Tile Layer, New Generic Connection: the URL. Zooms ${zoom_min} to ${zoom_max}.`, address: template },
   ];
 }
 
-function raster({ raster_tiles: template, raster_shows: shows, zoom_max }: Config): Address[] {
+function raster({ raster_tiles: template, raster_shows: shows, zoom_min, zoom_max }: Config): Address[] {
   if (!template) return [];
+  const first = shows === "imagery" ? 0 : zoom_min;
   return [
     {
       client: "Raster tiles (XYZ)",
       how: shows === "imagery" ? "Pictures: the images themselves." : `Pictures: coverage to z${zoom_max}, the images themselves from z${zoom_max + 1}.`,
       address: template,
     },
-    { client: "QGIS, raster", how: "Layer, Add Layer, Add XYZ Layer, New: the URL. Zooms 0 to 22.", address: template },
+    { client: "QGIS, raster", how: `Layer, Add Layer, Add XYZ Layer, New: the URL. Zooms ${first} to 22.`, address: template },
     {
       client: "JOSM",
       how: "Imagery, Imagery preferences, +TMS: the generated address.",
-      address: `tms[0,22]:${template.replace("{z}", "{zoom}")}`,
+      address: `tms[${first},22]:${template.replace("{z}", "{zoom}")}`,
     },
     { client: "iD and Rapid", how: "Background settings, Custom: the template.", address: template },
   ];

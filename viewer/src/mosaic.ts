@@ -17,7 +17,8 @@ export interface Config {
   raster_shows: "coverage" | "imagery";
   stac_item: string | null; // a template with {id}
   preview: string | null;
-  zoom_max: number; // the last of the vector tiles and of the raster coverage
+  zoom_min: number; // the first of the vector tiles and of the raster coverage
+  zoom_max: number; // the last of both
   fresh_warn_hours: number;
   fresh_fail_hours: number;
 }
