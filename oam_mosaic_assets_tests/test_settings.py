@@ -341,6 +341,7 @@ def test_letters_go_to_every_recipient() -> None:
     ("name", "value"),
     [
         ("SERVE_ADDRESS", "localhost"),
+        ("SERVE_ADDRESS", "fe80::1%eth0"),
         ("SERVE_RASTER_PORT", "3004"),
         ("SERVE_VECTOR_PORT", "0"),
         ("SERVE_VECTOR_URL", "tiles.example.org"),

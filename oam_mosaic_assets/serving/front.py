@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +21,18 @@ from oam_mosaic_assets.gateways.viewer import INDEX
 from oam_mosaic_assets.serving.asking import answer_of
 from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.generation import Generation
-from oam_mosaic_assets.serving.nginx import COVERAGE_ZOOM, SHUTDOWN_SECONDS, Front, nginx_configuration
+from oam_mosaic_assets.serving.nginx import (
+    COVERAGE_ZOOM,
+    SHUTDOWN_SECONDS,
+    Front,
+    in_brackets,
+    nginx_configuration,
+)
 from oam_mosaic_assets.serving.programs import GRACE_SECONDS, Program, find_njs, find_program, until
 from oam_mosaic_assets.settings import Settings
 
 TURN_SECONDS: Final = 20.0
 """How long nginx may take to switch to a configuration."""
-
-EVERYWHERE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""Where to reach, on this machine, a server that listens on every address."""
 
 
 class FrontServer:
@@ -82,10 +86,11 @@ class FrontServer:
         address = self._settings.serve_address
         for port in self._settings.serve_ports:
             try:
-                socket.create_server((address, port), family=_family(address)).close()
+                _listen(address, port).close()
             except OSError as error:
+                fault = os.strerror(error.errno or 0)
                 raise ServerMissing(
-                    f"Cannot listen on port {port} of {address}: {os.strerror(error.errno or 0)}.",
+                    f"Cannot listen on port {port} of {in_brackets(address)}: {fault}.",
                     hint="Check whether another program listens there; SERVE_VECTOR_PORT etc. set the ports.",
                 ) from None
 
@@ -160,7 +165,7 @@ class FrontServer:
 
     def _has_turned(self) -> bool:
         address = self._settings.serve_address
-        host = EVERYWHERE.get(address, address)
+        host = "127.0.0.1" if ip_address(address).is_unspecified else address
         said = answer_of(self._settings.serve_vector_port, "/health", host=host, any_status=True)
         with suppress(ValueError, TypeError):
             return bool(said and json.loads(said).get("configuration") == self._number)
@@ -208,8 +213,12 @@ class FrontServer:
         )
 
 
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+def _listen(address: str, port: int) -> socket.socket:
+    """Listen as nginx will: on `::` for IPv4 as well, if the machine has both."""
+    if ":" not in address:
+        return socket.create_server((address, port))
+    both = socket.has_dualstack_ipv6()
+    return socket.create_server((address, port), family=socket.AF_INET6, dualstack_ipv6=both)
 
 
 def _public_files(settings: Settings) -> str:

@@ -93,6 +93,11 @@ http {{
 """
 
 
+def in_brackets(address: str) -> str:
+    """An IP address as it is written before a port: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
 def _common(front: Front) -> str:
     temporary = "\n".join(
         f"  {kind}_temp_path {_quoted(front.folder / kind)};"
@@ -166,10 +171,10 @@ def _common(front: Front) -> str:
 
 
 def _server(front: Front, port: int, locations: str) -> str:
-    host = f"[{front.address}]" if ":" in front.address else front.address
+    every = " ipv6only=off" if ":" in front.address else ""  # so that `::` is every IPv4 address, too
     return f"""\
   server {{
-    listen {host}:{port};
+    listen {in_brackets(front.address)}:{port}{every};
     if ($request_method = OPTIONS) {{ return 204; }}
     if ($request_method !~ ^(GET|HEAD)$) {{ return 405 "Only GET, HEAD and OPTIONS are answered here.\\n"; }}
     error_page 500 502 503 504 =503 @unreadable;

@@ -28,7 +28,7 @@ from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.front import FrontServer
 from oam_mosaic_assets.serving.generation import Generation, start_generation
 from oam_mosaic_assets.serving.martin import Sources
-from oam_mosaic_assets.serving.nginx import SHUTDOWN_SECONDS
+from oam_mosaic_assets.serving.nginx import SHUTDOWN_SECONDS, in_brackets
 from oam_mosaic_assets.serving.programs import find_program
 from oam_mosaic_assets.settings import Settings
 
@@ -99,7 +99,7 @@ class Supervisor:
         self._log.info(
             "vector tiles at http://%s, raster tiles at http://%s, the page with the map at http://%s/; "
             "polling %s in %s",
-            *(f"{self._settings.serve_address}:{port}" for port in (vector, raster, viewer)),
+            *(f"{in_brackets(self._settings.serve_address)}:{port}" for port in (vector, raster, viewer)),
             self._settings.keys.pointer,
             self._store.origin,
         )

@@ -161,6 +161,9 @@ def _serving_problems(settings: Settings) -> list[str]:
         ip_address(settings.serve_address)
     except ValueError:
         problems.append("SERVE_ADDRESS must be an IP address to listen on, such as 0.0.0.0")
+    else:
+        if "%" in settings.serve_address:
+            problems.append("SERVE_ADDRESS must not name an interface (%): nginx takes no such address")
     if not _is_template(settings.titiler_url):
         problems.append("TITILER_URL must be a web address that contains {z}, {x} and {y}, once each")
     for name in ("serve_vector_url", "serve_raster_url", "serve_viewer_url"):

@@ -420,7 +420,7 @@ def tried(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProc
     """The command in a folder, with these settings alone: what it said as it ended."""
     stated = {"PATH": os.environ["PATH"], **environment}
     return subprocess.run(
-        [SERVE, "serve"], cwd=folder, env=stated, capture_output=True, text=True, check=False
+        [SERVE, "serve"], cwd=folder, env=stated, capture_output=True, text=True, check=False, timeout=60
     )
 
 
@@ -473,6 +473,25 @@ def test_a_fault_of_the_scratch_folder_that_may_pass_is_no_wrong_setting(
         Supervisor(settings, store, logging.getLogger("serve")),
     ):
         pass
+
+
+def test_every_address_may_be_listened_on(tmp_path: Path, store: FolderStore, mosaic: Path) -> None:
+    release(store, FIRST, mosaic)
+    with serving(tmp_path / "serve", {"MOSAIC_STORE": str(store.root), "SERVE_ADDRESS": "::"}) as server:
+        server.serves(FIRST)
+        for host in ("127.0.0.1", "[::1]"):
+            for port in server.ports:
+                health = requests.get(f"http://{host}:{port}/health", timeout=10)
+                assert health.json()["build"] == FIRST, (host, port)
+        assert f"vector tiles at http://[::]:{server.ports[0]}," in server.log.read_text()
+
+
+def test_a_port_that_is_taken_on_one_of_all_addresses_is_named(server: Serving, tmp_path: Path) -> None:
+    """`server` listens on 127.0.0.1 alone."""
+    port = server.ports[0]
+    refused = tried(tmp_path, {"SERVE_VECTOR_PORT": str(port), "SERVE_ADDRESS": "::"})
+    assert refused.returncode == 2
+    assert f"Cannot listen on port {port} of [::]: Address already in use." in refused.stderr
 
 
 def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> None:
