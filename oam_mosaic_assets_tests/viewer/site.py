@@ -342,6 +342,12 @@ def with_pointer(store: Path, **changes: Any) -> bytes:
     return json.dumps({**json.loads((store / "mosaic" / "latest.json").read_text()), **changes}).encode()
 
 
+def with_config(store: Path, **changes: Any) -> bytes:
+    """The content of the page's config.json, with some values changed."""
+    config = json.loads((store / "mosaic" / "viewer" / "config.json").read_text())
+    return json.dumps({**config, **changes}).encode()
+
+
 def write_with_leaves(archive: Path, to: Path, *, entries: int = 8) -> None:
     """Copy an archive whose root lists all tiles; the copy has leaf directories of a few entries each."""
     content = archive.read_bytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,9 +10,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Locator, Route, expect
 
 from oam_mosaic_assets.assets.published_mosaic import PUBLISHED
+from oam_mosaic_assets.core.product import EXACT, IMAGERY
 from oam_mosaic_assets_tests.campaign.swaps import BROWSER, install_readers
 from oam_mosaic_assets_tests.servers.tiles import serving
 from oam_mosaic_assets_tests.viewer.site import (
@@ -36,6 +36,7 @@ from oam_mosaic_assets_tests.viewer.site import (
     Stranger,
     open_page,
     serious,
+    with_config,
     with_pointer,
 )
 
@@ -156,9 +157,8 @@ def test_a_click_shows_the_image_and_all_that_is_known_of_it(
 def test_a_preview_whose_address_has_a_query_is_asked_for_with_what_is_drawn(
     stranger: Stranger, published: Published
 ) -> None:
-    config = json.loads((published.store / "mosaic" / "viewer" / "config.json").read_text())
-    config["preview"] = "https://tiles.example.org/preview?item={id}"
-    stranger.page.route("**/config.json", lambda route: route.fulfill(json=config))
+    config = with_config(published.store, preview="https://tiles.example.org/preview?item={id}")
+    stranger.page.route("**/config.json", lambda route: route.fulfill(body=config))
     stranger.looks_at(ALONE, 14)
     stranger.page.mouse.click(*stranger.middle())
     preview = stranger.page.locator("#selection").get_by_role("link", name="Preview")
@@ -566,9 +566,8 @@ def test_every_address_is_copied(stranger: Stranger, published: Published) -> No
 
 def test_the_tilejson_of_a_bucket_is_offered(stranger: Stranger, published: Published) -> None:
     """That of a folder is not: the archive's address in it is that of a file."""
-    config = json.loads((published.store / "mosaic" / "viewer" / "config.json").read_text())
-    config["public"] = "https://bucket.example.org/"
-    stranger.page.route("**/config.json", lambda route: route.fulfill(json=config))
+    config = with_config(published.store, public="https://bucket.example.org/")
+    stranger.page.route("**/config.json", lambda route: route.fulfill(body=config))
     stranger.opens()
     stranger.page.get_by_role("heading", name="Use it in your map").click()
     offered = stranger.page.locator("#addresses li", has=stranger.page.get_by_text("TileJSON", exact=True))
@@ -592,6 +591,43 @@ def test_the_first_zoom_of_what_each_client_reads_is_said(
     }.items():
         offered = stranger.page.locator("#addresses li", has=stranger.page.get_by_text(client, exact=True))
         expect(offered).to_contain_text(said)
+
+
+@pytest.mark.parametrize(
+    ("shows", "products"), [("coverage", []), ("coverage", [IMAGERY.name]), ("imagery", [])]
+)
+def test_without_pictures_to_serve_no_raster_tiles_are_offered(
+    stranger: Stranger, published: Published, shows: str, products: list[str]
+) -> None:
+    """The tile server answers 404 then; as coverage it does not serve the imagery."""
+    offered = _offers(stranger, published, shows, products)
+    expect(offered.filter(has_text="QGIS, vector")).to_have_count(1)
+    expect(offered.filter(has_text="JOSM")).to_have_count(0)
+    expect(offered.filter(has_text="Raster tiles")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("product", "words"),
+    [(EXACT.name, "Pictures: coverage to z15"), (IMAGERY.name, "Pictures: the images themselves.")],
+)
+def test_a_tile_server_of_imagery_is_said_to_show_what_the_build_has(
+    stranger: Stranger, published: Published, product: str, words: str
+) -> None:
+    """Of a build without imagery it serves the coverage."""
+    offered = _offers(stranger, published, "imagery", [product])
+    expect(offered.filter(has_text="Raster tiles")).to_contain_text(words)
+    expect(offered.filter(has_text="JOSM")).to_have_count(1)
+
+
+def _offers(stranger: Stranger, published: Published, shows: str, products: list[str]) -> Locator:
+    """What is offered under "Use it in your map" for a build that has these archives of pictures."""
+    config = with_config(published.store, raster_shows=shows)
+    has = {name: published.pointer.products[name] for name in products}
+    pointer = with_pointer(published.store, products=has)
+    stranger.page.route("**/config.json", lambda route: route.fulfill(body=config))
+    stranger.page.route("**/latest.json", lambda route: route.fulfill(body=pointer))
+    stranger.opens(waits=False)
+    return stranger.page.locator("#addresses li")
 
 
 def test_an_address_that_may_not_be_copied_is_marked(stranger: Stranger) -> None:

@@ -43,7 +43,7 @@ export function addresses({ config, pointer, coverage, imagery }: Mosaic): Addre
       address: publicAddress(config, config.imagery_archive),
     });
   }
-  return [...found, ...vector(config), ...raster(config)];
+  return [...found, ...vector(config), ...raster(config, { coverage, imagery })];
 }
 
 function vector({ vector_tiles: template, zoom_min, zoom_max }: Config): Address[] {
@@ -54,13 +54,18 @@ function vector({ vector_tiles: template, zoom_min, zoom_max }: Config): Address
   ];
 }
 
-function raster({ raster_tiles: template, raster_shows: shows, zoom_min, zoom_max }: Config): Address[] {
-  if (!template) return [];
-  const first = shows === "imagery" ? 0 : zoom_min;
+function raster(
+  { raster_tiles: template, raster_shows: shows, zoom_min, zoom_max }: Config,
+  { coverage, imagery }: Pick<Mosaic, "coverage" | "imagery">,
+): Address[] {
+  // of a build without imagery the tile server shows the coverage; of one without either it has no pictures
+  const isImagery = shows === "imagery" && imagery !== null;
+  if (!template || (!isImagery && coverage === null)) return [];
+  const first = isImagery ? 0 : zoom_min;
   return [
     {
       client: "Raster tiles (XYZ)",
-      how: shows === "imagery" ? "Pictures: the images themselves." : `Pictures: coverage to z${zoom_max}, the images themselves from z${zoom_max + 1}.`,
+      how: isImagery ? "Pictures: the images themselves." : `Pictures: coverage to z${zoom_max}, the images themselves from z${zoom_max + 1}.`,
       address: template,
     },
     { client: "QGIS, raster", how: `Layer, Add Layer, Add XYZ Layer, New: the URL. Zooms ${first} to 22.`, address: template },
