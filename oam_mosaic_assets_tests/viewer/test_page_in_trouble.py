@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Route, expect
 from pmtiles.reader import MemorySource, Reader
 
 from oam_mosaic_assets.core.grid import to_tiles
+from oam_mosaic_assets_tests.servers.image_hosts import Request, scripted_host
 from oam_mosaic_assets_tests.viewer.site import (
     ALONE,
     BESIDE,
@@ -20,6 +22,7 @@ from oam_mosaic_assets_tests.viewer.site import (
     Published,
     Stranger,
     open_page,
+    with_pointer,
     write_with_leaves,
 )
 
@@ -63,6 +66,24 @@ def test_of_a_script_that_does_not_come_it_tells_after_some_seconds(browser: Bro
         each.continue_()
     expect(page.locator("#state")).to_contain_text("images")
     expect(told).to_have_count(0)
+    context.close()
+
+
+def test_a_connection_that_breaks_while_the_pointer_comes_is_no_matter_of_format(
+    browser: Browser, root: str, published: Published
+) -> None:
+    content = with_pointer(published.store)
+
+    def break_off(request: Request) -> None:
+        request.answer("200 OK", content[: len(content) // 2], length=len(content))
+        request.connection.shutdown(socket.SHUT_RDWR)
+
+    context, stranger = open_page(browser, root)
+    with scripted_host() as host:
+        host.script = break_off
+        context.route("**/latest.json", lambda route: route.continue_(url=host.address("latest.json")))
+        stranger.opens(waits=False)
+        expect(stranger.page.locator(".notice")).to_contain_text("does not answer. Check the connection")
     context.close()
 
 

@@ -137,14 +137,20 @@ async function ask(address: URL): Promise<Response> {
   try {
     return await fetch(address, { cache: "no-cache", signal: AbortSignal.timeout(PATIENCE_MS) });
   } catch (error) {
-    throw new NoMosaic("unreachable", error instanceof DOMException ? "no answer in time" : "no connection");
+    throw unreachable(error);
   }
 }
 
 async function json(answer: Response): Promise<unknown> {
   try {
     return await answer.json();
-  } catch {
+  } catch (error) {
+    // the connection may also break, or the time be up, when only a part of the answer has come
+    if (!(error instanceof SyntaxError)) throw unreachable(error);
     throw new NoMosaic("not-understood", `${answer.url.split("/").pop()} is no JSON`);
   }
+}
+
+function unreachable(error: unknown): NoMosaic {
+  return new NoMosaic("unreachable", error instanceof DOMException ? "no answer in time" : "no connection");
 }
