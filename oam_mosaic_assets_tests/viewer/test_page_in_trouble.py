@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Route, expect
 from pmtiles.reader import MemorySource, Reader
 
 from oam_mosaic_assets.core.grid import to_tiles
-from oam_mosaic_assets_tests.servers.image_hosts import Request, scripted_host
+from oam_mosaic_assets_tests.servers.image_hosts import Request, running_nginx, scripted_host
 from oam_mosaic_assets_tests.viewer.site import (
     ALONE,
     BESIDE,
@@ -84,6 +87,24 @@ def test_a_connection_that_breaks_while_the_pointer_comes_is_no_matter_of_format
         context.route("**/latest.json", lambda route: route.continue_(url=host.address("latest.json")))
         stranger.opens(waits=False)
         expect(stranger.page.locator(".notice")).to_contain_text("does not answer. Check the connection")
+    context.close()
+
+
+def test_from_a_server_without_ranges_the_archive_is_not_downloaded(
+    browser: Browser, root: str, published: Published, tmp_path: Path
+) -> None:
+    archive = tmp_path / "root" / "global-mosaic.pmtiles"
+    archive.parent.mkdir()
+    shutil.copy(published.store / archive.name, archive)
+    os.truncate(archive, 2**30)  # longer than what waits between the server and the page
+    context, stranger = open_page(browser, root)
+    with running_nginx(tmp_path / "nginx", archive.parent) as host:
+        whole = host.address(f"whole/{archive.name}")
+        context.route(f"**/{archive.name}", lambda route: route.continue_(url=whole))
+        with stranger.page.expect_event("requestfailed") as ended:
+            stranger.opens(waits=False)
+        assert ended.value.url == whole
+        expect(stranger.page.locator(".notice")).to_contain_text("supports HTTP Byte Serving")
     context.close()
 
 

@@ -20,12 +20,17 @@ class Impatient extends FetchSource {
   override async getBytes(offset: number, length: number, signal?: AbortSignal, etag?: string): Promise<RangeResponse> {
     signal?.throwIfAborted();
     const stop = new AbortController(); // AbortSignal.any is too new for many phones
-    signal?.addEventListener("abort", () => stop.abort(signal.reason));
+    const passOn = (): void => stop.abort(signal?.reason);
+    signal?.addEventListener("abort", passOn);
     const late = setTimeout(() => stop.abort(new DOMException("no answer in time", "TimeoutError")), PATIENCE_MS);
     try {
       return await super.getBytes(offset, length, stop.signal, etag);
+    } catch (error) {
+      stop.abort(); // pmtiles ends an answer that it refuses, such as the whole archive, only if it is given no signal
+      throw error;
     } finally {
       clearTimeout(late);
+      signal?.removeEventListener("abort", passOn);
     }
   }
 }
