@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,10 @@ from oam_mosaic_assets.core.imagery.pixels import Pixels, over
 
 LINES: Final = 8
 """Scan lines in each row of pixels along which a footprint's coverage is measured."""
+
+_TOGETHER: Final = 2**20
+"""About how many crossings of outline and scan lines are in memory at a time; each takes some 100 bytes. A
+footprint like a comb, which is valid, crosses each of a block's scan lines thousands of times."""
 
 _SPECK: Final = 0.02
 """Area in pixels below which a footprint may fall between all scan lines."""
@@ -97,20 +102,8 @@ def within(pixels: Pixels, window: Window, area: Area) -> Pixels:
 def _covered(window: Window, area: Area) -> NDArray[np.uint8]:
     """How much of each pixel the footprint covers, 0 to 255: exact along `LINES` scan lines per row."""
     height, width = window.shape
-    x, line = _crossings(area, window)
-    # the footprint lies between pairs of crossings; each changes all pixels after it, and its own in part
-    side = np.where(np.arange(len(x)) % 2 == 0, _FULL / LINES, -_FULL / LINES)
-    column = np.minimum(x.astype(np.int64), width)
-    rest = x - column
-    place = line // LINES * (width + 2) + column
-    changes = np.bincount(
-        np.concatenate([place, place + 1]),
-        np.concatenate([side * (1.0 - rest), side * rest]),
-        minlength=height * (width + 2),
-    ).reshape(height, width + 2)
-    shares: NDArray[np.float64] = changes.astype(np.float64, copy=False)  # integers if nothing is crossed
-    shares[:, 0] += 0.5  # so that each sum is rounded, and none is below 0 or above 255
-    covered: NDArray[np.uint8] = shares.cumsum(axis=1)[:, :width].astype(np.uint8)
+    sides = _Sides.of(area, window)
+    covered = np.concatenate([_covered_in(rows, sides, width) for rows in _bands(sides, height)])
     if area.area < _SPECK:  # it may fall between all lines
         middle = shapely.get_coordinates(area)[0] - (window.x0, window.y0)
         column, row = np.floor(middle).astype(np.int64).tolist()
@@ -119,20 +112,71 @@ def _covered(window: Window, area: Area) -> NDArray[np.uint8]:
     return covered
 
 
-def _crossings(area: Area, window: Window) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Where the outline crosses each scan line, in pairs: x from the window's west edge, and the line."""
-    height, width = window.shape
-    rings = shapely.get_rings(shapely.get_parts(area))
-    places, ring = shapely.get_coordinates(rings, return_index=True)
-    places = (places - (window.x0, window.y0)) * (1.0, LINES)
-    inside = np.flatnonzero(ring[1:] == ring[:-1])
-    start, end = places[inside], places[inside + 1]
-    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
-    first = np.clip(np.ceil(low - 0.5), 0, height * LINES).astype(np.int64)
-    after = np.clip(np.ceil(high - 0.5), 0, height * LINES).astype(np.int64)
-    edge = np.repeat(np.arange(len(start)), after - first)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sides:
+    """The sides of an outline, seen from a window's north-west corner.
+
+    Attributes:
+        start: where each begins, shape (n, 2): x in pixels, y in scan lines.
+        end: where it ends.
+        first: the first of the window's scan lines that it crosses.
+        after: the one after the last; equal to `first` if it crosses none.
+    """
+
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    first: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, area: Area, window: Window) -> _Sides:
+        """Those of a footprint in pixel coordinates."""
+        rings = shapely.get_rings(shapely.get_parts(area))
+        places, ring = shapely.get_coordinates(rings, return_index=True)
+        places = (places - (window.x0, window.y0)) * (1.0, LINES)
+        inside = np.flatnonzero(ring[1:] == ring[:-1])
+        start, end = places[inside], places[inside + 1]
+        low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
+        lines = window.shape[0] * LINES
+        first, after = (np.clip(np.ceil(each - 0.5), 0, lines).astype(np.int64) for each in (low, high))
+        return cls(start, end, first, after)
+
+
+def _bands(sides: _Sides, height: int) -> Iterator[range]:
+    """A window's rows in bands of about `_TOGETHER` crossings, or of one row that has more."""
+    begun, ended = (np.bincount(each, minlength=height * LINES + 1) for each in (sides.first, sides.after))
+    crossings = np.cumsum(begun - ended)[:-1].reshape(height, LINES).sum(axis=1)
+    band = np.cumsum(crossings) // _TOGETHER
+    edges = [0, *(np.flatnonzero(np.diff(band)) + 1).tolist(), height]
+    return (range(top, bottom) for top, bottom in pairwise(edges))
+
+
+def _covered_in(rows: range, sides: _Sides, width: int) -> NDArray[np.uint8]:
+    """How much of each pixel in some rows of a window the outline encloses."""
+    x, line = _crossings(rows, sides, width)
+    # the footprint lies between pairs of crossings; each changes all pixels after it, and its own in part
+    side = np.where(np.arange(len(x)) % 2 == 0, _FULL / LINES, -_FULL / LINES)
+    column = np.minimum(x.astype(np.int64), width)
+    rest = x - column
+    place = (line // LINES - rows.start) * (width + 2) + column
+    changes = np.bincount(
+        np.concatenate([place, place + 1]),
+        np.concatenate([side * (1.0 - rest), side * rest]),
+        minlength=len(rows) * (width + 2),
+    ).reshape(len(rows), width + 2)
+    shares: NDArray[np.float64] = changes.astype(np.float64, copy=False)  # integers if nothing is crossed
+    shares[:, 0] += 0.5  # so that each sum is rounded, and none is below 0 or above 255
+    covered: NDArray[np.uint8] = shares.cumsum(axis=1)[:, :width].astype(np.uint8)
+    return covered
+
+
+def _crossings(rows: range, sides: _Sides, width: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Where an outline crosses the scan lines of some rows, in pairs: x from the west edge, and the line."""
+    start, stop = rows.start * LINES, rows.stop * LINES
+    first, after = (np.clip(each, start, stop) for each in (sides.first, sides.after))
+    edge = np.repeat(np.arange(len(first)), after - first)
     line = np.arange(len(edge)) - np.repeat(np.cumsum(after - first) - after, after - first)
-    (x0, y0), (x1, y1) = start[edge].T, end[edge].T
+    (x0, y0), (x1, y1) = sides.start[edge].T, sides.end[edge].T
     x = np.clip(x0 + (line + 0.5 - y0) * (x1 - x0) / np.where(y1 == y0, 1.0, y1 - y0), 0.0, width)
     order = np.lexsort([x, line])
     return x[order], line[order]

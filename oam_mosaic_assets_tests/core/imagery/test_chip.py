@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import shapely
 
+from oam_mosaic_assets.core.imagery import chip
 from oam_mosaic_assets.core.imagery.blocks import Tile, Window
 from oam_mosaic_assets.core.imagery.chip import Chip, composed, within
 
@@ -53,14 +54,27 @@ def test_a_footprint_smaller_than_a_pixel_is_not_lost() -> None:
     assert np.argwhere(cut[..., 3]).tolist() == [[22, 26]]
 
 
+@pytest.mark.parametrize("together", [1, 700])
+def test_an_outline_of_many_crossings_is_cut_in_bands_as_it_would_be_at_once(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    turns = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+    reach = np.random.default_rng(3).uniform(8, 40, 120)
+    star = np.column_stack([1056.3 + reach * np.cos(turns), 2080.7 + reach * np.sin(turns)])
+    area = shapely.Polygon(star)
+    at_once = within(white(), WINDOW, area)
+    monkeypatch.setattr(chip, "_TOGETHER", together)
+    assert np.array_equal(within(white(), WINDOW, area), at_once)
+
+
 def test_a_chip_is_kept_without_what_shows_nothing() -> None:
     pixels = np.zeros((64, 64, 4), np.uint8)
     pixels[10:20, 30:50] = 200
-    chip = Chip(WINDOW, pixels).trimmed()
-    assert chip is not None
-    assert chip.window == Window(1054, 2058, 1074, 2068)
-    back = Chip.from_bytes(chip.to_bytes())
-    assert back.window == chip.window
+    kept = Chip(WINDOW, pixels).trimmed()
+    assert kept is not None
+    assert kept.window == Window(1054, 2058, 1074, 2068)
+    back = Chip.from_bytes(kept.to_bytes())
+    assert back.window == kept.window
     assert np.array_equal(back.pixels, np.full((10, 20, 4), 200))
 
 

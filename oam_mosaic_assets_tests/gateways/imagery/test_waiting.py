@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from rasterio.warp import transform
 
 from oam_mosaic_assets.core.imagery.audit import _surely_seen
+from oam_mosaic_assets.core.imagery.blocks import BLOCK, WORLD
 from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe, block_key
 from oam_mosaic_assets.core.imagery.state import Looked, Tally
+from oam_mosaic_assets.core.imagery.warp import HALF_WORLD
 from oam_mosaic_assets.gateways.imagery.asking import GIVEN_UP
 from oam_mosaic_assets.gateways.imagery.building import Building
 from oam_mosaic_assets.gateways.imagery.cutting import InWork
@@ -99,6 +102,24 @@ def test_an_image_in_a_block_that_showed_nothing_is_grey(
     tally = bench.build([wide, new], budget=budget)
     assert holes(bench, tally, [wide, new]) == []
     assert 0 < bench.seen_at(middle(new))[0, 3] < 255
+
+
+def test_an_outline_like_a_comb_is_grey_within_a_workers_memory(tmp_path: Path) -> None:
+    """It crosses each scan line a thousand times. What fails for it fails for all images of its block."""
+    west, north = 2100 * BLOCK, 2040 * BLOCK
+    tooth = west + 20 + np.arange(500) * 1.96
+    teeth = shapely.box(tooth, north + 50, tooth + 0.98, north + 1000)
+    whole = shapely.union_all([shapely.box(west + 20, north + 20, west + 1000, north + 100), *teeth])
+
+    def degrees(pixels: np.ndarray) -> np.ndarray:
+        x, y = (pixels * (2 * HALF_WORLD / WORLD) - HALF_WORLD).T
+        return np.column_stack(transform("EPSG:3857", "EPSG:4326", x, -y))
+
+    comb = Image(id="comb", footprint=shapely.transform(whole, degrees), asset=None)
+    bench = Bench(tmp_path)
+    tally = bench.build([comb])
+    assert (tally.uncomposed, tally.made, tally.left) == ([], 1, 0)
+    assert 0 < bench.seen_at(middle(comb))[0, 3] < 255
 
 
 def test_another_kind_turns_what_could_not_be_read_grey_without_a_budget(
