@@ -19,6 +19,7 @@ from oam_mosaic_assets.core.imagery.laid import contents, laid_in
 from oam_mosaic_assets.core.imagery.pixels import Pixels, decoded, encoded
 from oam_mosaic_assets.core.imagery.recipe import QUALITY
 from oam_mosaic_assets.core.merging import Source
+from oam_mosaic_assets.gateways.open_files import more_files
 
 TILES: Final = "tiles.pmtiles"
 LOSSLESS: Final = "lossless.pmtiles"
@@ -38,7 +39,7 @@ def pack(
         fragments: archives of blocks that were rebuilt.
         kept: blocks that stay as they were.
     """
-    with ExitStack() as stack:
+    with ExitStack() as stack, more_files(len(fragments)):
         sources: list[Source] = []
         lossless: list[Source] = []
         if kept and old:
