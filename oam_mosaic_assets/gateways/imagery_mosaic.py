@@ -72,7 +72,7 @@ class ImageryPlan:
         processes: how many read images.
         per_host: how many images are read from one host at a time.
         budget_bytes: the bytes that a run may receive; None for no limit.
-        budget_seconds: the time after which a run starts no more blocks; None for no limit.
+        budget_seconds: the time after which a run begins to read no more images; None for no limit.
         seconds: the time that one image may take.
         memory: the bytes of memory that each process may use.
     """

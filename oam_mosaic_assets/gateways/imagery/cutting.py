@@ -36,8 +36,8 @@ class InWork:
         missing: those that are still to be cut.
         chips: the chips of those that show something in it.
         states: the states of their COGs when they were cut.
-        is_put_off: whether it is not made in this build, because one of them waits for its host or, as
-            its worker crashed, for another day.
+        is_put_off: whether it is not made in this build, because one of them waits for its host, for another
+            day as its worker crashed, or for another budget.
     """
 
     members: Sequence[int]
@@ -91,7 +91,7 @@ class Cutting:
             is_given_up: whether one is not to be requested.
             is_awaited: whether blocks of one that is given up wait for its host.
             compose: makes the job that composes a block.
-            is_over: whether no more blocks may be started.
+            is_over: whether no more images may be read; blocks that lack any then wait for another build.
         """
         self._images = images
         self._members = members
@@ -192,12 +192,19 @@ class Cutting:
         return True
 
     def _is_dropped(self, job: Job) -> bool:
-        """Whether its image was given up since it was queued, and its blocks go on without it."""
+        """Whether its image is not read after all, as it was given up meanwhile, or the budget is spent.
+
+        Its blocks go on without an image that was given up, and wait for one that is awaited or beyond the
+        budget.
+        """
         image, _ = job.tag
         reading = self._images[image].reading or ""
-        if not self._is_given_up(reading):
+        if self._is_given_up(reading):
+            self._hand_out(job, None if self._is_awaited(reading) else f"!{Reason.UNREACHABLE}")
+        elif self._is_over():
+            self._hand_out(job, None)
+        else:
             return False
-        self._hand_out(job, None if self._is_awaited(reading) else f"!{Reason.UNREACHABLE}")
         return True
 
     def _hand_out(self, job: Job, state: str | None) -> None:

@@ -50,7 +50,7 @@ class Budget:
 
     @property
     def is_spent(self) -> bool:
-        """Whether no more blocks may be started."""
+        """Whether no more images may be read; those that are being read are finished."""
         return (self.bytes is not None and self.bytes <= 0) or (
             self.until is not None and time.monotonic() >= self.until
         )

@@ -350,6 +350,30 @@ def test_blocks_that_wait_for_a_host_cost_no_other_host_a_request(
     assert tally.bytes < 0.6 * first.bytes / 2
 
 
+def test_once_the_budget_is_spent_no_more_images_of_a_begun_block_are_read(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+) -> None:
+    good = drone(nginx, "good", 702_400, 5_232_000)[0]
+    gone = [replace(good, id=f"gone-{n}", asset=host.address(f"{n}.tif")) for n in range(8)]
+    bench = Bench(tmp_path, nginx.host, host.host, workers=2)
+    budget = Budget(bytes=2**30)
+
+    def spend_it(request: Request) -> None:
+        budget.bytes = 0
+        request.answer("404 Not Found")
+
+    host.script = spend_it
+    tally = bench.build([good, *gone], budget=budget)
+    known = {each.id for each in tally.skipped}
+    assert 1 <= len(host.asked) <= 2, "those that were being read"
+    assert len(known) == len(host.asked), "what was found of them is kept"
+    assert {*tally.waiting} == {good.id, *(each.id for each in gone)} - known
+    assert (tally.made, tally.left) == (0, tally.blocks)
+    assert 0 < bench.seen_at(middle(good))[0, 3] < 255
+    tally = bench.build([good, *gone])
+    assert (tally.read, tally.left, len(host.asked)) == (1, 0, len(gone))
+
+
 def test_without_a_budget_nobody_is_asked_whether_images_are_the_same(nginx: Nginx, tmp_path: Path) -> None:
     images = [drone(nginx, "same", 700_000, 5_230_000)[0]]
     bench = Bench(tmp_path, nginx.host)
