@@ -184,7 +184,13 @@ class Workers:
 
     def _begin(self, worker: _Worker, job: Job) -> None:
         worker.job = job
-        worker.deadline = self._deadline if worker.is_ready else time.monotonic() + STARTING_SECONDS
+        worker.deadline = time.monotonic() + STARTING_SECONDS
+        if worker.is_ready:
+            self._give_order(worker, job)
+
+    def _give_order(self, worker: _Worker, job: Job) -> None:
+        """Tell a worker what to do; not before it is ready, as it reads nothing and its pipe may be full."""
+        worker.deadline = self._deadline
         stdin = worker.process.stdin
         with suppress(OSError):  # it has died; `_answered` reports it
             if stdin is not None:
@@ -223,7 +229,9 @@ class Workers:
             return self._lost(worker, Reason.CRASHED)
         if not worker.is_ready and _READY in worker.said:
             del worker.said[: worker.said.index(_READY) + len(_READY)]
-            worker.is_ready, worker.deadline = True, self._deadline
+            worker.is_ready = True
+            if worker.job:
+                self._give_order(worker, worker.job)
         if not worker.is_ready or not worker.said.endswith(b"\n"):
             return None
         answer: dict[str, Any] = json.loads(bytes(worker.said))

@@ -69,6 +69,19 @@ def test_workers_that_do_not_start_are_no_images_fault(
     assert not list(bench.store.keys(ROOT))
 
 
+def test_a_worker_that_hangs_as_it_starts_is_stopped_in_time_whatever_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order may be larger than what a pipe holds, as that of a footprint with thousands of vertices."""
+    (tmp_path / "rasterio.py").write_text("import time; time.sleep(20)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(STARTING, 1.0)
+    footprint = shapely.to_wkb(shapely.Point(10, 10).buffer(0.001, quad_segs=1000), hex=True)
+    given = iter([Job({"do": "look", "address": "file:///nothing", "render": None, "footprint": footprint})])
+    with Workers(Rules(), LIMITS, count=1) as workers, pytest.raises(TilingFailed, match="was stopped"):
+        list(workers.run(lambda _: next(given, None)))
+
+
 def test_a_block_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     target = str(tmp_path / "gone" / "1-2.pmtiles")
     order = {"do": "compose", "block": [1, 2], "chips": [], "is_feathered": False, "hints": [], "told": {}}
