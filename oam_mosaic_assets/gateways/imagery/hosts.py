@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import ssl
+import string
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import certifi
 import urllib3
@@ -125,7 +126,7 @@ class Hosts:
             try:
                 if response.status not in _MOVED:
                     return self._understood(response, target, start, end, deadline, whole_most)
-                location = response.headers.get("Location", "")
+                location = _as_sent(response.headers.get("Location", ""))
             finally:
                 response.close()  # what is left unread must not precede the next response
             if not location:  # the same address again, whose answer is known
@@ -257,6 +258,19 @@ class Hosts:
 
 def _key(target: Target) -> tuple[str, str, int]:
     return target.scheme, target.host.lower(), target.port
+
+
+def _as_sent(location: str) -> str:
+    """A redirect's address, in UTF-8 or with percent-encoded bytes: what browsers request.
+
+    Args:
+        location: the header, whose bytes `http.client` takes for Latin-1.
+    """
+    sent = location.encode("latin-1")
+    try:
+        return sent.decode()
+    except UnicodeDecodeError:
+        return quote(sent, safe=string.punctuation)
 
 
 def _refusal(status: int) -> Unreadable:

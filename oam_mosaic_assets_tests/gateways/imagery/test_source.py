@@ -191,6 +191,27 @@ def test_a_redirect_is_followed_and_remembered(nginx: Nginx, host: ScriptedHost)
     assert len(host.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("encoding", "asked"),
+    [("utf-8", "/%C3%A9t%C3%A9.tif?a=%C3%A9%20%C3%A9"), ("latin-1", "/%E9t%E9.tif?a=%E9%20%E9")],
+)
+def test_a_redirect_beyond_ascii_is_followed_byte_by_byte(
+    host: ScriptedHost, encoding: str, asked: str
+) -> None:
+    """As browsers do, whatever its encoding."""
+    moved = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: /été.tif?a=é é\r\n\r\n"
+
+    def script(request: Request) -> None:
+        if request.path == "/image.tif":
+            request.connection.sendall(moved.encode(encoding))
+        else:
+            request.give(CONTENT)
+
+    host.script = script
+    source_of(host).opened()
+    assert [each.path for each in host.asked] == ["/image.tif", asked]
+
+
 def test_a_host_without_ranges_gives_a_small_image_whole_and_once(nginx: Nginx) -> None:
     source = source_of(nginx, "whole/image.tif")
     source.opened()
@@ -241,6 +262,7 @@ def test_waits_grow_from_attempt_to_attempt(host: ScriptedHost) -> None:
     [
         "http://127.0.0.1:1/a.tif",
         "http://localhost/a.tif",
+        "http://１２７.0.0.1:1/a.tif",
         "http://169.254.169.254/latest/meta-data/",
         "//127.0.0.1:1/a.tif",
         "file:///etc/passwd",
