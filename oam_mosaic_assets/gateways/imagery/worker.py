@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -243,15 +244,24 @@ def _leave_gdal_one_driver() -> None:
     """Leave GDAL only the driver for TIFFs: others open whatever a file names, here or at any address.
 
     GDAL skips drivers only if it is told their names before it registers any, so a child lists them.
+
+    Raises:
+        RuntimeError: they could not be listed.
     """
     listed, listing = os.pipe()
     if os.fork() == 0:
         try:
             with rasterio.Env() as gdal:
                 os.write(listing, ",".join(gdal.drivers().keys() - {"GTiff"}).encode())
-        finally:
             os._exit(0)
+        except BaseException:  # noqa: BLE001  # a child must not go on as if it were its parent
+            traceback.print_exc()
+        finally:
+            os._exit(1)
     os.close(listing)
     with os.fdopen(listed) as names:
-        os.environ["GDAL_SKIP"] = names.read()
-    os.wait()
+        others = names.read()
+    _, status = os.wait()
+    if status or not others:
+        raise RuntimeError("The drivers of GDAL could not be listed, so all of them would be used.")
+    os.environ["GDAL_SKIP"] = others

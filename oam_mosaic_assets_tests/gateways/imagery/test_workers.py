@@ -31,6 +31,7 @@ from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, ROOT, Bench, 
 from oam_mosaic_assets_tests.images import ImageOf, utm
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
+MODULE = "oam_mosaic_assets.gateways.imagery.workers._MODULE"
 STARTING = "oam_mosaic_assets.gateways.imagery.workers.STARTING_SECONDS"
 GRACE = "oam_mosaic_assets.gateways.imagery.workers.GRACE_SECONDS"
 ALONE = "oam_mosaic_assets.gateways.imagery.workers.ALONE_SECONDS"
@@ -289,6 +290,36 @@ def test_what_a_library_prints_is_no_answer() -> None:
         check=True,
     )
     assert told.stdout == "ready\n" + '{"reason": ""}\n' * 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("raise OSError('no plugins')", "OSError: no plugins"),
+        ("os.kill(os.getpid(), 9)", ""),
+        ("return {}", ""),
+    ],
+    ids=["raises", "dies", "lists nothing"],
+)
+def test_a_worker_does_not_start_with_all_drivers_of_gdal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+) -> None:
+    """Those that are to be switched off are listed first; if that fails, none would be."""
+    (tmp_path / "without_drivers.py").write_text(
+        "import json, os, sys, rasterio; from oam_mosaic_assets.gateways.imagery import worker\n"
+        "def drivers(self):\n"
+        f"    {fault}\n"
+        "rasterio.Env.drivers = drivers; worker.serve(json.loads(sys.argv[1]))"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(MODULE, "without_drivers")
+    given = iter([Job({"do": "look", "address": "file:///nothing", "render": None})])
+    with (
+        Workers(Rules(), LIMITS, count=1) as workers,
+        pytest.raises(TilingFailed, match="before it had started") as told,
+    ):
+        list(workers.run(lambda _: next(given, None)))
+    assert said in str(told.value)
 
 
 def test_a_worker_starts_with_what_it_needs_alone() -> None:
