@@ -578,9 +578,8 @@ def test_the_tilejson_of_a_bucket_is_offered(stranger: Stranger, published: Publ
 def test_the_first_zoom_of_what_each_client_reads_is_said(
     stranger: Stranger, published: Published, shows: str, first: int
 ) -> None:
-    config = json.loads((published.store / "mosaic" / "viewer" / "config.json").read_text())
-    config |= {"zoom_min": 5, "raster_shows": shows}
-    stranger.page.route("**/config.json", lambda route: route.fulfill(json=config))
+    config = with_config(published.store, zoom_min=5, raster_shows=shows)
+    stranger.page.route("**/config.json", lambda route: route.fulfill(body=config))
     stranger.opens()
     stranger.page.get_by_role("heading", name="Use it in your map").click()
     for client, said in {
