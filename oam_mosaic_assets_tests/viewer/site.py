@@ -237,12 +237,19 @@ class Stranger:
 
     def looks_at(self, name: str, zoom: float) -> None:
         """Open the page with an image in the middle of the map."""
-        longitude, latitude, _ = PLACES[name]
-        self.opens(f"{zoom}/{latitude}/{longitude}")
+        self.opens(view_of(name, zoom))
 
     def goes_to(self, name: str) -> None:
         """Put another image in the middle of the open page's map."""
-        self.page.evaluate("place => mosaicMap.jumpTo({ center: place })", list(PLACES[name][:2]))
+        # void, since `jumpTo` returns the map, all of which playwright would copy, for seconds
+        self.page.evaluate("place => void mosaicMap.jumpTo({ center: place })", list(PLACES[name][:2]))
+
+    def looks_again_at(self, name: str, zoom: float) -> None:
+        """As `goes_to`, at a zoom, and wait until the map is drawn; what is listed follows later."""
+        self.page.evaluate(
+            "to => new Promise(done => { mosaicMap.once('idle', () => done()); mosaicMap.jumpTo(to); })",
+            {"center": list(PLACES[name][:2]), "zoom": zoom},
+        )
 
     def middle(self) -> tuple[float, float]:
         """Centre of the map, in pixels of the page."""
@@ -288,7 +295,7 @@ class Stranger:
 
     def _turn_coverage(self, visibility: str) -> None:
         self.page.evaluate(
-            "to => new Promise(done => { mosaicMap.once('idle', done);"
+            "to => new Promise(done => { mosaicMap.once('idle', () => done());"
             " mosaicMap.setLayoutProperty('coverage', 'visibility', to); mosaicMap.triggerRepaint(); })",
             visibility,
         )
@@ -326,6 +333,12 @@ def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserConte
         lambda line: stranger.complaints.append(line.text) if line.type in {"error", "warning"} else None,
     )
     return context, stranger
+
+
+def view_of(name: str, zoom: float) -> str:
+    """The view (`zoom/latitude/longitude`) with an image in its middle."""
+    longitude, latitude, _ = PLACES[name]
+    return f"{zoom}/{latitude}/{longitude}"
 
 
 def serious(violations: Sequence[Mapping[str, Any]]) -> list[str]:
