@@ -17,7 +17,7 @@ CHECKED_AGAIN: Final = timedelta(days=7)
 """How long until a COG that was read is checked for changes."""
 
 TRIED_AGAIN: Final = timedelta(hours=20)
-"""How long until one that could not be read is tried again: the next day."""
+"""How long until one that could not be read may be tried again: the next day."""
 
 FORGIVEN: Final = timedelta(days=30)
 """How long an image that was read counts as readable though it fails for reasons that may pass."""

@@ -72,28 +72,27 @@ class Asking:
         self._away = set[str]()
 
     def look_again(self, workers: Workers) -> None:
-        """Check again those that are due, so that their blocks are rebuilt only if they changed."""
-        jobs = deque(
-            Job(
-                {
-                    "do": "look",
-                    "address": image.asset,
-                    "render": image.render_params,
-                    "tiles": image.tiles,
-                    "footprint": shapely.to_wkb(image.footprint, hex=True),
-                    # if it is still the same, what is known of it still holds
-                    "etag": looked.etag if not looked.reason or looked.lies_in_file else "",
-                },
-                host=self.hosts[reading],
-                tag=reading,
-            )
+        """Check again those that are due, so that their blocks are rebuilt only if they changed.
+
+        Those that could not be read come last, those that were not asked for longest first, and may spend a
+        tenth of the budget: however many they are and however slow, the rest is for new images.
+        """
+        due = [
+            reading
             for reading, image in self._images.items()
             if (looked := self.looked.get(reading)) and looked.is_due(self._now())
             if looked.reason or not image.tiles  # tiles do not say whether the image changed
-        )
+        ]
+        failed = [each for each in due if self.looked[each].reason]
+        failed.sort(key=lambda each: self.looked[each].looked_at)
+        self._look(workers, [each for each in due if not self.looked[each].reason], lambda: False)
+        self._look(workers, failed, self._budget.tenth())
+
+    def _look(self, workers: Workers, readings: Iterable[str], is_over: Callable[[], bool]) -> None:
+        jobs = deque(self._job(each) for each in readings)
 
         def next_job(may_begin: Callable[[Job], bool]) -> Job | None:
-            while not self._budget.is_spent and (job := next_of(jobs, may_begin)) is not None:
+            while not (self._budget.is_spent or is_over()) and (job := next_of(jobs, may_begin)) is not None:
                 if self._faults[job.host] < GIVEN_UP:
                     return job
                 self.learn(job.tag, _left_alone(job.host), looked_only=True)
@@ -102,11 +101,25 @@ class Asking:
         for job, answer in workers.run(next_job):
             self.learn(job.tag, answer, looked_only=True)
 
+    def _job(self, reading: str) -> Job:
+        """A look at a COG."""
+        image, looked = self._images[reading], self.looked[reading]
+        order = {
+            "do": "look",
+            "address": image.asset,
+            "render": image.render_params,
+            "tiles": image.tiles,
+            "footprint": shapely.to_wkb(image.footprint, hex=True),
+            # if it is still the same, what is known of it still holds
+            "etag": looked.etag if not looked.reason or looked.lies_in_file else "",
+        }
+        return Job(order, host=self.hosts[reading], tag=reading)
+
     def is_given_up(self, reading: str) -> bool:
         """Whether a COG is not requested, because it failed recently or its host keeps failing."""
         looked = self.looked.get(reading)
         if looked is not None and looked.reason:
-            return True  # `look_again` has already tried those that are due
+            return True  # `look_again` tries it again
         host = self.hosts[reading]
         if not host or self._faults[host] < GIVEN_UP:
             return False

@@ -55,6 +55,13 @@ class Budget:
             self.until is not None and time.monotonic() >= self.until
         )
 
+    def tenth(self) -> Callable[[], bool]:
+        """Set a tenth of what is left apart; the function that it returns says whether that much is spent."""
+        now = time.monotonic()
+        until = None if self.until is None else now + (self.until - now) / 10
+        kept = (self.bytes or 0) * 9 // 10
+        return lambda: Budget(None if self.bytes is None else self.bytes - kept, until).is_spent
+
 
 class Overtaken(Exception):
     """Another machine has built the partition meanwhile, or an image of it was taken down."""

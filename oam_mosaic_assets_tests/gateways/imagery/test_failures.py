@@ -28,6 +28,7 @@ from oam_mosaic_assets.gateways.imagery.asking import DELIVERED, GIVEN_UP, Askin
 from oam_mosaic_assets.gateways.imagery.building import Building
 from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.partition import Budget
+from oam_mosaic_assets.gateways.imagery.source import FIRST
 from oam_mosaic_assets.gateways.imagery.workers import Job
 from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, give_files, plain
@@ -89,8 +90,44 @@ def test_what_failed_is_tried_again_on_the_next_day(nginx: Nginx, tmp_path: Path
     assert np.abs(bench.seen_at(middle)[0] - [200, 100, 50, 255]).max() < 12
 
 
-def hang_up(request: Request) -> None:
-    request.answer("206 Partial Content", b"II*", "Content-Range: bytes 0-99/100", length=100)
+def test_however_much_failed_images_cost_new_ones_are_read(
+    nginx: Nginx, host: ScriptedHost, tmp_path: Path
+) -> None:
+    """Trying the failed ones again takes a tenth of the budget, and each day other ones have their turn."""
+    new = drone(nginx, "new", 650_000, 5_310_000)[0]
+    footprint = utm(33, 650_000, 5_300_000, 3.0, (300, 250)).footprint()
+    failing = [Image(id=f"{n}", footprint=footprint, asset=host.address(f"{n}.tif")) for n in range(12)]
+    host.script = lambda request: hang_up(request, FIRST // 2)
+    bench = Bench(tmp_path, nginx.host, host.host)
+    before = bench.build(failing)
+    assert {each.reason for each in before.skipped} == {"truncated"}
+
+    def asked_on_the_next_day() -> set[str]:
+        bench.now += timedelta(days=1)
+        host.asked.clear()
+        tally = bench.build([*failing, new], budget=Budget(bytes=before.bytes))
+        assert tally.shown == ["new"]
+        return {each.path for each in host.asked}
+
+    first, second = asked_on_the_next_day(), asked_on_the_next_day()
+    assert first
+    assert second
+    assert first.isdisjoint(second)
+
+
+def test_a_tenth_of_a_budget_of_time_is_over_before_the_rest() -> None:
+    budget = Budget(until=time.monotonic() + 5.0)
+    is_over = budget.tenth()
+    assert not is_over()
+    time.sleep(0.6)
+    assert is_over()
+    assert not budget.is_spent
+
+
+def hang_up(request: Request, sent: int = 3) -> None:
+    size = sent + 97
+    body = b"II*".ljust(sent)
+    request.answer("206 Partial Content", body, f"Content-Range: bytes 0-{size - 1}/{size}", length=size)
     request.connection.shutdown(socket.SHUT_RDWR)
 
 
