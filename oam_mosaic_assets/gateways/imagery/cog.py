@@ -18,6 +18,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_OutOfMemoryError  # no public module has it
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_gcps
@@ -241,7 +242,9 @@ class Cog:
             raise Unreadable(Reason.NO_GEOREFERENCE)
         try:
             project(crs, _MERCATOR, [transform.c], [transform.f])
-        except Exception as error:  # noqa: BLE001  # as in `_told`
+        except Exception as error:  # as in `_told`
+            if _is_lack_of_memory(error):
+                raise
             raise Unreadable(Reason.NO_GEOREFERENCE, str(error)) from None
         return transform, crs
 
@@ -254,14 +257,20 @@ class Cog:
         except Unreadable:
             self._blame()
             raise
-        except MemoryError:
-            self._blame()
-            raise Unreadable(Reason.TOO_LARGE, NO_MEMORY) from None
         except Exception as error:  # noqa: BLE001  # GDAL's have no public base class, decoders raise anything
             self._blame()
+            if _is_lack_of_memory(error):
+                raise Unreadable(Reason.TOO_LARGE, NO_MEMORY) from None
             raise Unreadable(Reason.DAMAGED, str(error)) from None
         self._blame()
 
     def _blame(self) -> None:
         if self.source.failure is not None:
             raise self.source.failure from None
+
+
+def _is_lack_of_memory(error: BaseException | None) -> bool:
+    """Whether an error came about as Python or GDAL ran out of memory, which says little about the image."""
+    while error is not None and not isinstance(error, MemoryError | CPLE_OutOfMemoryError):
+        error = error.__cause__
+    return error is not None

@@ -18,7 +18,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
-from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, PASSING, Reason, Unreadable
+from oam_mosaic_assets.core.imagery.outcome import BEYOND_ITS_END, NO_MEMORY, PASSING, Reason, Unreadable
 from oam_mosaic_assets.gateways.imagery.addresses import target_of
 from oam_mosaic_assets.gateways.imagery.hosts import Answer, Hosts
 
@@ -359,6 +359,8 @@ class _Opened(io.RawIOBase):
             return read(*asked)
         except Unreadable as failure:
             self._source.failure = failure
+        except MemoryError:
+            self._source.failure = Unreadable(Reason.TOO_LARGE, NO_MEMORY)
         except Exception as error:  # noqa: BLE001  # C cannot pass it on; `failure` does
             self._source.failure = Unreadable(Reason.DAMAGED, repr(error))
         return nothing

@@ -17,7 +17,7 @@ from rasterio.warp import reproject, transform
 from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.imagery.blocks import WORLD, Window, in_pixels, window_of
 from oam_mosaic_assets.core.imagery.chip import within
-from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.core.imagery.outcome import NO_MEMORY, Reason, Unreadable
 from oam_mosaic_assets.core.imagery.pixels import straightened
 from oam_mosaic_assets.core.imagery.warp import HALF_WORLD
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
@@ -519,3 +519,16 @@ def test_an_image_in_a_bucket_is_read_as_a_stranger_reads_it(ceph: CephServer, t
         with pytest.raises(Unreadable) as refused:
             Source(f"s3://{bucket}/{name}", Hosts(rules)).opened()
         assert refused.value.reason in {reason, Reason.FORBIDDEN}
+
+
+def test_what_fails_for_lack_of_memory_is_not_said_to_lack_a_georeference(
+    nginx: Nginx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starved(*_: object) -> None:
+        raise MemoryError
+
+    write_image(nginx.root / "starved.tif", PLACE, Writing(bands=PLACE.colours()))
+    monkeypatch.setattr("oam_mosaic_assets.gateways.imagery.cog.project", starved)
+    with pytest.raises(Unreadable) as refused:
+        opened(nginx, "starved.tif")
+    assert (refused.value.reason, refused.value.detail) == (Reason.TOO_LARGE, NO_MEMORY)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from oam_mosaic_assets.core.imagery.outcome import Reason, Unreadable
+from oam_mosaic_assets.core.imagery.state import Looked
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 from oam_mosaic_assets.gateways.imagery.hosts import Hosts
 from oam_mosaic_assets.gateways.imagery.source import (
@@ -523,3 +524,14 @@ def test_gdal_is_shown_one_file_and_its_failures_wait_outside(host: ScriptedHost
     assert opened.read(100_000) == b""
     assert source.failure is not None
     assert source.failure.reason is Reason.MISSING
+
+
+def test_what_fails_for_lack_of_memory_is_not_said_to_be_damaged(host: ScriptedHost) -> None:
+    class Starved(Source):
+        def read(self, start: int, length: int) -> bytes:
+            raise MemoryError(start, length)
+
+    source = Starved(host.address(), Hosts(Rules(private_hosts=frozenset({host.host}))))
+    assert AsFile(source).open(AsFile.NAME).read(4) == b""
+    assert source.failure is not None
+    assert not Looked(reason=source.failure.reason, detail=source.failure.detail).lies_in_file
