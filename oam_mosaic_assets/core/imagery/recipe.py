@@ -16,7 +16,7 @@ import shapely
 from oam_mosaic_assets.core.geometry import Area
 from oam_mosaic_assets.core.imagery.blocks import BLOCK_ZOOM, FINEST, PARTITION_ZOOM, STEP, Tile
 
-VERSION: Final = 7
+VERSION: Final = 8
 """Version of how pixels are made; incremented by every change that alters them."""
 
 QUALITY: Final = 75

@@ -43,6 +43,7 @@ _CHUNK: Final = 1024
 """Side in pixels of a square as large as what is read at once."""
 
 _MERCATOR: Final = CRS.from_epsg(3857)
+_DEGREES: Final = CRS.from_epsg(4326)
 
 ENVIRONMENT: Final = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -155,7 +156,7 @@ class Cog:
         found = project(_MERCATOR, self._crs, x.ravel().tolist(), y.ravel().tolist())
         east, north = (np.array(each).reshape(x.shape) for each in found)
         width, height = self._base.width, self._base.height
-        if turn := 360.0 if self._crs.is_geographic else 2.0 * HALF_WORLD if self._crs == _MERCATOR else 0.0:
+        if turn := self._turn:
             middle = self._at(width / 2.0, height / 2.0)[0]
             east = east + turn * np.round((middle - east) / turn)
         inverse = ~self._transform
@@ -163,6 +164,23 @@ class Cog:
             columns = inverse.a * east + inverse.b * north + inverse.c
             rows = inverse.d * east + inverse.e * north + inverse.f
         return np.stack([columns, rows])
+
+    @cached_property
+    def _turn(self) -> float:
+        """How much further east the same place is after a turn round the world; 0 if that differs.
+
+        In a cylindrical CRS it does not: how far east a place is depends on its longitude alone.
+        """
+        if self._crs.is_geographic:
+            return 360.0
+        if self._crs == _MERCATOR:
+            return 2.0 * HALF_WORLD
+        try:  # thirds of a turn, since they cover two of them wherever the CRS cuts the world
+            east, _ = project(_DEGREES, self._crs, [-120.0, 0.0, 120.0] * 2, [0.0] * 3 + [50.0] * 3)
+        except Exception:  # noqa: BLE001  # as in `_told`; most others are not for all of the world
+            return 0.0
+        turn = 1.5 * float(np.ptp(east[:3]))
+        return turn if math.isfinite(turn) and np.allclose(east[:3], east[3:], rtol=0.0, atol=1e-3) else 0.0
 
     def _reduced(self, opened: Any, factor: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> Pixels:
         """Its pixels in a range of columns and rows, reduced by `factor`; the range counts reduced pixels."""

@@ -299,8 +299,18 @@ def test_windows_fit_together_without_seams(nginx: Nginx) -> None:
         ImageOf(crs="EPSG:4326", transform=Affine(4e-5, 0, 179.99, 0, -4e-5, 1.0), size=(700, 600)),
         ImageOf(crs="EPSG:4326", transform=Affine(4e-5, 0, -180.01, 0, -4e-5, 1.0), size=(700, 600)),
         ImageOf(crs="EPSG:3857", transform=Affine(4, 0, 20_037_000, 0, -4, 100_000), size=(700, 600)),
+        ImageOf(crs="EPSG:3395", transform=Affine(4, 0, 20_037_000, 0, -4, 5_500_000), size=(700, 600)),
+        ImageOf(crs="EPSG:6933", transform=Affine(4, 0, -17_369_000, 0, -4, 100_000), size=(700, 600)),
     ],
-    ids=["zone 60", "zone 1", "degrees beyond 180", "degrees beyond -180", "Web Mercator beyond the map"],
+    ids=[
+        "zone 60",
+        "zone 1",
+        "degrees beyond 180",
+        "degrees beyond -180",
+        "Web Mercator beyond the map",
+        "World Mercator beyond the map",
+        "EASE-Grid beyond the map",
+    ],
 )
 def test_an_image_across_the_antimeridian_is_seen_at_both_ends_of_the_map(
     nginx: Nginx, image: ImageOf
