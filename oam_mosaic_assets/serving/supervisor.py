@@ -81,7 +81,7 @@ class Supervisor:
         try:
             self._claim_folder()
             try:
-                self._front.open(self._health_of(None))
+                self._front.open(self._health_of(None, ""))
             except BaseException:
                 self._stop()
                 raise
@@ -186,7 +186,8 @@ class Supervisor:
 
     def _tell(self) -> None:
         """Update what `/health` answers, if it can be written; nothing else depends on it."""
-        for trouble in self._troubles_of(lambda: self._front.tell(self._health_of(self._current))):
+        told = self._health_of(self._current, self._trouble)
+        for trouble in self._troubles_of(lambda: self._front.tell(told)):
             self._say_trouble(f"The health status cannot be written: {trouble}")
 
     def watch(self) -> None:
@@ -257,8 +258,10 @@ class Supervisor:
             self._number, self._folder, pointer, self._sources(pointer),
             store=self._store, martin=self._martin, addresses=self._addresses, log=self._log,
         )  # fmt: skip
+        is_again = self._current is not None and pointer.build == self._current.pointer.build
+        trouble = self._trouble if is_again else ""  # of another release none is known yet
         try:
-            self._front.turn_to(new, self._health_of(new))
+            self._front.turn_to(new, self._health_of(new, trouble))
         except BaseException:
             new.end()
             raise
@@ -267,17 +270,17 @@ class Supervisor:
         self._current = new
         self._log.info("serving %s after %.1f s", pointer.build, time.monotonic() - started)
 
-    def _health_of(self, generation: Generation | None) -> dict[str, Any]:
+    def _health_of(self, generation: Generation | None, trouble: str) -> dict[str, Any]:
         pointer = generation.pointer if generation else None
         return {
-            "status": ("ok" if not self._trouble else "degraded") if pointer else "nothing can be served yet",
+            "status": ("ok" if not trouble else "degraded") if pointer else "nothing can be served yet",
             "pointer": f"{self._settings.keys.pointer} in {self._store.origin}",
             "build": pointer.build if pointer else None,
             "snapshot_taken_at": pointer.snapshot_taken_at if pointer else None,
             "published_at": pointer.published_at if pointer else None,
             "images": pointer.images if pointer else None,
             "raster_coverage": bool(generation and generation.raster),
-            "trouble": self._trouble or None,
+            "trouble": trouble or None,
             "asked_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 

@@ -82,7 +82,10 @@ def test_nothing_is_served_until_something_is_published(
     server.until(lambda: "latest.json in " in str(server.health()["trouble"]))
     assert "is not there, or the public may not read it." in server.health()["trouble"]
     release(store, FIRST, mosaic)
-    server.serves(FIRST)
+    end = time.monotonic() + 30.0
+    while (first := server.health())["build"] is None:
+        assert time.monotonic() < end
+    assert (first["status"], first["trouble"]) == ("ok", None), "what there was is over"
     assert server.ask(0, TILE).content == tile_of(mosaic)
     assert server.ask(0, "/health").status == 200
 
