@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from oam_mosaic_assets.core.product import JSON, PMTILES
-from oam_mosaic_assets.core.release import TILEJSON, Keys, Pointer, as_json, tilejson_address
+from oam_mosaic_assets.core.release import TILEJSON, Keys, NewerFormat, Pointer, as_json, tilejson_address
 from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
 from oam_mosaic_assets.gateways.ownership import build_shown
@@ -71,7 +71,9 @@ class PublicKeys:
         except ValueError as error:
             raise StoreRefused(
                 f"{self.keys.pointer} in {self.store.origin} cannot be read: {error}.",
-                hint="Check who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
+                hint="A newer version published it: upgrade this one."
+                if isinstance(error, NewerFormat)
+                else "Check who wrote it; move it away if nothing needs it, or choose another MOSAIC_PREFIX.",
             ) from None
 
     def differences(self, pointer: Pointer) -> list[str]:

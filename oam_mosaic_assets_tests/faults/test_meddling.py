@@ -48,9 +48,19 @@ def test_a_public_object_that_was_deleted_is_noticed_and_repaired(site: Site, ke
     site.recovers(before)
 
 
-def test_a_pointer_that_is_not_ours_is_refused_and_left_alone(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("foreign", "said", "advice"),
+    [
+        (b'{"latest": "somebody\'s own"}', "cannot be read: it is not a pointer", "Check who wrote it"),
+        (b'{"format": 99}', "cannot be read: it is of format 99", "upgrade this one"),
+    ],
+    ids=["somebody else", "a newer version"],
+)
+def test_a_pointer_that_is_not_ours_is_refused_and_left_alone(
+    site: Site, foreign: bytes, said: str, advice: str
+) -> None:
     before = site.published()
-    pointer, foreign = site.keys.pointer, b'{"latest": "somebody\'s own"}'
+    pointer = site.keys.pointer
     ours, _ = site.store.get_bytes(pointer) or (b"", None)
     site.store.put_bytes(pointer, foreign, ARCHIVE, public=True)
 
@@ -58,8 +68,8 @@ def test_a_pointer_that_is_not_ours_is_refused_and_left_alone(site: Site) -> Non
 
     assert not outcome.success
     assert outcome.kind == "StoreRefused"
-    assert f"{pointer} in {site.store.origin} cannot be read: it is not a pointer" in outcome.text
-    assert "Check who wrote it" in outcome.text
+    assert f"{pointer} in {site.store.origin} {said}" in outcome.text
+    assert advice in outcome.text
     assert outcome.exit_code == 2
     assert site.store.read_publicly(pointer) == foreign
     site.store.put_bytes(pointer, ours, ARCHIVE, public=True)
