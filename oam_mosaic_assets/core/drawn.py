@@ -181,7 +181,7 @@ def read_drawn(
 
 
 class _Tile(NamedTuple):
-    """A tile, or a run of equal ones, and the names of the images that it draws, in drawing order."""
+    """A tile, or a run of equal ones, and the names of the images that it draws."""
 
     tile_id: int
     run_length: int

@@ -35,12 +35,9 @@ from oam_mosaic_assets.core.tile_writing import (
     shapes_of_rings,
     tile_of_images,
 )
-from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
+from oam_mosaic_assets.core.tiling import EXTENT, PIXEL, PIXELS, TilingPlan
 
 Numbers = NDArray[np.int64]
-
-_PIXEL: Final = EXTENT // PIXELS
-"""Edge of a pixel, tile units."""
 
 _ROUNDING: Final = 2.0**-20
 """In pixels; errors of rounding are far smaller."""
@@ -51,7 +48,7 @@ _SIMPLIFIED: Final = 1.0
 _CORNERS_TOGETHER: Final = 2**16
 """Corners of all outlines that are cut in one batch: some tens of megabytes."""
 
-_SQUARE: Final = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * _PIXEL
+_SQUARE: Final = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * PIXEL
 """Corners of a pixel, clockwise on the screen."""
 
 
@@ -241,7 +238,7 @@ def _counted(corner: Numbers, count: Numbers) -> list[Counted]:
     """
     order = np.argsort(count, kind="stable")
     corner, count = corner[order], count[order]
-    points = (corner[:, None, :] * _PIXEL + _SQUARE).reshape(-1, 2)
+    points = (corner[:, None, :] * PIXEL + _SQUARE).reshape(-1, 2)
     begins = np.flatnonzero(np.diff(count, prepend=0))
     drawn = shapes_of_rings(points, np.full(len(corner), len(_SQUARE)), begins)
     counts = map(count_of_layer, count[begins].tolist())

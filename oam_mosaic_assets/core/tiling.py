@@ -26,6 +26,9 @@ MITRE: Final = 5.0
 PIXELS: Final = 256
 """Pixels along a tile's edge; low zooms are true to a pixel."""
 
+PIXEL: Final = EXTENT // PIXELS
+"""Edge of a pixel, tile units."""
+
 RECIPE: Final = 7
 """Incremented whenever the same footprints give different tiles for a reason that no argument of tippecanoe
 shows: `core.low_zooms` or `core.deep_zooms` draws differently, or GeoJSON or a property is written

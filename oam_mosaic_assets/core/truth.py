@@ -26,11 +26,8 @@ from oam_mosaic_assets.core.pixels import Pixels, Points, pixels_touched, touche
 from oam_mosaic_assets.core.reach import gather
 from oam_mosaic_assets.core.snapshot import Names, read_batches
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tiling import EXTENT, PIXELS, TilingPlan
+from oam_mosaic_assets.core.tiling import EXTENT, PIXEL, PIXELS, TilingPlan
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, polygon_rings, read_feature, read_layers
-
-_PIXEL: Final = EXTENT // PIXELS
-"""Edge of a pixel, tile units."""
 
 _CORNERS: Final = 4
 """Points of a square's ring."""
@@ -272,9 +269,9 @@ def _squares(points: Points, sizes: Numbers, counts: Numbers) -> tuple[Numbers, 
         np.minimum.reduceat(points, starts)[is_square],
         np.maximum.reduceat(points, starts)[is_square],
     )
-    if (least % _PIXEL).any() or (most - least != _PIXEL).any() or (sizes[is_square] != _CORNERS).any():
+    if (least % PIXEL).any() or (most - least != PIXEL).any() or (sizes[is_square] != _CORNERS).any():
         raise BrokenTile("a count is drawn otherwise than in squares of a pixel")
-    return (least // _PIXEL).astype(np.int64), counts[is_square]
+    return (least // PIXEL).astype(np.int64), counts[is_square]
 
 
 def _pixels_at(points: Points, side: int) -> Numbers:

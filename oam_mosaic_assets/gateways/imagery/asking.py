@@ -85,14 +85,15 @@ class Asking:
         ]
         failed = [each for each in due if self.looked[each].reason]
         failed.sort(key=lambda each: self.looked[each].looked_at)
-        self._look(workers, [each for each in due if not self.looked[each].reason], lambda: False)
+        others = [each for each in due if not self.looked[each].reason]
+        self._look(workers, others, lambda: self._budget.is_spent)
         self._look(workers, failed, self._budget.tenth())
 
     def _look(self, workers: Workers, readings: Iterable[str], is_over: Callable[[], bool]) -> None:
         jobs = deque(self._job(each) for each in readings)
 
         def next_job(may_begin: Callable[[Job], bool]) -> Job | None:
-            while not (self._budget.is_spent or is_over()) and (job := next_of(jobs, may_begin)) is not None:
+            while not is_over() and (job := next_of(jobs, may_begin)) is not None:
                 if self._faults[job.host] < GIVEN_UP:
                     return job
                 self.learn(job.tag, _left_alone(job.host), looked_only=True)
