@@ -1,14 +1,17 @@
-"""Archives to serve: mosaics of the small world, and its raster coverage."""
+"""Archives to serve, mosaics of the small world and its raster coverage; a store, and a server of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from oam_mosaic_assets.core.coverage import CoveragePlan
+from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets_tests.core.pictures import covered
 from oam_mosaic_assets_tests.core.scene import IMAGES, PLAIN, made_from
+from oam_mosaic_assets_tests.servers.tiles import Serving, serving
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +38,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same coverage, with every touched tile filled."""
     folder = tmp_path_factory.mktemp("served") / "whole"
     return covered(IMAGES, folder, plan=CoveragePlan(way="whole")).archive
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def server(tmp_path: Path, store: FolderStore) -> Iterator[Serving]:
+    with serving(tmp_path / "serve", {"MOSAIC_STORE": str(store.root)}) as running:
+        yield running
