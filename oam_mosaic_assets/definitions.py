@@ -38,7 +38,7 @@ from oam_mosaic_assets.core.product import (
     WHOLE,
 )
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.gateways.allocator import give_back_freed_memory, leave_loaded_code_alone
+from oam_mosaic_assets.gateways.allocator import collect_seldom, give_back_freed_memory
 from oam_mosaic_assets.gateways.control_groups import processors
 from oam_mosaic_assets.gateways.from_settings import (
     catalogue_of,
@@ -195,7 +195,7 @@ def _io_manager(manager: ObjectStoreIOManager) -> dg.IOManagerDefinition:
         required_resource_keys={"scratch", "releases"}, description=manager.__doc__
     )
     def object_store_io_manager(context: dg.InitResourceContext) -> Iterator[ObjectStoreIOManager]:
-        leave_loaded_code_alone()
+        collect_seldom()
         yield manager
         discard_at_the_end(context)
 

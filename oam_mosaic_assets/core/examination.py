@@ -20,7 +20,7 @@ from oam_mosaic_assets.core.placement import chosen_by_digest, places_of
 from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import Names, as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.core.truth import LowZoom, examine_low_zooms
+from oam_mosaic_assets.core.truth import examine_low_zooms
 
 
 def examine(
@@ -50,7 +50,8 @@ def examine(
             # the last zoom holds more than half of all tiles
             others = aside(_all_but_the_last_zoom, archive, footprints, plan, snapshot)
             last = _seen(opened, footprints, plan, snapshot, names, is_last=True, on_progress=on_progress)
-            first, low_zooms = others()
+            low_zooms = examine_low_zooms(opened, footprints, plan)
+            first = others()
             on_progress(1.0)
             drawn, placed = first.drawn.then(last.drawn), [*first.placed, *last.placed]
             if plan.zoom_max not in drawn.tiles:
@@ -75,12 +76,10 @@ class _Seen(NamedTuple):
     placed: list[Verdict]
 
 
-def _all_but_the_last_zoom(
-    archive: Path, footprints: Path, plan: TilingPlan, snapshot: str
-) -> tuple[_Seen, list[LowZoom]]:
+def _all_but_the_last_zoom(archive: Path, footprints: Path, plan: TilingPlan, snapshot: str) -> _Seen:
     with open_archive(archive) as opened:
         seen = _seen(opened, footprints, plan, snapshot, Names(footprints), is_last=False)
-        return _Seen(seen.drawn.in_short(), seen.placed), examine_low_zooms(opened, footprints, plan)
+        return seen._replace(drawn=seen.drawn.in_short())
 
 
 def _seen(

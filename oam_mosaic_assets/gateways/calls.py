@@ -25,7 +25,7 @@ from uuid import uuid4
 
 from oam_mosaic_assets.core.aside import Aside, Result
 from oam_mosaic_assets.errors import TilingFailed
-from oam_mosaic_assets.gateways.allocator import give_back_freed_memory
+from oam_mosaic_assets.gateways.allocator import collect_seldom, give_back_freed_memory
 from oam_mosaic_assets.gateways.children import Program, Running, running
 
 _AHEAD: Final = "--ahead"
@@ -215,6 +215,7 @@ def main() -> None:
 
 def _answer_one(asked: Path) -> None:
     function, args, kwargs = pickle.loads(asked.read_bytes())  # noqa: S301  # written by `call` above
+    collect_seldom()
     try:
         result = function(*args, **kwargs)
     except Exception as raised:
@@ -233,6 +234,7 @@ def _answer_all() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not pass for an answer
     function = pickle.load(sys.stdin.buffer)  # noqa: S301  # written by `_Worker` above
+    collect_seldom()
     while True:
         try:
             value = pickle.load(sys.stdin.buffer)  # noqa: S301

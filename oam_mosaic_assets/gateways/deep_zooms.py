@@ -5,7 +5,6 @@ Those processes load this module and everything it imports, so it holds nothing 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Event
@@ -52,7 +51,6 @@ def in_shares(plan: TilingPlan, lines: Path, wanted: Stretches, targets: Iterabl
 
 
 def _share(plan: TilingPlan, lines: Path, wanted: Stretches, target: Path, share: int, of: int) -> None:
-    gc.disable()  # there are no reference cycles here; looking for them takes a tenth of the time
     tiles = deep_zoom_tiles(lines, plan, wanted, share=share, of=of, on_progress=tell)
     Fragment.written(tiles, target).saved()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -221,3 +222,10 @@ def test_where_the_values_fail_or_nobody_wants_more_all_processes_end() -> None:
     with each_of(NAME, sleep, [0.0, 600.0, 0.0], processes=2) as answers:
         next(answers)
     assert not at_work()
+
+
+def test_what_a_process_has_loaded_is_not_searched_for_cycles(tmp_path: Path) -> None:
+    with calling(NAME, tmp_path) as aside:
+        frozen, threshold = aside(gc.get_freeze_count), aside(gc.get_threshold)
+        assert frozen() > 0
+        assert threshold()[0] > 2_000  # more than any Python's own
