@@ -75,7 +75,10 @@ def show_releases(*, as_json: bool) -> int:
     if public and public not in {each.build for each in there}:
         print(f"{public} is public, but its release is gone")  # noqa: T201
     for build in waiting:
-        print(f"{build} is audited and waiting for a person: oam-mosaic publish {build} --confirm REASON")  # noqa: T201
+        print(  # noqa: T201
+            f"{build} is audited and waits for a person, until a newer build is public or waits instead: "
+            f"oam-mosaic publish {build} --confirm REASON"
+        )
     if hold:
         print(f"{hold}. To end it: oam-mosaic resume")  # noqa: T201
     return 0

@@ -241,7 +241,7 @@ def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shel
     listed = shell.run("releases")
     assert listed.returncode == 0
     assert re.search(
-        r"^(\S+) is audited and waiting for a person: oam-mosaic publish \1 --confirm REASON$",
+        r"^(\S+) is audited and waits for a person, .+: oam-mosaic publish \1 --confirm REASON$",
         listed.stdout,
         re.MULTILINE,
     )
