@@ -118,19 +118,22 @@ class SetAside:
     value: str
 
 
-def read_item(item: Mapping[str, Any], *, row: int, now: datetime) -> Footprint | SetAside:
+def read_item(
+    item: Mapping[str, Any], *, row: int, now: datetime, area: Area | None = None
+) -> Footprint | SetAside:
     """Read one STAC item.
 
     Args:
         item: the whole item. Anything may be wrong with it.
         row: its position in the source, from 1; identifies an item without an id.
         now: the moment of the snapshot, UTC; dates later than `CLOCK_TOLERANCE` after it are not believed.
+        area: its geometry as `drawable` reads it, if that is known by now.
     """
     name = as_id(item.get("id"))
     if name is None:
         return SetAside(f"row {row}", "no_id", shortened(item.get("id")))
     try:
-        geometry = drawable(item.get("geometry"))
+        geometry = drawable(item.get("geometry")) if area is None else area
     except Undrawable as flaw:
         return SetAside(name, flaw.reason, flaw.value)
     properties, assets = _mapping(item.get("properties")), _mapping(item.get("assets"))

@@ -57,7 +57,7 @@ way takes quadratic time, and nests as many calls."""
 _PAIRS_TOGETHER: Final = 2**20
 """The most pairs of sides of an outline that are examined together."""
 
-_HARDLY_AN_AREA: Final = 1e-9
+HARDLY_AN_AREA: Final = 1e-9
 """Square degrees, about ten square metres. Only smaller parts can vanish when drawn on the map."""
 
 _THINNEST: Final = 2.0**-45
@@ -154,7 +154,7 @@ def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
 def _without_what_vanishes(whole: BaseGeometry) -> BaseGeometry:
     """Drop parts so thin that rounding decides where they lie once they are projected to the map's square."""
     parts = shapely.get_parts(whole)
-    if (shapely.area(parts) > _HARDLY_AN_AREA).all():
+    if (shapely.area(parts) > HARDLY_AN_AREA).all():
         return whole
     projected = project(parts, 0)
     return shapely.union_all(parts[shapely.area(projected) > shapely.length(projected) * _THINNEST])

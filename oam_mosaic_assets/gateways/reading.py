@@ -5,13 +5,15 @@ Those processes load this module and everything it imports, so it holds nothing 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterator
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from oam_mosaic_assets.core.footprint import Footprint, SetAside, as_id, read_item
-from oam_mosaic_assets.core.geometry import TAKEN_DOWN
+from oam_mosaic_assets.core.geometry import TAKEN_DOWN, Area
+from oam_mosaic_assets.core.usual_outlines import usual_areas
 from oam_mosaic_assets.gateways.calls import each_of
 from oam_mosaic_assets.gateways.catalogue.source import Batch, Item, Unreadable
 from oam_mosaic_assets.gateways.control_groups import processors
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 WORTH_READERS: Final = 8_000
 """The fewest items worth other processes: fewer take less time to read than processes take to start."""
+
+_TOGETHER: Final = 64
+"""Items that are parsed at a time: their outlines are read together, and a hostile item may be large."""
 
 READERS: Final = 2
 """Processes that read; this one is busy enough storing what they read."""
@@ -54,12 +59,19 @@ def footprints(
 
 def _read(batch: Batch, *, taken_down: Collection[str], now: datetime) -> list[Footprint | SetAside]:
     return [
-        _footprint(item, row, taken_down, now) for row, item in enumerate(batch.items(), start=batch.first)
+        _footprint(item, area, row, taken_down, now)
+        for row, (item, area) in enumerate(_with_usual_areas(batch.items()), start=batch.first)
     ]
 
 
+def _with_usual_areas(items: Iterator[Item | Unreadable]) -> Iterator[tuple[Item | Unreadable, Area | None]]:
+    while some := list(islice(items, _TOGETHER)):
+        areas = usual_areas(None if isinstance(each, Unreadable) else each.get("geometry") for each in some)
+        yield from zip(some, areas, strict=True)
+
+
 def _footprint(
-    item: Item | Unreadable, row: int, taken_down: Collection[str], now: datetime
+    item: Item | Unreadable, area: Area | None, row: int, taken_down: Collection[str], now: datetime
 ) -> Footprint | SetAside:
     if isinstance(item, Unreadable):
         # or it would appear in the list of those set aside
@@ -70,7 +82,7 @@ def _footprint(
         return SetAside(f"row {item.row}", "not_an_item", item.text)
     if as_id(item.get("id")) in taken_down:
         return SetAside("", TAKEN_DOWN, "")
-    return read_item(item, row=row, now=now)
+    return read_item(item, row=row, now=now, area=area)
 
 
 def _names_any(text: str, ids: Collection[str]) -> bool:
