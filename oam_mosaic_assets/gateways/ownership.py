@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 
-from oam_mosaic_assets.core.release import Keys, is_build_name
+from oam_mosaic_assets.core.release import Keys, Pointer, is_build_name
 from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, StoredObject
 
@@ -34,8 +34,17 @@ def build_shown(store: ObjectStore, keys: Keys, present: StoredObject, *, likely
     released = store.keys(keys.releases_root)
     for each in sorted(released, key=lambda each: not each.key.startswith(keys.release(likely))):
         build, _, name = each.key.removeprefix(keys.releases_root).partition("/")
-        if name == product and each.size == present.size and _look_alike(store, each, present):
+        if name == product and _look_alike(store, each, present):
             return build
+    return None
+
+
+def product_shown(store: ObjectStore, pointer: Pointer, present: StoredObject) -> str | None:
+    """The product of the public build that an object shows, whatever the settings say of its key."""
+    for name, key in pointer.released.items():
+        released = store.head(key)
+        if released is not None and _look_alike(store, released, present):
+            return name
     return None
 
 
@@ -107,6 +116,8 @@ def _described_build(store: ObjectStore, keys: Keys, tilejson: str) -> str | Non
 
 
 def _look_alike(store: ObjectStore, one: StoredObject, other: StoredObject) -> bool:
+    if one.size != other.size:
+        return False
     for start in (0, max(0, one.size - _COMPARED)):
         ends = [store.read_publicly(each.key, start=start, length=_COMPARED) for each in (one, other)]
         if ends[0] is None or ends[0] != ends[1]:

@@ -17,7 +17,7 @@ from oam_mosaic_assets.core.product import JSON, PMTILES
 from oam_mosaic_assets.core.release import TILEJSON, Keys, NewerFormat, Pointer, as_json, tilejson_address
 from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed, StoredObject
-from oam_mosaic_assets.gateways.ownership import build_shown
+from oam_mosaic_assets.gateways.ownership import build_shown, product_shown
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.read_back import Expected, read_back
 
@@ -140,8 +140,10 @@ class PublicKeys:
             The new pointer.
         """
         document = as_json(described)
-        parts = [(each.name, each.stored, each.content_type) for each in released]
-        etags = self._write(parts, document, lock, say)
+        copies = [
+            (key, each.stored, each.content_type) for each in released for key in self.keys.fixed(each.name)
+        ]
+        etags = self._write(copies, document, lock, say)
         for each in released:
             for key in self.keys.fixed(each.name):
                 self.read_back(key, each.expected)
@@ -212,7 +214,7 @@ class PublicKeys:
             released: the products that they are turned to.
             lock: the lock held meanwhile; if it is lost, nothing is written.
         """
-        absent = self.absent(released)
+        absent, dropped = self.absent(released), self._dropped()
         try:
             yield
         except PublicationLost:
@@ -220,10 +222,20 @@ class PublicKeys:
         except BaseException:
             # the first failure must be seen, also where the release's own TileJSON is damaged
             with suppress(MosaicError, PreconditionFailed, ValueError, TypeError, RecursionError):
-                self._show_again(absent, lock)
+                self._show_again(absent, dropped, lock)
             raise
 
-    def _show_again(self, absent: Collection[str], lock: PublisherLock) -> None:
+    def _dropped(self) -> dict[str, str]:
+        """The public keys that the settings no longer name, and the product that each still shows."""
+        current = self.current()
+        if current is None:
+            return {}
+        pointer = current[0]
+        others = map(self.store.head, pointer.etags.keys() - {*self.keys.fixed_of(pointer.released)})
+        shown = {each.key: product_shown(self.store, pointer, each) for each in others if each is not None}
+        return {key: name for key, name in shown.items() if name is not None}
+
+    def _show_again(self, absent: Collection[str], dropped: Mapping[str, str], lock: PublisherLock) -> None:
         lock.renew()  # it may have expired while the store was away, and another publisher be at work
         before = self.current()  # read again: it may have been turned, and only the answer lost
         if before is None:
@@ -234,15 +246,20 @@ class PublicKeys:
         if not document or not self.differences(pointer):
             return
         kinds = {name: str(each["content_type"]) for name, each in pointer.products.items()}
-        there = [
-            (name, released, kinds.get(name, PMTILES))
-            for name, key in pointer.released.items()
-            if (released := self.store.head(key))
-        ]
+        there = {
+            name: released for name, key in pointer.released.items() if (released := self.store.head(key))
+        }
         if len(there) == len(pointer.released):
+            shown = [(key, name) for name in there for key in self.keys.fixed(name)]
+            for key in dropped.keys() & pointer.etags:
+                present = self.store.head(key)
+                if present is None or present.etag != pointer.etags[key]:
+                    shown.append((key, dropped[key]))
+            copies = [(key, there[name], kinds.get(name, PMTILES)) for key, name in shown]
             described = as_json(self.described_here(document[0]))
-            etags = self._write(there, described, lock, lambda _: None)
-            self.turn_pointer(replace(pointer, etags=etags), before)
+            etags = self._write(copies, described, lock, lambda _: None)
+            # a key that it no longer stated would never be deleted, nor found by a takedown
+            self.turn_pointer(replace(pointer, etags={**pointer.etags, **etags}), before)
 
     def described_here(self, document: bytes) -> dict[str, Any]:
         """A release's TileJSON, with the archive's fixed address. Raises `ValueError` if it is not JSON."""
@@ -251,19 +268,18 @@ class PublicKeys:
 
     def _write(
         self,
-        released: Sequence[tuple[str, StoredObject, str]],
+        copies: Sequence[tuple[str, StoredObject, str]],
         document: bytes,
         lock: PublisherLock,
         say: Callable[[str], None],
     ) -> dict[str, str]:
-        """Copy products (name, object, content type) to fixed keys and write the TileJSON; returns ETags."""
+        """Copy products to fixed keys (key, object, content type) and write the TileJSON; returns ETags."""
         etags = {}
-        for name, stored, content_type in released:
-            for key in self.keys.fixed(name):
-                say(f"copying to {key}")
-                lock.renew()
-                headers = Headers(content_type, FIXED_CACHING)
-                etags[key] = self.store.copy(stored, key, headers, public=True).etag
+        for key, stored, content_type in copies:
+            say(f"copying to {key}")
+            lock.renew()
+            headers = Headers(content_type, FIXED_CACHING)
+            etags[key] = self.store.copy(stored, key, headers, public=True).etag
         lock.renew()
         key = self.keys.tilejson
         etags[key] = self.store.put_bytes(key, document, Headers(JSON, FIXED_CACHING), public=True).etag

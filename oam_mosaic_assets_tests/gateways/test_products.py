@@ -450,6 +450,47 @@ def test_a_product_that_is_no_longer_made_is_searched_as_long_as_it_is_public(
     assert sorted(found.left) == [first.released[OTHER.name], OTHER.name]
 
 
+@pytest.mark.parametrize("key", [Keys().tilejson, Keys().pointer])
+def test_keys_that_the_settings_dropped_outlast_a_publication_that_failed_and_no_other(
+    releases: Releases, tmp_path: Path, key: str
+) -> None:
+    """Before the pointer is turned, they are deleted; otherwise a takedown has to find them."""
+    store, dropped = releases.store, {"old.pmtiles", OTHER.name}
+    first = published(releases, "y", *BOTH)
+    shown = {each: store.read_publicly(each) for each in dropped}
+    renamed = replace(releases.keys, aliases=(), named={OTHER.name: "new.json"})
+    later = Releases(store, renamed, patience_seconds=0.0)
+
+    with failing_at(store, key), pytest.raises(StoreUnavailable):
+        later.publish(built(later, "b", *BOTH))
+
+    current = later.current()
+    assert current is not None
+    assert current[0].build == first.build
+    assert dropped < current[0].etags.keys()
+    assert later.differences(current[0]) == []
+    assert {each: store.read_publicly(each) for each in dropped} == shown
+    found = purge(later, GONE, folder=tmp_path, say=lambda _: None)
+    assert sorted(found.left) == [first.released[OTHER.name], "new.json", OTHER.name]
+
+    published(later, "c", *BOTH)
+    assert [store.head(each) for each in dropped] == [None, None]
+
+
+def test_an_alias_whose_key_becomes_a_products_shows_the_archive_until_that_is_public(
+    releases: Releases,
+) -> None:
+    published(releases, "a", MOSAIC)
+    taken_over = replace(releases.keys, aliases=(), named={OTHER.name: "old.pmtiles"})
+    later = Releases(releases.store, taken_over, patience_seconds=0.0)
+
+    with failing_at(releases.store, releases.keys.tilejson), pytest.raises(StoreUnavailable):
+        later.publish(built(later, "b", *BOTH))
+
+    shows(releases, "a", MOSAIC)
+    published(later, "c", *BOTH)
+
+
 def test_a_pointer_of_a_version_that_knew_the_archive_only_is_read_and_replaced(
     releases: Releases, tmp_path: Path
 ) -> None:
