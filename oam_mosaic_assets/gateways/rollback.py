@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.history import Release, one_before
 from oam_mosaic_assets.core.names import names_any
 from oam_mosaic_assets.core.product import PMTILES
-from oam_mosaic_assets.core.release import TILEJSON, Pointer
+from oam_mosaic_assets.core.release import TILEJSON, Keys, Pointer
 from oam_mosaic_assets.errors import MosaicError, RollbackRefused
 from oam_mosaic_assets.gateways.history import read_releases
 from oam_mosaic_assets.gateways.ownership import keep_foreign
@@ -76,7 +76,7 @@ def roll_back(
             return before[0], _left_for(before[0].build, there)
         target = _target(build, "" if is_shown_again else before[0].build, there)
         others = [each for each in there if each.build not in {target.build, before[0].build}]
-        found = _whole(releases, target, others, folder)
+        found = _without_taken_keys(releases.keys, _whole(releases, target, others, folder), say)
         lock.renew()
         keep_foreign(
             releases.store,
@@ -93,6 +93,7 @@ def roll_back(
             public.or_as_before(found.parts, lock),
         ):
             stated = before[0] if is_shown_again else found.pointer  # it may have been checked since
+            stated = replace(stated, products=found.pointer.products)
             pointer = public.turn(found.parts, found.described, stated, before, lock, say)
         public.see(pointer, warn)
     say(f"{target.build} is public again at {releases.store.public_address(releases.keys.archive)}")
@@ -166,6 +167,20 @@ def _whole(releases: Releases, target: Release, others: Sequence[Release], folde
     if described is None:
         raise _refused(f"{build} is not intact: its TileJSON is gone or cannot be read", others)
     return _Whole(pointer=target.pointer, parts=parts, described=described)
+
+
+def _without_taken_keys(keys: Keys, found: _Whole, say: Callable[[str], None]) -> _Whole:
+    """Leave out products whose key the settings have given to another one since: one key cannot show both."""
+    products, parts = dict(found.pointer.products), []
+    for each in found.parts:
+        others = {key: keys.product_at(key) for key in keys.fixed(each.name)}
+        taken = next((key for key, name in others.items() if name != each.name), None)
+        if taken is None:
+            parts.append(each)
+        else:
+            say(f"leaving out {each.name}: by the settings, {taken} is a key of {others[taken]}")
+            del products[each.name]
+    return replace(found, pointer=replace(found.pointer, products=products), parts=parts)
 
 
 def _part(releases: Releases, pointer: Pointer, name: str, others: Sequence[Release], folder: Path) -> Part:

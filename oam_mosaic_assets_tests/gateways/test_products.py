@@ -378,6 +378,28 @@ def _fails_once(call: Any) -> Any:
     return meet
 
 
+def test_a_product_whose_key_became_an_alias_is_left_out_of_a_rollback(
+    releases: Releases, tmp_path: Path
+) -> None:
+    first = published(releases, "a", *BOTH)
+    keys = replace(releases.keys, products=(MOSAIC,), aliases=(OTHER.name,))
+    later = Releases(releases.store, keys, patience_seconds=0.0)
+    later.publish(built(later, "b", MOSAIC))
+    said: list[str] = []
+
+    def shown_again() -> None:
+        pointer, _ = roll_back(later, first.build, reason="a look", folder=tmp_path, say=said.append)
+        assert later.differences(pointer) == []
+        assert [*pointer.released] == [ARCHIVE]
+        archive = later.store.read_publicly(first.archive)
+        assert [later.store.read_publicly(key) for key in keys.fixed_archives()] == [archive] * 2
+
+    shown_again()
+    assert "leaving out other.json: by the settings, other.json is a key of global-mosaic.pmtiles" in said
+    later.store.put_bytes(OTHER.name, b"somebody's", Headers("text/plain"), public=True)
+    shown_again()
+
+
 def test_somebody_elses_object_under_a_products_key_is_kept(releases: Releases, tmp_path: Path) -> None:
     store, foreign = releases.store, b"somebody else's"
     store.put_bytes(OTHER.name, foreign, Headers("text/plain"), public=True)
