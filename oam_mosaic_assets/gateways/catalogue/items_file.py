@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -137,9 +138,14 @@ class ItemsFile:
         )
 
     def _all_in_one(self) -> CatalogueRefused:
+        source = shlex.quote(str(self._path))
+        target = shlex.quote(
+            f"{self._path.stem}-lines.ndjson"
+        )  # a shell empties it before the source is read
         return CatalogueRefused(
             f"{self._path} does not hold one item per line, but all in one document",
-            hint=f"Convert it: jq -c '{_ONE_A_LINE}' {self._path} > items.ndjson",
+            hint="Convert it, and set STAC_ITEMS to the new file: "
+            f"gzip -cdf < {source} | jq -c '{_ONE_A_LINE}' > {target}",
         )
 
     def _ours(

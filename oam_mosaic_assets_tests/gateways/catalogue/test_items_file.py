@@ -259,6 +259,25 @@ def test_all_items_in_one_document_are_refused_with_the_way_to_convert_them(path
     assert "jq -c" in refused.value.hint
 
 
+@pytest.mark.parametrize("name", ["items.ndjson", "-lines.ndjson", "it's all; here.json"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_the_way_to_convert_a_file_leaves_it_whole(tmp_path: Path, name: str, pack: Any) -> None:
+    """The shell gets what the hint says; only jq itself is replaced, as it need not be installed."""
+    text = json.dumps([an_item()]).encode()
+    path, packed = tmp_path / name, pack(text)
+    path.write_bytes(packed)
+    with pytest.raises(CatalogueRefused, match="all in one document") as refused:
+        read(path)
+    command = refused.value.hint.partition(": ")[2]
+
+    subprocess.run(["sh", "-euc", f"jq() {{ cat; }}; {command}"], check=True, cwd=tmp_path)
+
+    assert path.read_bytes() == packed
+    (converted,) = {*tmp_path.iterdir()} - {path}
+    assert converted.suffix == ".ndjson"
+    assert converted.read_bytes() == text
+
+
 def test_a_line_without_end_is_not_read_into_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(items_file, "LONGEST_LINE", 1000)
     path.write_bytes(lines_of(an_item("a"), an_item("b", filling="x" * 2000)))
