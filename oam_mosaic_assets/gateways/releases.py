@@ -197,7 +197,8 @@ class Releases:
             try:
                 self._keep_tables(candidate)
                 lock.renew()  # or another publisher's uploads would be swept up
-                sweep(self.store, self.keys, build, self.retention)
+                was_public = before[0] if before else None
+                sweep(self.store, self.keys, build, self.retention, before=was_public)
             except (MosaicError, PreconditionFailed) as error:  # the next publication tidies up as well
                 warn(f"{build} is public, but not everything could be cleaned up afterwards. {error}")
             self.public.see(pointer, warn)

@@ -121,6 +121,11 @@ def shows(releases: Releases, letter: str, *products: Product) -> None:
         assert [store.head(key) for key in keys.fixed(each.name)] == [None]
 
 
+def there(releases: Releases) -> set[str]:
+    """The builds that are released, public or not."""
+    return {each.build for each in read_releases(releases.store, releases.keys)}
+
+
 def back(releases: Releases, build: str, folder: Path) -> Pointer:
     return roll_back(releases, build, reason="a look", folder=folder, say=lambda _: None)[0]
 
@@ -220,7 +225,7 @@ def test_a_build_that_could_not_be_turned_to_is_no_release(
         unreadable(patch, releases.store, OTHER.name)
         with pytest.raises(NotAsPublished):
             releases.publish(built(releases, "b", *BOTH))
-    assert [each.build for each in read_releases(releases.store, releases.keys)] == [first.build]
+    assert there(releases) == {first.build}
 
 
 def test_a_publication_that_was_killed_is_repeated_behind_a_cache(
@@ -241,6 +246,41 @@ def test_a_publication_that_was_killed_is_repeated_behind_a_cache(
 
     shows(releases, "b", *BOTH)
     assert manifest_of(releases, candidate) == manifest
+
+
+def test_the_next_publication_deletes_a_release_whose_publisher_was_killed_before_it_was_public(
+    releases: Releases,
+) -> None:
+    first = published(releases, "a", *BOTH)
+    killed = built(releases, "b", *BOTH)
+    with releases.lock("killed").held(lambda _: None) as lock:
+        releases._release(killed, lock, lambda _: None, before=first.build)
+    assert there(releases) == {first.build, killed.pointer.build}
+
+    third = published(releases, "c", *BOTH)
+
+    assert there(releases) == {first.build, third.build}
+
+
+@pytest.mark.parametrize("is_rolled_back", [False, True])
+def test_a_release_stays_whose_publisher_was_killed_when_it_was_public(
+    releases: Releases,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    is_rolled_back: bool,  # noqa: FBT001  # pytest passes it by name
+) -> None:
+    """Its footprints were not kept, and after a rollback no other release names it."""
+    first = published(releases, "a", *BOTH)
+    with monkeypatch.context() as patch:
+        patch.setattr(releases, "_keep_tables", _fails_once(releases._keep_tables))
+        killed = published(releases, "b", *BOTH)
+    if is_rolled_back:
+        back(releases, first.build, tmp_path)
+        releases.holds.put_back(None)
+
+    third = published(releases, "c", *BOTH)
+
+    assert there(releases) == {first.build, killed.build, third.build}
 
 
 @pytest.mark.parametrize("key", [Keys().release("*", TILEJSON), Keys().pointer])
