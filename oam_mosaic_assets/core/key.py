@@ -1,6 +1,11 @@
 """Which names an object may have in every store."""
 
 
+def is_key(text: str) -> bool:
+    """Whether an object may have this name; see `check_key`."""
+    return text.isprintable() and all(part and not part.startswith(".") for part in text.split("/"))
+
+
 def check_key(key: str) -> str:
     """Return an object's key, if it names the same thing in every store.
 
@@ -9,7 +14,7 @@ def check_key(key: str) -> str:
             (`..` would leave a folder; a folder keeps its own files under such names), or a non-printable
             character.
     """
-    if not key.isprintable() or any(not part or part.startswith(".") for part in key.split("/")):
+    if not is_key(key):
         raise ValueError(
             f"{key!r} is not a key: it needs segments between single slashes, none with a leading dot"
         )

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from oam_mosaic_assets.core.key import check_key
+from oam_mosaic_assets.core.key import check_key, is_key
 from oam_mosaic_assets.errors import DiskFull, StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.object_store import (
     Headers,
@@ -146,12 +146,9 @@ class FolderStore:
     def keys(self, prefix: str) -> Iterator[StoredObject]:
         """See `ObjectStore.keys`."""
         with self._faults("list", prefix):
-            names = sorted(
-                path.relative_to(self.root).as_posix()
-                for path in self._files_near(prefix)
-                if not path.name.startswith(".")
-            )
-            found = [_object_at(self.root / name, name) for name in names if name.startswith(prefix)]
+            near = (path.relative_to(self.root).as_posix() for path in self._files_near(prefix))
+            names = sorted(name for name in near if name.startswith(prefix) and is_key(name))
+            found = [_object_at(self.root / name, name) for name in names]
         return (stored for stored in found if stored is not None)
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -300,8 +297,8 @@ class FolderStore:
                 raise fault
 
         for place, folders, names in os.walk(self._path(folder) if folder else self.root, onerror=fail):
-            if not below:
-                folders.clear()
+            # what lies in folders such as `.rsync-partial` or `.Trash-1000` is no object
+            folders[:] = [each for each in folders if below and not each.startswith(".")]
             yield from (Path(place, name) for name in names)
 
     def _remove_empty_folders_above(self, path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from oam_mosaic_assets.errors import DiskFull, MosaicError, StoreRefused, StoreUnavailable
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, PreconditionFailed
+from oam_mosaic_assets_tests.chain import quick_folder
 
 JSON = Headers("application/json")
 
@@ -189,6 +190,27 @@ def test_an_object_is_not_a_folder_too(store: FolderStore) -> None:
     assert store.get_bytes("c") is None
     assert [stored.key for stored in store.keys("")] == ["a", "c/d"]
     assert files_in(store.root) == [".lock", "a", "c/d"]
+
+
+@pytest.mark.parametrize("name", [".rsync-partial/a", "b/.AppleDouble/a", "b/two\nlines", "b/\udcff"])
+def test_a_file_that_no_key_can_name_is_no_object(store: FolderStore, name: str) -> None:
+    """Other programs leave theirs: what is listed must be an object that can be read and deleted."""
+    stored = store.put_bytes("b/a", b"", JSON)
+    (store.root / name).parent.mkdir(exist_ok=True)
+    (store.root / name).write_bytes(b"theirs")
+
+    assert list(store.keys("")) == [stored]
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_folder_that_no_key_can_name_need_not_be_readable() -> None:
+    """As the trash of another user, at the root of a volume."""
+    with quick_folder() as volume:
+        store = FolderStore(volume)
+        stored = store.put_bytes("a", b"", JSON)
+        (volume / ".Trash-1000").mkdir(mode=0)
+
+        assert list(store.keys("")) == [stored]
 
 
 @pytest.mark.parametrize(

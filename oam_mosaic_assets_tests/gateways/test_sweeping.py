@@ -84,3 +84,17 @@ def test_what_a_killed_publisher_left_goes_though_a_folder_beside_it_may_not_be_
         sweep(FolderStore(volume), KEYS, PUBLIC, Retention())
 
         assert not left.exists()
+
+
+def test_another_programs_file_beside_staged_ones_is_left_alone(tmp_path: Path) -> None:
+    """As rsync leaves one, if it was interrupted while it copied a store."""
+    store, staged = FolderStore(tmp_path), KEYS.staging(PUBLIC, ARCHIVE)
+    store.put_bytes(staged, b"", Headers("application/vnd.pmtiles"))
+    theirs = tmp_path / KEYS.staging(PUBLIC, ".rsync-partial") / "theirs"
+    theirs.parent.mkdir()
+    theirs.touch()
+
+    sweep(store, KEYS, NEXT, Retention())
+
+    assert store.head(staged) is None
+    assert theirs.exists()
