@@ -268,9 +268,16 @@ class Releases:
         ):
             hint = "Nothing needs to be done; the newer mosaic stays public."
             if public > datetime.now(UTC):
+                there = {each.build for each in read_releases(self.store, self.keys)}
+                way_out = (
+                    "run `oam-mosaic rollback`, then `oam-mosaic resume`, and build again"
+                    if there - {before[0].build}
+                    else f"move {self.keys.pointer} in {self.store.origin} away, as there is no other build "
+                    "to go back to, and build again"
+                )
                 hint = (
                     "That is in the future by this machine's clock: set the clock. If the other clock was "
-                    "ahead instead, run `oam-mosaic rollback`, then `oam-mosaic resume`, and build again."
+                    f"ahead instead, {way_out}."
                 )
             raise PublicationLost(
                 f"The public mosaic {before[0].build} shows the catalogue of {before[0].snapshot_taken_at}; "

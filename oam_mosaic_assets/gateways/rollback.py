@@ -64,8 +64,10 @@ def roll_back(
         before = public.current()
         there = read_releases(releases.store, releases.keys)
         if before is None:
-            lost = releases.differences(None)
-            raise _refused(lost[0] if lost else "Nothing has been published here yet", [])
+            lost = releases.differences(None) or ["Nothing has been published here yet"]
+            raise RollbackRefused(
+                f"{lost[0]}. Nothing public has changed.", hint="Publish a new build: oam-mosaic build."
+            )
         is_repeated = build is None and releases.holds.gives(_why(before[0].build, reason))
         if is_repeated:
             build = before[0].build

@@ -219,6 +219,31 @@ def test_a_mosaic_from_the_future_is_not_taken_for_a_newer_one(site: Site) -> No
     site.recovers(before)
 
 
+def test_the_only_mosaic_from_the_future_is_got_rid_of_as_the_error_says(new_site: Site) -> None:
+    """The first machine's clock was ahead, so there is nothing to roll back to."""
+    site = new_site
+
+    def refused() -> str:
+        ahead = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        later = replace(site.stays_whole(), snapshot_taken_at=ahead, checked_at=ahead)
+        site.store.put_bytes(site.keys.pointer, later.to_json(), JSON, public=True)
+        outcome = site.run()
+        assert outcome.kind == "PublicationLost"
+        return outcome.text + str(outcome.metadata)
+
+    assert site.run().success
+    told = refused()
+    assert f"move {site.keys.pointer} in {site.store.origin} away" in told
+    assert "rollback" not in told
+
+    site.store.delete([site.keys.pointer])
+    assert site.run().success
+
+    told = refused()
+    assert "run `oam-mosaic rollback`" in told
+    assert "away" not in told
+
+
 def test_a_build_whose_staging_a_faster_publisher_took_away_says_so(site: Site) -> None:
     """The other build began later but read the catalogue earlier."""
     before = site.published()

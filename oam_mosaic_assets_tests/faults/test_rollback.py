@@ -291,6 +291,21 @@ def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(any_n
     assert site.stays_whole() == second
 
 
+def test_where_nothing_says_what_is_public_a_build_is_what_helps(new_site: Site) -> None:
+    site = new_site
+    advice = "Publish a new build: oam-mosaic build."
+    assert advice in rolled_back(site).text
+    before = published(site, IMAGES)
+    site.store.delete([site.keys.pointer])
+
+    told = rolled_back(site).text
+
+    assert f"although there are releases; the last is {before.build}" in told
+    assert advice in told
+    assert "no other build" not in told
+    published(site, IMAGES)
+
+
 def test_the_public_build_is_shown_again_though_publication_is_held(any_new_site: Site) -> None:
     """No build may mend what somebody overwrote while the hold lasts that a rollback left."""
     site = any_new_site
