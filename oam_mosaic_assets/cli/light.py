@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 from oam_mosaic_assets.cli.releases import say
 from oam_mosaic_assets.core.freshness import judge_freshness
 from oam_mosaic_assets.core.tiling import TilingPlan
-from oam_mosaic_assets.errors import ArchiveUnreadable, DiskFull, SettingsError, StoreRefused
+from oam_mosaic_assets.errors import (
+    ArchiveUnreadable,
+    CatalogueRefused,
+    CatalogueUnavailable,
+    DiskFull,
+    SettingsError,
+    StoreRefused,
+)
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
@@ -31,7 +38,7 @@ _LABELS = {"text": "state", "tilejson": "TileJSON", "sha256": "SHA-256"}
 
 
 def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
-    """Print what is public and whether it can be trusted; returns 0 if it can, else 1."""
+    """Print what is public and whether it can be trusted; returns 0 if it can and all was told, else 1."""
     settings = Settings.read()
     releases = Releases(store_of(settings), settings.keys)
     pointer, differences = releases.looked_at(say)
@@ -41,7 +48,11 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     is_asked = ask_catalogue and not settings.test_mode  # that shows only part of it
     compared = pointer if is_asked and pointer and pointer.is_comparable(catalogue.kind) else None
     scratch = settings.mosaic_scratch
-    comparison = compare(catalogue, releases, compared, scratch=scratch) if compared else None
+    comparison, untold = None, ""
+    try:
+        comparison = compare(catalogue, releases, compared, scratch=scratch) if compared else None
+    except (CatalogueUnavailable, CatalogueRefused) as error:  # what is public can be told all the same
+        untold = f"--catalogue: not compared. {error.message.rstrip('.')}. {error.hint}"
     verdict = judge_freshness(
         pointer,
         differences=differences,
@@ -67,7 +78,9 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     if is_asked and not compared:
         why = "the public mosaic shows another source" if pointer else "nothing is public"
         facts["remarks"].append(f"--catalogue: not compared, as {why}.")
-    if compared and comparison is None:
+    if untold:
+        facts["remarks"].append(untold)
+    elif compared and comparison is None:
         facts |= {"text": f"{verdict.text}; the catalogue does not say how many it holds", "catalogued": None}
     if pointer:
         address = releases.store.public_address
@@ -84,7 +97,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
             "products": [address(key) for name in pointer.released for key in settings.keys.fixed(name)],
         }
     _print(facts, as_json=as_json)
-    return 0 if verdict.passed else 1
+    return 0 if verdict.passed and not untold else 1
 
 
 def _takedowns(releases: Releases) -> tuple[int, list[str]]:

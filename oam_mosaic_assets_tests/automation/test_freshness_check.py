@@ -314,6 +314,31 @@ def test_what_is_compared_is_copied_to_the_scratch_folder_if_that_can_be_used(
     assert elsewhere.command("status") == 0
 
 
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ({"PG_DSN": "postgresql://nobody@127.0.0.1:9/none"}, "127.0.0.1:9/none: Connection refused. Check"),
+        ({"STAC_ITEMS": "/none"}, "/none cannot be opened: No such file or directory. Check"),
+    ],
+    ids=["a database that is down", "a file that is gone"],
+)
+def test_status_tells_what_is_public_though_the_catalogue_cannot_be_asked(
+    site: Site, capfd: pytest.CaptureFixture[str], source: dict[str, str], why: str
+) -> None:
+    build = site.published().build
+    other = replace(site, environment={**site.environment, "STAC_ITEMS": "", **source})
+    capfd.readouterr()
+
+    assert other.command("status", "--catalogue", "--json") == 1
+
+    stated = json.loads(capfd.readouterr().out)
+    assert (stated["build"], stated["fresh"]) == (build, True)
+    assert not {"lacking", "departed", "catalogued"} & stated.keys()
+    (remark,) = [each for each in stated["remarks"] if each.startswith("--catalogue: not compared. ")]
+    assert why in remark
+    assert other.command("status") == 0
+
+
 def test_status_says_why_nothing_is_compared(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
     sample = {**site.environment, "STAC_ITEMS": "", "MOSAIC_STORE": str(site.folder / "sample")}
     assert replace(site, environment=sample).run().success
