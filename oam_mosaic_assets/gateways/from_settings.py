@@ -122,6 +122,7 @@ def pgstac_of(settings: Settings, *, patient: bool = True) -> PgstacCatalogue:
         _revealed(settings.pg_dsn) or stated,
         settings.collection,
         statement_timeout_seconds=seconds if patient else min(seconds, HASTY_STATEMENT_SECONDS),
+        can_be_raised=patient or seconds < HASTY_STATEMENT_SECONDS,
     )
 
 

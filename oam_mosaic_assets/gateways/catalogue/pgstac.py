@@ -141,6 +141,7 @@ class PgstacCatalogue:
             `user`, `password`, `dbname`). What it leaves out, libpq fills in as it does for psql.
         collection: the collection's id.
         statement_timeout_seconds: how long the server may take for the count, or for the next thousand items.
+        can_be_raised: whether it would be longer if PG_STATEMENT_TIMEOUT were.
 
     Attributes:
         database: HOST:PORT/DATABASE.
@@ -157,11 +158,13 @@ class PgstacCatalogue:
         collection: str,
         *,
         statement_timeout_seconds: float = 600,
+        can_be_raised: bool = True,
     ) -> None:
         parts = _parts(connection) if isinstance(connection, str) else dict(connection)
         self._parts: dict[str, Any] = _CONNECTION | parts
         self._collection = collection
         self._timeout = f"{round(statement_timeout_seconds * 1000)}ms"
+        self._can_be_raised = can_be_raised
         self.database = _place(parts)
 
     def __repr__(self) -> str:
@@ -279,7 +282,8 @@ class PgstacCatalogue:
         where = "Check its host in PGHOST or PG_DSN, and check" if "resolve host" in told else "Check"
         hint = f"{where} that the database is up and reachable, then run again."
         if error.sqlstate == _CANCELLED:
-            hint = "Find out what keeps the database busy, or raise PG_STATEMENT_TIMEOUT; then run again."
+            more_time = ", or raise PG_STATEMENT_TIMEOUT" if self._can_be_raised else ""
+            hint = f"Find out what keeps the database busy{more_time}; then run again."
         if error.sqlstate == _OUTPACED:
             hint = "Read the primary, or raise max_standby_streaming_delay of this standby; then run again."
         failure = CatalogueUnavailable(message, hint=hint)

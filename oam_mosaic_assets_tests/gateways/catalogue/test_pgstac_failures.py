@@ -12,7 +12,9 @@ import psycopg
 import pytest
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
+from oam_mosaic_assets.gateways import from_settings
 from oam_mosaic_assets.gateways.catalogue.pgstac import PgstacCatalogue
+from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.gateways.catalogue.items import MANY, an_item, everything_told
 from oam_mosaic_assets_tests.servers.pgstac_items import COLLECTION, load_items
 from oam_mosaic_assets_tests.servers.ports import free_port
@@ -126,6 +128,24 @@ def test_a_statement_that_takes_too_long_is_given_up(database: PgstacDatabase) -
             hasty.count()
 
     assert patient.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("most", "patient", "is_advised"), [(1, False, False), (2, False, True), (1, True, True)]
+)
+def test_more_time_is_advised_only_where_the_setting_would_give_it(
+    database: PgstacDatabase, monkeypatch: pytest.MonkeyPatch, most: int, *, patient: bool, is_advised: bool
+) -> None:
+    load_items(database, [an_item("a")])
+    monkeypatch.setattr(from_settings, "HASTY_STATEMENT_SECONDS", most)
+    settings = Settings.read({**database.environment, "PG_STATEMENT_TIMEOUT": "1"})
+    catalogue = from_settings.pgstac_of(settings, patient=patient)
+    with database.connect() as connection, connection.transaction():
+        connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(CatalogueUnavailable, match="statement timeout") as unavailable:
+            catalogue.count()
+
+    assert ("raise PG_STATEMENT_TIMEOUT" in unavailable.value.hint) is is_advised
 
 
 def test_a_server_that_ends_idle_transactions_waits_for_what_is_done_in_between(
