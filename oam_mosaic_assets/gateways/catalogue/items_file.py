@@ -139,9 +139,8 @@ class ItemsFile:
 
     def _all_in_one(self) -> CatalogueRefused:
         source = shlex.quote(str(self._path))
-        target = shlex.quote(
-            f"{self._path.stem}-lines.ndjson"
-        )  # a shell empties it before the source is read
+        # not the source itself, as a shell empties the target first
+        target = shlex.quote(f"{self._path.stem}-lines.ndjson")
         return CatalogueRefused(
             f"{self._path} does not hold one item per line, but all in one document",
             hint="Convert it, and set STAC_ITEMS to the new file: "
