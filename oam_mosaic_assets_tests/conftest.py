@@ -30,8 +30,8 @@ settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the viewer's tests first: a file of them takes a browser minutes, and one worker runs all of it."""
-    items.sort(key=lambda item: "viewer" not in item.path.parts)
+    """Run first what keeps one worker busy for minutes, or it would be at work long after all others."""
+    items.sort(key=lambda item: {"viewer", "serving"}.isdisjoint(item.path.parts))
 
 
 @pytest.fixture(scope="session", autouse=True)

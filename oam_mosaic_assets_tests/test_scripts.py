@@ -61,15 +61,38 @@ def test_why_a_suite_of_debian_cannot_be_read_is_said(tmp_path: Path, script: st
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@pytest.mark.parametrize("code", [2, 3, 4, 137])
-def test_tests_that_were_not_all_run_are_no_success(tmp_path: Path, code: int) -> None:
-    project = a_project(tmp_path)
+def having_tested(folder: Path, *, alone: int = 0, beside: int = 0, again: int = 0) -> tuple[int, list[str]]:
+    """Run `scripts/test` with a pytest that ends with these codes; returns its own code, and what was run."""
+    project = a_project(folder)
     (project / "scripts" / "install-test-servers").write_text("#!/bin/sh\n")
     shutil.copyfile(REPOSITORY / "requirements-dev.lock", project / "requirements-dev.lock")
-    pytest_ = f'case "$*" in *numprocesses*) exit {code} ;; esac; echo "4 passed"'
-    environment = prepared(tmp_path, {"pytest": pytest_}, lock="requirements-dev.lock")
-    told = run(project / "scripts" / "test", cwd=tmp_path, **environment)
-    assert (told.returncode, told.stdout) == (code, "")
+    pytest_ = f"""case "$*" in
+    "-m alone") echo alone; exit {alone} ;;
+    *numprocesses*"not alone"*) echo beside; exit {beside} ;;
+    *last-failed*"not alone"*) echo again; exit {again} ;;
+    esac"""
+    environment = prepared(folder, {"pytest": pytest_}, lock="requirements-dev.lock")
+    told = run(project / "scripts" / "test", cwd=folder, **environment)
+    return told.returncode, told.stdout.split()
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 137])
+def test_tests_that_were_not_all_run_are_no_success(tmp_path: Path, code: int) -> None:
+    assert having_tested(tmp_path / "both", beside=code) == (code, ["alone", "beside"])
+    assert having_tested(tmp_path / "alone", alone=code) == (code, ["alone"])
+
+
+@pytest.mark.parametrize(("again", "code"), [(0, 0), (1, 1)])
+def test_a_test_that_failed_beside_others_has_to_pass_by_itself(
+    tmp_path: Path, again: int, code: int
+) -> None:
+    assert having_tested(tmp_path, beside=1, again=again) == (code, ["alone", "beside", "again"])
+
+
+def test_a_test_that_measures_time_may_not_fail_though_all_others_pass(tmp_path: Path) -> None:
+    assert having_tested(tmp_path / "passed") == (0, ["alone", "beside"])
+    assert having_tested(tmp_path / "slow", alone=1) == (1, ["alone", "beside"])
+    assert having_tested(tmp_path / "again", alone=1, beside=1) == (1, ["alone", "beside", "again"])
 
 
 @contextmanager
