@@ -269,7 +269,7 @@ def test_a_host_that_is_away_for_long_and_left_alone_is_seen_in_grey(
 
 
 def test_a_large_image_has_its_limits_for_each_use_of_it(nginx: Nginx, tmp_path: Path) -> None:
-    of = utm(33, 450_000, 5_500_000, 12.0, (2400, 2400))
+    of = utm(33, 450_000, 5_500_000, 12.0, (1200, 1200))
     write_image(nginx.root / "large.tif", of, Writing(bands=of.colours()))
     image = Image(id="large", footprint=of.footprint(), asset=nginx.address("large.tif"))
     free = Bench(tmp_path / "free", nginx.host, workers=1).build([image])

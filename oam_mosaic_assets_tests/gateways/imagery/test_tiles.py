@@ -215,7 +215,7 @@ def png(size: int = TILE, colour: tuple[int, ...] = (10, 20, 30, 255)) -> bytes:
 
 
 class Misbehaving:
-    """A tile server whose answer for all tiles but those of the first row is given."""
+    """A tile server whose answer for one row of tiles is given: the first that the image covers entirely."""
 
     def __init__(self, host: ScriptedHost, folder: Path) -> None:
         self.host = host
@@ -223,20 +223,20 @@ class Misbehaving:
         self.status, self.body = "404 Not Found", b""
         self.bench = Bench(folder, host.host, ASSETS)
         self.bench.recipe = Recipe(tiles=f"http://{host.host}/{{z}}/{{x}}/{{y}}.png?of={{id}}")
-        # 24 km: several tiles lie within it
+        # 10 km: many tiles lie within it, in more blocks than are in work at once
         self.image = Image(
             id="ä /{z}",
-            footprint=utm(33, 500_000, 5_500_000, 100.0, (240, 240)).footprint(),
+            footprint=utm(33, 500_000, 5_500_000, 100.0, (100, 100)).footprint(),
             asset=f"http://{ASSETS}/itself.tif",
         )
-        self.first = int(in_pixels(self.image.footprint).bounds[1]) // TILE
+        self.row = int(in_pixels(self.image.footprint).bounds[1]) // TILE + 1
 
     def _answer(self, request: Request) -> None:
         row = int(request.path.split("/")[3].partition(".")[0])
-        if row == self.first:
-            request.answer("200 OK", png())
-        else:
+        if row == self.row:
             request.answer(self.status, self.body)
+        else:
+            request.answer("200 OK", png())
 
 
 @pytest.mark.parametrize(
