@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,12 +33,8 @@ from oam_mosaic_assets.gateways.alerts import Email
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets.resources.failures import failure_of
 from oam_mosaic_assets.settings import Settings
-from oam_mosaic_assets_tests.automation.live_dagster import (
-    environment_of,
-    program,
-    running_daemon,
-    until,
-)
+from oam_mosaic_assets_tests.automation.forked import run_forked
+from oam_mosaic_assets_tests.automation.live_dagster import environment_of, running_daemon, until
 from oam_mosaic_assets_tests.chain import Site, dagster_instance, quick_folder, some_items, write_items
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import Answer, ScriptedApi, scripted_api
 from oam_mosaic_assets_tests.servers.smtp import MailServer, running_smtp
@@ -446,8 +441,7 @@ def test_there_is_no_sensor_where_no_channel_is_set_up() -> None:
 
 def build(environment: Mapping[str, str], folder: Path) -> int:
     """Run `oam-mosaic build`; returns its exit code."""
-    command = [program("oam-mosaic"), "build"]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=False).returncode
+    return run_forked(["build"], environment=environment, folder=folder).returncode
 
 
 def wait_for(letters: list[EmailMessage], count: int, log: Path) -> None:

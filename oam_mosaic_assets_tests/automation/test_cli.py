@@ -241,11 +241,11 @@ sys.exit(main(["build"]))
 
 @pytest.mark.usefixtures("built")
 def test_status_says_for_people_and_for_programs_what_is_public(shell: Shell) -> None:
-    told = shell.run("status")
+    told = shell.run_forked("status")
     assert told.returncode == 0, told.stdout
     assert re.search(r"^fresh +yes$", told.stdout, re.MULTILINE)
     assert re.search(r"^read from +a file of items$", told.stdout, re.MULTILINE)
-    stated = json.loads(shell.run("status", "--json", "--catalogue").stdout)
+    stated = json.loads(shell.run_forked("status", "--json", "--catalogue").stdout)
     assert stated["fresh"] is True
     assert stated["read_from"] == "items_file"
     assert stated["images"] == IMAGES - 1
@@ -259,7 +259,7 @@ def test_status_says_for_people_and_for_programs_what_is_public(shell: Shell) ->
 @pytest.mark.usefixtures("built")
 def test_status_says_so_where_the_catalogue_does_not_tell_how_many_images_it_holds(shell: Shell) -> None:
     with scripted_api(a_page()) as api:
-        told = shell.run("status", "--json", "--catalogue", STAC_ITEMS="", STAC_API_URL=api.address)
+        told = shell.run_forked("status", "--json", "--catalogue", STAC_ITEMS="", STAC_API_URL=api.address)
     stated = json.loads(told.stdout)
     assert stated["fresh"] is True
     assert stated["catalogued"] is None
@@ -269,8 +269,8 @@ def test_status_says_so_where_the_catalogue_does_not_tell_how_many_images_it_hol
 
 @pytest.mark.usefixtures("built")
 def test_status_says_that_the_next_build_would_replace_what_another_source_made(shell: Shell) -> None:
-    assert json.loads(shell.run("status", "--json").stdout)["remarks"] == []
-    stated = json.loads(shell.run("status", "--json", "--catalogue", STAC_ITEMS="").stdout)
+    assert json.loads(shell.run_forked("status", "--json").stdout)["remarks"] == []
+    stated = json.loads(shell.run_forked("status", "--json", "--catalogue", STAC_ITEMS="").stdout)
     assert not {"lacking", "departed", "catalogued"} & stated.keys()
     remark, not_compared = stated["remarks"]
     assert not_compared == "--catalogue: not compared, as the public mosaic shows another source."
@@ -280,7 +280,7 @@ def test_status_says_that_the_next_build_would_replace_what_another_source_made(
     )
     (found,) = [
         each
-        for each in json.loads(shell.run("doctor", "--json", STAC_ITEMS="").stdout)["findings"]
+        for each in json.loads(shell.run_forked("doctor", "--json", STAC_ITEMS="").stdout)["findings"]
         if each["subject"] == "source"
     ]
     assert (found["state"], found["text"]) == ("warning", remark)
@@ -292,7 +292,7 @@ def test_status_exits_with_1_where_the_mosaic_is_stale(shell: Shell) -> None:
     content = pointer.read_text()
     pointer.write_text(re.sub('"checked_at": "[^"]+"', '"checked_at": "2026-01-01T00:00:00+00:00"', content))
     try:
-        stale = shell.run("status", "--json")
+        stale = shell.run_forked("status", "--json")
     finally:
         pointer.write_text(content)
     assert stale.returncode == 1
@@ -300,7 +300,7 @@ def test_status_exits_with_1_where_the_mosaic_is_stale(shell: Shell) -> None:
 
 
 def test_status_exits_with_1_where_nothing_is_public(shell: Shell) -> None:
-    empty = shell.run("status", MOSAIC_STORE=str(shell.folder / "nothing"))
+    empty = shell.run_forked("status", MOSAIC_STORE=str(shell.folder / "nothing"))
     assert empty.returncode == 1
     assert "nothing has been published here yet" in empty.stdout
 
@@ -321,7 +321,7 @@ def test_a_reader_that_stops_early_does_not_hide_that_the_mosaic_is_missing(shel
 
 @pytest.mark.usefixtures("built")
 def test_validate_tells_what_a_good_archive_holds(shell: Shell) -> None:
-    told = shell.run("validate", shell.store / "global-mosaic.pmtiles", "--json")
+    told = shell.run_forked("validate", shell.store / "global-mosaic.pmtiles", "--json")
     assert told.returncode == 0
     stated = json.loads(told.stdout)
     assert stated["whole"] is True
@@ -338,7 +338,7 @@ def test_validate_exits_with_3_where_a_tile_is_broken(shell: Shell) -> None:
     content[-40:] = bytes(40)  # tiles come last in the file
     broken = shell.folder / "broken.pmtiles"
     broken.write_bytes(content)
-    told = shell.run("validate", broken)
+    told = shell.run_forked("validate", broken)
     assert told.returncode == REFUSED, told.stdout
     assert re.search(r"^whole +no$", told.stdout, re.MULTILINE)
     assert re.search(r"^faults +.*\d+/\d+/\d+", told.stdout, re.MULTILINE)
@@ -348,7 +348,7 @@ def test_validate_exits_with_3_where_a_tile_is_broken(shell: Shell) -> None:
 def test_validate_exits_with_3_where_the_file_is_cut_short(shell: Shell) -> None:
     content = (shell.store / "global-mosaic.pmtiles").read_bytes()
     (shell.folder / "cut.pmtiles").write_bytes(content[: len(content) // 2])
-    told = shell.run("validate", "cut.pmtiles")
+    told = shell.run_forked("validate", "cut.pmtiles")
     assert told.returncode == REFUSED
     lines = ["whole   no", "faults  its tile data ends beyond the file: it is cut short"]
     assert (told.stdout.splitlines(), told.stderr) == (lines, "")
@@ -357,14 +357,14 @@ def test_validate_exits_with_3_where_the_file_is_cut_short(shell: Shell) -> None
 def test_validate_exits_with_2_where_there_is_no_archive(shell: Shell) -> None:
     (shell.folder / "text.pmtiles").write_bytes(b"no tiles")
     for name in ("text.pmtiles", "missing.pmtiles"):
-        told = shell.run("validate", name)
+        told = shell.run_forked("validate", name)
         assert told.returncode == WRONG, name
         assert f"{name} cannot be read" in told.stderr
         assert "Traceback" not in told.stderr
 
 
 def test_validate_says_that_it_reads_no_address(shell: Shell) -> None:
-    told = shell.run("validate", "https://example.org/x.pmtiles")
+    told = shell.run_forked("validate", "https://example.org/x.pmtiles")
     assert told.returncode == WRONG
     assert "'https://example.org/x.pmtiles' is an address; only local files are read" in told.stderr
 

@@ -30,7 +30,7 @@ def shell() -> Iterator[Shell]:
 
 
 def test_before_the_first_run_all_is_well_in_plain_lines(shell: Shell) -> None:
-    told = shell.run("doctor")
+    told = shell.run_forked("doctor")
 
     assert (told.returncode, told.stderr) == (WELL, "")
     assert "\x1b" not in told.stdout
@@ -72,7 +72,7 @@ def test_a_terminal_gets_a_list_with_signs(shell: Shell) -> None:
 
 
 def test_a_program_gets_every_finding(shell: Shell) -> None:
-    told = shell.run("doctor", "--json", TIPPECANOE="/missing/tippecanoe")
+    told = shell.run_forked("doctor", "--json", TIPPECANOE="/missing/tippecanoe")
     stated = json.loads(told.stdout)
 
     assert told.returncode == stated["exit_code"] == WRONG
@@ -82,7 +82,7 @@ def test_a_program_gets_every_finding(shell: Shell) -> None:
 
 def test_what_is_wrong_is_all_named_at_once_and_no_secret_with_it(shell: Shell, ceph: S3Server) -> None:
     secrets = {"PG_DSN": "postgresql://reader:S3cr3t@127.0.0.1:1/eoapi", "S3_SECRET_KEY": "S3cr3t-too"}
-    told = shell.run(
+    told = shell.run_forked(
         "doctor",
         **secrets,
         STAC_ITEMS="",
@@ -105,13 +105,13 @@ def test_what_is_wrong_is_all_named_at_once_and_no_secret_with_it(shell: Shell, 
 def test_a_file_of_something_else_is_not_called_an_empty_catalogue(shell: Shell) -> None:
     other = shell.folder / "readme.ndjson"
     other.write_text("# A title\nand some text\n")
-    told = shell.run("doctor", STAC_ITEMS=str(other))
+    told = shell.run_forked("doctor", STAC_ITEMS=str(other))
     assert told.returncode == WRONG
     assert "holds no STAC items: none of 2 lines is a JSON object" in told.stdout
 
 
 def test_what_cannot_be_reached_now_exits_with_1(shell: Shell) -> None:
-    told = shell.run("doctor", STAC_ITEMS="", PGHOST="127.0.0.1", PGPORT=str(free_port()))
+    told = shell.run_forked("doctor", STAC_ITEMS="", PGHOST="127.0.0.1", PGPORT=str(free_port()))
 
     assert told.returncode == UNREACHABLE
     assert re.search(
@@ -120,32 +120,33 @@ def test_what_cannot_be_reached_now_exits_with_1(shell: Shell) -> None:
 
 
 def test_settings_that_cannot_be_read_are_a_finding_too(shell: Shell) -> None:
-    told = shell.run("doctor", "--json", ZOOM_MAX="3", MOSAIC_CRON="daily")
+    told = shell.run_forked("doctor", "--json", ZOOM_MAX="3", MOSAIC_CRON="daily")
     findings = json.loads(told.stdout)["findings"]
 
     assert told.returncode == WRONG
     assert {(each["subject"], each["state"]) for each in findings} == {("settings", "wrong")}
     assert [each["text"].split()[0] for each in findings] == ["ZOOM_MAX:", "MOSAIC_CRON"]
     assert (
-        "2 problems to fix before a build." in shell.run("doctor", ZOOM_MAX="3", MOSAIC_CRON="daily").stdout
+        "2 problems to fix before a build."
+        in shell.run_forked("doctor", ZOOM_MAX="3", MOSAIC_CRON="daily").stdout
     )
 
 
 def test_an_executor_that_is_not_there_is_in_the_way_of_the_daemon(shell: Shell) -> None:
-    told = shell.run("doctor", BUILD_EXECUTOR="dagster_k8s:k8s_job_executor")
+    told = shell.run_forked("doctor", BUILD_EXECUTOR="dagster_k8s:k8s_job_executor")
     assert told.returncode == WRONG
     assert re.search(
         r"^wrong +executor +BUILD_EXECUTOR, .*No module named 'dagster_k8s'", told.stdout, re.MULTILINE
     )
-    told = shell.run("doctor", BUILD_EXECUTOR="multiprocess")
+    told = shell.run_forked("doctor", BUILD_EXECUTOR="multiprocess")
     assert told.returncode == WELL
     assert "multiprocess, for runs of the daemon and the UI" in told.stdout
 
 
 def test_what_a_build_leaves_is_well(shell: Shell) -> None:
     # only runs of the daemon and the UI use this executor: the command does not need it
-    assert shell.run("build", BUILD_EXECUTOR="dagster_k8s:k8s_job_executor").returncode == 0
-    told = shell.run("doctor")
+    assert shell.run_forked("build", BUILD_EXECUTOR="dagster_k8s:k8s_job_executor").returncode == 0
+    told = shell.run_forked("doctor")
 
     assert told.returncode == WELL, told.stdout
     assert re.search(r"^ok +public mosaic +\S+ with 30 images, public since ", told.stdout, re.MULTILINE)
