@@ -226,16 +226,17 @@ def swap(ceph: CephServer, publications: int) -> dict[str, Any]:
         is_over = threading.Event()
         python = {name: PythonReader(root, tiles, follows=name == "release") for name in ("release", "fixed")}
         threads = [threading.Thread(target=each.read, args=(is_over,)) for each in python.values()]
+        places = [item["geometry"]["coordinates"][0][0] for item in some_items(SQUARES)]
+        task = {"page": f"{held.enter_context(served(BROWSER))}/map.html", "root": root, "places": places}
+        maps = (sys.executable, "-m", "oam_mosaic_assets_tests.campaign.map_reader")
+        # first, as it takes seconds to begin, while the others read as fast as they can
+        held.enter_context(reading(*maps, task=task, answers=answers, name="MapLibre", folder=REPOSITORY))
         task = {"address": f"{root}mosaic/latest.json", "tiles": tiles, "follow": FOLLOWED}
         held.enter_context(
             reading("node", "read.mjs", task=task, answers=answers, name="JavaScript, release")
         )
         task = {"address": root + ARCHIVE, "tiles": tiles, "follow": 0}
         held.enter_context(reading("node", "read.mjs", task=task, answers=answers, name="JavaScript, fixed"))
-        places = [item["geometry"]["coordinates"][0][0] for item in some_items(SQUARES)]
-        task = {"page": f"{held.enter_context(served(BROWSER))}/map.html", "root": root, "places": places}
-        maps = (sys.executable, "-m", "oam_mosaic_assets_tests.campaign.map_reader")
-        held.enter_context(reading(*maps, task=task, answers=answers, name="MapLibre", folder=REPOSITORY))
         for thread in threads:
             thread.start()
         try:
