@@ -121,6 +121,17 @@ def test_workers_are_told_of_the_instance_what_its_file_asks_for() -> None:
     assert told["DAGSTER_HOME"] == compose["x-dagster"]["environment"]["DAGSTER_HOME"]
 
 
+def test_what_a_pod_of_workers_starts_and_its_signal_reaches_is_celery_itself() -> None:
+    """`dagster-celery worker start` writes to its read-only home, and keeps the signal from Celery."""
+    (container,) = CELERY["spec"]["template"]["spec"]["containers"]
+    program, *arguments = container["args"]
+    assert program == "celery"
+    assert arguments[:3] == ["-A", "dagster_celery.app", "worker"]
+    assert {"--concurrency=1", "--prefetch-multiplier=1"} <= {*arguments}
+    said = " ".join((DEPLOY.parent / "docs" / "deployment.md").read_text().split())
+    assert f"`{' '.join(container['args'])}`" in said
+
+
 def test_where_runs_are_pods_they_may_ask_for_pods_and_get_what_the_code_server_has() -> None:
     launcher = IN_PODS["runLauncher"]
     assert launcher["type"] == "K8sRunLauncher"
