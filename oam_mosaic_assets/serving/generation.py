@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,6 +88,7 @@ def start_generation(
     martin: Path,
     addresses: Addresses,
     log: logging.Logger,
+    may_wait: Callable[[], bool],
 ) -> Generation:
     """Start a Martin for a release, and wait until it has opened every archive.
 
@@ -100,11 +101,12 @@ def start_generation(
         martin: the program.
         addresses: the servers' addresses as clients see them.
         log: receives Martin's output.
+        may_wait: whether nothing else has to be done first.
 
     Raises:
         StoreUnavailable, StoreRefused: the release could not be read; nothing of the generation is left.
-        ServerFailed: Martin did not open an archive, or the mosaic is broken; nothing of the generation is
-            left.
+        ServerFailed: Martin did not open an archive in the time that it was given, or the mosaic is broken;
+            nothing of the generation is left.
     """
     folder, port = parent / f"{number}-{pointer.build}", free_port()
     documents = folder / "documents"
@@ -120,8 +122,8 @@ def start_generation(
             environment={"RUST_LOG": "warn", "RUST_LOG_FORMAT": "bare", "NO_COLOR": "1"},
         )
         undoing.callback(program.stop)
-        vector = _described(program, port, VECTOR)
-        raster = _described(program, port, RASTER) if sources.raster else None
+        vector = _described(program, port, VECTOR, may_wait)
+        raster = _described(program, port, RASTER, may_wait) if sources.raster else None
         pictures = IMAGES if sources.is_imagery else COVERAGE
         if sources.raster is not None and not sources.is_imagery:
             pictures = replace(COVERAGE, pixels=_tile_pixels(store, pointer, log))
@@ -194,15 +196,20 @@ def _outline(store: ObjectStore, pointer: Pointer, log: logging.Logger) -> Mappi
         ) from None
 
 
-def _described(program: Program, port: int, source: str) -> Mapping[str, Any]:
+def _described(program: Program, port: int, source: str, may_wait: Callable[[], bool]) -> Mapping[str, Any]:
     """Martin's TileJSON of a source, once it has opened it."""
     found: list[bytes] = []
 
     def answers() -> bool:
         found[:] = [said] if (said := answer_of(port, f"/{source}")) else []
-        return bool(found) or not program.is_running
+        return bool(found) or not program.is_running or not may_wait()
 
     until(answers, seconds=READY_SECONDS)
+    if not found and not may_wait():
+        raise ServerFailed(
+            "This release is not waited for, as what is being served has to be restarted first.",
+            hint="It is retried automatically.",
+        )
     if not found:
         raise ServerFailed(
             f"Martin does not serve the archive {source!r} of this release. {program.end}",

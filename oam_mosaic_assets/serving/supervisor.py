@@ -114,10 +114,10 @@ class Supervisor:
         """Serve until an exception such as `KeyboardInterrupt` ends it."""
         look_at = 0.0
         while True:
+            self.watch()  # first, as to look may take long
             if time.monotonic() >= look_at:
                 self.look()
                 look_at = time.monotonic() + self._settings.serve_poll_seconds
-            self.watch()
             time.sleep(TICK)
 
     def look(self) -> None:
@@ -251,12 +251,16 @@ class Supervisor:
         )
 
     def _turn(self, pointer: Pointer) -> None:
-        """Switch to this release. Whatever it raises, everything then stays as it was."""
-        started = time.monotonic()
+        """Switch to this release. Whatever it raises, everything then stays as it was.
+
+        Its archives may take long to open. If what is served dies meanwhile, that comes first.
+        """
+        started, was_running = time.monotonic(), self._is_running
         self._number += 1
         new = start_generation(
             self._number, self._folder, pointer, self._sources(pointer),
             store=self._store, martin=self._martin, addresses=self._addresses, log=self._log,
+            may_wait=lambda: self._is_running or not was_running,
         )  # fmt: skip
         is_again = self._current is not None and pointer.build == self._current.pointer.build
         trouble = self._trouble if is_again else ""  # of another release none is known yet

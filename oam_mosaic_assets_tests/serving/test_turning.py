@@ -453,6 +453,28 @@ def test_a_bucket_is_served_without_a_key_and_through_its_outage(
         server.serves(SECOND)
 
 
+def test_a_martin_that_dies_while_a_new_release_hangs_is_started_again(
+    tmp_path: Path, moto: S3Server, in_s3: tuple[str, ObjectStore], proxy: S3Proxy, mosaic: Path
+) -> None:
+    bucket, store = in_s3
+    release(store, FIRST, mosaic)
+    answers = threading.Event()
+    with serving(tmp_path / "serve", settings_of(moto, bucket, proxy.endpoint)) as server:
+        server.serves(FIRST)
+        (martin,) = children_of(server, "martin")
+        proxy.spoil("*", KEYS.release(SECOND, ARCHIVE), Spoiled(before=lambda: answers.wait(120)))
+        release(store, SECOND, mosaic)
+        server.until(lambda: proxy.spoiled > 0)
+        martin.kill()
+        z_x_y = "5/16/15"  # not in nginx's cache
+        server.until(lambda: server.ask(0, f"/globalcoverage/{z_x_y}").status in {200, 204}, seconds=15)
+        assert not answers.is_set()
+        assert server.health()["build"] == FIRST
+        proxy.forget()
+        answers.set()
+        server.serves(SECOND)
+
+
 @pytest.mark.parametrize(
     ("spoiled", "said"),
     [
