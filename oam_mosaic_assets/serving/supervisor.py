@@ -38,6 +38,9 @@ RETIRING_SECONDS: Final = SHUTDOWN_SECONDS + 5.0
 LONGEST_PAUSE: Final = 30.0
 """The most seconds between two attempts to restart what died."""
 
+STEADY_SECONDS: Final = 30.0
+"""How long what was restarted must run until the restarts before are forgotten."""
+
 MOST_SILENCES: Final = 3
 """How often in a row Martin may answer nothing, five seconds each, before it is restarted."""
 
@@ -65,9 +68,11 @@ class Supervisor:
         self._current: Generation | None = None
         self._retiring: list[tuple[float, Generation]] = []
         self._trouble = ""
-        self._failures = 0
+        self._attempts = 0
+        self._restarts = 0
         self._silences = 0
         self._not_before = 0.0
+        self._steady_at = 0.0
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
@@ -125,6 +130,7 @@ class Supervisor:
         troubles = self._troubles_of(self._follow)
         if self._is_running:  # whatever became of the pointer
             troubles += self._troubles_of(self._see_a_tile)
+        troubles += self._troubles_of(self._see_whether_it_lasts)
         if troubles or self._is_running:  # else `watch` has a word to say
             self._say_trouble("\n".join(troubles))
         self._tell()
@@ -184,6 +190,18 @@ class Supervisor:
                 hint="Check whether the archive can be read at its public address; it is tried again.",
             )
 
+    def _see_whether_it_lasts(self) -> None:
+        """Check that what was restarted does not end again soon, whatever it answers until then.
+
+        Raises:
+            ServerFailed: it does.
+        """
+        if self._restarts > 1:
+            raise ServerFailed(
+                f"Martin or nginx ends again and again; {self._restarts} restarts so far.",
+                hint="The log says which, and its last words.",
+            )
+
     def _tell(self) -> None:
         """Update what `/health` answers, if it can be written; nothing else depends on it."""
         told = self._health_of(self._current, self._trouble)
@@ -196,15 +214,18 @@ class Supervisor:
         for due, generation in [each for each in self._retiring if each[0] <= now]:
             generation.end()
             self._retiring.remove((due, generation))
+        if self._is_running and now >= self._steady_at:
+            self._attempts = self._restarts = 0
         if self._is_running or now < self._not_before:
             return
-        self._failures += 1
-        self._not_before = now + min(LONGEST_PAUSE, 0.5 * 2 ** min(self._failures, 10))
+        self._attempts += 1
+        self._not_before = now + min(LONGEST_PAUSE, 0.5 * 2 ** min(self._attempts, 10))
         if troubles := self._troubles_of(self._restart):
             self._say_trouble("\n".join(troubles))
             self._tell()
         else:
-            self._failures = 0
+            self._restarts += 1
+            self._steady_at = time.monotonic() + STEADY_SECONDS
 
     def _restart(self) -> None:
         """Restart what died. Whatever it raises, it may be tried again."""

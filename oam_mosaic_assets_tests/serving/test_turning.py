@@ -262,6 +262,30 @@ def test_a_server_that_was_killed_is_started_again(
     server.until(lambda: server.ask(0, f"/globalcoverage/{z_x_y}").status in {200, 204})
 
 
+def test_a_martin_that_ends_again_and_again_is_not_called_well_and_is_restarted_with_growing_pauses(
+    server: Serving, store: FolderStore, mosaic: Path
+) -> None:
+    release(store, FIRST, mosaic)
+    server.serves(FIRST)
+
+    def pause(z_x_y: str) -> float:
+        """How long it takes, once Martin is killed, until another is started; it then serves a tile."""
+        (killed,) = children_of(server, "martin")
+        killed.kill()
+        since = time.monotonic()
+        server.until(lambda: any(each.pid != killed.pid for each in children_of(server, "martin")))
+        paused = time.monotonic() - since
+        server.until(lambda: server.ask(0, f"/globalcoverage/{z_x_y}").status in {200, 204})
+        return paused
+
+    first, *_, last = (pause(f"5/{column}/15") for column in range(4))  # not in nginx's cache
+    assert first < 2.0 < last
+    server.until(lambda: "ends again and again; 4 restarts so far." in str(server.health()["trouble"]))
+    assert server.health()["status"] == "degraded"
+    server.until(lambda: server.health()["status"] == "ok")
+    assert len(children_of(server, "martin")) == 1
+
+
 def test_an_nginx_that_is_killed_while_the_release_turns_is_started_again(
     tmp_path: Path, store: FolderStore, mosaic: Path, smaller_mosaic: Path
 ) -> None:
