@@ -108,9 +108,8 @@ def config_of(settings: Settings, public_base: str | None) -> dict[str, Any]:
     """
     keys = settings.keys
     vector, raster = settings.serve_vector_url, settings.serve_raster_url
-    if not settings.publishes_to_s3:  # a folder is viewed on this machine
-        vector = vector or f"http://127.0.0.1:{settings.serve_vector_port}"
-        raster = raster or f"http://127.0.0.1:{settings.serve_raster_port}"
+    if not settings.publishes_to_s3:  # a folder is served by the tile server alone
+        vector, raster = vector or settings.serve_origins[0], raster or settings.serve_origins[1]
     is_sample = settings.source == "sample"  # no catalogue holds its images
     return {
         "root": "../" * keys.viewer.count("/"),

@@ -73,8 +73,8 @@ class Addresses:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Those of the settings, else the ports on this machine."""
-        vector, raster, viewer = (f"http://127.0.0.1:{port}" for port in settings.serve_ports)
+        """Those of the settings, else where the ports answer."""
+        vector, raster, viewer = settings.serve_origins
         return cls(
             vector=(settings.serve_vector_url or vector).rstrip("/"),
             raster=(settings.serve_raster_url or raster).rstrip("/"),

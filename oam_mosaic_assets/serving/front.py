@@ -25,11 +25,11 @@ from oam_mosaic_assets.serving.nginx import (
     COVERAGE_ZOOM,
     SHUTDOWN_SECONDS,
     Front,
-    in_brackets,
     nginx_configuration,
 )
 from oam_mosaic_assets.serving.programs import GRACE_SECONDS, Program, find_njs, find_program, until
 from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.settings.values import in_brackets
 
 TURN_SECONDS: Final = 20.0
 """How long nginx may take to switch to a configuration."""

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urljoin
 
 from oam_mosaic_assets.serving.martin import RASTER, VECTOR
+from oam_mosaic_assets.settings.values import in_brackets
 
 DEEPEST_TILE: Final = 22
 """The last zoom of the raster address; its pixels are smaller than those of the finest imagery."""
@@ -91,11 +92,6 @@ http {{
 {_server(front, viewer, _viewer(front))}
 }}
 """
-
-
-def in_brackets(address: str) -> str:
-    """An IP address as it is written before a port: IPv6 in brackets."""
-    return f"[{address}]" if ":" in address else address
 
 
 def _common(front: Front) -> str:

@@ -28,9 +28,10 @@ from oam_mosaic_assets.serving.documents import Addresses
 from oam_mosaic_assets.serving.front import FrontServer
 from oam_mosaic_assets.serving.generation import Generation, start_generation
 from oam_mosaic_assets.serving.martin import Sources
-from oam_mosaic_assets.serving.nginx import SHUTDOWN_SECONDS, in_brackets
+from oam_mosaic_assets.serving.nginx import SHUTDOWN_SECONDS
 from oam_mosaic_assets.serving.programs import find_program
 from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.settings.values import in_brackets
 
 RETIRING_SECONDS: Final = SHUTDOWN_SECONDS + 5.0
 """How long the old Martin stays: longer than nginx's old workers."""

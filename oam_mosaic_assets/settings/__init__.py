@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -45,6 +46,7 @@ from oam_mosaic_assets.settings.values import (
     Switch,
     TilePixels,
     Words,
+    in_brackets,
 )
 
 TEST_BOX: Final = (-20.0, 0.0, 10.0, 30.0)
@@ -233,6 +235,14 @@ class Settings(BaseModel):
         return self.serve_vector_port, self.serve_raster_port, self.serve_viewer_port
 
     @property
+    def serve_origins(self) -> tuple[str, str, str]:
+        """Where these ports answer; on this machine, if they do at every address."""
+        everywhere = ip_address(self.serve_address).is_unspecified
+        host = "127.0.0.1" if everywhere else in_brackets(self.serve_address)
+        vector, raster, viewer = (f"http://{host}:{port}" for port in self.serve_ports)
+        return vector, raster, viewer
+
+    @property
     def names_postgres(self) -> bool:
         """Whether a database is meant. PGUSER, PGPORT and PGDATABASE do not say: many shells set them."""
         return not (self.pg_dsn is None and self.pghost is None and self.pgpassword is None)
@@ -320,6 +330,12 @@ class Settings(BaseModel):
             remarks.append(
                 "BUILD_PARTS is set, but not BUILD_EXECUTOR: runs of the daemon and the UI make the parts "
                 "one after another; `oam-mosaic build` does not split the tiling."
+            )
+        stated = self.serve_vector_url or self.serve_raster_url or self.serve_viewer_url
+        if ip_address(self.serve_address).is_unspecified and stated is None:
+            remarks.append(
+                f"SERVE_ADDRESS is {self.serve_address}, but SERVE_VECTOR_URL, SERVE_RASTER_URL and "
+                "SERVE_VIEWER_URL are not set: maps on other machines are told to ask 127.0.0.1."
             )
         if self.test_mode:
             remarks.append(

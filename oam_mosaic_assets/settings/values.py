@@ -157,6 +157,11 @@ def is_plain_address(text: str) -> bool:
     return re.fullmatch(r"https?://[A-Za-z0-9._~:/?!&()*+,=%-]+", text) is not None and is_web_address(text)
 
 
+def in_brackets(address: str) -> str:
+    """An IP address as it is written before a port: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
 def is_mail_server(text: str) -> bool:
     """Whether it is the address of a mail server, with both user and password or neither."""
     try:

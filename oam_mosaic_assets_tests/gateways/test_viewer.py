@@ -105,6 +105,9 @@ def test_the_page_names_the_tile_servers_that_are_set() -> None:
     assert local["raster_tiles"] == "http://127.0.0.1:8084/{z}/{x}/{y}.png"
     assert local["vector_tiles"] == "http://127.0.0.1:3004/global-mosaic/{z}/{x}/{y}"
     assert local["stac_item"] is None, "no catalogue holds the sample"
+    elsewhere = config_of(Settings.read({"SERVE_ADDRESS": "2001:db8::5"}), None)
+    assert elsewhere["raster_tiles"] == "http://[2001:db8::5]:8084/{z}/{x}/{y}.png"
+    assert elsewhere["vector_tiles"] == "http://[2001:db8::5]:3004/global-mosaic/{z}/{x}/{y}"
     public = config_of(Settings.read(S3), "https://bucket.example.org/")
     assert public["raster_tiles"] is None
     assert public["public"] == "https://bucket.example.org/"

@@ -17,6 +17,8 @@ from PIL import Image
 from pmtiles.reader import MmapSource, Reader, all_tiles
 
 from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.serving.documents import Addresses
+from oam_mosaic_assets.settings import Settings
 from oam_mosaic_assets_tests.servers.tiles import Serving, release, serving
 
 BUILD = "20260115T030000Z-3f9c2a7d41be"
@@ -254,6 +256,32 @@ def test_the_tilejson_has_the_mosaics_own_bounds_and_fields(served: Serving, mos
     (layer,), (expected,) = told["vector_layers"], stated["vector_layers"]
     assert layer["id"] == expected["id"] == "globalcoverage"
     assert layer["fields"] == expected["fields"]
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "host"),
+    [
+        ("192.0.2.5", "192.0.2.5"),
+        ("2001:db8::5", "[2001:db8::5]"),
+        ("::1", "[::1]"),
+        ("0.0.0.0", "127.0.0.1"),  # noqa: S104
+        ("::", "127.0.0.1"),
+    ],
+)
+def test_clients_are_told_an_address_that_is_listened_on(listens_on: str, host: str) -> None:
+    told = Addresses.of(Settings.read({"SERVE_ADDRESS": listens_on}))
+    assert told.vector == f"http://{host}:3004"
+    assert told.raster == f"http://{host}:8084"
+    assert told.viewer == f"http://{host}:8085"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])  # noqa: S104
+def test_that_other_machines_are_sent_to_themselves_is_remarked_on(address: str) -> None:
+    (remark,) = Settings.read({"SERVE_ADDRESS": address}).remarks()
+    assert f"SERVE_ADDRESS is {address}, but SERVE_VECTOR_URL, " in remark
+    stated = {"SERVE_ADDRESS": address, "SERVE_VECTOR_URL": "https://tiles.example.org"}
+    assert not Settings.read(stated).remarks()
+    assert not Settings.read({"SERVE_ADDRESS": "192.0.2.5"}).remarks()
 
 
 @pytest.mark.parametrize("name", ["WMTSCapabilities.xml", "josm.xml", "qgis.xml", "qgis-vector.xml"])
