@@ -181,7 +181,8 @@ class Tally:
         blocks: how many in all.
         made: how many of them this run made.
         uncomposed: which could not be composed, of images or in grey, as zoom/column/row, and why.
-        left: how many are left for the next run: the budget was spent, a host was down, or making it failed.
+        left: how many are left for the next run: the budget was spent, a host was down, making it failed, or
+            one of its images became another or failed after it was made.
         requests: sent, including failed ones.
         bytes: received.
         seconds: spent by workers on images.

@@ -169,12 +169,11 @@ class Building:
             is_over=lambda: self.budget.is_spent,
         )
         for block, work, answer in cutting.run(due):
-            if answer is None or not self._is_finished(block, answer):
-                self.tally.left += 1
+            if answer is not None:
+                self._finish(block, answer)
             for chip in work.chips.values():
                 chip.unlink()
             self.on_progress(len(self.blocks) - len(due) + len(self.fragments) - taken_up)
-        self.tally.left += cutting.left
 
     def _make_waiting(self) -> None:
         """Make blocks in grey, of footprints: those that were never made, or may not or need not stay."""
@@ -242,12 +241,10 @@ class Building:
         }
         return Job(order, tag=block)
 
-    def _is_finished(self, block: Tile, answer: Mapping[str, Any]) -> bool:
-        if not self._is_composed(block, answer):
-            return False
-        self.store.put_file(self._unjoined(block), self._fragment(block), _ARCHIVE)
-        self.tally.made += 1
-        return True
+    def _finish(self, block: Tile, answer: Mapping[str, Any]) -> None:
+        if self._is_composed(block, answer):
+            self.store.put_file(self._unjoined(block), self._fragment(block), _ARCHIVE)
+            self.tally.made += 1
 
     def _is_composed(self, block: Tile, answer: Mapping[str, Any]) -> bool:
         if reason := answer.get("reason"):
@@ -338,6 +335,7 @@ class Building:
     def _count(self) -> None:
         self.tally.images = len(self.images)
         unfinished = {each for each in self.blocks if self._is_due(each)}
+        self.tally.left = len(unfinished)
         self.tally.unfinished = [each.id(BLOCK_ZOOM) for each in unfinished]
         drawn, waits = set[int](), set[int]()
         for block, members in self.blocks.items():

@@ -112,11 +112,6 @@ class Cutting:
         self._early: dict[tuple[Tile, int], str | None] = {}
         self._blocks: dict[int, list[Tile]] = {}
 
-    @property
-    def left(self) -> int:
-        """How many blocks were not started."""
-        return len(self._pending)
-
     def run(self, due: Sequence[Tile]) -> Iterator[tuple[Tile, InWork, Mapping[str, Any] | None]]:
         """Make blocks in this order; yields each with the answer of its job, None if it was put off."""
         self._pending = dict.fromkeys(due)

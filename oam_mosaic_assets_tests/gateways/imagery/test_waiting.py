@@ -11,7 +11,8 @@ import pytest
 import shapely
 from rasterio.warp import transform
 
-from oam_mosaic_assets.core.imagery.audit import _surely_seen
+from oam_mosaic_assets.assets.global_imagery_pmtiles import _numbers
+from oam_mosaic_assets.core.imagery.audit import _accounts, _surely_seen
 from oam_mosaic_assets.core.imagery.blocks import BLOCK, WORLD
 from oam_mosaic_assets.core.imagery.outcome import Reason
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe, block_key
@@ -238,6 +239,51 @@ def test_an_image_whose_first_block_is_blank_is_not_said_to_be_elsewhere(
     assert tally.left > 0
     assert holes(bench, tally, [image]) == []
     assert bench.build([image]).read == 1
+
+
+def is_accounted_for(tally: Tally) -> bool:
+    return _accounts(_numbers(Tally.total([tally]))).passed
+
+
+def test_an_image_waits_if_another_one_failed_after_their_block_was_made(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    """As one that is damaged far down: its first block is made by then, and no longer up to date."""
+    of = utm(33, 450_000, 5_500_000, 12.0, (1200, 1200))
+    write_image(nginx.root / "torn.tif", of, Writing(bands=of.colours()))
+    whole = (nginx.root / "torn.tif").read_bytes()
+    part = whole[: len(whole) * 2 // 3]
+    (nginx.root / "torn.tif").write_bytes(part + bytes(len(whole) - len(part)))
+    torn = Image(id="torn", footprint=of.footprint(), asset=nginx.address("torn.tif"))
+    beside = drone(nginx, "beside", 452_000, 5_499_000)[0]  # so that their block is the first
+    bench = Bench(tmp_path, nginx.host, workers=1)
+    tally = bench.build([torn, beside])
+    assert ([each.id for each in tally.skipped], tally.waiting) == (["torn"], ["beside"])
+    assert is_accounted_for(tally)
+    tally = bench.build([torn, beside])
+    assert (tally.shown, tally.left) == (["beside"], 0)
+
+
+def test_an_image_waits_if_a_killed_build_had_made_its_block_without_it(nginx: Nginx, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(_: int) -> None:
+        raise Killed
+
+    of = utm(33, 702_400, 5_232_000, 3.0, (300, 250))
+    lost = Image(id="back", footprint=of.footprint(), asset=nginx.address("back.tif"))
+    images = [lost, drone(nginx, "beside", 703_600, 5_232_000)[0]]
+    bench = Bench(tmp_path, nginx.host)
+    with pytest.raises(Killed):
+        bench.build(images, on_progress=kill)
+    drone(nginx, "back", 702_400, 5_232_000)
+    bench.now += timedelta(days=1)
+    tally = bench.build(images)
+    assert "back" in tally.waiting
+    assert is_accounted_for(tally)
+    tally = bench.build(images)
+    assert (sorted(tally.shown), tally.left) == (["back", "beside"], 0)
 
 
 def test_an_image_that_is_back_and_whose_block_is_put_off_waits(
