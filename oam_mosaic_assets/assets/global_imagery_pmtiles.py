@@ -68,7 +68,7 @@ def global_imagery_pmtiles(
                 images,
                 tiles,
                 scratch.folder("imagery_partitions"),
-                holding=set(tally.partitions),
+                holding=tally.partitions,
                 shown=Shown(stac_footprints.path, snapshot["digest"], tuple(snapshot["bounds"])),
             )
     with open_archive(archive) as opened:

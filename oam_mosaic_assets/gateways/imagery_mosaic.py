@@ -271,7 +271,7 @@ class ImageryMosaic:
         tiles: Sequence[Tile],
         folder: Path,
         *,
-        holding: Set[str],
+        holding: Mapping[str, Collection[str]],
         shown: Shown,
     ) -> None:
         """Merge all partitions into one archive.
@@ -281,12 +281,12 @@ class ImageryMosaic:
             snapshot: the images.
             tiles: the partitions; those that hold nothing yet are skipped.
             folder: empty, for copies of their archives.
-            holding: names of those that held something when they were brought up to date.
+            holding: `Tally.partitions` from when they were brought up to date.
             shown: the footprints.
 
         Raises:
             StoreUnavailable: another machine has built a partition meanwhile, of images that are not in the
-                snapshot, or what it held is gone.
+                snapshot or without some that it showed, or what it held is gone.
         """
         roots: dict[Tile, bytes] = {}
         with ExitStack() as stack, more_files(len(tiles)):
@@ -297,7 +297,7 @@ class ImageryMosaic:
                         raise self._emptied(tile)
                     continue
                 archive, exact, state = found
-                _refuse_others(state, snapshot, tile)
+                _refuse_others(state, snapshot, tile, holding.get(tile.partition, ()))
                 sources.append(Source.of_archive(stack.enter_context(open_archive(archive))))
                 if self.plan.kind != "hybrid" and (root := _root(exact, tile)) is not None:
                     roots[tile] = root
@@ -328,15 +328,20 @@ class ImageryMosaic:
         )
 
 
-def _refuse_others(state: State, snapshot: ByPartition, tile: Tile) -> None:
+def _refuse_others(state: State, snapshot: ByPartition, tile: Tile, shown: Collection[str]) -> None:
     """Refuse a partition that shows an image which is not in the snapshot, such as one that was taken down.
 
-    Pixels bear no ids, so nothing that follows would notice.
+    Also one that was made without an image that the build counts as shown, as from an older snapshot. Pixels
+    bear no ids, so nothing that follows would notice.
     """
+    of = ""
     if others := len(state.images - snapshot.ids(tile)):
+        of = f"of images that this build's snapshot does not have ({others:,})"
+    elif lost := len(set(shown) - state.images):
+        of = f"without images that this build has read ({lost:,})"
+    if of:
         raise StoreUnavailable(
-            f"Another machine has built the partition {tile.partition} meanwhile, of images that this "
-            f"build's snapshot does not have ({others:,}).",
+            f"Another machine has built the partition {tile.partition} meanwhile, {of}.",
             hint="Build again: the partition is made of the catalogue's images then.",
         )
 

@@ -174,7 +174,8 @@ class Tally:
         read: how many of them some block shows.
         skipped: those that are not, and why.
         shown: their ids; not part of a report.
-        partitions: names of those that hold anything; not part of a report.
+        partitions: ids of the images that are shown in each that holds anything, by its name; not part of a
+            report.
         waiting: ids of those that no block shows yet: the budget was spent, or a host was down.
         unfinished: ids of the tiles at `BLOCK_ZOOM` whose blocks are not up to date.
         grey: ids of those whose blocks an image that could not be read would touch.
@@ -193,7 +194,7 @@ class Tally:
     read: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
-    partitions: list[str] = field(default_factory=list)
+    partitions: dict[str, list[str]] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     unfinished: list[int] = field(default_factory=list)
     grey: list[int] = field(default_factory=list)
@@ -232,7 +233,7 @@ class Tally:
             whole.read += part.read
             whole.skipped += part.skipped
             whole.shown += part.shown
-            whole.partitions += part.partitions
+            whole.partitions |= part.partitions
             whole.waiting += part.waiting
             whole.unfinished += part.unfinished
             whole.grey += part.grey

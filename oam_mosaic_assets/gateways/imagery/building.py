@@ -361,7 +361,8 @@ class Building:
             else:
                 self.tally.waiting.append(image.id)
         self.tally.read = len(self.tally.shown)
-        self.tally.partitions = [self.partition.tile.partition] if self.state.tiles else []
+        if self.state.tiles:
+            self.tally.partitions = {self.partition.tile.partition: self.tally.shown}
         self.tally.grey = [
             block.id(BLOCK_ZOOM) for block, members in self.blocks.items() if not failed.isdisjoint(members)
         ]

@@ -208,7 +208,7 @@ def test_a_partition_that_shows_an_image_of_another_snapshot_is_not_joined(
         footprints = footprints_of(images, tmp_path / f"{name}.parquet")
         with ByPartition(footprints, scratch("sorted")) as snapshot:
             tiles = snapshot.tiles()
-            holding = set[str]()
+            holding = dict[str, list[str]]()
             if reading:
                 tally = mosaic.bring_up_to_date(
                     snapshot, tiles, scratch, Budget(), on_progress=lambda *_: None
@@ -242,7 +242,7 @@ def test_what_a_build_has_read_is_in_its_archive_though_an_older_one_is_publishe
             mosaic.write(target, snapshot, tiles, scratch(copies), holding=holding, shown=shown)
 
         tally = mosaic.bring_up_to_date(snapshot, tiles, scratch, Budget(), on_progress=lambda *_: None)
-        holding = set(tally.partitions)
+        holding = tally.partitions
         before = datetime.now(UTC) + WRONG_CLOCKS - timedelta(minutes=1)  # the store's clock is behind
         mosaic.sweep(set(), snapshot_taken_at=before)
         write("copies")
@@ -254,6 +254,34 @@ def test_what_a_build_has_read_is_in_its_archive_though_an_older_one_is_publishe
         with pytest.raises(StoreUnavailable, match=r"The partition 6-35-22 .+ was deleted"):
             write("more copies")
     assert not target.exists()
+
+
+def test_a_partition_that_another_machine_has_made_of_an_older_snapshot_is_not_joined(
+    nginx: Nginx, flights: list[Image], tmp_path: Path
+) -> None:
+    """As `oam-mosaic imagery` does, which reads the images of the public build: newer ones would be holes."""
+    plan = ImageryPlan(private_hosts=(nginx.host,), processes=1)
+    mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
+    scratch, target = folders_in(tmp_path), tmp_path / "imagery.pmtiles"
+    footprints = footprints_of(flights, tmp_path / "footprints.parquet")
+    public = footprints_of(flights[:2], tmp_path / "public.parquet")
+    shown = Shown(footprints, "digest", (10.0, 40.0, 20.0, 50.0))
+    with ByPartition(footprints, scratch("new")) as newer, ByPartition(public, scratch("old")) as older:
+        tiles = newer.tiles()
+
+        def holding(snapshot: ByPartition) -> dict[str, list[str]]:
+            tally = mosaic.bring_up_to_date(snapshot, tiles, scratch, Budget(), on_progress=lambda *_: None)
+            return tally.partitions
+
+        held = holding(newer)
+        holding(older)
+        with pytest.raises(StoreUnavailable, match=r"6-35-22 meanwhile, without images .+ \(2\)"):
+            mosaic.write(target, newer, tiles, scratch("copies"), holding=held, shown=shown)
+        assert not target.exists()
+
+        mosaic.write(target, newer, tiles, scratch("again"), holding=holding(newer), shown=shown)
+    with open_archive(target) as archive:
+        assert len(laid_in(archive)) > 0
 
 
 def test_a_partition_that_a_sweep_has_spared_is_no_reason_to_build_again(
@@ -302,7 +330,7 @@ def test_joining_many_partitions_takes_little_memory(tmp_path: Path) -> None:
         tracemalloc.start()
         try:
             target = tmp_path / "imagery.pmtiles"
-            mosaic.write(target, snapshot, tiles, scratch("copies"), holding=set(), shown=shown)
+            mosaic.write(target, snapshot, tiles, scratch("copies"), holding={}, shown=shown)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -427,9 +455,9 @@ def test_an_image_that_failed_in_one_partition_may_show_nothing_in_another(
         tally = mosaic.bring_up_to_date(images, places, scratch, Budget(), on_progress=lambda *_: None)
         mosaic.report(tally, "a build")
         shown = Shown(footprints, "digest", extent)
-        target, holding = tmp_path / "imagery.pmtiles", {*tally.partitions}
+        target, holding = tmp_path / "imagery.pmtiles", tally.partitions
         mosaic.write(target, images, places, scratch("copies"), holding=holding, shown=shown)
-    assert holding == {each.partition for each in places}
+    assert set(holding) == {each.partition for each in places}
     assert len(places) == 2
     assert [each.reason for each in tally.skipped] == ["server_fault"]
 
