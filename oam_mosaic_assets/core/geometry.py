@@ -35,10 +35,14 @@ ANTIMERIDIAN: Final = 180.0
 
 LARGEST_AREA: Final = 1 / 1000
 """Share of the Web Mercator map: 1,270 km square at the equator, 220 km square at 80 degrees. Without a
-limit, one outline could cost more tiles than all images of the catalogue together."""
+limit, one outline could cost more tiles than all images of the catalogue together. Half of each outline's
+length counts as a strip of `_NARROWEST`."""
 
 LARGEST_FRAME: Final = 1 / 50
 """Share of the map that a bounding box may take up, so that long diagonal strips pass."""
+
+_NARROWEST: Final = 2.0**-15
+"""Share of the map's side, a tile's edge at z15: narrower strips cost as many tiles as one of this width."""
 
 MOST_CROSSINGS: Final = 50_000
 """How often an outline may cross itself, or parts and holes each other. Repairing one that does takes a
@@ -172,9 +176,10 @@ def _refuse_too_large(whole: BaseGeometry) -> None:
     frame = float(((east - west) * (south - north)).sum())
     if frame <= LARGEST_AREA and (east - west).max() < 1.0:
         return
-    area = float(shapely.area(parts).sum())
-    if area > LARGEST_AREA or frame > LARGEST_FRAME or (east - west).max() >= 1.0:
-        raise Undrawable("too_large", f"{area:.2%} of the world map within {whole.bounds}")
+    # the length of a strip is half its perimeter
+    drawn = float(shapely.area(parts).sum() + shapely.length(parts).sum() / 2 * _NARROWEST)
+    if drawn > LARGEST_AREA or frame > LARGEST_FRAME or (east - west).max() >= 1.0:
+        raise Undrawable("too_large", f"{drawn:.2%} of the world map within {whole.bounds}")
 
 
 def _polygons(geometry: object) -> Iterator[Sequence[Any]]:

@@ -270,6 +270,20 @@ def test_an_area_in_many_parts_is_as_large_as_all_of_them_together() -> None:
     assert refused.value.reason == "too_large"
 
 
+def zigzag(turns: int) -> list[list[float]]:
+    """A strip of a millionth of a degree that goes to and fro within 50 by 25 degrees."""
+    way = [(turn * 50 / turns - 25, 12.5 - 25 * (turn % 2)) for turn in range(turns)]
+    return [*([lon, lat] for lon, lat in way), *([lon + 1e-6, lat] for lon, lat in reversed(way))]
+
+
+def test_a_strip_without_end_is_as_large_as_the_tiles_that_it_passes() -> None:
+    """The longer one would be drawn in three million tiles of z15, though its area is next to nothing."""
+    assert_drawable(drawable(polygon(zigzag(100))))
+    with pytest.raises(Undrawable) as refused:
+        drawable(polygon(zigzag(1500)))
+    assert refused.value.reason == "too_large"
+
+
 @examples(200)
 @given(geometries)
 def test_what_is_drawable_stays_as_it_is(geometry: dict[str, Any]) -> None:
