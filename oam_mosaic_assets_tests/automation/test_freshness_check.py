@@ -25,7 +25,7 @@ from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.automation.conftest import IMAGES
 from oam_mosaic_assets_tests.chain import Outcome, Site, quick_folder, some_items, write_items
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
 from oam_mosaic_assets_tests.gateways.catalogue.scripted_api import HERE, a_page, scripted_api
 from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket
 from oam_mosaic_assets_tests.servers.s3 import S3Server

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,8 @@ import pytest
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.gateways.tippecanoe import find_tippecanoe
 from oam_mosaic_assets_tests.chain import Site, quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
-from oam_mosaic_assets_tests.gate import leave_out
 
 ANEW = {ANEW_TAG: "yes"}
 """Forces a build: tippecanoe is not even started when nothing has changed."""
@@ -154,25 +151,3 @@ def test_where_the_gate_runs_no_full_disk_is_left_out(
 
     with pytest.raises(outcome.Exception, match="no file system can be mounted here"), a_small_disk():
         pass
-
-
-@contextmanager
-def a_small_disk() -> Iterator[Path]:
-    """A file system of one megabyte, which only root can mount; in CI it is an error if that fails."""
-    with quick_folder() as folder:
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, check=False
-        )
-        if mounted.returncode:
-            leave_out("no file system can be mounted here: run this as root")
-        try:
-            yield folder
-        finally:
-            subprocess.run(["umount", folder], check=True)
-
-
-def fill(disk: Path, room: int) -> None:
-    """Fill a disk until `room` KiB are left."""
-    with (disk / "filler").open("wb") as filler:
-        status = os.statvfs(disk)
-        filler.write(bytes(status.f_bavail * status.f_bsize - room * 1024))

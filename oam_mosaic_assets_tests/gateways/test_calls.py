@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
-import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -18,53 +17,20 @@ from oam_mosaic_assets.core.aside import here
 from oam_mosaic_assets.errors import DiskFull, TilingFailed
 from oam_mosaic_assets.gateways import calls, children
 from oam_mosaic_assets.gateways.calls import calling, each_of
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
+from oam_mosaic_assets_tests.gateways.called import (
+    fail,
+    fail_after,
+    fail_at,
+    larger,
+    loaded,
+    noisy,
+    process,
+    sleep,
+    told,
+)
 
 NAME = "A process of a test"
-
-
-class WithTwo(Exception):
-    """Cannot be unpickled: `__init__` needs an argument that `args` does not hold."""
-
-    def __init__(self, one: str, two: str) -> None:
-        super().__init__(one)
-        self.two = two
-
-
-def process() -> int:
-    return os.getpid()
-
-
-def fail(kind: str) -> None:
-    if kind == "no archive":
-        raise BrokenArchive("its directory is broken")
-    if kind == "no room":
-        raise DiskFull("No room.", hint="Make some.")
-    if kind == "cannot travel":
-        raise WithTwo("of two words", "this")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def fail_without_room(disk: Path) -> None:
-    fill(disk, 0)
-    fail("no archive")
-
-
-def sleep(seconds: float) -> None:
-    time.sleep(seconds)
-
-
-def noisy(size: int) -> int:
-    print("." * size)  # noqa: T201
-    return size
-
-
-def loaded(module: str) -> bool:
-    return module in sys.modules
-
-
-def larger(size: int) -> bytes:
-    return bytes(size)
 
 
 def test_it_is_made_in_another_process_while_this_one_goes_on(tmp_path: Path) -> None:
@@ -150,7 +116,7 @@ def test_a_full_disk_there_is_one_here(tmp_path: Path) -> None:
 def test_what_is_raised_there_is_told_also_where_it_cannot_be_written_down() -> None:
     words = "BrokenArchive: its directory is broken"
     with a_small_disk() as disk, calling(NAME, disk) as aside, pytest.raises(TilingFailed, match=words):
-        aside(fail_without_room, disk)()
+        aside(fail_after, partial(fill, disk, 0))()
 
 
 def test_one_that_cannot_be_started_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,11 +136,6 @@ def at_work() -> list[psutil.Process]:
     return [each for each in psutil.Process().children() if calls.__name__ in each.cmdline()]
 
 
-def told(value: bytes) -> tuple[int, bytes]:
-    print("no answer")  # noqa: T201
-    return os.getpid(), value[::-1]
-
-
 def test_many_calls_of_a_function_are_answered_in_order_by_processes_that_take_turns() -> None:
     values = [b"ab" * size for size in (0, 1, 200_000, 3, 4, 500_000, 6)]  # more than a pipe holds
     with each_of(NAME, told, values, processes=2) as answers:
@@ -188,12 +149,6 @@ def test_many_calls_of_a_function_are_answered_in_order_by_processes_that_take_t
 def test_of_no_values_nothing_comes() -> None:
     with each_of(NAME, told, [], processes=2) as answers:
         assert list(answers) == []
-
-
-def fail_at(kind: str) -> str:
-    if kind:
-        fail(kind)
-    return kind
 
 
 @pytest.mark.parametrize("values", [["", "", "{}"], ["{}"], ["", "{}", "", "", ""]])

@@ -35,7 +35,7 @@ from oam_mosaic_assets.gateways.coverage_shares import program_of
 from oam_mosaic_assets_tests.campaign.injection import a_control_group
 from oam_mosaic_assets_tests.core.pictures import bits_of, covered
 from oam_mosaic_assets_tests.core.scene import IMAGES, NOW, PLAIN, footprint, snapshot_of
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
 
 EXACT = CoveragePlan(way="exact", zoom_max=10)
 

@@ -19,7 +19,7 @@ from oam_mosaic_assets.errors import DiskFull, TilingFailed
 from oam_mosaic_assets.gateways.children import Program, run_together
 from oam_mosaic_assets.gateways.deep_zooms import in_shares
 from oam_mosaic_assets_tests.core.scene import IMAGES, made_from
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
 
 DEEP = TilingPlan(zoom_max=12, exact=10, layer="a layer of 'another' \"name\"")
 

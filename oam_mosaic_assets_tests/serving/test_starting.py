@@ -14,7 +14,7 @@ import requests
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.serving.supervisor import Supervisor
 from oam_mosaic_assets.settings import Settings
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
 from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.tiles import SERVE, Serving, release, serving
 

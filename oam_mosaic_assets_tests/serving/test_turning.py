@@ -24,7 +24,7 @@ from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.viewer import INDEX
 from oam_mosaic_assets_tests.core.archives import assembled, in_leaves, pieces_of
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, Spoiled, running_s3_proxy

@@ -21,7 +21,7 @@ from oam_mosaic_assets.gateways.diagnosis.room import (
     examine_store_folder,
 )
 from oam_mosaic_assets.settings import Settings
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
 
 PROBES = "mosaic/staging/doctor-"
 KEY = f"{PROBES}1/probe"

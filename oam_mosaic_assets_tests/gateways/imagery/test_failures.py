@@ -30,7 +30,7 @@ from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.partition import Budget
 from oam_mosaic_assets.gateways.imagery.source import FIRST
 from oam_mosaic_assets.gateways.imagery.workers import Job
-from oam_mosaic_assets_tests.faults.test_tiling import a_small_disk, fill
+from oam_mosaic_assets_tests.disks import a_small_disk, fill
 from oam_mosaic_assets_tests.gateways.imagery.bench import LIMITS, NOON, Bench, drone, give_files, plain
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
