@@ -20,6 +20,7 @@ from oam_mosaic_assets_tests.campaign.reader import Reader
 from oam_mosaic_assets_tests.campaign.run import Result, _inject
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
 from oam_mosaic_assets_tests.servers.ceph import CephServer
+from oam_mosaic_assets_tests.servers.ports import free_port
 from oam_mosaic_assets_tests.servers.tiles import release
 
 KEYS: Final = Keys()
@@ -56,15 +57,28 @@ def test_a_reader_that_is_refused_by_the_store_reads_on_and_says_so(ceph: CephSe
     store.put_bytes(pointer.manifest, manifest, public, public=True)
 
     refused = store_in(ceph, bucket, secret_key="another")
-    reader = Reader(f"{ceph.endpoint}/{bucket}", refused, KEYS)
+    found = found_by(Reader(f"{ceph.endpoint}/{bucket}", refused, KEYS))
+
+    assert all(each.startswith("StoreRefused: ") for each in found)
+
+
+def test_a_reader_says_what_it_is_denied_and_that_nobody_answers(ceph: CephServer) -> None:
+    bucket = new_bucket(ceph)
+    store = store_in(ceph, bucket)
+    denied = found_by(Reader(f"{ceph.endpoint}/{bucket}", store, KEYS))
+    assert all(each.startswith("RuntimeError: mosaic/latest.json: 403 ") for each in denied)
+    silent = found_by(Reader(f"http://127.0.0.1:{free_port()}", store, KEYS))
+    assert all("Connection refused" in each for each in silent)
+
+
+def found_by(reader: Reader) -> list[str]:
+    """What is wrong in each of at least two reads."""
     with reader.reading():
         deadline = time.monotonic() + 30
         while reader.reads < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-
-    assert reader.reads >= 2
-    assert all(each.startswith("StoreRefused: ") for each in reader.invalid)
-    assert len(reader.invalid) == reader.reads
+    assert len(reader.invalid) == reader.reads >= 2
+    return reader.invalid
 
 
 def injected(reader: Reader, *, reads: int) -> Result:
