@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
+from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
@@ -28,36 +28,35 @@ def ended(site: Site, key: str, *, for_good: bool) -> None:
 
 
 @pytest.fixture
-def aliased(any_site: Site) -> Any:
-    """An installation with an alias, whose next build shows one image more."""
-    site = any_site
-    site.store.delete([each.key for each in site.store.keys("")])
-    site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
-    write_items(site.items, some_items(IMAGES))
-    yield site
-    site.environment.pop("MOSAIC_ALIASES")
-    write_items(site.items, some_items(IMAGES))
-    site.store.delete([each.key for each in site.store.keys("")])
+def aliased(any_site: Site) -> Site:
+    """An installation with an alias, as all of this module are; its tests go on from each other's mosaics."""
+    any_site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
+    return any_site
+
+
+def with_one_image_more(site: Site) -> Pointer:
+    """Add an image to the catalogue; returns the mosaic that is public, which does not show it."""
+    before = site.published()
+    write_items(site.items, some_items(before.images + 1))
+    return before
 
 
 @pytest.mark.parametrize("key", ["coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"])
 def test_the_mosaic_before_is_shown_again(aliased: Site, key: str) -> None:
     site = aliased
-    before = site.published()
-    write_items(site.items, some_items(IMAGES + 1))
+    before = with_one_image_more(site)
 
     ended(site, key, for_good=False)
 
     after = site.stays_whole()
-    assert (after.build, after.images) == (before.build, IMAGES)
+    assert (after.build, after.images) == (before.build, before.images)
     assert site.run(job="mosaic_freshness").success
-    assert site.recovers(before).images == IMAGES + 1
+    assert site.recovers(before).images == before.images + 1
 
 
 def test_where_the_store_is_gone_for_good_the_next_build_settles_it(aliased: Site) -> None:
     site = aliased
-    before = site.published()
-    write_items(site.items, some_items(IMAGES + 1))
+    before = with_one_image_more(site)
 
     ended(site, "mosaic/latest.json", for_good=True)
 
@@ -65,11 +64,13 @@ def test_where_the_store_is_gone_for_good_the_next_build_settles_it(aliased: Sit
     assert not noticed.success
     assert "global-mosaic.pmtiles shows 2" in noticed.failed_checks["mosaic_is_fresh"]
     assert "whose publication did not finish" in noticed.failed_checks["mosaic_is_fresh"]
-    assert site.recovers(before).images == IMAGES + 1
+    assert site.recovers(before).images == before.images + 1
 
 
 def test_a_first_publication_that_was_not_ended_holds_nobody_up(aliased: Site) -> None:
     site = aliased
+    site.store.delete([each.key for each in site.store.keys("")])
+    write_items(site.items, some_items(IMAGES))
 
     ended(site, "mosaic/latest.json", for_good=True)
 
@@ -95,9 +96,8 @@ def test_an_upload_that_was_not_ended_is_taken_away_by_the_next_build(
 
 def test_a_tilejson_shown_again_names_the_fixed_address(aliased: Site) -> None:
     site = aliased
-    site.published()
+    with_one_image_more(site)
     described = site.store.read_publicly(site.keys.tilejson)
-    write_items(site.items, some_items(IMAGES + 1))
 
     ended(site, "mosaic/latest.json", for_good=False)
 
