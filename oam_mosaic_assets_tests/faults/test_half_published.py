@@ -41,7 +41,16 @@ def with_one_image_more(site: Site) -> Pointer:
     return before
 
 
-@pytest.mark.parametrize("key", ["coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"])
+@pytest.mark.parametrize(
+    ("any_site", "key"),
+    [
+        ("folder", "coverage/old.pmtiles"),
+        ("folder", "global-mosaic.json"),
+        ("folder", "mosaic/latest.json"),
+        ("ceph", "mosaic/latest.json"),  # the last one, when there is most to show again
+    ],
+    indirect=["any_site"],
+)
 def test_the_mosaic_before_is_shown_again(aliased: Site, key: str) -> None:
     site = aliased
     before = with_one_image_more(site)

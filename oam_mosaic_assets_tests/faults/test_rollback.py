@@ -185,7 +185,16 @@ def test_a_rollback_waits_for_another_publisher_and_gives_up(any_new_site: Site)
     site.recovers(before)
 
 
-@pytest.mark.parametrize("key", ["coverage/old.pmtiles", "global-mosaic.json", "mosaic/latest.json"])
+@pytest.mark.parametrize(
+    ("any_site", "key"),
+    [
+        ("folder", "coverage/old.pmtiles"),
+        ("folder", "global-mosaic.json"),
+        ("folder", "mosaic/latest.json"),
+        ("ceph", "mosaic/latest.json"),  # the last one, when there is most to put back
+    ],
+    indirect=["any_site"],
+)
 def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(any_new_site: Site, key: str) -> None:
     site = any_new_site
     site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"
