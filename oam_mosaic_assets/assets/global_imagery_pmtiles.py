@@ -103,7 +103,8 @@ def bring_up_to_date(
     def told(done: int, of: int, so_far: Tally) -> None:
         unread = f", {len(so_far.skipped):,} images not readable" if so_far.skipped else ""
         text = f"{done:,} of {of:,} blocks{pace.left(done, of)}, {_cost(so_far)}{unread}"
-        progress.step(context.log, "imagery", done / of, text)
+        share = done / of if of else 1.0  # the last image of a partition may have left the catalogue
+        progress.step(context.log, "imagery", share, text)
 
     return imagery.bring_up_to_date(images, tiles, scratch.folder, budget, on_progress=told)
 

@@ -249,6 +249,28 @@ def read_all_partitions(site: Site) -> None:
         assert made.partition == key
 
 
+def test_a_partition_whose_last_image_left_the_catalogue_before_its_turn_is_emptied(
+    pictured: Site, nginx: Nginx
+) -> None:
+    """A backfill, or `oam-mosaic imagery`, lists the partitions once, and may read them for days."""
+    pictured.environment["MAX_SHRINK_SHARE"] = "1"
+    pictured.published()
+    listed = pictured.instance.get_dynamic_partitions("imagery")
+    gone, *_, far_away = items(nginx)
+    write_items(pictured.items, [far_away])
+    outcome = pictured.run()
+    assert outcome.success, outcome.log
+    assert set(pictured.instance.get_dynamic_partitions("imagery")) < set(listed)
+    pictured.instance.add_dynamic_partitions("imagery", listed)
+
+    read_all_partitions(pictured)
+
+    for each in pictured.store.keys(pictured.keys.imagery):
+        found = pictured.store.get_bytes(each.key)
+        assert found is not None
+        assert gone["id"].encode() not in found[0], each.key
+
+
 def test_an_image_that_is_being_taken_down_is_read_in_no_partition(pictured: Site, nginx: Nginx) -> None:
     """It is on the list, and still in the public build, whose images the partitions' job reads."""
     pictured.environment["IMAGERY_BUDGET_HOURS"] = "0"
