@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final
 
 import numpy as np
@@ -131,26 +132,22 @@ def write_tiles(
         zooms: the first and the last zoom.
         bounds: west, south, east, north, degrees.
     """
-    loose = target.with_name(f"{target.name}.tiles")
     order = sorted(tiles)
     lengths = np.array([len(tiles[each]) for each in order], np.int64)
-    try:
-        with loose.open("xb+") as file:
-            file.writelines(tiles[each] for each in order)
-            file.flush()
-            entries = Directory(
-                tile_id=np.array(order, np.int64),
-                run_length=np.ones(len(order), np.int64),
-                length=lengths,
-                offset=np.cumsum(lengths) - lengths,
-            )
-            write_archive(
-                target,
-                [*sources, Source(file.fileno(), entries)],
-                Place(zoom_min=zooms[0], zoom_max=zooms[1], bounds=bounds),
-                metadata,
-                tile_type=TileType.WEBP,
-                tile_compression=Compression.NONE,
-            )
-    finally:
-        loose.unlink(missing_ok=True)
+    with TemporaryFile(dir=target.parent) as file:  # without a name, which a killed process would leave taken
+        file.writelines(tiles[each] for each in order)
+        file.flush()
+        entries = Directory(
+            tile_id=np.array(order, np.int64),
+            run_length=np.ones(len(order), np.int64),
+            length=lengths,
+            offset=np.cumsum(lengths) - lengths,
+        )
+        write_archive(
+            target,
+            [*sources, Source(file.fileno(), entries)],
+            Place(zoom_min=zooms[0], zoom_max=zooms[1], bounds=bounds),
+            metadata,
+            tile_type=TileType.WEBP,
+            tile_compression=Compression.NONE,
+        )

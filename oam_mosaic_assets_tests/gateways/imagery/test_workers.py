@@ -49,6 +49,34 @@ def test_a_worker_that_dies_costs_one_image(nginx: Nginx, host: ScriptedHost, tm
     assert [(each.id, each.reason) for each in tally.skipped] == [("deadly", "crashed")]
 
 
+def test_a_worker_that_dies_while_it_writes_a_block_costs_that_block(
+    nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one makes it in grey, in the same folder."""
+    (tmp_path / "dying_once.py").write_text(
+        "import json, os, sys; from pathlib import Path\n"
+        "from oam_mosaic_assets.core.imagery import fragment\n"
+        "from oam_mosaic_assets.gateways.imagery import worker\n"
+        "write = fragment.write_archive\n"
+        "def write_or_die(*given, **stated):\n"
+        f"    died = Path({str(tmp_path)!r}, 'died')\n"
+        "    if not died.exists():\n"
+        "        died.touch()\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    write(*given, **stated)\n"
+        "fragment.write_archive = write_or_die; worker.serve(json.loads(sys.argv[1]))"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(MODULE, "dying_once")
+    image = drone(nginx, "unwritten", 535_000, 5_436_000)[0]
+    bench = Bench(tmp_path / "bench", nginx.host, workers=1)
+    tally = bench.build([image])
+    assert (len(tally.uncomposed), tally.made, tally.waiting) == (1, 0, [image.id])
+    middle = np.array([image.footprint.centroid.coords[0]])
+    assert 0 < bench.seen_at(middle)[0, 3] < 255
+    assert bench.build([image]).read == 1
+
+
 @pytest.mark.parametrize(
     ("library", "said"),
     [
