@@ -142,7 +142,7 @@ def _started(
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # noqa: S603
-            [*_dies_with_parent(), *command],
+            [*dies_with_parent(), *command],
             stdin=subprocess.PIPE if is_asked else subprocess.DEVNULL,
             stdout=subprocess.PIPE if is_asked else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -154,8 +154,8 @@ def _started(
         raise NotStarted(error.strerror) from None
 
 
-def _dies_with_parent() -> list[str]:
-    """A process that is killed cannot clean up, so the kernel is to end its child."""
+def dies_with_parent() -> list[str]:
+    """What goes before a command for the kernel to end it: a process that is killed cannot clean up."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 from oam_mosaic_assets.core.imagery.outcome import COMPUTED, Reason
 from oam_mosaic_assets.errors import TilingFailed
-from oam_mosaic_assets.gateways.children import LAST_WORDS
+from oam_mosaic_assets.gateways.children import LAST_WORDS, dies_with_parent
 from oam_mosaic_assets.gateways.imagery.addresses import Rules
 
 _ALLOWED: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ")
@@ -168,7 +168,7 @@ class Workers:
     def _start(self) -> _Worker:
         environment = {name: os.environ[name] for name in _ALLOWED if name in os.environ}
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", _MODULE, self._told],
+            [*dies_with_parent(), sys.executable, "-m", _MODULE, self._told],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,  # it writes nothing there once it is ready

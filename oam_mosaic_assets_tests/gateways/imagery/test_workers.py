@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 import shapely
@@ -109,6 +110,34 @@ def test_a_worker_that_hangs_as_it_starts_is_stopped_in_time_whatever_its_order(
     given = iter([Job({"do": "look", "address": "file:///nothing", "render": None, "footprint": footprint})])
     with Workers(Rules(), LIMITS, count=1) as workers, pytest.raises(TilingFailed, match="was stopped"):
         list(workers.run(lambda _: next(given, None)))
+
+
+def test_a_worker_ends_with_the_process_that_started_it(host: ScriptedHost) -> None:
+    """Even if that is killed; else it would go on until its host answers, or has not for a while."""
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def answer_late(_: Request) -> None:
+        is_asked.set()
+        may_answer.wait(60)
+
+    host.script = answer_late
+    program = (
+        "import sys; from oam_mosaic_assets.gateways.imagery.addresses import Rules\n"
+        "from oam_mosaic_assets.gateways.imagery.workers import Job, Workers\n"
+        "jobs = [Job({'do': 'look', 'address': sys.argv[2], 'render': None})]\n"
+        "with Workers(Rules(frozenset({sys.argv[1]})), {'seconds': 60.0}, count=1) as workers:\n"
+        "    list(workers.run(lambda _: jobs.pop() if jobs else None))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, host.host, host.address()]) as parent:
+        assert is_asked.wait(60)
+        family = psutil.Process(parent.pid).children()
+        parent.kill()
+    assert family
+    _, alive = psutil.wait_procs(family, timeout=5)
+    may_answer.set()
+    for each in alive:
+        each.kill()
+    assert not alive
 
 
 def test_a_block_that_cannot_be_written_is_told(tmp_path: Path) -> None:
