@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from oam_mosaic_assets.core.imagery.recipe import Image
@@ -29,6 +30,7 @@ class Partition(Kept):
         budget: Budget,
         *,
         taken_down: Callable[[], Set[str]],
+        begun: Mapping[int, int] = MappingProxyType({}),
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> Tally:
         """Bring it up to date with the images that touch it.
@@ -42,6 +44,7 @@ class Partition(Kept):
             scratch: an empty folder.
             budget: what may be spent.
             taken_down: reads the ids of images that must not be shown.
+            begun: `Tally.begun` of the last build.
             on_progress: called with how many blocks are up to date.
 
         Raises:
@@ -52,7 +55,7 @@ class Partition(Kept):
             gone = taken_down()
             images = [each for each in images if each.id not in gone]
             (folder := scratch / f"{attempt}").mkdir()
-            building = Building(self, images, workers, folder, budget, on_progress)
+            building = Building(self, images, workers, folder, budget, on_progress, begun)
             with suppress(Overtaken):
                 tally = building.done()
                 # a takedown searches the store after it is listed: it found this, or is found here

@@ -152,7 +152,8 @@ class ImageryMosaic:
         """Remake what changed in these partitions, without images that were taken down since the snapshot.
 
         Those come first that the last build has not finished, so that changes do not use up the budget of
-        what was never read.
+        what was never read; but last, if each block that is left was begun in vain by two builds, so that one
+        that takes more than a budget does not use it up every time.
 
         Args:
             snapshot: the images.
@@ -164,24 +165,25 @@ class ImageryMosaic:
         whole = Tally()
         blocks = snapshot.blocks(tiles)
         taken_down = Takedowns(self._store, self._keys).ids
+        # without a limit the order does not matter, and the report may be long
+        reported = {} if budget == Budget() else self._reported()
+        begun = {int(each): times for each, times in reported.get("begun", {}).items()}
         with self.workers() as workers:
-            for tile in self._left_first(tiles):
+            for tile in _left_first(tiles, reported.get("unfinished", ()), begun):
                 told = partial(_further, on_progress, whole, blocks)
                 images = snapshot.images(tile)
                 tally = self.partition(tile).build(
-                    images, workers, scratch("partition"), budget, taken_down=taken_down, on_progress=told
+                    images,
+                    workers,
+                    scratch("partition"),
+                    budget,
+                    taken_down=taken_down,
+                    begun=begun,
+                    on_progress=told,
                 )
                 whole = Tally.total([whole, tally])
                 on_progress(whole.blocks, blocks, whole)
         return whole.of_images(snapshot.count(tiles))
-
-    def _left_first(self, tiles: Sequence[Tile]) -> list[Tile]:
-        if len(tiles) < 2:  # noqa: PLR2004  # a backfill's; the report may be long
-            return [*tiles]
-        ids = np.array(self._reported().get("unfinished", ()), np.int64)
-        places = np.column_stack(tile_positions(ids, BLOCK_ZOOM)) >> (BLOCK_ZOOM - PARTITION_ZOOM)
-        left = {Tile(x, y) for x, y in np.unique(places, axis=0).tolist()}
-        return sorted(tiles, key=lambda each: each not in left)
 
     def sweep(self, named: Set[str], *, snapshot_taken_at: datetime) -> None:
         """Delete all partitions but these: they no longer hold any imagery.
@@ -326,6 +328,23 @@ class ImageryMosaic:
             "brought it up to date.",
             hint="Build again: the partition is read again. If this recurs, check who else deletes there.",
         )
+
+
+def _left_first(tiles: Sequence[Tile], unfinished: Sequence[int], begun: Mapping[int, int]) -> list[Tile]:
+    """Partitions in the order in which `bring_up_to_date` takes them; see `Tally` for what it is told."""
+    places = np.column_stack(tile_positions(np.array(unfinished, np.int64), BLOCK_ZOOM))
+    least: dict[Tile, int] = {}
+    for block, (x, y) in zip(unfinished, (places >> (BLOCK_ZOOM - PARTITION_ZOOM)).tolist(), strict=True):
+        times = begun.get(block, 0)
+        least[Tile(x, y)] = min(times, least.get(Tile(x, y), times))
+
+    def turn(tile: Tile) -> int:
+        if tile not in least:
+            return 1
+        # a block that was begun once may have been the last one that a budget reached
+        return 0 if least[tile] <= 1 else least[tile]
+
+    return sorted(tiles, key=turn)
 
 
 def _refuse_others(state: State, snapshot: ByPartition, tile: Tile, shown: Collection[str]) -> None:

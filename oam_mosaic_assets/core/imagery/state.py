@@ -178,6 +178,8 @@ class Tally:
             report.
         waiting: ids of those that no block shows yet: the budget was spent, or a host was down.
         unfinished: ids of the tiles at `BLOCK_ZOOM` whose blocks are not up to date.
+        begun: how many builds have begun each of those blocks in vain, as the budget was spent; only those
+            that any has.
         grey: ids of those whose blocks an image that could not be read would touch.
         blocks: how many in all.
         made: how many of them this run made.
@@ -197,6 +199,7 @@ class Tally:
     partitions: dict[str, list[str]] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     unfinished: list[int] = field(default_factory=list)
+    begun: dict[int, int] = field(default_factory=dict)
     grey: list[int] = field(default_factory=list)
     blocks: int = 0
     made: int = 0
@@ -236,6 +239,7 @@ class Tally:
             whole.partitions |= part.partitions
             whole.waiting += part.waiting
             whole.unfinished += part.unfinished
+            whole.begun |= part.begun
             whole.grey += part.grey
             whole.blocks += part.blocks
             whole.made += part.made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -52,12 +52,14 @@ class Building:
         scratch: Path,
         budget: Budget,
         on_progress: Callable[[int], None],
+        begun: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self.partition = partition
         self.store, self.at, self.now = partition.store, partition.at, partition.now
         self.recipe = partition.recipe
         self.workers, self.scratch, self.budget = workers, scratch, budget
         self.on_progress = on_progress
+        self._begun = Counter(begun)
         self.images = on_top_first(map(self.recipe.with_tiles, images), self.recipe.order)
         self.stated = [each.stated for each in self.images]
         self._ids = {each.id for each in self.images}
@@ -109,11 +111,15 @@ class Building:
         looked = (self.state.looked.get(self.images[each].reading or "") for each in self.blocks[block])
         return any(each is not None and not each.reason and each.is_seen is None for each in looked)
 
-    def _urgency(self, block: Tile) -> tuple[bool, datetime, int]:
-        """Sort key, highest first: never made, then with the newest images, then with the most."""
+    def _urgency(self, block: Tile) -> tuple[int, bool, datetime, int]:
+        """Sort key, highest first: never made, then with the newest images, then with the most.
+
+        But first come those that were not begun in vain: one that takes all of a budget takes it every time.
+        """
         members = self.blocks[block]
         newest = max(self.images[each].updated or _LONG_AGO for each in members)
-        return (self.before.key_of(name_of(block)) or WAITING).startswith(WAITING), newest, len(members)
+        is_new = (self.before.key_of(name_of(block)) or WAITING).startswith(WAITING)
+        return -self._begun[block.id(BLOCK_ZOOM)], is_new, newest, len(members)
 
     def _key(self, block: Tile, states: Mapping[int, str] = MappingProxyType({})) -> str | None:
         """The key that the block must have; None if the state of one of its COGs is not known yet.
@@ -171,6 +177,8 @@ class Building:
         for block, work, answer in cutting.run(due):
             if answer is not None:
                 self._finish(block, answer)
+            elif self.budget.is_spent:
+                self._begun[block.id(BLOCK_ZOOM)] += 1
             for chip in work.chips.values():
                 chip.unlink()
             self.on_progress(len(self.blocks) - len(due) + len(self.fragments) - taken_up)
@@ -337,6 +345,7 @@ class Building:
         unfinished = {each for each in self.blocks if self._is_due(each)}
         self.tally.left = len(unfinished)
         self.tally.unfinished = [each.id(BLOCK_ZOOM) for each in unfinished]
+        self.tally.begun = {each: self._begun[each] for each in self.tally.unfinished if self._begun[each]}
         drawn, waits = set[int](), set[int]()
         for block, members in self.blocks.items():
             looked = self.before.looked if block in unfinished else self.state.looked

@@ -361,6 +361,32 @@ def test_partitions_that_a_budget_did_not_reach_come_first_in_the_next_build(
     assert sorted(read([changed, east])) == ["east", "west"]
 
 
+def test_a_block_that_takes_more_than_a_budget_keeps_no_other_from_being_read(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    plan = ImageryPlan(private_hosts=(nginx.host,), processes=1)
+    mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
+    scratch = folders_in(tmp_path)
+    dense = [drone(nginx, f"dense-{n}", 400_000, 5_250_000)[0] for n in range(8)]
+    beside = [drone(nginx, f"beside-{n}", 420_000 + 15_000 * n, 5_250_000)[0] for n in range(2)]
+    far_away = [drone(nginx, f"far-{n}", 800_000 + 15_000 * n, 5_250_000)[0] for n in range(3)]
+    size = (nginx.root / "dense-0.tif").stat().st_size
+    path = footprints_of([*dense, *beside, *far_away], tmp_path / "footprints.parquet")
+    with ByPartition(path, scratch("sorted")) as snapshot:
+        tiles = snapshot.tiles()
+        assert len(tiles) == 2
+
+        def shown(budget: Budget) -> set[str]:
+            tally = mosaic.bring_up_to_date(snapshot, tiles, scratch, budget, on_progress=lambda *_: None)
+            mosaic.report(tally, "a build")
+            return set(tally.shown)
+
+        builds = [shown(Budget(bytes=4 * size)) for _ in range(4)]
+        assert builds[0] == set()
+        assert builds[3] == {each.id for each in [*beside, *far_away]}
+        assert len(shown(Budget())) == 13
+
+
 def test_a_takedown_finds_the_pixels_that_a_killed_build_left(
     nginx: Nginx, flights: list[Image], tmp_path: Path
 ) -> None:
