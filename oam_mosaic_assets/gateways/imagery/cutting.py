@@ -108,7 +108,7 @@ class Cutting:
         self._ready: deque[Job] = deque()
         self._active: dict[Tile, InWork] = {}
         self._put_off: deque[tuple[Tile, InWork]] = deque()
-        self._asked: set[tuple[Tile, int]] = set()
+        self._ahead: set[tuple[Tile, int]] = set()  # asked for, or cut already, for blocks that wait
         self._early: dict[tuple[Tile, int], str | None] = {}
         self._blocks: dict[int, list[Tile]] = {}
 
@@ -147,6 +147,8 @@ class Cutting:
 
     def _begin(self, block: Tile) -> None:
         work = InWork(self._members[block])
+        asked = self._ahead.intersection((block, image) for image in work.members)
+        self._ahead -= asked
         for image in work.members:
             if (block, image) in self._early:
                 work.take(image, self._early.pop((block, image)), self._chip(block, image))
@@ -159,7 +161,7 @@ class Cutting:
         for image in work.members:
             if image in work.states:
                 continue
-            if (block, image) in self._asked or self._ask(block, image):
+            if (block, image) in asked or self._ask(block, image):
                 work.missing.add(image)
         if not work.missing:  # its chips were all cut with other blocks', or there are none to cut
             self._ready.append(self._compose(block, work))
@@ -170,9 +172,9 @@ class Cutting:
         if image.reading is None or self._is_given_up(image.reading):
             return False
         blocks = [each for each in self._blocks[which] if each == block or each in self._pending]
-        if image.tiles or len(blocks) > TOGETHER or len(self._early) > EARLY:
+        if image.tiles or len(blocks) > TOGETHER or len(self._ahead) > EARLY:
             blocks = [block]
-        self._asked.update((each, which) for each in blocks)
+        self._ahead.update((each, which) for each in blocks if each != block)
         order = {
             "do": "chip",
             "blocks": [[each.x, each.y] for each in blocks],

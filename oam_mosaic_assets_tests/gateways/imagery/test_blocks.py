@@ -11,16 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from rasterio.warp import transform
 
 from oam_mosaic_assets.core.grid import first_tile_id, project, tile_positions
-from oam_mosaic_assets.core.imagery.blocks import BLOCK, FINEST, PARTITION_ZOOM, Tile, in_pixels
+from oam_mosaic_assets.core.imagery.blocks import BLOCK, BLOCK_ZOOM, FINEST, PARTITION_ZOOM, Tile, in_pixels
 from oam_mosaic_assets.core.imagery.pixels import decoded, halved
 from oam_mosaic_assets.core.imagery.recipe import Image, Recipe
+from oam_mosaic_assets.core.imagery.warp import HALF_WORLD
 from oam_mosaic_assets.gateways.imagery.building import UNJOINED
+from oam_mosaic_assets.gateways.imagery.cutting import TOGETHER
 from oam_mosaic_assets.gateways.imagery.partition import Budget
-from oam_mosaic_assets_tests.gateways.imagery.bench import NOON, ROOT, Bench, drone, plain
-from oam_mosaic_assets_tests.images import scene, utm
-from oam_mosaic_assets_tests.servers.image_hosts import Nginx
+from oam_mosaic_assets_tests.gateways.imagery.bench import NOON, ROOT, Bench, drone, give_files, plain
+from oam_mosaic_assets_tests.images import Writing, scene, utm, write_image
+from oam_mosaic_assets_tests.servers.image_hosts import Nginx, Request, ScriptedHost
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +163,33 @@ def test_what_an_image_that_is_gone_leaves_bare_is_grey_where_no_budget_is_left(
     assert 0 < there[3] < 255
     bench.build([stays])
     assert bench.seen_at(np.array([stays.footprint.centroid.coords[0]]))[0, 3] == 255
+
+
+def test_few_chips_wait_on_disk_for_blocks_that_have_not_begun(
+    host: ScriptedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many images lie on a corner of four blocks: all of the first block are asked for at once."""
+    early, images, there = 4, list[Image](), list[int]()
+    monkeypatch.setattr("oam_mosaic_assets.gateways.imagery.cutting.EARLY", early)
+    side = 2 * HALF_WORLD / (1 << BLOCK_ZOOM)
+    corner = [2200 * side - HALF_WORLD], [HALF_WORLD - 1400 * side]
+    (east,), (north,) = transform("EPSG:3857", "EPSG:32633", *corner)
+    of = utm(33, east - 450, north + 375, 3.0, (300, 250))
+    for number in range(12):
+        write_image(tmp_path / f"{number}.tif", of, Writing(bands=of.colours()))
+        images.append(Image(id=f"{number}", footprint=of.footprint(), asset=host.address(f"{number}.tif")))
+    bench = Bench(tmp_path / "bench", host.host, workers=1)
+    give_files(host, tmp_path)
+    give = host.script
+
+    def count(request: Request) -> None:
+        there.append(len(list(bench.folder.rglob("*.chip"))))
+        give(request)
+
+    host.script = count
+    tally = bench.build(images)
+    assert (tally.read, tally.made) == (12, 4)
+    assert max(there) <= len(images) + early + TOGETHER
 
 
 def test_blocks_that_were_done_before_a_kill_are_not_done_again(
