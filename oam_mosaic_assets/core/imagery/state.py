@@ -36,6 +36,7 @@ class Looked:
         detail: more about the reason.
         host: the host that was asked.
         at: when it was asked, UTC, ISO 8601.
+        tried: when it was last asked since, in vain for a reason that may pass; empty if it was not.
         since: since when its state has been the same, UTC, ISO 8601.
         is_seen: whether a chip of this version showed something; None if none was cut yet.
         failing: when cutting it first failed for a reason that may pass, though all was well before; empty
@@ -47,6 +48,7 @@ class Looked:
     detail: str = ""
     host: str = ""
     at: str = ""
+    tried: str = ""
     since: str = ""
     is_seen: bool | None = None
     failing: str = ""
@@ -60,6 +62,11 @@ class Looked:
     def looked_at(self) -> datetime:
         """When it was asked, UTC."""
         return datetime.fromisoformat(self.at)
+
+    @property
+    def failed_at(self) -> str:
+        """When it was last asked in vain, UTC, ISO 8601; empty if the last answer was good."""
+        return self.tried or (self.at if self.reason else "")
 
     @property
     def lies_in_file(self) -> bool:

@@ -74,8 +74,8 @@ class Asking:
     def look_again(self, workers: Workers) -> None:
         """Check again those that are due, so that their blocks are rebuilt only if they changed.
 
-        Those that could not be read come last, those that were not asked for longest first, and may spend a
-        tenth of the budget: however many they are and however slow, the rest is for new images.
+        Those that failed when last asked come last, those that were not asked for longest first, and may
+        spend a tenth of the budget: however many they are and however slow, the rest is for new images.
         """
         due = [
             reading
@@ -83,9 +83,9 @@ class Asking:
             if (looked := self.looked.get(reading)) and looked.is_due(self._now())
             if looked.reason or not image.tiles  # tiles do not say whether the image changed
         ]
-        failed = [each for each in due if self.looked[each].reason]
-        failed.sort(key=lambda each: self.looked[each].looked_at)
-        others = [each for each in due if not self.looked[each].reason]
+        failed = [each for each in due if self.looked[each].failed_at]
+        failed.sort(key=lambda each: self.looked[each].failed_at)
+        others = [each for each in due if not self.looked[each].failed_at]
         self._look(workers, others, lambda: self._budget.is_spent)
         self._look(workers, failed, self._budget.tenth())
 
@@ -157,8 +157,8 @@ class Asking:
         if reason == Reason.CRASHED and known is not None and known.is_seen is not None:
             may_pass = True
         if may_pass and known is not None and not known.reason:
-            if not looked_only:
-                self.looked[reading] = known = replace(known, failing=known.failing or moment)
+            failing = known.failing or ("" if looked_only else moment)
+            self.looked[reading] = known = replace(known, tried=moment, failing=failing)
             if known.is_forgiven(self._now(), looked_only=looked_only):
                 self._away.add(reading)
                 return None
