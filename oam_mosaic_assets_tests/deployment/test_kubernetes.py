@@ -107,6 +107,20 @@ def test_the_job_that_reads_images_is_what_kubernetes_takes(version: str) -> Non
     valid(IMAGERY, version)
 
 
+def test_the_job_that_reads_images_is_given_the_store_and_what_concerns_imagery_alone() -> None:
+    """Strangers' files are decoded there."""
+    (container,) = IMAGERY["spec"]["template"]["spec"]["containers"]
+    assert "envFrom" not in container
+    of_the_secret = {each["name"]: each["valueFrom"] for each in container["env"] if "valueFrom" in each}
+    for name, value in of_the_secret.items():
+        assert value == {"secretKeyRef": {"name": "oam-mosaic", "key": name, "optional": True}}
+    concerned = {name for name in Settings.model_fields if name.startswith(("s3_", "imagery_"))}
+    concerned -= {"imagery_budget_gb", "imagery_budget_hours"}  # of builds
+    concerned |= {"mosaic_publish", "mosaic_prefix", "mosaic_products", "test_mode"}
+    assert {*of_the_secret} == {name.upper() for name in concerned}
+    assert {each["name"] for each in container["env"]} - {*of_the_secret} == {"STAC_API_URL"}
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_workers_of_celery_are_what_kubernetes_takes(version: str) -> None:
     valid(CELERY, version)

@@ -21,7 +21,7 @@ import yaml
 from oam_mosaic_assets.assets.imagery_blocks import imagery_blocks
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets_tests.automation.live_dagster import program
-from oam_mosaic_assets_tests.chain import REPOSITORY, Site, quick_folder, some_items, write_items
+from oam_mosaic_assets_tests.chain import REPOSITORY, Site, quick_folder, site_on, some_items, write_items
 from oam_mosaic_assets_tests.faults.test_imagery import seen
 from oam_mosaic_assets_tests.images import Writing, utm, write_image
 from oam_mosaic_assets_tests.servers import hosts
@@ -209,3 +209,36 @@ def test_hosts_that_share_no_disk_make_what_one_makes_though_one_loses_its_power
     report = report_of(moto_site)
     assert (report["read"], report["made"], report["requests"]) == (PARTITIONS, 0, 0)
     assert seen(moto_site) == alone
+
+
+def test_a_pod_that_reads_images_needs_no_setting_but_those_that_its_manifest_gives_it(
+    moto: S3Server, instance: dg.DagsterInstance, images: Images, tmp_path: Path
+) -> None:
+    manifest = yaml.safe_load((REPOSITORY / "deploy" / "kubernetes" / "imagery.yaml").read_text())
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    with site_on(moto, instance, PARTITIONS) as site:
+        site.environment |= {"MOSAIC_PRODUCTS": "imagery", "IMAGERY_PRIVATE_HOSTS": images.host.host}
+        write_items(site.items, images.items())
+        outcome = site.run(NOTHING_READ)
+        assert outcome.success, outcome.log
+        given = {
+            each["name"]: each.get("value", site.environment.get(each["name"])) for each in container["env"]
+        }
+        of_the_image = {
+            "PATH": f"{Path(program('oam-mosaic')).parent}{os.pathsep}{os.environ['PATH']}",
+            "DAGSTER_HOME": str(tmp_path / "dagster"),
+            "MOSAIC_SCRATCH": str(tmp_path / "scratch"),
+            "JOB_COMPLETION_INDEX": "0",
+        }
+        pod = subprocess.run(
+            container["args"],
+            cwd=tmp_path,
+            env=of_the_image | {name: value for name, value in given.items() if value is not None},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert pod.returncode == 0, pod.stderr
+        outcome = site.run(NOTHING_READ, tags={ANEW_TAG: "yes"})
+        assert outcome.success, outcome.log
+        assert report_of(site)["read"] == 1, "of a pod's share"
