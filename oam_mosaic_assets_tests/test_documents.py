@@ -99,6 +99,14 @@ def test_a_number_that_a_document_promises_is_the_one_at_work(
     assert promise in " ".join((ROOT / document).read_text().split())
 
 
+def test_who_upgrades_is_told_to_copy_again_what_was_copied() -> None:
+    deployment = (ROOT / "docs" / "deployment.md").read_text()
+    copied = re.search(r"a folder with copies of (`\S+`) and (`\S+`)", deployment)
+    assert copied
+    upgrading = " ".join(deployment.partition("## Upgrading\n")[2].split())
+    assert f"copy {copied[1]} and {copied[2]} to `DAGSTER_HOME` again" in upgrading
+
+
 def test_what_is_started_without_containers_faces_no_network_and_is_stopped_by_its_signal() -> None:
     deployment = (ROOT / "docs" / "deployment.md").read_text()
     section = deployment.partition("## Without containers\n")[2].partition("\n## ")[0]

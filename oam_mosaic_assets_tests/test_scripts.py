@@ -243,6 +243,21 @@ def test_a_build_elsewhere_leaves_the_ui_a_home_in_which_runs_are_watched_and_re
         assert not opened.telemetry_enabled
 
 
+def test_the_ui_says_that_its_home_has_other_settings_than_the_project_and_leaves_them(
+    tmp_path: Path,
+) -> None:
+    ends = prepared(tmp_path, {"dagster-daemon": "exit 3", "dagster-webserver": AT_WORK})
+    kept = tmp_path / "home" / "dagster.yaml"
+    for older in (None, "telemetry: {enabled: false}\n"):
+        if older:
+            kept.write_text(older)
+        told = run("ui", cwd=tmp_path, DAGSTER_HOME=str(kept.parent), PORT=str(free_port()), **ends)
+        assert told.returncode == 3, told.stderr
+        assert (f"{kept}, by which Dagster works, is not" in told.stderr) == bool(older)
+    assert f"cp '{REPOSITORY}/dagster.yaml' '{kept.parent}/'" in told.stderr
+    assert kept.read_text() == older
+
+
 def test_the_ui_does_not_come_up_without_the_executor_that_is_asked_for(tmp_path: Path) -> None:
     executor = {"BUILD_EXECUTOR": "dagster_k8s:k8s_job_executor"}
     told = run("ui", cwd=tmp_path, PORT="0", **executor, **prepared(tmp_path, {}))
