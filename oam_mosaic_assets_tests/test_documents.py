@@ -114,6 +114,9 @@ def test_what_is_started_without_containers_faces_no_network_and_is_stopped_by_i
     unit = ConfigParser(interpolation=None)
     unit.read_string(blocks["ini"])
     assert unit["Service"]["WorkingDirectory"] == unit["Service"]["ReadWritePaths"]
+    assert unit["Install"]["WantedBy"] == "multi-user.target", "else they do not start with the machine"
+    assert unit["Unit"]["After"] == unit["Unit"]["Wants"] == "network-online.target"
+    assert "`systemctl enable --now oam-mosaic@code-server oam-mosaic@webserver oam-mosaic@daemon`" in section
     commands = [line for line in blocks["sh"].splitlines() if not line.startswith("#")]
     there = {"0.0.0.0": "127.0.0.1", "deploy/workspace.yaml": "/etc/oam-mosaic/workspace.yaml"}  # noqa: S104
     for command, service in zip(commands, ("code-server", "webserver", "daemon"), strict=True):
