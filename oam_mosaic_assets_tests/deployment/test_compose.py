@@ -225,6 +225,20 @@ def test_the_sample_is_written_again_when_everything_is_started_again(tmp_path: 
         assert (tmp_path / "items.ndjson").is_file()
 
 
+def test_a_dump_that_was_taken_away_gives_way_to_the_sample(tmp_path: Path) -> None:
+    here, data = tmp_path / "here", tmp_path / "data"
+    shell = SERVICES["sample"]["command"][2].replace("/here/", f"{here}/").replace("/data/", f"{data}/")
+    shell = shell.replace("oam-mosaic", program("oam-mosaic"))
+    for folder in (here, data):
+        folder.mkdir()
+    dump = here / "pgstac-backup.dump"
+    dump.write_bytes(b"production's")
+    for provided in ({dump.name}, {"items.ndjson"}):
+        assert subprocess.run(["sh", "-c", shell], check=False).returncode == 0
+        assert {path.name for path in data.iterdir()} == provided
+        dump.unlink(missing_ok=True)
+
+
 def test_the_image_is_built_from_one_base_and_from_files_that_its_build_is_given() -> None:
     text = (REPOSITORY / "Dockerfile").read_text()
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
