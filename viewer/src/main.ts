@@ -71,6 +71,19 @@ function showTrouble(error: unknown): void {
   const detail = trouble === "nothing-public" || trouble === "no-such-build" ? "" : ` (${told})`;
   const help = trouble === "no-such-build" ? { retry: "Show the newest", act: () => location.assign(location.pathname + location.hash) } : { retry: "Try again" };
   notice("trouble", WORDS[trouble] + detail, { serious: trouble !== "nothing-public", ...help });
+  if (trouble === "nothing-public" || trouble === "unreachable") {
+    setInterval(() => { if (!document.hidden) void lookForOne(); }, LOOK_AGAIN_MS);
+  }
+}
+
+/** Looks whether there is a mosaic to show by now. */
+async function lookForOne(): Promise<void> {
+  try {
+    await readMosaic(await readConfig());
+  } catch {
+    return; // what was said of it stays
+  }
+  location.reload();
 }
 
 /** Looks whether another build has become public, and how old it is by now. */
