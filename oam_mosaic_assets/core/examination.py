@@ -16,7 +16,7 @@ from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.image_ids import ImageIds
-from oam_mosaic_assets.core.placement import chosen_by_digest, places_of
+from oam_mosaic_assets.core.placement import chosen_by_digest, comparable, places_of
 from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import Names, as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -93,8 +93,8 @@ def _seen(
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> _Seen:
     """Read the plan's last zoom, or all other zooms in the archive, and judge placement."""
-    chosen = chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES)
-    outlined = dict(zip(names[np.array(chosen, np.int64)], chosen, strict=True))
+    chosen = np.array(chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES), np.int64)
+    compared = comparable(footprints, chosen, plan, [plan.zoom_max] if is_last else plan.deep_zooms)
     read = partial(
         read_drawn,
         opened,
@@ -102,7 +102,7 @@ def _seen(
         layer=plan.layer,
         fields=plan.fields,
         whole=plan.whole,
-        said=said_of(footprints, plan, outlined),
+        said=said_of(footprints, plan, [*names[chosen]]),
         scratch=opened.path.parent,
         on_progress=on_progress,
     )
@@ -112,10 +112,11 @@ def _seen(
     for zoom, entries in opened.by_zoom():
         if (zoom == plan.zoom_max) != is_last:
             continue
-        some = outlined if is_last or zoom in plan.deep_zooms else {}
-        found = read(entries=entries, zoom=zoom, outlined=some, closely=zoom in closely)
+        some = compared.get(zoom, chosen[:0])
+        outlined = dict(zip(names[some], some.tolist(), strict=True))
+        found = read(entries=entries, zoom=zoom, outlined=outlined, closely=zoom in closely)
         if plan.whole_from <= zoom <= plan.zoom_max:
-            placed.append(_placement(names, footprints, plan, found, zoom, [*some.values()]))
+            placed.append(_placement(names, footprints, plan, found, zoom, [*outlined.values()]))
         drawn = drawn.then(found)
     return _Seen(drawn, placed)
 

@@ -7,10 +7,11 @@ tippecanoe rounds every point.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import nsmallest
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 from oam_mosaic_assets.core.directory import Numbers
 from oam_mosaic_assets.core.drawn import Drawn, Piece
 from oam_mosaic_assets.core.grid import Geometries, apart, pairs_of, project_mended, tile_ids
+from oam_mosaic_assets.core.snapshot import areas_of, as_drawn
 from oam_mosaic_assets.core.sorting import among
 from oam_mosaic_assets.core.stretches import Stretches
-from oam_mosaic_assets.core.tiling import BUFFER, EXTENT
+from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, TilingPlan
 
 UNIT: Final = 1 / EXTENT
 """A tile unit, in tiles."""
@@ -79,7 +81,7 @@ def places_of(
         batches: all images in the order of their indices, as they were given to tippecanoe, EPSG:4326.
         drawn: what was found at this zoom.
         zoom: the zoom.
-        outlined: indices of the images whose outlines are compared.
+        outlined: indices of the images whose outlines are compared; all are `comparable`.
         within: the tiles that `drawn` covers; None for all.
     """
     missing: list[Tile] = []
@@ -94,7 +96,6 @@ def places_of(
         compared |= {
             index: outline_differs(each, drawn.pieces.get(index, ()), zoom)
             for index, each in of_index.items()
-            if shapely.get_num_coordinates(each) <= COMPARED_CORNERS
         }
         first += len(given)
     return Places(missing, stray, [index for index, differs in compared.items() if differs], len(compared))
@@ -175,6 +176,25 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
     lost = shapely.difference(core, shapely.buffer(drawn, TOLERANCE))
     added = shapely.difference(drawn, shapely.buffer(projected, TOLERANCE))
     return not (lost.is_empty and added.is_empty)
+
+
+def comparable(
+    footprints: Path, images: Numbers, plan: TilingPlan, zooms: Iterable[int]
+) -> Mapping[int, Numbers]:
+    """Those of some images whose outlines can be compared, by zoom; of the others no piece has to be read.
+
+    Args:
+        footprints: the GeoParquet of all images.
+        images: indices of the images, ascending.
+        plan: how they are drawn.
+        zooms: the zooms.
+    """
+    found = {zoom: [images[:0]] for zoom in zooms}
+    for some, areas in areas_of(footprints, images):
+        for zoom, those in found.items():
+            given = as_drawn(areas, plan.thinnest_at(zoom))
+            those.append(some[shapely.get_num_coordinates(given) <= COMPARED_CORNERS])
+    return {zoom: np.concatenate(those) for zoom, those in found.items()}
 
 
 def chosen_by_digest(names: Iterable[str], digest: str, count: int) -> list[int]:

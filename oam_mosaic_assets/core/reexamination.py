@@ -29,6 +29,7 @@ from oam_mosaic_assets.core.image_ids import ImageIds
 from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.placement import (
     chosen_by_digest,
+    comparable,
     places_of,
     tiles_reached,
 )
@@ -187,8 +188,11 @@ class _Reading:
             return chosen
 
         sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
-        outlined = dict.fromkeys(range(plan.whole_from, plan.zoom_max), some(OUTLINED))
-        outlined[plan.zoom_max] = np.union1d(sampled, some(audit.COMPARED_OUTLINES))
+        last = np.union1d(sampled, some(audit.COMPARED_OUTLINES))
+        outlined = {
+            **comparable(footprints, some(OUTLINED), plan, range(plan.whole_from, plan.zoom_max)),
+            **comparable(footprints, last, plan, [plan.zoom_max]),
+        }
         affected = _reached(changes.areas, plan)
         reached = [
             tiles_reached(as_drawn(areas, plan.thinnest), plan.zoom_max)

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import shapely
 
+from oam_mosaic_assets.core import audit, examination, reexamination
+from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.cutting import cut_to_square
 from oam_mosaic_assets.core.examination import examine
@@ -23,7 +25,8 @@ from oam_mosaic_assets.core.geometry import Undrawable, drawable
 from oam_mosaic_assets.core.grid import project_mended, tile_ids, tiles_between, to_tiles
 from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
 from oam_mosaic_assets.core.pieces import cut_to_tile
-from oam_mosaic_assets.core.placement import TOLERANCE, tiles_reached
+from oam_mosaic_assets.core.placement import TOLERANCE, Places, places_of, tiles_reached
+from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.snapshot import as_drawn
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, MITRE, TilingPlan
 from oam_mosaic_assets_tests.core.pictures import covered, judged
@@ -56,6 +59,18 @@ def faults(scene: Scene) -> dict[str, str]:
         extent=scene.snapshot.bounds,
     )
     return {each.name: each.text for each in found if not each.passed}
+
+
+def reexamined(after: Scene, before: Scene) -> list[Verdict]:
+    assert after.snapshot.bounds is not None
+    return reexamine(
+        after.archive,
+        after.footprints,
+        after.plan,
+        before.before,
+        snapshot=after.snapshot.digest,
+        extent=after.snapshot.bounds,
+    )
 
 
 def jagged(points: int, west: float) -> shapely.Polygon:
@@ -116,6 +131,36 @@ def test_jagged_outlines_hold_nothing_up(tmp_path: Path) -> None:
     scene = made_from([*images, *ELSEWHERE], tmp_path / "mosaic", plan=TilingPlan())
     assert faults(scene) == {}
     assert time.process_time() - clock < SECONDS
+
+
+@pytest.mark.parametrize("is_taken_over", [False, True])
+def test_of_an_outline_of_too_many_corners_to_compare_no_piece_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_taken_over: bool
+) -> None:
+    def ring(corners: int, west: float) -> shapely.Polygon:
+        angle = np.linspace(0, 2 * np.pi, corners)[:-1]
+        return shapely.Polygon(np.column_stack([west + 0.1 * np.cos(angle), 0.1 * np.sin(angle)]))
+
+    images = [image("comparable", ring(1000, 40.0)), image("of more corners", ring(1001, 50.0))]
+    module, plan, kept = reexamination if is_taken_over else examination, TilingPlan(zoom_max=13), []
+
+    def watched(*given: Any, **more: Any) -> Places:
+        batches, drawn, *others = given
+        kept.append(len(drawn.pieces))
+        return places_of(batches, drawn, *others, **more)
+
+    monkeypatch.setattr(module, "places_of", watched)
+    monkeypatch.setattr(reexamination, "SAMPLED", 0)
+    monkeypatch.setattr(audit, "COMPARED_OUTLINES", 2)
+    if is_taken_over:
+        before = made_from(ELSEWHERE, tmp_path / "before", plan=plan)
+        after = made_from([*images, *ELSEWHERE], tmp_path / "after", plan=plan, before=before.before)
+        assert after.changed == len(images)
+        assert [each.text for each in reexamined(after, before) if not each.passed] == []
+        assert kept == [1] * len(range(plan.whole_from, 14))
+    else:
+        assert faults(made_from(images, tmp_path / "mosaic", plan=plan)) == {}
+        assert sorted(kept) == [*[0] * len(range(plan.whole_from, 13)), 1]
 
 
 @pytest.mark.parametrize("width", [0.3, 0.5, 0.8])
