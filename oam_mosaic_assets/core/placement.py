@@ -158,24 +158,53 @@ def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDA
 def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: int) -> bool:
     """Whether the outline reassembled from tiles strays from the footprint by more than the tolerance.
 
+    It is reassembled block by block: all at once, that of an image of a million tiles takes gigabytes.
+
     Args:
         geometry: as it was given to tippecanoe, EPSG:4326.
         pieces: what the tiles of the zoom draw of it.
     """
     (projected,) = _on_the_grid(np.array([geometry], dtype=object), zoom)
     world = shapely.box(TOLERANCE, TOLERANCE, 2**zoom - TOLERANCE, 2**zoom - TOLERANCE)
-    # a strip alone in its tile and too thin to survive rounding is drawn as a square of the same area
-    x, y = np.array([(piece.x, piece.y) for piece in pieces], np.int64).reshape(-1, 2).T
-    fat = _leave_a_trace(projected, x, y)
-    areas = np.array([piece.area for piece in pieces], dtype=object)[fat]
-    drawn = shapely.union_all(_in_the_world(areas, x[fat], y[fat]))
     # rounding may wipe out narrow tips and strips, so these need not be drawn; nor need parts that are about
     # as narrow, of which no piece may count
     parts = shapely.get_parts(shapely.intersection(projected, world))
-    core = shapely.buffer(shapely.MultiPolygon(list(parts[_hold_a_circle(parts, _SURELY)])), -TOLERANCE)
-    lost = shapely.difference(core, shapely.buffer(drawn, TOLERANCE))
-    added = shapely.difference(drawn, shapely.buffer(projected, TOLERANCE))
+    parts = parts[_hold_a_circle(parts, _SURELY)]
+    x, y = np.array([(piece.x, piece.y) for piece in pieces], np.int64).reshape(-1, 2).T
+    areas = np.array([piece.area for piece in pieces], dtype=object)
+    blocks = {*zip((x // _BLOCK).tolist(), (y // _BLOCK).tolist(), strict=True)}
+    for which, column, row in _cells(np.floor(shapely.bounds(parts) / _BLOCK).astype(np.int64)):
+        hit = shapely.intersects(parts[which], _boxes(column * _BLOCK, row * _BLOCK, 0.0, _BLOCK))
+        blocks.update(zip(column[hit].tolist(), row[hit].tolist(), strict=True))
+    thick = shapely.MultiPolygon(list(parts))
+    for west, north in np.array([*blocks], np.int64).reshape(-1, 2) * _BLOCK:
+        # with the tiles around it, as what is drawn may be up to the tolerance away
+        near = (x >= west - 1) & (x <= west + _BLOCK) & (y >= north - 1) & (y <= north + _BLOCK)
+        tiles, farther = (
+            shapely.box(west - margin, north - margin, west + _BLOCK + margin, north + _BLOCK + margin)
+            for margin in (1, 2)
+        )
+        due, allowed = _areas_in(thick, tiles), _areas_in(projected, farther)
+        if _differs(due, allowed, areas[near], x[near], y[near]):
+            return True
+    return False
+
+
+def _differs(
+    due: shapely.Geometry, allowed: shapely.Geometry, areas: Geometries, x: Numbers, y: Numbers
+) -> bool:
+    """Whether what tiles draw lacks more of one area, or has more beyond another one, than is tolerated."""
+    # a strip alone in its tile and too thin to survive rounding is drawn as a square of the same area
+    fat = _leave_a_trace(allowed, x, y)
+    drawn = shapely.union_all(_in_the_world(areas[fat], x[fat], y[fat]))
+    lost = shapely.difference(shapely.buffer(due, -TOLERANCE), shapely.buffer(drawn, TOLERANCE))
+    added = shapely.difference(drawn, shapely.buffer(allowed, TOLERANCE))
     return not (lost.is_empty and added.is_empty)
+
+
+def _areas_in(area: shapely.Geometry, frame: shapely.Polygon) -> shapely.MultiPolygon:
+    parts = shapely.get_parts(shapely.intersection(area, frame))
+    return shapely.MultiPolygon(list(parts[shapely.area(parts) > 0.0]))
 
 
 def comparable(

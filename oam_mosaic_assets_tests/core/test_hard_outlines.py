@@ -8,6 +8,7 @@ import multiprocessing
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from oam_mosaic_assets.core import audit, examination, reexamination
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.core.cutting import cut_to_square
+from oam_mosaic_assets.core.drawn import Piece
 from oam_mosaic_assets.core.examination import examine
 from oam_mosaic_assets.core.footprint import Footprint
 from oam_mosaic_assets.core.geometry import Undrawable, drawable
 from oam_mosaic_assets.core.grid import project_mended, tile_ids, tiles_between, to_tiles
 from oam_mosaic_assets.core.low_zooms import low_zoom_tiles
-from oam_mosaic_assets.core.pieces import cut_to_tile
-from oam_mosaic_assets.core.placement import TOLERANCE, Places, places_of, tiles_reached
+from oam_mosaic_assets.core.pieces import DRAWN, cut_to_tile
+from oam_mosaic_assets.core.placement import TOLERANCE, Places, outline_differs, places_of, tiles_reached
 from oam_mosaic_assets.core.reexamination import reexamine
 from oam_mosaic_assets.core.snapshot import as_drawn
 from oam_mosaic_assets.core.tiling import BUFFER, EXTENT, MITRE, TilingPlan
@@ -319,6 +321,45 @@ def test_a_long_strip_is_not_looked_for_in_its_whole_frame() -> None:
     clock = time.process_time()
     assert 13_000 < len(tiles_reached(np.array([STRIP], dtype=object), 15)) < 14_000
     assert time.process_time() - clock < 2.0
+
+
+LARGE = 300
+"""Columns and rows of tiles that a large image reaches."""
+
+
+def comparison_of_a_large_outline(damage: shapely.Polygon | None) -> tuple[bool, int]:
+    """Whether it differs if a tile in its midst lacks something, and the megabytes that it takes to find out.
+
+    Args:
+        damage: what that tile lacks, in tile units.
+    """
+    zoom, first = 15, 2**14 + 7
+    corners = np.array([[first, first], [first + LARGE, first + LARGE]]) / 2**zoom
+    longitudes = corners[:, 0] * 360 - 180
+    latitudes = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * corners[:, 1]))))
+    outline = shapely.box(longitudes[0], latitudes[1], longitudes[1], latitudes[0])
+    pieces = [Piece(first + at % LARGE, first + at // LARGE, DRAWN) for at in range(LARGE**2)]
+    if damage is not None:
+        which = LARGE * (LARGE // 2) + LARGE // 2
+        pieces[which] = replace(pieces[which], area=DRAWN - damage)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    differs = outline_differs(outline, pieces, zoom)
+    return differs, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+
+
+@pytest.mark.parametrize(
+    ("damage", "differs"),
+    [(None, False), (shapely.box(9, 9, 19, 19), True)],
+    ids=["whole", "a hole"],
+)
+def test_a_large_outline_is_compared_in_little_memory(
+    damage: shapely.Polygon | None, *, differs: bool
+) -> None:
+    """Of 90,000 tiles; it used to take more than 100 MB, and an image may have ten times as many tiles."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
+        found, megabytes = own.submit(comparison_of_a_large_outline, damage).result()
+    assert found == differs
+    assert megabytes < 60
 
 
 def ribbon(corners: int) -> shapely.Polygon:
