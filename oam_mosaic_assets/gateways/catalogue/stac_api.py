@@ -2,12 +2,14 @@
 
 No API offers one consistent read. An item committed, changed or removed while the pages are read may or may
 not be included, so what can be checked is checked: no item comes twice, none belongs to another collection,
-and if fewer come than were announced, the same come again. An API may announce a number that it counted
-before some were removed.
+and if fewer come than were announced, they are only a few fewer and the same come again. An API may announce
+a number that it counted before some were removed; and one whose paging ends too soon gives the same pages
+however often it is asked.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +31,12 @@ COLLECTIONS_NAMED: Final = 10
 PAGES_WITHOUT_NEWS: Final = 10
 """After this many pages in a row with nothing but known items or those of other collections, the links must
 be circular, or the server ignores the query."""
+
+MOST_LACKING: Final = 1 / 50
+"""The largest share of the announced items that may have been removed since the API counted them."""
+
+A_FEW: Final = 5
+"""As many may have been removed, whatever share of all items they are."""
 
 
 class StacApiCatalogue:
@@ -206,6 +214,12 @@ class StacApiSnapshot:
             read += 1
             yield feature if isinstance(feature, dict) else Unreadable(row, repr(feature)[:SHOWN_CHARACTERS])
         if self.expected is not None and read < self.expected:
+            if self.expected - read > max(A_FEW, self.expected * MOST_LACKING):
+                raise CatalogueUnavailable(
+                    f"the STAC API announced {self.expected} items but its pages end after {read}",
+                    hint="If many were just removed, run again once it counts anew; if not, report it to the"
+                    " operators of the API.",
+                )
             again: set[str] = set()
             if sum(1 for _ in self._features(again)) != read or again != seen:
                 raise CatalogueUnavailable(
@@ -213,6 +227,11 @@ class StacApiSnapshot:
                     " again",
                     hint="The catalogue changed while it was read, or pages were lost; run again.",
                 )
+            logging.getLogger(__name__).warning(
+                "the STAC API announced %s items but twice returned the same %s; these are taken for all",
+                self.expected,
+                read,
+            )
             self.expected = read
 
     def _features(self, seen: set[str]) -> Iterator[tuple[int, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
-from oam_mosaic_assets.gateways.catalogue import stac_api_io
+from oam_mosaic_assets.gateways.catalogue import stac_api, stac_api_io
 from oam_mosaic_assets.gateways.catalogue.source import Holdings, Unreadable
 from oam_mosaic_assets.gateways.catalogue.stac_api import PAGES_WITHOUT_NEWS, StacApiCatalogue
 from oam_mosaic_assets_tests.gateways.catalogue.items import an_item, everything_told
@@ -153,12 +153,28 @@ def test_fewer_items_than_announced_are_not_the_whole_catalogue() -> None:
         read(catalogue_of(api))
 
 
-def test_fewer_items_than_announced_are_all_if_they_come_again() -> None:
+def test_fewer_items_than_announced_are_all_if_they_come_again(caplog: pytest.LogCaptureFixture) -> None:
     """An API may announce a number that it counted before an item was removed."""
     pages = [a_page(an_item("a"), leads_to=f"{HERE}/search?2"), a_page(an_item("b"))]
     with scripted_api(a_page(matched=3), *pages, *pages) as api, catalogue_of(api).snapshot() as snapshot:
         assert [item["id"] for item in snapshot.items()] == ["a", "b"]
         assert snapshot.expected == 2
+    said = "the STAC API announced 3 items but twice returned the same 2; these are taken for all"
+    assert [each.getMessage() for each in caplog.records if each.name == stac_api.__name__] == [said]
+
+
+@pytest.mark.parametrize(("announced", "is_whole"), [(500, True), (501, False)])
+def test_pages_that_end_far_too_soon_are_not_the_whole_catalogue_though_they_come_again(
+    announced: int, *, is_whole: bool
+) -> None:
+    """Some servers give no more than their first 10,000 items, however often they are asked."""
+    page = a_page(*(an_item(str(number)) for number in range(490)))
+    with scripted_api(a_page(matched=announced), page) as api, catalogue_of(api).snapshot() as snapshot:
+        if is_whole:
+            assert sum(1 for _ in snapshot.items()) == snapshot.expected == 490
+        else:
+            with pytest.raises(CatalogueUnavailable, match="announced 501 items but its pages end after 490"):
+                list(snapshot.items())
 
 
 def test_the_older_way_to_announce_is_understood() -> None:
