@@ -31,7 +31,7 @@ _GZIP: Final = b"\x1f\x8b"
 _PARQUET: Final = b"PAR1"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ALL_IN_ONE: Final = re.compile(rb'\s*(\[|\{\s*$|\{\s*"features"|\{.{,500}"FeatureCollection")')
-"""How a document that holds all items at once begins, on one line or on several."""
+"""How a document that holds all items at once may begin, on one line or on several."""
 
 _ANEW: Final = "Fetch or write it again."
 
@@ -91,13 +91,14 @@ class ItemsFile:
     def _items(self, file: io.BufferedReader) -> Iterator[Item | Unreadable]:
         first = True
         for row, line, has_end in self._lines(file):
-            if first and _ALL_IN_ONE.match(line):
-                raise self._all_in_one()
-            first = False
             try:
                 item = object_in(row, line.decode())
             except UnicodeDecodeError:
                 item = Unreadable(row, line.decode(errors="replace")[:SHOWN_CHARACTERS])
+            # a whole item may match as well, as its texts may say anything
+            if first and _ALL_IN_ONE.match(line) and (isinstance(item, Unreadable) or "features" in item):
+                raise self._all_in_one()
+            first = False
             if isinstance(item, Unreadable) and not has_end and line.startswith(b"{"):
                 raise CatalogueRefused(
                     f"{self._path} is incomplete: it ends in the middle of line {row}", hint=_ANEW

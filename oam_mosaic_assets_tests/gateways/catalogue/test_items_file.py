@@ -259,6 +259,13 @@ def test_all_items_in_one_document_are_refused_with_the_way_to_convert_them(path
     assert "jq -c" in refused.value.hint
 
 
+def test_an_item_may_say_what_a_document_of_all_items_begins_with(path: Path) -> None:
+    items = [{"title": "FeatureCollection", **an_item(name)} for name in ("a", "b")]
+    path.write_bytes(lines_of(*items))
+
+    assert read(path) == items
+
+
 @pytest.mark.parametrize("name", ["items.ndjson", "-lines.ndjson", "it's all; here.json"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_the_way_to_convert_a_file_leaves_it_whole(tmp_path: Path, name: str, pack: Any) -> None:
