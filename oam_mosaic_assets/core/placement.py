@@ -47,6 +47,9 @@ _BLOCK: Final = 32
 """Edge of a block, in tiles. Of an image with a larger frame, only blocks that it reaches are examined: the
 frame of a long diagonal strip may hold many thousand times as many tiles as the strip."""
 
+_AT_ONCE: Final = 4 * _BLOCK**2
+"""Pieces of an outline that are united at once, in some ten megabytes; nearly all outlines have fewer."""
+
 Tile = tuple[int, int, int]
 """Image index, column, row."""
 
@@ -158,7 +161,7 @@ def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDA
 def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: int) -> bool:
     """Whether the outline reassembled from tiles strays from the footprint by more than the tolerance.
 
-    It is reassembled block by block: all at once, that of an image of a million tiles takes gigabytes.
+    One of many tiles is reassembled block by block: a million at once take gigabytes.
 
     Args:
         geometry: as it was given to tippecanoe, EPSG:4326.
@@ -171,12 +174,13 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
     parts = shapely.get_parts(shapely.intersection(projected, world))
     parts = parts[_hold_a_circle(parts, _SURELY)]
     x, y = np.array([(piece.x, piece.y) for piece in pieces], np.int64).reshape(-1, 2).T
-    areas = np.array([piece.area for piece in pieces], dtype=object)
+    areas, thick = np.array([piece.area for piece in pieces], dtype=object), shapely.MultiPolygon(list(parts))
+    if len(pieces) <= _AT_ONCE:
+        return _differs(thick, projected, areas, x, y)
     blocks = {*zip((x // _BLOCK).tolist(), (y // _BLOCK).tolist(), strict=True)}
     for which, column, row in _cells(np.floor(shapely.bounds(parts) / _BLOCK).astype(np.int64)):
         hit = shapely.intersects(parts[which], _boxes(column * _BLOCK, row * _BLOCK, 0.0, _BLOCK))
         blocks.update(zip(column[hit].tolist(), row[hit].tolist(), strict=True))
-    thick = shapely.MultiPolygon(list(parts))
     for west, north in np.array([*blocks], np.int64).reshape(-1, 2) * _BLOCK:
         # with the tiles around it, as what is drawn may be up to the tolerance away
         near = (x >= west - 1) & (x <= west + _BLOCK) & (y >= north - 1) & (y <= north + _BLOCK)
