@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from oam_mosaic_assets.core.archive import HEADER_LENGTH, BrokenArchive, read_header
 from oam_mosaic_assets.core.directory import LARGEST_ROOT, BrokenDirectory, Directory, Numbers
 from oam_mosaic_assets.core.grid import first_tile_id, tile_name, tile_positions
+from oam_mosaic_assets.core.tiling import PIXELS, TilingPlan
 
 DEEPEST_OUTLINE: Final = 12
 """The deepest zoom whose tiles may form the outline; they are 10 km wide at the equator."""
@@ -30,6 +31,10 @@ _MOST_TILES: Final = 20_000
 
 _DECIMALS: Final = 5
 """Decimal places of a degree: about a metre."""
+
+_BEYOND: Final = 0.5 / PIXELS
+"""In tiles: how far beyond the tile that holds its middle an image smaller than a pixel may reach. At the low
+zooms, no other tile counts it."""
 
 Read = Callable[[int, int], bytes]
 """Reads a byte range of the archive, given its start and length."""
@@ -49,14 +54,16 @@ def outline_of(read: Read, *, largest: int = LARGEST_OUTLINE) -> Mapping[str, An
         NoArchive: it begins like none that can be read here.
         BrokenArchive: a directory cannot be read.
     """
-    entries = _entries(read)
+    header, entries = _entries(read)
+    whole_from = TilingPlan(zoom_min=header["min_zoom"], zoom_max=header["max_zoom"]).whole_from
     for zoom in range(DEEPEST_OUTLINE, -1, -1):
         here = (entries.tile_id >= first_tile_id(zoom)) & (entries.tile_id < first_tile_id(zoom + 1))
         first, run = entries.tile_id[here], entries.run_length[here]
         if not 0 < run.sum() <= _MOST_TILES:
             continue
         steps = np.arange(run.sum()) - np.repeat(np.cumsum(run) - run, run)
-        outline = _dissolved(*tile_positions(np.repeat(first, run) + steps, zoom), zoom)
+        beyond = _BEYOND if zoom < whole_from else 0.0
+        outline = _dissolved(*tile_positions(np.repeat(first, run) + steps, zoom), zoom, beyond)
         if zoom == 0 or len(json.dumps(outline, separators=(",", ":"))) <= largest:
             return outline
     return None
@@ -85,8 +92,8 @@ def _root(read: Read) -> tuple[Mapping[str, Any], Directory]:
     return header, _directory(head[start : start + length])
 
 
-def _entries(read: Read) -> Directory:
-    """All tile entries from the directories that begin before the end of `DEEPEST_OUTLINE`."""
+def _entries(read: Read) -> tuple[Mapping[str, Any], Directory]:
+    """The header, and all tile entries of the directories that begin before the end of `DEEPEST_OUTLINE`."""
     header, root = _root(read)
     end = first_tile_id(DEEPEST_OUTLINE + 1)
     parts = [root[root.run_length > 0]]
@@ -96,7 +103,7 @@ def _entries(read: Read) -> Directory:
         begin = header["leaf_directory_offset"] + int(root.offset[leaf])
         parts.append(_directory(read(begin, int(root.length[leaf]))))
     columns = ("tile_id", "run_length", "length", "offset")
-    return Directory(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+    return header, Directory(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
 
 
 def _directory(packed: bytes) -> Directory:
@@ -106,9 +113,17 @@ def _directory(packed: bytes) -> Directory:
         raise BrokenArchive(f"a directory cannot be read: {error}") from None
 
 
-def _dissolved(x: Numbers, y: Numbers, zoom: int) -> dict[str, Any]:
-    """Tiles of one zoom as a MultiPolygon, EPSG:4326, without redundant corners."""
-    union = shapely.simplify(shapely.union_all(shapely.box(x, y, x + 1, y + 1)), 0)
+def _dissolved(x: Numbers, y: Numbers, zoom: int, beyond: float) -> dict[str, Any]:
+    """Tiles of one zoom as a MultiPolygon, EPSG:4326, without redundant corners.
+
+    Args:
+        x: their columns.
+        y: their rows.
+        zoom: their zoom.
+        beyond: how far they are enlarged on each side, in tiles.
+    """
+    sides = np.clip([x - beyond, y - beyond, x + 1 + beyond, y + 1 + beyond], 0, 2**zoom)
+    union = shapely.simplify(shapely.union_all(shapely.box(*sides)), 0)
     degrees = shapely.transform(union, lambda corners: _degrees(corners, zoom))
     oriented = shapely.orient_polygons(degrees)  # flipping north up reversed the rings
     parts = shapely.get_parts(oriented).tolist()

@@ -14,7 +14,7 @@ from shapely import affinity
 from oam_mosaic_assets.core.archive import BrokenArchive
 from oam_mosaic_assets.core.outline import LARGEST_OUTLINE, outline_of, some_tile
 from oam_mosaic_assets_tests.core.archives import assembled, in_leaves, pieces_of
-from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, TILE, Scene
+from oam_mosaic_assets_tests.core.scene import IMAGES, PLAN, TILE, Scene, footprint, made_from
 
 METRE = 1e-5
 """Degrees."""
@@ -66,6 +66,15 @@ def test_it_is_as_coarse_as_its_size_demands(scene: Scene, largest: int) -> None
     holds_all_images(shape)
     if largest == 0:
         assert shape.area == pytest.approx(360 * 170.1022576, rel=1e-3)  # the whole world is one tile
+
+
+def test_so_does_an_image_that_only_the_tile_of_its_middle_counts(tmp_path: Path) -> None:
+    """It lies across the edge of tiles of z3 to z8, and is smaller than a pixel there."""
+    image = footprint("across an edge", 44.998, 10.0, 45.0025, 10.003)
+    content = made_from([*IMAGES, image], tmp_path / "m").archive.read_bytes()
+    shapes = {as_shape(outline_in(content, largest=size)) for size in range(400, 8000, 200)}
+    assert len(shapes) > 6, "of as many zooms"
+    assert all(shape.covers(image.geometry) for shape in shapes)
 
 
 @pytest.mark.parametrize("leaf_size", [1, 7, 50])
