@@ -94,7 +94,9 @@ def judge_freshness(
         text = "; ".join(differences) or "nothing has been published here yet"
         return Freshness(passed=False, is_late_only=False, text=text)
     age = pointer.age_hours(now)
-    texts = [*differences, f"{pointer.build} is {_hours(age)} old and shows {pointer.images:,} images"]
+    is_ahead = age < -AHEAD_HOURS
+    known_age = "" if is_ahead else f"is {_hours(max(age, 0.0))} old and "
+    texts = [*differences, f"{pointer.build} {known_age}shows {pointer.images:,} images"]
     numbers: dict[str, Any] = {"age_hours": round(age, 2), "images": pointer.images, "build": pointer.build}
     if comparison is not None:
         numbers["catalogued"] = comparison.catalogued
@@ -112,7 +114,6 @@ def judge_freshness(
         texts.insert(0, f"the mosaic is stale: no build for {_hours(age)} (allowed: {fail_hours:g} h)")
     elif age >= warn_hours:
         texts.insert(0, f"the mosaic is late: a build was due {_hours(age - warn_hours)} ago")
-    is_ahead = age < -AHEAD_HOURS
     if is_ahead:
         texts.insert(0, f"its snapshot is {_hours(-age)} ahead of this machine's clock: set the clock")
     stale = bool(differences) or age >= fail_hours

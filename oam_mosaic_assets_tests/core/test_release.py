@@ -140,10 +140,13 @@ def test_at_the_warning_age_it_is_late_and_at_the_failing_age_stale() -> None:
 
 
 def test_a_snapshot_from_the_future_is_young_only_by_a_wrong_clock() -> None:
-    assert fresh(-0.2)[0]
+    passed, _, text = fresh(-0.2)
+    assert passed
+    assert " is 0 min old and shows " in text
     passed, late_only, text = fresh(-24)
     assert (passed, late_only) == (False, True)
     assert text.startswith("its snapshot is 24.0 h ahead of this machine's clock: set the clock")
+    assert " old" not in text, "how old it is, nobody knows"
 
 
 def test_what_someone_deleted_is_named_however_young_the_mosaic_is() -> None:
