@@ -21,9 +21,14 @@ from typing import Any, Final
 
 import dagster as dg
 import pytest
+import sqlalchemy
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import QueuePool
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG
@@ -48,8 +53,6 @@ REPOSITORY: Final = Path(__file__).parents[1]
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  # it has the same permissions as /tmp
 """In memory: on a disk, Dagster's SQLite and the folder store would wait for it at every write."""
 
-_ENGINES: Final = 16
-
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
@@ -63,29 +66,33 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance like a maintainer's, with its own `DAGSTER_HOME`: its `root_directory`."""
     with quick_folder() as home:
         (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
-        with _engines_kept(), _revisions_kept(), dg.DagsterInstance.from_config(str(home)) as instance:
+        with _revisions_kept(), dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
 
 
 @contextmanager
 def _engines_kept() -> Iterator[None]:
-    """Make Dagster reuse the SQLAlchemy engine of an event file, for the duration of the block.
+    """Make Dagster keep a file's SQLAlchemy engine and connections for the duration of the block.
 
-    Otherwise it creates one for every event it stores, and each compiles its SQL again: a quarter of a
-    run's work.
+    Otherwise it creates both for every event it stores, compiles the SQL and reads the file's schema again:
+    a quarter of a run's work.
     """
-    make, kept = sqlite_event_log.create_engine, dict[str, Any]()
+    make, kept = sqlalchemy.create_engine, dict[str, Engine]()
 
-    def kept_or_made(address: str, **options: Any) -> Any:
+    def kept_or_made(address: str, **options: Any) -> Engine:
         if address not in kept:
-            if len(kept) >= _ENGINES:  # each run has its own file
-                kept.clear()
-            kept[address] = make(address, **options)
+            kept[address] = make(address, **{**options, "poolclass": QueuePool})
+            patch.setattr(kept[address], "dispose", lambda: None)  # Dagster calls it after each event
         return kept[address]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite_event_log, "create_engine", kept_or_made)
-        yield
+        for storage in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+            patch.setattr(storage, "create_engine", kept_or_made)
+        try:
+            yield
+        finally:
+            for each in kept.values():
+                Engine.dispose(each)
 
 
 @contextmanager
@@ -195,10 +202,11 @@ def run_chain(
     """
     log = io.StringIO()
     definitions = build_definitions(Settings.read(environment), log_to=log, **resources)
-    result = definitions.resolve_job_def(job).execute_in_process(
-        instance=instance, tags=dict(tags or {}), run_config=PLAIN_LOG, raise_on_error=False
-    )
-    stored = instance.all_logs(result.run_id)
+    with _engines_kept():
+        result = definitions.resolve_job_def(job).execute_in_process(
+            instance=instance, tags=dict(tags or {}), run_config=PLAIN_LOG, raise_on_error=False
+        )
+        stored = instance.all_logs(result.run_id)
     failures = [
         event.step_failure_data.user_failure_data
         for event in result.all_events
@@ -395,7 +403,7 @@ class Site:
     def command(self, *arguments: str) -> int:
         """Run the command `oam-mosaic` in this process; returns its exit code."""
         _, environment = self.command_line()
-        with pytest.MonkeyPatch.context() as patch:
+        with _engines_kept(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "environ", environment)
             patch.chdir(self.folder)
             return main(arguments)
