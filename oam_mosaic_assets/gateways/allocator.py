@@ -42,6 +42,6 @@ def collect_seldom() -> None:
     process ends. A full collection takes a tenth of a second to walk through them, and large numbers of
     geometries set off many.
     """
-    if not gc.get_freeze_count():
+    if gc.get_threshold()[0] != _YOUNG:  # counting what is frozen would walk through all of it
         gc.freeze()
         gc.set_threshold(_YOUNG)
