@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,6 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -320,13 +320,10 @@ def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserConte
     stranger = Stranger(page, root)
 
     def keep_home(route: Route) -> None:
-        if urlsplit(route.request.url).netloc == urlsplit(root).netloc:
-            route.continue_()
-        else:
-            stranger.abroad.append(route.request.url)
-            route.abort()
+        stranger.abroad.append(route.request.url)
+        route.abort()
 
-    context.route("**/*", keep_home)
+    context.route(re.compile(f"^(?!{re.escape(root)})"), keep_home)  # others never reach Python
     page.on("pageerror", lambda error: stranger.complaints.append(str(error)))
     page.on(
         "console",
