@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import botocore.loaders
 import pytest
 from hypothesis import settings
 
+from oam_mosaic_assets.gateways.allocator import collect_seldom
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
@@ -32,6 +34,17 @@ settings.load_profile("steady")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run first what keeps one worker busy for minutes, or it would be at work long after all others."""
     items.sort(key=lambda item: {"viewer", "serving"}.isdisjoint(item.path.parts))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Seek no cycles while what the tests need is loaded, nor in it later: it stays until the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        collect_seldom()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
