@@ -204,7 +204,9 @@ class PublicKeys:
         read_back(self.store, key, expected, patience_seconds=self.patience_seconds)
 
     @contextmanager
-    def or_as_before(self, released: Sequence[Part], lock: PublisherLock) -> Iterator[None]:
+    def or_as_before(
+        self, released: Sequence[Part], before: tuple[Pointer, StoredObject] | None, lock: PublisherLock
+    ) -> Iterator[None]:
         """If fixed keys or pointer cannot be turned, turn the fixed keys back to what the pointer says.
 
         If another publisher has taken over, they are left to it. If nothing was public before, they are left
@@ -212,9 +214,10 @@ class PublicKeys:
 
         Args:
             released: the products that they are turned to.
+            before: the pointer as it is now, and its object.
             lock: the lock held meanwhile; if it is lost, nothing is written.
         """
-        absent, dropped = self.absent(released), self._dropped()
+        absent, dropped = self.absent(released), self._dropped(before[0]) if before else {}
         try:
             yield
         except PublicationLost:
@@ -225,12 +228,8 @@ class PublicKeys:
                 self._show_again(absent, dropped, lock)
             raise
 
-    def _dropped(self) -> dict[str, str]:
+    def _dropped(self, pointer: Pointer) -> dict[str, str]:
         """The public keys that the settings no longer name, and the product that each still shows."""
-        current = self.current()
-        if current is None:
-            return {}
-        pointer = current[0]
         others = map(self.store.head, pointer.etags.keys() - {*self.keys.fixed_of(pointer.released)})
         shown = {each.key: product_shown(self.store, pointer, each) for each in others if each is not None}
         return {key: name for key, name in shown.items() if name is not None}

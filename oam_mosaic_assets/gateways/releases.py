@@ -190,7 +190,7 @@ class Releases:
                     say=say,
                 )
             released = self._release(candidate, lock, say, before=before[0].build if before else "")
-            with self._or_withdrawn(build, lock), self.public.or_as_before(released, lock):
+            with self._or_withdrawn(build, lock), self.public.or_as_before(released, before, lock):
                 described = candidate.tilejson(self.store.public_address(self.keys.archive))
                 pointer = self.public.turn(released, described, candidate.pointer, before, lock, say)
             say(f"{build} is public at {self.store.public_address(self.keys.archive)}")

@@ -92,7 +92,7 @@ def roll_back(
             _held_or_as_before(
                 releases, lock, _why(target.build, reason), before[0].build, target.build, say
             ),
-            public.or_as_before(found.parts, lock),
+            public.or_as_before(found.parts, before, lock),
         ):
             stated = before[0] if is_shown_again else found.pointer  # it may have been checked since
             stated = replace(stated, products=found.pointer.products)
