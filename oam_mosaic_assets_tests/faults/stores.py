@@ -14,6 +14,18 @@ from oam_mosaic_assets.errors import StoreUnavailable
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import ObjectStore, StoredObject
 
+AT_ITS_KEYS = pytest.mark.parametrize(
+    ("any_site", "key"),
+    [
+        ("folder", "coverage/old.pmtiles"),
+        ("folder", "global-mosaic.json"),
+        ("folder", "mosaic/latest.json"),
+        ("ceph", "mosaic/latest.json"),  # the last one, when there is most to show again
+    ],
+    indirect=["any_site"],
+)
+"""For what turns the keys of a mosaic with an alias: each key at which it may fail."""
+
 
 class Meddled(FolderStore):
     """A folder store in which something happens before an object is written or copied to a key.

@@ -10,7 +10,7 @@ from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.gateways.object_store import Headers
 from oam_mosaic_assets_tests.chain import Site, some_items, write_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
-from oam_mosaic_assets_tests.faults.stores import failing_at
+from oam_mosaic_assets_tests.faults.stores import AT_ITS_KEYS, failing_at
 from oam_mosaic_assets_tests.servers.buckets import client_of
 from oam_mosaic_assets_tests.servers.ceph import CephServer
 
@@ -41,16 +41,7 @@ def with_one_image_more(site: Site) -> Pointer:
     return before
 
 
-@pytest.mark.parametrize(
-    ("any_site", "key"),
-    [
-        ("folder", "coverage/old.pmtiles"),
-        ("folder", "global-mosaic.json"),
-        ("folder", "mosaic/latest.json"),
-        ("ceph", "mosaic/latest.json"),  # the last one, when there is most to show again
-    ],
-    indirect=["any_site"],
-)
+@AT_ITS_KEYS
 def test_the_mosaic_before_is_shown_again(aliased: Site, key: str) -> None:
     site = aliased
     before = with_one_image_more(site)

@@ -19,7 +19,7 @@ from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import Outcome, Site, some_items, write_items
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
-from oam_mosaic_assets_tests.faults.stores import failing_at
+from oam_mosaic_assets_tests.faults.stores import AT_ITS_KEYS, failing_at
 
 BINARY = Headers("application/octet-stream")
 WHY = "the islands are missing"
@@ -185,16 +185,7 @@ def test_a_rollback_waits_for_another_publisher_and_gives_up(any_new_site: Site)
     site.recovers(before)
 
 
-@pytest.mark.parametrize(
-    ("any_site", "key"),
-    [
-        ("folder", "coverage/old.pmtiles"),
-        ("folder", "global-mosaic.json"),
-        ("folder", "mosaic/latest.json"),
-        ("ceph", "mosaic/latest.json"),  # the last one, when there is most to put back
-    ],
-    indirect=["any_site"],
-)
+@AT_ITS_KEYS
 def test_a_rollback_that_fails_half_way_leaves_all_as_it_was(any_new_site: Site, key: str) -> None:
     site = any_new_site
     site.environment["MOSAIC_ALIASES"] = "coverage/old.pmtiles"

@@ -174,6 +174,12 @@ def test_an_image_that_is_taken_down_while_it_is_read_is_left_out(
     assert alphas(ours, flights)[0] == 0, "nor is it read if it was taken down before"
 
 
+def mosaic_of(host: str, folder: Path) -> ImageryMosaic:
+    """The mosaic of this host's images, in a store in the folder."""
+    plan = ImageryPlan(private_hosts=(host,), processes=1)
+    return ImageryMosaic(FolderStore(folder / "store"), Keys(), plan)
+
+
 def folders_in(folder: Path) -> Callable[[str], Path]:
     """A function that makes an empty folder with this name, numbered."""
 
@@ -199,9 +205,7 @@ def test_a_partition_that_shows_an_image_of_another_snapshot_is_not_joined(
     nginx: Nginx, flights: list[Image], tmp_path: Path
 ) -> None:
     """As if a backfill had read an image again that left the catalogue: its pixels bear no id."""
-    mosaic = ImageryMosaic(
-        FolderStore(tmp_path / "store"), Keys(), ImageryPlan(private_hosts=(nginx.host,), processes=1)
-    )
+    mosaic = mosaic_of(nginx.host, tmp_path)
     scratch = folders_in(tmp_path)
 
     def write(images: list[Image], name: str, *, reading: bool) -> None:
@@ -229,9 +233,7 @@ def test_what_a_build_has_read_is_in_its_archive_though_an_older_one_is_publishe
     nginx: Nginx, flights: list[Image], tmp_path: Path
 ) -> None:
     """The older one has no images there, and deletes partitions that hold none."""
-    mosaic = ImageryMosaic(
-        FolderStore(tmp_path / "store"), Keys(), ImageryPlan(private_hosts=(nginx.host,), processes=1)
-    )
+    mosaic = mosaic_of(nginx.host, tmp_path)
     scratch, target = folders_in(tmp_path), tmp_path / "imagery.pmtiles"
     footprints = footprints_of(flights, tmp_path / "footprints.parquet")
     shown = Shown(footprints, "digest", (10.0, 40.0, 20.0, 50.0))
@@ -260,8 +262,7 @@ def test_a_partition_that_another_machine_has_made_of_an_older_snapshot_is_not_j
     nginx: Nginx, flights: list[Image], tmp_path: Path
 ) -> None:
     """As `oam-mosaic imagery` does, which reads the images of the public build: newer ones would be holes."""
-    plan = ImageryPlan(private_hosts=(nginx.host,), processes=1)
-    mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
+    mosaic = mosaic_of(nginx.host, tmp_path)
     scratch, target = folders_in(tmp_path), tmp_path / "imagery.pmtiles"
     footprints = footprints_of(flights, tmp_path / "footprints.parquet")
     public = footprints_of(flights[:2], tmp_path / "public.parquet")
@@ -340,8 +341,7 @@ def test_joining_many_partitions_takes_little_memory(tmp_path: Path) -> None:
 def test_partitions_that_a_budget_did_not_reach_come_first_in_the_next_build(
     nginx: Nginx, tmp_path: Path
 ) -> None:
-    plan = ImageryPlan(private_hosts=(nginx.host,), processes=1)
-    mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
+    mosaic = mosaic_of(nginx.host, tmp_path)
     scratch = folders_in(tmp_path)
     west, east = (drone(nginx, name, at, 5_250_000)[0] for name, at in (("west", 400_000), ("east", 800_000)))
 
@@ -364,8 +364,7 @@ def test_partitions_that_a_budget_did_not_reach_come_first_in_the_next_build(
 def test_a_block_that_takes_more_than_a_budget_keeps_no_other_from_being_read(
     nginx: Nginx, tmp_path: Path
 ) -> None:
-    plan = ImageryPlan(private_hosts=(nginx.host,), processes=1)
-    mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
+    mosaic = mosaic_of(nginx.host, tmp_path)
     scratch = folders_in(tmp_path)
     dense = [drone(nginx, f"dense-{n}", 400_000, 5_250_000)[0] for n in range(8)]
     beside = [drone(nginx, f"beside-{n}", 420_000 + 15_000 * n, 5_250_000)[0] for n in range(2)]
@@ -472,8 +471,7 @@ def test_an_image_that_failed_in_one_partition_may_show_nothing_in_another(
     }
     footprints = tmp_path / "footprints.parquet"
     pl.DataFrame(row, schema_overrides={"render_params": pl.String}).write_parquet(footprints)
-    plan = ImageryPlan(private_hosts=(host.host,), processes=1)
-    mosaic = ImageryMosaic(FolderStore(tmp_path / "store"), Keys(), plan)
+    mosaic = mosaic_of(host.host, tmp_path)
     scratch = folders_in(tmp_path)
 
     with ByPartition(footprints, scratch("sorted")) as images:
@@ -492,7 +490,13 @@ def test_an_image_that_failed_in_one_partition_may_show_nothing_in_another(
         footprints,
         snapshot="digest",
         extent=extent,
-        tally={"kind": plan.kind, "images": 1, "read": 0, "skipped": {"server_fault": 1}, "left": tally.left},
+        tally={
+            "kind": mosaic.plan.kind,
+            "images": 1,
+            "read": 0,
+            "skipped": {"server_fault": 1},
+            "left": tally.left,
+        },
         unread=mosaic.unread("a build"),
     )
 
