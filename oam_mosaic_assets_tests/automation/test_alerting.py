@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, cast
 
@@ -444,14 +443,6 @@ def build(environment: Mapping[str, str], folder: Path) -> int:
     return run_forked(["build"], environment=environment, folder=folder).returncode
 
 
-def wait_for(letters: list[EmailMessage], count: int, log: Path) -> None:
-    """Wait until this many emails have arrived."""
-    deadline = time.monotonic() + 180
-    while len(letters) < count:
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.25)
-
-
 def wait_until_remembered(home: str, log: Path) -> None:
     """Wait until the daemon has stored what it told; if it ends before that, the next one cannot know."""
 
@@ -471,12 +462,12 @@ def test_a_daemon_tells_what_it_finds_and_the_next_one_tells_only_what_is_new() 
         for _ in range(2):
             assert build(environment, folder) != 0
         with running_daemon(folder, environment):
-            wait_for(mail.letters, 1, log)
+            until(lambda: (len(mail.letters), len(web.asked)) == (1, 2), log.read_text)
             wait_until_remembered(environment["DAGSTER_HOME"], log)
         write_items(items, some_items(30))
         assert build(environment, folder) == 0
         with running_daemon(folder, environment):
-            wait_for(mail.letters, 2, log)
+            until(lambda: (len(mail.letters), len(web.asked)) == (2, 4), log.read_text)
         kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     posted = [json.loads(body) for _, path, _, body in web.asked if path == HOOK]
     assert [each["event"] for each in posted] == ["opened", "resolved"]
