@@ -10,7 +10,12 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-SOFTWARE_RENDERING: Final = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+SOFTWARE_RENDERING: Final = (
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-gpu-compositing",  # the rest of the page too would otherwise be drawn with WebGL, in software
+)
 """For pages that draw with WebGL."""
 
 

@@ -56,6 +56,7 @@ def test_of_a_script_that_does_not_come_it_tells_after_some_seconds(browser: Bro
     page.goto(f"{root}mosaic/viewer/index.html", wait_until="commit")
     expect(page.get_by_text("Looking for the mosaic")).to_be_visible()
     told, side = page.get_by_text("script does not run"), page.locator("header")
+    stranger.waits_until("document.getAnimations().length")  # its style may come after its text
     height = []
     for milliseconds in (0, 4900, 5000):
         told.evaluate(
