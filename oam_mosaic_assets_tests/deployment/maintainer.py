@@ -76,12 +76,6 @@ class Maintainer:
         expect(found).to_be_visible()
         return found
 
-    def sees_once_reloaded(self, text: str) -> bool:
-        """Reload the page, wait until it is complete, and say whether it contains a text."""
-        self.page.reload()
-        self.page.wait_for_load_state("networkidle")
-        return self.page.get_by_text(text, exact=True).count() > 0
-
     def row(self, name: str) -> Locator:
         """The row of a table with a cell that is exactly this name."""
         return self.page.locator(
