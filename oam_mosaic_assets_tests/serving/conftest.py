@@ -1,4 +1,4 @@
-"""Archives to serve, mosaics of the small world and its raster coverage; a store, and a server of it."""
+"""Archives to serve, mosaics of the small world and its raster coverage; stores, and a server of one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import pytest
 
 from oam_mosaic_assets.core.coverage import CoveragePlan
 from oam_mosaic_assets.gateways.folder_store import FolderStore
+from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets_tests.core.pictures import covered
 from oam_mosaic_assets_tests.core.scene import IMAGES, PLAIN, made_from
+from oam_mosaic_assets_tests.servers.buckets import new_bucket, store_in
+from oam_mosaic_assets_tests.servers.s3 import S3Server
+from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, running_s3_proxy
 from oam_mosaic_assets_tests.servers.tiles import Serving, serving
 
 
@@ -48,4 +52,18 @@ def store(tmp_path: Path) -> FolderStore:
 @pytest.fixture
 def server(tmp_path: Path, store: FolderStore) -> Iterator[Serving]:
     with serving(tmp_path / "serve", {"MOSAIC_STORE": str(store.root)}) as running:
+        yield running
+
+
+@pytest.fixture
+def in_s3(moto: S3Server) -> tuple[str, ObjectStore]:
+    """A bucket, and the store in it."""
+    bucket = new_bucket(moto)
+    return bucket, store_in(moto, bucket)
+
+
+@pytest.fixture
+def proxy(moto: S3Server) -> Iterator[S3Proxy]:
+    """Stands before the S3 server, and can spoil its answers."""
+    with running_s3_proxy(moto.endpoint) as running:
         yield running
