@@ -1,4 +1,4 @@
-"""Fixtures for those gateway tests that run the whole chain, or run as an unprivileged user."""
+"""Fixtures for those gateway tests that publish two products, run the whole chain, or run as a plain user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from oam_mosaic_assets.core.release import Keys
+from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets_tests.chain import dagster_instance, quick_folder
+from oam_mosaic_assets_tests.gateways.two_products import BOTH
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +37,9 @@ def nobody() -> Iterator[None]:
     os.seteuid(65534)
     yield
     os.seteuid(0)
+
+
+@pytest.fixture
+def releases(store: ObjectStore) -> Releases:
+    """Releases whose builds have two products."""
+    return Releases(store, Keys(products=BOTH, aliases=("old.pmtiles",)), patience_seconds=0.0)

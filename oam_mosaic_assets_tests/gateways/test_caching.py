@@ -11,7 +11,7 @@ from oam_mosaic_assets.core.product import PRODUCTS
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.viewer import Viewer
-from oam_mosaic_assets_tests.gateways.test_products import built
+from oam_mosaic_assets_tests.gateways.two_products import built
 from oam_mosaic_assets_tests.servers.buckets import store_in
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 

@@ -16,7 +16,7 @@ from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import StoredObject
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.rollback import roll_back
-from oam_mosaic_assets_tests.gateways.test_products import built
+from oam_mosaic_assets_tests.gateways.two_products import built
 
 KEYS = Keys(aliases=("old.pmtiles",))
 BRIEF = timedelta(seconds=1)
