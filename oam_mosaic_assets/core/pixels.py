@@ -6,7 +6,7 @@ corner. Pixels are numbered row after row, so that millions of them are joined a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -145,15 +145,32 @@ def pixels_touched(
     # a ring's last point repeats its first
     points = np.delete(shapely.get_coordinates(rings), np.cumsum(sizes) - 1, axis=0) * scale - origin
     sizes -= 1
-    north, south = np.clip(points[:, 1], 0, side), np.clip(np.roll(points[:, 1], -1), 0, side)
-    passed = np.cumsum(np.abs(south - north) + 1.0)
-    bands = int(passed[-1] // TOGETHER) + 1 if len(passed) else 0
-    bounds = np.linspace(0, side, bands + 1).astype(np.int64).tolist()
     found = []
-    for top, bottom in pairwise(bounds):
+    for top, bottom in _bands(points[:, 1], sizes, side):
         row, west, east = touched(points, sizes, of, rows=(top, bottom))
         found.append(Pixels.of_runs(side, row, np.clip(west, 0, side), np.clip(east, 0, side)))
     return Pixels.union(side, found)
+
+
+def _bands(y: Points, sizes: Numbers, side: int) -> Iterator[tuple[int, int]]:
+    """Split a map's rows into bands that edges cross about `TOGETHER` times, or of one row with more.
+
+    A footprint like a comb, which is valid, crosses a few of the rows thousands of times, and no others.
+
+    Args:
+        y: of the points of all rings, see `touched`.
+        sizes: number of points in each ring.
+        side: the map's side, in pixels.
+    """
+    ends = np.clip(np.stack([y, y[_following(sizes)]]), 0, side)
+    first, after = np.floor(ends.min(axis=0)).astype(np.int64), np.ceil(ends.max(axis=0)).astype(np.int64)
+    if (after - first).sum() <= TOGETHER:
+        yield 0, side
+        return
+    begun, ended = (np.bincount(each, minlength=side + 1) for each in (first, after))
+    crossings = np.cumsum(begun - ended)[:-1]
+    band = np.cumsum(crossings) // TOGETHER
+    yield from pairwise([0, *(np.flatnonzero(np.diff(band)) + 1).tolist(), side])
 
 
 def touched(
@@ -167,9 +184,7 @@ def touched(
         of: index of each ring's polygon, ascending. A polygon's rings are filled by the even-odd rule.
         rows: the first wanted row and the one after the last; None for all.
     """
-    following = np.arange(1, len(points) + 1)
-    ends = np.cumsum(sizes)
-    following[ends - 1] = ends - sizes
+    following = _following(sizes)
     is_up = points[following, 1] < points[:, 1]
     low = np.where(is_up[:, None], points[following], points)
     high = np.where(is_up[:, None], points, points[following])
@@ -200,3 +215,11 @@ def touched(
         np.floor(np.concatenate([np.minimum(enters, leaves), x[::2]])).astype(np.int64),
         np.ceil(np.concatenate([np.maximum(enters, leaves), x[1::2]])).astype(np.int64),
     )
+
+
+def _following(sizes: Numbers) -> Numbers:
+    """The index of the point after each one along its ring."""
+    ends = np.cumsum(sizes)
+    following = np.arange(1, int(sizes.sum()) + 1)
+    following[ends - 1] = ends - sizes
+    return following

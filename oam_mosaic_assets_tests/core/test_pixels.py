@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
 import pytest
 import shapely
 
-from oam_mosaic_assets.core.pixels import Pixels, touched
+from oam_mosaic_assets.core.pixels import TOGETHER, Pixels, pixels_touched, touched
 
 SIDE = 32
 
@@ -54,6 +55,37 @@ def test_the_pixels_of_areas_are_those_they_have_something_in(seed: int) -> None
             assert (x, y) in found
         elif not shapely.intersects(whole, shapely.box(x, y, x + 1, y + 1)):
             assert (x, y) not in found
+
+
+def a_comb(teeth: int, length: float, width: float) -> shapely.Polygon:
+    """Teeth that point south, side by side."""
+    x = np.repeat(np.linspace(0.0, width, 2 * teeth + 1), 2)[1:-1]
+    y = np.resize([0.0, length, length, 0.0], len(x))
+    return shapely.Polygon([*zip(x, y, strict=True), (width, -1.0), (0.0, -1.0)])
+
+
+def test_an_outline_that_crosses_a_few_rows_thousands_of_times_is_followed_in_parts() -> None:
+    side, teeth, length = 8192, 8_000, 160
+    comb = shapely.affinity.translate(a_comb(teeth, length, 8000.0), 100.0, 4000.0)
+    tracemalloc.start()
+    try:
+        found = pixels_touched(np.array([comb]), side, scale=1.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 8000 * (length + 1)
+    assert peak < 300 * TOGETHER < 2 * teeth * length * 100
+
+
+@pytest.mark.parametrize("together", [1, 7, 40])
+@pytest.mark.parametrize("seed", range(4))
+def test_pixels_do_not_depend_on_how_many_rows_are_followed_together(
+    seed: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    areas = np.array([*polygons(seed), shapely.box(-3.0, -5.0, 40.5, 2.5), shapely.box(4.0, 30.5, 5.0, 99.0)])
+    whole = pixels_touched(areas, SIDE, scale=1.0)
+    monkeypatch.setattr("oam_mosaic_assets.core.pixels.TOGETHER", together)
+    assert cells(pixels_touched(areas, SIDE, scale=1.0)) == cells(whole)
 
 
 def test_a_square_of_the_grid_is_one_pixel() -> None:
