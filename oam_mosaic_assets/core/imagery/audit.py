@@ -48,6 +48,9 @@ _HEAD: Final = 12
 _SEEN: Final = 6.0
 """Radius, in pixels of `FINEST`, of a disc that contains a whole pixel of `BLOCK_ZOOM` wherever it is."""
 
+_JAGGED: Final = 500
+"""Corners; moving in an outline that has thousands takes minutes, as each side may meet all others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unread:
@@ -267,7 +270,10 @@ def _surely_seen(footprint: Area) -> list[int]:
     inside = shapely.intersection(
         in_pixels(footprint), shapely.box(x * BLOCK, y * BLOCK, (x + 1) * BLOCK, (y + 1) * BLOCK)
     )
-    seen = ~shapely.is_empty(shapely.buffer(inside, -_SEEN))
+    # no place is farther from the outline than the radius of the largest disc, so radius times length is more
+    seen = shapely.area(inside) > _SEEN * shapely.length(inside)
+    rest = ~seen & (shapely.get_num_coordinates(inside) <= _JAGGED)
+    seen[rest] = ~shapely.is_empty(shapely.buffer(inside[rest], -_SEEN))
     found: list[int] = tile_ids(BLOCK_ZOOM, x[seen], y[seen]).tolist()
     return found
 

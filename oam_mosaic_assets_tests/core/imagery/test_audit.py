@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -218,6 +219,22 @@ def test_an_image_that_was_read_elsewhere_need_not_be_grey_there(tmp_path: Path)
 def test_an_image_whose_outline_crosses_itself_on_the_map_is_looked_for() -> None:
     corners = [(0, 60), (0.2, 60.2), (0.2, 60.3), (0.101, 60.3), (0.1, 60.1000001), (0.099, 60.3), (0, 60.3)]
     assert len(_surely_seen(shapely.Polygon(corners))) > 1
+
+
+def a_frayed_square(teeth: int, length: float, side: float) -> shapely.Polygon:
+    """An area whose northern edge is teeth, of this length in degrees, on the rest of a square."""
+    x = np.repeat(np.linspace(0.0, side, 2 * teeth + 1), 2)[1:-1]
+    y = np.resize([side - length, side, side, side - length], len(x))
+    corners = np.column_stack([[*x, side, 0.0], [*y, 0.0, 0.0]])
+    return shapely.Polygon(corners + np.array([15.0, 10.0]))
+
+
+def test_an_outline_of_thousands_of_sides_is_looked_for_where_it_is_wide() -> None:
+    teeth, side = 1_500, 0.04
+    clock = time.process_time()
+    assert len(_surely_seen(a_frayed_square(teeth, side / 100, side))) > 1
+    assert not _surely_seen(a_frayed_square(teeth, side * 0.999, side))
+    assert time.process_time() - clock < 2.0
 
 
 def test_a_grey_image_passes_and_so_does_a_hole_that_was_asked_for(tmp_path: Path) -> None:
