@@ -78,14 +78,15 @@ class Looked:
         """Whether it still counts as readable after another failure that may pass.
 
         Until `FORGIVEN` after cutting first failed, as looks may succeed all the while and tiles of a TiTiler
-        are not looked at while all is well; if only looks fail, until `FORGIVEN` after the last good one.
+        are not looked at while all is well; if only looks fail, until `FORGIVEN` after the last good one. Nor
+        does it if that moment lies as far ahead, as a machine whose clock was wrong may have recorded it.
         """
         since = self.failing or (self.at if looked_only else "")
-        return not self.reason and (not since or now - datetime.fromisoformat(since) < FORGIVEN)
+        return not self.reason and (not since or abs(now - datetime.fromisoformat(since)) < FORGIVEN)
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it should be asked again."""
-        return now - self.looked_at > (TRIED_AGAIN if self.reason else CHECKED_AGAIN)
+        """Whether it should be asked again, be it that it was asked long ago or by a clock far ahead."""
+        return abs(now - self.looked_at) > (TRIED_AGAIN if self.reason else CHECKED_AGAIN)
 
     def after(self, before: Looked | None) -> Looked:
         """This result after a previous one: an unchanged state keeps its `since` and what chips showed.

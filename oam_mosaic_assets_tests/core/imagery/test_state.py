@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -68,3 +69,23 @@ def test_what_lies_in_the_file_is_not_tried_again_but_a_lack_of_memory_is(
     reason: str, detail: str, *, lies: bool
 ) -> None:
     assert Looked(reason=reason, detail=detail).lies_in_file is lies
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-400), timedelta(days=400)])
+@pytest.mark.parametrize("reason", ["", "missing"])
+def test_what_was_looked_at_by_a_clock_that_was_wrong_is_looked_at_again(
+    ahead: timedelta, reason: str
+) -> None:
+    now = datetime(2026, 1, 15, 12, tzinfo=UTC)
+    assert Looked(reason=reason, at=(now + ahead).isoformat()).is_due(now)
+    # another machine's clock may be a little ahead
+    assert not Looked(reason=reason, at=(now + timedelta(minutes=15)).isoformat()).is_due(now)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=-400), timedelta(days=400)])
+def test_a_clock_that_was_wrong_does_not_forgive_for_years(ahead: timedelta) -> None:
+    now = datetime(2026, 1, 15, 12, tzinfo=UTC)
+    then = (now + ahead).isoformat()
+    assert not Looked(at=now.isoformat(), failing=then).is_forgiven(now, looked_only=False)
+    assert not Looked(at=then).is_forgiven(now, looked_only=True)
+    assert Looked(at=then, failing=now.isoformat()).is_forgiven(now, looked_only=True)
