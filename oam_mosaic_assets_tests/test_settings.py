@@ -135,10 +135,28 @@ def test_an_address_of_the_catalogue_may_hold_a_password_and_is_never_shown() ->
     assert SECRET in settings.stac_api_url
 
 
-@pytest.mark.parametrize("name", ["S3_ENDPOINT", "S3_PUBLIC_URL"])
+@pytest.mark.parametrize("name", ["S3_BUCKET", "S3_ENDPOINT", "S3_PUBLIC_URL"])
 def test_an_address_that_everyone_sees_must_hold_no_password(name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} must not contain a user name or password") as caught:
         Settings.read({name: f"https://me:{SECRET}@s3.example.org"})
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ["PGHOST", "PGDATABASE"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"postgresql://reader:{SECRET}@db.example.org/eoapi",
+        f"postgresql://db.example.org/eoapi?user=reader&password={SECRET}",
+        f"host=db.example.org user=reader password={SECRET}",
+        f"reader:{SECRET}@db.example.org",
+    ],
+)
+def test_a_connection_string_in_a_place_that_everyone_sees_is_refused_and_not_shown(
+    name: str, text: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"goes into PG_DSN, not into {name}") as caught:
+        Settings.read({"PGHOST": "/var/run/postgresql", name: text})
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 

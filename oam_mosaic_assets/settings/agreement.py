@@ -52,6 +52,11 @@ def _source_problems(settings: Settings) -> list[str]:
         problems.append(f"{' and '.join(chosen)} name more than one source of images; keep one")
     if settings.names_postgres and settings.pg_dsn is None and settings.pghost is None:
         problems.append("PGPASSWORD is set, but PGHOST is not; to read a database, set PGHOST or PG_DSN")
+    for name, value in (("PGHOST", settings.pghost), ("PGDATABASE", settings.pgdatabase)):
+        if value is not None and re.search("://|[@=]", value):  # it may hold a password, and is not quoted
+            problems.append(
+                f"A connection string goes into PG_DSN, not into {name}, which is shown to everyone"
+            )
     if settings.stac_api_url is not None and not is_web_address(settings.stac_api_url):
         problems.append("STAC_API_URL must be a web address that begins with http:// or https://")
     return problems
@@ -65,7 +70,12 @@ def _store_problems(settings: Settings) -> list[str]:
         problems.append("S3_ENDPOINT must be a host, or a web address that begins with http:// or https://")
     if settings.s3_public_url is not None and not is_web_address(settings.s3_public_url):
         problems.append("S3_PUBLIC_URL must be a web address that begins with http:// or https://")
-    for name, address in (("S3_ENDPOINT", settings.s3_endpoint), ("S3_PUBLIC_URL", settings.s3_public_url)):
+    shown = {
+        "S3_BUCKET": settings.s3_bucket,
+        "S3_ENDPOINT": settings.s3_endpoint,
+        "S3_PUBLIC_URL": settings.s3_public_url,
+    }
+    for name, address in shown.items():
         if address is not None and "@" in address:
             problems.append(f"{name} must not contain a user name or password: it is shown to everyone")
         if address is not None and needs_escaping(address):
