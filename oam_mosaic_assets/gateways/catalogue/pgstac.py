@@ -58,6 +58,7 @@ _LOOK_AROUND: Final = """
                WHERE attrelid = to_regclass('pgstac.items') AND attname = 'content' AND NOT attisdropped
            )
 """
+_LIMIT: Final = "SELECT set_config('statement_timeout', %(timeout)s, true)"
 _VERSION: Final = "SELECT version FROM pgstac.migrations ORDER BY datetime DESC, version DESC LIMIT 1"
 _COLLECTIONS: Final = "SELECT id FROM pgstac.collections ORDER BY id LIMIT %(limit)s"
 _COUNT: Final = "SELECT count(*) FROM pgstac.items WHERE collection = %(collection)s"
@@ -182,6 +183,7 @@ class PgstacCatalogue:
     def access(self) -> Access:
         """Find out what the user may do, whether or not it can read the collection. Raises as `snapshot`."""
         with self._connected() as connection:
+            self._guarded(lambda: connection.execute(_LIMIT, {"timeout": self._timeout}))
             rows = self._guarded(lambda: connection.execute(_ACCESS).fetchall())
             is_known = any(table == "pgstac.migrations" and may_read for *_, table, may_read, _ in rows)
             versions = self._guarded(lambda: connection.execute(_VERSION).fetchall()) if is_known else []

@@ -102,7 +102,7 @@ def _judge(settings: Settings, images: int | None, text: str, *, seconds: float)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    catalogue = from_settings.pgstac_of(settings)
+    catalogue = from_settings.pgstac_of(settings, patient=False)
     access = catalogue.access()
     pgstac = f" with pgSTAC {access.pgstac}" if access.pgstac else ""
     yield Finding("database", State.OK, f"{catalogue.database} answers: PostgreSQL {access.postgres}{pgstac}")

@@ -220,6 +220,20 @@ def test_a_count_that_a_build_would_wait_for_is_a_warning(
     assert "PG_STATEMENT_TIMEOUT" not in findings[-1].hint, "it would change nothing here"
 
 
+def test_a_database_that_is_being_upgraded_is_not_waited_for(
+    database: PgstacDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_settings, "HASTY_STATEMENT_SECONDS", 1)
+    with database.connect() as connection, connection.transaction():
+        connection.execute("LOCK TABLE migrations IN ACCESS EXCLUSIVE MODE")
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '20s'")  # or both would wait
+        findings, _ = examined(**database.environment, PG_STATEMENT_TIMEOUT="600")
+
+    assert states(findings) == [("database", UNREACHABLE), ("images", UNTRIED)]
+    assert "statement timeout" in findings[0].text
+    assert "PG_STATEMENT_TIMEOUT" not in findings[0].hint, "it would change nothing here"
+
+
 def test_a_stac_api_answers_or_not() -> None:
     with scripted_api(a_page()) as api:
         (well,), images = examined(STAC_API_URL=api.address)
