@@ -28,7 +28,8 @@ from oam_mosaic_assets.io_managers.object_store import BUILD
 from oam_mosaic_assets.resources.failures import WHAT_TO_DO, root_of, stated_in
 
 AT_A_TIME: Final = 25
-"""Runs of a job, or publications, read per query, newest first; as a rule the newest one or two decide."""
+"""Runs of a job, publications, or looks at what is public, read per query, newest first; as a rule the newest
+one or two decide."""
 
 RETRY_GRACE: Final = timedelta(minutes=10)
 """After this, a run that is due but has not started is no longer waited for."""
@@ -137,17 +138,10 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
 def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
     """What is wrong with what is public, as of the last look at it."""
     looked_at = None
-    for record in instance.event_log_storage.get_asset_check_execution_history(
-        _FRESH, limit=1, status=set(COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES)
-    ):
-        if record.event is None or record.event.dagster_event is None:
-            continue
-        looked_at = datetime.fromtimestamp(record.event.timestamp, UTC)
-        found = record.event.dagster_event.asset_check_evaluation_data
+    if (last := _last_look(instance)) is not None:
+        looked_at, run, found = last
         if not found.passed and found.severity is dg.AssetCheckSeverity.ERROR:
-            yield _not_fresh(
-                looked_at, found.description or "", build=_build(found.metadata), run=record.run_id
-            )
+            yield _not_fresh(looked_at, found.description or "", build=_build(found.metadata), run=run)
             return
     look = next(_ended(instance, mosaic_freshness.name, now), None)
     if look and look.dagster_run.is_failure and (not looked_at or ended_at(look) > looked_at):
@@ -165,6 +159,26 @@ def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Conditio
             state.updated_at,
             "Dagster has recorded no publication within FRESH_FAIL_HOURS, and nothing checks the store.",
         )
+
+
+def _last_look(instance: dg.DagsterInstance) -> tuple[datetime, str, dg.AssetCheckEvaluation] | None:
+    """When what is public was last looked at, in which run, and what was found.
+
+    Dagster lists looks in the order in which their runs began. A build looks last of all, after those that
+    others took while it was made.
+    """
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        _FRESH, limit=AT_A_TIME, status=set(COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES)
+    )
+    looks = [
+        (datetime.fromtimestamp(each.event.timestamp, UTC), each.run_id, each.event.dagster_event)
+        for each in records
+        if each.event is not None and each.event.dagster_event is not None
+    ]
+    if not looks:
+        return None
+    looked_at, run, event = max(looks, key=lambda look: look[0])
+    return looked_at, run, event.asset_check_evaluation_data
 
 
 def _not_fresh(

@@ -322,6 +322,30 @@ def test_a_build_whose_mosaic_is_at_once_not_as_published_is_one_alert(
     assert watched.tick(2) == ["opened freshness"]
 
 
+@pytest.mark.parametrize(
+    ("before", "afterwards", "told"),
+    [(False, True, []), (True, False, ["opened freshness"])],
+    ids=["in order at the end", "wrong at the end"],
+)
+def test_the_look_at_the_end_of_a_build_counts_though_another_run_looked_meanwhile(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, *, before: bool, afterwards: bool, told: list[str]
+) -> None:
+    site = watched.site
+    site.published()
+    hourly = iter([True])
+
+    def judged(*_: Any, **__: Any) -> Freshness:
+        if next(hourly, False):  # in the build, which began earlier, but looks later
+            site.run(job="mosaic_freshness")
+            return Freshness(passed=afterwards, is_late_only=False, text="as the build leaves it")
+        return Freshness(passed=before, is_late_only=False, text="while the build is made")
+
+    write_items(site.items, some_items(31))
+    monkeypatch.setattr(mosaic_freshness, "judge_freshness", judged)
+    assert site.run().success == afterwards
+    assert watched.tick(2) == told
+
+
 def policy_says(instance: dg.DagsterInstance, state: FreshnessState) -> None:
     """Record a state of the freshness policy, as the daemon does."""
     instance._report_runless_asset_event(
