@@ -83,7 +83,7 @@ _TEMPLATES: Final = (
 )
 
 _ACCESS: Final = """
-    SELECT current_user::text, rolsuper, 'pgstac.' || relname,
+    SELECT quote_ident(current_user), rolsuper, 'pgstac.' || relname,
            has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(pg_class.oid, 'SELECT'),
            has_table_privilege(pg_class.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
     FROM pg_roles LEFT JOIN pg_class ON relnamespace = to_regnamespace('pgstac')
@@ -118,7 +118,7 @@ class Access:
     """Who reads a database, and with which rights.
 
     Attributes:
-        user: the name of the role.
+        user: the name of the role, as SQL has it: in quotes where it needs them.
         is_superuser: whether it may do everything.
         unreadable: tables that a build reads but the user may not.
         writable: tables that a build reads and the user may change.
