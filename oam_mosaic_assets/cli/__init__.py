@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         "status",
         help="show what is public, how old it is, and whether it is still what was published",
         description="Queries the store, and with --catalogue also the catalogue. Exits with 1 if the mosaic "
-        "is late, stale, missing or not what was published, or if a takedown is not finished.",
+        "is late, stale, missing or not what was published, or if a takedown is not finished, or may not be.",
     )
     status.add_argument(
         "--catalogue", action="store_true", help="also say how it differs from the catalogue as it is now"

@@ -61,7 +61,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         warn_hours=settings.fresh_warn_hours,
         fail_hours=settings.fresh_fail_hours,
         held=str(hold) if hold else "",
-        not_gone=unfinished,
+        not_gone=unfinished or 0,
     )
     facts: dict[str, Any] = {
         "store": f"{releases.store.origin}/{settings.keys.root}".rstrip("/"),
@@ -97,15 +97,15 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
             "products": [address(key) for name in pointer.released for key in settings.keys.fixed(name)],
         }
     _print(facts, as_json=as_json)
-    return 0 if verdict.passed and not untold else 1
+    return 0 if verdict.passed and not untold and unfinished is not None else 1
 
 
-def _takedowns(releases: Releases) -> tuple[int, list[str]]:
-    """How many images that were taken down may still be public or kept, and a remark on them."""
+def _takedowns(releases: Releases) -> tuple[int | None, list[str]]:
+    """How many images that were taken down may still be public or kept, and a remark; None if unknown."""
     try:
         names = releases.takedowns.unfinished()
     except StoreRefused as error:  # what is public can be told all the same
-        return 0, [str(error)]
+        return None, [str(error)]
     return len(names), [f"Takedown: {not_gone(names)}. {FINISH_TAKEDOWN}"] if names else []
 
 
