@@ -379,6 +379,19 @@ def test_what_the_tile_server_cannot_use_is_named(name: str, value: str) -> None
         Settings.read({name: value})
 
 
+@pytest.mark.parametrize(
+    "stated", ["https://minio:9000", "minio/bucket", "10.0.0.0/8", "*.example.org", "[fd00::5]:9000", "a b"]
+)
+def test_a_private_host_that_would_allow_nothing_is_refused(stated: str) -> None:
+    with pytest.raises(SettingsError, match="IMAGERY_PRIVATE_HOSTS must be hosts as host or host:port"):
+        Settings.read({"IMAGERY_PRIVATE_HOSTS": f"images.example.org, {stated}"})
+
+
+def test_a_private_host_may_be_a_name_or_an_ip_address_with_and_without_a_port() -> None:
+    hosts = ("images.example.org", "minio:9000", "10.0.0.5", "10.0.0.5:9000", "fd00::5", "fd00::5:9000")
+    assert Settings.read({"IMAGERY_PRIVATE_HOSTS": ",".join(hosts)}).imagery_private_hosts == hosts
+
+
 @pytest.mark.parametrize("name", ["PG_DSN", "PGPASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY"])
 def test_a_secret_that_is_empty_is_not_set(name: str) -> None:
     assert getattr(Settings.read({name: ""}), name.lower()) is None

@@ -158,6 +158,11 @@ def _imagery_problems(settings: Settings) -> list[str]:
                 "IMAGERY_TILES_URL must be a web address that contains {z}, {x}, {y}, and {id} or {url}, "
                 "once each"
             )
+    if not all(re.fullmatch(r"[^\s/@*?\[\]]+", each) for each in settings.imagery_private_hosts):
+        problems.append(
+            "IMAGERY_PRIVATE_HOSTS must be hosts as host or host:port, separated by commas: "
+            "no web addresses, ranges or patterns, and no brackets"
+        )
     if not is_plain_address(settings.imagery_s3_endpoint):
         problems.append("IMAGERY_S3_ENDPOINT must be a web address without a password")
     return problems
