@@ -315,6 +315,20 @@ def test_a_build_whose_archive_is_gone_says_so_and_keeps_its_addresses(browser: 
     context.close()
 
 
+@pytest.mark.parametrize("status", [404, 0])
+def test_a_map_whose_worker_does_not_come_says_so(browser: Browser, root: str, status: int) -> None:
+    context, stranger = open_page(browser, root)
+    context.route(
+        "**/assets/*worker*.js", lambda route: route.fulfill(status=status) if status else route.abort()
+    )
+    stranger.opens(waits=False)
+    notice = stranger.page.get_by_role("alert")
+    expect(notice).to_contain_text("The map cannot be shown: a script that draws it did not come")
+    expect(notice.get_by_role("button", name="Try again")).to_be_visible()
+    expect(stranger.page.locator("#in-view")).to_be_hidden()
+    context.close()
+
+
 def test_while_the_map_loads_nothing_is_counted(browser: Browser, root: str, published: Published) -> None:
     context, stranger = open_page(browser, root)
     longitude, latitude, _ = PLACES[TINY]  # it lies within one tile

@@ -43,14 +43,23 @@ export interface Stage {
   isUnread: (source?: "mosaic") => boolean; // whether tiles could not be read
 }
 
-/** Throws where the archive cannot be read, or the browser draws no WebGL. */
+/** MapLibre would wait for ever, and say nothing, if the worker's script did not come; it takes it from the browser's cache. */
+async function fetchWorker(): Promise<void> {
+  const answer = await fetch(workerUrl);
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  await answer.arrayBuffer();
+}
+
+/** Throws where the archive or the worker's script cannot be read, or the browser draws no WebGL. */
 export async function stageOf(
   container: HTMLElement, archive: PMTiles, pictures: Partial<Record<Pictures, PMTiles>>, tell: (what: Unreadable, trouble: Error) => void,
 ): Promise<Stage> {
   maplibregl.setWorkerUrl(workerUrl);
-  const header = await archive.getHeader().catch((error: Error) => {
-    throw new Error(`the archive of this build cannot be read (${error.message})`);
-  });
+  const explain = (what: string) => (error: Error): never => { throw new Error(`${what} (${error.message})`); };
+  const [header] = await Promise.all([
+    archive.getHeader().catch(explain("the archive of this build cannot be read")),
+    fetchWorker().catch(explain("a script that draws it did not come")),
+  ]);
   const protocol = new Protocol();
   protocol.add(archive);
   maplibregl.addProtocol("pmtiles", protocol.tile);
