@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,19 @@ def test_from_a_server_without_ranges_the_archive_is_not_downloaded(
             stranger.opens(waits=False)
         assert ended.value.url == whole
         expect(stranger.page.locator(".notice")).to_contain_text("supports HTTP Byte Serving")
+    context.close()
+
+
+def test_on_a_phone_held_sideways_notices_leave_the_list_in_reach(browser: Browser, root: str) -> None:
+    context, stranger = open_page(browser, root, viewport={"width": 844, "height": 300})
+    page = stranger.page
+    page.clock.set_system_time(datetime.now(UTC) + timedelta(hours=80))
+    context.route(re.compile(r"/(50|110)m-"), lambda route: route.fulfill(status=503))
+    stranger.looks_at(ALONE, 14)
+    expect(page.locator(".notice")).to_have_count(2)
+    page.get_by_role("button", name="Field by the lagoon").click()
+    expect(page.locator("#selection-title")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollHeight") == 300, "the map is not scrolled away"
     context.close()
 
 
