@@ -154,6 +154,15 @@ def test_on_a_phone_a_tap_chooses_and_nothing_is_cut_off(stranger: Stranger) -> 
     assert small == []
 
 
+@pytest.mark.parametrize("stranger", [PHONE], indirect=True)
+def test_a_phone_of_some_years_ago_shows_the_mosaic(stranger: Stranger) -> None:
+    """Neither is known to iOS 15."""
+    stranger.page.add_init_script("delete AbortSignal.timeout; delete AbortSignal.any;")
+    stranger.opens("3/10/0")
+    expect(stranger.page.locator("#in-view-body")).to_contain_text("Ghana")
+    expect(stranger.page.locator(".notice")).to_have_count(0)
+
+
 def test_the_page_stays_clear_of_a_phones_notch(stranger: Stranger) -> None:
     """As browsers see to by themselves, unless a page takes the whole screen."""
     stranger.opens(waits=False)

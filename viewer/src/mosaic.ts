@@ -1,5 +1,7 @@
 // What is public: config.json beside the page says where, mosaic/latest.json says which build.
 
+import { within } from "./patience";
+
 export interface Config {
   root: string; // address of the store's keys, from the page
   public: string | null; // the same for others; null where it is `root`
@@ -135,7 +137,7 @@ export function judge({ config, pointer }: Mosaic): Age {
 
 async function ask(address: URL): Promise<Response> {
   try {
-    return await fetch(address, { cache: "no-cache", signal: AbortSignal.timeout(PATIENCE_MS) });
+    return await fetch(address, { cache: "no-cache", signal: within(PATIENCE_MS) });
   } catch (error) {
     throw unreachable(error);
   }
