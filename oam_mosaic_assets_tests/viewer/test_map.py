@@ -320,6 +320,22 @@ def test_an_image_larger_than_the_screen_is_approached_as_a_whole(stranger: Stra
         assert stranger.page.evaluate(f"mosaicMap.getBounds().contains({corner})")
 
 
+@pytest.mark.parametrize(
+    "stranger",
+    [{"viewport": {"width": 667, "height": 232}}, {"viewport": {"width": 320, "height": 180}}],
+    indirect=True,
+    ids=["phone held sideways", "enlarged four times"],
+)
+def test_on_a_small_map_an_image_is_approached_as_far_as_there_is_room(stranger: Stranger) -> None:
+    stranger.opens(f"{view_of(ALONE, 14)}&image={ALONE}")
+    expect(stranger.page.locator("#selection-title")).to_have_text("Field by the lagoon")
+    stranger.page.locator("#approach").click()
+    stranger.waits_until("mosaicMap.getZoom() < 13 && !mosaicMap.isMoving()")
+    assert stranger.page.evaluate("mosaicMap.getZoom()") > 10
+    for corner in ("[-0.21, 5.59]", "[-0.19, 5.61]"):
+        assert stranger.page.evaluate(f"mosaicMap.getBounds().contains({corner})")
+
+
 def test_an_image_that_is_not_there_is_not_made_up(stranger: Stranger) -> None:
     stranger.opens("14/5.6/-0.2&image=5f1c0c2bd1c7c3000756f1f2")
     expect(stranger.page.locator("#selection-body")).to_contain_text("no image with this id here")

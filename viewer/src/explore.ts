@@ -7,7 +7,7 @@ import { Details } from "./details";
 import { make, replaceKeepingFocus, the } from "./dom";
 import { extentOf } from "./extent";
 import { showInView } from "./in-view";
-import { OUTLINES_FROM, PICTURES, stageOf, type Layer, type Stage, type Unreadable } from "./map";
+import { OUTLINES_FROM, PICTURES, showWhole, stageOf, type Layer, type Stage, type Unreadable } from "./map";
 import type { Mosaic } from "./mosaic";
 import { imageDetails, imageList, nameOf, newestFirst } from "./panel";
 import { count, date, images } from "./words";
@@ -117,8 +117,8 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   const approach = async (): Promise<void> => {
     const id = chosen;
     if (id === null || seen === null) return;
-    const { west, south, east, north } = (await extentOf(archive, id, seen).catch(() => null)) ?? seen;
-    if (chosen === id) map.fitBounds([west, south, east, north], { padding: 60, maxZoom: 17 });
+    const whole = (await extentOf(archive, id, seen).catch(() => null)) ?? seen;
+    if (chosen === id) showWhole(map, whole, 60, 17);
   };
 
   const showAll = (): void => {

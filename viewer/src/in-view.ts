@@ -3,7 +3,7 @@
 import { countriesOf, countryList, inWords } from "./countries";
 import type { Details } from "./details";
 import { make, replaceKeepingFocus, the } from "./dom";
-import { OUTLINES_FROM, type Stage } from "./map";
+import { OUTLINES_FROM, showWhole, type Stage } from "./map";
 import { imageList, newestFirst } from "./panel";
 import { count, images, place } from "./words";
 
@@ -38,8 +38,7 @@ export function showInView(stage: Stage, details: Details, sayAny: (text: string
     }
     if (places.length > 0) {
       const found = countriesOf(countries, places, stage.bounds());
-      const list = countryList(found, ({ bounds: { west, south, east, north } }) =>
-        map.fitBounds([west, south, east, north], { padding: 40, maxZoom: COUNTRY_ZOOM }));
+      const list = countryList(found, ({ bounds }) => showWhole(map, bounds, 40, COUNTRY_ZOOM));
       return show(title, list, `${inWords(found)} in view`);
     }
   }

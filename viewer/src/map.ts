@@ -221,6 +221,12 @@ export async function stageOf(
   };
 }
 
+/** Goes where all of it is in view, with a margin for which a small map has room. */
+export function showWhole(map: MapLibreMap, { west, south, east, north }: Bounds, margin: number, maxZoom: number): void {
+  const { clientWidth, clientHeight } = map.getCanvas();
+  map.fitBounds([west, south, east, north], { padding: Math.min(margin, clientWidth / 6, clientHeight / 6), maxZoom });
+}
+
 const empty = () => ({ type: "FeatureCollection" as const, features: [] });
 
 function setData(map: MapLibreMap, source: string, data: unknown): void {
