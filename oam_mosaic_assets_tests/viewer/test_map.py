@@ -362,6 +362,8 @@ def test_a_mosaic_that_begins_far_in_says_where(stranger: Stranger) -> None:
         expect(page.locator("#in-view-body")).to_have_text(
             "This mosaic begins at zoom 13. Zoom in to see its images."
         )
+        page.locator("#map canvas").press("Enter")
+        expect(page.locator("#live")).to_have_text("What is here has not been read yet")
     stranger.looks_at(ALONE, 13)
     expect(page.locator("#in-view-title")).to_have_text("1 image in view")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -190,6 +191,19 @@ def test_by_keyboard_alone(stranger: Stranger) -> None:
     listed.first.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#selection-title")).to_have_text("Field by the lagoon")
+
+
+@pytest.mark.parametrize("view", ["14/5.6/-0.1", "3/0/-30"])
+def test_whoever_finds_nothing_is_told_each_time(stranger: Stranger, view: str) -> None:
+    """A screen reader does not read out a text that replaces the same one."""
+    stranger.opens(view)
+    told, canvas = stranger.page.locator("#live"), stranger.page.locator("#map canvas")
+    canvas.press("Enter")
+    expect(told).to_have_text("No imagery here")
+    before = json.dumps(told.text_content())
+    canvas.press("Enter")
+    stranger.waits_until(f"document.querySelector('#live').textContent !== {before}")
+    expect(told).to_have_text("No imagery here")
 
 
 def test_a_long_title_stays_clear_of_the_arrow(stranger: Stranger) -> None:

@@ -372,6 +372,8 @@ def test_a_store_that_fails_later_is_told_and_what_stood_there_is_not_left(
     expect(stranger.page.locator("#in-view-title")).to_have_text("The images here could not be read")
     expect(stranger.page.locator("#live")).to_have_text("The images here could not be read, Myanmar")
     expect(stranger.page.locator("#where")).to_have_text("Myanmar")
+    stranger.page.locator("#map canvas").press("Enter")
+    expect(stranger.page.locator("#live")).to_have_text("What is here has not been read yet")
     stranger.page.evaluate("void mosaicMap.panBy([0, 1])")
     stranger.page.wait_for_timeout(2_000)
     expect(stranger.page.locator("#in-view-title")).to_have_text("The images here could not be read")

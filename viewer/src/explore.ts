@@ -105,6 +105,7 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
     if (ids.length === 0) {
       close();
       if (small > 0) goCloser(stage, at, say);
+      else sayNothingIsHere(map.getZoom() >= stage.firstZoom && map.loaded() && !stage.isUnread("mosaic"), say);
       return;
     }
     cameFrom = map.getCanvas();
@@ -191,13 +192,18 @@ export async function explore(mosaic: Mosaic, { say, notice }: Voice): Promise<v
   window.addEventListener("hashchange", followAddress);
 }
 
+/** That there is no imagery is said only where all that there is was read. */
+function sayNothingIsHere(isRead: boolean, say: (text: string) => void): void {
+  say(isRead ? "No imagery here" : "What is here has not been read yet");
+}
+
 function approachPlace({ map, places }: Stage, x: number, y: number, say: (text: string) => void): void {
   const near = places()?.some(({ longitude, latitude }) => {
     const { lng } = map.unproject([x, y]);
     const at = map.project([longitude + 360 * Math.round((lng - longitude) / 360), latitude]);
     return Math.hypot(at.x - x, at.y - y) <= CLOSE_PX;
   });
-  if (!near) return say("No imagery here");
+  if (!near) return sayNothingIsHere(Boolean(places()?.length), say);
   goCloser({ map }, map.unproject([x, y]), say);
 }
 

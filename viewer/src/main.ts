@@ -37,11 +37,9 @@ function notice(kind: string, text: string | null, options: { serious?: boolean;
   the("notices").append(shown);
 }
 
-let lastSaid = "";
-export function say(text: string): void {
-  if (text === lastSaid) return;
-  lastSaid = text;
-  the("live").textContent = text;
+/** For screen readers, which read out a text only if it differs from the one before. */
+function say(text: string): void {
+  the("live").textContent = the("live").textContent === text ? `${text}\u00a0` : text;
 }
 
 function showState(mosaic: Mosaic): void {
