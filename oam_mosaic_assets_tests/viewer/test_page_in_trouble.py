@@ -93,21 +93,26 @@ def test_a_connection_that_breaks_while_the_pointer_comes_is_no_matter_of_format
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(404, "Nothing is published here yet"), (503, "does not answer")]
+    ("file", "status", "said"),
+    [
+        ("latest.json", 404, "Nothing is published here yet"),
+        ("latest.json", 503, "does not answer"),
+        ("config.json", 503, "does not answer"),
+    ],
 )
 def test_where_nothing_could_be_shown_the_mosaic_is_once_there_is_one(
-    browser: Browser, root: str, status: int, said: str
+    browser: Browser, root: str, file: str, status: int, said: str
 ) -> None:
     context, stranger = open_page(browser, root)
     page, notice = stranger.page, stranger.page.locator(".notice")
-    context.route("**/latest.json", lambda route: route.fulfill(status=status))
+    context.route(f"**/{file}", lambda route: route.fulfill(status=status))
     page.clock.install()
     stranger.opens(waits=False)
     expect(notice).to_contain_text(said)
-    with page.expect_response("**/latest.json"):
+    with page.expect_response(f"**/{file}"):
         page.clock.fast_forward(61_000)
     expect(notice).to_contain_text(said)
-    context.unroute("**/latest.json")
+    context.unroute(f"**/{file}")
     page.clock.fast_forward(61_000)
     expect(page.locator("#state")).to_contain_text("images")
     expect(notice).to_have_count(0)

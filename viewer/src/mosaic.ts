@@ -69,9 +69,7 @@ const BUILD = /^\d{8}T\d{6}Z-[0-9a-f]{12}$/;
 const PATIENCE_MS = 20_000;
 
 export async function readConfig(): Promise<Config> {
-  const answer = await ask(new URL("config.json", document.baseURI));
-  if (answer.ok) return (await json(answer)) as Config;
-  throw new NoMosaic("no-config", `config.json: ${answer.status}`);
+  return (await read(new URL("config.json", document.baseURI), "no-config")) as Config;
 }
 
 /** The mosaic that is public, or the build that the page's address names. Throws NoMosaic. */
