@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from shlex import quote
 
 from oam_mosaic_assets.cli.releases import announced, releases_of, say
 from oam_mosaic_assets.core.footprint import as_id
@@ -35,9 +36,9 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
     if as_id(name) is None:
         raise SettingsError(f"{name!r} cannot be an image's id.", hint="Give the id of the STAC item.")
     settings = Settings.read()
-    _see_whether_it_is_known(settings, name)
+    is_known = _is_known(settings, name)
     releases = releases_of(settings)
-    releases.takedowns.add(name, reason)
+    is_new = releases.takedowns.add(name, reason)
     try:
         # the reason is kept on the private list only: everybody who sees the UI sees a run's tags
         code = run_job("global_mosaic", confirm=confirm, is_takedown=True)
@@ -48,28 +49,35 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
     except BaseException:
         say(f"{name} is on the takedown list, but may still be public: run the same command again")
         raise
-    _report(releases, name, found, advised=code == Refused.exit_code)
+    may_be_mistyped = is_new and not is_known
+    _report(releases, name, found, advised=code == Refused.exit_code, may_be_mistyped=may_be_mistyped)
     return 0 if found.is_gone else (code or Passing.exit_code)
 
 
-def _see_whether_it_is_known(settings: Settings, name: str) -> None:
+def _is_known(settings: Settings, name: str) -> bool:
+    """Whether the catalogue is known to hold the image; if it is known not to, or is away, that is said."""
     try:
         ids = catalogue_of(settings).ids()
         if ids is None or name in ids:
-            return
+            return ids is not None
     except MosaicError:  # the run will report it
-        say("NOTE: the catalogue could not be asked for this id; if you mistyped it, --undo it")
-        return
+        say(f"NOTE: the catalogue could not be asked for this id; {_if_mistyped(name)}")
+        return False
     if settings.source == "sample":
         raise SettingsError(
             f"No catalogue is set, and the sample holds no image {name!r}.",
             hint="Run this with the settings of the builds: the same catalogue and store.",
         )
     # builds may still show an image that the catalogue has since lost
-    say("NOTE: the catalogue holds no image with this id; if you mistyped it, --undo it")
+    say(f"NOTE: the catalogue holds no image with this id; {_if_mistyped(name)}")
+    return False
 
 
-def _report(releases: Releases, name: str, found: Purged, *, advised: bool) -> None:
+def _if_mistyped(name: str) -> str:
+    return f"if you mistyped it, take it off the list: oam-mosaic takedown --undo {quote(name)}"
+
+
+def _report(releases: Releases, name: str, found: Purged, *, advised: bool, may_be_mistyped: bool) -> None:
     print(f"{name} is on the takedown list; no later build will show it")  # noqa: T201
     for each in found.deleted:
         print(f"deleted: {each}")  # noqa: T201
@@ -80,7 +88,8 @@ def _report(releases: Releases, name: str, found: Purged, *, advised: bool) -> N
         still = "the image is STILL PUBLIC, and" if is_public else "it is"
         print(f"{searched}; {still} still named in {', '.join(found.left)}{advice}")  # noqa: T201
     elif not found.deleted:
-        print(f"{searched}; none named it: if you mistyped the id, --undo it")  # noqa: T201
+        # an image that is known to be one must stay on the list
+        print(f"{searched}; none named it{f': {_if_mistyped(name)}' if may_be_mistyped else ''}")  # noqa: T201
     else:
         what_is_left = "nothing that is left and can be read" if found.unreadable else "nothing that is left"
         print(f"{searched}; {what_is_left} names it")  # noqa: T201

@@ -24,7 +24,7 @@ class Takedown:
 
     Attributes:
         id: the STAC item's, an opaque string.
-        reason: a person's.
+        reason: a person's; all of them, if it was taken down several times.
         since: UTC, ISO 8601.
         gone: when a place was last found not to name the image, by the place's prefix.
         begun: prefixes of the places in which it was taken down; earlier versions did not state them.
@@ -63,8 +63,12 @@ class Takedowns:
         """The ids that may still be public or kept in this place. Raises as `all` does."""
         return [each.id for each in self.all() if self._place not in each.gone and self._may_show(each)]
 
-    def add(self, name: str, reason: str) -> None:
-        """Put an image on the list; one that is on it already keeps its date, and is as gone elsewhere."""
+    def add(self, name: str, reason: str) -> bool:
+        """Put an image on the list; returns whether it was not on it.
+
+        One that is on it already keeps its date and its reasons, and is as gone elsewhere.
+        """
+        is_new = name not in self.ids()
         new = Takedown(id=name, reason=reason, since=datetime.now(UTC).isoformat())
 
         def added(those: list[Takedown]) -> list[Takedown]:
@@ -72,9 +76,12 @@ class Takedowns:
             others = [each for each in those if each.id != name]
             elsewhere = {place: since for place, since in before.gone.items() if place != self._place}
             begun = tuple(sorted({*before.begun, self._place}))
-            return [*others, replace(before, reason=reason, gone=elsewhere, begun=begun)]
+            is_stated = f"; {reason};" in f"; {before.reason};"
+            reasons = before.reason if is_stated else f"{before.reason}; {reason}"
+            return [*others, replace(before, reason=reasons, gone=elsewhere, begun=begun)]
 
         self._change(added)
+        return is_new
 
     def mark_gone(self, name: str) -> None:
         """Record that nothing in this place names the image."""

@@ -197,8 +197,11 @@ def test_another_image_may_have_the_id_as_its_title(
     assert names_any(site.settings.mosaic_store / DETAILS.name, {GONE}), "as a title"
     second = site.recovers(first)
     capfd.readouterr()
-    assert site.command("takedown", GONE, "--reason", WHY) == 0
-    assert "none named it" in capfd.readouterr().out
+    assert site.command("takedown", GONE, "--reason", "asked again") == 0
+    assert "none named it\n" in capfd.readouterr().out, "whoever takes it off the list would show it again"
+    assert [each.reason for each in Releases(site.store, site.keys).takedowns.all()] == [
+        f"{WHY}; asked again"
+    ]
     assert site.command("rollback", second.build, "--reason", WHY) == 0
     assert site.stays_whole().build == second.build
 
@@ -292,7 +295,10 @@ def test_a_mistyped_id_is_told_of_though_the_catalogue_is_away(
     assert new_site.command("takedown", f"{GONE}x", "--reason", WHY) == 0
     told = "".join(capfd.readouterr())
     assert "the catalogue could not be asked for this id" in told
-    assert "none named it: if you mistyped the id, --undo it" in told
+    assert (
+        f"none named it: if you mistyped it, take it off the list: oam-mosaic takedown --undo {GONE}x\n"
+        in told
+    )
     assert new_site.command("takedown", "--undo", f"{GONE}x") == 0
 
 
