@@ -13,6 +13,7 @@ from oam_mosaic_assets import __version__
 from oam_mosaic_assets.assets.plan import MosaicPlan
 from oam_mosaic_assets.core.artifact import Artifact
 from oam_mosaic_assets.core.footprint import NAMELESS, Footprint, SetAside
+from oam_mosaic_assets.core.geometry import TAKEN_DOWN
 from oam_mosaic_assets.core.product import IMAGERY
 from oam_mosaic_assets.core.release import Pointer, counts
 from oam_mosaic_assets.core.rereading import reading_digest
@@ -171,7 +172,7 @@ def stac_footprints(
         )
     seconds = time.perf_counter() - clock
     said = counts(found.drawable, found.set_aside_count, found.outside, verb="to draw")
-    context.log.info("%s: %s", build, said)
+    context.log.info("%s: %s%s", build, said, _first_quoted(set_aside))
     facts = {
         "source": catalogue.kind,
         "origin": catalogue.origin,
@@ -238,12 +239,7 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefu
         if found.outside:
             reasons.append(f"outside the test box {found.outside:,}")
         what = f"{found.catalogued + found.outside:,} read: {', '.join(reasons)}"
-    first = pl.read_parquet(set_aside, n_rows=1, glob=False).rows(named=True)
-    quoted = "".join(
-        f" (the first: {row['id'] if row['reason'] in NAMELESS else repr(row['id'])}, {row['reason']}, "
-        f"{row['value'][:QUOTED]!r})"
-        for row in first
-    )
+    quoted = _first_quoted(set_aside)
     if found.set_aside and not found.outside and found.set_aside.keys() <= NAMELESS:
         return CatalogueRefused(
             f"{catalogue.origin} holds no STAC items; {what}{quoted}.",
@@ -254,6 +250,17 @@ def _empty(catalogue: Catalogue, found: Found, set_aside: Path) -> CatalogueRefu
         "An empty mosaic is never published.",
         hint="Check that COLLECTION and the source are the right ones, that it holds STAC items, and that "
         "TEST_MODE is off; docs/operation.md explains the reasons.",
+    )
+
+
+def _first_quoted(set_aside: Path) -> str:
+    """The first image of the list that nobody took down, for a line of text; empty if there is none."""
+    listed = pl.scan_parquet(set_aside, glob=False).filter(pl.col("reason") != TAKEN_DOWN)
+    first = listed.head(1).collect().rows(named=True)
+    return "".join(
+        f" (the first: {row['id'] if row['reason'] in NAMELESS else repr(row['id'])}, {row['reason']}, "
+        f"{row['value'][:QUOTED]!r})"
+        for row in first
     )
 
 

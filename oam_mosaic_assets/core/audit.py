@@ -246,7 +246,12 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
     said, allowed = _apart(share, most, decimals=2)
     text = f"{count:,} of {catalogued:,} images ({said}) are set aside: {reasons}"
     if share > most:
-        return Verdict.failing(name, f"{text}; more than the {allowed} allowed", set_aside=count, share=share)
+        return Verdict.failing(
+            name,
+            f"{text}; more than the {allowed} that MAX_SET_ASIDE_SHARE allows",
+            set_aside=count,
+            share=share,
+        )
     return Verdict.passing(name, text, set_aside=count, share=share)
 
 
@@ -279,6 +284,6 @@ def judge_shrinkage(
     text = f"{catalogued:,} images in the catalogue, {before:,} when the published mosaic was made"
     if lost > most:
         said, allowed = _apart(lost, most, decimals=1)
-        text = f"{text}: {said} fewer, more than the {allowed} allowed"
+        text = f"{text}: {said} fewer, more than the {allowed} that MAX_SHRINK_SHARE allows"
         return Verdict.failing(name, text, images=catalogued, images_before=before)
     return Verdict.passing(name, text, images=catalogued, images_before=before)

@@ -53,7 +53,7 @@ def _source_problems(settings: Settings) -> list[str]:
     if settings.names_postgres and settings.pg_dsn is None and settings.pghost is None:
         problems.append("PGPASSWORD is set, but PGHOST is not; to read a database, set PGHOST or PG_DSN")
     for name, value in (("PGHOST", settings.pghost), ("PGDATABASE", settings.pgdatabase)):
-        if value is not None and re.search("://|[@=]", value):  # it may hold a password, and is not quoted
+        if value is not None and re.search("://|=|.@", value):  # it may hold a password, and is not quoted
             problems.append(
                 f"A connection string goes into PG_DSN, not into {name}, which is shown to everyone"
             )

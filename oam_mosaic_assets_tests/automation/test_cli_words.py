@@ -237,6 +237,10 @@ def test_a_failed_audit_and_a_guard_say_in_a_line_why_nothing_was_published(shel
         in held.stderr
     )
     assert "60 images in the catalogue: 30 to draw, 30 set aside" in held.stderr
+    named = re.search(r"30 set aside \(the first: '(\w+)', no_geometry, 'None'\)$", held.stderr, re.MULTILINE)
+    assert named is not None
+    assert named[1] in {item["id"] for item in items}
+    assert "more than the 2.00% that MAX_SET_ASIDE_SHARE allows" in held.stderr
 
     listed = shell.run("releases")
     assert listed.returncode == 0

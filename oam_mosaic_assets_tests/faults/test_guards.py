@@ -93,7 +93,7 @@ GUARDED = {
         [*some_items(IMAGES), *UNREADABLE],
         (
             "few_images_are_set_aside: 2 of 32 images (6.25%) are set aside: no_geometry 2; "
-            "more than the 2.00% allowed"
+            "more than the 2.00% that MAX_SET_ASIDE_SHARE allows"
         ),
         (IMAGES, 2),
     ),
@@ -101,7 +101,7 @@ GUARDED = {
         some_items(IMAGES - 10),
         (
             "20 images in the catalogue, 30 when the published mosaic was made: 33.3% fewer, "
-            "more than the 10.0% allowed"
+            "more than the 10.0% that MAX_SHRINK_SHARE allows"
         ),
         (IMAGES - 10, 0),
     ),

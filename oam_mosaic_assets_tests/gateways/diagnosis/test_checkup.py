@@ -40,7 +40,7 @@ def test_a_catalogue_that_lost_many_images_is_foreseen_to_wait_for_a_person(tmp_
     assert finding.state is State.WARNING
     assert finding.text == (
         "the next build will wait for a person: 20 images in the catalogue, 20,000 when the published mosaic "
-        "was made: 99.9% fewer, more than the 10.0% allowed"
+        "was made: 99.9% fewer, more than the 10.0% that MAX_SHRINK_SHARE allows"
     )
     assert "oam-mosaic publish BUILD --confirm REASON" in finding.hint
 
