@@ -25,7 +25,7 @@ from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets_tests.servers.ports import free_port
 
 SERVE: Final = Path(sys.executable).with_name("oam-mosaic")
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 180.0
 POLL_SECONDS: Final = 0.3
 PMTILES: Final = Headers("application/vnd.pmtiles", "public, max-age=86400, immutable")
 JSON: Final = Headers("application/json", "no-cache")

@@ -10,9 +10,15 @@ from playwright.sync_api import Browser, expect
 from oam_mosaic_assets_tests.chain import quick_folder
 from oam_mosaic_assets_tests.servers.chromium import SOFTWARE_RENDERING, running_chromium
 from oam_mosaic_assets_tests.servers.range_server import serving
-from oam_mosaic_assets_tests.viewer.site import Published, Stranger, open_page, published_site
+from oam_mosaic_assets_tests.viewer.site import (
+    PATIENCE_SECONDS,
+    Published,
+    Stranger,
+    open_page,
+    published_site,
+)
 
-expect.set_options(timeout=30_000)  # milliseconds; playwright's default of 5 s is too short on a busy machine
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 
 @pytest.fixture(scope="module")

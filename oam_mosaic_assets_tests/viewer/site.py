@@ -27,6 +27,9 @@ from oam_mosaic_assets_tests.chain import REPOSITORY, Site, dagster_instance, wr
 from oam_mosaic_assets_tests.images import ImageOf, Writing, write_image
 from oam_mosaic_assets_tests.servers.image_hosts import Nginx, running_nginx
 
+PATIENCE_SECONDS: Final = 120.0
+"""How long anything may take: a page is drawn in software, beside other tests."""
+
 ALONE: Final = "65f2a1b2c3d4e5f6a7b8c9d0"
 """A field near Accra: one image, with all its details."""
 
@@ -228,9 +231,9 @@ class Stranger:
                 "!/being drawn|Looking/.test(document.querySelector('#in-view').textContent)"
             )
 
-    def waits_until(self, truth: str, *, patience_seconds: float = 30.0) -> None:
+    def waits_until(self, truth: str) -> None:
         """Poll the page; its content policy forbids the `eval` that playwright's own waiting needs."""
-        until = time.monotonic() + patience_seconds
+        until = time.monotonic() + PATIENCE_SECONDS
         while not self.page.evaluate(f"Boolean({truth})"):
             assert time.monotonic() < until, truth
             self.page.wait_for_timeout(50)
@@ -316,7 +319,7 @@ def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserConte
         **{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", "locale": "en-GB", **options}
     )
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(PATIENCE_SECONDS * 1000)
     stranger = Stranger(page, root)
 
     def keep_home(route: Route) -> None:
