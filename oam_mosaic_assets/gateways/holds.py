@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from oam_mosaic_assets.core import reasons
 from oam_mosaic_assets.core.release import Keys, as_json
 from oam_mosaic_assets.errors import PublicationHeld
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
@@ -54,7 +55,7 @@ class Holds:
     def gives(self, reason: str) -> bool:
         """Whether there is a hold with this reason, alone or among others."""
         hold = self.present()
-        return hold is not None and _names(hold, reason)
+        return hold is not None and reasons.states(hold.reason, reason, between=_AND)
 
     def refuse(self) -> None:
         """Raise `PublicationHeld` if there is a hold."""
@@ -74,8 +75,7 @@ class Holds:
         hold = self.present()
         if hold is None:
             hold = Hold(datetime.now(UTC).isoformat(), reason)
-        elif not _names(hold, reason):
-            hold = Hold(hold.since, f"{hold.reason}{_AND}{reason}")
+        hold = Hold(hold.since, reasons.added(hold.reason, reason, between=_AND))
         self.put_back(hold)
         return hold
 
@@ -85,8 +85,3 @@ class Holds:
             self._store.delete([self._key])
         else:
             self._store.put_bytes(self._key, as_json(asdict(hold)), _HEADERS)
-
-
-def _names(hold: Hold, reason: str) -> bool:
-    # not split: a person's reason may contain the same words
-    return f"{_AND}{reason}{_AND}" in f"{_AND}{hold.reason}{_AND}"

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from oam_mosaic_assets.core import reasons
 from oam_mosaic_assets.core.release import Keys, as_json
 from oam_mosaic_assets.errors import PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
@@ -76,9 +77,8 @@ class Takedowns:
             others = [each for each in those if each.id != name]
             elsewhere = {place: since for place, since in before.gone.items() if place != self._place}
             begun = tuple(sorted({*before.begun, self._place}))
-            is_stated = f"; {reason};" in f"; {before.reason};"
-            reasons = before.reason if is_stated else f"{before.reason}; {reason}"
-            return [*others, replace(before, reason=reasons, gone=elsewhere, begun=begun)]
+            stated = reasons.added(before.reason, reason, between="; ")
+            return [*others, replace(before, reason=stated, gone=elsewhere, begun=begun)]
 
         self._change(added)
         return is_new
