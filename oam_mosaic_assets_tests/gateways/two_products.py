@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -56,11 +55,10 @@ def built(releases: Releases, letter: str, *products: Product) -> Candidate:
         set_aside=0,
         archive=str(archive["key"]),
         manifest=keys.release(build, MANIFEST),
-        size=len(content),
+        size=int(str(archive["bytes"])),
         sha256=str(archive["sha256"]),
         products=in_pointer(described),
     )
-    pointer = replace(pointer, size=int(str(archive["bytes"])))
     manifest = {
         "build": build,
         "snapshot": {"digest": digest, "taken_at": now.isoformat()},
