@@ -259,6 +259,27 @@ def test_at_borders_and_coasts_countries_are_listed_by_the_whole_of_a_place(stra
     expect(stranger.page.locator("#live")).to_have_text("Imagery in 1 country in view")
 
 
+@pytest.mark.parametrize(
+    ("view", "way", "there"),
+    [
+        ("7/9.6/-0.2", "some 450 km away, to the south", ALONE),
+        ("8/-17.8/-170", "some 1,300 km away, to the west", TINY),  # across the antimeridian
+        ("4/-48/-165", "some 3,700 km away, to the north-west", TINY),  # where countries would be listed
+        ("16/5.61/-0.17", "less than 28 km away", ALONE),  # in the same tile of z12
+    ],
+)
+def test_where_there_is_nothing_it_leads_to_the_nearest_imagery(
+    stranger: Stranger, view: str, way: str, there: str
+) -> None:
+    page = stranger.page
+    stranger.opens(view)
+    expect(page.locator("#in-view-body p")).to_have_text(f"The nearest imagery is {way}.")
+    page.get_by_role("button", name="Go there").click()
+    stranger.waits_until("mosaicMap.getZoom() > 10 && !mosaicMap.isMoving()")
+    stranger.sees(there)
+    expect(page.locator("#in-view-title")).to_have_text("1 image in view")
+
+
 def test_without_borders_no_country_is_made_up(browser: Browser, root: str) -> None:
     context, stranger = open_page(browser, root)
     context.route(re.compile(r"/(50|110)m-"), lambda route: route.fulfill(status=503))

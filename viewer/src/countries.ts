@@ -56,7 +56,6 @@ export function countriesOf(countries: readonly Country[], places: readonly Plac
 }
 
 export function countryList(found: readonly CountryWithPlaces[], choose: (country: CountryWithPlaces) => void): HTMLElement {
-  if (found.length === 0) return make("p", { class: "quiet" }, "No imagery in view. Zoom out, or move the map.");
   const most = Math.max(...found.map(({ places }) => places));
   const list = make("ul", { class: "countries" });
   for (const country of found) {
