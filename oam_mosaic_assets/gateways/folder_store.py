@@ -67,6 +67,11 @@ class FolderStore:
         """The folder's `file://` address."""
         return self.root.as_uri()
 
+    @property
+    def keeps_headers(self) -> bool:
+        """See `ObjectStore.keeps_headers`."""
+        return False
+
     def put_file(
         self,
         key: str,

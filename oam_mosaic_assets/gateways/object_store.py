@@ -41,10 +41,12 @@ class Headers:
     Attributes:
         content_type: for example `application/vnd.pmtiles`.
         cache_control: for example `public, max-age=60, must-revalidate`.
+        content_encoding: `gzip` if the bytes are packed and readers are to unpack them.
     """
 
     content_type: str
     cache_control: str = "private, no-store"
+    content_encoding: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ class ObjectStore(Protocol):
     @property
     def origin(self) -> str:
         """The name of the store in logs and manifests, such as `s3://oin-hotosm-temp`."""
+        ...
+
+    @property
+    def keeps_headers(self) -> bool:
+        """Whether readers get `Headers`; if not, no object may be written with a content encoding."""
         ...
 
     def put_file(self, key: str, path: Path, headers: Headers, *, public: bool = False) -> StoredObject:

@@ -105,6 +105,11 @@ class S3Store:
         """`s3://` and the bucket."""
         return f"s3://{self.bucket}"
 
+    @property
+    def keeps_headers(self) -> bool:
+        """See `ObjectStore.keeps_headers`."""
+        return True
+
     def put_file(self, key: str, path: Path, headers: Headers, *, public: bool = False) -> StoredObject:
         """See `ObjectStore.put_file`."""
         check_key(key)

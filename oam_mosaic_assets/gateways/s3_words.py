@@ -17,6 +17,7 @@ class Description(TypedDict, total=False):
 
     ContentType: str
     CacheControl: str
+    ContentEncoding: str
     ACL: Literal["public-read"]
 
 
@@ -30,6 +31,8 @@ class Condition(TypedDict, total=False):
 def describe(headers: Headers, *, public: bool) -> Description:
     """The headers and ACL of an object; without an ACL, S3 makes it private."""
     description: Description = {"ContentType": headers.content_type, "CacheControl": headers.cache_control}
+    if headers.content_encoding is not None:
+        description["ContentEncoding"] = headers.content_encoding
     if public:
         description["ACL"] = "public-read"
     return description

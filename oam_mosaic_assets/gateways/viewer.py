@@ -1,12 +1,14 @@
 """The viewer's page beside the archive: what `scripts/build-viewer` made, and the addresses it needs.
 
-Files below `assets/` are named after their content and never change; browsers revalidate the others. The
+Files below `assets/` are named after their content and never change; browsers revalidate the others. They are
+packed where readers can be told so, since S3 packs nothing on the way: a phone gets a third of the bytes. The
 assets of an earlier page are deleted by the publication after the one that replaced it, so that nobody who is
 just opening that page misses them.
 """
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -73,15 +75,17 @@ class Viewer:
         Raises: as `ObjectStore`.
         """
         assets = {
-            f"{ASSETS}{path.name}": path for path in (self._folder / ASSETS).iterdir() if path.is_file()
+            f"{ASSETS}{path.name}": self._packed(path)
+            for path in (self._folder / ASSETS).iterdir()
+            if path.is_file()
         }
+        encoding = "gzip" if self._store.keeps_headers else None
         there = {found.key: found.size for found in self._store.keys(self._key(ASSETS))}
         written = 0
-        for name in sorted(assets):
-            if there.get(self._key(name)) != assets[name].stat().st_size:
-                self._store.put_file(
-                    self._key(name), assets[name], Headers(_type_of(name), ASSET_CACHING), public=True
-                )
+        for name, content in sorted(assets.items()):
+            if there.get(self._key(name)) != len(content):
+                headers = Headers(_type_of(name), ASSET_CACHING, encoding)
+                self._store.put_bytes(self._key(name), content, headers, public=True)
                 written += 1
         pages = {name: (self._folder / name).read_bytes() for name in (INDEX, LICENCES)}
         pages[CONFIG] = self._config
@@ -95,6 +99,10 @@ class Viewer:
                 self._store.put_bytes(self._key(name), pages[name], headers, public=True)
                 written += 1
         return written
+
+    def _packed(self, asset: Path) -> bytes:
+        content = asset.read_bytes()
+        return gzip.compress(content, mtime=0) if self._store.keeps_headers else content
 
     def _key(self, name: str) -> str:
         return f"{self._keys.viewer}{name}"

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import requests
 
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 from oam_mosaic_assets.gateways.viewer import Viewer, config_of
 from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets_tests.servers.buckets import store_in
+from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 KEYS = Keys()
 PAGES = {"config.json", "index.html", "licences.txt"}
@@ -51,6 +54,19 @@ def test_strangers_read_the_page_and_only_what_changed_is_written_again(
     assert head.content_type in {None, "text/html"}, "a folder states none"
     assert page.publish() == 0
     assert viewer(store, built, root="../").publish() == 1
+
+
+def test_browsers_are_told_to_unpack_what_s3_would_not_pack(
+    s3_server: S3Server, bucket: str, built: Path
+) -> None:
+    store = store_in(s3_server, bucket)
+    script = "let places = [];\n" * 1000
+    (built / "assets" / "index-1.js").write_text(script)
+    viewer(store, built).publish()
+    answer = requests.get(store.public_address("mosaic/viewer/assets/index-1.js"), timeout=10)
+    assert (answer.text, answer.headers["Content-Encoding"]) == (script, "gzip")
+    assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    assert int(answer.headers["Content-Length"]) < len(script) / 10
 
 
 def test_an_earlier_pages_files_stay_until_the_publication_after(store: ObjectStore, built: Path) -> None:
