@@ -26,7 +26,7 @@ from oam_mosaic_assets.errors import (
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN, not_gone
+from oam_mosaic_assets.gateways.takedowns import how_to_finish, not_gone
 from oam_mosaic_assets.gateways.whole_file import NO_ROOM
 from oam_mosaic_assets.settings import SOURCES, Settings
 
@@ -43,7 +43,8 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     releases = Releases(store_of(settings), settings.keys)
     pointer, differences = releases.looked_at(say)
     hold = releases.holds.present()
-    unfinished, remarks = _takedowns(releases)
+    waiting = releases.staged.held()
+    unfinished, remarks = _takedowns(releases, is_held=bool(waiting))
     catalogue = catalogue_of(settings)
     is_asked = ask_catalogue and not settings.test_mode  # that shows only part of it
     compared = pointer if is_asked and pointer and pointer.is_comparable(catalogue.kind) else None
@@ -70,7 +71,7 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
         "text": verdict.text,
         **verdict.numbers,
         "held": hold and asdict(hold) if as_json else str(hold or "no"),
-        "waiting": releases.staged.held(),
+        "waiting": waiting,
         "remarks": [*settings.remarks(), *settings.replaces(pointer), *remarks],
     }
     if ask_catalogue and not is_asked:
@@ -100,13 +101,15 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     return 0 if verdict.passed and not untold and unfinished is not None else 1
 
 
-def _takedowns(releases: Releases) -> tuple[int | None, list[str]]:
+def _takedowns(releases: Releases, *, is_held: bool) -> tuple[int | None, list[str]]:
     """How many images that were taken down may still be public or kept, and a remark; None if unknown."""
     try:
         names = releases.takedowns.unfinished()
     except StoreRefused as error:  # what is public can be told all the same
         return None, [str(error)]
-    return len(names), [f"Takedown: {not_gone(names)}. {FINISH_TAKEDOWN}"] if names else []
+    if not names:
+        return 0, []
+    return len(names), [f"Takedown: {not_gone(names)}. {how_to_finish(names, is_held=is_held)}"]
 
 
 def write_sample(images: int, output: Path | None, *, may_overwrite: bool) -> int:

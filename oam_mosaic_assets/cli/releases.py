@@ -16,6 +16,7 @@ from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.history import read_releases, were_public
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.takedowns import how_to_finish
 from oam_mosaic_assets.settings import Settings
 
 
@@ -74,13 +75,17 @@ def show_releases(*, as_json: bool) -> int:
     _show(listed)
     if public and public not in {each.build for each in there}:
         print(f"{public} is public, but its release is gone")  # noqa: T201
-    for build in waiting:
-        print(  # noqa: T201
-            f"{build} is audited and waits for a person, until a newer build is public or waits instead: "
-            f"oam-mosaic publish {build} --confirm REASON"
-        )
     if hold:
         print(f"{hold}. To end it: oam-mosaic resume")  # noqa: T201
+    unfinished = releases.takedowns.unfinished() if waiting else []
+    for build in waiting:
+        advice = f"To publish it: oam-mosaic publish {build} --confirm REASON"
+        if unfinished:
+            advice = f"A takedown waits with it. {how_to_finish(unfinished, is_held=True)}"
+        print(  # noqa: T201
+            f"{build} is audited and waits for a person, until a newer build is public or waits instead. "
+            f"{advice}"
+        )
     return 0
 
 

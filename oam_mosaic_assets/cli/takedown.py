@@ -13,6 +13,7 @@ from oam_mosaic_assets.gateways.from_settings import catalogue_of
 from oam_mosaic_assets.gateways.purge import Purged, purge
 from oam_mosaic_assets.gateways.releases import Releases
 from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
+from oam_mosaic_assets.gateways.takedowns import how_to_finish
 from oam_mosaic_assets.settings import Settings
 
 
@@ -50,7 +51,8 @@ def take_down(name: str, *, reason: str, confirm: str | None) -> int:
         say(f"{name} is on the takedown list, but may still be public: run the same command again")
         raise
     may_be_mistyped = is_new and not is_known
-    _report(releases, name, found, advised=code == Refused.exit_code, may_be_mistyped=may_be_mistyped)
+    is_held = code == Refused.exit_code and bool(releases.staged.held())
+    _report(releases, name, found, is_held=is_held, may_be_mistyped=may_be_mistyped)
     return 0 if found.is_gone else (code or Passing.exit_code)
 
 
@@ -74,19 +76,19 @@ def _is_known(settings: Settings, name: str) -> bool:
 
 
 def _if_mistyped(name: str) -> str:
-    return f"if you mistyped it, take it off the list: oam-mosaic takedown --undo {quote(name)}"
+    return f"if you mistyped it, take it off the list: oam-mosaic takedown --undo={quote(name)}"
 
 
-def _report(releases: Releases, name: str, found: Purged, *, advised: bool, may_be_mistyped: bool) -> None:
+def _report(releases: Releases, name: str, found: Purged, *, is_held: bool, may_be_mistyped: bool) -> None:
     print(f"{name} is on the takedown list; no later build will show it")  # noqa: T201
     for each in found.deleted:
         print(f"deleted: {each}")  # noqa: T201
     searched = f"{found.searched:,} objects in {releases.store.origin} were read"
     if found.left:
-        advice = "" if advised else ". Fix the cause and run this again"
+        advice = how_to_finish([name], is_held=True) if is_held else "Fix the cause and run this again"
         is_public = not {*releases.keys.all_fixed()}.isdisjoint(found.left)
         still = "the image is STILL PUBLIC, and" if is_public else "it is"
-        print(f"{searched}; {still} still named in {', '.join(found.left)}{advice}")  # noqa: T201
+        print(f"{searched}; {still} still named in {', '.join(found.left)}. {advice}")  # noqa: T201
     elif not found.deleted:
         # an image that is known to be one must stay on the list
         print(f"{searched}; none named it{f': {_if_mistyped(name)}' if may_be_mistyped else ''}")  # noqa: T201

@@ -43,7 +43,7 @@ def audit_name(product: str) -> str:
 def how_to_confirm(build: str | None) -> str:
     """How a person confirms a build that is held back; None for one that was to take an image down."""
     if build is None:  # publishing it would not delete the earlier ones
-        return "repeat the command with --confirm: oam-mosaic takedown ID --reason REASON --confirm REASON"
+        return "repeat the takedown (`oam-mosaic takedown --list` names it) with --confirm REASON"
     return f"confirm it: oam-mosaic publish {build} --confirm REASON"
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Final
 
 from oam_mosaic_assets.core import reasons
@@ -13,8 +14,8 @@ from oam_mosaic_assets.core.release import Keys, as_json
 from oam_mosaic_assets.errors import PublicationLost, StoreRefused
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore, PreconditionFailed
 
-FINISH_TAKEDOWN: Final = "Finish what was begun: oam-mosaic takedown ID --reason REASON."
-"""What to do about an image that may still be public or kept."""
+FINISH_TAKEDOWN: Final = "Finish what was begun: repeat the takedown that `oam-mosaic takedown --list` names."
+"""What to do about an image that may still be public or kept, where not everybody may know its id."""
 
 _ATTEMPTS: Final = 5
 
@@ -41,6 +42,19 @@ class Takedown:
 def not_gone(names: Sequence[str]) -> str:
     """What is said of images that may still be public or kept."""
     return f"on the takedown list, but may still be public or kept here: {', '.join(names)}"
+
+
+def how_to_finish(names: Sequence[str], *, is_held: bool) -> str:
+    """What to do about them, for those who may read the list.
+
+    Args:
+        is_held: whether a build waits for a person. To publish it would not delete the earlier ones, which a
+            takedown does, with a build of its own.
+    """
+    last = quote(names[0]) if not names[0].startswith("-") else f"-- {quote(names[0])}"
+    confirmed = "--confirm REASON " if is_held else ""
+    others = ", then the same with each of the others" if len(names) > 1 else ""
+    return f"Finish what was begun: oam-mosaic takedown --reason REASON {confirmed}{last}{others}"
 
 
 class Takedowns:

@@ -276,11 +276,15 @@ def test_where_a_guard_holds_the_build_back_the_command_is_repeated_with_a_reaso
     (held,) = Releases(site.store, site.keys).staged.waiting()
     assert f"deleting {held}" not in told
     assert f"deleted: {held}" not in told
-    assert "oam-mosaic takedown ID --reason REASON --confirm REASON" in told
-    assert "oam-mosaic publish" not in told
     assert "Fix the cause" not in told
     assert f"the image is STILL PUBLIC, and still named in {site.keys.footprints(before.build)}" in told
     assert not [key for key in naming(site, GONE) if key.startswith(site.keys.staging_root)]
+    for command in ("status", "releases", "doctor"):
+        site.command(command)
+        told += f"{command}\n{''.join(capfd.readouterr())}"
+    assert told.count(held) >= 4, "each names what waits"
+    assert told.count(f"oam-mosaic takedown --reason REASON --confirm REASON {GONE}") == 5, "doctor at both"
+    assert f"oam-mosaic publish {held}" not in told
 
     assert site.command("takedown", GONE, "--reason", WHY, "--confirm", "a campaign ended") == 0
     assert naming(site, GONE) == [site.keys.taken_down]
@@ -296,7 +300,7 @@ def test_a_mistyped_id_is_told_of_though_the_catalogue_is_away(
     told = "".join(capfd.readouterr())
     assert "the catalogue could not be asked for this id" in told
     assert (
-        f"none named it: if you mistyped it, take it off the list: oam-mosaic takedown --undo {GONE}x\n"
+        f"none named it: if you mistyped it, take it off the list: oam-mosaic takedown --undo={GONE}x\n"
         in told
     )
     assert new_site.command("takedown", "--undo", f"{GONE}x") == 0
@@ -315,8 +319,9 @@ def test_where_an_object_of_others_holds_it_back_ui_and_alert_name_the_same_comm
     told = "".join(capfd.readouterr())
     held = next(each for each in conditions_of(site.instance, now=datetime.now(UTC)) if each.key == "held")
     for advice in (told, held.advice):
-        assert "oam-mosaic takedown ID --reason REASON --confirm REASON" in advice
+        assert "repeat the takedown (`oam-mosaic takedown --list` names it) with --confirm REASON" in advice
         assert "oam-mosaic publish" not in advice
+    assert GONE not in held.advice, "everybody who gets alerts reads it"
     assert site.command("takedown", GONE, "--reason", WHY, "--confirm", "nobody needs it") == 0
     assert naming(site, GONE) == [site.keys.taken_down]
 

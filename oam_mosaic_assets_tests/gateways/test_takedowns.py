@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
+from oam_mosaic_assets.cli import main
 from oam_mosaic_assets.core.release import Keys
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
-from oam_mosaic_assets.gateways.takedowns import Takedowns
+from oam_mosaic_assets.gateways.takedowns import Takedowns, how_to_finish
 
 MAIN = Keys()
 TEST, SAMPLE = (MAIN.below(root) for root in ("test/", "sample/"))
@@ -26,6 +28,23 @@ def test_a_takedown_in_one_place_leaves_it_finished_in_others(store: ObjectStore
 
     places[0].add(NAME, WHY)
     assert [each.unfinished() for each in places] == [[NAME], []], "it is searched for again there"
+
+
+@pytest.mark.parametrize("name", ["plain", NAME, "-rf", "--undo=$HOME"])
+def test_the_command_that_finishes_a_takedown_can_be_pasted(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, str | None]] = []
+
+    def take_down(image: str, *, reason: str, confirm: str | None) -> int:
+        asked.append((image, reason, confirm))
+        return 0
+
+    monkeypatch.setattr("oam_mosaic_assets.cli.takedown.take_down", take_down)
+    for is_held in (True, False):
+        command = shlex.split(how_to_finish([name], is_held=is_held).partition(": ")[2])
+        assert (command[0], main(command[1:])) == ("oam-mosaic", 0)
+    assert asked == [(name, "REASON", "REASON"), (name, "REASON", None)]
 
 
 @pytest.mark.parametrize("sample", [SAMPLE, TEST.below("sample/")])

@@ -12,7 +12,7 @@ from oam_mosaic_assets.gateways.object_store import ObjectStore
 from oam_mosaic_assets.gateways.ownership import foreign_objects
 from oam_mosaic_assets.gateways.publisher_lock import holder_of
 from oam_mosaic_assets.gateways.releases import Releases
-from oam_mosaic_assets.gateways.takedowns import FINISH_TAKEDOWN, not_gone
+from oam_mosaic_assets.gateways.takedowns import how_to_finish, not_gone
 
 
 def examine_publication(
@@ -57,18 +57,20 @@ def examine_publication(
 def _waiting(releases: Releases) -> Iterator[Finding]:
     if hold := releases.holds.present():
         yield Finding("hold", State.WRONG, str(hold), "Builds are refused until `oam-mosaic resume`.")
+    held, finish = releases.staged.held(), ""
     try:
         if unfinished := releases.takedowns.unfinished():
-            yield Finding("takedown", State.WARNING, not_gone(unfinished), FINISH_TAKEDOWN)
+            finish = how_to_finish(unfinished, is_held=bool(held))
+            yield Finding("takedown", State.WARNING, not_gone(unfinished), finish)
     except MosaicError as error:
         yield Finding.of("takedown", error)
-    for build in releases.staged.held():
+    for build in held:
         why = releases.staged.why_held(build) or "a guard held it back"
         yield Finding(
             "held build",
             State.WARNING,
             f"{build} waits for a person: {why}",
-            f"If it is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON.",
+            finish or f"If it is as it should be, confirm it: oam-mosaic publish {build} --confirm REASON.",
         )
 
 
