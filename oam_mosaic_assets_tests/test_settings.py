@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from oam_mosaic_assets import settings as settings_module
 from oam_mosaic_assets.errors import SettingsError
-from oam_mosaic_assets.settings import Settings
+from oam_mosaic_assets.settings import Settings, problems
 
 SECRET = "s3cr3t-and-private"
 
@@ -108,7 +107,7 @@ def test_every_setting_that_is_a_secret_is_known_as_one() -> None:
         for name, field in Settings.model_fields.items()
         if "SecretStr" in str(field.annotation) or not field.repr
     }
-    assert hidden == settings_module.SECRET
+    assert hidden == problems.SECRET
 
 
 @pytest.mark.parametrize(
@@ -407,4 +406,4 @@ def test_every_secret_is_known_as_one() -> None:
         name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
     }
 
-    assert held_as_secrets <= settings_module.SECRET
+    assert held_as_secrets <= problems.SECRET

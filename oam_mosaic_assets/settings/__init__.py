@@ -29,7 +29,8 @@ from oam_mosaic_assets.core.release import SAMPLE, Keys, Pointer
 from oam_mosaic_assets.core.tiling import DEEPEST, SHALLOWEST
 from oam_mosaic_assets.errors import SettingsError
 from oam_mosaic_assets.settings.agreement import TEST, disagreements
-from oam_mosaic_assets.settings.environment import env_file, near_misses
+from oam_mosaic_assets.settings.environment import ENV_FILE, env_file, near_misses, places
+from oam_mosaic_assets.settings.problems import misspelt, problems_in
 from oam_mosaic_assets.settings.values import (
     AnyPath,
     Colour,
@@ -61,23 +62,6 @@ SOURCES: Final[Mapping[str, str]] = {
     "sample": "the made-up sample",
 }
 """What each is called in messages."""
-
-SECRET: Final = frozenset(
-    {
-        "pg_dsn",
-        "pgpassword",
-        "s3_access_key",
-        "s3_secret_key",
-        "stac_api_url",
-        "alert_webhook_url",
-        "alert_slack_url",
-        "alert_smtp_url",
-    }
-)
-"""Settings that are, or may hold, a secret."""
-
-QUOTED: Final = 60
-"""How many characters of a value a message quotes."""
 
 
 class Settings(BaseModel):
@@ -184,6 +168,7 @@ class Settings(BaseModel):
     alert_ui_url: str | None = None
 
     _near_misses: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _places: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -197,29 +182,37 @@ class Settings(BaseModel):
             SettingsError: names every problem.
         """
         ours = [name.upper() for name in cls.model_fields]
+        file: Mapping[str, str] = {}
+        problems: list[str] = []
         if environment is None:
-            for name, value in env_file(ours, os.environ).items():
-                os.environ.setdefault(name, value)
-            environment = os.environ
+            file, problems = env_file()
+            environment = {**file, **os.environ}
+        where = places(file, environment, ours)
+        nearly = near_misses(environment, ours)
+        nearly_in_file = {name: nearly.pop(name) for name in [*nearly] if name in file}
+        problems += misspelt(nearly_in_file, f" in {ENV_FILE}")
         stated = {
             name: value for name in cls.model_fields if (value := environment.get(name.upper(), "").strip())
         }
         try:
             settings = cls.model_validate(stated)
         except ValidationError as error:
-            problems = _problems(error, stated)
+            problems += problems_in(error, stated, where)
             wrong = {each["loc"][0] for each in error.errors() if each["loc"]}
+            try:  # conflicts among those that are valid on their own
+                cls.model_validate({name: value for name, value in stated.items() if name not in wrong})
+            except ValidationError as also:
+                found = problems_in(also, stated, where)
+                problems += [problem for problem in found if problem not in problems]
         else:
-            settings._near_misses = near_misses(environment, ours)
-            return settings
-        try:  # conflicts among those that are valid on their own
-            cls.model_validate({name: value for name, value in stated.items() if name not in wrong})
-        except ValidationError as error:
-            problems += [problem for problem in _problems(error, stated) if problem not in problems]
-        problems += _misspelt(near_misses(environment, ours))
+            if not problems:
+                for name, value in file.items():
+                    os.environ.setdefault(name, value)
+                settings._places, settings._near_misses = where, nearly
+                return settings
         raise SettingsError(
             "The settings are wrong:",
-            problems=problems,
+            problems=[*problems, *misspelt(nearly)],
             hint="Correct the environment or the .env file and run again; the README explains each setting.",
         )
 
@@ -228,6 +221,11 @@ class Settings(BaseModel):
         if problems := disagreements(self):
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Where the variables are set that a `.env` file in the current folder names."""
+        return self._places
 
     @property
     def serve_ports(self) -> tuple[int, int, int]:
@@ -310,7 +308,7 @@ class Settings(BaseModel):
 
     def remarks(self) -> list[str]:
         """Effects of these settings that may come as a surprise."""
-        remarks = _misspelt(self._near_misses)
+        remarks = misspelt(self._near_misses)
         if self.s3_access_key is not None and not self.publishes_to_s3:
             remarks.append(
                 "S3 keys are set, but not S3_BUCKET, S3_ENDPOINT or MOSAIC_PUBLISH=s3: nothing goes to S3."
@@ -343,49 +341,3 @@ class Settings(BaseModel):
                 "under `test/`, never to the public keys."
             )
         return remarks
-
-
-_SAID: Final = {
-    "int_parsing": "must be a whole number",
-    "float_parsing": "must be a number",
-    "bool_parsing": "must be true or false",
-    "finite_number": "must be a finite number",
-    "greater_than": "must be above {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "literal_error": "must be {expected}",
-}
-"""What is wrong, in plainer words than pydantic's, by its type of error."""
-
-
-def _problems(error: ValidationError, stated: Mapping[str, str]) -> list[str]:
-    """Sentences about what is wrong, each with the value of the variable it begins with."""
-    problems = []
-    for each in error.errors():
-        said = _SAID.get(each["type"])
-        message = said.format(**each.get("ctx", {})) if said else each["msg"].removeprefix("Value error, ")
-        if each["loc"]:
-            problems.append(f"{str(each['loc'][0]).upper()}: {message[0].lower()}{message[1:]}")
-        else:
-            problems += message.splitlines()
-    return [f"{problem}{_got(problem, stated)}" for problem in problems]
-
-
-def _misspelt(names: Mapping[str, str]) -> list[str]:
-    """Sentences about the result of `near_misses`."""
-    return [
-        f"{name} is set, but is not a setting; {meant}, which is not set, may be meant."
-        for name, meant in names.items()
-    ]
-
-
-def _got(problem: str, stated: Mapping[str, str]) -> str:
-    """The value of the variable, for its owner to recognise; empty if it is, or may hold, a secret."""
-    name = problem.split(maxsplit=1)[0].rstrip(":").lower()
-    value = stated.get(name, "")
-    secrets = [stated[each] for each in SECRET if each in stated]
-    if not value or name in SECRET or "@" in value or any(each in value for each in secrets):
-        return ""
-    if f"({value})" in problem or repr(value) in problem:
-        return ""
-    return f" (got {value[:QUOTED]!r}{'…' if len(value) > QUOTED else ''})"

@@ -21,12 +21,22 @@ from oam_mosaic_assets.gateways.diagnosis.room import (
 from oam_mosaic_assets.gateways.diagnosis.source import MOST_READ, examine_source
 from oam_mosaic_assets.gateways.from_settings import probed_bucket_of, store_of
 from oam_mosaic_assets.settings import SOURCES, Settings
+from oam_mosaic_assets.settings.environment import ENV_FILE
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check settings, source, store and machine; nothing that this writes is left behind."""
     place = f"s3://{settings.s3_bucket}" if settings.publishes_to_s3 else "a folder"
-    yield Finding("settings", State.OK, f"valid: from {SOURCES[settings.source]} into {place}")
+    in_file = [name for name, where in settings.places.items() if where == ENV_FILE]
+    found_in = f"; {ENV_FILE} sets {', '.join(in_file)}" if in_file else ""
+    yield Finding("settings", State.OK, f"valid: from {SOURCES[settings.source]} into {place}{found_in}")
+    for name in [each for each in settings.places if each not in in_file]:
+        yield Finding(
+            "settings",
+            State.WARNING,
+            f"{name} is set in {settings.places[name]}",
+            f"To have what {ENV_FILE} says, remove it from the environment (unset {name}).",
+        )
     for remark in settings.remarks():
         yield Finding("settings", State.WARNING, remark)
     images = yield from examine_source(settings)

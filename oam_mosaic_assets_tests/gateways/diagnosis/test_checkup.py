@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,3 +58,16 @@ def test_what_is_not_known_is_not_foreseen(tmp_path: Path, images: int) -> None:
 )
 def test_few_images_that_are_not_compared_are_not_remarked_on(tmp_path: Path, stated: dict[str, str]) -> None:
     assert on_the_catalogue(tmp_path, images=20, **stated) == []
+
+
+def test_what_the_env_file_sets_is_told_and_where_it_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("TEST_MODE=1\nZOOM_MAX=9\nRETAIN_DAYS=\nPGSSLMODE=require\nLOG_LEVEL=INFO\n")
+    monkeypatch.setattr(os, "environ", {"ZOOM_MAX": "10", "LOG_LEVEL": "INFO"})
+    settings, overridden, *_ = (each for each in examine(Settings.read()) if each.subject == "settings")
+    assert settings.text == "valid: from the made-up sample into a folder; .env sets TEST_MODE, LOG_LEVEL"
+    assert overridden.state is State.WARNING
+    assert overridden.text == "ZOOM_MAX is set in the environment, not as in .env"
+    assert "unset ZOOM_MAX" in overridden.hint
