@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -144,16 +145,15 @@ def instance_at(home: Path) -> dg.DagsterInstance:
     """The Dagster instance whose records the UI shows, set up for a command.
 
     Raises:
-        SettingsError: its folder cannot be used.
+        SettingsError: its folder cannot be used, or its `dagster.yaml` is wrong.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
         kept, given = home / "dagster.yaml", Path("dagster.yaml")
         if not kept.exists() and given.exists():  # Dagster reads its settings only from its home
-            kept.write_text(given.read_text())
+            kept.write_bytes(given.read_bytes())
         os.environ["DAGSTER_HOME"] = str(home)
-        plain = {} if kept.exists() else PLAIN_INSTANCE
-        ref = InstanceRef.from_dir(str(home), overrides={**plain, **UNCAPTURED, **UNPOOLED})
+        ref = _configured(home, {} if kept.exists() else PLAIN_INSTANCE)
         keeps_records_here = ref.storage_data and ref.storage_data.class_name == "DagsterSqliteStorage"
         for path in map(home.joinpath, WRITTEN if keeps_records_here else ()):
             if path.exists() and not os.access(path, os.W_OK):
@@ -166,6 +166,26 @@ def instance_at(home: Path) -> dg.DagsterInstance:
             hint="Give this user write access there, or set DAGSTER_HOME to another folder.",
         ) from None
     return dg.DagsterInstance.from_ref(ref)
+
+
+def _configured(home: Path, plain: Mapping[str, Any]) -> InstanceRef:
+    """What the instance is made from: `dagster.yaml` in its home, or `plain` if there is none."""
+    logging.getLogger("dagster").addFilter(_is_no_advice_to_make_one)
+    try:
+        return InstanceRef.from_dir(str(home), overrides={**plain, **UNCAPTURED, **UNPOOLED})
+    except OSError:
+        raise
+    except Exception as error:  # of YAML, of Dagster, or `UnicodeDecodeError`
+        why = " ".join(str(error).partition(" Expected: ")[0].split())  # after it, Dagster lists all there is
+        raise SettingsError(
+            f"{home / 'dagster.yaml'} cannot be used: {why}",
+            hint="Correct it, or delete it: then that of the current folder counts, if there is one.",
+        ) from error
+
+
+def _is_no_advice_to_make_one(record: logging.LogRecord) -> bool:
+    """Drops Dagster's advice to create a `dagster.yaml`: commands do without one on purpose."""
+    return "No dagster instance configuration file" not in record.getMessage()
 
 
 def _time_limit(settings: Settings, job: str) -> str | None:

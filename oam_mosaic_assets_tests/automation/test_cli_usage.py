@@ -69,6 +69,34 @@ def test_dagster_home_may_be_relative_and_stand_in_the_dot_env_file(shell: Shell
     assert (shell.folder / "rel" / "d" / "history").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"telemetry: {enabled: false}  # caf\xe9", "'utf-8' codec can't decode byte 0xe9"),
+        (b"telemetry: [", "expected the node content, but found '<stream end>'"),
+        (b"telemetri: {enabled: false}", 'unexpected config entry "telemetri" at the root.\n'),
+        (b"- telemetry", "Expected YAML from file"),
+    ],
+)
+def test_a_configuration_of_dagster_that_is_wrong_is_named_and_exits_with_2(
+    shell: Shell, content: bytes, why: str
+) -> None:
+    (kept := shell.folder / "wrong" / "dagster.yaml").parent.mkdir(exist_ok=True)
+    kept.write_bytes(content)
+    failed = shell.run_forked("rollback", "--reason", "a try", DAGSTER_HOME="wrong")
+    assert failed.returncode == WRONG, failed.stderr
+    assert f"{kept} cannot be used: " in failed.stderr
+    assert why in failed.stderr
+    assert "What to do: Correct it, or delete it" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_home_without_a_configuration_is_not_remarked_on(shell: Shell) -> None:
+    failed = shell.run_forked("rollback", "--reason", "a try", DAGSTER_HOME=str(shell.folder / "new"))
+    assert "RollbackRefused" in failed.stderr
+    assert "dagster.yaml" not in failed.stderr
+
+
 def test_wrong_settings_exit_with_2_and_are_all_named_at_once(shell: Shell) -> None:
     wrong = shell.run_forked("build", ZOOM_MAX="3", MOSAIC_CRON="daily", PG_DSN="postgresql://u:S3cr3t@db/x")
     assert wrong.returncode == WRONG

@@ -102,8 +102,12 @@ def examine_home(home: Path) -> Finding:
     """Check where Dagster keeps its records: in its home, unless its configuration names another storage."""
     subject, configuration = "Dagster's home", home / "dagster.yaml"
     try:
-        if re.search(r"^storage:", configuration.read_text(), re.MULTILINE):
+        if re.search(r"^storage:", configuration.read_text(encoding="utf-8"), re.MULTILINE):
             return Finding(subject, State.OK, f"{configuration} configures a storage of its own, not tried")
+    except UnicodeDecodeError:
+        return Finding(
+            subject, State.WRONG, f"{configuration} is not UTF-8", "Save it as plain text in UTF-8."
+        )
     except OSError:  # there is none, or we may not read it
         pass
     return examine_folder(subject, home, setting="DAGSTER_HOME")

@@ -182,3 +182,8 @@ def test_a_home_that_names_another_storage_need_not_be_writable(tmp_path: Path) 
     finding = examine_home(tmp_path)
     assert finding.state is State.OK
     assert "configures a storage of its own" in finding.text
+
+    (tmp_path / "dagster.yaml").write_bytes(b"telemetry:  # caf\xe9\n")
+    finding = examine_home(tmp_path)
+    assert finding.state is State.WRONG
+    assert finding.text == f"{tmp_path / 'dagster.yaml'} is not UTF-8"
