@@ -6,7 +6,7 @@ from oam_mosaic_assets.cli.releases import releases_of, say
 from oam_mosaic_assets.core.product import IMAGERY
 from oam_mosaic_assets.errors import CatalogueRefused, SettingsError
 from oam_mosaic_assets.gateways.imagery_mosaic import ByPartition
-from oam_mosaic_assets.gateways.scratch_folder import folder_in_use
+from oam_mosaic_assets.gateways.scratch_folder import folder_in_use, leaving_no_folder
 from oam_mosaic_assets.settings import Settings
 
 
@@ -30,7 +30,7 @@ def partitions(named: list[str], share: tuple[int, int]) -> list[str]:
         )
     releases = releases_of(settings)
     current = releases.current()
-    with folder_in_use(settings.mosaic_scratch) as folder:
+    with leaving_no_folder(settings.mosaic_scratch), folder_in_use(settings.mosaic_scratch) as folder:
         footprints = folder / "footprints.parquet"
         if not current or not releases.store.get_file(releases.keys.footprints(current[0].build), footprints):
             raise CatalogueRefused(

@@ -26,6 +26,7 @@ from oam_mosaic_assets.errors import (
 from oam_mosaic_assets.gateways.comparison import compare
 from oam_mosaic_assets.gateways.from_settings import catalogue_of, store_of
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets.gateways.scratch_folder import leaving_no_folder
 from oam_mosaic_assets.gateways.takedowns import how_to_finish, not_gone
 from oam_mosaic_assets.gateways.whole_file import NO_ROOM
 from oam_mosaic_assets.settings import SOURCES, Settings
@@ -51,7 +52,8 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     scratch = settings.mosaic_scratch
     comparison, untold = None, ""
     try:
-        comparison = compare(catalogue, releases, compared, scratch=scratch) if compared else None
+        with leaving_no_folder(scratch):
+            comparison = compare(catalogue, releases, compared, scratch=scratch) if compared else None
     except (CatalogueUnavailable, CatalogueRefused) as error:  # what is public can be told all the same
         untold = f"--catalogue: not compared. {error.message.rstrip('.')}. {error.hint}"
     verdict = judge_freshness(

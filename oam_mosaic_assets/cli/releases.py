@@ -137,11 +137,13 @@ def hold(reason: str) -> int:
 def resume() -> int:
     """End the hold."""
     releases = announced()
+    if releases.holds.present() is None:
+        print("publication was not held")  # noqa: T201
+        return 0
     with releases.lock("the end of a hold").held(say):
         held = releases.holds.present()
         releases.holds.put_back(None)
-    ended = f"The hold has ended; the next build will be published. It said: {held}"
-    print(ended if held else "publication was not held")  # noqa: T201
+    print(f"The hold has ended; the next build will be published. It said: {held}")  # noqa: T201
     return 0
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +54,18 @@ def folder_in_use(root: Path) -> Iterator[Path]:
     finally:
         _remove(folder, lock)
         os.close(descriptor)
+
+
+@contextmanager
+def leaving_no_folder(root: Path) -> Iterator[None]:
+    """Remove `MOSAIC_SCRATCH` at the end of the block if it was not there, for commands that only look."""
+    missing = [each for each in (root, *root.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # somebody else uses it by now
+            for each in missing:
+                each.rmdir()
 
 
 def not_usable(root: Path, why: str | None) -> SettingsError:

@@ -108,9 +108,10 @@ class Takedowns:
 
     def remove(self, name: str) -> bool:
         """Take an image off the list; returns whether it was on it."""
-        there = name in self.ids()
+        if name not in self.ids():
+            return False
         self._change(lambda those: [each for each in those if each.id != name])
-        return there
+        return True
 
     def _may_show(self, image: Takedown) -> bool:
         """Whether this place may have shown the image: the sample's shows no catalogue's."""

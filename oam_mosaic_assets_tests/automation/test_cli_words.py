@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from oam_mosaic_assets import cli
 from oam_mosaic_assets.cli.signals import stoppable
 from oam_mosaic_assets_tests.automation.live_dagster import environment_of, program
 from oam_mosaic_assets_tests.automation.test_cli import PASSING, PUBLISHED, REFUSED, WRONG, Shell, read_all
-from oam_mosaic_assets_tests.chain import is_running, quick_folder, slow_tippecanoe, some_items, write_items
+from oam_mosaic_assets_tests.chain import (
+    Site,
+    is_running,
+    quick_folder,
+    slow_tippecanoe,
+    some_items,
+    write_items,
+)
 
 IMAGES = 30
 NEVER_STAGED = "20260115T030000Z-3f9c2a7d41be"
@@ -210,6 +218,30 @@ def test_who_changes_or_asks_a_place_is_told_which_and_what_may_not_be_meant(
         in told.stderr
     )
     assert f"At    {shell.store.as_uri()}/global-mosaic.pmtiles" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "--catalogue"),
+        ("releases",),
+        ("doctor",),
+        ("takedown", "--list"),
+        ("takedown", "--undo", "nothing"),
+        ("resume",),
+        ("validate", "no.pmtiles"),
+        ("imagery", "--list"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("wrong", [("MOSAIC_SCRATCH",), ("MOSAIC_SCRATCH", "MOSAIC_STORE")], ids=len)
+def test_what_only_looks_leaves_no_folder_in_the_wrong_place(
+    site: Site, command: tuple[str, ...], wrong: tuple[str, ...], tmp_path: Path
+) -> None:
+    site.published()
+    places = {name: str(tmp_path / "wrong" / name) for name in wrong}
+    replace(site, environment={**site.environment, **places, "MOSAIC_PRODUCTS": "imagery"}).command(*command)
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_pointer_that_is_gone_is_not_called_a_place_without_a_mosaic(shell: Shell) -> None:
