@@ -47,7 +47,7 @@ class StacApiCatalogue:
         collection: the collection's id.
         items_per_page: how many are asked for; the server may give fewer.
         timeout_seconds: for connecting, and between two pieces of a response.
-        retries: how often a request is retried after a broken connection, or status 429, 500 or 502 to 504.
+        retries: how often a request is retried after a broken connection, or status 408, 429 or 5xx but 501.
         backoff_seconds: half the wait before the second retry; the first is immediate, then waits double.
 
     Raises:

@@ -21,7 +21,9 @@ from urllib3 import Retry
 from oam_mosaic_assets.core.shortened import shortened
 from oam_mosaic_assets.errors import CatalogueRefused, CatalogueUnavailable
 
-PASSING_STATUSES: Final = (429, 500, 502, 503, 504)
+PASSING_STATUSES: Final = frozenset({408, 429, 500, *range(502, 600)})
+"""Proxies in front of an API have their own, such as Cloudflare's 520 to 527; 501 is for good."""
+
 NOT_FOUND: Final = 404
 SHOWN_CHARACTERS: Final = 300
 

@@ -40,7 +40,7 @@ def read(catalogue: StacApiCatalogue) -> list[Any]:
 # Requests that fail
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 522])
 def test_a_request_is_repeated_when_the_status_is_a_passing_one(
     status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -71,7 +71,7 @@ def test_a_server_does_not_decide_how_long_a_run_waits() -> None:
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [408, 429, 503, 522])
 def test_a_passing_status_that_does_not_pass_makes_the_api_unavailable(status: int) -> None:
     with (
         scripted_api(Answer("too busy", status)) as api,
