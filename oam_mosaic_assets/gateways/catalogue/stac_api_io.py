@@ -15,7 +15,8 @@ from pystac import Link
 from pystac.link import HREF
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
-from requests import TooManyRedirects
+from requests import PreparedRequest, RequestException, Response, TooManyRedirects
+from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from oam_mosaic_assets.core.shortened import shortened
@@ -53,10 +54,30 @@ class _SaidOnce(Retry):
             what = f"does not answer: {_trouble(error) or type(error).__name__}"
             if response is not None:
                 what = f"answers with status {response.status}"
+            elif isinstance(error, RequestException):  # from `_WholeAnswers`, as urllib3 knows no such errors
+                what = "breaks off its answer"
             logging.getLogger(__name__).warning(
                 "the STAC API %s; trying again, attempts left: %s", what, self.total
             )
         return following
+
+
+class _WholeAnswers(HTTPAdapter):
+    """Retries also where an answer breaks off half-way: urllib3 leaves that to whoever reads its body."""
+
+    def send(self, request: PreparedRequest, *how: Any, **named: Any) -> Response:
+        retries = self.max_retries
+        while True:
+            answer = super().send(request, *how, **named)
+            try:
+                answer.content  # noqa: B018  # which is kept
+            except RequestException as error:
+                if not retries.total:
+                    raise
+                retries = retries.increment(error=error)
+                retries.sleep()
+            else:
+                return answer
 
 
 class OneHostIO(StacApiIO):
@@ -79,8 +100,8 @@ class OneHostIO(StacApiIO):
         retries: int,
         backoff_seconds: float,
     ) -> None:
-        super().__init__(
-            timeout=timeout_seconds,
+        super().__init__(timeout=timeout_seconds, max_retries=None)
+        whole = _WholeAnswers(
             max_retries=_SaidOnce(
                 retries,
                 status_forcelist=PASSING_STATUSES,
@@ -88,8 +109,10 @@ class OneHostIO(StacApiIO):
                 backoff_factor=backoff_seconds,
                 raise_on_status=False,
                 respect_retry_after_header=False,  # which may ask for hours
-            ),
+            )
         )
+        self.session.mount("http://", whole)
+        self.session.mount("https://", whole)
         self.session.auth = credentials
         # A redirect may lead to another host, and turns a search by POST into a GET without its query.
         self.session.max_redirects = 0

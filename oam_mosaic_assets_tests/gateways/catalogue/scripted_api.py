@@ -25,12 +25,14 @@ class Answer:
     Attributes:
         body: a value to send as JSON, or text to send as it is.
         seconds: how long to wait before answering.
+        seconds_half_way: how long to wait before the second half of the body.
         headers: further headers to send.
     """
 
     body: Any
     status: int = HTTPStatus.OK
     seconds: float = 0
+    seconds_half_way: float = 0
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -103,7 +105,10 @@ def scripted_api(
             for name, value in {"Content-Length": str(len(body)), **answer.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            half = len(body) // 2
+            self.wfile.write(body[:half])
+            time.sleep(answer.seconds_half_way)
+            self.wfile.write(body[half:])
 
         def do_POST(self) -> None:
             self.do_GET()

@@ -128,6 +128,27 @@ def test_an_answer_that_takes_too_long_is_given_up(caplog: pytest.LogCaptureFixt
     assert not said_here(caplog), "it is not tried again"
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    half = Answer('{"features": [', headers={"Content-Length": "999"})
+    with scripted_api(a_page(), half, half, a_page(an_item("a"))) as api:
+        assert read(catalogue_of(api)) == [an_item("a")]
+    assert said_here(caplog) == ["the STAC API breaks off its answer; trying again, attempts left: 5"], "once"
+
+
+def test_answers_that_always_break_off_make_the_api_unavailable() -> None:
+    half = Answer('{"features": [', headers={"Content-Length": "999"})
+    with scripted_api(half) as api:
+        with pytest.raises(CatalogueUnavailable, match=r"IncompleteRead\(14 bytes read"):
+            read(catalogue_of(api, retries=2))
+        assert sum(path.startswith("/search") for _, path, _, _ in api.asked) == 3
+
+
+def test_an_answer_that_stalls_half_way_is_asked_for_again() -> None:
+    stalls = Answer({}, seconds_half_way=0.5)
+    with scripted_api(a_page(), stalls, a_page(an_item("a"))) as api:
+        assert read(catalogue_of(api, timeout_seconds=0.2)) == [an_item("a")]
+
+
 # Inconsistent and malformed pages
 
 
