@@ -38,6 +38,9 @@ PASSING: Final = frozenset(
 )
 
 DENIED: Final = frozenset({"AccessDenied", "403"})
+EXPLAINED: Final = DENIED | {"NotImplemented"}
+"""Amazon names user, permission and policy; others the header that they do not support."""
+
 RIGHTS: Final = {  # of S3's own operations: all others are requests for credentials
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "CompleteMultipartUpload": "s3:PutObject",
@@ -61,12 +64,17 @@ _WRONG_KEY = "Correct S3_ACCESS_KEY, or S3_ENDPOINT: this server does not know t
 _OLD_TOKEN = "Renew the temporary credentials."  # noqa: S105  # words for a person
 _NO_REGION = "Correct S3_REGION: it is not a region of this server, such as us-east-1."
 _NO_NAME = "Correct S3_BUCKET: a bucket name has 3 to 63 lowercase letters, digits, dots and hyphens."
+_LACKING = (
+    "This server lacks what publication needs, such as ACLs or conditional writes; `oam-mosaic doctor` tries "
+    "each. Use another server, or a newer version of it."
+)
 HINTS: Final = {
     "301": _ELSEWHERE,
     "302": _ELSEWHERE,
     "307": _ELSEWHERE,
     "308": _ELSEWHERE,
     "404": _NO_BUCKET,  # from a HeadBucket, whose answer has no body to say so
+    "501": _LACKING,
     "AccessControlListNotSupported": (
         "Set the bucket's Object Ownership to allow ACLs (bucket owner preferred): what is published is "
         "written with the ACL public-read."
@@ -81,6 +89,7 @@ HINTS: Final = {
     "InvalidRegion": _NO_REGION,
     "InvalidToken": _OLD_TOKEN,
     "NoSuchBucket": _NO_BUCKET,
+    "NotImplemented": _LACKING,
     "PermanentRedirect": _ELSEWHERE,
     "RequestTimeTooSkewed": "Set this machine's clock.",
     "SignatureDoesNotMatch": "Correct S3_SECRET_KEY: it does not belong to S3_ACCESS_KEY.",
@@ -139,17 +148,17 @@ def _read_answer(fault: ClientError, what: str, *, public: bool) -> MosaicError 
     said = f"{what}: {fault.operation_name} was answered with {code}"
     if code in CHANGED_MEANWHILE:
         return PreconditionFailed(said)
+    if code in EXPLAINED and (reason := fault.response["Error"].get("Message")):
+        said = f"{said}: {reason}"
+    if code in HINTS:
+        return StoreRefused(said, hint=HINTS[code])
     if (
         code in PASSING
         or status >= HTTPStatus.INTERNAL_SERVER_ERROR
         or status == HTTPStatus.TOO_MANY_REQUESTS
     ):
         return StoreUnavailable(said, hint="The server is busy or failing; run again later.")
-    if code in HINTS:
-        return StoreRefused(said, hint=HINTS[code])
     rights = RIGHTS.get(fault.operation_name)
-    if code in DENIED and (reason := fault.response["Error"].get("Message")):
-        said = f"{said}: {reason}"  # Amazon names user, permission and policy
     if rights is None:
         return StoreRefused(said, hint=_NO_ROLE)
     if code in DENIED:

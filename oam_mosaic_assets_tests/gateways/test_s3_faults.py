@@ -186,6 +186,7 @@ def test_without_credentials_nothing_is_asked(moto: S3Server) -> None:
         ("403 Forbidden", "RequestTimeTooSkewed", StoreRefused, "clock"),
         ("400 Bad Request", "ExpiredToken", StoreRefused, "Renew"),
         ("400 Bad Request", "InvalidArgument", StoreRefused, "belong together"),
+        ("501 Not Implemented", "NotImplemented", StoreRefused, "oam-mosaic doctor"),
         ("400 Bad Request", "RequestTimeout", StoreUnavailable, "run again"),
         ("500 Internal Server Error", "InternalError", StoreUnavailable, "run again"),
         ("503 Slow Down", "SlowDown", StoreUnavailable, "run again"),
@@ -202,6 +203,17 @@ def test_an_answer_says_whether_a_rerun_helps(
         with pytest.raises(error, match=code) as raised:
             store.put_bytes("a", b"1", ARCHIVE, public=True)
     assert hint in raised.value.hint
+
+
+def test_what_a_server_does_not_support_is_named(store: S3Store, proxy: Proxy) -> None:
+    why = "Header &apos;x-amz-acl&apos; with value &apos;public-read&apos; not implemented"
+    lacking = f"<Error><Code>NotImplemented</Code><Message>{why}</Message></Error>"
+    proxy.set_fault(Fault(answer=http_answer("501 Not Implemented", lacking)))
+
+    with pytest.raises(StoreRefused, match="NotImplemented: Header 'x-amz-acl' with value 'public-read' not"):
+        store.put_bytes("a", b"1", ARCHIVE, public=True)
+    with pytest.raises(StoreRefused, match="with 501"):
+        store.head("a")
 
 
 @pytest.mark.parametrize(
