@@ -24,6 +24,7 @@ import pytest
 import sqlalchemy
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
@@ -33,6 +34,7 @@ from sqlalchemy.pool import QueuePool
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG
 from oam_mosaic_assets.cli import main
+from oam_mosaic_assets.cli.build import UNCAPTURED
 from oam_mosaic_assets.core.archive import open_archive
 from oam_mosaic_assets.core.drawn import read_drawn
 from oam_mosaic_assets.core.release import MANIFEST, Keys, Pointer
@@ -62,11 +64,17 @@ def quick_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance like a maintainer's, with its own `DAGSTER_HOME`: its `root_directory`."""
+def dagster_instance(*, is_capturing: bool = False) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance like a maintainer's, with its own `DAGSTER_HOME`: its `root_directory`.
+
+    Args:
+        is_capturing: whether what runs print is kept, as it is not for the command's runs. For that, Dagster
+            starts four processes beside each process that executes steps, two of them Python.
+    """
     with quick_folder() as home:
         (home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
-        with _revisions_kept(), dg.DagsterInstance.from_config(str(home)) as instance:
+        ref = InstanceRef.from_dir(str(home), overrides={} if is_capturing else UNCAPTURED)
+        with _revisions_kept(), dg.DagsterInstance.from_ref(ref) as instance:
             yield instance
 
 
@@ -168,7 +176,6 @@ class Outcome:
         exit_code: what the command line would exit with; None if the failure does not state it.
         failed_checks: names and descriptions of the blocking checks that failed.
         log: the run's console output.
-        events: everything Dagster's event log stores about the run.
     """
 
     success: bool
@@ -179,7 +186,6 @@ class Outcome:
     exit_code: int | None
     failed_checks: Mapping[str, str]
     log: str
-    events: str
 
     @property
     def build(self) -> str:
@@ -206,7 +212,6 @@ def run_chain(
         result = definitions.resolve_job_def(job).execute_in_process(
             instance=instance, tags=dict(tags or {}), run_config=PLAIN_LOG, raise_on_error=False
         )
-        stored = instance.all_logs(result.run_id)
     failures = [
         event.step_failure_data.user_failure_data
         for event in result.all_events
@@ -225,7 +230,6 @@ def run_chain(
         exit_code=int(str(values[EXIT_CODE])) if EXIT_CODE in values else None,
         failed_checks={each.check_name: each.description or "" for each in refused},
         log=log.getvalue(),
-        events="\n".join(map(repr, stored)),
     )
 
 

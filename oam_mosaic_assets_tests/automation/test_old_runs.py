@@ -19,7 +19,7 @@ ANEW = {"oam-mosaic/anew": "yes"}
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """An installation with an instance of its own: nobody else's runs are deleted."""
-    with quick_folder() as folder, dagster_instance() as instance:
+    with quick_folder() as folder, dagster_instance(is_capturing=True) as instance:
         made = Site({"STAC_ITEMS": str(folder / "items.ndjson")}, instance, folder)
         write_items(made.items, some_items(3))
         yield made

@@ -159,7 +159,8 @@ def test_a_wrong_password_leaves_the_mosaic_and_is_told_to_nobody(
             assert outcome.exit_code == 2
         assert site.stays_whole() == before
         site.recovers(before)
-        told = "".join([repr(outcomes), *capfd.readouterr()])
+        recorded = [instance.all_logs(outcome.run_id) for outcome in outcomes]
+        told = "".join([repr(outcomes), repr(recorded), *capfd.readouterr()])
         for secret in (WRONG_PASSWORD, database.password, SECRET_KEY):
             assert secret not in told
             assert not files_holding(Path(instance.root_directory), secret)
