@@ -7,12 +7,15 @@ does a failed one that will be repeated; until then, the runs before it decide.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from itertools import product
 from typing import Final
 
 import dagster as dg
 from dagster._core.definitions.freshness import FreshnessState  # what the record holds; not exported
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+    AssetCheckExecutionRecordStatus,
 )
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
@@ -22,14 +25,15 @@ from oam_mosaic_assets.automation.repeating import ended_at, is_refusal, is_repe
 from oam_mosaic_assets.checks.mosaic_freshness import WHAT_HELPS, mosaic_is_fresh
 from oam_mosaic_assets.core.alerts import Condition
 from oam_mosaic_assets.core.audit import GUARDS
+from oam_mosaic_assets.core.product import MOSAIC
 from oam_mosaic_assets.core.release import build_name
 from oam_mosaic_assets.errors import HeldBack
 from oam_mosaic_assets.io_managers.object_store import BUILD
 from oam_mosaic_assets.resources.failures import WHAT_TO_DO, root_of, stated_in
 
 AT_A_TIME: Final = 25
-"""Runs of a job, publications, or looks at what is public, read per query, newest first; as a rule the newest
-one or two decide."""
+"""Runs of a job, publications, or results of a check, read per query, newest first; as a rule the newest one
+or two decide. Of runs before these many, only the logs of those that may have been held back are read."""
 
 RETRY_GRACE: Final = timedelta(minutes=10)
 """After this, a run that is due but has not started is no longer waited for."""
@@ -103,13 +107,8 @@ class _Failure:
 def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
     """`build` stands if the newest run failed; `held`, until that build or a newer one is published."""
     published, publisher = _published(instance)
-    is_newest = True
-    for record in _ended(instance, global_mosaic.name, now):
+    for number, record in enumerate(_failed(instance, now)):
         run = record.dagster_run
-        if run.is_success and run.asset_selection and PUBLISHED not in run.asset_selection:
-            continue  # somebody made only a part of the chain
-        if run.is_success:
-            return
         if run.run_id != publisher and (
             any(_is_named_after(each, record) for each in published)
             or _is_retry_of_one(run, publisher, instance)
@@ -120,7 +119,7 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
             return
         if failure.checks == {_FRESH.name}:  # published; `freshness` reports the rest
             return
-        if not failure.is_held and not is_newest:
+        if not failure.is_held and number > 0:
             continue
         yield Condition(
             key="held" if failure.is_held else "build",
@@ -132,7 +131,23 @@ def _builds(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
         )
         if failure.is_held:
             return
-        is_newest = False
+
+
+def _failed(instance: dg.DagsterInstance, now: datetime) -> Iterator[dg.RunRecord]:
+    """The builds that failed since one succeeded, and count, newest first; of old ones, what may wait."""
+    may_be_held = cache(partial(_may_be_held, instance))
+    is_first = True
+    for number, record in enumerate(_ended(instance, global_mosaic.name)):
+        run = record.dagster_run
+        if run.is_success and run.asset_selection and PUBLISHED not in run.asset_selection:
+            continue  # somebody made only a part of the chain
+        if run.is_success:
+            return
+        if number >= AT_A_TIME and not is_first and run.run_id not in may_be_held():
+            continue
+        if not _is_retried(instance, record, now):
+            is_first = False
+            yield record
 
 
 def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Condition]:
@@ -143,7 +158,8 @@ def _freshness(instance: dg.DagsterInstance, now: datetime) -> Iterator[Conditio
         if not found.passed and found.severity is dg.AssetCheckSeverity.ERROR:
             yield _not_fresh(looked_at, found.description or "", build=_build(found.metadata), run=run)
             return
-    look = next(_ended(instance, mosaic_freshness.name, now), None)
+    looks = _ended(instance, mosaic_freshness.name)
+    look = next((each for each in looks if not _is_retried(instance, each, now)), None)
     if look and look.dagster_run.is_failure and (not looked_at or ended_at(look) > looked_at):
         failure, run = _failure(instance, look.dagster_run.run_id), look.dagster_run.run_id
         text = f"It could not be checked. {failure.text}"
@@ -187,20 +203,35 @@ def _not_fresh(
     return Condition(key="freshness", since=since, text=text, advice=advice, build=build, run=run)
 
 
-def _ended(instance: dg.DagsterInstance, job: str, now: datetime) -> Iterator[dg.RunRecord]:
-    """The finished runs of a job that count, newest first."""
+def _may_be_held(instance: dg.DagsterInstance) -> set[str]:
+    """The builds that a guard stopped, and those that of late came as far as publication, which may stop too.
+
+    Dagster keeps the results of checks together; a run's log, which says more, is its own file on SQLite.
+    """
+    guards = [dg.AssetCheckKey(dg.AssetKey(MOSAIC.asset), each) for each in GUARDS]
+    wanted = [{AssetCheckExecutionRecordStatus.FAILED}, {AssetCheckExecutionRecordStatus.SUCCEEDED}]
+    history = instance.event_log_storage.get_asset_check_execution_history
+    return {
+        each.run_id
+        for key, status in product(guards, wanted)
+        for each in history(key, AT_A_TIME, status=status)
+    }
+
+
+def _ended(instance: dg.DagsterInstance, job: str) -> Iterator[dg.RunRecord]:
+    """The finished runs of a job, newest first."""
     filters = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
     last = None
     while records := instance.get_run_records(filters, limit=AT_A_TIME, cursor=last):
-        for record in records:
-            if record.dagster_run.is_success or not _is_retried(instance, record, now):
-                yield record
+        yield from records
         last = records[-1].dagster_run.run_id
 
 
 def _is_retried(instance: dg.DagsterInstance, record: dg.RunRecord, now: datetime) -> bool:
-    """Whether another run replaces a failed one, or will."""
+    """Whether another run replaces one that failed, or will."""
     run, ago = record.dagster_run, now - ended_at(record)
+    if run.is_success:
+        return False
     if is_repeated(instance, run):
         return True
     if (due := repeated_at(instance, record)) is not None:

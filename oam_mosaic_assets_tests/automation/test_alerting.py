@@ -243,6 +243,7 @@ def test_a_build_that_a_person_published_and_rolled_back_waits_for_nobody(watche
 def test_a_build_that_waits_is_not_forgotten_however_many_fail_after_it(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor are the logs of all these read, each of which is a file."""
     monkeypatch.setattr(conditions, "AT_A_TIME", 2)
     watched.site.published()
     write_items(watched.site.items, some_items(20))
@@ -250,7 +251,23 @@ def test_a_build_that_waits_is_not_forgotten_however_many_fail_after_it(
     assert watched.tick() == ["opened held"]
     for _ in range(5):
         crash(watched.site.instance)
+    read, read_log = list[str](), watched.site.instance.all_logs
+    monkeypatch.setattr(
+        watched.site.instance, "all_logs", lambda run, **of: read.append(run) or read_log(run, **of)
+    )
     assert watched.tick(2) == ["opened build"], "it still waits"
+    assert len(read) == 2 * 3, "the newest two, and the one that waits"
+
+
+def test_a_build_that_its_publication_held_back_is_not_forgotten_either(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "AT_A_TIME", 2)
+    watched.site.store.put_bytes("global-mosaic.pmtiles", b"another's", Headers("application/octet-stream"))
+    assert watched.site.run().kind == "HeldBack"
+    for _ in range(5):
+        crash(watched.site.instance)
+    assert watched.tick() == ["opened build", "opened held"]
 
 
 def test_a_stale_mosaic_is_one_alert_however_often_it_is_looked_at(watched: Watched) -> None:
