@@ -89,8 +89,10 @@ class PublicKeys:
             elif self.store.read_publicly(key, length=1) is None:
                 found.append(f"{key} is not publicly readable")
         if alike:
-            wrote = f"not the objects that {pointer.build} wrote, but look the same, as in a copied store"
-            found.append(f"{', '.join(alike)}: {wrote}")
+            found.append(
+                f"{', '.join(alike)}: not the objects that {pointer.build} wrote, but of the same size and "
+                "the same at both ends, as in a copied store"
+            )
         if self.store.read_publicly(self.keys.pointer, length=1) is None:
             found.append(f"{self.keys.pointer} is not publicly readable")
         found += [f"{key} is gone" for key in pointer.released.values() if self.store.head(key) is None]
