@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from oam_mosaic_assets.cli.releases import say
 from oam_mosaic_assets.core.freshness import judge_freshness
+from oam_mosaic_assets.core.moments import minute
 from oam_mosaic_assets.core.tiling import TilingPlan
 from oam_mosaic_assets.errors import (
     ArchiveUnreadable,
@@ -88,8 +89,8 @@ def show_status(*, as_json: bool, ask_catalogue: bool) -> int:
     if pointer:
         address = releases.store.public_address
         facts |= {
-            "snapshot": pointer.snapshot_taken_at,
-            "public_since": pointer.published_at,
+            "snapshot": pointer.snapshot_taken_at if as_json else minute(pointer.snapshot_taken_at),
+            "public_since": pointer.published_at if as_json else minute(pointer.published_at),
             "read_from": pointer.source if as_json else SOURCES.get(pointer.source, pointer.source),
             "set_aside": pointer.set_aside,
             "bytes": pointer.size,

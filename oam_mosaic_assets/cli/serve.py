@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 from oam_mosaic_assets.gateways.from_settings import store_of
 from oam_mosaic_assets.serving.supervisor import Supervisor
@@ -13,8 +14,12 @@ from oam_mosaic_assets.settings import Settings
 def serve() -> int:
     """Serve until SIGINT or SIGTERM, which arrive as `KeyboardInterrupt`."""
     settings = Settings.read()
+    logging.Formatter.converter = time.gmtime
     logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s"
+        stream=sys.stderr,
+        level=settings.log_level,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%SZ",  # as in a build's log, with the date
     )
     for noisy in ("urllib3", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

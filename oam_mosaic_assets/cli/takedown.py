@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from shlex import quote
 
 from oam_mosaic_assets.cli.releases import announced, releases_of, say
 from oam_mosaic_assets.core.footprint import as_id
+from oam_mosaic_assets.core.moments import minute
 from oam_mosaic_assets.errors import MosaicError, Passing, Refused, SettingsError
 from oam_mosaic_assets.gateways.from_settings import catalogue_of
 from oam_mosaic_assets.gateways.purge import Purged, purge
@@ -123,19 +123,20 @@ def list_takedowns(*, as_json: bool) -> int:
     if as_json:
         print(json.dumps(those, ensure_ascii=False, indent=2))  # noqa: T201
         return 0
-    for each in those:
-        if each["gone"]:
-            state = f"gone {_minute(each['gone'])}"
-        else:
-            state = "not gone yet: run the takedown again" if each["id"] in unfinished else "not shown here"
-        print(f"{each['id']}  {_minute(each['since'])}  {state}  {each['reason']}")  # noqa: T201
     if not those:
         print("nothing has been taken down")  # noqa: T201
+        return 0
+    rows = [["id", "taken down", "state", "reason"]]
+    for each in those:
+        if gone := each["gone"]:
+            state = f"gone {minute(str(gone))}"
+        else:
+            state = "not gone yet: run the takedown again" if each["id"] in unfinished else "not shown here"
+        rows.append([str(each["id"]), minute(str(each["since"])), state, str(each["reason"])])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())  # noqa: T201
     return 0
-
-
-def _minute(moment: object) -> str:
-    return f"{datetime.fromisoformat(str(moment)).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def undo(name: str) -> int:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from oam_mosaic_assets.core.moments import minute
+
 Event = Literal["opened", "resolved", "test"]
 
 TITLES: Final[Mapping[str, tuple[str, str]]] = {
@@ -105,11 +107,11 @@ class Message:
 
     def as_text(self) -> str:
         """For people."""
-        times = f"Since {_minute(self.since)}"
+        times = f"Since {minute(self.since)}"
         if self.ended:
-            times = f"It began {_minute(self.since)} and was over by {_minute(self.ended)}"
+            times = f"It began {minute(self.since)} and was over by {minute(self.ended)}"
         facts = [
-            f"{times}." if self.event != "test" else f"Sent {_minute(self.since)}.",
+            f"{times}." if self.event != "test" else f"Sent {minute(self.since)}.",
             self.text,
             self.advice and f"What to do: {self.advice}",
             self.build and f"Build: {self.build}",
@@ -200,10 +202,6 @@ def plain(text: str) -> str:
     """The text, truncated, its control and other non-printing characters (but newline) replaced by U+FFFD."""
     clean = "".join("\ufffd" if unicodedata.category(c)[0] == "C" and c != "\n" else c for c in text)
     return clean if len(clean) <= LONGEST else f"{clean[: LONGEST - 1]}…"
-
-
-def _minute(time: datetime) -> str:
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _times(texts: Mapping[str, str]) -> dict[str, datetime]:

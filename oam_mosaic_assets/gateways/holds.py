@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from oam_mosaic_assets.core import reasons
+from oam_mosaic_assets.core.moments import minute
 from oam_mosaic_assets.core.release import Keys, as_json
 from oam_mosaic_assets.errors import PublicationHeld
 from oam_mosaic_assets.gateways.object_store import Headers, ObjectStore
 
 _HEADERS: Final = Headers("application/json")
-_AND: Final = "; and because "
+_BETWEEN: Final = "; "
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,7 @@ class Hold:
     reason: str
 
     def __str__(self) -> str:
-        return (
-            f"publication has been held since {self.since[:16].replace('T', ' ')} UTC because {self.reason}"
-        )
+        return f"publication has been held since {minute(self.since)}: {self.reason}"
 
 
 class Holds:
@@ -48,14 +47,14 @@ class Holds:
             return None
         try:
             stated = json.loads(found[0])
-            return Hold(str(stated["since"]), str(stated["reason"]))
+            return Hold(datetime.fromisoformat(stated["since"]).isoformat(), str(stated["reason"]))
         except (ValueError, TypeError, KeyError, RecursionError):
-            return Hold(found[1].written_at.isoformat(), f"of a reason that {self._key} does not state")
+            return Hold(found[1].written_at.isoformat(), f"{self._key} does not state the reason")
 
     def gives(self, reason: str) -> bool:
         """Whether there is a hold with this reason, alone or among others."""
         hold = self.present()
-        return hold is not None and reasons.states(hold.reason, reason, between=_AND)
+        return hold is not None and reasons.states(hold.reason, reason, between=_BETWEEN)
 
     def refuse(self) -> None:
         """Raise `PublicationHeld` if there is a hold."""
@@ -75,7 +74,7 @@ class Holds:
         hold = self.present()
         if hold is None:
             hold = Hold(datetime.now(UTC).isoformat(), reason)
-        hold = Hold(hold.since, reasons.added(hold.reason, reason, between=_AND))
+        hold = Hold(hold.since, reasons.added(hold.reason, reason, between=_BETWEEN))
         self.put_back(hold)
         return hold
 

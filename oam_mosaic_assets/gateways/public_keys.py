@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from oam_mosaic_assets.core.moments import minute
 from oam_mosaic_assets.core.product import JSON, PMTILES
 from oam_mosaic_assets.core.release import TILEJSON, Keys, NewerFormat, Pointer, as_json, tilejson_address
 from oam_mosaic_assets.errors import MosaicError, PublicationLost, StoreRefused
@@ -104,7 +105,7 @@ class PublicKeys:
         if build not in (None, public):
             return f"{key} shows {build}, whose publication did not finish"
         if build is None or (key == self.keys.tilejson and not self._describes(public)):
-            return f"{key} was overwritten on {present.written_at:%Y-%m-%d %H:%M} UTC"
+            return f"{key} was overwritten on {minute(present.written_at)}"
         return ""
 
     def _describes(self, build: str) -> bool:

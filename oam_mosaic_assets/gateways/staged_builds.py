@@ -78,7 +78,7 @@ class StagedBuilds:
         found = self.store.get_bytes(self.keys.staging(build, HELD))
         with suppress(ValueError, TypeError, KeyError):  # of another version
             return str(json.loads(found[0])["because"]) if found else ""
-        return "of a reason that cannot be read"
+        return "the reason cannot be read"
 
     def _is_held(self, build: str) -> bool:
         if self.store.head(self.keys.staging(build, HELD)) is not None:

@@ -244,6 +244,7 @@ def test_status_says_for_people_and_for_programs_what_is_public(shell: Shell) ->
     assert told.returncode == 0, told.stdout
     assert re.search(r"^fresh +yes$", told.stdout, re.MULTILINE)
     assert re.search(r"^read from +a file of items$", told.stdout, re.MULTILINE)
+    assert re.search(r"^public since +20\d\d-\d\d-\d\d \d\d:\d\d UTC$", told.stdout, re.MULTILINE)
     stated = json.loads(shell.run_forked("status", "--json", "--catalogue").stdout)
     assert stated["fresh"] is True
     assert stated["read_from"] == "items_file"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -339,9 +340,11 @@ def test_a_hold_is_told_by_status_and_lets_a_build_that_waits_be(
     held = site.run()
     assert site.command("hold", "--reason", WHY) == 0
     first = capfd.readouterr().out
+    minute = r"20\d\d-\d\d-\d\d \d\d:\d\d UTC"
+    assert re.fullmatch(rf"publication has been held since {minute}: {WHY}\. To end it: .+\n", first)
     for _ in range(2):
         assert site.command("hold", "--reason", "the bucket moves") == 0
-    both = f"{first.partition('. To end')[0]}; and because the bucket moves"
+    both = f"{first.partition('. To end')[0]}; the bucket moves"
     assert capfd.readouterr().out == f"{both}. To end it: oam-mosaic resume\n" * 2
 
     assert site.command("status") == 0

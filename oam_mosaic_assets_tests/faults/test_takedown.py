@@ -118,7 +118,14 @@ def test_an_image_is_taken_off_everything_and_off_every_later_build(
 
     assert site.command("takedown", "--list") == 0
     minute = r"20\d\d-\d\d-\d\d \d\d:\d\d UTC"
-    assert re.search(rf"^{GONE}  {minute}  gone {minute}  {WHY}$", capfd.readouterr().out, re.MULTILINE)
+    told = capfd.readouterr().out
+    assert re.search(rf"^{GONE}  {minute}  gone {minute}  {WHY}$", told, re.MULTILINE)
+    Releases(site.store, site.keys).takedowns.add("short", WHY)
+    assert site.command("takedown", "--list") == 0
+    head, *rows = capfd.readouterr().out.splitlines()
+    assert {row.index("  20") for row in rows} == {head.index("  taken down")}
+    assert {row.index(f"  {WHY}") for row in rows} == {head.index("  reason")}
+    assert site.command("takedown", "--undo", "short") == 0
     assert site.command("takedown", "--undo", GONE) == 0
     assert published(site).images == IMAGES
     assert site.command("takedown", "--undo", GONE) == 2

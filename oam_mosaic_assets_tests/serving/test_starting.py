@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -88,7 +89,9 @@ def test_every_address_may_be_listened_on(tmp_path: Path, store: FolderStore, mo
             for port in server.ports:
                 health = requests.get(f"http://{host}:{port}/health", timeout=10)
                 assert health.json()["build"] == FIRST, (host, port)
-        assert f"vector tiles at http://[::]:{server.ports[0]}," in server.log.read_text()
+        said = server.log.read_text()
+        assert f"vector tiles at http://[::]:{server.ports[0]}," in said
+        assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ [A-Z]+ ", said)
 
 
 def test_a_port_that_is_taken_on_one_of_all_addresses_is_named(server: Serving, tmp_path: Path) -> None:

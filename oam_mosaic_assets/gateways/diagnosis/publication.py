@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from datetime import UTC, datetime
 
+from oam_mosaic_assets.core.moments import minute
 from oam_mosaic_assets.core.release import Keys, Pointer
 from oam_mosaic_assets.errors import MosaicError
 from oam_mosaic_assets.gateways.diagnosis.finding import Finding, State
@@ -32,8 +33,8 @@ def examine_publication(
         pointer = current[0] if current else None
         text = ""
         if pointer is not None:
-            since = datetime.fromisoformat(pointer.published_at)
-            text = f"{pointer.build} with {pointer.images:,} images, public since {since:%Y-%m-%d %H:%M} UTC"
+            since = minute(pointer.published_at)
+            text = f"{pointer.build} with {pointer.images:,} images, public since {since}"
         differences = releases.differences(pointer)
         if differences:
             yield Finding(
@@ -80,7 +81,7 @@ def _lock(store: ObjectStore, keys: Keys) -> Finding:
         return Finding(subject, State.OK, "nobody is publishing")
     since = f" since {holder.since}" if holder.since else ""
     if holder.until <= datetime.now(UTC):
-        text = f"left by {holder.build}, expired {holder.until:%Y-%m-%d %H:%M} UTC; the next build takes it"
+        text = f"left by {holder.build}, expired {minute(holder.until)}; the next build takes it"
         return Finding(subject, State.OK, text)
     return Finding(
         subject,
