@@ -133,7 +133,7 @@ def in_words(tally: Tally, before: str) -> str:
     reasons = "; ".join(f"{count:,} because {words}" for words, count in why.most_common())
     return (
         f"{before}, {tally.made:,} of {tally.blocks:,} blocks made{left}, {_cost(tally)}; "
-        f"{tally.read:,} of {tally.images:,} images are shown, {len(tally.skipped):,} skipped"
+        f"{tally.read:,} of {tally.images:,} images shown, {len(tally.skipped):,} skipped"
         + (f": {reasons}" if reasons else "")
         + times
     )

@@ -150,7 +150,7 @@ def judge_completeness(names: Sequence[str], drawn: Drawn, *, whole_from: int, z
     by_zoom = {str(zoom): images for zoom, images in drawn.images.items()}
     if len(missing):
         first = [names[index] for index in missing[:NAMED].tolist()]
-        text = f"{len(missing)} of {len(names)} images are not drawn at z{zoom_max}, first {first}"
+        text = f"{len(missing)} of {len(names)} images not drawn at z{zoom_max}, first {first}"
         return Verdict.failing(name, text, images_by_zoom=by_zoom)
     lacking = {zoom: len(names) - drawn.images.get(zoom, 0) for zoom in range(whole_from, zoom_max)}
     if any(lacking.values()):
@@ -244,7 +244,7 @@ def judge_set_aside(*, catalogued: int, set_aside: Mapping[str, int], most: floa
     share = count / catalogued if catalogued else 0.0
     reasons = ", ".join(f"{reason} {number}" for reason, number in undrawn.items()) or "none"
     said, allowed = _apart(share, most, decimals=2)
-    text = f"{count:,} of {catalogued:,} images ({said}) are set aside: {reasons}"
+    text = f"{count:,} of {catalogued:,} images ({said}) set aside: {reasons}"
     if share > most:
         return Verdict.failing(
             name,

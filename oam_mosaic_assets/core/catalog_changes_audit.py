@@ -72,7 +72,7 @@ def examine_changes(
     text = (
         "there is no earlier build"
         if is_first
-        else f"the list of {total:,} changes turns one build into the other"
+        else f"the listed changes ({total:,}) turn one build into the other"
     )
     return [
         Verdict.failing("changes_are_true", "; ".join(wrong[:NAMED]))

@@ -33,8 +33,8 @@ class Comparison:
     def __str__(self) -> str:
         if self.lacking or self.departed:
             text = (
-                f"{self.lacking:,} images of the catalogue are not in it yet, "
-                f"{self.departed:,} of its images have left the catalogue"
+                f"{self.lacking:,} of the catalogue's images not in it yet, "
+                f"{self.departed:,} of its own no longer in the catalogue"
             )
         elif self.only_counted:
             text = "the catalogue still has as many images"

@@ -38,7 +38,7 @@ class Unread:
     def __str__(self) -> str:
         if self.kept is None:
             return f"reading all items: {self.why_all}"
-        return f"reading {self.count:,} items, {len(self.kept.names):,} are unchanged"
+        return f"items to read: {self.count:,}; unchanged: {len(self.kept.names):,}"
 
 
 def unread(

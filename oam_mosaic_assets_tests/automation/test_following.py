@@ -115,7 +115,7 @@ def test_only_what_changed_is_read_and_the_mosaic_is_that_of_a_whole_reading(
     with database.connect() as connection:
         connection.execute("DELETE FROM items WHERE id = %s", [some_items(1, first=7)[0]["id"]])
     second = site.run()
-    assert "reading 3 items, 18 are unchanged" in second.log
+    assert "items to read: 3; unchanged: 18" in second.log
     made = site.stays_whole()
     whole = site.run(tags={ANEW_TAG: "yes"})
     assert "reading all items: a full rebuild was requested" in whole.log

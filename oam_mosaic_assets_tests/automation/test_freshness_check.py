@@ -208,7 +208,7 @@ def test_it_says_how_many_images_are_lacking_and_how_many_have_left(site: Site) 
     assert evaluation.metadata["departed"].value == 7
     assert evaluation.description is not None
     assert (
-        "7 images of the catalogue are not in it yet, 7 of its images have left the catalogue"
+        "7 of the catalogue's images not in it yet, 7 of its own no longer in the catalogue"
         in evaluation.description
     )
 

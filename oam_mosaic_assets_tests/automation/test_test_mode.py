@@ -18,7 +18,7 @@ def test_a_build_of_the_test_box_is_published_beside_the_mosaic_and_guarded_by_i
     outcome = site.run(TEST_MODE)
 
     assert outcome.success, outcome.log
-    assert "1 of 100 images (1.00%) are set aside" in outcome.log
+    assert "1 of 100 images (1.00%) set aside" in outcome.log
     keys = Settings.read({**site.environment, **TEST_MODE}).keys
     assert 0 < public_mosaic_is_whole(site.store, keys).images < 10
     assert public_mosaic_is_whole(site.store, site.keys) == before

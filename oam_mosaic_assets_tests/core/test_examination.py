@@ -230,7 +230,7 @@ def test_too_many_set_aside_wait_for_a_person(set_aside: int, passed: bool) -> N
 def test_a_share_just_above_what_is_allowed_looks_like_another_number() -> None:
     verdict = audit.judge_set_aside(catalogued=1049, set_aside={"no_area": 21}, most=0.02)
     assert verdict.text == (
-        "21 of 1,049 images (2.002%) are set aside: no_area 21; "
+        "21 of 1,049 images (2.002%) set aside: no_area 21; "
         "more than the 2.000% that MAX_SET_ASIDE_SHARE allows"
     )
     verdict = audit.judge_shrinkage(catalogued=89_990, before=100_000, most=0.10)
@@ -240,7 +240,7 @@ def test_a_share_just_above_what_is_allowed_looks_like_another_number() -> None:
 def test_what_was_taken_down_on_purpose_waits_for_nobody() -> None:
     verdict = audit.judge_set_aside(catalogued=100, set_aside={"no_area": 1, "taken_down": 9}, most=0.02)
     assert verdict.passed
-    assert verdict.text == "1 of 100 images (1.00%) are set aside: no_area 1"
+    assert verdict.text == "1 of 100 images (1.00%) set aside: no_area 1"
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_a_takedown_that_is_not_finished_is_a_warning_however_young_the_mosaic_i
 
 def test_an_addition_and_a_deletion_do_not_cancel() -> None:
     text = fresh(1, comparison=compare_ids(["b", "c", "d", "e"], {"a", "b", "c", "x"}))[2]
-    assert "2 images of the catalogue are not in it yet, 2 of its images have left the catalogue" in text
+    assert "2 of the catalogue's images not in it yet, 2 of its own no longer in the catalogue" in text
 
 
 def test_what_has_no_id_or_comes_twice_is_counted_and_lacks_nothing() -> None:

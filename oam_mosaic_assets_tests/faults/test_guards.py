@@ -92,7 +92,7 @@ GUARDED = {
     "too many are set aside": (
         [*some_items(IMAGES), *UNREADABLE],
         (
-            "few_images_are_set_aside: 2 of 32 images (6.25%) are set aside: no_geometry 2; "
+            "few_images_are_set_aside: 2 of 32 images (6.25%) set aside: no_geometry 2; "
             "more than the 2.00% that MAX_SET_ASIDE_SHARE allows"
         ),
         (IMAGES, 2),

@@ -182,9 +182,9 @@ def _accounts(tally: Mapping[str, Any]) -> Verdict:
             name, f"{read:,} shown and {skipped:,} skipped do not add up to {images:,}", **numbers
         )
     waiting = images - read - skipped
-    waits = f", {waiting:,} wait for the next run" if waiting else ""
+    waits = f", {waiting:,} left for the next run" if waiting else ""
     return Verdict.passing(
-        name, f"{read:,} of {images:,} images are shown, {skipped:,} skipped{waits}", **numbers
+        name, f"{read:,} of {images:,} images shown, {skipped:,} skipped{waits}", **numbers
     )
 
 
