@@ -313,8 +313,11 @@ def test_a_finished_run_names_commands_that_can_be_given_as_they_stand(tmp_path:
     project = a_project(tmp_path)
     (project / "viewer" / "dist").mkdir(parents=True)
     script = project / "scripts" / "run"
-    told = run(script, cwd=tmp_path, **prepared(tmp_path, {"oam-mosaic": "exit 0"}))
+    given = {"STAC_ITEMS": "my items.ndjson", "DAGSTER_HOME": " ", "MOSAIC_STORE": "", "MOSAIC_SCRATCH": "/s"}
+    told = run(script, cwd=tmp_path, **given, **prepared(tmp_path, {"oam-mosaic": "exit 0"}))
     assert told.returncode == 0
+    items = str(tmp_path / "my items.ndjson").replace(" ", "\\ ")
+    assert f"now:\n  export STAC_ITEMS={items} MOSAIC_SCRATCH=/s\n  scripts/ui " in told.stderr
     assert "  PATH=$(scripts/install-martin):$PATH .venv/bin/oam-mosaic serve\n" in told.stderr
 
 

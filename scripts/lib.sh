@@ -17,10 +17,12 @@ debian_mirror() {
   apt-get indextargets --format '$(REPO_URI)' 'Component: main' 'Created-By: Packages' | awk '!/security/ && !found++'
 }
 
+paths="STAC_ITEMS MOSAIC_STORE MOSAIC_SCRATCH DAGSTER_HOME TIPPECANOE SERVE_VIEWER" # the settings that are paths
+
 # Changes to the root, where the .env file is. Relative paths in the environment still count from the caller's folder.
 go_to_root() {
   local name value
-  for name in STAC_ITEMS MOSAIC_STORE MOSAIC_SCRATCH DAGSTER_HOME TIPPECANOE SERVE_VIEWER; do
+  for name in $paths; do
     value=${!name-}
     case $value in
     /* | "~"* | *://*) ;; # a home folder is put in later, as in .env; an address is refused, with advice
