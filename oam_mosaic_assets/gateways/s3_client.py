@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import md5
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -110,6 +112,7 @@ def connect(
         ),
     )
     client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+    client.meta.events.register("before-call.s3.DeleteObjects", _add_digest)
     return client
 
 
@@ -120,3 +123,9 @@ def _refuse_redirect(response: tuple[Any, Any] | None, operation: Any, **_: obje
     """
     if response is not None and response[0].status_code in REDIRECTS:
         raise ClientError(response[1], operation.name)
+
+
+def _add_digest(params: dict[str, Any], **_: object) -> None:
+    """Add the MD5 digest without which many servers delete nothing; botocore sends only a newer checksum."""
+    digest = md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = b64encode(digest).decode()

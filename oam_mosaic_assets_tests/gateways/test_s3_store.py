@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,23 @@ def test_more_keys_than_one_answer_holds_are_listed_and_deleted(moto: S3Server) 
 
     assert [stored.key for stored in store.keys("")] == keys
     store.delete(keys)
+    assert list(store.keys("")) == []
+
+
+def test_a_deletion_has_the_digest_that_many_servers_require(s3_server: S3Server, bucket: str) -> None:
+    store = store_in(s3_server, bucket)
+    store.put_bytes("a", b"1", ARCHIVE)
+    sent = []
+
+    def note(request: Any, **_: Any) -> None:
+        digest = md5(request.data, usedforsecurity=False).digest()
+        sent.append((request.headers["Content-MD5"], b64encode(digest).decode()))
+
+    store._client.meta.events.register("before-sign.s3.DeleteObjects", note)
+    store.delete(["a", "b"])
+
+    ((told, right),) = sent
+    assert told == right
     assert list(store.keys("")) == []
 
 
