@@ -85,8 +85,11 @@ class Webhook:
         )
 
     def _post(self, content: str, noting: Noting) -> requests.Response:
+        from requests.auth import HTTPBasicAuth  # noqa: PLC0415
+
+        known = self._credentials and HTTPBasicAuth(*map(str.encode, self._credentials))
         with _unlogged("urllib3.connection", "urllib3.connectionpool"), _session(noting) as session:
-            session.auth = self._credentials or _as_it_is  # or requests would read ~/.netrc
+            session.auth = known or _as_it_is  # or requests would read ~/.netrc
             answer = session.post(
                 self._address,
                 data=content,

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 import traceback
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -63,8 +64,9 @@ def test_a_webhook_is_posted_the_message_as_json(web: ScriptedApi) -> None:
 
 
 def test_a_webhook_with_user_and_password_is_sent_them_in_a_header(web: ScriptedApi) -> None:
-    webhook(web.address.replace("//", f"//me:p%40{SECRET}@") + f"/{SECRET}").send(MESSAGE)
-    assert web.asked[0][2]["Authorization"].startswith("Basic ")
+    webhook(web.address.replace("//", f"//me:p%40%E2%82%AC{SECRET}@") + f"/{SECRET}").send(MESSAGE)
+    sent = web.asked[0][2]["Authorization"].removeprefix("Basic ")
+    assert b64decode(sent).decode() == f"me:p@€{SECRET}"
 
 
 @pytest.mark.parametrize("status", [301, 400, 404, 500])

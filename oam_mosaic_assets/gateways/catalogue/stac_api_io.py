@@ -17,6 +17,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import PreparedRequest, RequestException, Response, TooManyRedirects
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from urllib3 import Retry
 
 from oam_mosaic_assets.core.shortened import shortened
@@ -113,7 +114,8 @@ class OneHostIO(StacApiIO):
         )
         self.session.mount("http://", whole)
         self.session.mount("https://", whole)
-        self.session.auth = credentials
+        # encoded here, or requests would send Latin-1, and nothing where that lacks a character
+        self.session.auth = credentials and HTTPBasicAuth(*map(str.encode, credentials))
         # A redirect may lead to another host, and turns a search by POST into a GET without its query.
         self.session.max_redirects = 0
         self._address = address
