@@ -155,8 +155,11 @@ class StacApiCatalogue:
             seen |= names
             if not (link := _next_page(page)):
                 break
-        found = self._understood(lambda: next(api.get_pages(url, method, {"limit": 1})))
-        return Holdings(collections=max(1, len(seen)), items=_matched(found))
+        try:
+            items = _matched(self._understood(lambda: next(api.get_pages(url, method, {"limit": 1}))))
+        except CatalogueRefused:  # a search of all collections is too costly for some APIs
+            items = None
+        return Holdings(collections=max(1, len(seen)), items=items)
 
     def _pages(self, pages: Iterator[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
         while page := self._understood(lambda: next(pages, {})):

@@ -556,3 +556,13 @@ def test_an_api_that_lists_no_collections_is_read_all_the_same(status: int) -> N
         StacApiCatalogue(api.address, COLLECTION).snapshot() as found,
     ):
         assert found.holdings() == Holdings(collections=1, items=7)
+
+
+def test_an_api_that_searches_no_collections_together_is_read_all_the_same() -> None:
+    refused = Answer({"detail": "collections: required"}, 422)
+    with (
+        scripted_api(a_page(matched=1), a_page(an_item("a")), refused) as api,
+        catalogue_of(api).snapshot() as found,
+    ):
+        assert list(found.items()) == [an_item("a")]
+        assert found.holdings() == Holdings(collections=1, items=None)
