@@ -91,6 +91,7 @@ HINTS: Final = {
     "NoSuchBucket": _NO_BUCKET,
     "NotImplemented": _LACKING,
     "PermanentRedirect": _ELSEWHERE,
+    "QuotaExceeded": "Delete something from the bucket, or raise the quota: it, or its owner's, is used up.",
     "RequestTimeTooSkewed": "Set this machine's clock.",
     "SignatureDoesNotMatch": "Correct S3_SECRET_KEY: it does not belong to S3_ACCESS_KEY.",
     "TemporaryRedirect": _ELSEWHERE,

@@ -185,6 +185,7 @@ def test_without_credentials_nothing_is_asked(moto: S3Server) -> None:
         ("307 Temporary Redirect", "TemporaryRedirect", StoreRefused, "S3_ENDPOINT"),
         ("403 Forbidden", "RequestTimeTooSkewed", StoreRefused, "clock"),
         ("400 Bad Request", "ExpiredToken", StoreRefused, "Renew"),
+        ("403 Forbidden", "QuotaExceeded", StoreRefused, "raise the quota"),
         ("400 Bad Request", "InvalidArgument", StoreRefused, "belong together"),
         ("501 Not Implemented", "NotImplemented", StoreRefused, "oam-mosaic doctor"),
         ("400 Bad Request", "RequestTimeout", StoreUnavailable, "run again"),
