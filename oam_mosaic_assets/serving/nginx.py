@@ -144,8 +144,6 @@ def _common(front: Front) -> str:
   proxy_read_timeout 30s;
   upstream martin {{ server 127.0.0.1:{front.martin_port} max_fails=0;  keepalive 32; }}
 
-  # the zooms that are not of the pictures but of the images themselves
-  map $z $of_imagery {{ default 0;  {_deeper(front)} }}
   map $status $caching {{ default "no-store";  200 "{CACHING}";  204 "{CACHING}";  206 "{CACHING}";
     302 "{CACHING}";  304 "{CACHING}"; }}
   map $uri $lasting {{ default $caching;  ~/viewer/assets/ "public, max-age=31536000, immutable";
@@ -195,7 +193,7 @@ def _server(front: Front, port: int, locations: str) -> str:
 
 def _vector(front: Front) -> str:
     first, last = front.zooms
-    return _documents(front) + _unless_empty(
+    return _unless_empty(
         front,
         f"""\
     location = /{VECTOR} {{ default_type application/json;  try_files /{VECTOR}.json @nothing;
@@ -228,14 +226,14 @@ def _raster(front: Front) -> str:
       return 404 "This release has no raster coverage; the vector tiles show the same.\\n";
     }"""
     first = front.raster_zooms[0] if front.raster_zooms else 0
-    return _documents(front) + _unless_empty(
+    return _unless_empty(
         front,
         f"""\
     location ~ "^/(?<tms>tms/)?{_NUMBERS}\\.png$" {{
       set $first {first};
       set $last {DEEPEST_TILE};
       if ($tile = "") {{ rewrite ^ /impossible last; }}
-      if ($of_imagery) {{ return 302 "{redirected}"; }}
+      if ($z ~ "^({_deeper(front)})$") {{ return 302 "{redirected}"; }}
 {coverage if front.raster_zooms else none}
 {_impossible(first, DEEPEST_TILE)}""",
     )
@@ -268,26 +266,28 @@ def _impossible(first: int, last: int) -> str:
     }}"""
 
 
-def _documents(front: Front) -> str:
-    return f"""\
-    location / {{ {_root(front.documents)}  try_files $uri @nothing; }}
-    location ~ ^/viewer/?$ {{ return 302 "{urljoin(front.viewer + "/", front.page)}$is_args$args"; }}
+def _unless_empty(front: Front, tiles: str) -> str:
+    """The way to the page, and documents and tiles; or, while there are none, that nothing can be served."""
+    page = urljoin(front.viewer + "/", front.page)
+    to_page = f"""\
+    location ~ ^/viewer/?$ {{ return 302 "{page}$is_args$args"; }}
 """
-
-
-def _unless_empty(front: Front, locations: str) -> str:
     if front.build:
-        return locations
-    return """\
-    location ~ "/(?<z>\\d+)/\\d+/\\d+" {
-      types { }
+        return f"""\
+    location / {{ {_root(front.documents)}  try_files $uri @nothing; }}
+{to_page}{tiles}"""
+    return f"""\
+    location / {{
+      types {{ }}
       return 503 "Nothing can be served yet; try again later.\\n";
-    }"""
+    }}
+{to_page}"""
 
 
 def _deeper(front: Front) -> str:
+    """A regular expression for the zooms that are not of the pictures but of the images themselves."""
     last = front.raster_zooms[1] if front.raster_zooms else COVERAGE_ZOOM
-    return "  ".join(f"{zoom} 1;" for zoom in range(last + 1, DEEPEST_TILE + 1))
+    return "|".join(map(str, range(last + 1, DEEPEST_TILE + 1)))
 
 
 def _root(folder: Path) -> str:

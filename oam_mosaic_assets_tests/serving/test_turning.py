@@ -28,7 +28,9 @@ def test_nothing_is_served_until_something_is_published(
     assert (answer.status, answer.headers["retry-after"]) == (503, "10")
     assert answer.content == b"Nothing can be served yet; try again later.\n"
     assert answer.headers["access-control-allow-origin"] == "*"
-    assert server.ask(1, "/3/1/1.png").status == 503
+    for which, path in ((0, "/globalcoverage"), (1, "/3/1/1.png"), (1, "/WMTSCapabilities.xml")):
+        early = server.ask(which, path)
+        assert (early.status, early.content) == (503, answer.content), path
     health = server.ask(0, "/health")
     assert health.status == 503
     assert b"nothing can be served yet" in health.content
