@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from configparser import ConfigParser
 from datetime import timedelta
 from pathlib import Path
@@ -107,6 +109,24 @@ def test_who_upgrades_is_told_to_copy_again_what_was_copied() -> None:
     assert f"copy {copied[1]} and {copied[2]} to `DAGSTER_HOME` again" in upgrading
 
 
+def test_what_is_installed_without_containers_is_upgraded_by_the_same_commands(tmp_path: Path) -> None:
+    deployment = (ROOT / "docs" / "deployment.md").read_text()
+    section = deployment.partition("## Without containers\n")[2]
+    (commands,) = re.findall(r"```sh\n(python3.*?)```", section, re.DOTALL)
+    assert " venv --allow-existing /opt/oam-mosaic" in commands, "else uv refuses it the second time"
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "build-viewer").symlink_to("/bin/true")
+    (tmp_path / "opt").mkdir()
+    for version in "12":
+        page = tmp_path / "viewer" / "dist"
+        shutil.rmtree(page, ignore_errors=True)
+        page.mkdir(parents=True)
+        (page / f"of-{version}.js").touch()
+        copied = commands.splitlines()[-1].replace("/opt/oam-mosaic", str(tmp_path / "opt"))
+        subprocess.run(["/bin/sh", "-c", copied], cwd=tmp_path, check=True)
+    assert [each.name for each in (tmp_path / "opt" / "viewer").iterdir()] == ["of-2.js"]
+
+
 def test_what_is_started_without_containers_faces_no_network_and_is_stopped_by_its_signal() -> None:
     deployment = (ROOT / "docs" / "deployment.md").read_text()
     section = deployment.partition("## Without containers\n")[2].partition("\n## ")[0]
@@ -114,6 +134,8 @@ def test_what_is_started_without_containers_faces_no_network_and_is_stopped_by_i
     unit = ConfigParser(interpolation=None)
     unit.read_string(blocks["ini"])
     assert unit["Service"]["WorkingDirectory"] == unit["Service"]["ReadWritePaths"]
+    assert unit["Service"]["KillMode"] == "mixed"
+    assert "The tile server ([serving.md](serving.md)) is another such unit" in section
     assert unit["Install"]["WantedBy"] == "multi-user.target", "else they do not start with the machine"
     assert unit["Unit"]["After"] == unit["Unit"]["Wants"] == "network-online.target"
     assert "`systemctl enable --now oam-mosaic@code-server oam-mosaic@webserver oam-mosaic@daemon`" in section
