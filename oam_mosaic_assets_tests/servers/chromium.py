@@ -26,7 +26,8 @@ def running_chromium(*arguments: str) -> Iterator[Browser]:
     Args:
         arguments: for Chromium, in addition to the usual ones.
     """
-    chromium = shutil.which("chromium")
+    # it has no address bar: Chromium draws that of each window, unseen, with a page of its own
+    chromium = shutil.which("chromium-headless-shell")
     if chromium is None:
         pytest.fail("Chromium is not in PATH; `scripts/install-test-servers` installs it", pytrace=False)
     with sync_playwright() as playwright:
