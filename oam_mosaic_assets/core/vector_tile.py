@@ -178,20 +178,25 @@ def area(feature: Feature) -> BaseGeometry:
     Raises:
         BrokenTile: the commands do not draw polygons.
     """
-    rings = [ring for ring in _rings(feature.commands) if len(ring) > 3]
-    # Winding tells holes from outlines. The even-odd rule would too, as clean tiles have no overlaps.
-    polygons = [shapely.Polygon(ring) for ring in rings]
-    outlines = [p for p in polygons if _clockwise_on_screen(p)]
-    holes = [p for p in polygons if not _clockwise_on_screen(p)]
+    polygons: list[list[shapely.Polygon]] = []
+    for ring in _rings(feature.commands):
+        if len(ring) > 3:
+            polygon = shapely.Polygon(ring)
+            # Winding tells holes from outlines; a hole belongs to the outline before it.
+            if _clockwise_on_screen(polygon):
+                polygons.append([polygon])
+            elif polygons:
+                polygons[-1].append(polygon)
     try:
-        whole, *others = [shapely.make_valid(p) for p in outlines] or [shapely.Polygon()]
-        if others:
-            whole = shapely.union_all([whole, *others])
-        if holes:
-            whole = shapely.difference(whole, shapely.union_all([shapely.make_valid(p) for p in holes]))
+        whole, *others = [_without_holes(*each) for each in polygons] or [shapely.Polygon()]
+        return shapely.union_all([whole, *others]) if others else whole
     except shapely.errors.GEOSException as error:  # coordinates too far apart to be added
         raise BrokenTile(f"its rings do not form an area: {error}") from None
-    return whole
+
+
+def _without_holes(outline: shapely.Polygon, *holes: shapely.Polygon) -> BaseGeometry:
+    whole = shapely.make_valid(outline)
+    return shapely.difference(whole, shapely.union_all(shapely.make_valid([*holes]))) if holes else whole
 
 
 def polygon_rings(

@@ -135,6 +135,16 @@ def test_jagged_outlines_hold_nothing_up(tmp_path: Path) -> None:
     assert time.process_time() - clock < SECONDS
 
 
+@pytest.mark.parametrize("zoom_max", [10, 13], ids=["by tippecanoe", "here"])
+def test_an_island_in_a_hole_passes(tmp_path: Path, zoom_max: int) -> None:
+    tile = 360.0 / 2**zoom_max
+    middle = shapely.Point(tile / 2, tile / 2)
+    outline, hole, island = (middle.buffer(each * tile, cap_style="square") for each in (0.3, 0.2, 0.1))
+    area = shapely.union(shapely.difference(outline, hole), island)
+    made = made_from([image("an island", area)], tmp_path / "m", plan=TilingPlan(zoom_max=zoom_max))
+    assert faults(made) == {}
+
+
 @pytest.mark.parametrize("is_taken_over", [False, True])
 def test_of_an_outline_of_too_many_corners_to_compare_no_piece_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_taken_over: bool

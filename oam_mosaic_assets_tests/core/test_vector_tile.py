@@ -238,6 +238,17 @@ def test_a_hole_is_a_ring_that_runs_the_other_way() -> None:
     assert drawn.equals(shapely.difference(shapely.box(0, 0, 20, 20), shapely.box(5, 5, 15, 15)))
 
 
+def test_an_island_in_a_hole_is_drawn() -> None:
+    outline = [9, 0, 0, 26, 60, 0, 0, 60, 59, 0, 15]
+    hole = [9, 10, 49, 26, 0, 40, 40, 0, 0, 39, 15]
+    island = [9, 29, 10, 26, 20, 0, 0, 20, 19, 0, 15]
+
+    drawn = area(Feature(POLYGON, {}, outline + hole + island))
+
+    lake = shapely.difference(shapely.box(0, 0, 30, 30), shapely.box(5, 5, 25, 25))
+    assert drawn.equals(shapely.union(lake, shapely.box(10, 10, 20, 20)))
+
+
 def test_two_outlines_are_two_areas() -> None:
     first = [9, 0, 0, 26, 20, 0, 0, 20, 19, 0, 15]
     second = [9, 40, 19, 26, 20, 0, 0, 20, 19, 0, 15]
