@@ -20,6 +20,7 @@ from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
 from oam_mosaic_assets.core.grid import project
+from oam_mosaic_assets.core.jaggedness import could_cross, sides_of
 from oam_mosaic_assets.core.shortened import shortened
 
 MERCATOR_LATITUDE: Final = 85.0511287798065
@@ -53,6 +54,10 @@ _OWN_NEIGHBOURS: Final = 3
 
 _NEIGHBOURS: Final = 30
 """The same for sides of parts that share corners and sides: more than in any regular mesh."""
+
+MOST_WITH_ITS_LIKE: Final = 5_000
+"""How often an outline could cross another that is as jagged (`core.jaggedness`), as combs of 35 teeth do. Of
+22,792 real images, the most jagged could 270 times."""
 
 MOST_HOPS: Final = 100
 """How often an outline round a pole may pass the antimeridian; a coast may do so some ten times. Finding the
@@ -111,6 +116,7 @@ REASONS: Final[Mapping[str, str]] = {
     "outside_the_world": "a coordinate is outside the world; latitude and longitude may be swapped",
     "no_way_round": "the outline goes round the world, and which side is inside cannot be determined",
     "too_large": "it would cover more of the map than any image does",
+    "too_jagged": "the outline goes to and fro like that of a comb, as no image does",
     "beyond_repair": "the outline touches or crosses itself in a way that cannot be resolved",
     TAKEN_DOWN: "the image was taken down: `oam-mosaic takedown`",
     "no_area": "no area is left after repair, or within Web Mercator's latitudes",
@@ -152,6 +158,8 @@ def _within_mercator(parts: Sequence[BaseGeometry], source: object) -> Area:
     if shapely.area(whole) == 0.0:
         raise Undrawable("no_area", source)
     _refuse_too_large(whole)
+    if could_cross(whole, enough=MOST_WITH_ITS_LIKE) > MOST_WITH_ITS_LIKE:
+        raise Undrawable("too_jagged", f"two like it could cross more than {MOST_WITH_ITS_LIKE:,} times")
     return cast("Area", shapely.orient_polygons(whole))
 
 
@@ -331,12 +339,10 @@ def _areas_only(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def _refuse_tangled(areas: Sequence[BaseGeometry], neighbours: int) -> None:
-    rings = shapely.get_rings(shapely.get_parts(areas))
-    corners, ring = shapely.get_coordinates(rings, return_index=True)
-    ends = np.stack([corners[:-1], corners[1:]], axis=1)[ring[:-1] == ring[1:]]
+    ends = sides_of(areas)
     if len(ends) ** 2 < 2 * MOST_CROSSINGS:
         return
-    sides = shapely.linestrings(ends)
+    sides = np.asarray(shapely.linestrings(ends), dtype=object)
     tree, step, met = shapely.STRtree(sides), max(1, _PAIRS_TOGETHER // len(sides)), 0
     for start in range(0, len(sides), step):
         some = sides[start : start + step]

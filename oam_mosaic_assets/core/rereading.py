@@ -18,7 +18,7 @@ import polars as pl
 
 from oam_mosaic_assets.core.footprint import IN_THE_FUTURE
 
-READING: Final = 6
+READING: Final = 7
 """Incremented whenever the same item gives a different footprint; all items are then read again."""
 
 _TOGETHER: Final = 2**14
