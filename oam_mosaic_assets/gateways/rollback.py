@@ -104,7 +104,7 @@ def roll_back(
 
 def _why(build: str, reason: str) -> str:
     """The hold's reason after a rollback to this build."""
-    return f"of a rollback to {build}: {reason}"
+    return f"a rollback to {build}: {reason}"
 
 
 def _left_for(public: str, there: Sequence[Release]) -> str:

@@ -72,7 +72,7 @@ def test_the_build_before_is_public_again_until_somebody_resumes(
     assert after.checked_at == first.checked_at, "it is as old as its snapshot"
     assert site.run(job="mosaic_freshness").success
     seen = listed(site, capfd)
-    assert seen["held"]["reason"] == f"of a rollback to {first.build}: {WHY}"
+    assert seen["held"]["reason"] == f"a rollback to {first.build}: {WHY}"
     assert site.command("status", "--json") == 0
     state = json.loads(capfd.readouterr().out)
     assert (state["held"], state["waiting"]) == (seen["held"], [])
@@ -86,7 +86,7 @@ def test_the_build_before_is_public_again_until_somebody_resumes(
     assert site.command("build") == 3
     told = capfd.readouterr().err
     assert "Publication has been held since 20" in told
-    assert f"because of a rollback to {first.build}: {WHY}." in told
+    assert f": a rollback to {first.build}: {WHY}." in told
     assert site.stays_whole() == after
 
     assert site.command("resume") == 0
@@ -236,7 +236,7 @@ def test_a_rollback_that_is_repeated_goes_no_further_back(
     assert after.build == second.build
     hold = Releases(site.store, site.keys).holds.present()
     assert hold is not None
-    assert hold.reason == f"of a rollback to {second.build}: {WHY}"
+    assert hold.reason == f"a rollback to {second.build}: {WHY}"
     if not is_overwritten:
         assert after == killed
         assert "to go further back, name a build" in repeated.log
