@@ -315,9 +315,9 @@ class Stranger:
 
 def open_page(browser: Browser, root: str, **options: Any) -> tuple[BrowserContext, Stranger]:
     """A new visitor; requests beyond the site are noted and refused."""
-    context = browser.new_context(
-        **{"viewport": {"width": 1280, "height": 800}, "timezone_id": "UTC", "locale": "en-GB", **options}
-    )
+    # the smallest window in which the page looks as on a large one: each pixel is drawn in software
+    window = {"width": 900, "height": 660}
+    context = browser.new_context(**{"viewport": window, "timezone_id": "UTC", "locale": "en-GB", **options})
     page = context.new_page()
     page.set_default_timeout(PATIENCE_SECONDS * 1000)
     stranger = Stranger(page, root)

@@ -255,7 +255,7 @@ def test_the_first_zoom_of_what_each_client_reads_is_said(
 ) -> None:
     config = with_config(published.store, zoom_min=5, raster_shows=shows)
     stranger.page.route("**/config.json", lambda route: route.fulfill(body=config))
-    stranger.opens()
+    stranger.opens(waits=False)
     stranger.page.get_by_role("heading", name="Use it in your map").click()
     for client, said in {
         "PMTiles, raster coverage": "zooms 5 to 15.",

@@ -183,7 +183,7 @@ def test_a_tap_is_answered_before_details_come_and_a_later_one_counts(browser: B
     expect(title).to_be_hidden()
     page.mouse.click(*middle)
     expect(title).to_have_text(ALONE)
-    page.mouse.click(middle[0] - 300, middle[1])
+    page.mouse.click(middle[0], middle[1] - 300)
     expect(title).to_be_hidden()
     stranger.goes_to(STACK[0])
     stranger.sees(STACK[0])
