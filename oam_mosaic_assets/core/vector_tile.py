@@ -176,8 +176,10 @@ def area(feature: Feature) -> BaseGeometry:
     """The feature's polygons in tile units, x to the east and y to the south, origin at the north-west.
 
     Raises:
-        BrokenTile: the commands do not draw polygons.
+        BrokenTile: the feature is no polygon, or its commands do not draw any.
     """
+    if feature.kind != POLYGON:
+        raise BrokenTile("a feature is no polygon")
     polygons: list[list[shapely.Polygon]] = []
     for ring in _rings(feature.commands):
         if len(ring) > 3:
@@ -212,11 +214,14 @@ def polygon_rings(
         ring; the index of each ring's feature.
 
     Raises:
-        BrokenTile: the commands do not draw polygons with one command of each kind per ring.
+        BrokenTile: a feature is no polygon, or its commands do not draw any with one command of each kind
+            per ring.
     """
     numbers, begins, sizes, of = array("q"), array("q"), array("q"), array("q")
     for index, feature in enumerate(features):
         commands, at = list(feature.geometry), 0
+        if feature.type != POLYGON or not commands:
+            raise BrokenTile("a feature is no polygon")
         while at < len(commands):
             size = (commands[at + 3] >> 3) + 1 if at + 3 < len(commands) else 0
             end = at + 2 * size + 2

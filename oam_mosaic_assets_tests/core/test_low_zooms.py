@@ -239,6 +239,14 @@ def cut(layer: Any) -> None:
     del layer.features[0].geometry[-1]
 
 
+def draw_a_line(layer: Any) -> None:
+    layer.features[0].type = 2
+
+
+def draw_nothing(layer: Any) -> None:
+    del layer.features[0].geometry[:]
+
+
 LIES = pytest.mark.parametrize(
     ("tile", "change", "said"),
     [
@@ -255,6 +263,8 @@ LIES = pytest.mark.parametrize(
         ((0, 0, 0), turn_over, "0/0/0: a count, 5, lies above an image"),
         ((0, 0, 0), shift_by_half, "0/0/0: a count is drawn otherwise than in squares of a pixel"),
         ((8, 142, 110), cut, "do not draw polygons"),
+        ((8, 142, 110), draw_a_line, "a feature is no polygon"),
+        ((6, 42, 39), draw_nothing, "a feature is no polygon"),
         ((6, 42, 39), lose_first, "empty where images are, first in 6/42/39"),
         ((6, 42, 39), shift, "drawn where none are"),
     ],

@@ -258,6 +258,12 @@ def test_two_outlines_are_two_areas() -> None:
     assert drawn.equals(shapely.union(shapely.box(0, 0, 10, 10), shapely.box(20, 0, 30, 10)))
 
 
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_what_is_no_polygon_draws_no_area(kind: int) -> None:
+    with pytest.raises(BrokenTile, match="no polygon"):
+        area(Feature(kind, {}, [*SQUARE]))
+
+
 def test_a_ring_without_area_draws_nothing() -> None:
     assert area(Feature(POLYGON, {}, [9, 0, 0, 10, 2, 2, 15])).is_empty
     assert area(Feature(POLYGON, {}, [])).is_empty
