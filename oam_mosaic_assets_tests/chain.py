@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +29,8 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
-from sqlalchemy.engine import Engine
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.pool import NullPool, QueuePool
 
 from oam_mosaic_assets.assets.stac_footprints import ANEW_TAG
 from oam_mosaic_assets.automation.jobs import PLAIN_LOG
@@ -83,14 +84,15 @@ def _engines_kept() -> Iterator[None]:
     """Make Dagster keep a file's SQLAlchemy engine and connections for the duration of the block.
 
     Otherwise it creates both for every event it stores, compiles the SQL and reads the file's schema again:
-    a quarter of a run's work.
+    a quarter of a run's work. Each run has a file of its own, so compiled SQL is kept for all files.
     """
     make, kept = sqlalchemy.create_engine, dict[str, Engine]()
 
     def kept_or_made(address: str, **options: Any) -> Engine:
         if address not in kept:
-            kept[address] = make(address, **{**options, "poolclass": QueuePool})
-            patch.setattr(kept[address], "dispose", lambda: None)  # Dagster calls it after each event
+            kept[address] = made = make(address, **{**options, "poolclass": QueuePool})
+            made.dialect, made._compiled_cache = _compiled()
+            patch.setattr(made, "dispose", lambda: None)  # Dagster calls it after each event
         return kept[address]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -101,6 +103,14 @@ def _engines_kept() -> Iterator[None]:
         finally:
             for each in kept.values():
                 Engine.dispose(each)
+
+
+@cache
+def _compiled() -> tuple[Dialect, Any]:
+    """A dialect of SQLite, and a cache of what was compiled for it, which SQLAlchemy looks up by dialect."""
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=NullPool)
+    engine.connect().close()  # initialises the dialect
+    return engine.dialect, engine._compiled_cache
 
 
 @contextmanager
