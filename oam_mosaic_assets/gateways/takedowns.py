@@ -52,9 +52,10 @@ def how_to_finish(names: Sequence[str], *, is_held: bool) -> str:
             takedown does, with a build of its own.
     """
     last = quote(names[0]) if not names[0].startswith("-") else f"-- {quote(names[0])}"
-    confirmed = "--confirm REASON " if is_held else ""
     others = ", then the same with each of the others" if len(names) > 1 else ""
-    return f"Finish what was begun: oam-mosaic takedown --reason REASON {confirmed}{last}{others}"
+    finish = "If the build that waits is as it should be, finish" if is_held else "Finish"
+    confirmed = "--confirm REASON " if is_held else ""
+    return f"{finish} what was begun: oam-mosaic takedown --reason REASON {confirmed}{last}{others}"
 
 
 class Takedowns:

@@ -45,6 +45,7 @@ def test_the_command_that_finishes_a_takedown_can_be_pasted(
         command = shlex.split(how_to_finish([name], is_held=is_held).partition(": ")[2])
         assert (command[0], main(command[1:])) == ("oam-mosaic", 0)
     assert asked == [(name, "REASON", "REASON"), (name, "REASON", None)]
+    assert how_to_finish([name], is_held=True).startswith("If the build that waits is as it should be, ")
 
 
 @pytest.mark.parametrize("sample", [SAMPLE, TEST.below("sample/")])
