@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring import run_monitoring
 
 from oam_mosaic_assets.automation.run_launcher import CodeServerRunLauncher, is_deserted
+from oam_mosaic_assets_tests.automation.forked import forked
 from oam_mosaic_assets_tests.automation.live_dagster import until
 from oam_mosaic_assets_tests.chain import (
     REPOSITORY,
@@ -106,17 +107,13 @@ def test_a_partition_that_is_read_by_hand_is_not_ended_after_six_hours(
         site = Site({"STAC_ITEMS": str(folder / "items.ndjson"), **settings}, instance, folder)
         write_items(site.items, [item])
         assert site.run({"IMAGERY_BUDGET_HOURS": "0"}).success
-        command, environment = site.command_line("imagery")
-        with subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.DEVNULL) as reading:
-            try:
-                silent.settimeout(60)
-                with silent.accept()[0]:  # and never answer
-                    assert monitored(instance).status is dg.DagsterRunStatus.STARTED
-                    later = time.time() + 7 * 3600
-                    monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: later)
-                    run = monitored(instance)
-            finally:
-                reading.kill()
+        with at_work(site, "imagery"):
+            silent.settimeout(60)
+            with silent.accept()[0]:  # and never answer
+                assert monitored(instance).status is dg.DagsterRunStatus.STARTED
+                later = time.time() + 7 * 3600
+                monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: later)
+                run = monitored(instance)
     assert (run.job_name, run.status) == ("imagery_partitions", dg.DagsterRunStatus.STARTED)
 
 
@@ -125,15 +122,23 @@ def tiling(site: Site, **settings: str) -> Iterator[None]:
     """Run the command `build`, which is killed at the end of the block, while it tiles."""
     number = site.folder / "number"
     number.unlink(missing_ok=True)
-    command, environment = site.command_line("build", "--anew")
-    environment |= {"TIPPECANOE": slow_tippecanoe(site.folder, number), **settings}
-    with subprocess.Popen(command, env=environment, cwd=site.folder, stderr=subprocess.DEVNULL) as build:
-        try:
-            until(lambda: build.poll() is not None or number.exists(), lambda: "it does not tile")
-            assert build.poll() is None
-            yield
-        finally:
-            build.kill()
+    slow = {"TIPPECANOE": slow_tippecanoe(site.folder, number)}
+    with at_work(site, "build", "--anew", **slow, **settings) as build:
+        until(lambda: build.exitcode is not None or number.exists(), lambda: "it does not tile")
+        assert build.exitcode is None
+        yield
+
+
+def at_work(site: Site, *arguments: str, **settings: str) -> AbstractContextManager[BaseProcess]:
+    """Run a command, which is killed at the end of the block."""
+    _, environment = site.command_line()
+    return forked(
+        arguments,
+        environment=environment | settings,
+        folder=site.folder,
+        output=site.folder / "output",
+        errors=site.folder / "said",
+    )
 
 
 def monitored(instance: dg.DagsterInstance) -> dg.DagsterRun:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Event
 
 import dagster as dg
 import pytest
@@ -16,6 +19,7 @@ import pytest
 from oam_mosaic_assets.core.release import Pointer
 from oam_mosaic_assets.gateways.publisher_lock import holder_of
 from oam_mosaic_assets.gateways.releases import Releases
+from oam_mosaic_assets_tests.automation.forked import forked
 from oam_mosaic_assets_tests.chain import (
     Site,
     is_running,
@@ -26,11 +30,11 @@ from oam_mosaic_assets_tests.chain import (
     some_items,
 )
 from oam_mosaic_assets_tests.faults.conftest import IMAGES
-from oam_mosaic_assets_tests.servers.buckets import client_of, new_bucket
+from oam_mosaic_assets_tests.servers.buckets import new_bucket
 from oam_mosaic_assets_tests.servers.pgstac_items import load_items
 from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase, PostgresServer
-from oam_mosaic_assets_tests.servers.proxy import PASS, Fault, Proxy, running_proxy
 from oam_mosaic_assets_tests.servers.s3 import S3Server
+from oam_mosaic_assets_tests.servers.s3_proxy import Spoiled, running_s3_proxy
 
 PATIENCE_SECONDS = 120
 
@@ -48,20 +52,12 @@ def database(postgres: PostgresServer) -> Iterator[PgstacDatabase]:
 
 
 @pytest.fixture(scope="module")
-def proxy(moto: S3Server) -> Iterator[Proxy]:
-    with running_proxy(moto.endpoint) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def site(
-    database: PgstacDatabase, moto: S3Server, proxy: Proxy, instance: dg.DagsterInstance
-) -> Iterator[Site]:
-    """An installation that reads the database, and publishes to a bucket through the proxy."""
+def site(database: PgstacDatabase, moto: S3Server, instance: dg.DagsterInstance) -> Iterator[Site]:
+    """An installation that reads the database, and publishes to a bucket."""
     bucket = new_bucket(moto)
     store = {
         "S3_BUCKET": bucket,
-        "S3_ENDPOINT": proxy.endpoint,
+        "S3_ENDPOINT": moto.endpoint,
         "S3_PUBLIC_URL": f"{moto.endpoint}/{bucket}",
         "S3_ACCESS_KEY": moto.access_key,
         "S3_SECRET_KEY": moto.secret_key,
@@ -79,9 +75,8 @@ def test_a_build_that_is_stopped_while_it_reads_leaves_the_mosaic(
         connection.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
         waiting = "SELECT 1 FROM pg_locks WHERE relation = 'pgstac.items'::regclass AND NOT granted"
         with a_build(site) as build:
-            until(lambda: connection.execute(waiting).fetchone() is not None, build)
-            build.send_signal(sign)
-            is_stopped(build, sign)
+            until(lambda: connection.execute(waiting).fetchone() is not None, site, build)
+            is_stopped(site, build, sign)
 
     leaves(site, before, sign)
     site.recovers(before)
@@ -92,10 +87,9 @@ def test_a_build_that_is_stopped_while_it_tiles_leaves_the_mosaic(site: Site, si
     before = site.published()
     number = site.folder / f"number-{sign.name}"
     with a_build(site, TIPPECANOE=slow_tippecanoe(site.folder, number)) as build:
-        until(lambda: number.exists() and number.read_text().endswith("\n"), build)
+        until(lambda: number.exists() and number.read_text().endswith("\n"), site, build)
         tippecanoe = int(number.read_text())
-        build.send_signal(sign)
-        is_stopped(build, sign)
+        is_stopped(site, build, sign)
 
     deadline = time.monotonic() + (
         5 if sign is signal.SIGKILL else 0
@@ -109,22 +103,21 @@ def test_a_build_that_is_stopped_while_it_tiles_leaves_the_mosaic(site: Site, si
 
 @every_signal
 def test_a_build_that_is_stopped_while_it_publishes_leaves_the_mosaic(
-    site: Site, moto: S3Server, proxy: Proxy, sign: signal.Signals
+    site: Site, moto: S3Server, sign: signal.Signals
 ) -> None:
     before = site.published()
-    bucket = site.settings.s3_bucket
-    earlier = set(keys_in(moto, bucket))
+    is_copied, is_over = Event(), Event()
 
-    def new_keys() -> set[str]:
-        return set(keys_in(moto, bucket)) - earlier
+    def hold() -> None:
+        is_copied.set()
+        is_over.wait(PATIENCE_SECONDS)
 
-    with a_build(site) as build:
-        until(lambda: any(key.endswith("/audit.json") for key in new_keys()), build)
-        proxy.set_fault(Fault(delay=0.3))
-        until(lambda: any("/builds/" in key for key in new_keys()), build)
-        build.send_signal(sign)
-        is_stopped(build, sign)
-    proxy.set_fault(PASS)
+    with running_s3_proxy(moto.endpoint) as proxy:
+        proxy.spoil("CopyObject", "*/builds/*/global-mosaic.pmtiles", Spoiled(after=hold, times=1))
+        with a_build(site, S3_ENDPOINT=proxy.endpoint) as build:
+            until(is_copied.is_set, site, build)
+            is_stopped(site, build, sign)
+        is_over.set()
 
     leaves(site, before, sign)
     if sign is signal.SIGKILL:
@@ -135,23 +128,27 @@ def test_a_build_that_is_stopped_while_it_publishes_leaves_the_mosaic(
     site.recovers(before)
 
 
-@contextmanager
-def a_build(site: Site, **settings: str) -> Iterator[subprocess.Popen[str]]:
+def a_build(site: Site, **settings: str) -> AbstractContextManager[BaseProcess]:
     """Run `oam-mosaic build` in a process of its own, which does not outlive the block."""
-    command, environment = site.command_line("build", "--anew")
-    with subprocess.Popen(
-        command, env=environment | settings, cwd=site.folder, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    _, environment = site.command_line()
+    return forked(
+        ["build", "--anew"],
+        environment=environment | settings,
+        folder=site.folder,
+        output=site.folder / "output",
+        errors=said_in(site),
+    )
 
 
-def until(happens: Callable[[], bool], build: subprocess.Popen[str]) -> None:
+def said_in(site: Site) -> Path:
+    """Where the build writes what it says."""
+    return site.folder / "said"
+
+
+def until(happens: Callable[[], bool], site: Site, build: BaseProcess) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not happens():
-        assert build.poll() is None, build.stderr and build.stderr.read()
+        assert build.exitcode is None, said_in(site).read_text()
         assert time.monotonic() < deadline, "the build did not get that far"
         time.sleep(0.02)
 
@@ -163,20 +160,18 @@ def leaves(site: Site, before: Pointer, sign: signal.Signals) -> None:
         nothing_left_behind(site.store, site.keys, site.settings.mosaic_scratch)
 
 
-def is_stopped(build: subprocess.Popen[str], sign: signal.Signals) -> None:
-    """Check how the command ended: killed, or after reporting that it was stopped."""
-    _, told = build.communicate(timeout=PATIENCE_SECONDS)
+def is_stopped(site: Site, build: BaseProcess, sign: signal.Signals) -> None:
+    """Send the signal, and check how the command ends: killed, or after reporting that it was stopped."""
+    assert build.pid is not None
+    os.kill(build.pid, sign)
+    build.join(PATIENCE_SECONDS)
+    told = said_in(site).read_text()
     if sign is signal.SIGKILL:
-        assert build.returncode == -signal.SIGKILL
+        assert build.exitcode == -signal.SIGKILL
     else:
-        assert build.returncode == 128 + sign, told
+        assert build.exitcode == 128 + sign, told
         assert re.search(
             r"oam-mosaic: stopped( in \w+)?; whatever is public stays public and intact\.\n\Z", told
         )
         assert "Traceback" not in told
         assert "error" not in told
-
-
-def keys_in(server: S3Server, bucket: str) -> list[str]:
-    """The keys in the bucket, listed without the proxy."""
-    return [each["Key"] for each in client_of(server).list_objects_v2(Bucket=bucket).get("Contents", [])]
