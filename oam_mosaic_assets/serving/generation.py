@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 from oam_mosaic_assets.core.archive import BrokenArchive, NoArchive
@@ -73,9 +74,9 @@ class Generation:
         return answer_of(self.port, "/health") is not None
 
     def end(self) -> None:
-        """Stop its Martin and delete its folder."""
+        """Stop its Martin and begin to delete its folder: a full cache has tens of thousands of files."""
         self.martin.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        Thread(target=shutil.rmtree, args=(self.folder,), kwargs={"ignore_errors": True}, daemon=True).start()
 
 
 def start_generation(

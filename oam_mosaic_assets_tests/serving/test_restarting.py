@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -11,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from oam_mosaic_assets.core.release import ARCHIVE
+from oam_mosaic_assets.core.release import ARCHIVE, Pointer
 from oam_mosaic_assets.gateways.folder_store import FolderStore
 from oam_mosaic_assets.gateways.object_store import ObjectStore
+from oam_mosaic_assets.serving.generation import Generation
+from oam_mosaic_assets.serving.programs import Program, until
 from oam_mosaic_assets_tests.core.archives import assembled, in_leaves, pieces_of
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 from oam_mosaic_assets_tests.servers.s3_proxy import S3Proxy, Spoiled
@@ -80,6 +83,28 @@ def test_a_martin_that_ends_again_and_again_is_not_called_well_and_is_restarted_
     assert server.health()["status"] == "degraded"
     server.until(lambda: server.health()["status"] == "ok")
     assert len(children_of(server, "martin")) == 1
+
+
+def test_a_cache_that_takes_long_to_delete_keeps_nothing_waiting(
+    tmp_path: Path, store: FolderStore, mosaic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What died meanwhile has to be restarted."""
+    folder, may_go_on, delete = tmp_path / "1", threading.Event(), shutil.rmtree
+    folder.mkdir()
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **how: may_go_on.wait(60.0) and delete(*args, **how))
+    martin = Program("Martin", ["sleep", "60"], log=logging.getLogger("serve"))
+    release(store, FIRST, mosaic)
+    pointer = Pointer.from_json((store.root / KEYS.pointer).read_bytes())
+    generation = Generation(
+        number=1, folder=folder, pointer=pointer, martin=martin, port=9, vector={}, raster=None, samples={}
+    )
+    since = time.monotonic()
+    generation.end()
+    assert time.monotonic() - since < 30.0
+    assert not martin.is_running
+    assert folder.exists()
+    may_go_on.set()
+    assert until(lambda: not folder.exists(), seconds=30.0)
 
 
 def test_an_nginx_that_is_killed_while_the_release_turns_is_started_again(
