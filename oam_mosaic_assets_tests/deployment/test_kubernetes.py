@@ -100,6 +100,8 @@ def test_the_tile_server_is_what_kubernetes_takes_and_is_given_no_key(version: s
     ports = tuple(each["containerPort"] for each in container["ports"])
     assert ports == tuple(each["port"] for each in SERVE[1]["spec"]["ports"]) == settings.serve_ports
     assert container["args"] == command_of("martin")
+    patience = container["startupProbe"]  # to delete a full cache took up to 135 seconds on a busy disk
+    assert patience["periodSeconds"] * patience["failureThreshold"] >= 300
 
 
 @pytest.mark.parametrize("version", VERSIONS)
