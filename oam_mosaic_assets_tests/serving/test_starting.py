@@ -23,8 +23,9 @@ FIRST = "20260115T030000Z-3f9c2a7d41be"
 
 
 def tried(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """The command in a folder, with these settings alone: what it said as it ended."""
-    stated = {"PATH": os.environ["PATH"], **environment}
+    """The command in a folder, with these settings alone, and free ports: what it said as it ended."""
+    ports = {f"SERVE_{each}_PORT": str(free_port()) for each in ("VECTOR", "RASTER", "VIEWER")}
+    stated = {"PATH": os.environ["PATH"], **ports, **environment}
     return subprocess.run(
         [SERVE, "serve"], cwd=folder, env=stated, capture_output=True, text=True, check=False, timeout=60
     )
@@ -110,9 +111,7 @@ def test_a_port_that_is_taken_is_named_once(server: Serving, tmp_path: Path) -> 
 
 
 def test_an_nginx_that_refuses_its_configuration_is_no_matter_of_ports(tmp_path: Path) -> None:
-    environment = {"SERVE_CACHE_MB": "9" * 30}
-    environment |= {f"SERVE_{each}_PORT": str(free_port()) for each in ("VECTOR", "RASTER", "VIEWER")}
-    refused = tried(tmp_path, environment)
+    refused = tried(tmp_path, {"SERVE_CACHE_MB": "9" * 30})
     assert refused.returncode == 2
     assert 'invalid max_size value "max_size=999' in refused.stderr
     assert "nginx's own output says why" in refused.stderr
