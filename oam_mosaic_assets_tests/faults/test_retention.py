@@ -76,8 +76,8 @@ def test_an_upload_to_a_key_that_begins_like_ours_is_left_alone(moto_site: Site,
     moto_site.stays_whole()
 
 
-def test_after_a_rollback_what_was_public_then_is_kept(any_new_site: Site) -> None:
-    site = any_new_site
+def test_after_a_rollback_what_was_public_then_is_kept(new_site: Site) -> None:
+    site = new_site
     first, second = (published(site).build for _ in range(2))
     assert site.command("rollback", "--reason", "it is wrong") == 0
     assert site.command("resume") == 0

@@ -100,9 +100,9 @@ def test_the_build_before_is_public_again_until_somebody_resumes(
 
 
 def test_a_build_that_never_was_public_is_not_called_rolled_back(
-    any_new_site: Site, capfd: pytest.CaptureFixture[str]
+    new_site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    site = any_new_site
+    site = new_site
     first, second, third = (published(site, IMAGES + more) for more in range(3))
     write_items(site.items, some_items(IMAGES + 3))
     with failing_at(site.store, site.keys.pointer, for_good=True):  # as if its publisher was killed there
@@ -171,8 +171,8 @@ def test_a_build_that_was_at_work_when_a_hold_came_is_refused_and_taken_away(any
     assert site.stays_whole() == before
 
 
-def test_a_rollback_waits_for_another_publisher_and_gives_up(any_new_site: Site) -> None:
-    site = any_new_site
+def test_a_rollback_waits_for_another_publisher_and_gives_up(new_site: Site) -> None:
+    site = new_site
     _, before = published(site, IMAGES), published(site, IMAGES + 1)
     releases = Releases(site.store, site.keys, lock_lifetime=BRIEF)
 
@@ -218,10 +218,10 @@ class KilledAtItsEnd:
 
 @pytest.mark.parametrize("is_overwritten", [True, False])
 def test_a_rollback_that_is_repeated_goes_no_further_back(
-    any_new_site: Site,
+    new_site: Site,
     is_overwritten: bool,  # noqa: FBT001  # pytest passes it by name
 ) -> None:
-    site = any_new_site
+    site = new_site
     first, second, third = (published(site, IMAGES + more) for more in range(3))
     assert not rolled_back(site, progress=KilledAtItsEnd(site.instance)).success
     killed = site.stays_whole()
@@ -257,8 +257,8 @@ def test_the_daemon_repeats_no_rollback(new_site: Site) -> None:
     assert (run.status, run.tags[WILL_RETRY_TAG]) == (dg.DagsterRunStatus.FAILURE, "false")
 
 
-def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(any_new_site: Site) -> None:
-    site = any_new_site
+def test_what_cannot_be_public_again_is_refused_with_the_names_of_what_can(new_site: Site) -> None:
+    site = new_site
     assert "Nothing has been published here yet" in rolled_back(site).text
     first = published(site, IMAGES)
     assert f"There is no build left that was public before {first.build}" in rolled_back(site).text

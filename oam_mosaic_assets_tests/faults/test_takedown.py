@@ -213,8 +213,8 @@ def test_another_image_may_have_the_id_as_its_title(
     assert site.stays_whole().build == second.build
 
 
-def test_a_build_that_read_the_catalogue_before_is_not_published(any_new_site: Site) -> None:
-    site = any_new_site
+def test_a_build_that_read_the_catalogue_before_is_not_published(new_site: Site) -> None:
+    site = new_site
     before = published(site)
 
     class Late(Releases):
