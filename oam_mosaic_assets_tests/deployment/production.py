@@ -1,7 +1,7 @@
 """Production on one machine: the processes of `compose.yaml`, with the files in `deploy/`, on real servers.
 
 PostgreSQL holds the catalogue and Dagster's storage, Ceph the store and the runs' logs. The code
-server, the webserver, a read-only webserver and the daemon are started as in the image.
+server, the webservers and the daemon are started as in the image.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +36,7 @@ from oam_mosaic_assets_tests.servers.postgres import PgstacDatabase
 from oam_mosaic_assets_tests.servers.s3 import S3Server
 
 DEPLOY: Final = REPOSITORY / "deploy"
+WORKSPACE: Final = DEPLOY / "workspace.yaml"
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())
 SERVICE_OF_CODE: Final = "code-server"
 
@@ -52,7 +53,6 @@ class Production:
     Attributes:
         home: `DAGSTER_HOME`, which contains only the configuration.
         dagster: the webserver.
-        visitor: the read-only one.
     """
 
     def __init__(
@@ -100,18 +100,16 @@ class Production:
     @contextmanager
     def running(self) -> Iterator[Production]:
         """Run everything until the block ends."""
-        workspace = DEPLOY / "workspace.yaml"
         with self._ends as ends:
             self.start_code_server()
-            self.dagster: LiveDagster = ends.enter_context(
-                running_webserver(self.folder, self.environment, workspace=workspace)
-            )
-            self.visitor: LiveDagster = ends.enter_context(
-                running_webserver(self.folder, self.environment, "--read-only", workspace=workspace)
-            )
-            daemon = ["dagster-daemon", "run", "-w", str(workspace)]
+            self.dagster: LiveDagster = ends.enter_context(self.webserver())
+            daemon = ["dagster-daemon", "run", "-w", str(WORKSPACE)]
             self.daemon = ends.enter_context(running_program(daemon, self.folder, self.environment))
             yield self
+
+    def webserver(self, *options: str) -> AbstractContextManager[LiveDagster]:
+        """Run a webserver, with further options, until the block ends."""
+        return running_webserver(self.folder, self.environment, *options, workspace=WORKSPACE)
 
     def image_moves(self) -> None:
         """Move an image in the catalogue, since nothing is built unless something changed."""

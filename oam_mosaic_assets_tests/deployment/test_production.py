@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from oam_mosaic_assets.gateways.publisher_lock import PublisherLock
-from oam_mosaic_assets_tests.automation.live_dagster import until
+from oam_mosaic_assets_tests.automation.live_dagster import LiveDagster, until
 from oam_mosaic_assets_tests.chain import (
     nothing_left_behind,
     public_mosaic_is_whole,
@@ -49,6 +49,13 @@ def first_run(production: Production) -> str:
     return run
 
 
+@pytest.fixture(scope="module")
+def visitor(production: Production) -> Iterator[LiveDagster]:
+    """The read-only webserver."""
+    with production.webserver("--read-only") as live:
+        yield live
+
+
 @contextmanager
 def held_up(production: Production) -> Iterator[str]:
     """A run that is publishing: it holds the pool's slot, and waits for another publisher in the block."""
@@ -79,10 +86,10 @@ def test_what_a_run_printed_lies_in_the_bucket_and_is_private(production: Produc
         assert requests.get(address, timeout=10).status_code == requests.codes.forbidden
 
 
-def test_the_read_only_webserver_shows_runs_and_starts_none(production: Production, first_run: str) -> None:
-    assert production.visitor.finished(first_run) == "SUCCESS"
+def test_the_read_only_webserver_shows_runs_and_starts_none(visitor: LiveDagster, first_run: str) -> None:
+    assert visitor.finished(first_run) == "SUCCESS"
     with pytest.raises(AssertionError, match="UnauthorizedError"):
-        production.visitor.launch("global_mosaic")
+        visitor.launch("global_mosaic")
 
 
 def test_a_run_whose_process_is_killed_is_tried_again_and_gives_its_slot_back(production: Production) -> None:
@@ -114,8 +121,9 @@ def test_a_code_server_that_is_stopped_lets_its_run_end_and_starts_no_other(prod
     whole(production)
 
 
-def test_a_signal_ends_webservers_and_daemon(production: Production) -> None:
-    for process in (production.dagster.webserver, production.visitor.webserver, production.daemon):
+def test_a_signal_ends_webservers_and_daemon(production: Production, visitor: LiveDagster) -> None:
+    processes = (production.dagster.webserver, visitor.webserver, production.daemon)
+    for process in processes:
         process.send_signal(signal.SIGTERM)
-    for process in (production.dagster.webserver, production.visitor.webserver, production.daemon):
+    for process in processes:
         assert process.wait(60) in {0, -signal.SIGTERM}
