@@ -220,9 +220,8 @@ def judge_placement(names: Sequence[str], places: Places, zoom: int, *, which: s
             found.append(f"{len(tiles)} times an image is {what} a tile, first {first}")
     if places.differing:
         named = [names[image] for image in places.differing[:NAMED]]
-        found.append(
-            f"{len(places.differing)} of {places.outlined} outlines differ from their footprints: {named}"
-        )
+        count = f"{len(places.differing)} of {places.outlined}"
+        found.append(f"{count} outlines differ from their footprints at z{zoom}: {named}")
     if found:
         return Verdict.failing(name, "; ".join(found), outlines_compared=places.outlined)
     said = which or f"all {len(names):,} images"

@@ -16,7 +16,7 @@ from oam_mosaic_assets.core.aside import Aside, here
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.drawn import NOTHING_DRAWN, Drawn, read_drawn
 from oam_mosaic_assets.core.image_ids import ImageIds
-from oam_mosaic_assets.core.placement import chosen_by_digest, comparable, places_of
+from oam_mosaic_assets.core.placement import chosen_by_digest, comparable, outlines_of, places_of
 from oam_mosaic_assets.core.said import said_of
 from oam_mosaic_assets.core.snapshot import Names, as_drawn, read_batches
 from oam_mosaic_assets.core.tiling import TilingPlan
@@ -94,7 +94,8 @@ def _seen(
 ) -> _Seen:
     """Read the plan's last zoom, or all other zooms in the archive, and judge placement."""
     chosen = np.array(chosen_by_digest(names, snapshot, audit.COMPARED_OUTLINES), np.int64)
-    compared = comparable(footprints, chosen, plan, [plan.zoom_max] if is_last else plan.deep_zooms)
+    zooms = [plan.zoom_max] if is_last else range(plan.zoom_min, plan.zoom_max)
+    compared = comparable(footprints, chosen, plan, zooms)
     read = partial(
         read_drawn,
         opened,
@@ -115,7 +116,9 @@ def _seen(
         some = compared.get(zoom, chosen[:0])
         outlined = dict(zip(names[some], some.tolist(), strict=True))
         found = read(entries=entries, zoom=zoom, outlined=outlined, closely=zoom in closely)
-        if plan.whole_from <= zoom <= plan.zoom_max:
+        if zoom < plan.whole_from:
+            placed.append(audit.judge_placement(names, outlines_of(footprints, found, zoom), zoom))
+        elif zoom <= plan.zoom_max:
             placed.append(_placement(names, footprints, plan, found, zoom, [*outlined.values()]))
         drawn = drawn.then(found)
     return _Seen(drawn, placed)

@@ -32,10 +32,11 @@ UNIT: Final = 1 / EXTENT
 TOLERANCE: Final = 4.0 * UNIT
 """In tiles: tippecanoe rounds coordinates and snaps rings to its grid; 2.5 units is the most seen."""
 
-_ROUGHLY: Final = TOLERANCE / 16.0
+_LOW_TOLERANCE: Final = 8.0 * UNIT
+"""The same at low zooms, half a pixel: outlines are simplified there, by up to two units, and a polygon that
+rounding folds is widened as a whole, by two and a half."""
 
-_SURELY: Final = TOLERANCE + 2.0 * _ROUGHLY
-"""What has room for a circle of this radius has pieces that have room for one of `TOLERANCE`."""
+_ROUGHLY: Final = TOLERANCE / 16.0
 
 COMPARED_CORNERS: Final = 1000
 """The most corners of an outline that is compared: buffering a larger, jagged one may take minutes."""
@@ -104,6 +105,24 @@ def places_of(
     return Places(missing, stray, [index for index, differs in compared.items() if differs], len(compared))
 
 
+def outlines_of(footprints: Path, drawn: Drawn, zoom: int) -> Places:
+    """Compare the outlines alone, at a low zoom; see `low_zooms`.
+
+    Args:
+        footprints: the GeoParquet of all images.
+        drawn: what was found at this zoom; the images whose `pieces` it has are compared.
+        zoom: the zoom.
+    """
+    images = np.array(sorted(drawn.pieces), np.int64)
+    differing = [
+        image
+        for some, areas in areas_of(footprints, images)
+        for image, area in zip(some.tolist(), areas, strict=True)
+        if outline_differs(area, drawn.pieces[image], zoom, _LOW_TOLERANCE)
+    ]
+    return Places([], [], differing, len(images))
+
+
 def misplaced(
     geometries: Geometries,
     *,
@@ -158,7 +177,9 @@ def tiles_reached(geometries: Geometries, zoom: int, margin: float = 0.0) -> NDA
     return np.unique(np.concatenate(found))
 
 
-def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: int) -> bool:
+def outline_differs(
+    geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: int, tolerance: float = TOLERANCE
+) -> bool:
     """Whether the outline reassembled from tiles strays from the footprint by more than the tolerance.
 
     One of many tiles is reassembled block by block: a million at once take gigabytes.
@@ -166,17 +187,18 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
     Args:
         geometry: as it was given to tippecanoe, EPSG:4326.
         pieces: what the tiles of the zoom draw of it.
+        tolerance: in tiles.
     """
     (projected,) = _on_the_grid(np.array([geometry], dtype=object), zoom)
-    world = shapely.box(TOLERANCE, TOLERANCE, 2**zoom - TOLERANCE, 2**zoom - TOLERANCE)
+    world = shapely.box(tolerance, tolerance, 2**zoom - tolerance, 2**zoom - tolerance)
     # rounding may wipe out narrow tips and strips, so these need not be drawn; nor need parts that are about
     # as narrow, of which no piece may count
     parts = shapely.get_parts(shapely.intersection(projected, world))
-    parts = parts[_hold_a_circle(parts, _SURELY)]
+    parts = parts[_hold_a_circle(parts, tolerance + 2.0 * _ROUGHLY)]
     x, y = np.array([(piece.x, piece.y) for piece in pieces], np.int64).reshape(-1, 2).T
     areas, thick = np.array([piece.area for piece in pieces], dtype=object), shapely.MultiPolygon(list(parts))
     if len(pieces) <= _AT_ONCE:
-        return _differs(thick, projected, areas, x, y)
+        return _differs(thick, projected, areas, x, y, tolerance)
     blocks = {*zip((x // _BLOCK).tolist(), (y // _BLOCK).tolist(), strict=True)}
     for which, column, row in _cells(np.floor(shapely.bounds(parts) / _BLOCK).astype(np.int64)):
         hit = shapely.intersects(parts[which], _boxes(column * _BLOCK, row * _BLOCK, 0.0, _BLOCK))
@@ -189,20 +211,25 @@ def outline_differs(geometry: shapely.Geometry, pieces: Sequence[Piece], zoom: i
             for margin in (1, 2)
         )
         due, allowed = _areas_in(thick, tiles), _areas_in(projected, farther)
-        if _differs(due, allowed, areas[near], x[near], y[near]):
+        if _differs(due, allowed, areas[near], x[near], y[near], tolerance):
             return True
     return False
 
 
 def _differs(
-    due: shapely.Geometry, allowed: shapely.Geometry, areas: Geometries, x: Numbers, y: Numbers
+    due: shapely.Geometry,
+    allowed: shapely.Geometry,
+    areas: Geometries,
+    x: Numbers,
+    y: Numbers,
+    tolerance: float,
 ) -> bool:
     """Whether what tiles draw lacks more of one area, or has more beyond another one, than is tolerated."""
     # a strip alone in its tile and too thin to survive rounding is drawn as a square of the same area
     fat = _leave_a_trace(allowed, x, y)
     drawn = shapely.union_all(_in_the_world(areas[fat], x[fat], y[fat]))
-    lost = shapely.difference(shapely.buffer(due, -TOLERANCE), shapely.buffer(drawn, TOLERANCE))
-    added = shapely.difference(drawn, shapely.buffer(allowed, TOLERANCE))
+    lost = shapely.difference(shapely.buffer(due, -tolerance), shapely.buffer(drawn, tolerance))
+    added = shapely.difference(drawn, shapely.buffer(allowed, tolerance))
     return not (lost.is_empty and added.is_empty)
 
 
@@ -225,7 +252,7 @@ def comparable(
     found = {zoom: [images[:0]] for zoom in zooms}
     for some, areas in areas_of(footprints, images):
         for zoom, those in found.items():
-            given = as_drawn(areas, plan.thinnest_at(zoom))
+            given = as_drawn(areas, plan.thinnest_at(zoom)) if zoom >= plan.whole_from else areas
             those.append(some[shapely.get_num_coordinates(given) <= COMPARED_CORNERS])
     return {zoom: np.concatenate(those) for zoom, those in found.items()}
 

@@ -30,6 +30,7 @@ from oam_mosaic_assets.core.merging import Source
 from oam_mosaic_assets.core.placement import (
     chosen_by_digest,
     comparable,
+    outlines_of,
     places_of,
     tiles_reached,
 )
@@ -190,7 +191,7 @@ class _Reading:
         sampled = np.array(chosen_by_digest(names, snapshot, SAMPLED), np.int64)
         last = np.union1d(sampled, some(audit.COMPARED_OUTLINES))
         outlined = {
-            **comparable(footprints, some(OUTLINED), plan, range(plan.whole_from, plan.zoom_max)),
+            **comparable(footprints, some(OUTLINED), plan, range(plan.zoom_min, plan.zoom_max)),
             **comparable(footprints, last, plan, [plan.zoom_max]),
         }
         affected = _reached(changes.areas, plan)
@@ -227,23 +228,24 @@ class _Reading:
 
     def seen(self, now: Archive, then: Archive, zooms: range) -> _Seen:
         """What these zooms draw, which changed images are missing, and whether images are in their place."""
-        names, low = Names(self.footprints), range(zooms.start, min(zooms.stop, self.plan.whole_from))
+        names = Names(self.footprints)
         ids, drawn, undrawn, placed = ImageIds(names), NOTHING_DRAWN, list[str](), list[Verdict]()
-        if low:
-            entries, _ = Stretches.of_zooms(low[0], low[-1]).cut(self.entries)
-            drawn = self._reader(now)(ids=ids, entries=[entries])
-        for zoom in zooms[len(low) :]:
-            # the tiles of the images chosen by digest are read at the last zoom
-            some = np.union1d(self.changed, self.sampled) if zoom == self.plan.zoom_max else self.changed
+        for zoom in zooms:
+            is_low = zoom < self.plan.whole_from
             outlined = dict(zip(names[self.outlined[zoom]], self.outlined[zoom].tolist(), strict=True))
             entries, _ = Stretches.of_zooms(zoom, zoom).cut(self.entries)
             read = self._reader(now)
-            found = read(ids=ids, outlined=outlined, entries=[entries], zoom=zoom, closely=True)
+            found = read(ids=ids, outlined=outlined, entries=[entries], zoom=zoom, closely=not is_low)
+            drawn = drawn.then(found)
+            if is_low:
+                placed.append(audit.judge_placement(names, outlines_of(self.footprints, found, zoom), zoom))
+                continue
+            # the tiles of the images chosen by digest are read at the last zoom
+            some = np.union1d(self.changed, self.sampled) if zoom == self.plan.zoom_max else self.changed
             is_drawn = np.zeros(len(names), np.bool_)
             is_drawn[: len(found.seen)] = found.seen
             undrawn += [f"{name!r} at z{zoom}" for name in names[self.changed[~is_drawn[self.changed]]]]
             placed.append(self._placed(found, some, zoom))
-            drawn = drawn.then(found)
         tiles = self.affected.common(Stretches.of_zooms(zooms.start, zooms.stop - 1))
         folder, (name, *_) = self.archive.parent, self.plan.properties
         come, gone = self.changes.names, self.changes.gone

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pmtiles.tile import Compression
@@ -26,6 +27,7 @@ from oam_mosaic_assets_tests.core.scene import (
     footprint,
     made_from,
 )
+from oam_mosaic_assets_tests.core.test_reexamination import feature_of, spoilt
 
 
 def verdicts(scene: Scene, archive: Path | None = None) -> dict[str, Verdict]:
@@ -202,6 +204,19 @@ def test_an_outline_that_is_another_within_the_same_tiles_is_found(scene: Scene,
     )
     found = failures(scene, other.archive)["images_lie_where_they_should"]
     assert f"1 of {len(IMAGES)} outlines differ from their footprints" in found
+
+
+@pytest.mark.parametrize("zoom", range(4, PLAN.zoom_max + 1))
+def test_images_with_each_others_outlines_are_found(scene: Scene, tmp_path: Path, zoom: int) -> None:
+    """They overlap, so the same pixels are drawn."""
+
+    def exchange(layer: Any) -> None:
+        town, river = feature_of(layer, "a town"), feature_of(layer, "a river")
+        one, other = [*town.geometry], [*river.geometry]
+        town.geometry[:], river.geometry[:] = other, one
+
+    found = failures(scene, changed(scene, tmp_path, lambda it: spoilt(it, zoom, exchange)))
+    assert f"outlines differ from their footprints at z{zoom}" in found["images_lie_where_they_should"]
 
 
 def test_another_layer_is_found(scene: Scene, tmp_path: Path) -> None:

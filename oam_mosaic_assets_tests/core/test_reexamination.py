@@ -212,6 +212,18 @@ def test_an_image_that_did_not_change_is_as_before_in_tiles_that_did(
 
 
 @pytest.mark.parametrize("zoom", [4, 8, 9, 10])
+def test_a_new_image_with_the_outline_of_one_below_it_is_found(
+    scene: Scene, after: Scene, tmp_path: Path, zoom: int
+) -> None:
+    def widened(layer: Any) -> None:
+        feature_of(layer, "one more").geometry[:] = feature_of(layer, "a town").geometry
+
+    found = failures(after, scene.before, changed(after, tmp_path, lambda it: spoilt(it, zoom, widened)))
+    said = f"outlines differ from their footprints at z{zoom}: ['one more']"
+    assert said in found["images_lie_where_they_should"]
+
+
+@pytest.mark.parametrize("zoom", [4, 8, 9, 10])
 def test_an_image_that_a_tile_draws_twice_is_found(
     scene: Scene, after: Scene, tmp_path: Path, zoom: int
 ) -> None:
