@@ -122,7 +122,10 @@ def judge_header(
         "tile type": (is_vector(archive), True),
         "tile compression": (header["tile_compression"].name, "GZIP"),
         "zooms": ((header["min_zoom"], header["max_zoom"]), (plan.zoom_min, plan.zoom_max)),
-        "deepest zoom with tiles": (max(drawn.tiles, default=None), plan.zoom_max),
+        "zooms with tiles": (
+            (min(drawn.tiles, default=None), max(drawn.tiles, default=None)),
+            (plan.zoom_min, plan.zoom_max),
+        ),
         "addressed tiles": (header["addressed_tiles_count"], tiles),
         "layers": (metadata.get("vector_layers"), plan.vector_layers()),
         "name": (metadata.get("name"), plan.name),

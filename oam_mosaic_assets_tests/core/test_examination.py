@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pmtiles.tile import Compression
+from pmtiles.tile import Compression, Entry
 
 from oam_mosaic_assets.core import audit
 from oam_mosaic_assets.core.artifact import sha256_of
 from oam_mosaic_assets.core.audit import Verdict
 from oam_mosaic_assets.core.examination import examine
+from oam_mosaic_assets.core.grid import first_tile_id
 from oam_mosaic_assets_tests.core.archives import Pieces, assembled, pieces_of
 from oam_mosaic_assets_tests.core.scene import (
     DIFFICULT,
@@ -229,6 +230,18 @@ def test_other_zooms_are_found(scene: Scene, tmp_path: Path) -> None:
     found = failures(scene, other.archive)
     assert "zooms" in found["archive_is_as_asked"]
     assert f"not drawn at z{PLAN.zoom_max}" in found["every_image_is_drawn"]
+
+
+def test_a_tile_before_the_first_zoom_is_found(tmp_path: Path) -> None:
+    late = made_from(PLAIN, tmp_path / "late", plan=replace(PLAN, zoom_min=3))
+
+    def add_one(pieces: Pieces) -> None:
+        tile = pieces.entries[0]
+        pieces.entries.insert(0, Entry(first_tile_id(2), tile.offset, tile.length, 1))
+        pieces.header["addressed_tiles_count"] += 1
+
+    found = failures(late, changed(late, tmp_path, add_one))
+    assert found == {"archive_is_as_asked": "zooms with tiles: (2, 10), not (3, 10)"}
 
 
 def test_difficult_images_are_all_in_the_scene() -> None:
