@@ -14,7 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -252,12 +252,12 @@ class FolderStore:
         path = self._path(key)
         partial = partial_beside(path)
         with self._faults("write", key):
-            with self._lock():  # or `delete` might remove the folder while it is still empty
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if public:
-                    self._let_everyone_enter(path)
-                file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb")
             try:
+                with self._lock():  # or `delete` might remove the folder while it is still empty
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    if public:
+                        self._let_everyone_enter(path)
+                    file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb")
                 with file:
                     fill(file)
                     file.flush()
@@ -270,23 +270,31 @@ class FolderStore:
                     check()
                     partial.replace(path)
             except BaseException:
-                partial.unlink(missing_ok=True)
+                with suppress(OSError):  # the first failure must be seen
+                    partial.unlink()
                 raise
             _sync_folder(path.parent)
         return written
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Hold the store's lock: briefly, never while writing content. The kernel frees a dead process's."""
+    def _lock(self) -> BinaryIO:
+        """Hold the store's lock until it is closed: briefly, never while writing content.
+
+        The kernel frees a dead process's. It is a file, as a generator would keep the lock if a signal
+        interrupted it on the way into or out of a `with` block, and what cleans up then would wait for ever.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except FileExistsError as fault:
             raise StoreRefused(f"{self.root} is a file, not a folder", hint=_ELSEWHERE) from fault
         except FileNotFoundError as fault:  # nobody can make a folder there, such as below /proc
             raise StoreRefused(f"cannot create {self.root}: {fault.strerror}", hint=_ELSEWHERE) from fault
-        with (self.root / ".lock").open("ab") as lock:
+        lock = (self.root / ".lock").open("ab")
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            return lock  # noqa: TRY300  # an interrupt here closes it, too
+        except BaseException:
+            lock.close()
+            raise
 
     def _files_near(self, prefix: str, *, below: bool = True) -> Iterator[Path]:
         """Walk the files in the deepest folder that holds every key of the prefix, the store's own too.

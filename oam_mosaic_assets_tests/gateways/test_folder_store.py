@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -319,3 +324,52 @@ def test_what_a_killed_write_leaves_can_be_abandoned(store: FolderStore, tmp_pat
     assert store.abandon_uploads("staging/1/", older_than_seconds=0) == 1
     assert files_in(store.root) == [".lock", "staging/a"]
     assert not (store.root / "staging" / "1").exists()
+
+
+class Interrupt(BaseException):
+    """Raised by a signal."""
+
+
+@contextmanager
+def interrupted_at(number: int) -> Iterator[None]:
+    """Raise at this line, counted from 1, of those that the store and its context managers execute."""
+    left, before = number, sys.gettrace()
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        nonlocal left
+        if Path(frame.f_code.co_filename).name not in {"folder_store.py", "contextlib.py"}:
+            return None
+        left -= event == "line"
+        if left == 0:
+            sys.settrace(before)
+            raise Interrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+# Python closes what an interrupt left open, and says so
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_write_that_is_interrupted_at_any_line_leaves_nothing_and_does_not_keep_the_lock() -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("it waits for a lock that this process has kept itself")
+
+    with quick_folder() as folder, ExitStack() as ending:
+        ending.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, fail))
+        ending.callback(signal.alarm, 0)
+        store = FolderStore(folder)
+        store.put_bytes("a", b"before", JSON)
+        for number in count(1):
+            signal.alarm(10)
+            try:
+                with interrupted_at(number):
+                    store.put_bytes("a", b"after", JSON)
+                break
+            except Interrupt:  # what cleans up after it runs while its frames are still there
+                store.put_bytes("b", b"{}", JSON)
+            assert files_in(folder) == [".lock", "a", "b"]
+        assert number > 50
