@@ -225,12 +225,15 @@ def _differs(
     tolerance: float,
 ) -> bool:
     """Whether what tiles draw lacks more of one area, or has more beyond another one, than is tolerated."""
+    near = shapely.buffer(allowed, tolerance)
     # a strip alone in its tile and too thin to survive rounding is drawn as a square of the same area
     fat = _leave_a_trace(allowed, x, y)
+    room = shapely.area(shapely.intersection(near, _boxes(x[~fat], y[~fat], BUFFER + tolerance)))
+    if (shapely.area(areas[~fat]) * UNIT**2 > room).any():
+        return True
     drawn = shapely.union_all(_in_the_world(areas[fat], x[fat], y[fat]))
     lost = shapely.difference(shapely.buffer(due, -tolerance), shapely.buffer(drawn, tolerance))
-    added = shapely.difference(drawn, shapely.buffer(allowed, tolerance))
-    return not (lost.is_empty and added.is_empty)
+    return not (lost.is_empty and shapely.difference(drawn, near).is_empty)
 
 
 def _areas_in(area: shapely.Geometry, frame: shapely.Polygon) -> shapely.MultiPolygon:

@@ -137,6 +137,22 @@ def test_a_stale_tile_is_found(
     assert failures(after, scene.before, changed(after, tmp_path, forget))
 
 
+def test_a_stale_shape_is_found_in_a_tile_whose_buffer_an_image_hardly_reaches(tmp_path: Path) -> None:
+    tile = 360.0 / 2**9
+    there = footprint("there", 12.2 * tile, 0.2 * tile, 12.4 * tile, 0.4 * tile)
+    aside = footprint("there", (13 + 5 / 256 - 5 / EXTENT) * tile, 0.2 * tile, 13.4 * tile, 0.4 * tile)
+    first = made_from([there, *PLAIN], tmp_path / "first")
+    moved = made_from([aside, *PLAIN], tmp_path / "moved", before=first.before)
+    before = pieces_of(first.archive)
+
+    def forget(pieces: Pieces) -> None:
+        pieces.replace(pieces.at(9, 268, 255), before.packed(before.at(9, 268, 255)))
+
+    assert failures(moved, first.before) == {}
+    found = failures(moved, first.before, changed(moved, tmp_path, forget))
+    assert "differ from their footprints at z9: ['there']" in found["images_lie_where_they_should"]
+
+
 def test_an_order_that_is_stale_is_found(scene: Scene, tmp_path: Path) -> None:
     dated = made_from(
         [replace(PLAIN[2], acquired_to=NOW), *(each for each in IMAGES if each.id != PLAIN[2].id)],
