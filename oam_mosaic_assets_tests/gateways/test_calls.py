@@ -31,6 +31,7 @@ from oam_mosaic_assets_tests.gateways.called import (
 )
 
 NAME = "A process of a test"
+PATIENCE_SECONDS = 120
 
 
 def test_it_is_made_in_another_process_while_this_one_goes_on(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_it_is_made_in_another_process_while_this_one_goes_on(tmp_path: Path) ->
 def test_a_process_that_is_started_ahead_loads_what_it_will_need(tmp_path: Path) -> None:
     module = "colorsys"  # which nothing else loads
     with calling(NAME, tmp_path, ahead=module) as aside:
-        (ready,) = at_work()
+        ready = the_one_at_work()
         made = [aside(loaded, module), aside(process), aside(loaded, module)]
         found = [each() for each in made]
     assert found[0] is True
@@ -54,13 +55,13 @@ def test_a_process_that_is_started_ahead_loads_what_it_will_need(tmp_path: Path)
 
 def test_a_process_that_is_started_ahead_is_ended_if_nobody_asks_it(tmp_path: Path) -> None:
     with calling(NAME, tmp_path, ahead="colorsys"):
-        (ready,) = at_work()
+        ready = the_one_at_work()
     assert not ready.is_running()
 
 
 def test_a_process_that_cannot_load_what_it_will_need_is_explained(tmp_path: Path) -> None:
     with calling(NAME, tmp_path, ahead="no_such_module") as aside:
-        (ready,) = at_work()
+        ready = the_one_at_work()
         while ready.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         made = aside(process)
@@ -134,6 +135,16 @@ def test_one_that_cannot_be_started_is_named(tmp_path: Path, monkeypatch: pytest
 def at_work() -> list[psutil.Process]:
     """This process's children that make calls; it may have others, of a fixture."""
     return [each for each in psutil.Process().children() if calls.__name__ in each.cmdline()]
+
+
+def the_one_at_work() -> psutil.Process:
+    """The only one of these; for a moment after it was started, it has no command line."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not (found := at_work()):
+        assert time.monotonic() < until, "none was started"
+        time.sleep(0.01)
+    (ready,) = found
+    return ready
 
 
 def test_many_calls_of_a_function_are_answered_in_order_by_processes_that_take_turns() -> None:
