@@ -314,10 +314,14 @@ def test_a_finished_run_names_commands_that_can_be_given_as_they_stand(tmp_path:
     (project / "viewer" / "dist").mkdir(parents=True)
     script = project / "scripts" / "run"
     given = {"STAC_ITEMS": "my items.ndjson", "DAGSTER_HOME": " ", "MOSAIC_STORE": "", "MOSAIC_SCRATCH": "/s"}
-    told = run(script, cwd=tmp_path, **given, **prepared(tmp_path, {"oam-mosaic": "exit 0"}))
+    programs = prepared(tmp_path, {"oam-mosaic": "exit 0"})
+    told = run(script, cwd=tmp_path, **given, **programs)
     assert told.returncode == 0
     items = str(tmp_path / "my items.ndjson").replace(" ", "\\ ")
-    assert f"now:\n  export STAC_ITEMS={items} MOSAIC_SCRATCH=/s\n  scripts/ui " in told.stderr
+    named = f"  export STAC_ITEMS={items} MOSAIC_SCRATCH=/s\n  scripts/ui "
+    assert f"now:\n  cd {project}\n{named}" in told.stderr
+    told = run(script, cwd=project, **given, **programs)
+    assert "now:\n  export STAC_ITEMS=" in told.stderr, "one is there already"
     assert "  PATH=$(scripts/install-martin):$PATH .venv/bin/oam-mosaic serve\n" in told.stderr
 
 
