@@ -18,6 +18,8 @@ import numpy as np
 import polars as pl
 
 from oam_mosaic_assets.core.archive import Archive, BrokenArchive, is_vector, open_archive
+from oam_mosaic_assets.core.footprint import NAMELESS
+from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA
 from oam_mosaic_assets.core.vector_tile import BrokenTile, Layer, read_feature, read_layers
 
 ID_FIELDS: Final = ("id", "_id")
@@ -37,7 +39,8 @@ def names_any(path: Path, ids: Collection[str], *, is_ours: bool = False) -> boo
         path: a file of any kind, recognised by its first bytes.
         ids: ids of the images.
         is_ours: whether a build wrote it. Of a table or an archive, only `ID_FIELDS` are searched then: other
-            texts are what a catalogue says, and those in the metadata are the same in all builds.
+            texts are what a catalogue says, and those in the metadata are the same in all builds. Rows set
+            aside that are no items are searched as text.
     """
     with path.open("rb") as content:
         head = content.read(8)
@@ -92,13 +95,19 @@ def _layer_draws(layer: Layer, ids: frozenset[str]) -> bool:
 
 def _table_names(path: Path, ids: Collection[str], *, is_ours: bool) -> bool:
     table = pl.scan_parquet(path, glob=False)
-    texts = [name for name, kind in table.collect_schema().items() if kind == pl.String()]
+    schema = table.collect_schema()
+    texts = [name for name, kind in schema.items() if kind == pl.String()]
     if is_ours:
         texts = [name for name in texts if name in ID_FIELDS]
     if not texts:
         return False
-    found = table.select(pl.any_horizontal(pl.col(texts).is_in(list(ids))).any()).collect(engine="streaming")
-    return bool(found.item())
+    named = pl.any_horizontal(pl.col(texts).is_in(list(ids)))
+    if is_ours and schema == SET_ASIDE_SCHEMA:
+        # a row without an id goes by its position, and what is no item may quote one
+        reason, quoted = pl.col("reason"), [each.decode() for each in _quoted(ids)]
+        named &= ~reason.is_in(NAMELESS)
+        named |= (reason == "not_an_item") & pl.col("value").str.contains_any(quoted)
+    return bool(table.select(named.any()).collect(engine="streaming").item())
 
 
 def _text_names(content: BufferedIOBase, ids: Collection[str]) -> bool:

@@ -19,6 +19,7 @@ from oam_mosaic_assets.core import names
 from oam_mosaic_assets.core.archive import Archive, open_archive
 from oam_mosaic_assets.core.directory import Directory
 from oam_mosaic_assets.core.names import names_any, text_names_any
+from oam_mosaic_assets.core.snapshot import SET_ASIDE_SCHEMA
 from oam_mosaic_assets_tests.core.scene import Scene
 
 
@@ -111,6 +112,25 @@ def test_of_what_a_build_wrote_only_ids_count(scene: Scene, tmp_path: Path) -> N
     assert not names_any(path, {"y"}, is_ours=True)
     assert names_any(scene.archive, {"a field"}, is_ours=True)
     assert not names_any(scene.archive, {scene.snapshot.digest, scene.plan.layer}, is_ours=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "is_named"),
+    [
+        (("row 5", "not_an_item", "text"), "row 5", False),
+        (("row 5", "no_id", "['a']"), "row 5", False),
+        (("row 5", "no_geometry", "null"), "row 5", True),
+        (("row 5", "not_an_item", '{"type": "Feature", "id": "a", "geome'), "a", True),
+        (("row 5", "not_an_item", "a text"), "a", False),
+        (("row 5", "no_id", "['a']"), "a", False),
+    ],
+)
+def test_what_is_set_aside_without_an_id_goes_by_its_position_which_is_none(
+    row: tuple[str, str, str], name: str, *, is_named: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "set_aside.parquet"
+    pl.DataFrame([row], SET_ASIDE_SCHEMA, orient="row").write_parquet(path)
+    assert names_any(path, {name}, is_ours=True) is is_named
 
 
 @pytest.mark.parametrize("name", ["a", "it's", 'say "é"', "back\\slash", "\u2028"])
