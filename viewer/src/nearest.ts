@@ -1,6 +1,7 @@
 // Where the nearest imagery is, for a view that shows none.
 
 import { make } from "./dom";
+import { columnOf, rowOf } from "./grid";
 import type { Place } from "./places";
 import { count } from "./words";
 
@@ -33,8 +34,8 @@ function kilometres(longitude: number, latitude: number, otherLongitude: number,
 
 /** As on the map: what is across the pole is not beyond its edge. */
 function directionTo(place: Place, longitude: number, latitude: number): string {
-  const east = radians(((((place.longitude - longitude + 180) % 360) + 360) % 360) - 180);
-  const mercator = (degrees: number): number => Math.asinh(Math.tan(radians(degrees)));
-  const eighths = Math.round((Math.atan2(east, mercator(place.latitude) - mercator(latitude)) / Math.PI) * 4);
+  const east = columnOf(place.longitude, 0) - columnOf(longitude, 0); // of a world that is one tile wide
+  const north = rowOf(latitude, 0) - rowOf(place.latitude, 0);
+  const eighths = Math.round((Math.atan2(east - Math.round(east), north) / Math.PI) * 4);
   return DIRECTIONS[(eighths + 8) % 8]!;
 }
